@@ -1,0 +1,52 @@
+# `make run` and `make test` set up all they need in .venv; a second run starts in seconds.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: help run test test-all lint bench clean
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
+
+run: $(VENV)/.train ## train the demo model (first time), serve on :8080, watch on :9108
+	@echo "holdfast: starting service and watcher; Ctrl-C stops both, state stays in ./state"
+	@exec $(BIN)/holdfast up
+
+test: $(VENV)/.dev ## lint, types, contracts and all tests but the slow ones
+	@echo "holdfast: linting, then testing (about 10 minutes on 2 cores)"
+	$(MAKE) --no-print-directory lint
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: $(VENV)/.dev ## every test, the slow ones too
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev ## ruff, mypy --strict, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.dev ## benchmarks; results and commands stand in docs/benchmarks.md
+	$(BIN)/python benchmarks/urn_update.py
+	$(BIN)/python benchmarks/serving.py
+
+clean: ## remove the virtual environment and caches (the state stays)
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache *.egg-info build
+
+$(VENV)/.base:
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else "Python 3.11 or newer is needed, this is %d.%d; say make PYTHON=python3.11 ..." % v[:2])'
+	@echo "holdfast: making a virtual environment in $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.train: $(VENV)/.base pyproject.toml
+	@echo "holdfast: installing the service and what trains (PyTorch: a few minutes the first time)"
+	@$(BIN)/pip install --quiet torch==2.13.0
+	@$(BIN)/pip install --quiet -e '.[train]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.train pyproject.toml
+	@echo "holdfast: installing what tests and checks the code"
+	@$(BIN)/pip install --quiet -e '.[train,dev]'
+	@touch $@

@@ -1,0 +1,1 @@
+"""Robust models: data, nets, attacks, training, evaluation, bundles, registry."""

@@ -1,0 +1,79 @@
+"""Errors of the model side, each carrying what was wrong, what was expected and what to do.
+
+HoldfastError
+├── InputError          an array or value does not fit the input schema (a client's fault)
+├── DataError           a data set cannot be read or is unfit for training
+├── TrainingError       training or export did not give a usable model
+├── BundleError         a bundle is incomplete, altered or from another schema version
+└── RegistryError       the registry cannot do what was asked
+    ├── UnknownModelError
+    ├── UnknownVersionError
+    └── ChampionMovedError   compare-and-swap: another champion stands than the one judged against
+"""
+
+from pathlib import Path
+
+
+class HoldfastError(Exception):
+    """Base of all errors that Holdfast raises on purpose; the message is fit for a user."""
+
+
+class InputError(HoldfastError):
+    """An input does not fit the schema: names the field, what was expected and what came."""
+
+    def __init__(self, field: str, expected: str, got: str) -> None:
+        super().__init__(f"{field}: expected {expected}, got {got}")
+        self.field = field
+        self.expected = expected
+        self.got = got
+
+
+class DataError(HoldfastError):
+    """A data set cannot be used as it is."""
+
+
+class TrainingError(HoldfastError):
+    """Training or export did not give a usable model."""
+
+
+class BundleError(HoldfastError):
+    """A bundle on disk is not what its manifest promises."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"bundle {path}: {reason}")
+        self.path = path
+        self.reason = reason
+
+
+class RegistryError(HoldfastError):
+    """The registry cannot do what was asked."""
+
+
+class UnknownModelError(RegistryError):
+    """No such model in the registry."""
+
+    def __init__(self, model: str, known: tuple[str, ...]) -> None:
+        super().__init__(f"unknown model {model!r}; known: {', '.join(known) or 'none'}")
+        self.model = model
+
+
+class UnknownVersionError(RegistryError):
+    """No such version or alias of the model."""
+
+    def __init__(self, model: str, version: str, known: tuple[int, ...]) -> None:
+        text = ", ".join(map(str, known)) or "none"
+        super().__init__(f"model {model!r} has no version {version}; known: {text}")
+        self.model = model
+        self.version = version
+
+
+class ChampionMovedError(RegistryError):
+    """The champion is no longer the one the challenger was judged against."""
+
+    def __init__(self, model: str, expected: int | None, found: int | None) -> None:
+        super().__init__(
+            f"model {model!r}: the challenger was judged against champion {expected}, "
+            f"but the champion is {found}; judge it again"
+        )
+        self.expected = expected
+        self.found = found

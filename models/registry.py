@@ -1,0 +1,272 @@
+"""Versions and aliases of models in a directory: immutable bundles, audited pointers.
+
+    <root>/<model>/<version>/     a bundle (models.bundle), never changed once it has its number
+    <root>/<model>/audit.jsonl    append-only; every record carries the aliases it leads to
+    <root>/<model>/aliases.json   what readers look at: the aliases of the last audit record
+
+The audit record is written first (fsync), the alias file second (atomic rename). A crash in
+between is mended by the next writer: the last whole audit record is the truth.
+"""
+
+import datetime as dt
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from models.bundle import Bundle, open_bundle, read_manifest, write_files
+from models.errors import (
+    ChampionMovedError,
+    RegistryError,
+    UnknownModelError,
+    UnknownVersionError,
+)
+from models.files import fsync_dir, locked, write_atomic
+from models.schema import Manifest
+
+MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+ALIASES = ("champion", "challenger", "previous")
+
+
+class Aliases(msgspec.Struct, frozen=True):
+    """Which version each alias names; `None` where it names none."""
+
+    champion: int | None = None
+    challenger: int | None = None
+    previous: int | None = None
+
+
+class AuditRecord(msgspec.Struct, frozen=True):
+    """One change of the registry: who, what, why, and the aliases after it."""
+
+    at: str
+    action: str
+    version: int
+    aliases: Aliases
+    actor: str
+    reason: str
+    event: str | None = None
+
+
+def utc_now() -> str:
+    """The time now, RFC 3339, UTC, in milliseconds."""
+    return dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class Registry:
+    """A directory of models. Safe for several processes on one machine (advisory locks)."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def models(self) -> tuple[str, ...]:
+        """Names of models that have at least one version."""
+        if not self.root.is_dir():
+            return ()
+        names = (p.name for p in self.root.iterdir() if MODEL_NAME.fullmatch(p.name))
+        return tuple(sorted(name for name in names if self.versions(name)))
+
+    def versions(self, model: str) -> tuple[int, ...]:
+        """Version numbers in rising order."""
+        folder = self.root / model
+        if not MODEL_NAME.fullmatch(model) or not folder.is_dir():
+            return ()
+        return tuple(sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit()))
+
+    def aliases(self, model: str) -> Aliases:
+        """The aliases now. Raises UnknownModelError, or RegistryError for an unreadable file."""
+        path = self.root / model / "aliases.json"
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=Aliases)
+        except FileNotFoundError:
+            if not self.versions(model):
+                raise UnknownModelError(model, self.models()) from None
+            return Aliases()
+        except msgspec.DecodeError as error:
+            raise RegistryError(f"{path} is damaged: {error}") from error
+
+    def path(self, model: str, version: int) -> Path:
+        """Folder of a version. Raises UnknownModelError or UnknownVersionError."""
+        known = self.versions(model)
+        if not known:
+            raise UnknownModelError(model, self.models())
+        if version not in known:
+            raise UnknownVersionError(model, str(version), known)
+        return self.root / model / str(version)
+
+    def resolve(self, model: str, which: str = "champion") -> int:
+        """Version number of an alias or of a number given as text."""
+        if which.isdigit():
+            self.path(model, int(which))
+            return int(which)
+        version = getattr(self.aliases(model), which) if which in ALIASES else None
+        if version is None:
+            raise UnknownVersionError(model, which, self.versions(model))
+        return int(version)
+
+    def open(self, model: str, which: str = "champion") -> Bundle:
+        """Open and verify a version by number or alias. Raises BundleError when it is damaged."""
+        return open_bundle(self.path(model, self.resolve(model, which)))
+
+    def manifest(self, model: str, version: int) -> Manifest:
+        """The manifest alone, checked against its digest."""
+        return read_manifest(self.path(model, version))
+
+    def audit(self, model: str) -> tuple[AuditRecord, ...]:
+        """All whole audit records, oldest first."""
+        path = self.root / model / "audit.jsonl"
+        if not path.exists():
+            return ()
+        # A torn last line (crash while appending) has no newline: it never took effect.
+        lines = path.read_bytes().split(b"\n")[:-1]
+        return tuple(msgspec.json.decode(line, type=AuditRecord) for line in lines)
+
+    def publish(
+        self,
+        model: str,
+        make: Callable[[int], tuple[Mapping[str, bytes], Manifest]],
+        *,
+        actor: str,
+        reason: str,
+        event: str | None = None,
+    ) -> int:
+        """Write a new version as `challenger` and return its number.
+
+        `make(version)` gives the files and the manifest. With an `event` (the id of the job
+        that asks) a second call returns the version that the first one wrote: at most once.
+        """
+        if not MODEL_NAME.fullmatch(model):
+            raise RegistryError(f"model name {model!r}: use a-z, 0-9, '_' and '-', at most 63")
+        folder = self.root / model
+        folder.mkdir(parents=True, exist_ok=True)
+        with self._changing(model):
+            version = None if event is None else self._published_for(model, event)
+            if version is None:
+                version = max(self.versions(model), default=0) + 1
+                self._write_version(folder, version, make)
+            elif any(r.event == event and r.action == "publish" for r in self.audit(model)):
+                return version
+            aliases = msgspec.structs.replace(self.aliases(model), challenger=version)
+            self._record(model, "publish", version, aliases, actor, reason, event)
+            return version
+
+    def promote(
+        self,
+        model: str,
+        version: int,
+        *,
+        expected: int | None,
+        actor: str,
+        reason: str,
+        event: str | None = None,
+    ) -> Aliases:
+        """Make `version` the champion if the champion is still `expected` (compare-and-swap).
+
+        The bundle is verified first. Promoting the champion again is a no-op.
+
+        Raises:
+            ChampionMovedError: the champion is neither `expected` nor already `version`.
+            BundleError: the bundle is damaged.
+        """
+        open_bundle(self.path(model, version))
+        with self._changing(model):
+            now = self.aliases(model)
+            if now.champion == version:
+                return now
+            if now.champion != expected:
+                raise ChampionMovedError(model, expected, now.champion)
+            challenger = None if now.challenger == version else now.challenger
+            after = Aliases(champion=version, challenger=challenger, previous=now.champion)
+            self._record(model, "promote", version, after, actor, reason, event)
+            return after
+
+    def rollback(
+        self, model: str, *, expected: int | None = None, actor: str, reason: str
+    ) -> Aliases:
+        """Make `previous` the champion again; the bad champion becomes `previous`.
+
+        With `expected` given it happens only while that version is the champion.
+        """
+        now = self.aliases(model)
+        if now.previous is None:
+            raise RegistryError(f"model {model!r} has no previous champion to roll back to")
+        open_bundle(self.path(model, now.previous))
+        with self._changing(model):
+            again = self.aliases(model)
+            if again != now or (expected is not None and now.champion != expected):
+                raise ChampionMovedError(model, expected or now.champion, again.champion)
+            after = Aliases(champion=now.previous, challenger=now.challenger, previous=now.champion)
+            self._record(model, "rollback", now.previous, after, actor, reason, None)
+            return after
+
+    @contextmanager
+    def _changing(self, model: str) -> Iterator[None]:
+        with locked(self.root / model / ".lock"):
+            self._mend(model)
+            yield
+
+    def _mend(self, model: str) -> None:
+        """Undo what a crash left half done: a torn audit line, old aliases, staging folders."""
+        folder = self.root / model
+        log, aliases = folder / "audit.jsonl", folder / "aliases.json"
+        if log.exists():
+            data = log.read_bytes()
+            whole = data.rfind(b"\n") + 1
+            if whole != len(data):
+                os.truncate(log, whole)
+        records = self.audit(model)
+        if records and (not aliases.exists() or self.aliases(model) != records[-1].aliases):
+            write_atomic(aliases, msgspec.json.encode(records[-1].aliases))
+        for stale in folder.glob(".staging-*"):
+            shutil.rmtree(stale, ignore_errors=True)
+
+    def _published_for(self, model: str, event: str) -> int | None:
+        """The version that the job `event` has written already, audited or not."""
+        audited = {r.version: r.event for r in self.audit(model) if r.action == "publish"}
+        for version in self.versions(model):
+            if version in audited:
+                if audited[version] == event:
+                    return version
+            elif self.manifest(model, version).event.get("id") == event:
+                return version
+        return None
+
+    def _write_version(
+        self,
+        folder: Path,
+        version: int,
+        make: Callable[[int], tuple[Mapping[str, bytes], Manifest]],
+    ) -> None:
+        staging = folder / f".staging-{uuid.uuid4().hex}"
+        staging.mkdir()
+        try:
+            files, manifest = make(version)
+            write_files(staging, files, manifest)
+            open_bundle(staging)
+            staging.rename(folder / str(version))
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+        fsync_dir(folder)
+
+    def _record(
+        self,
+        model: str,
+        action: str,
+        version: int,
+        aliases: Aliases,
+        actor: str,
+        reason: str,
+        event: str | None,
+    ) -> None:
+        folder = self.root / model
+        record = AuditRecord(utc_now(), action, version, aliases, actor, reason, event)
+        with (folder / "audit.jsonl").open("ab") as stream:
+            stream.write(msgspec.json.encode(record) + b"\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        write_atomic(folder / "aliases.json", msgspec.json.encode(aliases))

@@ -1,0 +1,1 @@
+"""Scores in the graph, evidence over the stream, triggers and the lifecycle."""

@@ -1,0 +1,235 @@
+"""Compile score heads into the model's own ONNX graph, calibrated on held-out rows.
+
+logits, features ─┬─ probabilities
+x ── statistics ──┼─ scores of the channels ─┬─ cells
+                  │                          └─ drift score ── conformal p-value
+                  └─ evidence features ── perturbation head ── likelihoods
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+
+from models.runner import session
+from models.schema import (
+    Calibration,
+    ChannelInfo,
+    FloatArray,
+    InputArray,
+    InputSchema,
+    IntArray,
+)
+from monitoring import channels as ch
+from monitoring import perturbation as pb
+from monitoring.graph import GraphBuilder
+
+ALPHA = 0.01
+TABLE = 1024  # entries of the p-value table at most
+
+
+@dataclass(frozen=True)
+class Material:
+    """Raw rows that the heads are fitted and calibrated on.
+
+    `fit_*` are training rows; `held_*` are rows that neither the net nor the heads have seen.
+    """
+
+    references: InputArray  # training rows that feature distances are measured to
+    fit_clean: InputArray
+    fit_corrupted: InputArray
+    fit_adversarial: InputArray
+    held_clean: InputArray
+    held_corrupted: InputArray
+    held_adversarial: InputArray
+    reference: InputArray  # held-out rows that the stream is compared with
+
+
+@dataclass(frozen=True)
+class Instrumented:
+    """The graph that answers all outputs, and what goes into the bundle beside it."""
+
+    model: onnx.ModelProto
+    channels: tuple[ChannelInfo, ...]
+    reference: Mapping[str, FloatArray]  # "<channel>/edges", "<channel>/alpha"
+    calibration: Calibration
+
+
+@dataclass(frozen=True)
+class _Scores:
+    """The score graph run over N rows."""
+
+    scores: FloatArray  # (N, S)
+    evidence: FloatArray  # (N, P)
+    predicted: IntArray  # (N,)
+
+
+def instrument(
+    model: onnx.ModelProto,
+    schema: InputSchema,
+    classes: tuple[str, ...],
+    material: Material,
+    *,
+    source: str,
+    seed: int = 0,
+) -> Instrumented:
+    """Add and calibrate the heads.
+
+    Args:
+        model: takes raw rows, gives `logits (N, C)` and `features (N, F)`.
+        schema: the input of the model.
+        classes: names of the C classes.
+        material: rows to fit and calibrate on.
+        source: words that say what the calibration rows are, for the manifest.
+        seed: of the head's training.
+    """
+    fitted = ch.score_channels(
+        schema.kind, run_graph(model, schema, material.references, "features")[0]
+    )
+    graph = GraphBuilder(model)
+    scores, evidence = _emit_scores(graph, schema, fitted)
+    probe = graph.probe(scores=scores, evidence=evidence, logits="logits")
+
+    def score(x: InputArray) -> _Scores:
+        names = ("probe_scores", "probe_evidence", "probe_logits")
+        s, e, logits = run_graph(probe, schema, x, *names)
+        return _Scores(s, e, logits.argmax(axis=1))
+
+    fit, held = score(material.fit_clean), score(material.held_clean)
+    centre, whitening = _whitening(fit.scores)
+    head = pb.fit_head(
+        *_three_kinds(fit, score(material.fit_corrupted), score(material.fit_adversarial)),
+        seed=seed,
+    )
+    head = pb.calibrate(
+        head,
+        *_three_kinds(held, score(material.held_corrupted), score(material.held_adversarial)),
+    )
+    reference = _reference([c.name for c in fitted], score(material.reference), len(classes))
+    edges = [reference[f"{c.name}/edges"] for c in fitted]
+
+    graph.output("probabilities", graph.op("Softmax", "logits", axis=1), "batch", len(classes))
+    white = graph.op("Gemm", scores, graph.const(whitening), graph.const(-centre @ whitening))
+    strangeness = graph.op("ReduceSumSquare", white, graph.const([1]), keepdims=1)
+    held_strangeness = ((held.scores @ whitening - centre @ whitening) ** 2).sum(axis=1)
+    graph.output("drift_p_value", _emit_p_value(graph, strangeness, held_strangeness), "batch")
+    perturbed, corrupted = head.emit(graph, evidence)
+    graph.output("perturbation_likelihood", perturbed, "batch")
+    graph.output("corruption_likelihood", corrupted, "batch")
+    graph.output("cells", _emit_cells(graph, scores, edges), "batch", len(fitted) + 1, integer=True)
+
+    likelihood, corruption = head.likelihoods(held.evidence)
+    calibration = Calibration(
+        n=len(held.scores),
+        alpha=ALPHA,
+        perturbation_threshold=pb.threshold(likelihood, ALPHA),
+        corruption_threshold=pb.threshold(corruption, ALPHA),
+        source=source,
+    )
+    infos = (_score_info(c.name, e) for c, e in zip(fitted, edges, strict=True))
+    channels = (*infos, ChannelInfo("class", "class", classes))
+    return Instrumented(graph.build(), channels, reference, calibration)
+
+
+def conformal_table(held: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Falling edges `(M,)` and p-values `(M + 1,)`: p of a score is table[#edges >= score].
+
+    p(s) = (1 + #{held-out scores >= s}) / (n + 1). Beyond 1024 held-out rows every rank of the
+    upper tail is kept and the rest is thinned, rounding p up, so it stays valid.
+    """
+    falling, n = np.sort(held.astype(np.float32))[::-1], len(held)
+    ranks = np.arange(1, n + 1)
+    if n > TABLE:
+        half = TABLE // 2
+        ranks = np.unique(np.concatenate([ranks[:half], np.linspace(half, n, half).astype(int)]))
+    return falling[ranks - 1].copy(), np.append(ranks, n + 1) / (n + 1)
+
+
+def run_graph(
+    model: onnx.ModelProto, schema: InputSchema, x: InputArray, *outputs: str
+) -> list[FloatArray]:
+    """Run a model over raw rows in chunks; the named outputs, joined."""
+    runner = session(model.SerializeToString())
+    parts = [
+        runner.run(outputs, {schema.name: x[start : start + 512]})
+        for start in range(0, len(x), 512)
+    ]
+    return [np.concatenate(columns) for columns in zip(*parts, strict=True)]
+
+
+def _emit_scores(
+    graph: GraphBuilder, schema: InputSchema, fitted: list[ch.ScoreChannel]
+) -> tuple[str, str]:
+    """All scores `(N, S)` and the evidence features `(N, P)` of the perturbation head."""
+    x = graph.input
+    if schema.dtype != "float32":
+        x = graph.op("Cast", x, to=onnx.TensorProto.FLOAT)
+    if schema.low != 0:
+        x = graph.op("Sub", x, graph.const(np.float32(schema.low)))
+    x_unit = graph.op("Mul", x, graph.const(np.float32(1 / (schema.high - schema.low))))
+    statistics = ch.emit_input_statistics(graph, x_unit, schema.shape[0])
+    lse = graph.op("ReduceLogSumExp", "logits", graph.const([1]), keepdims=1)
+    tensors = ch.Tensors(x_unit, "logits", "features", lse, statistics)
+    scores = graph.op("Concat", *(c.emit(graph, tensors) for c in fitted), axis=1)
+    top, _ = graph.ops("TopK", "logits", graph.const([2]), outputs=2)
+    logs = graph.op("Log", graph.op("Add", statistics, graph.const(np.float32(1e-3))))
+    return scores, graph.op("Concat", scores, graph.op("Sub", top, lse), logs, axis=1)
+
+
+def _emit_p_value(graph: GraphBuilder, strangeness: str, held: FloatArray) -> str:
+    edges, table = conformal_table(held)
+    above = graph.op("GreaterOrEqual", graph.const(edges[None, :]), strangeness)
+    count = graph.op(
+        "ReduceSum",
+        graph.op("Cast", above, to=onnx.TensorProto.INT32),
+        graph.const([1]),
+        keepdims=0,
+    )
+    return graph.op("Gather", graph.const(table), count)
+
+
+def _emit_cells(graph: GraphBuilder, scores: str, edges: list[FloatArray]) -> str:
+    """`(N, S + 1)`: rank cells of the scores, then the predicted class."""
+    width = max(map(len, edges))
+    padded = np.full((1, len(edges), width), -np.inf, dtype=np.float32)
+    for row, falling in enumerate(edges):
+        padded[0, row, : len(falling)] = falling
+    column = graph.op("Unsqueeze", scores, graph.const([2]))
+    above = graph.op("Greater", graph.const(padded), column)
+    count = graph.op(
+        "ReduceSum",
+        graph.op("Cast", above, to=onnx.TensorProto.INT32),
+        graph.const([2]),
+        keepdims=0,
+    )
+    predicted = graph.op("ArgMax", "logits", axis=1, keepdims=1)
+    return graph.op("Concat", count, graph.op("Cast", predicted, to=onnx.TensorProto.INT32), axis=1)
+
+
+def _whitening(scores: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Centre `(S,)` and W `(S, S)` such that |(s - centre) W|^2 is the Mahalanobis distance."""
+    covariance = np.cov(scores.T) + 1e-9 * np.eye(scores.shape[1])
+    whitening = np.linalg.cholesky(np.linalg.inv(covariance))
+    return scores.mean(axis=0).astype(np.float32), whitening.astype(np.float32)
+
+
+def _three_kinds(
+    clean: _Scores, corrupted: _Scores, adversarial: _Scores
+) -> tuple[FloatArray, IntArray]:
+    parts = (clean.evidence, corrupted.evidence, adversarial.evidence)
+    kind = np.repeat((pb.CLEAN, pb.CORRUPTED, pb.ADVERSARIAL), [len(p) for p in parts])
+    return np.concatenate(parts), kind
+
+
+def _reference(names: list[str], live: _Scores, classes: int) -> dict[str, FloatArray]:
+    arrays: dict[str, FloatArray] = {}
+    for column, name in enumerate(names):
+        edges = ch.rank_edges(live.scores[:, column])
+        arrays[f"{name}/edges"] = edges
+        arrays[f"{name}/alpha"] = ch.score_weights(live.scores[:, column], edges)
+    return arrays | {"class/alpha": ch.class_weights(live.predicted, classes)}
+
+
+def _score_info(name: str, edges: FloatArray) -> ChannelInfo:
+    return ChannelInfo(name, "score", tuple(f"{g:02d}" for g in range(len(edges) + 1)))

@@ -1,0 +1,111 @@
+"""The perturbation head: clean, benignly corrupted or adversarial, from what one pass gives.
+
+A small classifier over logits, feature distance and input statistics. It is trained with benign
+corruptions as negatives: without them it flags every blurred or brighter image. It is a
+tripwire; the robust training is the defence (docs/methods.md).
+"""
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax, softmax
+
+from models.schema import FloatArray, IntArray
+from monitoring.graph import GraphBuilder
+
+CLEAN, CORRUPTED, ADVERSARIAL = 0, 1, 2
+HIDDEN = 32
+SHARES = (0.25, 0.25, 0.5)  # priors in training: adversarial against everything else is 1 : 1
+
+
+@dataclass(frozen=True)
+class PerturbationHead:
+    """Weights of a two-layer net over P evidence features; standardisation is folded in."""
+
+    w1: FloatArray  # (P, 32)
+    b1: FloatArray  # (32,)
+    w2: FloatArray  # (32, 3), divided by the temperature
+    b2: FloatArray  # (3,)
+
+    def logits(self, evidence: FloatArray) -> FloatArray:
+        """Log-odds `(N, 3)` up to a constant, of evidence features `(N, P)`."""
+        return np.maximum(evidence @ self.w1 + self.b1, 0) @ self.w2 + self.b2
+
+    def likelihoods(self, evidence: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Perturbation and corruption likelihood, `(N,)` each, each at equal prior odds.
+
+        The softmax has the priors of training. For corruption the prior of class k is brought
+        from (1/4, 1/4, 1/2) to (1/4, 1/2, 1/4) by weights (1, 2, 1/2).
+        """
+        p = softmax(self.logits(evidence), axis=1)
+        weighted = p * CORRUPTION_ODDS
+        return p[:, ADVERSARIAL], weighted[:, CORRUPTED] / weighted.sum(axis=1)
+
+    def emit(self, graph: GraphBuilder, evidence: str) -> tuple[str, str]:
+        """Nodes for both likelihoods, `(N,)` each."""
+        hidden = graph.op(
+            "Relu", graph.op("Gemm", evidence, graph.const(self.w1), graph.const(self.b1))
+        )
+        logits = graph.op("Gemm", hidden, graph.const(self.w2), graph.const(self.b2))
+        p = graph.op("Softmax", logits, axis=1)
+        shifted = graph.op("Add", logits, graph.const(np.log(CORRUPTION_ODDS)))
+        q = graph.op("Softmax", shifted, axis=1)
+        index = [graph.const(np.int64(k)) for k in (ADVERSARIAL, CORRUPTED)]
+        return graph.op("Gather", p, index[0], axis=1), graph.op("Gather", q, index[1], axis=1)
+
+
+CORRUPTION_ODDS = np.array([1.0, 2.0, 0.5], dtype=np.float32)
+
+
+def fit_head(evidence: FloatArray, kind: IntArray, *, seed: int) -> PerturbationHead:
+    """Fit the head on evidence features `(N, P)` and kinds `(N,)` in {0, 1, 2}.
+
+    Rows are drawn so that the kinds have the shares 1/4, 1/4, 1/2.
+    """
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.neural_network import MLPClassifier
+
+    rng = np.random.default_rng(seed)
+    size = 4 * max(np.bincount(kind, minlength=3)) // 2
+    drawn = np.concatenate(
+        [rng.choice(np.flatnonzero(kind == k), int(size * s)) for k, s in enumerate(SHARES)]
+    )
+    mean, std = evidence[drawn].mean(axis=0), evidence[drawn].std(axis=0) + 1e-6
+    net = MLPClassifier((HIDDEN,), alpha=1e-3, max_iter=60, batch_size=256, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        net.fit((evidence[drawn] - mean) / std, kind[drawn])
+    (w1, w2), (b1, b2) = net.coefs_, net.intercepts_
+    w1 = w1 / std[:, None]
+    return _float32(w1, b1 - mean @ w1, w2, b2)
+
+
+def calibrate(head: PerturbationHead, evidence: FloatArray, kind: IntArray) -> PerturbationHead:
+    """Divide the logits by the temperature that fits held-out rows best (Guo et al. 2017)."""
+    counts = np.bincount(kind, minlength=3)
+    weight = np.asarray(SHARES)[kind] / counts[kind]
+    logits = head.logits(evidence)
+
+    def loss(log_temperature: float) -> float:
+        log_p = log_softmax(logits / np.exp(log_temperature), axis=1)
+        return float(-(weight * log_p[np.arange(len(kind)), kind]).sum())
+
+    temperature = float(np.exp(minimize_scalar(loss, bounds=(-2, 3), method="bounded").x))
+    return _float32(head.w1, head.b1, head.w2 / temperature, head.b2 / temperature)
+
+
+def threshold(likelihoods: FloatArray, alpha: float) -> float:
+    """The value that a clean row exceeds with probability at most `alpha` (split conformal).
+
+    It is the ceil((n + 1)(1 - alpha))-th smallest of n held-out clean likelihoods, or 1 where n
+    is too small for `alpha`.
+    """
+    rank = int(np.ceil((len(likelihoods) + 1) * (1 - alpha)))
+    return 1.0 if rank > len(likelihoods) else float(np.sort(likelihoods)[rank - 1])
+
+
+def _float32(*arrays: npt.NDArray[np.float64]) -> PerturbationHead:
+    return PerturbationHead(*(np.asarray(a, dtype=np.float32) for a in arrays))

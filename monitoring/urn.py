@@ -1,0 +1,217 @@
+"""The urn of one channel: evidence against exchangeability from sums of counters.
+
+A finite reference of n scores and the traffic after it are exchangeable while nothing drifts, so
+the cells of the next m requests follow a Pólya urn filled with the reference. Each bet's
+likelihood ratio against that urn is an e-value (mean 1 without drift, exactly, for every n), and
+the Shiryaev-Roberts recursion adds them up over every moment at which the drift may have begun.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.special import gammaln
+
+from monitoring.bets import Bet, ChannelReference, FloatArray, IntArray, tilts
+
+MAX_MARKS = 48
+
+
+def ln_e_values(
+    alpha: FloatArray, increments: FloatArray, tau: FloatArray, ln_tau: FloatArray
+) -> FloatArray:
+    """Return the log e-value of every bet for one piece of counts.
+
+    lnE_j = sum_g D_g ln tau_jg - m ln z_j + sum_g D_g ln alpha_g
+            - sum_g [lnGamma(alpha_g + D_g) - lnGamma(alpha_g)] + lnGamma(A + m) - lnGamma(A)
+
+    with z_j = sum_g alpha_g tau_jg, A = sum_g alpha_g, m = sum_g D_g: the tilted multinomial over
+    the Dirichlet-multinomial. The mean of E_j under the urn is exactly 1.
+
+    Args:
+        alpha: (G,) float64 weights of the urn; > 0 where D > 0.
+        increments: (G,) float64 whole counts D >= 0.
+        tau: (J, G) float64 > 0 tilts of the bets.
+        ln_tau: (J, G) float64, their logarithms.
+
+    Returns:
+        (J,) float64, in nats.
+
+    >>> alpha, tau = np.array([2.0, 2.0]), np.array([[1.5, 0.5]])
+    >>> [round(float(np.exp(ln_e_values(alpha, d, tau, np.log(tau)))[0]), 2) for d in np.eye(2)]
+    [1.5, 0.5]
+    """
+    assert tau.shape == ln_tau.shape == (tau.shape[0], alpha.size)
+    assert increments.shape == alpha.shape
+    hit = increments.nonzero()[0]
+    drawn, weight = increments[hit], alpha[hit]
+    total, m = alpha.sum(), drawn.sum()
+    urn = drawn @ np.log(weight) - (gammaln(weight + drawn) - gammaln(weight)).sum()
+    urn += gammaln(total + m) - gammaln(total)
+    result: FloatArray = ln_tau @ increments - m * np.log(tau @ alpha) + urn
+    return result
+
+
+@dataclass(frozen=True)
+class _Mark:
+    """The cell counts of a channel after some number of requests."""
+
+    requests: int
+    counts: IntArray
+
+
+class ChannelEvidence:
+    """Shiryaev-Roberts evidence of one channel, R_j <- (m + R_j) exp(eta lnE_j), R = mean_j R_j.
+
+    Without drift R_t - t is a martingale over requests t, whatever the scores are, so
+    P(R reaches b within T requests) <= T / b.
+
+    Args:
+        reference: the cells of the channel; the bets are fixed from it for good.
+        eta: in (0, 1], below 1 for over-dispersed (bursty) traffic; the delay grows as 1/eta.
+
+    References:
+        Pollak (1985); Ramdas et al. (2023), *Game-theoretic statistics*, section on e-detectors.
+
+    >>> reference = ChannelReference("energy", "score", np.full(20, 5.0), ("",) * 20)
+    >>> evidence = ChannelEvidence(reference)
+    >>> for _ in range(40):
+    ...     evidence.update(np.eye(20, dtype=np.int64)[0])  # only the highest scores arrive
+    >>> evidence.log10_r > 6, evidence.winner().direction
+    (True, 'higher')
+    """
+
+    def __init__(self, reference: ChannelReference, *, eta: float = 1.0) -> None:
+        self.reference = reference
+        self.eta = eta
+        self.alpha: FloatArray = reference.alpha.copy()
+        self.requests = 0
+        self._bets, self._tau = tilts(reference)
+        self._ln_tau = np.log(self._tau)
+        self._seen = np.zeros(self.alpha.size, dtype=np.int64)
+        self.restart()
+
+    def restart(self) -> None:
+        """Set every R_j to 0; the urn and the request count stay as they are."""
+        self._ln_r = np.full(len(self._bets), -np.inf)
+        self._ln_cusum = np.zeros(len(self._bets))
+        self._began = np.full(len(self._bets), self.requests, dtype=np.int64)
+        self._marks = [_Mark(self.requests, self._seen.copy())]
+
+    def update(self, increments: IntArray) -> None:
+        """Weigh one piece of counts, then put it into the urn.
+
+        Args:
+            increments: (G,) whole counts; their sum m should stay below about n / 20.
+        """
+        self.weigh(increments)
+        self.absorb(increments)
+
+    def weigh(self, increments: IntArray) -> None:
+        """Take one piece of counts into the evidence and leave the urn as it is.
+
+        Args:
+            increments: (G,) whole counts >= 0, none in a cell of weight 0.
+        """
+        m = int(increments.sum())
+        if m == 0:
+            return
+        ln_e = ln_e_values(self.alpha, increments.astype(np.float64), self._tau, self._ln_tau)
+        ln_e *= self.eta
+        self._ln_r = np.logaddexp(self._ln_r, np.log(m)) + ln_e
+        self.requests += m
+        self._seen += increments
+        self._ln_cusum = np.maximum(self._ln_cusum + ln_e, 0.0)
+        self._began[self._ln_cusum == 0] = self.requests
+        self._marks.append(_Mark(self.requests, self._seen.copy()))
+        if len(self._marks) > MAX_MARKS:  # the older half gets coarser, the newer stays fine
+            del self._marks[1 : MAX_MARKS // 2 : 2]
+
+    def absorb(self, increments: IntArray) -> None:
+        """Put counts into the urn: alpha += D."""
+        self.alpha += increments
+
+    @property
+    def log10_r(self) -> float:
+        """log10 of max(R, 1), finite: 0 says no evidence, also at the start where R = 0."""
+        top = float(self._ln_r.max())
+        if top == -np.inf:
+            return 0.0
+        ln_mean = top + np.log(np.exp(self._ln_r - top).mean())
+        return max(0.0, float(ln_mean / np.log(10)))
+
+    def winner(self) -> Bet | None:
+        """Return the bet with the largest R_j, or None before the first request."""
+        leader = int(self._ln_r.argmax())
+        return None if self._ln_r[leader] == -np.inf else self._bets[leader]
+
+    @property
+    def change_at(self) -> int:
+        """The request after which the winning bet began to win (its maximum-likelihood start)."""
+        return int(self._began[int(self._ln_r.argmax())])
+
+    def shares(self) -> tuple[FloatArray, FloatArray]:
+        """Return what the urn expects and what came since `change_at`, as cell shares.
+
+        The second comes from thinned marks, so it may begin a little before `change_at`.
+
+        Returns:
+            Two (G,) float64 arrays that each sum to 1; the second is 0 before the first request.
+        """
+        start = max(
+            (mark for mark in self._marks if mark.requests <= self.change_at),
+            key=lambda mark: mark.requests,
+            default=self._marks[0],
+        )
+        came = (self._seen - start.counts).astype(np.float64)
+        return self.alpha / self.alpha.sum(), came / max(1.0, came.sum())
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return the state as JSON-able plain data; -inf is written as None."""
+        return {
+            "kind": self.reference.kind,
+            "labels": list(self.reference.labels),
+            "reference": self.reference.alpha.tolist(),
+            "alpha": self.alpha.tolist(),
+            "requests": self.requests,
+            "ln_r": [None if value == -np.inf else value for value in self._ln_r.tolist()],
+            "ln_cusum": self._ln_cusum.tolist(),
+            "began": self._began.tolist(),
+            "seen": self._seen.tolist(),
+            "marks": [[mark.requests, mark.counts.tolist()] for mark in self._marks],
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Take over a snapshot of the same channel.
+
+        Raises:
+            ValueError: the snapshot is of another reference or its arrays do not fit.
+        """
+        name, cells = self.reference.name, self.alpha.size
+        same = (
+            state["kind"] == self.reference.kind
+            and tuple(state["labels"]) == self.reference.labels
+            and np.array_equal(state["reference"], self.reference.alpha)
+        )
+        if not same:
+            raise ValueError(f"channel {name!r}: expected its own {cells} cells and weights")
+        ln_r = [-np.inf if value is None else value for value in state["ln_r"]]
+        self.alpha = _vector(state["alpha"], cells)
+        self._ln_r = _vector(ln_r, len(self._bets))
+        self._ln_cusum = _vector(state["ln_cusum"], len(self._bets))
+        self._began = _vector(state["began"], len(self._bets)).astype(np.int64)
+        self._seen = _vector(state["seen"], cells).astype(np.int64)
+        self._marks = [
+            _Mark(int(at), _vector(counts, cells).astype(np.int64)) for at, counts in state["marks"]
+        ]
+        self.requests = int(state["requests"])
+
+
+def _vector(values: list[float], length: int) -> FloatArray:
+    """Return a float64 vector of the length that the state needs."""
+    result = np.array(values, dtype=np.float64)
+    if result.shape != (length,):
+        raise ValueError(f"expected {length} numbers, got shape {result.shape}")
+    return result
