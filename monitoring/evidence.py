@@ -7,7 +7,7 @@ side by side, an alarm is raised, kept alive while the drift goes on, and cleare
 
 from __future__ import annotations
 
-import json
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -88,7 +88,7 @@ class StreamEvidence:
         references: one per channel, names distinct.
         c: requests > 1 per false alarm at least, in the mean.
         eta: in (0, 1], the discount for over-dispersed traffic, min(1, 1/phi).
-        seed: of the generator that splits large increments.
+        seed: >= 0, of the random split of large increments.
         clear_after: requests >= 1 without a renewed crossing that clear an alarm.
 
     Raises:
@@ -120,15 +120,16 @@ class StreamEvidence:
         names = [reference.name for reference in references]
         if not names or len(set(names)) != len(names):
             raise ValueError(f"expected one or more channels with distinct names, got {names}")
-        if not c > 1 or not 0 < eta <= 1 or clear_after < 1:
+        if not c > 1 or not 0 < eta <= 1 or clear_after < 1 or seed < 0:
             raise ValueError(
-                f"expected c > 1, eta in (0, 1], clear_after >= 1; got {c=}, {eta=}, {clear_after=}"
+                "expected c > 1, eta in (0, 1], clear_after >= 1, seed >= 0; "
+                f"got {c=}, {eta=}, {clear_after=}, {seed=}"
             )
-        self.c, self.eta, self.clear_after = c, eta, clear_after
+        self.c, self.eta, self.seed, self.clear_after = c, eta, seed, clear_after
         ordered = sorted(references, key=lambda reference: reference.name)
         self._channels = {r.name: ChannelEvidence(r, eta=eta) for r in ordered}
-        self._piece = max(1, int((min(r.alpha.sum() for r in references) - 1) // 20))
-        self._generator = np.random.default_rng(seed)
+        n = min(round(float(r.alpha.sum())) for r in references) - 1
+        self._piece = max(1, n // 20)
         self._alarm: Alarm | None = None
         self._crossed_at = 0
         self._held: dict[str, _Held] = {}
@@ -187,20 +188,23 @@ class StreamEvidence:
             for name, channel in self._channels.items()
             if name in increments
         }
-        pieces = {name: self._split(count) for name, count in counts.items() if count.any()}
+        pieces = {name: self._split(name, count) for name, count in counts.items() if count.any()}
         for step in range(max(map(len, pieces.values()), default=0)):
             self._step({name: rows[step] for name, rows in pieces.items() if step < len(rows)})
 
-    def _split(self, counts: IntArray) -> IntArray:
+    def _split(self, name: str, counts: IntArray) -> IntArray:
         """Deal (G,) counts into (P, G) rows of at most n / 20 requests, at random.
 
-        One shuffle of the requests' cells equals a chain of multivariate hypergeometric draws.
+        One shuffle of the requests' cells equals a chain of multivariate hypergeometric draws. It
+        is seeded by the counts too: a sequence of shuffles that every stream of the same seed
+        shared would strike all of them with the same unlucky piece at the same request.
         """
         m = int(counts.sum())
         if m <= self._piece:
             return counts[None, :]
+        entropy = [self.seed, zlib.crc32(name.encode()), self._channels[name].requests]
         cells = np.repeat(np.arange(counts.size), counts)
-        self._generator.shuffle(cells)
+        np.random.default_rng([*entropy, *counts.tolist()]).shuffle(cells)
         n_pieces = -(-m // self._piece)
         row = np.arange(m) // self._piece
         flat = np.bincount(row * counts.size + cells, minlength=n_pieces * counts.size)
@@ -268,7 +272,7 @@ class StreamEvidence:
             "c": self.c,
             "eta": self.eta,
             "clear_after": self.clear_after,
-            "generator": json.dumps(self._generator.bit_generator.state),
+            "seed": self.seed,
             "alarm": None if self._alarm is None else _plain(self._alarm),
             "crossed_at": self._crossed_at,
             "held": {name: asdict(held) for name, held in self._held.items()},
@@ -302,6 +306,7 @@ class StreamEvidence:
                 references,
                 c=snapshot["c"] if c is None else c,
                 eta=snapshot["eta"] if eta is None else eta,
+                seed=snapshot["seed"],
                 clear_after=snapshot["clear_after"] if clear_after is None else clear_after,
             )
             stream._load(snapshot)
@@ -321,7 +326,6 @@ class StreamEvidence:
             raise ValueError(f"channels {sorted(theirs)}, expected {sorted(ours)}")
         for name, channel in self._channels.items():
             channel.load(snapshot["channels"][name])
-        self._generator.bit_generator.state = json.loads(snapshot["generator"])
         self._crossed_at = int(snapshot["crossed_at"])
         self._held = {name: _Held(**held) for name, held in snapshot["held"].items()}
         alarm = snapshot["alarm"]

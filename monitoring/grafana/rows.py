@@ -1,0 +1,337 @@
+"""The rows of the dashboard: each answers one question of an on-call engineer.
+
+The bounds are those of `monitoring/prometheus/alert_rules.yml`; a test compares them.
+"""
+
+from monitoring.grafana.panels import (
+    AMBER,
+    GREEN,
+    GREY,
+    RED,
+    Panel,
+    heatmap,
+    lines,
+    stat,
+    thresholds,
+    value_map,
+)
+
+ERROR_RATIO_BOUND = 0.01
+PSI_BOUND = 0.25
+PERTURBED_RATIO_BOUND = 0.05
+ACCURACY_LOSS_BOUND = 0.1
+MIN_LABELS = 100
+STALE_SECONDS = 60
+
+MODEL = 'model=~"$model"'
+REQUESTS = 'route!~"/metrics|/healthz|/readyz|/v2/health/.*"'
+
+
+def rate(metric: str, selector: str = "", *, by: str = "") -> str:
+    """Return the expression of a counter's rate per second, summed over all labels but `by`."""
+    return _summed("rate", metric, selector, by)
+
+
+def count(metric: str, selector: str = "", *, by: str = "") -> str:
+    """Return the expression of a counter's increase per interval, and 0 where there is no series.
+
+    For events that may never have happened: none yet is the truth, not a gap.
+    """
+    return f"{_summed('increase', metric, selector, by)} or on () vector(0)"
+
+
+def latest(gauge: str, *, by: str = "model") -> str:
+    """Return the expression of a gauge of the chosen models, whichever process reports it."""
+    return f"max by ({by}) ({gauge}{{{MODEL}}})"
+
+
+def _summed(function: str, metric: str, selector: str, by: str) -> str:
+    grouping = f" by ({by}) " if by else ""
+    braces = f"{{{selector}}}" if selector else ""
+    return f"sum{grouping}({function}({metric}{braces}[$__rate_interval]))"
+
+
+def serving_row() -> list[Panel]:
+    """Return "Is it serving?": rate, errors, latency, version."""
+    loaded = latest("holdfast_model_loaded_timestamp_seconds", by="model, version")
+    duration = rate("holdfast_http_request_duration_seconds_bucket", REQUESTS, by="le")
+    return [
+        stat(
+            "Which version answers, and since when?",
+            "The version of each model that was loaded last, and the age of the load.",
+            {"{{model}} v{{version}}": f"topk by (model) (1, {loaded} > 0) * 1000"},
+            unit="dateTimeFromNow",
+            width=4,
+        ),
+        lines(
+            "How many requests does it answer?",
+            "Requests per second by status; probes and scrapes are left out.",
+            {"{{code}}": rate("holdfast_http_requests_total", REQUESTS, by="code")},
+            unit="reqps",
+            width=7,
+            style="stacked",
+        ),
+        lines(
+            "What share of the requests fails?",
+            "Share of 5xx answers over 5 minutes. Alert HoldfastErrorRatio: above the line.",
+            {"5xx": "holdfast:error_ratio:5m"},
+            unit="percentunit",
+            width=6,
+            limits=thresholds((ERROR_RATIO_BOUND, RED)),
+        ),
+        lines(
+            "How long does a request take?",
+            "Median and 99th percentile of the time to answer; probes and scrapes are left out.",
+            {q: f"histogram_quantile({p}, {duration})" for q, p in (("p50", 0.5), ("p99", 0.99))},
+            unit="s",
+            width=7,
+        ),
+        *_serving_detail(),
+    ]
+
+
+def _serving_detail() -> list[Panel]:
+    stage, rows = "holdfast_stage_duration_seconds", "holdfast_batch_rows"
+    seconds, runs = rate(f"{stage}_sum", by="stage"), rate(f"{stage}_count", by="stage")
+    dropped = count("holdfast_records_dropped_total", by="reason")
+    failed = count("holdfast_model_reload_failures_total", MODEL, by="model")
+    return [
+        lines(
+            "Where does the time go?",
+            "Mean time of each stage of a request: decode, run (the graph), count, encode.",
+            {"{{stage}}": f"{seconds} / {runs}"},
+            unit="s",
+            width=9,
+            style="stacked",
+        ),
+        lines(
+            "How many rows does a request carry?",
+            "Mean number of rows in one run of the graph.",
+            {"rows": f"{rate(f'{rows}_sum')} / {rate(f'{rows}_count')}"},
+            unit="short",
+            width=6,
+        ),
+        lines(
+            "What was lost?",
+            "Records that could not be kept, and model loads that failed (the version before is"
+            " still served). Alert HoldfastReloadFailing: any failed load.",
+            {"record dropped: {{reason}}": dropped, "load failed: {{model}}": failed},
+            unit="short",
+            width=9,
+            style="bars",
+        ),
+    ]
+
+
+def drift_row() -> list[Panel]:
+    """Return "Has the world moved?": the alarm and the evidence behind it."""
+    evidence = latest("holdfast_drift_evidence_log10", by="model, channel")
+    threshold = latest("holdfast_drift_alarm_threshold_log10")
+    return [
+        stat(
+            "Is the drift alarm raised?",
+            "The watcher's alarm. Alert HoldfastDrift: while it is raised.",
+            {"{{model}}": latest("holdfast_drift_alarm")},
+            unit="none",
+            width=4,
+            limits=thresholds((1, RED)),
+            mappings=[value_map({"0": ("no drift", GREEN), "1": ("DRIFT", RED)})],
+        ),
+        lines(
+            "How strong is the evidence of drift?",
+            "Evidence per channel against the reference, as a power of ten, beside the threshold at"
+            " which the alarm is raised.",
+            {"{{model}} {{channel}}": evidence, "{{model}} threshold": threshold},
+            unit="none",
+            width=10,
+        ),
+        lines(
+            "Which channel moved?",
+            "Population stability index over 5 minutes, less what chance alone gives; from 200"
+            " requests on. Alert HoldfastChannelShift: above the line.",
+            {"{{model}} v{{version}} {{channel}}": f"holdfast:channel_psi:5m{{{MODEL}}}"},
+            unit="none",
+            width=10,
+            limits=thresholds((PSI_BOUND, AMBER)),
+        ),
+        *_drift_detail(),
+    ]
+
+
+def _drift_detail() -> list[Panel]:
+    predictions = "holdfast_predictions_total"
+    by_class = rate(predictions, MODEL, by="model, class")
+    return [
+        heatmap(
+            "How are the drift p-values spread?",
+            "Even over all rows where requests look like the training data, heavy at the bottom"
+            " where they do not.",
+            _summed("increase", "holdfast_drift_p_value_bucket", MODEL, "le"),
+            width=12,
+        ),
+        lines(
+            "Which classes are predicted?",
+            "Share of each predicted class.",
+            {
+                "{{model}} {{class}}": f"{by_class} / on (model) group_left () "
+                + rate(predictions, MODEL, by="model")
+            },
+            unit="percentunit",
+            width=12,
+            style="stacked",
+            top=1,
+        ),
+    ]
+
+
+def tampering_row() -> list[Panel]:
+    """Return "Is someone tampering?": flags and the likelihoods behind them."""
+    flagged = "holdfast:flagged_ratio:5m"
+    return [
+        lines(
+            "What share of the inputs looks perturbed?",
+            "Share flagged as adversarially perturbed over 5 minutes; about 1% of clean inputs are."
+            " Alert HoldfastPerturbationRate: above the line.",
+            {"{{model}}": f'{flagged}{{kind="perturbation", {MODEL}}}'},
+            unit="percentunit",
+            width=8,
+            limits=thresholds((PERTURBED_RATIO_BOUND, RED)),
+        ),
+        heatmap(
+            "How are the perturbation likelihoods spread?",
+            "Near 0 for clean inputs; weight near 1 is tampering.",
+            _summed("increase", "holdfast_perturbation_likelihood_bucket", MODEL, "le"),
+            width=8,
+        ),
+        lines(
+            "What share of the inputs is flagged, by kind?",
+            "Share of the inputs whose p-value or likelihood passed its threshold, over 5 minutes.",
+            {"{{model}} {{kind}}": f"{flagged}{{{MODEL}}}"},
+            unit="percentunit",
+            width=8,
+        ),
+    ]
+
+
+def accuracy_row() -> list[Panel]:
+    """Return "Is it right?": labels that came back, and evaluations."""
+    expected = latest("holdfast_expected_accuracy_ratio")
+    observed = latest("holdfast_observed_accuracy_ratio")
+    return [
+        lines(
+            "Is it as right as its evaluation promised?",
+            "Accuracy on recent labelled requests (a gap: too few labels) beside that of the served"
+            " version on its test set.",
+            {"{{model}} observed": observed, "{{model}} expected": expected},
+            unit="percentunit",
+            width=8,
+            top=1,
+        ),
+        lines(
+            "How much accuracy is lost?",
+            "Expected less observed accuracy. Alert HoldfastObservedAccuracyLow: above the line,"
+            f" from {MIN_LABELS} labels on.",
+            {"{{model}}": f"{expected} - {observed}"},
+            unit="percentunit",
+            width=6,
+            limits=thresholds((ACCURACY_LOSS_BOUND, RED)),
+        ),
+        stat(
+            "How many labels does that rest on?",
+            f"Labels among the recent requests; below {MIN_LABELS} no alert is raised.",
+            {"{{model}}": latest("holdfast_observed_accuracy_labels")},
+            unit="short",
+            width=5,
+            limits=thresholds((MIN_LABELS, GREEN), base=GREY),
+        ),
+        *_accuracy_detail(),
+    ]
+
+
+def _accuracy_detail() -> list[Panel]:
+    labelled = f"({rate('holdfast_feedback_total', MODEL)} or vector(0))"
+    evaluated = latest("holdfast_evaluation_last_success_timestamp_seconds")
+    return [
+        lines(
+            "What share of the answers gets a label?",
+            "Labels received per prediction made.",
+            {"labelled": f"{labelled} / {rate('holdfast_predictions_total', MODEL)}"},
+            unit="percentunit",
+            width=5,
+        ),
+        stat(
+            "How well did each version do in its evaluation?",
+            "Accuracy by version, suite, attack, and eps: the largest change of one feature.",
+            {
+                "{{model}} v{{version}} {{suite}} {{attack}} {{eps}}": latest(
+                    "holdfast_evaluation_accuracy_ratio", by="model, version, suite, attack, eps"
+                )
+            },
+            unit="percentunit",
+            width=19,
+        ),
+        stat(
+            "When was it evaluated last?",
+            "Age of the last evaluation that ran to its end.",
+            {"{{model}}": f"{evaluated} * 1000"},
+            unit="dateTimeFromNow",
+            width=5,
+        ),
+    ]
+
+
+def loop_row() -> list[Panel]:
+    """Return "What did the loop do?": runs, refusals, alerts, gates, and the watcher itself."""
+    counted = (
+        (
+            "What ran, and how did it end?",
+            "Evaluations, trainings and promotions that ended, by kind and outcome.",
+            {"{{kind}} {{outcome}}": count("holdfast_lifecycle_runs_total", by="kind, outcome")},
+        ),
+        (
+            "What was refused, and why?",
+            "Triggers that started nothing, by the name of the refusal.",
+            {"{{reason}}": count("holdfast_lifecycle_refusals_total", by="reason")},
+        ),
+        (
+            "Which alerts arrived?",
+            "Alerts received from Alertmanager, by action asked for and decision taken.",
+            {
+                "{{action}} {{decision}}": count(
+                    "holdfast_alerts_received_total", by="action, decision"
+                )
+            },
+        ),
+    )
+    bars = [lines(*each, unit="short", width=8, style="bars") for each in counted]
+    return [*bars, *_loop_detail()]
+
+
+def _loop_detail() -> list[Panel]:
+    failed = f"sum by (model, check) (1 - holdfast_gate_passed{{{MODEL}}}) or on () vector(0)"
+    return [
+        lines(
+            "Which gates did the last challenger fail?",
+            "1 for each gate that the last challenger did not pass, 0 for the others; 0 before the"
+            " first challenger.",
+            {"{{model}} {{check}}": failed},
+            unit="none",
+            width=10,
+        ),
+        stat(
+            "Is the watcher awake?",
+            "Time since it last read the counters. Alert HoldfastWatcherStale: above 60 s.",
+            {"last look": "time() - max(holdfast_watch_last_tick_timestamp_seconds)"},
+            unit="s",
+            width=5,
+            limits=thresholds((STALE_SECONDS, RED)),
+        ),
+        lines(
+            "Can the watcher read the counters?",
+            "Failed reads of the service's counters.",
+            {"failed reads": _summed("increase", "holdfast_watch_scrape_failures_total", "", "")},
+            unit="short",
+            width=9,
+            style="bars",
+        ),
+    ]

@@ -1,0 +1,84 @@
+"""Jobs of the loop as people see them: one row each, kept for ever."""
+
+import time
+from typing import Any, Literal
+
+import msgspec
+import sqlalchemy as sa
+
+State = Literal["running", "waiting", "done"]
+UNFINISHED = ("running", "waiting")
+
+
+class Job(msgspec.Struct, frozen=True):
+    """One run of the loop. `outcome` and `checks` are set when it is done."""
+
+    id: str
+    kind: str
+    model: str
+    champion: int
+    source: str
+    reason: str
+    since: float
+    created_at: float
+    state: State = "running"
+    stage: str = "queued"
+    updated_at: float = 0.0
+    outcome: str | None = None
+    detail: str = ""
+    challenger: int | None = None
+    checks: list[dict[str, Any]] = []
+    evaluation: dict[str, Any] = {}
+    options: dict[str, Any] = {}
+
+
+_METADATA = sa.MetaData()
+JOBS = sa.Table(
+    "jobs",
+    _METADATA,
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("model", sa.String, nullable=False),
+    sa.Column("state", sa.String, nullable=False),
+    sa.Column("created_at", sa.Float, nullable=False),
+    sa.Column("job", sa.LargeBinary, nullable=False),
+)
+
+
+class JobStore:
+    """Jobs in the database beside the records. One writer (the watcher), any number of readers."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+        _METADATA.create_all(engine)
+
+    def put(self, job: Job) -> Job:
+        """Insert or replace; `updated_at` becomes now."""
+        job = msgspec.structs.replace(job, updated_at=time.time())
+        row = {"model": job.model, "state": job.state, "job": msgspec.json.encode(job)}
+        with self._engine.begin() as connection:
+            changed = connection.execute(sa.update(JOBS).where(JOBS.c.id == job.id).values(**row))
+            if changed.rowcount == 0:
+                row |= {"id": job.id, "created_at": job.created_at}
+                connection.execute(sa.insert(JOBS).values(**row))
+        return job
+
+    def change(self, job_id: str, **fields: Any) -> Job:
+        """Replace fields of a stored job. Raises KeyError for an unknown id."""
+        return self.put(msgspec.structs.replace(self.get(job_id), **fields))
+
+    def get(self, job_id: str) -> Job:
+        """One job. Raises KeyError."""
+        with self._engine.connect() as connection:
+            found = connection.execute(sa.select(JOBS.c.job).where(JOBS.c.id == job_id)).scalar()
+        if found is None:
+            raise KeyError(job_id)
+        return msgspec.json.decode(found, type=Job)
+
+    def all(self, model: str | None = None, limit: int = 200) -> list[Job]:
+        """The newest jobs first."""
+        query = sa.select(JOBS.c.job).order_by(JOBS.c.created_at.desc()).limit(limit)
+        if model is not None:
+            query = query.where(JOBS.c.model == model)
+        with self._engine.connect() as connection:
+            found = connection.execute(query).scalars().all()
+        return [msgspec.json.decode(row, type=Job) for row in found]

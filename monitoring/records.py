@@ -1,0 +1,284 @@
+"""What was asked and answered, and the true labels that come later (SQLAlchemy Core).
+
+    requests   one row per instance: raw input, prediction, scores
+    feedback   one row per labelled instance; the last label wins
+
+SQLite (WAL, every commit synced) by default; several processes may write. Not promised: records
+survive a full queue or a locked store; those are dropped and counted, because a prediction never
+waits. A label that was accepted is on disk.
+"""
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import SQLAlchemyError
+
+from models.errors import HoldfastError
+from models.files import locked
+from models.schema import InputArray, InputSchema, IntArray
+
+BUSY_MILLISECONDS = 3000
+KEYS_PER_QUERY = 400
+_METADATA = sa.MetaData()
+REQUESTS = sa.Table(
+    "requests",
+    _METADATA,
+    sa.Column("seq", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
+    sa.Column("id", sa.String(128), nullable=False),
+    sa.Column("row", sa.Integer, nullable=False),
+    sa.Column("at", sa.Float, nullable=False),
+    sa.Column("model", sa.String(64), nullable=False),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("x", sa.LargeBinary, nullable=False),
+    sa.Column("predicted", sa.Integer, nullable=False),
+    sa.Column("p_value", sa.Float, nullable=False),
+    sa.Column("perturbation", sa.Float, nullable=False),
+    sa.Index("requests_by_id", "id", "row"),
+    sqlite_autoincrement=True,
+)
+FEEDBACK = sa.Table(
+    "feedback",
+    _METADATA,
+    sa.Column("id", sa.String(128), primary_key=True),
+    sa.Column("row", sa.Integer, primary_key=True),
+    sa.Column("seq", sa.BigInteger, nullable=False),
+    sa.Column("label", sa.Integer, nullable=False),
+    sa.Column("at", sa.Float, nullable=False),
+    sa.Index("feedback_by_seq", "seq"),
+)
+
+
+class StoreError(HoldfastError):
+    """The store of records cannot be read or written now."""
+
+
+class Record(NamedTuple):
+    """One answered instance; times are seconds since the epoch, `x` raw bytes in schema dtype."""
+
+    id: str
+    row: int
+    at: float
+    model: str
+    version: int
+    x: bytes
+    predicted: int
+    p_value: float
+    perturbation: float
+
+
+class Key(NamedTuple):
+    """What feedback refers to: the id of a request and the row in it."""
+
+    id: str
+    row: int
+
+
+class Found(NamedTuple):
+    """What is known of a recorded instance."""
+
+    seq: int
+    model: str
+    version: int
+    predicted: int
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Recorded inputs with their true labels, oldest first."""
+
+    x: InputArray  # (N, *shape) raw
+    y: IntArray  # (N,) true class
+    predicted: IntArray  # (N,) class answered
+    at: npt.NDArray[np.float64]  # (N,) seconds since the epoch of the request
+    p_value: npt.NDArray[np.float64]  # (N,)
+    perturbation: npt.NDArray[np.float64]  # (N,)
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+
+class Counts(NamedTuple):
+    """How much the store holds."""
+
+    requests: int
+    labelled: int
+
+
+class RecordStore:
+    """Records and feedback in a database; safe for several threads and processes.
+
+    Every method raises StoreError where the database cannot do its part.
+    """
+
+    def __init__(self, url: str) -> None:
+        """Connect and create what is missing."""
+        self._engine = sa.create_engine(url)
+        if self._engine.dialect.name == "sqlite":
+            sa.event.listen(self._engine, "connect", _prepare_sqlite)
+        with self._guarded("opened"), self._creating(), self._engine.begin() as connection:
+            for table in _METADATA.sorted_tables:
+                connection.execute(sa.schema.CreateTable(table, if_not_exists=True))
+                for index in table.indexes:
+                    connection.execute(sa.schema.CreateIndex(index, if_not_exists=True))
+
+    def add(self, records: Sequence[Record]) -> None:
+        """Write records in one transaction."""
+        if records:
+            with self._guarded("written"), self._engine.begin() as connection:
+                connection.execute(_INSERT, [record._asdict() for record in records])
+
+    def find(self, keys: Iterable[Key]) -> dict[Key, Found]:
+        """The latest record of each key that is there."""
+        found: dict[Key, Found] = {}
+        with self._guarded("read"), self._engine.connect() as connection:
+            for part in _parts(sorted({key.id for key in keys})):
+                query = (
+                    sa.select(*(REQUESTS.c[n] for n in ("id", "row", *Found._fields)))
+                    .where(REQUESTS.c.id.in_(part))
+                    .order_by(REQUESTS.c.seq)
+                )
+                for id_, row, *rest in connection.execute(query):
+                    found[Key(id_, row)] = Found(*rest)
+        return {key: found[key] for key in keys if key in found}
+
+    def add_feedback(self, labels: Sequence[tuple[Key, Found, int]]) -> None:
+        """Keep true labels (class indices) of found records; the last label of a key wins.
+
+        They are on disk when this returns.
+        """
+        rows = {
+            key: {"id": key.id, "row": key.row, "seq": found.seq, "label": label, "at": time.time()}
+            for key, found, label in labels
+        }
+        if rows:
+            with self._guarded("written"), self._engine.begin() as connection:
+                connection.execute(self._upsert(), list(rows.values()))
+
+    def labelled(
+        self,
+        model: str,
+        schema: InputSchema,
+        *,
+        since: float = 0.0,
+        limit: int = 10_000,
+        version: int | None = None,
+    ) -> Labelled:
+        """The latest `limit` labelled rows of requests answered at or after `since` (epoch s).
+
+        Rows of another shape or dtype than `schema` are left out.
+        """
+        query = (
+            sa.select(*(REQUESTS.c[n] for n in ("x", "predicted", "at", "p_value", "perturbation")))
+            .add_columns(FEEDBACK.c.label)
+            .join(FEEDBACK, FEEDBACK.c.seq == REQUESTS.c.seq)
+            .where(REQUESTS.c.model == model, REQUESTS.c.at >= since)
+            .order_by(REQUESTS.c.seq.desc())
+            .limit(limit)
+        )
+        if version is not None:
+            query = query.where(REQUESTS.c.version == version)
+        with self._guarded("read"), self._engine.connect() as connection:
+            rows = connection.execute(query).all()
+        dtype = np.dtype(schema.dtype)
+        rows = [r for r in reversed(rows) if len(r.x) == schema.size * dtype.itemsize]
+        x = np.frombuffer(b"".join(r.x for r in rows), dtype=dtype)
+        return Labelled(
+            x=x.reshape(len(rows), *schema.shape),
+            y=np.array([r.label for r in rows], dtype=np.int64),
+            predicted=np.array([r.predicted for r in rows], dtype=np.int64),
+            at=np.array([r.at for r in rows], dtype=np.float64),
+            p_value=np.array([r.p_value for r in rows], dtype=np.float64),
+            perturbation=np.array([r.perturbation for r in rows], dtype=np.float64),
+        )
+
+    def observed(
+        self, model: str, version: int, last: int, *, since: float = 0.0
+    ) -> npt.NDArray[np.bool_]:
+        """Whether the prediction was right, for the latest `last` labelled rows, oldest first."""
+        query = (
+            sa.select(REQUESTS.c.predicted == FEEDBACK.c.label)
+            .join(FEEDBACK, FEEDBACK.c.seq == REQUESTS.c.seq)
+            .where(REQUESTS.c.model == model, REQUESTS.c.version == version)
+            .where(REQUESTS.c.at >= since)
+            .order_by(REQUESTS.c.seq.desc())
+            .limit(last)
+        )
+        with self._guarded("read"), self._engine.connect() as connection:
+            right = connection.execute(query).scalars().all()
+        return np.array(right[::-1], dtype=np.bool_)
+
+    def counts(self, model: str, version: int | None = None) -> Counts:
+        """How many records there are of a model (or a version), and how many have a label."""
+        query = (
+            sa.select(sa.func.count(REQUESTS.c.seq), sa.func.count(FEEDBACK.c.seq))
+            .join(FEEDBACK, FEEDBACK.c.seq == REQUESTS.c.seq, isouter=True)
+            .where(REQUESTS.c.model == model)
+        )
+        if version is not None:
+            query = query.where(REQUESTS.c.version == version)
+        with self._guarded("read"), self._engine.connect() as connection:
+            return Counts(*connection.execute(query).one())
+
+    def prune(self, rows_kept: int) -> int:
+        """Remove all but the latest `rows_kept` records, and their labels; how many went."""
+        newest = sa.select(sa.func.max(REQUESTS.c.seq)).scalar_subquery()
+        with self._guarded("written"), self._engine.begin() as connection:
+            gone = connection.execute(
+                sa.delete(REQUESTS).where(REQUESTS.c.seq <= newest - rows_kept)
+            )
+            if gone.rowcount:
+                oldest = sa.select(sa.func.min(REQUESTS.c.seq)).scalar_subquery()
+                connection.execute(sa.delete(FEEDBACK).where(FEEDBACK.c.seq < oldest))
+        return int(gone.rowcount)
+
+    def close(self) -> None:
+        """Close the connections that are not in use."""
+        self._engine.dispose()
+
+    def _upsert(self) -> sa.Executable:
+        make = postgresql.insert if self._engine.dialect.name == "postgresql" else sqlite.insert
+        insert = make(FEEDBACK)
+        return insert.on_conflict_do_update(
+            index_elements=["id", "row"],
+            set_={name: insert.excluded[name] for name in ("seq", "label", "at")},
+        )
+
+    def _creating(self) -> AbstractContextManager[None]:
+        """SQLite: one process at a time creates the file and switches it to WAL."""
+        file = self._engine.url.database
+        if self._engine.dialect.name != "sqlite" or not file or file == ":memory:":
+            return nullcontext()
+        path = Path(file)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return locked(path.with_name(f".{path.name}.lock"))
+
+    @contextmanager
+    def _guarded(self, verb: str) -> Iterator[None]:
+        try:
+            yield
+        except (SQLAlchemyError, OSError) as error:
+            cause = getattr(error, "orig", None) or error
+            raise StoreError(f"the store of records cannot be {verb}: {cause}") from error
+
+
+_INSERT = sa.insert(REQUESTS)
+
+
+def _parts(ids: list[str]) -> Iterator[list[str]]:
+    return (ids[start : start + KEYS_PER_QUERY] for start in range(0, len(ids), KEYS_PER_QUERY))
+
+
+def _prepare_sqlite(connection: Any, _: Any) -> None:
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout = {BUSY_MILLISECONDS}")
+    cursor.execute("PRAGMA journal_mode = WAL")
+    cursor.execute("PRAGMA synchronous = FULL")
+    cursor.close()

@@ -1,0 +1,57 @@
+"""Worker slots: a small number per live process, so that counter files are few and stay.
+
+A counter file per process id would stay for ever after each restart and make every scrape slower.
+A slot is held by a file lock, which the kernel frees when its process ends, however it ends: no
+two live processes hold the same slot (also while old and new workers overlap on a reload), and
+the counters of a dead worker go on in the worker that takes its slot next.
+"""
+
+import fcntl
+from itertools import count
+from pathlib import Path
+from typing import IO
+
+
+class Slot:
+    """A slot that this process holds until it ends or `release` is called."""
+
+    def __init__(self, number: int, lock: IO[bytes]) -> None:
+        self.number = number
+        self._lock = lock
+
+    def release(self) -> None:
+        """Give the slot back."""
+        self._lock.close()
+
+
+def acquire(directory: Path) -> Slot:
+    """Take the lowest free slot of `directory` (created if absent)."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for number in count():
+        lock = _try_lock(directory / f"slot-{number}.lock")
+        if lock is not None:
+            return Slot(number, lock)
+    raise AssertionError("unreachable")
+
+
+def clear(directory: Path) -> None:
+    """Remove the counter files of earlier runs; only while no worker runs."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for file in directory.glob("*.db"):
+        file.unlink(missing_ok=True)
+
+
+def try_exclusive(path: Path) -> IO[bytes] | None:
+    """Hold `path` as a lock file for as long as the result is open; None if another holds it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return _try_lock(path)
+
+
+def _try_lock(path: Path) -> IO[bytes] | None:
+    stream = path.open("ab")
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        stream.close()
+        return None
+    return stream

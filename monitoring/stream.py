@@ -1,0 +1,126 @@
+"""The stream of one champion: its evidence, what has been counted, and their file.
+
+A new champion starts afresh against its own reference. State survives a restart of the watcher.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from models.bundle import Bundle
+from models.files import write_atomic
+from monitoring.bets import ChannelReference
+from monitoring.counters import Counts, increments
+from monitoring.evidence import Alarm, SnapshotError, StreamEvidence
+from monitoring.logs import logger
+
+log = logger("watcher")
+
+
+def references(bundle: Bundle) -> list[ChannelReference]:
+    """The reference of every channel, from the bundle."""
+    return [
+        ChannelReference(c.name, c.kind, bundle.reference[f"{c.name}/alpha"], c.labels)
+        for c in bundle.manifest.channels
+    ]
+
+
+@dataclass
+class Stream:
+    """Evidence over the traffic that `bundle` answers as champion.
+
+    Totals seen and evidence stand in one file, so that a crash between two looks neither loses
+    nor doubles a request.
+    """
+
+    bundle: Bundle
+    evidence: StreamEvidence
+    path: Path
+    alarm_since: float | None = None
+    totals: dict[str, dict[str, float]] = field(default_factory=dict)  # service -> cell -> count
+
+    @classmethod
+    def open(cls, bundle: Bundle, folder: Path, *, c: float) -> "Stream":
+        """Go on from the state file if it belongs to this version, else start afresh."""
+        path = folder / f"{bundle.manifest.model}.json"
+        channels = references(bundle)
+        try:
+            state: dict[str, Any] = json.loads(path.read_text())
+            if state["version"] == bundle.manifest.version:
+                evidence = StreamEvidence.restore(channels, state["evidence"], c=c)
+                return cls(bundle, evidence, path, state["alarm_since"], state["totals"])
+        except FileNotFoundError:
+            pass
+        except (SnapshotError, ValueError, KeyError, TypeError) as error:
+            log.warning("evidence_state_unusable", path=str(path), error=str(error))
+        return cls(bundle, StreamEvidence(channels, c=c), path)
+
+    @property
+    def model(self) -> str:
+        """Name of the model."""
+        return self.bundle.manifest.model
+
+    @property
+    def version(self) -> int:
+        """The champion's version."""
+        return self.bundle.manifest.version
+
+    def add(self, looks: Mapping[str, Counts], now: float) -> Alarm | None:
+        """Weigh what the services have counted since the last look.
+
+        Args:
+            looks: totals by service; a service that could not be reached is absent.
+            now: seconds since 1970.
+
+        Returns:
+            The alarm if it is raised by these requests. A channel or cell that the reference
+            does not know is left out and logged: it must not stop the watch.
+        """
+        table = {
+            c.name: np.zeros(len(self.bundle.reference[f"{c.name}/alpha"]), dtype=np.int64)
+            for c in self.bundle.manifest.channels
+        }
+        for service, counts in looks.items():
+            seen = {
+                f"{channel}/{cell}": value
+                for (model, version, channel, cell), value in counts.items()
+                if (model, version) == (self.model, str(self.version))
+            }
+            for key, count in increments(self.totals.get(service, {}), seen).items():
+                channel, cell = key.rsplit("/", 1)
+                if channel in table and int(cell) < len(table[channel]):
+                    table[channel][int(cell)] += int(count)
+                else:
+                    log.warning("unknown_cell", model=self.model, channel=channel, cell=cell)
+            self.totals[service] = seen
+        return self._weigh({name: row for name, row in table.items() if row.any()}, now)
+
+    def _weigh(self, table: dict[str, npt.NDArray[np.int64]], now: float) -> Alarm | None:
+        before = self.evidence.alarm
+        if table:
+            self.evidence.update(table)
+            self.save()
+        alarm = self.evidence.alarm
+        if alarm is None:
+            self.alarm_since = None
+        elif before is None:
+            self.alarm_since = now
+            self.save()
+            return alarm
+        return None
+
+    def save(self) -> None:
+        """Write the state, whole or not at all."""
+        state = {
+            "version": self.version,
+            "alarm_since": self.alarm_since,
+            "totals": self.totals,
+            "evidence": self.evidence.snapshot(),
+        }
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(self.path, json.dumps(state).encode())

@@ -1,0 +1,83 @@
+"""What the watcher exports, on its own registry and port: one process, so ordinary gauges."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from models.schema import Manifest
+from monitoring.bets import ChannelReference
+
+RUN_KINDS = ("evaluate", "evaluate_robustness", "retrain")
+OUTCOMES = (
+    "passed", "inconclusive", "failed", "refused", "reported", "expired", "rejected",
+    "rolled_back", "promoted", "abandoned",
+)  # fmt: skip
+
+
+class WatchMetrics:
+    """The watcher's metrics; names and meanings stand in docs/metrics.md."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.evidence = self._gauge("drift_evidence_log10", "Evidence of drift", "model", "channel")
+        self.threshold = self._gauge(
+            "drift_alarm_threshold_log10", "Evidence at which the alarm is raised", "model"
+        )
+        self.alarm = self._gauge("drift_alarm", "1 while traffic has drifted", "model")
+        self.reference = self._gauge(
+            "reference_ratio", "Share of the reference in a cell",
+            "model", "version", "channel", "cell",
+        )  # fmt: skip
+        self.observed = self._gauge(
+            "observed_accuracy_ratio", "Live accuracy from feedback; NaN without labels", "model"
+        )
+        self.observed_labels = self._gauge(
+            "observed_accuracy_labels", "Labelled rows that the live accuracy rests on", "model"
+        )
+        self.expected = self._gauge(
+            "expected_accuracy_ratio", "Held-out accuracy of the champion", "model"
+        )
+        self.evaluation = self._gauge(
+            "evaluation_accuracy_ratio", "Accuracy of the last evaluation",
+            "model", "version", "suite", "attack", "eps",
+        )  # fmt: skip
+        self.evaluated_at = self._gauge(
+            "evaluation_last_success_timestamp_seconds", "When a version was last judged", "model"
+        )
+        self.gate = self._gauge("gate_passed", "1 if the last gate passed", "model", "check")
+        self.tick = self._gauge("watch_last_tick_timestamp_seconds", "When the watcher last looked")
+        self.runs = self._counter("lifecycle_runs", "Runs of the loop", "kind", "outcome")
+        self.refusals = self._counter("lifecycle_refusals", "Runs that were not started", "reason")
+        self.alerts = self._counter(
+            "alerts_received", "Alerts from Alertmanager", "action", "decision"
+        )
+        self.scrape_failures = self._counter(
+            "watch_scrape_failures", "Looks at the service that failed"
+        )
+        for kind in RUN_KINDS:
+            for outcome in OUTCOMES:
+                self.runs.labels(kind, outcome)
+
+    def show_version(self, manifest: Manifest, references: list[ChannelReference]) -> None:
+        """Export a new champion's reference and figures; those of the old one go."""
+        model, version = manifest.model, str(manifest.version)
+        for gauge in (self.reference, self.evaluation, self.evidence):
+            gauge.remove_by_labels({"model": model})
+        for reference in references:
+            total = reference.alpha.sum()
+            for cell, weight in enumerate(reference.alpha):
+                labels = (model, version, reference.name, f"{cell:02d}")
+                self.reference.labels(*labels).set(weight / total)
+        figures = manifest.evaluation
+        self.expected.labels(model).set(figures["clean"]["value"])
+        self._evaluated(model, version, "none", 0.0, figures["clean"]["value"])
+        self._evaluated(model, version, "pgd+apgd", figures["eps"], figures["robust"]["value"])
+        for point in figures["robust_curve"]:
+            self._evaluated(model, version, point["attack"], point["eps"], point["accuracy"])
+
+    def _evaluated(self, model: str, version: str, attack: str, eps: float, value: float) -> None:
+        self.evaluation.labels(model, version, "quick", attack, f"{eps:g}").set(value)
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(f"holdfast_{name}", text, labels, registry=self.registry)
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"holdfast_{name}", text, labels, registry=self.registry)

@@ -1,0 +1,254 @@
+"""The watcher: look at the counters, weigh the evidence, start the loop. One tick reads all.
+
+It runs beside the service, never in the request path; losing it costs no prediction.
+"""
+
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from croniter import croniter
+
+from models.errors import BundleError, HoldfastError, RegistryError
+from models.registry import Registry
+from models.stats import proportion
+from monitoring import counters
+from monitoring.evidence import Alarm
+from monitoring.jobs import UNFINISHED, Job, JobStore
+from monitoring.logs import logger
+from monitoring.records import RecordStore
+from monitoring.stream import Stream, references
+from monitoring.triggers import DAY, Decision, Event, Policy, Situation, decide
+from monitoring.watch_metrics import WatchMetrics
+
+OBSERVED_ROWS = 500
+MIN_OBSERVED = 100
+ACCURACY_TOLERANCE = 0.03
+PRUNE_EVERY = 300.0
+log = logger("watcher")
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What the watcher watches and how eagerly it acts."""
+
+    services: tuple[str, ...]
+    state: str
+    interval_seconds: float
+    c: float
+    policy: Policy
+    schedule: str = ""
+    records_kept: int = 200_000
+
+
+@dataclass
+class Watcher:
+    """Ticks over all models of the registry. `start_job` hands a stored job to the loop."""
+
+    plan: Plan
+    registry: Registry
+    records: RecordStore
+    jobs: JobStore
+    metrics: WatchMetrics
+    start_job: Callable[[Job], None]
+    streams: dict[str, Stream] = field(default_factory=dict)
+    _refused: dict[tuple[str, str], str] = field(default_factory=dict)
+    _scheduled: dict[str, float] = field(default_factory=dict)
+    _broken: dict[str, int] = field(default_factory=dict)
+    _pruned_at: float = 0.0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def run(self, stop: threading.Event) -> None:
+        """Tick until told to stop; a failed tick is logged and the next one tries again."""
+        while not stop.wait(self.plan.interval_seconds):
+            try:
+                self.tick(time.time())
+            except Exception:
+                log.exception("tick_failed")
+
+    def tick(self, now: float) -> None:
+        """One look: counters, evidence, accuracy, triggers."""
+        looks = self._look()
+        for model in self.registry.models():
+            stream = self._stream(model)
+            if stream is None:
+                continue
+            alarm = stream.add(looks, now)
+            if alarm is not None:
+                self._tell(stream, alarm)
+            self._show(stream)
+            for event in self._events(stream, now):
+                self.consider(event, now)
+        if now - self._pruned_at > PRUNE_EVERY:
+            self._pruned_at = now
+            self.records.prune(self.plan.records_kept)
+        self.metrics.tick.set(now)
+
+    def consider(self, event: Event, now: float, options: dict[str, Any] | None = None) -> Decision:
+        """Decide on an event and start the job, or count the refusal (once per change of it)."""
+        with self._lock:
+            decision = decide(event, self.situation(event, now), self.plan.policy, now)
+            if decision.start is not None:
+                job = self._job(event, decision, now, options or {})
+                log.info("job_started", job=job.id, kind=job.kind, model=job.model, why=job.reason)
+                self.start_job(job)
+                self._refused.pop((event.model, event.source), None)
+                return Decision(decision.start, None, job.id)
+            key, name = (event.model, event.source), str(decision.refusal)
+            if self._refused.get(key) != name or event.source in ("alert", "person"):
+                self._refused[key] = name
+                self.metrics.refusals.labels(name).inc()
+                log.info("job_refused", model=event.model, source=event.source, refusal=name, why=decision.detail)  # fmt: skip
+            return decision
+
+    def situation(self, event: Event, now: float) -> Situation:
+        """What the decision rests on, from registry, jobs and records."""
+        try:
+            champion = self.registry.aliases(event.model).champion
+        except RegistryError:
+            champion = None
+        jobs = self.jobs.all(event.model)
+        ours = [j for j in jobs if j.champion == champion and j.evaluation]
+        judged = [j for j in ours if j.evaluation["verdict"] != "inconclusive"]
+        labels = 0
+        if champion is not None:
+            labels = len(self.records.observed(event.model, champion, 5000, since=event.since))
+        return Situation(
+            champion=champion,
+            running=next((j.id for j in jobs if j.state in UNFINISHED), None),
+            labels_since=labels,
+            judged_at=max((j.evaluation["at"] for j in judged), default=None),
+            looked_at=max((j.evaluation["at"] for j in ours), default=None),
+            runs_today=sum(j.created_at > now - DAY for j in jobs),
+        )
+
+    def finished(self, job: Job) -> None:
+        """Count a job that ended and export what it found."""
+        self.metrics.runs.labels(job.kind, job.outcome).inc()
+        for check in job.checks:
+            self.metrics.gate.labels(job.model, check["name"]).set(check["passed"])
+        if job.evaluation:
+            self.metrics.evaluated_at.labels(job.model).set(job.evaluation["at"])
+
+    def _look(self) -> Mapping[str, counters.Counts]:
+        looks = {}
+        for url in self.plan.services:
+            try:
+                looks[url] = counters.parse(counters.fetch(url))
+            except (OSError, ValueError) as error:
+                self.metrics.scrape_failures.inc()
+                log.warning("service_unreachable", url=url, error=str(error))
+        return looks
+
+    def _stream(self, model: str) -> Stream | None:
+        """The stream of the champion; a new champion gets a fresh one."""
+        champion = self.registry.aliases(model).champion
+        stream = self.streams.get(model)
+        if champion is None or (stream is not None and stream.version == champion):
+            return stream
+        if self._broken.get(model) == champion:
+            return stream
+        try:
+            bundle = self.registry.open(model, str(champion))
+        except (BundleError, RegistryError) as error:
+            self._broken[model] = champion
+            log.error("champion_unusable", model=model, version=champion, error=str(error))
+            return stream
+        stream = Stream.open(bundle, Path(self.plan.state) / "watch", c=self.plan.c)
+        self.streams[model] = stream
+        self.metrics.show_version(bundle.manifest, references(bundle))
+        log.info("watching", model=model, version=champion)
+        return stream
+
+    def _tell(self, stream: Stream, alarm: Alarm) -> None:
+        log.warning(
+            "drift_alarm",
+            model=stream.model,
+            version=stream.version,
+            channel=alarm.channel,
+            direction=alarm.direction,
+            words=alarm.words,
+            log10_evidence=round(alarm.log10_r, 2),
+            threshold=round(stream.evidence.threshold_log10, 2),
+            requests=alarm.requests,
+        )
+
+    def _show(self, stream: Stream) -> None:
+        for channel, value in stream.evidence.log10_evidence().items():
+            self.metrics.evidence.labels(stream.model, channel).set(value)
+        self.metrics.threshold.labels(stream.model).set(stream.evidence.threshold_log10)
+        self.metrics.alarm.labels(stream.model).set(stream.evidence.alarm is not None)
+        right = self.records.observed(stream.model, stream.version, OBSERVED_ROWS)
+        self.metrics.observed.labels(stream.model).set(right.mean() if len(right) else float("nan"))
+        self.metrics.observed_labels.labels(stream.model).set(len(right))
+
+    def _events(self, stream: Stream, now: float) -> list[Event]:
+        events = []
+        model, alarm = stream.model, stream.evidence.alarm
+        if alarm is not None and stream.alarm_since is not None:
+            events.append(Event("drift", model, "evaluate", stream.alarm_since, alarm.words))
+        else:
+            live = proportion(self.records.observed(model, stream.version, OBSERVED_ROWS))
+            expected = stream.bundle.manifest.evaluation["clean"]["value"]
+            if live.n >= MIN_OBSERVED and live.high < expected - ACCURACY_TOLERANCE:
+                rows = self.records.labelled(
+                    model, stream.bundle.manifest.input, limit=OBSERVED_ROWS, version=stream.version
+                )
+                since = float(rows.at[0])
+                words = f"live accuracy {live.value:.1%} on {live.n} rows, expected {expected:.1%}"
+                events.append(Event("accuracy", model, "evaluate", since, words))
+        if self._due(model, now):
+            events.append(Event("schedule", model, "evaluate", now - DAY, "scheduled"))
+        return events
+
+    def _due(self, model: str, now: float) -> bool:
+        if not self.plan.schedule:
+            return False
+        following = croniter(self.plan.schedule, datetime.fromtimestamp(now)).get_next(float)
+        due = self._scheduled.get(model)
+        self._scheduled[model] = following
+        return due is not None and now >= due
+
+    def _job(self, event: Event, decision: Decision, now: float, options: dict[str, Any]) -> Job:
+        champion = self.registry.aliases(event.model).champion
+        if champion is None or decision.start is None:
+            raise HoldfastError(f"model {event.model!r} has no champion")
+        job = Job(
+            id=f"{datetime.fromtimestamp(now):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:6]}",
+            kind=decision.start,
+            model=event.model,
+            champion=champion,
+            source=event.source,
+            reason=event.reason,
+            since=event.since,
+            created_at=now,
+            options=options,
+        )
+        return self.jobs.put(job)
+
+    def status(self) -> list[dict[str, Any]]:
+        """What is watched and how it stands, as plain data for people."""
+        rows = []
+        for model, stream in self.streams.items():
+            alarm = stream.evidence.alarm
+            live = proportion(self.records.observed(model, stream.version, OBSERVED_ROWS))
+            rows.append(
+                {
+                    "model": model,
+                    "version": stream.version,
+                    "requests": stream.evidence.requests,
+                    "evidence_log10": stream.evidence.log10_evidence(),
+                    "threshold_log10": stream.evidence.threshold_log10,
+                    "alarm": None if alarm is None else msgspec.to_builtins(alarm),
+                    "alarm_since": stream.alarm_since,
+                    "expected_accuracy": stream.bundle.manifest.evaluation["clean"]["value"],
+                    "observed_accuracy": msgspec.to_builtins(live) if live.n else None,
+                    "aliases": msgspec.to_builtins(self.registry.aliases(model)),
+                }
+            )
+        return rows

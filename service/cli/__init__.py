@@ -1,0 +1,48 @@
+"""The command line `holdfast`: every command has an example in its help; status 0, 1 or 2 (usage)."""
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from models.errors import HoldfastError
+from service import settings
+from service.cli import jobs, models, serve, traffic, train
+
+TOML = Path("holdfast.toml")
+
+
+class Group(click.Group):
+    """Errors that are raised on purpose end a command with their sentence and status 1."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command; a traceback is only for what nobody foresaw."""
+        try:
+            return super().invoke(ctx)
+        except HoldfastError as error:
+            click.echo(f"holdfast: {error}", err=True)
+            sys.exit(1)
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="holdfast")
+@click.pass_context
+def main(ctx: click.Context) -> None:
+    """Serve a robust classifier, watch its traffic, and keep it good.
+
+    Settings come from HOLDFAST_* and holdfast.toml; `holdfast doctor` shows them.
+
+    \b
+    Example:
+      holdfast up
+    """
+    # Parsed here, once, and passed down.
+    ctx.obj = settings.load(os.environ, TOML)
+
+
+for command in (
+    serve.up, serve.serve, serve.watch, serve.doctor,
+    train.train, train.evaluate, traffic.traffic, models.models, jobs.jobs,
+):  # fmt: skip
+    main.add_command(command)

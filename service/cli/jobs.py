@@ -1,0 +1,169 @@
+"""`holdfast jobs`: the loop's runs, and the answers it waits for."""
+
+import http.client
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+import sqlalchemy as sa
+
+from models.errors import HoldfastError
+from monitoring.jobs import Job, JobStore
+from service.cli.output import emit, json_option, table
+from service.settings import Settings
+
+
+@click.group()
+def jobs() -> None:
+    """List and show runs of the loop, start one, approve or reject a challenger."""
+
+
+@jobs.command("list")
+@click.option("--model", help="Only of this model.")
+@json_option
+@click.pass_obj
+def list_(settings: Settings, model: str | None, as_json: bool) -> None:
+    """The newest runs first.
+
+    \b
+    Example:
+      holdfast jobs list
+    """
+    found = _store(settings).all(model)
+
+    def text() -> str:
+        rows = [
+            (
+                j.id,
+                j.model,
+                j.kind,
+                j.source,
+                j.outcome or j.stage,
+                j.challenger or "",
+                j.detail[:90],
+            )
+            for j in found
+        ]
+        header = ("job", "model", "kind", "by", "outcome", "challenger", "detail")
+        return table(header, rows) if rows else "no runs yet"
+
+    emit(found, as_json, text)
+
+
+@jobs.command()
+@click.argument("job_id")
+@json_option
+@click.pass_obj
+def show(settings: Settings, job_id: str, as_json: bool) -> None:
+    """One run: why it began, what it found, which gate said what.
+
+    \b
+    Example:
+      holdfast jobs show 20260101-120000-abc123
+    """
+    try:
+        job = _store(settings).get(job_id)
+    except KeyError:
+        raise HoldfastError(f"no job {job_id!r}; see: holdfast jobs list") from None
+    emit(job, as_json, lambda: _text(job))
+
+
+@jobs.command()
+@click.argument("model")
+@click.option("--kind", type=click.Choice(["evaluate", "evaluate_robustness", "retrain"]), default="evaluate")  # fmt: skip
+@click.option("--reason", default="asked for on the command line")
+@click.option("--options", default="{}", help='JSON, e.g. \'{"recipe": {"epochs": 5}}\'.')
+@json_option
+@click.pass_obj
+def start(
+    settings: Settings, model: str, kind: str, reason: str, options: str, as_json: bool
+) -> None:
+    """Start a run by hand through the running watcher.
+
+    \b
+    Example:
+      holdfast jobs start digits --kind retrain
+    """
+    try:
+        chosen = json.loads(options)
+    except json.JSONDecodeError as error:
+        raise click.UsageError(f"--options is no JSON: {error}") from None
+    wish = {"model": model, "kind": kind, "reason": reason, "options": chosen}
+    told = _call(settings, "/jobs", wish)
+    emit(told, as_json, lambda: f"started {told['id']}")
+
+
+@jobs.command()
+@click.argument("job_id")
+@click.pass_obj
+def approve(settings: Settings, job_id: str) -> None:
+    """Let a waiting challenger be promoted.
+
+    \b
+    Example:
+      holdfast jobs approve 20260101-120000-abc123
+    """
+    _call(settings, f"/jobs/{job_id}/approve", {})
+    click.echo(f"{job_id}: approved")
+
+
+@jobs.command()
+@click.argument("job_id")
+@click.pass_obj
+def reject(settings: Settings, job_id: str) -> None:
+    """Refuse a waiting challenger.
+
+    \b
+    Example:
+      holdfast jobs reject 20260101-120000-abc123
+    """
+    _call(settings, f"/jobs/{job_id}/reject", {})
+    click.echo(f"{job_id}: rejected")
+
+
+def _store(settings: Settings) -> JobStore:
+    Path(settings.state).mkdir(parents=True, exist_ok=True)
+    return JobStore(sa.create_engine(settings.database_url))
+
+
+def _text(job: Job) -> str:
+    facts = msgspec.to_builtins(job)
+    keys = (
+        "model",
+        "kind",
+        "source",
+        "reason",
+        "champion",
+        "challenger",
+        "stage",
+        "outcome",
+        "detail",
+    )
+    lines = [f"job {job.id}", *(f"  {k:10} {facts[k]}" for k in keys if facts[k] is not None)]
+    lines += [
+        f"  {'passed' if c['passed'] else 'FAILED':6} {c['name']}: {c['detail']}"
+        for c in job.checks
+    ]
+    return "\n".join(lines)
+
+
+def _call(settings: Settings, path: str, body: dict[str, Any]) -> Any:
+    """POST to the watcher with the admin token."""
+    token = Path(settings.admin_token_file or Path(settings.state) / "run" / "admin_token")
+    if not token.exists():
+        raise HoldfastError(f"no admin token in {token}: is the watcher running? (holdfast watch)")
+    headers = {"Authorization": f"Bearer {token.read_text().strip()}"}
+    host = "127.0.0.1" if settings.watch_host == "0.0.0.0" else settings.watch_host
+    connection = http.client.HTTPConnection(host, settings.watch_port, timeout=10)
+    try:
+        connection.request("POST", path, msgspec.json.encode(body), headers)
+        answer = connection.getresponse()
+        told = json.loads(answer.read())
+    except (OSError, ValueError) as error:
+        where = f"{host}:{settings.watch_port}"
+        raise HoldfastError(f"the watcher at {where} does not answer: {error}") from error
+    if answer.status >= 400:
+        raise HoldfastError(told.get("detail", f"status {answer.status}"))
+    return told

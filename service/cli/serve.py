@@ -1,0 +1,249 @@
+"""`holdfast up`, `serve`, `watch` and `doctor`: what runs, and what is missing for it."""
+
+import ctypes
+import importlib.metadata
+import importlib.util
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import click
+
+from models.errors import BundleError, HoldfastError, RegistryError
+from models.registry import Registry
+from service import settings as table_of
+from service.cli.output import emit, json_option, table
+from service.settings import Settings
+
+RESTART_PAUSE = 1.0
+READY_PATIENCE = 60.0
+STOP_PATIENCE = 15.0
+
+
+@click.command()
+@click.pass_obj
+def serve(settings: Settings) -> None:
+    """Serve the champions (gunicorn, several workers).
+
+    \b
+    Example:
+      HOLDFAST_PORT=8081 holdfast serve
+    """
+    from service.gunicorn_conf import serve as run_service
+
+    check_port(settings.host, settings.port, "HOLDFAST_PORT")
+    run_service(settings)
+
+
+@click.command()
+@click.pass_obj
+def watch(settings: Settings) -> None:
+    """Watch the service's traffic and run the loop.
+
+    \b
+    Example:
+      HOLDFAST_SERVICE_URL=http://10.0.0.5:8080 holdfast watch
+    """
+    from service.watch import WatchServer
+
+    check_port(settings.watch_host, settings.watch_port, "HOLDFAST_WATCH_PORT")
+    WatchServer(settings).run()
+
+
+@click.command()
+@click.option("--model", default="digits", help="What to train if the registry is empty.")
+@click.pass_obj
+def up(settings: Settings, model: str) -> None:
+    """Train the demo model if the registry is empty, then serve and watch. Ctrl-C stops both.
+
+    \b
+    Example:
+      holdfast up
+    """
+    check_port(settings.host, settings.port, "HOLDFAST_PORT")
+    check_port(settings.watch_host, settings.watch_port, "HOLDFAST_WATCH_PORT")
+    registry = Registry(settings.registry_dir)
+    if not any(registry.aliases(name).champion for name in registry.models()):
+        click.echo(f"no model yet: training {model} (about 30 s of CPU)", err=True)
+        if subprocess.run([*_HOLDFAST, "train", model], check=False).returncode:
+            raise HoldfastError("training failed; nothing is served")
+    Supervisor(settings).run()
+
+
+class Supervisor:
+    """Service and watcher as children that are started again when they die."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._stopping = False
+
+    def run(self) -> None:
+        """Start both, say where they are, and stay until a signal comes."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._stop)
+        for name in ("serve", "watch"):
+            self._children[name] = _start(name)
+        self._tell_when_ready()
+        while not self._stopping:
+            time.sleep(0.2)
+            for name, child in self._children.items():
+                if child.poll() is not None and not self._stopping:
+                    click.echo(f"`holdfast {name}` ended ({child.returncode}); restart", err=True)
+                    time.sleep(RESTART_PAUSE)
+                    self._children[name] = _start(name)
+        self._end()
+
+    def _stop(self, number: int, _: object) -> None:
+        self._stopping = True
+
+    def _tell_when_ready(self) -> None:
+        s = self._settings
+        service, watcher = f"http://{s.host}:{s.port}", f"http://{s.watch_host}:{s.watch_port}"
+        deadline = time.monotonic() + READY_PATIENCE
+        for url in (f"{service}/readyz", f"{watcher}/healthz"):
+            while not _answers(url) and not self._stopping:
+                if time.monotonic() > deadline or any(c.poll() for c in self._children.values()):
+                    self._end()
+                    raise HoldfastError(f"{url} does not answer; the log above says why")
+                time.sleep(0.2)
+        if not self._stopping:
+            click.echo(
+                f"service  {service}   (POST /predict, /v2, /metrics)\n"
+                f"watcher  {watcher}   (/models, /jobs, /metrics)\n"
+                "try, in another terminal:\n"
+                "  holdfast traffic --seconds 30 --labels\n"
+                "  holdfast traffic --seconds 120 --labels --shift rotate:25\n"
+                "  holdfast jobs list\n"
+                "Ctrl-C stops both.",
+                err=True,
+            )
+
+    def _end(self) -> None:
+        for child in self._children.values():
+            if child.poll() is None:
+                child.terminate()
+        deadline = time.monotonic() + STOP_PATIENCE
+        for child in self._children.values():
+            try:
+                child.wait(max(0.1, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                child.kill()
+
+
+@click.command()
+@json_option
+@click.pass_obj
+def doctor(settings: Settings, as_json: bool) -> None:
+    """Say what is set, what is there and what is missing.
+
+    \b
+    Example:
+      holdfast doctor
+    """
+    rows = [
+        {"name": s.variable, "value": getattr(settings, s.name), "unit": s.unit, "help": s.help}
+        for s in table_of.table()
+    ]
+    findings = [*_packages(), *_state(settings), *_running(settings)]
+    value = {"settings": rows, "findings": findings}
+
+    def text() -> str:
+        shown = [(r["name"], r["value"], r["unit"], r["help"]) for r in rows]
+        told = [("ok" if f["ok"] else "MISSING", f["what"], f["detail"]) for f in findings]
+        return (
+            table(("setting", "value", "unit", "meaning"), shown)
+            + "\n\n"
+            + table(("", "what", "detail"), told)
+        )
+
+    emit(value, as_json, text)
+    if not all(f["ok"] or f["optional"] for f in findings):
+        raise click.exceptions.Exit(1)
+
+
+def check_port(host: str, port: int, name: str) -> None:
+    """Raise HoldfastError if nobody could listen there; better now than after a long training."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise HoldfastError(
+                f"cannot listen on {host}:{port}: {error.strerror}; choose another port with {name}"
+            ) from None
+
+
+_HOLDFAST = [sys.executable, "-m", "service"]
+
+
+def _start(name: str) -> "subprocess.Popen[bytes]":
+    """A session of its own: Ctrl-C reaches only the supervisor, which then stops it in order."""
+    return subprocess.Popen([*_HOLDFAST, name], start_new_session=True, preexec_fn=_end_with_parent)
+
+
+def _end_with_parent() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+def _finding(what: str, ok: bool, detail: str, *, optional: bool = False) -> dict[str, Any]:
+    return {"what": what, "ok": ok, "detail": detail, "optional": optional}
+
+
+def _packages() -> list[dict[str, Any]]:
+    findings = [_finding("python", sys.version_info >= (3, 11), sys.version.split()[0])]
+    for name in ("onnxruntime", "flask", "gunicorn", "dbos", "prometheus-client"):
+        findings.append(_finding(name, True, importlib.metadata.version(name)))
+    for name in ("torch", "onnx", "sklearn"):
+        there = importlib.util.find_spec(name) is not None
+        detail = "for training and retraining" + ("" if there else ": pip install '.[train]'")
+        findings.append(_finding(name, there, detail, optional=True))
+    return findings
+
+
+def _state(settings: Settings) -> list[dict[str, Any]]:
+    state, registry = Path(settings.state), Registry(settings.registry_dir)
+    base = state if state.exists() else state.absolute().parent
+    writable = os.access(base, os.W_OK)
+    free = shutil.disk_usage(base).free / 2**30
+    findings = [
+        _finding("state directory", writable, f"{state.absolute()} ({free:.1f} GiB free)"),
+        _finding("models", bool(registry.models()), ", ".join(registry.models()) or "none: holdfast train digits"),
+    ]  # fmt: skip
+    for model in registry.models():
+        try:
+            champion = registry.open(model).name
+            findings.append(
+                _finding(f"champion of {model}", True, f"{champion}, every sha256 right")
+            )
+        except (BundleError, RegistryError) as error:
+            findings.append(_finding(f"champion of {model}", False, str(error)))
+    return findings
+
+
+def _running(settings: Settings) -> list[dict[str, Any]]:
+    places = {
+        "service": f"http://{settings.host}:{settings.port}/readyz",
+        "watcher": f"http://{settings.watch_host}:{settings.watch_port}/healthz",
+    }
+    return [
+        _finding(name, there, url if there else f"{url} does not answer", optional=True)
+        for name, url in places.items()
+        for there in [_answers(url)]
+    ]

@@ -1,0 +1,195 @@
+"""JSON bodies to arrays: strict, quick, and exact about what is wrong.
+
+A body is decoded once into a typed record in which tensors stay raw JSON. A tensor is read by
+simdjson, which gives all numbers at once but flattens whatever nesting there is; so the nesting
+is checked beside it: the lists down to the last level but one must have the lengths of the shape,
+and the number of `[` in the text must be exactly that of the shape, which leaves no room for a
+list (or a missing one) at the last level. Whatever is unusual is read again slowly, by code that
+says which row is wrong and how.
+"""
+
+import re
+import threading
+from collections.abc import Sequence
+from math import prod
+from typing import Any, NoReturn, TypeVar
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import orjson
+import simdjson
+
+from models.errors import InputError
+from models.schema import InputArray, InputSchema
+from service.errors import shown
+
+T = TypeVar("T")
+Float64s = npt.NDArray[np.float64]
+Shape = tuple[int | None, ...]  # only the first may be None
+PARSER_KEPT_BYTES = 2**20
+_parsers = threading.local()
+
+
+class PredictBody(msgspec.Struct):
+    """The JSON body of `/predict`."""
+
+    instances: msgspec.Raw
+
+
+_predict_decoder = msgspec.json.Decoder(PredictBody)
+
+
+def decode_body(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
+    """Decode a whole body. Raises InputError where it is no JSON or lacks a field."""
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        _raise_misfit(str(error))
+    except UnicodeDecodeError:
+        raise InputError("body", "JSON in UTF-8", "bytes that are not UTF-8") from None
+    except RecursionError:
+        raise InputError("body", "JSON", "too many levels of nesting") from None
+    except msgspec.DecodeError as error:
+        reason = str(error).removeprefix("JSON is malformed: ")
+        raise InputError("body", "JSON", f"{_head(body)}: {reason}") from None
+
+
+def decode_instances(body: bytes, schema: InputSchema, max_rows: int) -> InputArray:
+    """The `instances` of a `/predict` body as `(N, *shape)` in the schema's dtype, checked."""
+    raw = bytes(decode_body(_predict_decoder, body).instances)
+    numbers = read_numbers(raw, (None, *schema.shape), max_rows, "instances")
+    return to_input(numbers, schema, "instances")
+
+
+def read_numbers(raw: bytes, shape: Shape, most: int, field: str) -> Float64s:
+    """Read JSON text of nested lists that must have exactly `shape`; gives float64 `shape`.
+
+    Memory goes with the length of the text, never with what `shape` says.
+
+    Args:
+        raw: the JSON text.
+        shape: lengths of the lists; None for the first stands for 1 to `most`.
+        most: the longest that the outer list may be.
+        field: its name, for the message.
+
+    Raises:
+        InputError: ragged, of another shape, or something in it is no finite number.
+    """
+    numbers = _read_fast(raw, shape, most)
+    return _read_slow(raw, shape, most, field) if numbers is None else numbers
+
+
+def check_rows(rows: int, most: int, field: str) -> None:
+    """Refuse an empty batch and one above the limit."""
+    if not 1 <= rows <= most:
+        raise InputError(field, f"1 to {most} rows", f"{rows} rows" if rows else "an empty batch")
+
+
+def to_input(numbers: Float64s, schema: InputSchema, field: str) -> InputArray:
+    """float64 `(N, *shape)` to the schema's dtype, checked against its shape and range."""
+    if schema.dtype == "uint8":
+        whole = numbers == np.floor(numbers)
+        inside = (numbers >= 0) & (numbers <= 255)
+        if not (whole & inside).all():
+            row = int(np.argmin((whole & inside).reshape(len(numbers), -1).all(axis=1)))
+            value = numbers[row][~(whole & inside)[row]].flat[0]
+            raise InputError(f"{field}[{row}]", "integers from 0 to 255", f"{value:g}")
+    with np.errstate(over="ignore"):  # what overflows becomes infinite, and that is out of range
+        x: InputArray = numbers.astype(np.dtype(schema.dtype))
+    schema.check(x, field)
+    return x
+
+
+def _read_fast(raw: bytes, shape: Shape, most: int) -> Float64s | None:
+    """The numbers, or None where anything at all is unusual."""
+    try:
+        document = _parser().parse(raw)
+        full = _whole(shape, len(document))
+        usual = 1 <= full[0] <= most and raw.count(b"[") == _lists(full) and _nests(document, full)
+        numbers = np.frombuffer(document.as_buffer(of_type="d"), np.float64) if usual else None
+    except (RuntimeError, ValueError, TypeError, AttributeError):
+        # A parser whose document is still held by a traceback cannot be used again.
+        _parsers.parser = None
+        return None
+    if len(raw) > PARSER_KEPT_BYTES:
+        _parsers.parser = None  # a parser keeps the memory of its largest document
+    return None if numbers is None or len(numbers) != prod(full) else numbers.reshape(full)
+
+
+def _parser() -> Any:
+    """This thread's parser: one is not for two threads."""
+    parser = getattr(_parsers, "parser", None)
+    if parser is None:
+        parser = _parsers.parser = simdjson.Parser()
+    return parser
+
+
+def _lists(shape: Sequence[int]) -> int:
+    """How many lists a nested list of `shape` has.
+
+    >>> _lists((2, 3)), _lists((5,))
+    (3, 1)
+    """
+    total = level = 1
+    for size in shape[:-1]:
+        level *= size
+        total += level
+    return total
+
+
+def _whole(shape: Shape, length: int) -> tuple[int, ...]:
+    return tuple(length if size is None else size for size in shape)
+
+
+def _nests(array: Any, shape: tuple[int, ...]) -> bool:
+    """Whether the lists have the lengths of `shape`; a number has no length: TypeError."""
+    if len(array) != shape[0]:
+        return False
+    return len(shape) == 1 or all(_nests(part, shape[1:]) for part in array)
+
+
+def _read_slow(raw: bytes, shape: Shape, most: int, field: str) -> Float64s:
+    try:
+        value = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise InputError(field, "lists of finite numbers", error.msg) from None
+    if not isinstance(value, list):
+        inner = "".join(f"[{size}]" for size in shape[1:])
+        raise InputError(field, f"a list of rows, each {inner or 'a number'}", shown(value))
+    if shape[0] is None:
+        check_rows(len(value), most, field)
+    full = _whole(shape, len(value))
+    flat: list[float] = []
+    _flatten(value, full, field, flat)
+    return np.array(flat, dtype=np.float64).reshape(full)
+
+
+def _flatten(value: Any, shape: tuple[int, ...], field: str, into: list[float]) -> None:
+    if not shape:
+        if type(value) is not float and type(value) is not int:
+            raise InputError(field, "a number", shown(value))
+        into.append(float(value))
+        return
+    if not isinstance(value, list) or len(value) != shape[0]:
+        raise InputError(field, f"a list of {shape[0]}", shown(value))
+    for index, part in enumerate(value):
+        _flatten(part, shape[1:], f"{field}[{index}]", into)
+
+
+_MISFIT = re.compile(r"Expected `(?P<expected>.+)`, got `(?P<got>.+?)`(?: - at `\$\.?(?P<at>.*)`)?")
+_MISSING = re.compile(r"Object missing required field `(?P<name>.+?)`(?: - at `\$\.?(?P<at>.*)`)?")
+
+
+def _raise_misfit(message: str) -> NoReturn:
+    """Turn a message of msgspec into the three things that every refusal names."""
+    if match := _MISFIT.fullmatch(message):
+        raise InputError(match["at"] or "body", match["expected"], match["got"]) from None
+    if match := _MISSING.fullmatch(message):
+        field = ".".join(part for part in (match["at"], match["name"]) if part)
+        raise InputError(field, "a value", "nothing: the field is missing") from None
+    raise InputError("body", "what the documentation says", message) from None
+
+
+def _head(body: bytes) -> str:
+    return shown(body[:40].decode("utf-8", errors="replace")) if body else "an empty body"

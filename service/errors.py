@@ -1,0 +1,108 @@
+"""Errors of the service and how they look on the wire.
+
+models.errors.HoldfastError
+├── InputError (models)      400: the field, what was expected, what came
+├── SettingsError            a setting cannot be used: its name, what was expected, what came
+├── StateError               the state directory cannot be used as asked (start-up only)
+└── RequestError             a request that is answered with another status than 200
+    ├── NotFoundError        404: no such model, version, record
+    ├── MediaTypeError       415: a body of a kind that is not read here
+    ├── FlaggedError         409: the policy `reject` and a flagged row
+    └── UnavailableError     503 with Retry-After: no model yet, or the store cannot write
+"""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from models.errors import HoldfastError, InputError
+
+SHOWN_CHARACTERS = 80
+
+
+class SettingsError(HoldfastError):
+    """A setting cannot be used."""
+
+    def __init__(self, name: str, expected: str, got: str) -> None:
+        super().__init__(f"setting {name}: expected {expected}, got {got}")
+        self.name = name
+        self.expected = expected
+        self.got = got
+
+
+class StateError(HoldfastError):
+    """The state directory cannot be used as asked."""
+
+
+class RequestError(HoldfastError):
+    """A request that gets another status than 200; `members` go into the problem document."""
+
+    status = HTTPStatus.BAD_REQUEST
+    headers: Mapping[str, str] = {}
+
+    def __init__(self, detail: str, **members: Any) -> None:
+        super().__init__(detail)
+        self.members = members
+
+
+class NotFoundError(RequestError):
+    """No such model, version or record."""
+
+    status = HTTPStatus.NOT_FOUND
+
+
+class MediaTypeError(RequestError):
+    """A body of a kind that this address does not read."""
+
+    status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+
+    def __init__(self, field: str, expected: str, got: str) -> None:
+        super().__init__(
+            f"{field}: expected {expected}, got {got}", field=field, expected=expected, got=got
+        )
+        self.headers = {"Accept": "application/json"}
+
+
+class FlaggedError(RequestError):
+    """The policy is `reject` and at least one row is flagged; the scores are in `members`."""
+
+    status = HTTPStatus.CONFLICT
+
+
+class UnavailableError(RequestError):
+    """The service cannot do this now; the same request may succeed later."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    headers: Mapping[str, str] = {"Retry-After": "1"}
+
+
+def shown(value: object) -> str:
+    """A client's value, short and in ASCII, fit for a message or a log.
+
+    >>> shown("é" * 3), shown(True), shown(None), shown([1, 2])
+    ("'\\\\xe9\\\\xe9\\\\xe9'", 'true', 'null', 'a list of 2')
+    """
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, list):
+        return f"a list of {len(value)}"
+    if isinstance(value, dict):
+        return "an object"
+    head = ascii(value[: SHOWN_CHARACTERS + 1] if isinstance(value, str | bytes) else value)
+    return head if len(head) <= SHOWN_CHARACTERS else head[:SHOWN_CHARACTERS] + "..."
+
+
+def problem(status: int, detail: str, **members: Any) -> dict[str, Any]:
+    """A problem document (RFC 9457) as plain data."""
+    title = HTTPStatus(status).phrase
+    return {"type": "about:blank", "title": title, "status": status, "detail": detail, **members}
+
+
+def described(error: HoldfastError) -> tuple[int, Mapping[str, Any], Mapping[str, str]]:
+    """Status, extra members and headers with which an error is answered."""
+    if isinstance(error, RequestError):
+        return error.status, error.members, error.headers
+    if isinstance(error, InputError):
+        members = {"field": error.field, "expected": error.expected, "got": error.got}
+        return HTTPStatus.BAD_REQUEST, members, {}
+    return HTTPStatus.INTERNAL_SERVER_ERROR, {}, {}

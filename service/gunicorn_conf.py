@@ -1,0 +1,87 @@
+"""The service under gunicorn: options, hooks, and the composition root of a worker.
+
+`serve(settings)` runs the master in this process until it is told to end (SIGTERM drains, SIGHUP
+starts new workers before the old ones end).
+"""
+
+from typing import IO, Any
+
+from flask import Flask
+from gunicorn.app.base import BaseApplication
+
+from monitoring import logs, slots
+from monitoring.metrics import share_counters
+from service.app import create_app
+from service.errors import StateError
+from service.settings import Settings
+
+TIMEOUT_SECONDS = 60
+GRACEFUL_SECONDS = 30
+KEEP_ALIVE_SECONDS = 75
+
+
+class Server(BaseApplication):  # type: ignore[misc]
+    """gunicorn with the options below."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._lock: IO[bytes] | None = None
+        self._slot: slots.Slot | None = None
+        self._app: Flask | None = None
+        super().__init__()
+
+    def load_config(self) -> None:
+        """Hand the options to gunicorn."""
+        for name, value in options(self._settings).items():
+            self.cfg.set(name, value)
+        self.cfg.set("when_ready", self._when_ready)
+        self.cfg.set("post_fork", self._post_fork)
+        self.cfg.set("worker_exit", self._worker_exit)
+
+    def load(self) -> Flask:
+        """Put the parts of a worker together, in the worker."""
+        settings, directory = self._settings, self._settings.metrics_dir
+        logs.configure(settings.log_level)
+        self._slot = slots.acquire(directory)
+        share_counters(directory, self._slot.number)
+        self._app = create_app(settings, metrics_dir=directory)
+        return self._app
+
+    def _when_ready(self, arbiter: Any) -> None:
+        """In the master, after the port is bound and before the first worker."""
+        directory = self._settings.metrics_dir
+        self._lock = slots.try_exclusive(directory / "service.lock")
+        if self._lock is None:
+            raise StateError(f"another service runs on the state directory {self._settings.state}")
+        slots.clear(directory)
+
+    def _post_fork(self, arbiter: Any, worker: Any) -> None:
+        if self._lock is not None:
+            self._lock.close()  # else a worker that outlives its master would hold it
+
+    def _worker_exit(self, arbiter: Any, worker: Any) -> None:
+        if self._app is not None:
+            self._app.extensions["holdfast"].close()
+
+
+def options(settings: Settings) -> dict[str, Any]:
+    """What gunicorn is told."""
+    return {
+        "bind": f"{settings.host}:{settings.port}",
+        "workers": settings.workers,
+        "worker_class": "gthread",
+        "threads": settings.threads,
+        "timeout": TIMEOUT_SECONDS,
+        "graceful_timeout": GRACEFUL_SECONDS,
+        "keepalive": KEEP_ALIVE_SECONDS,
+        "preload_app": False,
+        "control_socket_disable": True,
+        "loglevel": settings.log_level,
+        "proc_name": "holdfast",
+    }
+
+
+def serve(settings: Settings) -> None:
+    """Serve until told to end; does not return."""
+    logs.configure(settings.log_level)
+    Server(settings).run()

@@ -1,0 +1,68 @@
+"""What all addresses share: reading bodies, ids, JSON answers, errors."""
+
+import re
+from typing import Any
+
+import orjson
+from flask import Response, request
+from gunicorn.http.errors import ParseException
+
+from models.errors import InputError
+from service.errors import MediaTypeError, RequestError, problem, shown
+
+JSON = "application/json"
+PROBLEM = "application/problem+json"
+REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+ID_TEXT = "1 to 128 characters of A-Z a-z 0-9 . _ : -"
+
+
+def read_body() -> bytes:
+    """The body of the request; above the limit werkzeug answers 413, also when it is chunked."""
+    encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
+    if encoding not in ("", "identity"):
+        raise MediaTypeError("Content-Encoding", "identity", shown(encoding))
+    try:
+        return request.get_data(cache=False)
+    except (OSError, ParseException) as error:
+        raise InputError(
+            "body", "a whole body", f"a broken one ({type(error).__name__})"
+        ) from error
+
+
+def require_json() -> None:
+    """Refuse a body that says it is anything but JSON."""
+    kind = request.mimetype
+    if kind and kind != JSON:
+        raise MediaTypeError("Content-Type", JSON, shown(kind))
+
+
+def header_id() -> str | None:
+    """The client's `X-Request-Id`, or None. Raises InputError where it is unfit."""
+    value = request.headers.get("X-Request-Id")
+    return None if not value else checked_id(value, "X-Request-Id")
+
+
+def checked_id(value: str, field: str) -> str:
+    """An id that is fit for the store, logs and answers."""
+    if not REQUEST_ID.fullmatch(value):
+        raise InputError(field, ID_TEXT, shown(value))
+    return value
+
+
+def json_response(body: bytes | Any, status: int = 200) -> Response:
+    """An answer in JSON; `body` is bytes, or plain data."""
+    data = body if isinstance(body, bytes) else orjson.dumps(body)
+    return Response(data, status, content_type=JSON)
+
+
+def error_response(status: int, detail: str, **members: Any) -> Response:
+    """An error in the dialect of the address: `{"error"}` on /v2, else problem+json."""
+    if request.path == "/v2" or request.path.startswith("/v2/"):
+        return json_response({"error": detail}, status)
+    document = orjson.dumps(problem(status, detail, **members))
+    return Response(document, status, content_type=PROBLEM)
+
+
+def unsupported(detail: str) -> RequestError:
+    """400 for a part of a protocol that is not built."""
+    return RequestError(detail)

@@ -1,0 +1,72 @@
+"""`POST /predict`: the friendly address."""
+
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+from flask import Blueprint, Response, request
+
+from models.schema import InputSchema
+from service.codec import decode_instances
+from service.http import header_id, json_response, read_body, require_json
+from service.pipeline import Decoded, Pipeline, Scored, Served
+
+
+def blueprint(pipeline: Pipeline, find: Callable[[str | None], Served], max_rows: int) -> Blueprint:
+    """The address; `find` gives the served version of a model, or of the only one."""
+    routes = Blueprint("predict", __name__)
+
+    def decode(schema: InputSchema) -> Decoded:
+        request_id = header_id()
+        require_json()
+        return Decoded(decode_instances(read_body(), schema, max_rows), request_id)
+
+    @routes.post("/predict")
+    def predict() -> Response:
+        served = find(request.args.get("model"))
+        return json_response(pipeline.handle(served, decode, encode))
+
+    return routes
+
+
+def encode(scored: Scored) -> bytes:
+    """The answer as JSON."""
+    manifest = scored.manifest
+    document = {
+        "model": manifest.model,
+        "version": manifest.version,
+        "id": scored.id,
+        "predictions": predictions(scored),
+    }
+    return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def predictions(scored: Scored) -> list[dict[str, Any]]:
+    """One object per row."""
+    answer, classes = scored.answer, scored.manifest.classes
+    columns = (
+        scored.predicted.tolist(),
+        answer.probabilities,
+        answer.drift_p_value,
+        scored.flags.drift.tolist(),
+        answer.perturbation_likelihood,
+        answer.corruption_likelihood,
+        scored.flags.perturbation.tolist(),
+    )
+    return [
+        {
+            "label": classes[index],
+            "index": index,
+            "probability": row[index],
+            "probabilities": row,
+            "drift": {"p_value": p_value, "flagged": drifted},
+            "perturbation": {
+                "likelihood": likelihood,
+                "corruption": corruption,
+                "flagged": perturbed,
+            },
+        }
+        for index, row, p_value, drifted, likelihood, corruption, perturbed in zip(
+            *columns, strict=True
+        )
+    ]

@@ -1,0 +1,192 @@
+"""All settings in one table: name, type, bounds, default, meaning and unit.
+
+The record is read once, by the composition root, from `holdfast.toml` and `HOLDFAST_*` (which
+win), and passed down. Whatever says what the settings are derives from the fields below.
+"""
+
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import Meta
+
+from service.errors import SettingsError
+
+PREFIX = "HOLDFAST_"
+
+
+def _about(help: str, unit: str = "", **bounds: Any) -> Meta:
+    return Meta(description=help, extra={"unit": unit}, **bounds)
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Everything that can be set; empty texts of `*_url` are filled in by `load`."""
+
+    state: Annotated[str, _about("directory of registry, records and run files")] = "./state"
+    host: Annotated[str, _about("address the service listens on")] = "127.0.0.1"
+    port: Annotated[int, _about("port of the service", ge=1, le=65535)] = 8080
+    models: Annotated[
+        str, _about("models to serve, comma-separated; empty: every one with a champion")
+    ] = ""
+    workers: Annotated[int, _about("worker processes of the service", ge=1, le=256)] = 2
+    threads: Annotated[int, _about("request threads of a worker", ge=1, le=256)] = 4
+    watch_host: Annotated[str, _about("address the watcher listens on")] = "127.0.0.1"
+    watch_port: Annotated[int, _about("port of the watcher", ge=1, le=65535)] = 9108
+    watch_interval_seconds: Annotated[
+        float, _about("time between two looks at the counters", "s", gt=0, le=3600)
+    ] = 2.0
+    service_url: Annotated[
+        str, _about("where the watcher finds the service; empty: http://127.0.0.1:<port>")
+    ] = ""
+    database_url: Annotated[
+        str, _about("SQLAlchemy URL of records and feedback; empty: SQLite in the state directory")
+    ] = ""
+    max_body_bytes: Annotated[
+        int, _about("largest request body", "B", ge=1024, le=2**30)
+    ] = 8 * 2**20  # fmt: skip
+    max_rows: Annotated[int, _about("most rows in one request", ge=1, le=2**20)] = 1024
+    policy: Annotated[
+        Literal["observe", "reject"], _about("flagged requests are answered, or refused with 409")
+    ] = "observe"
+    reload_interval_seconds: Annotated[
+        float, _about("time between two looks at the aliases", "s", gt=0, le=3600)
+    ] = 0.5
+    record_queue: Annotated[
+        int, _about("records of a worker that may wait to be written", "rows", ge=1, le=10**7)
+    ] = 10_000
+    record_rows_kept: Annotated[
+        int, _about("records kept for feedback and retraining", "rows", ge=1)
+    ] = 200_000
+    feedback_wait_seconds: Annotated[
+        float, _about("how long feedback waits for the record it names", "s", ge=0, le=60)
+    ] = 2.0
+    drift_c: Annotated[
+        float, _about("requests to a false drift alarm, at least, on average", "requests", ge=100)
+    ] = 1e6
+    min_labels: Annotated[int, _about("labelled rows that a retraining needs", "rows", ge=1)] = 200
+    cool_down_seconds: Annotated[
+        float, _about("quiet time after a lifecycle run", "s", ge=0)
+    ] = 300.0  # fmt: skip
+    daily_budget: Annotated[int, _about("lifecycle runs in 24 hours, at most", "runs", ge=0)] = 20
+    mode: Annotated[
+        Literal["auto", "manual", "report"],
+        _about("promote by itself, after approval, or never"),
+    ] = "auto"
+    approval_timeout_seconds: Annotated[
+        float, _about("how long a challenger waits for approval", "s", gt=0)
+    ] = 86_400.0
+    probation_seconds: Annotated[
+        float, _about("how long a new champion is watched before it stays", "s", ge=0)
+    ] = 30.0
+    retrain_epochs: Annotated[int, _about("epochs of a retraining", "epochs", ge=1)] = 20
+    schedule: Annotated[str, _about("cron line of scheduled evaluations; empty: none")] = ""
+    admin_token_file: Annotated[str, _about("file with the token of the admin calls")] = ""
+    alert_token_file: Annotated[str, _about("file with the token of the alert webhook")] = ""
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], _about("least severe line that is logged")
+    ] = "info"
+
+    @property
+    def registry_dir(self) -> Path:
+        """Root of the model registry."""
+        return Path(self.state) / "registry"
+
+    @property
+    def metrics_dir(self) -> Path:
+        """Counter files of the workers."""
+        return Path(self.state) / "run" / "metrics"
+
+    @property
+    def model_names(self) -> tuple[str, ...]:
+        """The models named in `models`; empty means every one."""
+        return tuple(name.strip() for name in self.models.split(",") if name.strip())
+
+
+class Setting(msgspec.Struct, frozen=True):
+    """One row of the table of settings."""
+
+    name: str
+    variable: str
+    type: str
+    default: str
+    unit: str
+    help: str
+
+
+def load(env: Mapping[str, str], toml_path: Path | None = None) -> Settings:
+    """Read the settings; the environment wins over the file, which wins over the defaults.
+
+    Args:
+        env: variables; those that begin with `HOLDFAST_` must be settings.
+        toml_path: a file with `name = value` lines, or None; one that is absent is no error.
+
+    Raises:
+        SettingsError: an unknown name or a value that does not fit.
+    """
+    given = {k.removeprefix(PREFIX).lower(): v for k, v in env.items() if k.startswith(PREFIX)}
+    values = {**_read_toml(toml_path), **given}
+    for name in sorted(values):
+        if name not in Settings.__struct_fields__:
+            known = ", ".join(Settings.__struct_fields__)
+            raise SettingsError(
+                name, f"one of {known}", f"an unknown name ({PREFIX}{name.upper()})"
+            )
+    hints = get_type_hints(Settings, include_extras=True)
+    settings = Settings(**{name: _convert(name, v, hints[name]) for name, v in values.items()})
+    database = Path(settings.state).absolute() / "records.sqlite"
+    return msgspec.structs.replace(
+        settings,
+        service_url=settings.service_url.rstrip("/") or f"http://127.0.0.1:{settings.port}",
+        database_url=settings.database_url or f"sqlite:///{database}",
+    )
+
+
+def table() -> tuple[Setting, ...]:
+    """The settings as rows, in order of declaration."""
+    hints = get_type_hints(Settings, include_extras=True)
+    return tuple(
+        _row(field.name, field.default, hints[field.name])
+        for field in msgspec.structs.fields(Settings)
+    )
+
+
+def _row(name: str, default: Any, hint: Any) -> Setting:
+    kind, about = get_args(hint)
+    unit = (about.extra or {}).get("unit", "")
+    shown = f"{default:g}" if isinstance(default, float) else str(default)
+    return Setting(
+        name, f"{PREFIX}{name.upper()}", _type_text(kind), shown, unit, about.description or ""
+    )
+
+
+def _type_text(kind: Any) -> str:
+    if get_origin(kind) is Literal:
+        return " | ".join(get_args(kind))
+    return {"str": "text", "int": "integer", "float": "number"}[kind.__name__]
+
+
+def _read_toml(path: Path | None) -> dict[str, Any]:
+    if path is None or not path.exists():
+        return {}
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(str(path), "a TOML file", str(error)) from error
+
+
+def _convert(name: str, value: Any, hint: Any) -> Any:
+    try:
+        return msgspec.convert(value, hint, strict=not isinstance(value, str))
+    except msgspec.ValidationError as error:
+        kind, about = get_args(hint)
+        bounds = [
+            f"{sign} {bound:g}"
+            for sign, bound in ((">=", about.ge), (">", about.gt), ("<=", about.le))
+            if bound is not None
+        ]
+        expected = " ".join([_type_text(kind), *bounds])
+        # A value from the environment may be a secret in the wrong place: show it short.
+        raise SettingsError(name, expected, re.sub(r"\s+", " ", repr(value))[:60]) from error

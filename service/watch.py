@@ -1,0 +1,188 @@
+"""The watcher's composition root: settings in, a process that ticks, runs the loop and listens."""
+
+import fcntl
+import secrets
+import threading
+import time
+from pathlib import Path
+from typing import IO, Any
+
+import sqlalchemy as sa
+from dbos import DBOS, SetWorkflowID
+from flask import Flask
+from gunicorn.app.base import BaseApplication
+
+from models.files import write_atomic
+from models.registry import Registry
+from monitoring import logs
+from monitoring.jobs import UNFINISHED, Job, JobStore
+from monitoring.lifecycle import LOOP_VERSION, Lifecycle, Terms
+from monitoring.records import RecordStore
+from monitoring.triggers import Policy
+from monitoring.watch_app import Tokens, create_watch_app
+from monitoring.watch_metrics import WatchMetrics
+from monitoring.watcher import Plan, Watcher
+from monitoring.webhook import HandledAlerts
+from service.errors import SettingsError
+from service.settings import Settings
+
+LOCK_PATIENCE = 10.0
+
+
+class WatchServer(BaseApplication):  # type: ignore[misc]
+    """gunicorn with one worker: its arbiter starts the watcher again if it dies."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        super().__init__()
+
+    def load_config(self) -> None:
+        """One process, a few threads, no control socket."""
+        options = {
+            "bind": f"{self.settings.watch_host}:{self.settings.watch_port}",
+            "workers": 1,
+            "worker_class": "gthread",
+            "threads": 4,
+            "graceful_timeout": 5,
+            "control_socket_disable": True,
+            "loglevel": "warning",
+            "proc_name": "holdfast-watch",
+        }
+        for key, value in options.items():
+            self.cfg.set(key, value)
+
+    def load(self) -> Flask:
+        """Build the watcher inside the worker: threads and locks do not survive a fork."""
+        return start(self.settings)
+
+
+def start(settings: Settings) -> Flask:
+    """Start ticking and resume unfinished jobs; returns the HTTP application."""
+    logs.configure(settings.log_level)
+    state = Path(settings.state)
+    keep = _only_one(state)
+    engine = sa.create_engine(settings.database_url)
+    registry, records = Registry(settings.registry_dir), RecordStore(settings.database_url)
+    jobs, metrics = JobStore(engine), WatchMetrics()
+    watcher = Watcher(_plan(settings), registry, records, jobs, metrics, _start_workflow)
+    lifecycle = Lifecycle(_terms(settings), registry, jobs, records, watcher.finished)
+    _launch(settings, jobs)
+    _LIFECYCLE.append(lifecycle)
+    _adopt(jobs)
+    stop = threading.Event()
+    ticking = threading.Thread(target=watcher.run, args=(stop,), name="watch", daemon=True)
+    ticking.start()
+    app = create_watch_app(watcher, HandledAlerts(engine), tokens(settings), time.time)
+    app.extensions["holdfast"] = (keep, stop, ticking)
+    return app
+
+
+def tokens(settings: Settings) -> Tokens:
+    """The secrets of the watcher: from the files that are set, else made once in the state."""
+    return Tokens(
+        admin=_token(settings.admin_token_file, Path(settings.state) / "run" / "admin_token"),
+        alert=_token(settings.alert_token_file, Path(settings.state) / "run" / "alert_token"),
+    )
+
+
+_LIFECYCLE: list[Lifecycle] = []  # DBOS finds the instance by its name; this keeps it alive
+
+
+def _start_workflow(job: Job) -> None:
+    with SetWorkflowID(job.id):
+        DBOS.start_workflow(_LIFECYCLE[0].run, job.id)
+
+
+def _launch(settings: Settings, jobs: JobStore) -> None:
+    del jobs
+    DBOS(
+        config={
+            "name": "holdfast",
+            "system_database_url": _system_url(settings),
+            "executor_id": "watcher",
+            "application_version": LOOP_VERSION,
+            "log_level": "WARNING",
+            "notification_listener_polling_interval_sec": 0.5,
+        }
+    )
+    DBOS.launch()
+
+
+def _system_url(settings: Settings) -> str:
+    """DBOS keeps its own database: a file beside the records, or a schema in the same server."""
+    if settings.database_url.startswith("sqlite"):
+        return f"sqlite:///{Path(settings.state) / 'loop.sqlite'}"
+    return settings.database_url
+
+
+def _adopt(jobs: JobStore) -> None:
+    """Close jobs that no workflow will ever finish (begun under another version of the loop)."""
+    for job in jobs.all():
+        if job.state in UNFINISHED:
+            status = DBOS.get_workflow_status(job.id)
+            if status is None or status.status not in ("PENDING", "ENQUEUED", "DELAYED"):
+                detail = "no workflow goes on with it; start it again if it is still wanted"
+                jobs.change(job.id, state="done", outcome="abandoned", detail=detail)
+
+
+def _plan(settings: Settings) -> Plan:
+    return Plan(
+        services=tuple(u.strip() for u in settings.service_url.split(",") if u.strip()),
+        state=settings.state,
+        interval_seconds=settings.watch_interval_seconds,
+        c=settings.drift_c,
+        policy=Policy(
+            min_labels=settings.min_labels,
+            cool_down_seconds=settings.cool_down_seconds,
+            daily_budget=settings.daily_budget,
+        ),
+        schedule=settings.schedule,
+        records_kept=settings.record_rows_kept,
+    )
+
+
+def _terms(settings: Settings) -> Terms:
+    return Terms(
+        state=settings.state,
+        database_url=settings.database_url,
+        mode=settings.mode,
+        approval_timeout_seconds=settings.approval_timeout_seconds,
+        probation_seconds=settings.probation_seconds,
+        retrain_epochs=settings.retrain_epochs,
+    )
+
+
+def _token(configured: str, default: Path) -> str:
+    if configured:
+        try:
+            token = Path(configured).read_text().strip()
+        except OSError as error:
+            raise SettingsError(f"token file {configured}", "a readable file", str(error)) from None
+        if len(token) < 16:
+            raise SettingsError(
+                f"token file {configured}", "at least 16 characters", f"{len(token)}"
+            )
+        return token
+    if not default.exists():
+        default.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(default, secrets.token_urlsafe(32).encode())
+        default.chmod(0o600)
+    return default.read_text().strip()
+
+
+def _only_one(state: Path) -> IO[Any]:
+    """Hold the state's watcher lock; two watchers would both judge and promote."""
+    state.mkdir(parents=True, exist_ok=True)
+    stream = (state / "watcher.lock").open("w")
+    deadline = time.monotonic() + LOCK_PATIENCE  # a killed watcher's last process may linger
+    while True:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise SettingsError(
+                    "state", "a directory no other watcher uses", str(state)
+                ) from None
+            time.sleep(0.2)
+        else:
+            return stream

