@@ -5,6 +5,7 @@ make sense from 8x8 up. Each takes `(x_unit, severity, rng)` and gives the same 
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,8 +16,9 @@ Corruption = Callable[[Images, int, np.random.Generator], Images]
 SEVERITIES = (1, 2, 3, 4, 5)
 
 
-def _unit(x: npt.NDArray[np.floating]) -> Images:  # type: ignore[type-arg]
-    return np.clip(x, 0.0, 1.0).astype(np.float32)
+def _unit(x: npt.NDArray[Any]) -> Images:
+    clipped: Images = np.clip(x, 0.0, 1.0).astype(np.float32)
+    return clipped
 
 
 def gaussian_noise(x: Images, severity: int, rng: np.random.Generator) -> Images:

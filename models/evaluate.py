@@ -79,7 +79,7 @@ def attacked_rows(
     found = []
     with attacks.frozen(net):
         logits_of = attacks.logits_only(net)
-        for a, b in zip(x.split(CHUNK), y.split(CHUNK), strict=True):
+        for a, b in zip(torch.split(x, CHUNK), torch.split(y, CHUNK), strict=True):
             if attack == "fgsm":
                 found.append(attacks.fgsm(logits_of, a, b, threat))
             else:
@@ -114,12 +114,19 @@ def curve(
     return [float(robust(subject, rows, e, steps=steps).mean()) for e in eps]
 
 
-def evaluate(subject: Subject, rows: Rows, *, eps: float = 0.15, seed: int = 0) -> dict[str, Any]:
+def evaluate(
+    subject: Subject,
+    rows: Rows,
+    *,
+    window: Rows | None = None,
+    eps: float = 0.15,
+    seed: int = 0,
+) -> dict[str, Any]:
     """The quick suite on held-out rows, as plain data for `report.json` and the manifest.
 
     Clean accuracy (and per class), PGD-40 curve, PGD-100 with APGD-100 at `eps`, benign
-    corruptions at five severities, edge cases, and how the scores do. L-inf sizes in units of
-    the [0, 1] range.
+    corruptions at five severities, edge cases, and how the scores do; clean accuracy on the
+    held-out rows of a `window` of live traffic. L-inf sizes in units of the [0, 1] range.
     """
     runner, schema = subject.runner, subject.schema
     clean = answer(runner, rows.x)
@@ -139,6 +146,7 @@ def evaluate(subject: Subject, rows: Rows, *, eps: float = 0.15, seed: int = 0) 
         "n": len(rows),
         "eps": eps,
         "clean": _plain(clean_right),
+        "window": _plain(right(runner, window)) if window is not None and len(window) else None,
         "classes": {
             name: _plain(clean_right[rows.y == k]) for k, name in enumerate(runner.manifest.classes)
         },

@@ -1,6 +1,6 @@
 """From a torch net to an ONNX graph that takes raw inputs and gives logits and features."""
 
-import io
+import logging
 import warnings
 from collections.abc import Mapping
 
@@ -39,10 +39,11 @@ def to_onnx(net: nn.Module, schema: InputSchema) -> onnx.ModelProto:
     example = torch.zeros(
         (2, *schema.shape), dtype=torch.from_numpy(np.zeros(1, DTYPES[schema.dtype])).dtype
     )
-    buffer = io.BytesIO()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            # It tells of every torchvision operator that is not installed; none is used.
+            logging.getLogger("torch.onnx").setLevel(logging.ERROR)
             program = torch.onnx.export(
                 _Raw(net, schema).eval(),
                 (example,),
@@ -54,10 +55,9 @@ def to_onnx(net: nn.Module, schema: InputSchema) -> onnx.ModelProto:
                 verbose=False,
             )
         assert program is not None
-        program.save(buffer)
     except Exception as error:  # the exporter raises many unrelated classes
         raise TrainingError(f"torch cannot export the net to ONNX: {error}") from error
-    model = onnx.load_from_string(buffer.getvalue())
+    model: onnx.ModelProto = program.model_proto
     onnx.checker.check_model(model)
     return model
 

@@ -3,6 +3,7 @@
 Every gate is a pure function that gives a `Check`: name, value, bound, passed, and a sentence.
 """
 
+import itertools
 from collections.abc import Sequence
 
 import msgspec
@@ -94,7 +95,7 @@ def gradient_masking(
         chance: accuracy of guessing.
     """
     assert len(eps) == len(accuracy) >= 2
-    falls = all(b <= a + 0.02 for a, b in zip(accuracy, accuracy[1:], strict=False))
+    falls = all(b <= a + 0.02 for a, b in itertools.pairwise(accuracy))
     ok = falls and accuracy[-1] <= chance + 0.1 and accuracy[0] <= noise + 0.02
     curve = ", ".join(f"{e:g}: {a:.1%}" for e, a in zip(eps, accuracy, strict=True))
     return Check(

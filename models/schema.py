@@ -13,7 +13,7 @@ IntArray = npt.NDArray[np.integer[Any]]
 InputArray = npt.NDArray[Any]
 
 SCHEMA_VERSION = 1
-DTYPES = {"float32": np.dtype(np.float32), "uint8": np.dtype(np.uint8)}
+DTYPES: dict[str, np.dtype[Any]] = {"float32": np.dtype(np.float32), "uint8": np.dtype(np.uint8)}
 OUTPUTS = (
     "probabilities",
     "drift_p_value",

@@ -29,9 +29,8 @@ def proportion(right: Bools) -> Proportion:
     if n == 0:
         return Proportion(math.nan, 0.0, 1.0, 0)
     interval = stats.binomtest(int(right.sum()), n).proportion_ci(0.95, method="wilson")
-    return Proportion(
-        round(float(right.mean()), 4), round(float(interval.low), 4), round(float(interval.high), 4), n
-    )
+    value, low, high = (round(float(v), 4) for v in (right.mean(), interval.low, interval.high))
+    return Proportion(value, low, high, n)
 
 
 def paired_difference(before: Bools, after: Bools, confidence: float = 0.95) -> tuple[float, float]:
@@ -50,7 +49,9 @@ def paired_difference(before: Bools, after: Bools, confidence: float = 0.95) -> 
     return (won - lost) / n, float(shifted - stats.norm.ppf(confidence) * error)
 
 
-def false_positive_interval(alpha: float, held: int, n: int, level: float = 0.999) -> tuple[int, int]:
+def false_positive_interval(
+    alpha: float, held: int, n: int, level: float = 0.999
+) -> tuple[int, int]:
     """Between how many of `n` fresh clean rows a conformal threshold at `alpha` flags.
 
     The rate given the `held` calibration rows is Beta(k, held + 1 - k) with
@@ -63,7 +64,7 @@ def false_positive_interval(alpha: float, held: int, n: int, level: float = 0.99
     return int(law.ppf((1 - level) / 2)), int(law.ppf((1 + level) / 2))
 
 
-def auroc(negative: npt.NDArray[np.floating], positive: npt.NDArray[np.floating]) -> float:  # type: ignore[type-arg]
+def auroc(negative: npt.NDArray[np.floating], positive: npt.NDArray[np.floating]) -> float:
     """Probability that a positive scores above a negative (ties count half)."""
     ranks = stats.rankdata(np.concatenate([negative, positive]))
     n, m = len(negative), len(positive)

@@ -89,7 +89,9 @@ def make_version(
     manifest = _manifest(data, order, rows, trained, made, difference)
     unpublished = Bundle(Path(MODEL), manifest, made.reference, made.model.SerializeToString())
     subject = evaluate.Subject(Runner(unpublished), trained.net)
-    manifest = msgspec.structs.replace(manifest, evaluation=evaluate.evaluate(subject, data.test))
+    window = None if order.window is None else order.window.test
+    figures = evaluate.evaluate(subject, data.test, window=window)
+    manifest = msgspec.structs.replace(manifest, evaluation=figures)
 
     def make(version: int) -> tuple[Mapping[str, bytes], Manifest]:
         numbered = msgspec.structs.replace(manifest, version=version)

@@ -43,7 +43,9 @@ class Tensors:
 class ScoreChannel(Protocol):
     """One number per row; larger need not mean stranger: evidence looks both ways."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What it is called in metrics and alarms."""
 
     def scores(self, rows: Rows) -> FloatArray:
         """`(N,)` float64."""
@@ -61,7 +63,8 @@ class Energy:
     def scores(self, rows: Rows) -> FloatArray:
         """`(N,)`."""
         top = rows.logits.max(axis=1)
-        return -(top + np.log(np.exp(rows.logits - top[:, None]).sum(axis=1)))
+        lse: FloatArray = top + np.log(np.exp(rows.logits - top[:, None]).sum(axis=1))
+        return -lse
 
     def emit(self, graph: GraphBuilder, tensors: Tensors) -> str:
         """`(N, 1)`."""
@@ -93,7 +96,8 @@ class FeatureDistance:
         """`(N,)`, in [0, 2]."""
         similarity = _normalised(rows.features) @ self.references.T
         nearest = np.partition(similarity, -self.neighbours, axis=1)[:, -self.neighbours :]
-        return 1 - nearest.mean(axis=1)
+        mean: FloatArray = nearest.mean(axis=1)
+        return 1 - mean
 
     def emit(self, graph: GraphBuilder, tensors: Tensors) -> str:
         """`(N, 1)`: the length divides after the nearest are found, which keeps their order."""
@@ -120,7 +124,8 @@ class Statistic:
 
     def emit(self, graph: GraphBuilder, tensors: Tensors) -> str:
         """`(N, 1)`."""
-        return graph.op("Slice", tensors.statistics, *map(graph.const, ([self.column], [self.column + 1], [1])))  # fmt: skip
+        bounds = (graph.const([n]) for n in (self.column, self.column + 1, 1))
+        return graph.op("Slice", tensors.statistics, *bounds)
 
 
 def score_channels(kind: Literal["image", "tabular"], features: FloatArray) -> list[ScoreChannel]:
@@ -197,7 +202,8 @@ def rank_edges(scores: FloatArray) -> npt.NDArray[np.float32]:
 
 def rank_cells(scores: FloatArray, edges: FloatArray) -> IntArray:
     """Cell `(N,)` of each score: how many of the falling `edges` lie above it."""
-    return (edges[None, :] > scores.astype(np.float32)[:, None]).sum(axis=1)
+    above: IntArray = (edges[None, :] > scores.astype(np.float32)[:, None]).sum(axis=1)
+    return above
 
 
 def score_weights(scores: FloatArray, edges: FloatArray) -> FloatArray:
@@ -213,4 +219,5 @@ def class_weights(predicted: IntArray, classes: int) -> FloatArray:
 
 
 def _normalised(features: FloatArray) -> FloatArray:
-    return features / (np.linalg.norm(features, axis=1, keepdims=True) + 1e-6)
+    lengths: FloatArray = np.linalg.norm(features, axis=1, keepdims=True)
+    return features / (lengths + 1e-6)

@@ -25,12 +25,10 @@ from models.registry import Registry
 from models.runner import Runner
 from models.stats import Bools
 from models.train import Recipe
-from monitoring import assemble
+from monitoring import assemble, performance
 from monitoring.jobs import Job
 from monitoring.records import RecordStore
 
-TOLERANCE = 0.03  # how far live accuracy may lie below the evaluation's before it has failed
-MIN_WINDOW = 100  # labelled rows that a verdict on live accuracy needs
 WINDOW_LIMIT = 5000
 MASKING_EPS = (0.05, 0.15, 0.3, 0.5)
 
@@ -67,8 +65,9 @@ def evaluate(task: Task, folder: Path) -> dict[str, Any]:
     clean = right(subject.runner, dataset.test)
     eps = champion.manifest.evaluation["eps"]
     survived = robust(subject, dataset.test, eps)
-    expected = champion.manifest.evaluation["clean"]["value"]
-    verdict, words = _verdict(task.job.kind, live, stats.proportion(clean), expected)
+    verdict, words = _verdict(
+        task.job.kind, live, stats.proportion(clean), champion.manifest.evaluation
+    )
     return {
         "verdict": verdict,
         "words": words,
@@ -191,18 +190,23 @@ def _run_seconds(runners: list[Runner], x: Any, rounds: int = 40, runs: int = 25
 
 
 def _verdict(
-    kind: str, live: stats.Proportion, clean: stats.Proportion, expected: float
+    kind: str, live: stats.Proportion, clean: stats.Proportion, card: dict[str, Any]
 ) -> tuple[str, str]:
-    if clean.high < expected - TOLERANCE:
-        return "failed", f"held-out accuracy {clean.value:.1%}, the card says {expected:.1%}"
-    if live.n < MIN_WINDOW:
+    if performance.has_fallen(clean, {"clean": card["clean"]}):
+        claim = card["clean"]["value"]
+        return "failed", f"held-out accuracy {clean.value:.1%}, the card says {claim:.1%}"
+    if live.n < performance.MIN_ROWS:
         words = f"held-out accuracy {clean.value:.1%} as expected"
         if kind == "evaluate_robustness":
             return "passed", words
-        return "inconclusive", f"{words}; only {live.n} labelled live rows ({MIN_WINDOW} needed)"
+        return (
+            "inconclusive",
+            f"{words}; only {live.n} labelled live rows ({performance.MIN_ROWS} needed)",
+        )
     words = f"live accuracy {live.value:.1%} ({live.low:.1%} to {live.high:.1%}, n = {live.n})"
-    failed = live.high < expected - TOLERANCE
-    return ("failed" if failed else "passed"), f"{words}, expected {expected:.1%}"
+    expected, floor = performance.expected_accuracy(card), performance.accuracy_floor(card)
+    verdict = "failed" if performance.has_fallen(live, card) else "passed"
+    return verdict, f"{words}, expected {expected:.1%}, floor {floor:.1%}"
 
 
 def _open(task: Task, version: int) -> tuple[Bundle, DataSet, Subject]:

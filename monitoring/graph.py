@@ -39,7 +39,7 @@ class GraphBuilder:
         )
         return names
 
-    def const(self, value: InputArray | FloatArray | list[int] | float) -> str:
+    def const(self, value: InputArray | FloatArray | np.generic | list[int] | float) -> str:
         """Add an initializer: floats become float32, Python integers int64."""
         array = np.asarray(value)
         if array.dtype == np.float64:

@@ -54,7 +54,11 @@ class JobStore:
     def put(self, job: Job) -> Job:
         """Insert or replace; `updated_at` becomes now."""
         job = msgspec.structs.replace(job, updated_at=time.time())
-        row = {"model": job.model, "state": job.state, "job": msgspec.json.encode(job)}
+        row: dict[str, Any] = {
+            "model": job.model,
+            "state": job.state,
+            "job": msgspec.json.encode(job),
+        }
         with self._engine.begin() as connection:
             changed = connection.execute(sa.update(JOBS).where(JOBS.c.id == job.id).values(**row))
             if changed.rowcount == 0:

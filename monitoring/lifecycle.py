@@ -21,9 +21,10 @@ from dbos import DBOS, DBOSConfiguredInstance
 from models.errors import ChampionMovedError, HoldfastError
 from models.registry import Registry
 from models.stats import proportion
-from monitoring.child import MIN_WINDOW, Task
+from monitoring.child import Task
 from monitoring.jobs import Job, JobStore
 from monitoring.logs import logger
+from monitoring.performance import MIN_ROWS
 from monitoring.records import RecordStore
 
 Mode = Literal["auto", "manual", "report"]
@@ -185,7 +186,7 @@ class Lifecycle(DBOSConfiguredInstance):
         job = self.jobs.get(job_id)
         before = job.evaluation.get("window", {})
         now = proportion(self.records.observed(job.model, challenger, PROBATION_ROWS))
-        if now.n < MIN_WINDOW or not before.get("n") or now.high >= before["low"]:
+        if now.n < MIN_ROWS or not before.get("n") or now.high >= before["low"]:
             return None
         return f"live accuracy {now.value:.1%} (n = {now.n}) after {before['value']:.1%} before"
 

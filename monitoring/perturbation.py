@@ -9,7 +9,6 @@ import warnings
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
@@ -107,5 +106,5 @@ def threshold(likelihoods: FloatArray, alpha: float) -> float:
     return 1.0 if rank > len(likelihoods) else float(np.sort(likelihoods)[rank - 1])
 
 
-def _float32(*arrays: npt.NDArray[np.float64]) -> PerturbationHead:
+def _float32(*arrays: FloatArray) -> PerturbationHead:
     return PerturbationHead(*(np.asarray(a, dtype=np.float32) for a in arrays))

@@ -25,7 +25,9 @@ log = logger("watcher")
 def references(bundle: Bundle) -> list[ChannelReference]:
     """The reference of every channel, from the bundle."""
     return [
-        ChannelReference(c.name, c.kind, bundle.reference[f"{c.name}/alpha"], c.labels)
+        ChannelReference(
+            c.name, c.kind, bundle.reference[f"{c.name}/alpha"].astype(np.float64), c.labels
+        )
         for c in bundle.manifest.channels
     ]
 

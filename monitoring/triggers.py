@@ -86,7 +86,7 @@ def decide(event: Event, situation: Situation, policy: Policy, now: float) -> De
         return _refuse("already_running", f"job {situation.running} is at it")
     if situation.runs_today >= policy.daily_budget:
         return _refuse("daily_budget", f"{situation.runs_today} runs in the last 24 hours")
-    kind: Kind = event.action  # type: ignore[assignment]
+    kind: Kind = event.action
     if event.source == "person":
         return Decision(kind, None, event.reason)
     if _cooling(situation, policy, now):

@@ -123,7 +123,8 @@ def create_watch_app(
         event = Event("person", wish.model, wish.kind, wish.since, wish.reason)
         decision = watcher.consider(event, clock(), wish.options)
         if decision.start is None:
-            raise Refused(RESULTS.get(str(decision.refusal), 409), f"{decision.refusal}: {decision.detail}")  # fmt: skip
+            status = RESULTS.get(str(decision.refusal), 409)
+            raise Refused(status, f"{decision.refusal}: {decision.detail}")
         return _json(watcher.jobs.get(decision.detail), 202)
 
     @app.post("/jobs/<job_id>/<any(approve,reject):answer>")

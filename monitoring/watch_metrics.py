@@ -4,6 +4,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from models.schema import Manifest
 from monitoring.bets import ChannelReference
+from monitoring.performance import expected_accuracy
 
 RUN_KINDS = ("evaluate", "evaluate_robustness", "retrain")
 OUTCOMES = (
@@ -67,7 +68,7 @@ class WatchMetrics:
                 labels = (model, version, reference.name, f"{cell:02d}")
                 self.reference.labels(*labels).set(weight / total)
         figures = manifest.evaluation
-        self.expected.labels(model).set(figures["clean"]["value"])
+        self.expected.labels(model).set(expected_accuracy(figures))
         self._evaluated(model, version, "none", 0.0, figures["clean"]["value"])
         self._evaluated(model, version, "pgd+apgd", figures["eps"], figures["robust"]["value"])
         for point in figures["robust_curve"]:

@@ -22,14 +22,13 @@ from monitoring import counters
 from monitoring.evidence import Alarm
 from monitoring.jobs import UNFINISHED, Job, JobStore
 from monitoring.logs import logger
+from monitoring.performance import expected_accuracy, has_fallen
 from monitoring.records import RecordStore
 from monitoring.stream import Stream, references
 from monitoring.triggers import DAY, Decision, Event, Policy, Situation, decide
 from monitoring.watch_metrics import WatchMetrics
 
 OBSERVED_ROWS = 500
-MIN_OBSERVED = 100
-ACCURACY_TOLERANCE = 0.03
 PRUNE_EVERY = 300.0
 log = logger("watcher")
 
@@ -103,7 +102,13 @@ class Watcher:
             if self._refused.get(key) != name or event.source in ("alert", "person"):
                 self._refused[key] = name
                 self.metrics.refusals.labels(name).inc()
-                log.info("job_refused", model=event.model, source=event.source, refusal=name, why=decision.detail)  # fmt: skip
+                log.info(
+                    "job_refused",
+                    model=event.model,
+                    source=event.source,
+                    refusal=name,
+                    why=decision.detail,
+                )
             return decision
 
     def situation(self, event: Event, now: float) -> Situation:
@@ -194,13 +199,13 @@ class Watcher:
             events.append(Event("drift", model, "evaluate", stream.alarm_since, alarm.words))
         else:
             live = proportion(self.records.observed(model, stream.version, OBSERVED_ROWS))
-            expected = stream.bundle.manifest.evaluation["clean"]["value"]
-            if live.n >= MIN_OBSERVED and live.high < expected - ACCURACY_TOLERANCE:
+            figures = stream.bundle.manifest.evaluation
+            if has_fallen(live, figures):
                 rows = self.records.labelled(
                     model, stream.bundle.manifest.input, limit=OBSERVED_ROWS, version=stream.version
                 )
                 since = float(rows.at[0])
-                words = f"live accuracy {live.value:.1%} on {live.n} rows, expected {expected:.1%}"
+                words = f"live accuracy {live.value:.1%} on {live.n} rows, expected {expected_accuracy(figures):.1%}"
                 events.append(Event("accuracy", model, "evaluate", since, words))
         if self._due(model, now):
             events.append(Event("schedule", model, "evaluate", now - DAY, "scheduled"))
@@ -246,7 +251,7 @@ class Watcher:
                     "threshold_log10": stream.evidence.threshold_log10,
                     "alarm": None if alarm is None else msgspec.to_builtins(alarm),
                     "alarm_since": stream.alarm_since,
-                    "expected_accuracy": stream.bundle.manifest.evaluation["clean"]["value"],
+                    "expected_accuracy": expected_accuracy(stream.bundle.manifest.evaluation),
                     "observed_accuracy": msgspec.to_builtins(live) if live.n else None,
                     "aliases": msgspec.to_builtins(self.registry.aliases(model)),
                 }

@@ -16,7 +16,7 @@ from monitoring.record_writer import RecordWriter
 from monitoring.records import RecordStore, StoreError
 from service import feedback, health, predict, v2
 from service.errors import described
-from service.http import error_response
+from service.web import error_response
 from service.pipeline import Pipeline
 from service.reload import Champions
 from service.settings import Settings

@@ -1,19 +1,23 @@
 """The service under gunicorn: options, hooks, and the composition root of a worker.
 
-`serve(settings)` runs the master in this process until it is told to end (SIGTERM drains, SIGHUP
-starts new workers before the old ones end).
+`serve(settings)` turns this process into the master (SIGTERM drains, SIGHUP starts new workers
+before the old ones end). The master must not import onnxruntime: that starts threads, and a
+process forked after it aborts or hangs when it ends. So `serve` executes a fresh interpreter, and
+everything that touches a model is imported in the worker.
 """
 
-from typing import IO, Any
+import os
+import sys
+from typing import IO, TYPE_CHECKING, Any, NoReturn
 
-from flask import Flask
 from gunicorn.app.base import BaseApplication
 
 from monitoring import logs, slots
-from monitoring.metrics import share_counters
-from service.app import create_app
 from service.errors import StateError
-from service.settings import Settings
+from service.settings import Settings, environment, load
+
+if TYPE_CHECKING:
+    from flask import Flask
 
 TIMEOUT_SECONDS = 60
 GRACEFUL_SECONDS = 30
@@ -27,7 +31,7 @@ class Server(BaseApplication):  # type: ignore[misc]
         self._settings = settings
         self._lock: IO[bytes] | None = None
         self._slot: slots.Slot | None = None
-        self._app: Flask | None = None
+        self._app: "Flask | None" = None
         super().__init__()
 
     def load_config(self) -> None:
@@ -38,8 +42,11 @@ class Server(BaseApplication):  # type: ignore[misc]
         self.cfg.set("post_fork", self._post_fork)
         self.cfg.set("worker_exit", self._worker_exit)
 
-    def load(self) -> Flask:
+    def load(self) -> "Flask":
         """Put the parts of a worker together, in the worker."""
+        from monitoring.metrics import share_counters
+        from service.app import create_app
+
         settings, directory = self._settings, self._settings.metrics_dir
         logs.configure(settings.log_level)
         self._slot = slots.acquire(directory)
@@ -81,7 +88,18 @@ def options(settings: Settings) -> dict[str, Any]:
     }
 
 
-def serve(settings: Settings) -> None:
-    """Serve until told to end; does not return."""
+def serve(settings: Settings) -> NoReturn:
+    """Become the master process of the service with these settings; does not return."""
+    command = [sys.executable, "-m", "service.gunicorn_conf"]
+    os.execve(sys.executable, command, {**os.environ, **environment(settings)})
+
+
+def main() -> None:
+    """Run the master in this process."""
+    settings = load(os.environ)
     logs.configure(settings.log_level)
     Server(settings).run()
+
+
+if __name__ == "__main__":
+    main()

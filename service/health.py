@@ -6,7 +6,7 @@ from typing import Any
 from flask import Blueprint, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from service.http import json_response
+from service.web import json_response
 from service.reload import Champions
 
 

@@ -8,7 +8,7 @@ from flask import Blueprint, Response, request
 
 from models.schema import InputSchema
 from service.codec import decode_instances
-from service.http import header_id, json_response, read_body, require_json
+from service.web import header_id, json_response, read_body, require_json
 from service.pipeline import Decoded, Pipeline, Scored, Served
 
 

@@ -144,6 +144,12 @@ def load(env: Mapping[str, str], toml_path: Path | None = None) -> Settings:
     )
 
 
+def environment(settings: Settings) -> dict[str, str]:
+    """The variables from which `load` gives these settings."""
+    values = msgspec.structs.asdict(settings)
+    return {f"{PREFIX}{name.upper()}": str(value) for name, value in values.items()}
+
+
 def table() -> tuple[Setting, ...]:
     """The settings as rows, in order of declaration."""
     hints = get_type_hints(Settings, include_extras=True)

@@ -12,7 +12,7 @@ from models.runner import Answer
 from models.schema import OUTPUTS, InputArray, InputSchema, Manifest
 from service.codec import check_rows, decode_body, read_numbers, to_input
 from service.errors import RequestError, shown
-from service.http import checked_id
+from service.web import checked_id
 from service.pipeline import Scored
 
 DATATYPES = {"float32": "FP32", "uint8": "UINT8"}

@@ -1,4 +1,4 @@
-"""Fast gradient sign (Goodfellow et al. 2015) and projected gradient descent (Madry et al. 2018)."""
+"""Fast gradient sign (Goodfellow et al. 2015), projected gradient descent (Madry et al. 2018)."""
 
 import torch
 from torch import Tensor

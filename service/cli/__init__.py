@@ -1,4 +1,4 @@
-"""The command line `holdfast`: every command has an example in its help; status 0, 1 or 2 (usage)."""
+"""The command line `holdfast`: every command shows an example; status 0, 1 or 2 (usage)."""
 
 import os
 import sys
@@ -25,7 +25,10 @@ class Group(click.Group):
             sys.exit(1)
 
 
-@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+CONTEXT = {"help_option_names": ["-h", "--help"], "show_default": True}
+
+
+@click.group(cls=Group, context_settings=CONTEXT)
 @click.version_option(package_name="holdfast")
 @click.pass_context
 def main(ctx: click.Context) -> None:

@@ -17,7 +17,12 @@ from service.settings import Settings
 
 @click.group()
 def jobs() -> None:
-    """List and show runs of the loop, start one, approve or reject a challenger."""
+    """List and show runs of the loop, start one, approve or reject a challenger.
+
+    \b
+    Example:
+      holdfast jobs list
+    """
 
 
 @jobs.command("list")
@@ -72,8 +77,13 @@ def show(settings: Settings, job_id: str, as_json: bool) -> None:
 
 @jobs.command()
 @click.argument("model")
-@click.option("--kind", type=click.Choice(["evaluate", "evaluate_robustness", "retrain"]), default="evaluate")  # fmt: skip
-@click.option("--reason", default="asked for on the command line")
+@click.option(
+    "--kind",
+    type=click.Choice(["evaluate", "evaluate_robustness", "retrain"]),
+    default="evaluate",
+    help="What shall be done.",
+)
+@click.option("--reason", default="asked for on the command line", help="Why; kept with the run.")
 @click.option("--options", default="{}", help='JSON, e.g. \'{"recipe": {"epochs": 5}}\'.')
 @json_option
 @click.pass_obj

@@ -13,7 +13,12 @@ from service.settings import Settings
 
 @click.group()
 def models() -> None:
-    """List, show, verify, promote and roll back versions."""
+    """List, show, verify, promote and roll back versions.
+
+    \b
+    Example:
+      holdfast models list
+    """
 
 
 @models.command("list")
@@ -138,7 +143,7 @@ def verify(settings: Settings, model: str, version: str | None, as_json: bool) -
 @click.argument("model")
 @click.argument("version", type=int)
 @click.option("--expected", type=int, help="The champion it shall replace; the present one.")
-@click.option("--reason", default="by hand")
+@click.option("--reason", default="by hand", help="Why; kept in the audit.")
 @json_option
 @click.pass_obj
 def promote(
@@ -159,7 +164,7 @@ def promote(
 
 @models.command()
 @click.argument("model")
-@click.option("--reason", default="by hand")
+@click.option("--reason", default="by hand", help="Why; kept in the audit.")
 @json_option
 @click.pass_obj
 def rollback(settings: Settings, model: str, reason: str, as_json: bool) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.data import DataSet, Rows
-from models.errors import HoldfastError
+from models.errors import BundleError, HoldfastError
 from models.registry import Registry
 from service.cli.output import emit, json_option
 from service.settings import Settings
@@ -75,12 +75,14 @@ class Tally:
 @click.option("--shift", default="clean", help="clean, rotate:25, noise:0.1, invert, blur:1, contrast:0.5, brightness:0.2, attack:0.15 (PGD against the champion's own weights).")  # fmt: skip
 @click.option("--share", type=click.FloatRange(0, 1), default=1.0, help="Share of the requests that is shifted.")  # fmt: skip
 @click.option("--rate", type=click.FloatRange(0.1, 2000), default=40.0, help="Requests per second.")
-@click.option("--seconds", type=click.FloatRange(0, min_open=True), default=60.0)
+@click.option("--seconds", type=click.FloatRange(0, min_open=True), default=60.0, help="How long.")
 @click.option("--labels", is_flag=True, help="Send the true labels to /feedback.")
 @click.option("--slice", "part", default="0/1", help="K/N: only every N-th held-out row, from the K-th.")  # fmt: skip
-@click.option("--connections", type=click.IntRange(1, 64), default=2)
-@click.option("--seed", type=int, default=0)
-@click.option("--model", default="digits")
+@click.option(
+    "--connections", type=click.IntRange(1, 64), default=2, help="Connections, in parallel."
+)
+@click.option("--seed", type=int, default=0, help="Of the order of rows and the noise.")
+@click.option("--model", default="digits", help="The model that is asked.")
 @click.option("--url", help="The service; http://HOST:PORT of the settings by default.")
 @json_option
 @click.pass_obj
@@ -139,15 +141,22 @@ def shifted_rows(
     """The held-out rows of the model's data, the chosen share of them shifted."""
     from models import data as sets
 
-    registry = Registry(settings.registry_dir)
-    known = model in registry.models()
-    name = registry.open(model).manifest.training["data"]["name"] if known else model
-    dataset = sets.load(name)
+    dataset = sets.load(_data_name(Registry(settings.registry_dir), model))
     test = _part(dataset.test, part)
     changed = _shifts(settings, dataset, model, shift, rng)(test)
     keep = rng.random(len(test)) >= share
     x = np.where(keep.reshape(-1, *[1] * (test.x.ndim - 1)), test.x, changed)
     return Rows(x.astype(test.x.dtype), test.y)
+
+
+def _data_name(registry: Registry, model: str) -> str:
+    """The data a model was trained on; its own name where no version can be read."""
+    for version in registry.versions(model):
+        try:
+            return str(registry.manifest(model, version).training["data"]["name"])
+        except BundleError:
+            continue
+    return model
 
 
 def _part(rows: Rows, part: str) -> Rows:

@@ -29,12 +29,19 @@ def need_training() -> None:
 @click.option("--model", help="Name of the model; the data's name by default.")
 @click.option("--if-empty", is_flag=True, help="Do nothing if the model has a champion.")
 @click.option("--promote/--no-promote", default=True, help="Make it the champion if none stands.")
-@click.option("--epochs", type=click.IntRange(1), help="Epochs (50).")
+@click.option("--epochs", type=click.IntRange(1), help="Rounds through the rows (50).")
 @click.option("--eps", type=float, help="Size of the training attack in units of 0..1 (0.25).")
-@click.option("--method", type=click.Choice(["trades", "pgd", "standard"]), help="trades.")
-@click.option("--dropout", type=click.FloatRange(0, 1, max_open=True), default=0.0)
+@click.option(
+    "--method", type=click.Choice(["trades", "pgd", "standard"]), help="How it is trained (trades)."
+)
+@click.option(
+    "--dropout",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=0.0,
+    help="Share of the features dropped in training.",
+)
 @click.option("--batch-norm", is_flag=True, help="Batch normalisation after each convolution.")
-@click.option("--seed", type=int, default=0)
+@click.option("--seed", type=int, default=0, help="Of weights, batches and attacks.")
 @json_option
 @click.pass_obj
 def train(

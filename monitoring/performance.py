@@ -1,0 +1,33 @@
+"""Whether live accuracy still is what the evaluation promised."""
+
+from typing import Any
+
+from models.stats import Proportion
+
+TOLERANCE = 0.03
+MIN_ROWS = 100
+
+
+def expected_accuracy(evaluation: dict[str, Any]) -> float:
+    """The accuracy to expect of live traffic.
+
+    On held-out rows of the window that a version was retrained for; of the data set without one.
+    """
+    return float((evaluation.get("window") or evaluation["clean"])["value"])
+
+
+def accuracy_floor(evaluation: dict[str, Any]) -> float:
+    """Live accuracy below this has fallen: 3 points under the expected, or its interval's end.
+
+    >>> round(accuracy_floor({"clean": {"value": 0.97, "low": 0.95}}), 2)
+    0.94
+    >>> accuracy_floor({"clean": {}, "window": {"value": 0.9, "low": 0.8}})
+    0.8
+    """
+    expected = evaluation.get("window") or evaluation["clean"]
+    return float(min(expected["value"] - TOLERANCE, expected["low"]))
+
+
+def has_fallen(live: Proportion, evaluation: dict[str, Any]) -> bool:
+    """Whether live accuracy lies below the floor with its whole interval, on enough rows."""
+    return live.n >= MIN_ROWS and live.high < accuracy_floor(evaluation)

@@ -1,0 +1,67 @@
+"""What many tests share: the digits, and a real version of them that trains in seconds."""
+
+import os
+
+# Before torch is imported: spinning threads make each other slow on shared cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+from torch import nn
+
+from models import data, nets
+from models.bundle import Bundle
+from models.data import DataSet
+from models.evaluate import Subject
+from models.registry import Registry
+from models.runner import Runner
+from models.train import Recipe
+from monitoring import assemble
+
+# CPU shared with others says nothing about the code: no deadlines.
+settings.register_profile("holdfast", deadline=None)
+settings.load_profile("holdfast")
+
+QUICK = Recipe(epochs=8)
+NET = nets.NetSpec("small_conv", {"shape": [1, 8, 8], "classes": 10})
+
+
+@dataclass(frozen=True)
+class Published:
+    """A real version of the digits: trained for 8 epochs, instrumented, evaluated, published."""
+
+    registry: Registry
+    order: assemble.Order
+    bundle: Bundle
+    runner: Runner
+    net: nn.Module
+
+    @property
+    def subject(self) -> Subject:
+        """The version as the evaluation sees it."""
+        return Subject(self.runner, self.net)
+
+
+@pytest.fixture(scope="session")
+def digits() -> DataSet:
+    """scikit-learn's digits, split."""
+    return data.load_digits()
+
+
+@pytest.fixture(scope="session")
+def published(digits: DataSet, tmp_path_factory: pytest.TempPathFactory) -> Published:
+    """The quickly trained version; nobody may change its registry."""
+    registry = Registry(tmp_path_factory.mktemp("registry"))
+    order = assemble.Order("digits", QUICK, NET, {"id": "first", "reason": "the tests"}, "tests")
+    version = assemble.make_version(registry, digits, order)
+    bundle = registry.open("digits", str(version))
+    return Published(registry, order, bundle, Runner(bundle), assemble.rebuild(bundle))
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Registry:
+    """A registry without models."""
+    return Registry(tmp_path / "registry")
