@@ -5,20 +5,20 @@ minimal Flask + gunicorn + onnxruntime app with the same workers and threads ser
 model, round by round in one run. Then onnxruntime alone, scored against plain, at batch 1 and 32;
 and the growth of the workers' memory under traffic.
 
-    python -m benchmarks.serving [--requests 2000] [--rounds 5] [--memory-requests 200000] [--json F]
+    python -m benchmarks.serving [--requests N] [--rounds N] [--memory-requests N] [--json FILE]
 """
 
 import argparse
 import json
-import multiprocessing
 import os
 import socket
 import statistics
+import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,14 +27,11 @@ import numpy as np
 import onnx
 
 from models.runner import session
-from service.gunicorn_conf import GRACEFUL_SECONDS, KEEP_ALIVE_SECONDS, serve
-from service.settings import Settings, load
 from tests import bundles
 
 WORKERS, THREADS, CONNECTIONS = 2, 4, 4
 TICK = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
-HEADERS = ("input", [1, 1, 28, 28], "FP32")
 
 
 def free_port() -> int:
@@ -43,68 +40,21 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def serve_plain(model: bytes, port: int) -> None:
-    """The minimal app: what one writes in ten minutes."""
-    from flask import Flask, jsonify, request
-    from gunicorn.app.base import BaseApplication
-
-    class Plain(BaseApplication):  # type: ignore[misc]
-        def load_config(self) -> None:
-            for name, value in {
-                "bind": f"127.0.0.1:{port}",
-                "workers": WORKERS,
-                "worker_class": "gthread",
-                "threads": THREADS,
-                "keepalive": KEEP_ALIVE_SECONDS,
-                "graceful_timeout": GRACEFUL_SECONDS,
-                "control_socket_disable": True,
-                "loglevel": "warning",
-            }.items():
-                self.cfg.set(name, value)
-
-        def load(self) -> Flask:
-            app, runner = Flask("plain"), session(model)
-
-            @app.post("/v2/models/digits/infer")
-            def infer() -> Any:
-                tensor = request.get_json(force=True)["inputs"][0]
-                x = np.asarray(tensor["data"], dtype=np.float32).reshape(tensor["shape"])
-                (logits,) = runner.run(["logits"], {"input": x})
-                output = {"name": "logits", "shape": list(logits.shape), "datatype": "FP32"}
-                return jsonify(
-                    {
-                        "model_name": "digits",
-                        "outputs": [{**output, "data": logits.ravel().tolist()}],
-                    }
-                )
-
-            return app
-
-    sys.argv = ["plain"]
-    Plain().run()
-
-
-def serve_scored(settings: Settings) -> None:
-    sys.argv = ["holdfast"]
-    serve(settings)
-
-
 @contextmanager
-def server(target: Callable[..., None], *args: Any, port: int) -> Iterator[list[int]]:
-    """Run a server in a process of its own; gives the process ids of its workers."""
-    process = multiprocessing.get_context("spawn").Process(target=target, args=args)
-    process.start()
+def server(module: str, *args: str, port: int, env: dict[str, str]) -> Iterator[list[int]]:
+    """Run `python -m module` with two gunicorn workers; gives their process ids."""
+    process = subprocess.Popen([sys.executable, "-m", module, *args], env={**os.environ, **env})
     try:
-        for _ in range(200):
-            workers = children(process.pid or 0)
-            if len(workers) == WORKERS and _answers(port):
-                break
+        deadline = time.monotonic() + 30
+        while len(children(process.pid)) < WORKERS or not _answers(port):
+            if time.monotonic() > deadline:
+                raise SystemExit(f"{module} does not answer")
             time.sleep(0.1)
         time.sleep(1.0)
-        yield children(process.pid or 0)
+        yield children(process.pid)
     finally:
         process.terminate()
-        process.join(30)
+        process.wait(30)
 
 
 def _answers(port: int) -> bool:
@@ -134,7 +84,9 @@ def infer_request(rows: int) -> bytes:
     x = np.random.default_rng(0).random((rows, 1, 28, 28), dtype=np.float32).round(4)
     tensor = {"name": "input", "shape": [rows, 1, 28, 28], "datatype": "FP32", "data": x.tolist()}
     body = json.dumps({"inputs": [tensor]}).encode()
-    head = "POST /v2/models/digits/infer HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json"
+    head = (
+        "POST /v2/models/digits/infer HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json"
+    )
     return f"{head}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
 
 
@@ -180,7 +132,7 @@ def plain_graph(model: onnx.ModelProto) -> bytes:
     plain = onnx.ModelProto()
     plain.CopyFrom(model)
     del plain.graph.output[1:]
-    return plain.SerializeToString()
+    return bytes(plain.SerializeToString())
 
 
 def run_ratio(plain: bytes, scored: bytes, rows: int, repeats: int = 400) -> dict[str, float]:
@@ -209,18 +161,20 @@ def measure(options: argparse.Namespace, state: Path) -> dict[str, Any]:
         f"onnxruntime_batch_{rows}": run_ratio(plain, scored, rows) for rows in (1, 32)
     }
     ports = free_port(), free_port()
-    settings = load(
-        {
-            "HOLDFAST_STATE": str(state),
-            "HOLDFAST_PORT": str(ports[0]),
-            "HOLDFAST_WORKERS": str(WORKERS),
-            "HOLDFAST_THREADS": str(THREADS),
-            "HOLDFAST_LOG_LEVEL": "warning",
-        }
-    )
+    env = {
+        "HOLDFAST_STATE": str(state),
+        "HOLDFAST_PORT": str(ports[0]),
+        "HOLDFAST_WORKERS": str(WORKERS),
+        "HOLDFAST_THREADS": str(THREADS),
+        "HOLDFAST_LOG_LEVEL": "warning",
+    }
+    (state / "plain.onnx").write_bytes(plain)
+    numbers = (str(ports[1]), str(WORKERS), str(THREADS))
     with (
-        server(serve_scored, settings, port=ports[0]) as ours,
-        server(serve_plain, plain, ports[1], port=ports[1]) as theirs,
+        server("service.gunicorn_conf", port=ports[0], env=env) as ours,
+        server(
+            "benchmarks.plain_app", str(state / "plain.onnx"), *numbers, port=ports[1], env={}
+        ) as theirs,
     ):
         for rows, count in ((1, options.requests), (32, options.requests // 10)):
             request = infer_request(rows)

@@ -9,6 +9,7 @@ report.json, card.md   the evaluation, for machines and people
 """
 
 import io
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,8 +69,11 @@ def open_bundle(path: Path) -> Bundle:
         if name not in manifest.files:
             raise BundleError(path, f"the manifest lists no {name}")
     contents = {name: _read_verified(path, name, manifest.files) for name in manifest.files}
-    with np.load(io.BytesIO(contents[REFERENCE]), allow_pickle=False) as archive:
-        reference = {key: archive[key] for key in archive.files}
+    try:
+        with np.load(io.BytesIO(contents[REFERENCE]), allow_pickle=False) as archive:
+            reference = {key: archive[key] for key in archive.files}
+    except (ValueError, zipfile.BadZipFile, EOFError) as error:
+        raise BundleError(path, f"{REFERENCE} holds no plain arrays: {error}") from error
     missing = [c.name for c in manifest.channels if f"{c.name}/alpha" not in reference]
     if missing:
         raise BundleError(path, f"{REFERENCE} has no reference for channel {missing[0]}")
@@ -80,14 +84,14 @@ def read_manifest(path: Path) -> Manifest:
     """Read and check the manifest alone."""
     try:
         encoded = (path / MANIFEST).read_bytes()
-        digest = (path / f"{MANIFEST}.sha256").read_text().strip()
+        digest = (path / f"{MANIFEST}.sha256").read_bytes().strip()
     except OSError as error:
         raise BundleError(path, f"cannot read {MANIFEST}: {error.strerror}") from error
-    if sha256_bytes(encoded) != digest:
+    if sha256_bytes(encoded).encode() != digest:
         raise BundleError(path, f"sha256 of {MANIFEST} does not match {MANIFEST}.sha256")
     try:
         manifest = msgspec.json.decode(encoded, type=Manifest)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BundleError(path, f"{MANIFEST} is not a manifest: {error}") from error
     if manifest.schema_version != SCHEMA_VERSION:
         raise BundleError(
@@ -101,8 +105,8 @@ def _read_verified(path: Path, name: str, digests: Mapping[str, str]) -> bytes:
         raise BundleError(path, f"{name} is not a file of this bundle")
     try:
         data = (path / name).read_bytes()
-    except OSError as error:
-        raise BundleError(path, f"cannot read {name}: {error.strerror}") from error
+    except (OSError, ValueError) as error:  # ValueError: a name with a zero byte
+        raise BundleError(path, f"cannot read {name!r}: {error}") from error
     if sha256_bytes(data) != digests[name]:
         raise BundleError(path, f"sha256 of {name} ({len(data)} bytes) does not match the manifest")
     return data

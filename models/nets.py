@@ -74,5 +74,5 @@ def build(spec: NetSpec) -> nn.Module:
         raise TrainingError(f"unknown net {spec.factory!r}; known: {', '.join(FACTORIES)}")
     try:
         return FACTORIES[spec.factory](**spec.kwargs)
-    except TypeError as error:
+    except (TypeError, ValueError, RuntimeError) as error:  # torch raises all three
         raise TrainingError(f"net {spec.factory!r}: {error}") from error

@@ -30,6 +30,7 @@ from models.files import fsync_dir, locked, write_atomic
 from models.schema import Manifest
 
 MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+VERSION = re.compile(r"[0-9]{1,9}")
 ALIASES = ("champion", "challenger", "previous")
 
 
@@ -76,7 +77,7 @@ class Registry:
         folder = self.root / model
         if not MODEL_NAME.fullmatch(model) or not folder.is_dir():
             return ()
-        return tuple(sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit()))
+        return tuple(sorted(int(p.name) for p in folder.iterdir() if VERSION.fullmatch(p.name)))
 
     def aliases(self, model: str) -> Aliases:
         """The aliases now. Raises UnknownModelError, or RegistryError for an unreadable file."""
@@ -101,7 +102,7 @@ class Registry:
 
     def resolve(self, model: str, which: str = "champion") -> int:
         """Version number of an alias or of a number given as text."""
-        if which.isdigit():
+        if VERSION.fullmatch(which):
             self.path(model, int(which))
             return int(which)
         version = getattr(self.aliases(model), which) if which in ALIASES else None
@@ -118,13 +119,16 @@ class Registry:
         return read_manifest(self.path(model, version))
 
     def audit(self, model: str) -> tuple[AuditRecord, ...]:
-        """All whole audit records, oldest first."""
+        """All whole audit records, oldest first. Raises RegistryError for a damaged file."""
         path = self.root / model / "audit.jsonl"
         if not path.exists():
             return ()
         # A torn last line (crash while appending) has no newline: it never took effect.
         lines = path.read_bytes().split(b"\n")[:-1]
-        return tuple(msgspec.json.decode(line, type=AuditRecord) for line in lines)
+        try:
+            return tuple(msgspec.json.decode(line, type=AuditRecord) for line in lines)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise RegistryError(f"{path} is damaged: {error}") from error
 
     def publish(
         self,
@@ -220,8 +224,11 @@ class Registry:
             if whole != len(data):
                 os.truncate(log, whole)
         records = self.audit(model)
-        if records and (not aliases.exists() or self.aliases(model) != records[-1].aliases):
-            write_atomic(aliases, msgspec.json.encode(records[-1].aliases))
+        if records:
+            truth = msgspec.json.encode(records[-1].aliases)
+            # Compared as bytes: a damaged file must be mended too, not stop the mending.
+            if not aliases.exists() or aliases.read_bytes() != truth:
+                write_atomic(aliases, truth)
         for stale in folder.glob(".staging-*"):
             shutil.rmtree(stale, ignore_errors=True)
 

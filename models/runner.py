@@ -58,7 +58,10 @@ class Runner:
             raise BundleError(path, f"the graph lacks the outputs {sorted(missing)}")
         for rows in (1, 2):
             x = np.full((rows, *schema.shape), schema.low, dtype=DTYPES[schema.dtype])
-            answer = self.run(x)
+            try:
+                answer = self.run(x)
+            except Exception as error:  # as above
+                raise BundleError(path, f"the graph refuses {x.shape}: {error}") from error
             if answer.probabilities.shape != (rows, len(self.manifest.classes)):
                 raise BundleError(path, f"probabilities have shape {answer.probabilities.shape}")
             if answer.cells.shape != (rows, len(self.manifest.channels)):

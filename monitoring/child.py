@@ -26,21 +26,11 @@ from models.runner import Runner
 from models.stats import Bools
 from models.train import Recipe
 from monitoring import assemble, performance
-from monitoring.jobs import Job
+from monitoring.jobs import Task
 from monitoring.records import RecordStore
 
 WINDOW_LIMIT = 5000
 MASKING_EPS = (0.05, 0.15, 0.3, 0.5)
-
-
-class Task(msgspec.Struct, frozen=True):
-    """What a child needs to know besides the job."""
-
-    job: Job
-    registry: str
-    database_url: str
-    retrain_epochs: int
-    bounds: gates.Bounds = gates.Bounds()
 
 
 def collect(task: Task, folder: Path) -> dict[str, Any]:
@@ -215,7 +205,7 @@ def _open(task: Task, version: int) -> tuple[Bundle, DataSet, Subject]:
     dataset = data.load(facts["name"])
     if dataset.fingerprint != facts["fingerprint"]:
         raise DataError(f"data {facts['name']!r} changed since {bundle.name} was trained on it")
-    return bundle, dataset, Subject(Runner(bundle), assemble.rebuild(bundle))
+    return bundle, dataset, assemble.open_subject(bundle)
 
 
 def _window(folder: Path) -> tuple[Rows, Any]:

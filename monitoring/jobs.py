@@ -6,6 +6,8 @@ from typing import Any, Literal
 import msgspec
 import sqlalchemy as sa
 
+from models.gates import Bounds
+
 State = Literal["running", "waiting", "done"]
 UNFINISHED = ("running", "waiting")
 
@@ -30,6 +32,16 @@ class Job(msgspec.Struct, frozen=True):
     checks: list[dict[str, Any]] = []
     evaluation: dict[str, Any] = {}
     options: dict[str, Any] = {}
+
+
+class Task(msgspec.Struct, frozen=True):
+    """What a child needs to know besides the job."""
+
+    job: Job
+    registry: str
+    database_url: str
+    retrain_epochs: int
+    bounds: Bounds = Bounds()
 
 
 _METADATA = sa.MetaData()

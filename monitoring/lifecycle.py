@@ -21,8 +21,7 @@ from dbos import DBOS, DBOSConfiguredInstance
 from models.errors import ChampionMovedError, HoldfastError
 from models.registry import Registry
 from models.stats import proportion
-from monitoring.child import Task
-from monitoring.jobs import Job, JobStore
+from monitoring.jobs import Job, JobStore, Task
 from monitoring.logs import logger
 from monitoring.performance import MIN_ROWS
 from monitoring.records import RecordStore
@@ -32,6 +31,9 @@ LOOP_VERSION = "1"  # a workflow begun under one version is never continued unde
 CHILD_TIMEOUT = 3600.0
 PROBATION_POLL = 2.0
 PROBATION_ROWS = 1000
+PR_SET_PDEATHSIG = 1
+# Loaded here: between fork and exec nothing may be imported or looked up.
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 log = logger("lifecycle")
 
 
@@ -233,8 +235,8 @@ def run_child(folder: Path, step: str) -> dict[str, Any]:
 
 def _die_with_parent() -> None:
     """Linux: the kernel kills this process when the one that started it is gone."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+    if _LIBC is not None:
+        _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _refusal(failing: list[dict[str, Any]]) -> str:

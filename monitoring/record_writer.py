@@ -5,7 +5,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from models.errors import HoldfastError
 from monitoring.logs import logger
 from monitoring.records import Record, RecordStore
 
@@ -67,7 +66,7 @@ class RecordWriter:
             batch, going = self._next_batch()
             try:
                 self._write(batch)
-            except HoldfastError as error:
+            except Exception as error:  # a thread that died would drop all that follows
                 self._dropped("store", len(batch))
                 self._log(error, len(batch))
             finally:
@@ -94,7 +93,7 @@ class RecordWriter:
             self._since_prune = 0
             self._store.prune(self._rows_kept)
 
-    def _log(self, error: HoldfastError, rows: int) -> None:
+    def _log(self, error: Exception, rows: int) -> None:
         now = time.monotonic()
         if now - self._last_log >= LOG_EVERY_SECONDS:
             self._last_log = now

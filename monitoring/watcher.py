@@ -205,7 +205,8 @@ class Watcher:
                     model, stream.bundle.manifest.input, limit=OBSERVED_ROWS, version=stream.version
                 )
                 since = float(rows.at[0])
-                words = f"live accuracy {live.value:.1%} on {live.n} rows, expected {expected_accuracy(figures):.1%}"
+                expected = expected_accuracy(figures)
+                words = f"live accuracy {live.value:.1%} (n = {live.n}), expected {expected:.1%}"
                 events.append(Event("accuracy", model, "evaluate", since, words))
         if self._due(model, now):
             events.append(Event("schedule", model, "evaluate", now - DAY, "scheduled"))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from flask import Flask, Response, request
 from prometheus_client import Counter
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
 from models.errors import HoldfastError
 from models.registry import Registry
@@ -15,11 +15,11 @@ from monitoring.metrics import METHODS, Metrics, exposition
 from monitoring.record_writer import RecordWriter
 from monitoring.records import RecordStore, StoreError
 from service import feedback, health, predict, v2
-from service.errors import described
-from service.web import error_response
+from service.errors import described, shown
 from service.pipeline import Pipeline
 from service.reload import Champions
 from service.settings import Settings
+from service.web import error_response
 
 UNMATCHED = "unmatched"
 BEGAN = "holdfast.began"
@@ -119,7 +119,7 @@ def _answer_error(error: Exception) -> Response:
     """Every status but 200 in the dialect of its address."""
     if isinstance(error, HTTPException):
         status = error.code or 500
-        response = error_response(status, error.description or error.name)
+        response = error_response(status, _detail(error))
         response.headers.extend([(k, v) for k, v in error.get_headers() if k in KEPT_HEADERS])
         return response
     if isinstance(error, HoldfastError):
@@ -133,6 +133,15 @@ def _answer_error(error: Exception) -> Response:
         exc_info=error,
     )  # fmt: skip
     return error_response(500, "something went wrong inside; the log of the service says what")
+
+
+def _detail(error: HTTPException) -> str:
+    if isinstance(error, NotFound):
+        return f"no such address: {shown(request.path)}"
+    if isinstance(error, MethodNotAllowed):
+        allowed = ", ".join(sorted(error.valid_methods or ()))
+        return f"method: expected one of {allowed}, got {shown(request.method)}"
+    return error.description or error.name
 
 
 def _open_store(url: str) -> RecordStore | None:

@@ -11,9 +11,9 @@ from models.errors import InputError
 from monitoring.records import Found, Key, RecordStore, StoreError
 from service.codec import decode_body
 from service.errors import NotFoundError, UnavailableError, shown
-from service.web import checked_id, json_response, read_body, require_json
 from service.pipeline import Served
 from service.reload import Champions
+from service.web import checked_id, json_response, read_body, require_json
 
 MAX_LABELS = 10_000
 LOOK_EVERY_SECONDS = 0.05

@@ -31,7 +31,7 @@ class Server(BaseApplication):  # type: ignore[misc]
         self._settings = settings
         self._lock: IO[bytes] | None = None
         self._slot: slots.Slot | None = None
-        self._app: "Flask | None" = None
+        self._app: Flask | None = None
         super().__init__()
 
     def load_config(self) -> None:

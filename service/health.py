@@ -6,8 +6,8 @@ from typing import Any
 from flask import Blueprint, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from service.web import json_response
 from service.reload import Champions
+from service.web import json_response
 
 
 def blueprint(champions: Champions, exposition: Callable[[], bytes], version: str) -> Blueprint:

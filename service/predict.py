@@ -8,8 +8,8 @@ from flask import Blueprint, Response, request
 
 from models.schema import InputSchema
 from service.codec import decode_instances
-from service.web import header_id, json_response, read_body, require_json
 from service.pipeline import Decoded, Pipeline, Scored, Served
+from service.web import header_id, json_response, read_body, require_json
 
 
 def blueprint(pipeline: Pipeline, find: Callable[[str | None], Served], max_rows: int) -> Blueprint:

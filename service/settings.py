@@ -66,9 +66,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     drift_c: Annotated[
         float, _about("requests to a false drift alarm, at least, on average", "requests", ge=100)
     ] = 1e6
-    min_labels: Annotated[int, _about("labelled rows that a retraining needs", "rows", ge=1)] = 200
+    min_labels: Annotated[int, _about("labelled rows that a retraining needs", "rows", ge=1)] = 300
     cool_down_seconds: Annotated[
-        float, _about("quiet time after a lifecycle run", "s", ge=0)
+        float, _about("quiet time after a re-evaluation with a verdict", "s", ge=0)
     ] = 300.0  # fmt: skip
     daily_budget: Annotated[int, _about("lifecycle runs in 24 hours, at most", "runs", ge=0)] = 20
     mode: Annotated[
@@ -81,7 +81,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     probation_seconds: Annotated[
         float, _about("how long a new champion is watched before it stays", "s", ge=0)
     ] = 30.0
-    retrain_epochs: Annotated[int, _about("epochs of a retraining", "epochs", ge=1)] = 20
+    retrain_epochs: Annotated[int, _about("epochs of a retraining", "epochs", ge=1)] = 30
     schedule: Annotated[str, _about("cron line of scheduled evaluations; empty: none")] = ""
     admin_token_file: Annotated[str, _about("file with the token of the admin calls")] = ""
     alert_token_file: Annotated[str, _about("file with the token of the alert webhook")] = ""

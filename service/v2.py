@@ -7,9 +7,9 @@ from flask import Blueprint, Response, request
 
 from models.schema import InputSchema
 from service.errors import NotFoundError, RequestError, shown
-from service.web import header_id, json_response, read_body
 from service.pipeline import Decoded, Pipeline, Served
 from service.v2_codec import NO_BINARY, decode_infer, encode_infer, metadata
+from service.web import header_id, json_response, read_body
 
 
 def blueprint(

@@ -12,8 +12,8 @@ from models.runner import Answer
 from models.schema import OUTPUTS, InputArray, InputSchema, Manifest
 from service.codec import check_rows, decode_body, read_numbers, to_input
 from service.errors import RequestError, shown
-from service.web import checked_id
 from service.pipeline import Scored
+from service.web import checked_id
 
 DATATYPES = {"float32": "FP32", "uint8": "UINT8"}
 OUTPUT_DATATYPES = {name: "INT32" if name == "cells" else "FP32" for name in OUTPUTS}

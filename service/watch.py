@@ -1,20 +1,18 @@
-"""The watcher's composition root: settings in, a process that ticks, runs the loop and listens."""
+"""The watcher's composition root: settings in, a worker that ticks, runs the loop and listens."""
 
-import fcntl
 import secrets
 import threading
 import time
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import sqlalchemy as sa
 from dbos import DBOS, SetWorkflowID
 from flask import Flask
-from gunicorn.app.base import BaseApplication
 
 from models.files import write_atomic
 from models.registry import Registry
-from monitoring import logs
+from monitoring import logs, slots
 from monitoring.jobs import UNFINISHED, Job, JobStore
 from monitoring.lifecycle import LOOP_VERSION, Lifecycle, Terms
 from monitoring.records import RecordStore
@@ -23,37 +21,10 @@ from monitoring.watch_app import Tokens, create_watch_app
 from monitoring.watch_metrics import WatchMetrics
 from monitoring.watcher import Plan, Watcher
 from monitoring.webhook import HandledAlerts
-from service.errors import SettingsError
+from service.errors import SettingsError, StateError
 from service.settings import Settings
 
 LOCK_PATIENCE = 10.0
-
-
-class WatchServer(BaseApplication):  # type: ignore[misc]
-    """gunicorn with one worker: its arbiter starts the watcher again if it dies."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        super().__init__()
-
-    def load_config(self) -> None:
-        """One process, a few threads, no control socket."""
-        options = {
-            "bind": f"{self.settings.watch_host}:{self.settings.watch_port}",
-            "workers": 1,
-            "worker_class": "gthread",
-            "threads": 4,
-            "graceful_timeout": 5,
-            "control_socket_disable": True,
-            "loglevel": "warning",
-            "proc_name": "holdfast-watch",
-        }
-        for key, value in options.items():
-            self.cfg.set(key, value)
-
-    def load(self) -> Flask:
-        """Build the watcher inside the worker: threads and locks do not survive a fork."""
-        return start(self.settings)
 
 
 def start(settings: Settings) -> Flask:
@@ -66,7 +37,7 @@ def start(settings: Settings) -> Flask:
     jobs, metrics = JobStore(engine), WatchMetrics()
     watcher = Watcher(_plan(settings), registry, records, jobs, metrics, _start_workflow)
     lifecycle = Lifecycle(_terms(settings), registry, jobs, records, watcher.finished)
-    _launch(settings, jobs)
+    _launch(settings)
     _LIFECYCLE.append(lifecycle)
     _adopt(jobs)
     stop = threading.Event()
@@ -93,8 +64,7 @@ def _start_workflow(job: Job) -> None:
         DBOS.start_workflow(_LIFECYCLE[0].run, job.id)
 
 
-def _launch(settings: Settings, jobs: JobStore) -> None:
-    del jobs
+def _launch(settings: Settings) -> None:
     DBOS(
         config={
             "name": "holdfast",
@@ -170,19 +140,12 @@ def _token(configured: str, default: Path) -> str:
     return default.read_text().strip()
 
 
-def _only_one(state: Path) -> IO[Any]:
+def _only_one(state: Path) -> IO[bytes]:
     """Hold the state's watcher lock; two watchers would both judge and promote."""
     state.mkdir(parents=True, exist_ok=True)
-    stream = (state / "watcher.lock").open("w")
     deadline = time.monotonic() + LOCK_PATIENCE  # a killed watcher's last process may linger
-    while True:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                raise SettingsError(
-                    "state", "a directory no other watcher uses", str(state)
-                ) from None
-            time.sleep(0.2)
-        else:
-            return stream
+    while (lock := slots.try_exclusive(state / "watcher.lock")) is None:
+        if time.monotonic() > deadline:
+            raise StateError(f"another watcher runs on the state directory {state}")
+        time.sleep(0.2)
+    return lock

@@ -35,7 +35,9 @@ def read_body() -> bytes:
     try:
         body: bytes = request.environ["wsgi.input"].read(wanted)
     except (OSError, ParseException) as error:
-        raise InputError("body", "a whole body", f"a broken one ({type(error).__name__})") from error
+        raise InputError(
+            "body", "a whole body", f"a broken one ({type(error).__name__})"
+        ) from error
     if len(body) > limit:
         raise RequestEntityTooLarge(f"the body is larger than {limit} bytes")
     if length is not None and len(body) < length:

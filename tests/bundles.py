@@ -128,7 +128,12 @@ def prepared(name: str, bend: float = 1.0) -> Instrumented:
 
 
 def publish(
-    root: Path, model: str = "digits", *, name: str = "small", bend: float = 1.0, promote: bool = True
+    root: Path,
+    model: str = "digits",
+    *,
+    name: str = "small",
+    bend: float = 1.0,
+    promote: bool = True,
 ) -> int:
     """Publish a version (see `prepared`) to the registry at `root`; its number."""
     registry, made = Registry(root), prepared(name, bend)
@@ -180,13 +185,15 @@ def _model(
         initializers = [i for i in initializers if i.name != "flat"]
         flat = np.array([-1, data.schema.size], dtype=np.int64)
         initializers.append(numpy_helper.from_array(flat, "flat"))
-    shape = ["batch", *data.schema.shape]
+    shape: list[str | int | None] = ["batch", *data.schema.shape]
     graph = helper.make_graph(
         nodes,
         "test",
         [helper.make_tensor_value_info(data.schema.name, TensorProto.FLOAT, shape)],
         [
-            helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", len(data.classes)]),
+            helper.make_tensor_value_info(
+                "logits", TensorProto.FLOAT, ["batch", len(data.classes)]
+            ),
             helper.make_tensor_value_info("features", TensorProto.FLOAT, ["batch", features]),
         ],
         initializers,

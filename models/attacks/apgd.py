@@ -17,7 +17,7 @@ def checkpoints(steps: int) -> list[int]:
     p = [0.0, 0.22]
     while p[-1] < 1:
         p.append(p[-1] + max(p[-1] - p[-2] - 0.03, 0.06))
-    return [math.ceil(q * steps) for q in p if q <= 1]
+    return [math.ceil(round(q * steps, 9)) for q in p if q <= 1]  # .57 is .5700000000000001
 
 
 def apgd(

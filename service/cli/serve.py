@@ -51,10 +51,10 @@ def watch(settings: Settings) -> None:
     Example:
       HOLDFAST_SERVICE_URL=http://10.0.0.5:8080 holdfast watch
     """
-    from service.watch import WatchServer
+    from service.watch_conf import watch as run_watcher
 
     check_port(settings.watch_host, settings.watch_port, "HOLDFAST_WATCH_PORT")
-    WatchServer(settings).run()
+    run_watcher(settings)
 
 
 @click.command()
@@ -221,12 +221,13 @@ def _state(settings: Settings) -> list[dict[str, Any]]:
     state, registry = Path(settings.state), Registry(settings.registry_dir)
     base = state if state.exists() else state.absolute().parent
     writable = os.access(base, os.W_OK)
+    names = registry.models()
     free = shutil.disk_usage(base).free / 2**30
     findings = [
         _finding("state directory", writable, f"{state.absolute()} ({free:.1f} GiB free)"),
-        _finding("models", bool(registry.models()), ", ".join(registry.models()) or "none: holdfast train digits"),
-    ]  # fmt: skip
-    for model in registry.models():
+        _finding("models", bool(names), ", ".join(names) or "none: holdfast train digits"),
+    ]
+    for model in names:
         try:
             champion = registry.open(model).name
             findings.append(

@@ -1,14 +1,8 @@
 """`holdfast traffic`: held-out data to a running service, clean, shifted, corrupted or attacked."""
 
-import http.client
-import json
 import threading
 import time
-import urllib.parse
-import uuid
-from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -19,65 +13,34 @@ from models.data import DataSet, Rows
 from models.errors import BundleError, HoldfastError
 from models.registry import Registry
 from service.cli.output import emit, json_option
+from service.cli.sender import Schedule, Sender, Tally
 from service.settings import Settings
 
 TELL_EVERY = 5.0
-LABELS_EVERY = 8
-PARAMETER = {"rotate": "degrees", "noise": "sigma", "blur": "pixels", "contrast": "factor",
-             "brightness": "offset", "attack": "eps"}  # fmt: skip
-DEFAULTS = {"rotate": 25.0, "noise": 0.1, "blur": 1.0, "contrast": 0.5, "brightness": 0.2, "attack": 0.15}  # fmt: skip
-
-
-@dataclass
-class Tally:
-    """What came back; shared by the senders."""
-
-    sent: int = 0
-    failed: int = 0
-    reconnects: int = 0
-    right: int = 0
-    drift_flagged: int = 0
-    perturbation_flagged: int = 0
-    labels: int = 0
-    labels_failed: int = 0
-    versions: Counter[int] = field(default_factory=Counter)
-    errors: Counter[str] = field(default_factory=Counter)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def summary(self) -> dict[str, Any]:
-        """Plain data; shares are of the answered requests."""
-        answered = max(self.sent - self.failed, 1)
-        return {
-            "sent": self.sent,
-            "failed": self.failed,
-            "reconnects": self.reconnects,
-            "accuracy": round(self.right / answered, 4),
-            "drift_flagged": round(self.drift_flagged / answered, 4),
-            "perturbation_flagged": round(self.perturbation_flagged / answered, 4),
-            "labels": self.labels,
-            "labels_failed": self.labels_failed,
-            "versions": {str(k): v for k, v in sorted(self.versions.items())},
-            "errors": dict(self.errors),
-        }
-
-    def line(self) -> str:
-        """One line for people."""
-        s = self.summary()
-        versions = ", ".join(f"version {k}: {v}" for k, v in s["versions"].items())
-        return (
-            f"sent {s['sent']}, failed {s['failed']}, right {s['accuracy']:.1%}, flagged drift "
-            f"{s['drift_flagged']:.1%} / perturbation {s['perturbation_flagged']:.1%}, "
-            f"labels {s['labels']}  [{versions}]"
-        )
+SHIFTS = {  # name: (what the number is, its default)
+    "rotate": ("degrees", 25.0),
+    "noise": ("sigma", 0.1),
+    "blur": ("pixels", 1.0),
+    "contrast": ("factor", 0.5),
+    "brightness": ("offset", 0.2),
+    "attack": ("eps", 0.15),
+}
+PLAIN = ("clean", "invert")
+SHIFT_HELP = (
+    ", ".join([*PLAIN, *(f"{name}:{default:g}" for name, (_, default) in SHIFTS.items())])
+    + ". The last is PGD against the champion's own weights."
+)
 
 
 @click.command()
-@click.option("--shift", default="clean", help="clean, rotate:25, noise:0.1, invert, blur:1, contrast:0.5, brightness:0.2, attack:0.15 (PGD against the champion's own weights).")  # fmt: skip
-@click.option("--share", type=click.FloatRange(0, 1), default=1.0, help="Share of the requests that is shifted.")  # fmt: skip
+@click.option("--shift", default="clean", help=SHIFT_HELP)
+@click.option(
+    "--share", type=click.FloatRange(0, 1), default=1.0, help="Share of the rows that is shifted."
+)
 @click.option("--rate", type=click.FloatRange(0.1, 2000), default=40.0, help="Requests per second.")
 @click.option("--seconds", type=click.FloatRange(0, min_open=True), default=60.0, help="How long.")
 @click.option("--labels", is_flag=True, help="Send the true labels to /feedback.")
-@click.option("--slice", "part", default="0/1", help="K/N: only every N-th held-out row, from the K-th.")  # fmt: skip
+@click.option("--slice", "part", default="0/1", help="K/N: every N-th held-out row, from the K-th.")
 @click.option(
     "--connections", type=click.IntRange(1, 64), default=2, help="Connections, in parallel."
 )
@@ -175,13 +138,13 @@ def _shifts(
     from models import corruptions as c
 
     name, _, text = shift.partition(":")
-    if name not in ("clean", "invert", *PARAMETER) or (text and name not in PARAMETER):
-        known = "clean, invert, " + ", ".join(f"{k}:{v.upper()}" for k, v in PARAMETER.items())
-        raise click.UsageError(f"--shift wants one of {known}; got {shift!r}")
+    if name not in (*PLAIN, *SHIFTS) or (text and name in PLAIN):
+        raise click.UsageError(f"--shift wants one of {SHIFT_HELP} Got {shift!r}")
+    unit, default = SHIFTS.get(name, ("", 0.0))
     try:
-        value = float(text) if text else DEFAULTS.get(name, 0.0)
+        value = float(text) if text else default
     except ValueError:
-        raise click.UsageError(f"--shift {name} wants a number of {PARAMETER[name]}; got {text!r}") from None  # fmt: skip
+        raise click.UsageError(f"--shift {name} wants {unit}; got {text!r}") from None
     if name == "clean":
         return lambda rows: rows.x
     if name == "attack":
@@ -191,9 +154,7 @@ def _shifts(
         "noise": lambda x: c.noisy(x, value, rng),
         "invert": c.inverted,
         "blur": lambda x: c.blurred(x, value),
-        "contrast": lambda x: (
-            (x - x.mean((1, 2, 3), keepdims=True)) * value + x.mean((1, 2, 3), keepdims=True)
-        ),  # fmt: skip
+        "contrast": lambda x: x * value + x.mean((1, 2, 3), keepdims=True) * (1 - value),
         "brightness": lambda x: np.clip(x + value, 0, 1),
     }[name]
     schema = dataset.schema
@@ -214,122 +175,6 @@ def _attacked(settings: Settings, model: str, rows: Rows, eps: float) -> npt.NDA
         )
     except ValueError as error:
         raise HoldfastError(f"--shift attack: {error}") from None
-
-
-class Schedule:
-    """Which row is due when: shuffled rounds through all rows, at an even pace."""
-
-    def __init__(self, rows: int, rate: float, seconds: float, rng: np.random.Generator) -> None:
-        self._order = self._rounds(rows, rng)
-        self._rate, self._seconds = rate, seconds
-        self._started = time.monotonic()
-        self._taken = 0
-        self._lock = threading.Lock()
-        self._stopped = threading.Event()
-
-    def stop(self) -> None:
-        self._stopped.set()
-
-    def next(self) -> int | None:
-        """Wait for the next turn; None when the time is over."""
-        with self._lock:
-            due = self._started + self._taken / self._rate
-            if self._stopped.is_set() or due - self._started >= self._seconds:
-                return None
-            self._taken += 1
-            row = next(self._order)
-        if self._stopped.wait(max(0.0, due - time.monotonic())):
-            return None
-        return row
-
-    @staticmethod
-    def _rounds(rows: int, rng: np.random.Generator) -> Iterator[int]:
-        while True:
-            yield from (int(k) for k in rng.permutation(rows))
-
-
-class Sender:
-    """One connection: predict, and now and then the labels of what was answered."""
-
-    def __init__(self, url: str, model: str, rows: Rows, tally: Tally, labels: bool) -> None:
-        parts = urllib.parse.urlsplit(url)
-        self._host, self._port = parts.hostname or "127.0.0.1", parts.port or 80
-        self._connection: http.client.HTTPConnection | None = None
-        self._path = f"/predict?model={urllib.parse.quote(model)}"
-        self._rows, self._tally, self._labels = rows, tally, labels
-        self._pending: list[dict[str, str]] = []
-        self._names: list[str] | None = None
-
-    def run(self, plan: Schedule) -> None:
-        """Send until the schedule ends."""
-        while (row := plan.next()) is not None:
-            self._predict(row)
-            if len(self._pending) >= LABELS_EVERY:
-                self._send_labels()
-        self._send_labels()
-        if self._connection is not None:
-            self._connection.close()
-
-    def _predict(self, row: int) -> None:
-        tally, truth = self._tally, str(self._rows.y[row])
-        body = json.dumps({"instances": [self._rows.x[row].tolist()]})
-        request_id = f"traffic-{uuid.uuid4().hex}"
-        told = self._post(self._path, body, request_id)
-        with tally.lock:
-            tally.sent += 1
-            if isinstance(told, str):
-                tally.failed += 1
-                tally.errors[told] += 1
-                return
-            one = told["predictions"][0]
-            tally.right += str(one["index"]) == truth
-            tally.drift_flagged += one["drift"]["flagged"]
-            tally.perturbation_flagged += one["perturbation"]["flagged"]
-            tally.versions[told["version"]] += 1
-        if self._labels:
-            self._pending.append({"id": told["id"], "label": truth})
-
-    def _send_labels(self) -> None:
-        if not self._pending:
-            return
-        told = self._post("/feedback", json.dumps(self._pending), None)
-        with self._tally.lock:
-            if isinstance(told, str):
-                self._tally.labels_failed += len(self._pending)
-                self._tally.errors[told] += 1
-            else:
-                self._tally.labels += len(self._pending)
-        self._pending = []
-
-    def _post(self, path: str, body: str, request_id: str | None) -> Any:
-        """The decoded answer, or a sentence saying what failed."""
-        headers = {"Content-Type": "application/json"}
-        if request_id is not None:
-            headers["X-Request-Id"] = request_id
-        for attempt in (1, 2):
-            fresh = self._connection is None
-            try:
-                if self._connection is None:
-                    self._connection = http.client.HTTPConnection(
-                        self._host, self._port, timeout=30
-                    )
-                self._connection.request("POST", path, body, headers)
-                answer = self._connection.getresponse()
-                data = answer.read()
-            except (OSError, http.client.HTTPException) as error:
-                self._connection = None
-                if fresh or attempt == 2:
-                    return f"{type(error).__name__}: {error}"
-                with self._tally.lock:
-                    self._tally.reconnects += 1
-                continue
-            if answer.getheader("Connection", "").lower() == "close":
-                self._connection.close()
-                self._connection = None
-            if answer.status != 200:
-                return f"status {answer.status}: {data[:200].decode(errors='replace')}"
-            return json.loads(data)
-        raise AssertionError("unreachable")
 
 
 def _tell_until_done(senders: list[threading.Thread], tally: Tally) -> None:

@@ -1,5 +1,6 @@
 """`holdfast train` and `holdfast evaluate`: what needs torch, imported only when asked for."""
 
+import importlib.util
 import uuid
 
 import click
@@ -9,19 +10,17 @@ from models.registry import Registry
 from service.cli.output import Progress, emit, json_option
 from service.settings import Settings
 
+TRAIN_PACKAGES = ("torch", "onnx", "sklearn", "safetensors")
+
 
 def need_training() -> None:
     """Say what is missing before anything else fails for it."""
-    try:
-        import onnx
-        import sklearn
-        import torch
-    except ImportError as error:
+    missing = [name for name in TRAIN_PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
         raise HoldfastError(
-            f"this command needs the train extra ({error.name} is missing): "
+            f"this command needs the train extra ({', '.join(missing)} missing): "
             "pip install 'holdfast[train]'"
-        ) from error
-    del onnx, sklearn, torch
+        )
 
 
 @click.command()
@@ -120,18 +119,13 @@ def evaluate(settings: Settings, model: str, which: str, as_json: bool) -> None:
       holdfast evaluate digits --version 2 --json
     """
     need_training()
-    import torch
-
     from models import data as sets
-    from models.evaluate import Subject
     from models.evaluate import evaluate as judge
-    from models.runner import Runner
-    from monitoring.assemble import rebuild
+    from monitoring.assemble import open_subject
 
-    torch.set_num_threads(1)
     bundle = Registry(settings.registry_dir).open(model, which)
     rows = sets.load(bundle.manifest.training["data"]["name"])
-    figures = judge(Subject(Runner(bundle), rebuild(bundle)), rows.test)
+    figures = judge(open_subject(bundle), rows.test)
 
     def text() -> str:
         lines = [f"{bundle.name} on {figures['n']} held-out rows (95 % intervals)"]

@@ -58,7 +58,7 @@ def test_the_watcher_killed_in_the_middle_of_training_finishes_the_job_once(
         stack.cli("jobs", "start", "digits", "--kind", "retrain", "--options", options)
         until(lambda: processes(stack, "monitoring.child train"), seconds=60, what="training")
         time.sleep(2)
-        for process in processes(stack, "-m service watch"):
+        for process in processes(stack, "service.watch_conf"):
             process.kill()
         until(
             lambda: not processes(stack, "monitoring.child train"),

@@ -1,5 +1,7 @@
 """The main job, end to end, as the README tells it: real processes, real ports, no mock."""
 
+import json
+import signal
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,10 @@ from service.settings import load
 from tests.e2e.stack import Stack, running, until
 
 RETRAINED = ("promoted", "refused", "rolled_back", "failed")
+
+
+def waits(stack: Stack) -> dict[str, Any] | None:
+    return next((j for j in stack.jobs() if j["state"] == "waiting"), None)
 
 
 def accuracy_of(stack: Stack, version: int, shift: str, part: str) -> float:
@@ -45,7 +51,7 @@ def test_drift_is_noticed_explained_trained_for_and_replaced_without_a_failed_re
         # A third of the held-out digits stays unseen, to judge the retrained version on.
         shifted = [
             stack.start(
-                "traffic", "--shift", "rotate:25", "--labels", "--rate", "20", "--seconds", "90",
+                "traffic", "--shift", "rotate:25", "--labels", "--rate", "20", "--seconds", "300",
                 "--slice", part, "--connections", "1", "--json",
             )
             for part in ("1/3", "2/3")
@@ -59,8 +65,10 @@ def test_drift_is_noticed_explained_trained_for_and_replaced_without_a_failed_re
         assert len(job["checks"]) >= 10
         assert all(check["passed"] and check["detail"] for check in job["checks"])
         for sender in shifted:
-            _, errors = sender.communicate(timeout=120)
+            sender.send_signal(signal.SIGINT)  # Ctrl-C: it stops and sums up
+            told, errors = sender.communicate(timeout=30)
             assert sender.returncode == 0, errors
+            assert json.loads(told)["failed"] == 0
 
         unseen = ("--shift", "rotate:25", "--slice", "0/3")
         after = stack.traffic(*unseen, "--labels", "--rate", "60", "--seconds", "10")
@@ -103,17 +111,12 @@ def test_manual_mode_waits_for_a_person_and_a_rejection_keeps_the_champion(stack
     with running(stack):
         for answer, outcome in (("reject", "rejected"), ("approve", "promoted")):
             stack.cli("jobs", "start", "digits", "--kind", "retrain", "--options", options)
-            waiting = until(
-                lambda: next((j for j in stack.jobs() if j["state"] == "waiting"), None),
-                seconds=90,
-                what="a job waits for approval",
-            )
+            waiting = until(lambda: waits(stack), seconds=90, what="a job waits for approval")
             stack.cli("jobs", answer, waiting["id"])
             job = until(
-                lambda: next(
-                    (j for j in stack.jobs() if j["id"] == waiting["id"] and j["state"] == "done"),
-                    None,
-                ),  # fmt: skip
+                lambda asked=waiting["id"]: next(
+                    (j for j in stack.jobs() if j["id"] == asked and j["state"] == "done"), None
+                ),
                 seconds=60,
                 what=outcome,
             )

@@ -18,7 +18,9 @@ def test_urls_are_filled_in_from_what_they_depend_on() -> None:
     settings = load({"HOLDFAST_PORT": "9", "HOLDFAST_STATE": "/srv/h"})
     assert settings.service_url == "http://127.0.0.1:9"
     assert settings.database_url == "sqlite:////srv/h/records.sqlite"
-    given = load({"HOLDFAST_DATABASE_URL": "postgresql://db/h", "HOLDFAST_SERVICE_URL": "http://s/"})
+    given = load(
+        {"HOLDFAST_DATABASE_URL": "postgresql://db/h", "HOLDFAST_SERVICE_URL": "http://s/"}
+    )
     assert given.database_url == "postgresql://db/h"
     assert given.service_url == "http://s"
 

@@ -1,0 +1,63 @@
+"""The watcher under gunicorn: one worker that is started again if it dies.
+
+As in `service.gunicorn_conf` the master is a fresh interpreter that imports no model, and all is
+put together in the worker: threads and locks do not survive a fork.
+"""
+
+import os
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+from gunicorn.app.base import BaseApplication
+
+from monitoring import logs
+from service.settings import Settings, environment, load
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+
+class WatchServer(BaseApplication):  # type: ignore[misc]
+    """gunicorn with the watcher's options."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        super().__init__()
+
+    def load_config(self) -> None:
+        """One process, a few threads, no control socket."""
+        options = {
+            "bind": f"{self._settings.watch_host}:{self._settings.watch_port}",
+            "workers": 1,
+            "worker_class": "gthread",
+            "threads": 4,
+            "graceful_timeout": 5,
+            "control_socket_disable": True,
+            "loglevel": "warning",
+            "proc_name": "holdfast-watch",
+        }
+        for key, value in options.items():
+            self.cfg.set(key, value)
+
+    def load(self) -> "Flask":
+        """Put the watcher together, in the worker."""
+        from service.watch import start
+
+        return start(self._settings)
+
+
+def watch(settings: Settings) -> NoReturn:
+    """Become the master process of the watcher with these settings; does not return."""
+    command = [sys.executable, "-m", "service.watch_conf"]
+    os.execve(sys.executable, command, {**os.environ, **environment(settings)})
+
+
+def main() -> None:
+    """Run the master in this process."""
+    settings = load(os.environ)
+    logs.configure(settings.log_level)
+    WatchServer(settings).run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from flask.testing import FlaskClient
+
+from models.registry import Registry
+from models.runner import Runner
+from monitoring.records import Key
+from service.app import Service
+from service.pipeline import new_id
+from tests import bundles
+from tests.service.conftest import MakeApp
+
+Rows = np.ndarray[Any, np.dtype[np.float32]]
+
+
+@pytest.fixture(scope="module")
+def runner(published_state: Path) -> Runner:
+    return Runner(Registry(published_state / "registry").open("digits"))
+
+
+def test_predict_answers_what_one_run_gives(
+    client: FlaskClient, rows: Rows, runner: Runner
+) -> None:
+    answer = client.post("/predict", json={"instances": rows[:7].tolist()}).get_json()
+    truth = runner.run(rows[:7])
+    assert list(answer) == ["model", "version", "id", "predictions"]
+    assert (answer["model"], answer["version"]) == ("digits", 1)
+    assert len(answer["predictions"]) == 7
+    calibration = runner.manifest.calibration
+    for row, got in enumerate(answer["predictions"]):
+        index = int(truth.probabilities[row].argmax())
+        assert list(got) == [
+            "label", "index", "probability", "probabilities", "drift", "perturbation",
+        ]  # fmt: skip
+        assert got["label"] == runner.manifest.classes[index]
+        assert got["index"] == index
+        np.testing.assert_array_equal(np.float32(got["probabilities"]), truth.probabilities[row])
+        assert got["probability"] == got["probabilities"][index]
+        p_value, likelihood = truth.drift_p_value[row], truth.perturbation_likelihood[row]
+        assert np.float32(got["drift"]["p_value"]) == p_value
+        assert got["drift"]["flagged"] == (p_value <= np.float32(calibration.alpha))
+        assert np.float32(got["perturbation"]["likelihood"]) == likelihood
+        assert np.float32(got["perturbation"]["corruption"]) == truth.corruption_likelihood[row]
+        flagged = bool(likelihood > calibration.perturbation_threshold)
+        assert got["perturbation"]["flagged"] == flagged
+
+
+def test_the_clients_id_is_kept_and_one_is_made_where_there_is_none(
+    client: FlaskClient, rows: Rows
+) -> None:
+    body = {"instances": rows[:1].tolist()}
+    given = client.post("/predict", json=body, headers={"X-Request-Id": "a-1:b.C_2"}).get_json()
+    assert given["id"] == "a-1:b.C_2"
+    made = [client.post("/predict", json=body).get_json()["id"] for _ in range(2)]
+    assert len(set(made)) == 2
+    assert all(len(text) == 26 for text in made)
+
+
+def test_ids_sort_by_time() -> None:
+    first = new_id()
+    time.sleep(0.003)
+    assert first < new_id()
+
+
+def test_the_model_is_named_where_several_are_served(
+    make_app: MakeApp, tmp_path: Path, rows: Rows
+) -> None:
+    for name in ("alpha", "beta"):
+        bundles.publish(tmp_path / "registry", name)
+    client = make_app(tmp_path).test_client()
+    body = {"instances": rows[:1].tolist()}
+    assert client.post("/predict?model=beta", json=body).get_json()["model"] == "beta"
+    answer = client.post("/predict", json=body)
+    assert answer.status_code == 404
+    assert answer.get_json()["expected"] == "one of alpha, beta"
+
+
+def test_only_the_models_of_the_settings_are_served(make_app: MakeApp, tmp_path: Path) -> None:
+    for name in ("alpha", "beta"):
+        bundles.publish(tmp_path / "registry", name)
+    client = make_app(tmp_path, models="beta").test_client()
+    assert client.get("/readyz").get_json()["models"] == {"beta": 1}
+
+
+def test_reject_refuses_flagged_rows_with_their_scores_and_counts_them(
+    make_app: MakeApp, published_state: Path, tmp_path: Path, rows: Rows
+) -> None:
+    url = f"sqlite:///{tmp_path}/records.sqlite"
+    app = make_app(published_state, policy="reject", database_url=url)
+    client, strange = app.test_client(), np.full_like(rows[:1], 16.0)
+    clean = client.post("/predict", json={"instances": rows[:1].tolist()})
+    assert clean.status_code == 200
+    batch = np.concatenate([rows[:1], strange]).tolist()
+    answer = client.post("/predict", json={"instances": batch})
+    assert answer.status_code == 409
+    assert answer.content_type == "application/problem+json"
+    problem = answer.get_json()
+    assert [row["row"] for row in problem["flagged"]] == [1]
+    assert problem["flagged"][0]["drift"]["flagged"]
+    assert problem["id"]
+    tensor = {"name": "input", "shape": [2, 1, 8, 8], "datatype": "FP32", "data": batch}
+    refused = client.post("/v2/models/digits/infer", json={"inputs": [tensor]})
+    assert refused.status_code == 409
+    assert list(refused.get_json()) == ["error"]
+    metrics = client.get("/metrics").text
+    assert 'holdfast_flagged_total{kind="drift",model="digits"} 2.0' in metrics
+
+
+def test_answers_are_recorded_as_they_were_given(
+    client: FlaskClient, service: Service, rows: Rows
+) -> None:
+    answer = client.post("/predict", json={"instances": rows[:3].tolist()}).get_json()
+    keys = [Key(answer["id"], row) for row in range(3)]
+    assert service.store is not None
+    deadline = time.monotonic() + 2
+    while len(found := service.store.find(keys)) < 3 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert [found[key].predicted for key in keys] == [p["index"] for p in answer["predictions"]]
+    assert {(f.model, f.version) for f in found.values()} == {("digits", 1)}
+
+
+def test_without_a_model_predict_says_try_again(make_app: MakeApp, tmp_path: Path) -> None:
+    client = make_app(tmp_path).test_client()
+    answer = client.post("/predict", json={"instances": []})
+    assert answer.status_code == 503
+    assert answer.headers["Retry-After"] == "1"
+    assert answer.get_json()["status"] == 503
