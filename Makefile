@@ -28,8 +28,8 @@ lint: $(VENV)/.dev ## ruff, mypy --strict, import contracts
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.dev ## benchmarks; results and commands stand in docs/benchmarks.md
-	$(BIN)/python benchmarks/urn_update.py
-	$(BIN)/python benchmarks/serving.py
+	$(BIN)/python -m benchmarks.urn_update
+	$(BIN)/python -m benchmarks.serving
 
 clean: ## remove the virtual environment and caches (the state stays)
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache *.egg-info build

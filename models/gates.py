@@ -54,7 +54,7 @@ def parity(difference: float, bounds: Bounds) -> Check:
         difference <= bounds.parity,
         difference,
         bounds.parity,
-        f"largest |torch - onnxruntime| of the logits is {difference:.2g}",
+        f"largest |torch - onnxruntime| of the probabilities is {difference:.2g}",
     )
 
 

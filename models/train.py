@@ -34,7 +34,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     method: Literal["trades", "pgd", "standard"] = "trades"
     eps: float = 0.25
     beta: float = 6.0
-    epochs: int = 50
+    epochs: int = 80
     batch_size: int = 64
     learning_rate: float = 2e-3
     weight_decay: float = 1e-4

@@ -1,6 +1,6 @@
 """The heavy steps of the loop, each in a process of its own: `python -m monitoring.child STEP DIR`.
 
-DIR holds `job.json` (models and monitoring's plain data); the step writes `<step>.json` there,
+DIR holds `<step>.task.json`, a `monitoring.jobs.Task`; the step writes `<step>.json` there,
 whole or not at all. Running out of memory or being killed here harms neither watcher nor service.
 """
 
@@ -185,17 +185,15 @@ def _verdict(
     if performance.has_fallen(clean, {"clean": card["clean"]}):
         claim = card["clean"]["value"]
         return "failed", f"held-out accuracy {clean.value:.1%}, the card says {claim:.1%}"
+    held = f"held-out accuracy {clean.value:.1%} as expected"
+    if kind == "evaluate_robustness":
+        return "passed", held
     if live.n < performance.MIN_ROWS:
-        words = f"held-out accuracy {clean.value:.1%} as expected"
-        if kind == "evaluate_robustness":
-            return "passed", words
-        return (
-            "inconclusive",
-            f"{words}; only {live.n} labelled live rows ({performance.MIN_ROWS} needed)",
-        )
-    words = f"live accuracy {live.value:.1%} ({live.low:.1%} to {live.high:.1%}, n = {live.n})"
+        words = f"only {live.n} labelled live rows ({performance.MIN_ROWS} needed)"
+        return "inconclusive", f"{held}; {words}"
     expected, floor = performance.expected_accuracy(card), performance.accuracy_floor(card)
-    verdict = "failed" if performance.has_fallen(live, card) else "passed"
+    words = f"live accuracy {live.value:.1%} ({live.low:.1%} to {live.high:.1%}, n = {live.n})"
+    verdict = performance.judge(live, card).replace("undecided", "inconclusive")
     return verdict, f"{words}, expected {expected:.1%}, floor {floor:.1%}"
 
 

@@ -6,6 +6,7 @@ from typing import Any, Literal
 import msgspec
 import sqlalchemy as sa
 
+from models.errors import HoldfastError
 from models.gates import Bounds
 
 State = Literal["running", "waiting", "done"]
@@ -56,6 +57,13 @@ JOBS = sa.Table(
 )
 
 
+class UnknownJobError(HoldfastError):
+    """No such job."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"no job {job_id!r}; see: holdfast jobs list")
+
+
 class JobStore:
     """Jobs in the database beside the records. One writer (the watcher), any number of readers."""
 
@@ -79,15 +87,15 @@ class JobStore:
         return job
 
     def change(self, job_id: str, **fields: Any) -> Job:
-        """Replace fields of a stored job. Raises KeyError for an unknown id."""
+        """Replace fields of a stored job. Raises UnknownJobError."""
         return self.put(msgspec.structs.replace(self.get(job_id), **fields))
 
     def get(self, job_id: str) -> Job:
-        """One job. Raises KeyError."""
+        """One job. Raises UnknownJobError."""
         with self._engine.connect() as connection:
             found = connection.execute(sa.select(JOBS.c.job).where(JOBS.c.id == job_id)).scalar()
         if found is None:
-            raise KeyError(job_id)
+            raise UnknownJobError(job_id)
         return msgspec.json.decode(found, type=Job)
 
     def all(self, model: str | None = None, limit: int = 200) -> list[Job]:

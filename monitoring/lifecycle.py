@@ -29,7 +29,7 @@ from monitoring.records import RecordStore
 Mode = Literal["auto", "manual", "report"]
 LOOP_VERSION = "1"  # a workflow begun under one version is never continued under another
 CHILD_TIMEOUT = 3600.0
-PROBATION_POLL = 2.0
+POLL_SECONDS = 2.0
 PROBATION_ROWS = 1000
 PR_SET_PDEATHSIG = 1
 # Loaded here: between fork and exec nothing may be imported or looked up.
@@ -50,6 +50,8 @@ class Terms(msgspec.Struct, frozen=True):
     approval_timeout_seconds: float = 86_400.0
     probation_seconds: float = 30.0
     retrain_epochs: int = 30
+    min_labels: int = 300
+    label_patience_seconds: float = 900.0
 
 
 @DBOS.dbos_class()
@@ -91,6 +93,8 @@ class Lifecycle(DBOSConfiguredInstance):
         if verdict != "failed" and job["kind"] != "retrain":
             return self.end(job_id, verdict, words)
 
+        if job["kind"] != "retrain" and (short := self.await_labels(job_id)):
+            return self.end(job_id, "inconclusive", f"{words}; {short}")
         self.stage(job_id, "training")
         challenger = self.child(job_id, "train")["version"]
         self.change(job_id, {"challenger": challenger})
@@ -115,10 +119,33 @@ class Lifecycle(DBOSConfiguredInstance):
         self.stage(job_id, "probation")
         deadline = self.clock() + self.terms.probation_seconds
         while self.clock() < deadline:
-            DBOS.sleep(min(PROBATION_POLL, self.terms.probation_seconds))
+            DBOS.sleep(min(POLL_SECONDS, self.terms.probation_seconds))
             if worse := self.worse_than_before(job_id, challenger):
                 return self.end(job_id, "rolled_back", self.roll_back(job_id, challenger, worse))
         return self.end(job_id, "promoted", f"version {challenger} replaced {job['champion']}")
+
+    def await_labels(self, job_id: str) -> str | None:
+        """Collect again once there are labels enough to train and to judge by.
+
+        A fall in accuracy shows in fewer labels than it takes to mend it. Returns a sentence
+        where they do not come in time.
+        """
+        need, deadline = self.terms.min_labels, self.clock() + self.terms.label_patience_seconds
+        self.stage(job_id, "awaiting labels")
+        while (have := self.labels(job_id)) < need:
+            if self.clock() > deadline:
+                waited = self.terms.label_patience_seconds
+                return f"{have} of the {need} labels that retraining needs after {waited:g} s"
+            DBOS.sleep(POLL_SECONDS)
+        self.child(job_id, "collect")
+        return None
+
+    @DBOS.step()
+    def labels(self, job_id: str) -> int:
+        """Labelled rows of the champion since the cause began."""
+        job = self.jobs.get(job_id)
+        limit = self.terms.min_labels
+        return len(self.records.observed(job.model, job.champion, limit, since=job.since))
 
     @DBOS.step()
     def clock(self) -> float:

@@ -1,11 +1,12 @@
 """Whether live accuracy still is what the evaluation promised."""
 
-from typing import Any
+from typing import Any, Literal
 
 from models.stats import Proportion
 
 TOLERANCE = 0.03
 MIN_ROWS = 100
+DECISIVE_ROWS = 2000
 
 
 def expected_accuracy(evaluation: dict[str, Any]) -> float:
@@ -26,6 +27,27 @@ def accuracy_floor(evaluation: dict[str, Any]) -> float:
     """
     expected = evaluation.get("window") or evaluation["clean"]
     return float(min(expected["value"] - TOLERANCE, expected["low"]))
+
+
+def judge(live: Proportion, evaluation: dict[str, Any]) -> Literal["passed", "failed", "undecided"]:
+    """Whether live accuracy holds: its interval lies above the floor, below it, or across it.
+
+    On 2000 rows and more the share itself decides.
+
+    >>> card = {"clean": {"value": 0.97, "low": 0.95}}
+    >>> judge(Proportion(0.90, 0.85, 0.95, 200), card)
+    'undecided'
+    >>> judge(Proportion(0.90, 0.88, 0.92, 900), card)
+    'failed'
+    """
+    floor = accuracy_floor(evaluation)
+    if has_fallen(live, evaluation):
+        return "failed"
+    if live.n >= MIN_ROWS and live.low >= floor:
+        return "passed"
+    if live.n >= DECISIVE_ROWS:
+        return "passed" if live.value >= floor else "failed"
+    return "undecided"
 
 
 def has_fallen(live: Proportion, evaluation: dict[str, Any]) -> bool:

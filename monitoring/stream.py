@@ -93,7 +93,9 @@ class Stream:
                 for (model, version, channel, cell), value in counts.items()
                 if (model, version) == (self.model, str(self.version))
             }
-            for key, count in increments(self.totals.get(service, {}), seen).items():
+            # What a service had counted before its first look is not of this stream: a version
+            # that serves again after a rollback would replay its whole past.
+            for key, count in increments(self.totals.get(service, seen), seen).items():
                 channel, cell = key.rsplit("/", 1)
                 if channel in table and int(cell) < len(table[channel]):
                     table[channel][int(cell)] += int(count)
@@ -106,15 +108,15 @@ class Stream:
         before = self.evidence.alarm
         if table:
             self.evidence.update(table)
-            self.save()
         alarm = self.evidence.alarm
-        if alarm is None:
-            self.alarm_since = None
-        elif before is None:
+        raised = alarm is not None and before is None
+        if raised:
             self.alarm_since = now
+        elif alarm is None:
+            self.alarm_since = None
+        if table:  # once: a crash between two writes would leave an alarm without its time
             self.save()
-            return alarm
-        return None
+        return alarm if raised else None
 
     def save(self) -> None:
         """Write the state, whole or not at all."""

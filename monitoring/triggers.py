@@ -43,6 +43,7 @@ class Situation(msgspec.Struct, frozen=True):
     judged_at: float | None  # when the champion was last re-evaluated with a verdict
     looked_at: float | None  # when it was last re-evaluated at all
     runs_today: int
+    labels_seen: int = 0  # labelled rows that the last re-evaluation had
 
 
 class Policy(msgspec.Struct, frozen=True):
@@ -91,12 +92,12 @@ def decide(event: Event, situation: Situation, policy: Policy, now: float) -> De
         return Decision(kind, None, event.reason)
     if _cooling(situation, policy, now):
         return _refuse("cool_down", f"judged less than {policy.cool_down_seconds:g} s ago")
-    if event.source == "drift" and situation.labels_since < policy.min_labels:
-        # Without labels a look costs little and says little: one per cause, then wait.
-        if situation.looked_at is None or situation.looked_at < event.since:
-            return Decision(kind, None, event.reason)
-        have, need = situation.labels_since, policy.min_labels
-        return _refuse("not_enough_labels", f"{have} labelled rows since the alarm, {need} needed")
+    if event.source == "drift" and situation.looked_at is not None:
+        # One look at once, whatever the labels; the next ones when there is twice as much to see.
+        have, need = situation.labels_since, max(policy.min_labels, 2 * situation.labels_seen)
+        if situation.looked_at >= event.since and have < need:
+            words = f"{have} labelled rows since the alarm, {need} needed"
+            return _refuse("not_enough_labels", words)
     return Decision(kind, None, event.reason)
 
 

@@ -20,6 +20,7 @@ from models.errors import (
     UnknownVersionError,
 )
 from monitoring import webhook
+from monitoring.jobs import UnknownJobError
 from monitoring.logs import logger
 from monitoring.triggers import ACTIONS, Event
 from monitoring.watcher import Watcher
@@ -71,7 +72,7 @@ def create_watch_app(
     clock: Callable[[], float],
 ) -> Flask:
     """The application; `watcher` may tick in another thread."""
-    app = Flask("holdfast-watcher")
+    app = Flask("holdfast-watcher", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
 
     @app.get("/healthz")
@@ -141,7 +142,9 @@ def create_watch_app(
         wish = _body(Change)
         if wish.version is None:
             raise InputError("version", "the number of a version", "nothing")
-        expected = wish.expected or watcher.registry.aliases(model).champion
+        expected = wish.expected
+        if expected is None:
+            expected = watcher.registry.aliases(model).champion
         after = watcher.registry.promote(
             model, wish.version, expected=expected, actor="admin", reason=wish.reason
         )
@@ -187,9 +190,7 @@ def _problem(error: Exception) -> Response:
             status, detail = error.status, error.detail
         case HTTPException():
             status, detail = error.code or 500, error.description or error.name
-        case KeyError():
-            status, detail = 404, f"no job {error.args[0]}"
-        case UnknownModelError() | UnknownVersionError():
+        case UnknownJobError() | UnknownModelError() | UnknownVersionError():
             status, detail = 404, str(error)
         case ChampionMovedError():
             status, detail = 409, str(error)
@@ -203,4 +204,7 @@ def _problem(error: Exception) -> Response:
         "status": status,
         "detail": detail,
     }
-    return Response(msgspec.json.encode(body), status, content_type="application/problem+json")
+    answer = Response(msgspec.json.encode(body), status, content_type="application/problem+json")
+    if status == HTTPStatus.UNAUTHORIZED:
+        answer.headers["WWW-Authenticate"] = "Bearer"
+    return answer

@@ -1,12 +1,14 @@
 """What the watcher exports, on its own registry and port: one process, so ordinary gauges."""
 
+from typing import get_args
+
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from models.schema import Manifest
 from monitoring.bets import ChannelReference
 from monitoring.performance import expected_accuracy
+from monitoring.triggers import ACTIONS, Refusal
 
-RUN_KINDS = ("evaluate", "evaluate_robustness", "retrain")
 OUTCOMES = (
     "passed", "inconclusive", "failed", "refused", "reported", "expired", "rejected",
     "rolled_back", "promoted", "abandoned",
@@ -53,9 +55,18 @@ class WatchMetrics:
         self.scrape_failures = self._counter(
             "watch_scrape_failures", "Looks at the service that failed"
         )
-        for kind in RUN_KINDS:
+        self._touch()
+
+    def _touch(self) -> None:
+        """Series exist at 0 from the start, so that their first rise is seen."""
+        for kind in ACTIONS:
             for outcome in OUTCOMES:
                 self.runs.labels(kind, outcome)
+        for reason in get_args(Refusal):
+            self.refusals.labels(reason)
+        for action in (*ACTIONS, "unknown"):
+            for decision in ("started", *get_args(Refusal)):
+                self.alerts.labels(action, decision)
 
     def show_version(self, manifest: Manifest, references: list[ChannelReference]) -> None:
         """Export a new champion's reference and figures; those of the old one go."""

@@ -129,12 +129,22 @@ class Watcher:
             labels_since=labels,
             judged_at=max((j.evaluation["at"] for j in judged), default=None),
             looked_at=max((j.evaluation["at"] for j in ours), default=None),
+            labels_seen=ours[0].evaluation["window"]["n"] if ours else 0,
             runs_today=sum(j.created_at > now - DAY for j in jobs),
         )
 
     def finished(self, job: Job) -> None:
         """Count a job that ended and export what it found."""
         self.metrics.runs.labels(job.kind, job.outcome).inc()
+        self._export(job)
+
+    def remember(self) -> None:
+        """Export what the last finished jobs found, after a start."""
+        for job in reversed(self.jobs.all()):
+            if job.state == "done":
+                self._export(job)
+
+    def _export(self, job: Job) -> None:
         for check in job.checks:
             self.metrics.gate.labels(job.model, check["name"]).set(check["passed"])
         if job.evaluation:

@@ -14,7 +14,7 @@ from gunicorn.app.base import BaseApplication
 
 from monitoring import logs, slots
 from service.errors import StateError
-from service.settings import Settings, environment, load
+from service.settings import Settings, environment, load, service_lock
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -57,7 +57,7 @@ class Server(BaseApplication):  # type: ignore[misc]
     def _when_ready(self, arbiter: Any) -> None:
         """In the master, after the port is bound and before the first worker."""
         directory = self._settings.metrics_dir
-        self._lock = slots.try_exclusive(directory / "service.lock")
+        self._lock = slots.try_exclusive(service_lock(self._settings))
         if self._lock is None:
             raise StateError(f"another service runs on the state directory {self._settings.state}")
         slots.clear(directory)

@@ -67,6 +67,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         float, _about("requests to a false drift alarm, at least, on average", "requests", ge=100)
     ] = 1e6
     min_labels: Annotated[int, _about("labelled rows that a retraining needs", "rows", ge=1)] = 300
+    label_patience_seconds: Annotated[
+        float, _about("how long a failed re-evaluation waits for those labels", "s", ge=0)
+    ] = 900.0
     cool_down_seconds: Annotated[
         float, _about("quiet time after a re-evaluation with a verdict", "s", ge=0)
     ] = 300.0  # fmt: skip
@@ -114,6 +117,16 @@ class Setting(msgspec.Struct, frozen=True):
     default: str
     unit: str
     help: str
+
+
+def service_lock(settings: Settings) -> Path:
+    """The lock that one service holds on its state directory."""
+    return settings.metrics_dir / "service.lock"
+
+
+def watcher_lock(settings: Settings) -> Path:
+    """The lock that one watcher holds on its state directory."""
+    return Path(settings.state) / "watcher.lock"
 
 
 def load(env: Mapping[str, str], toml_path: Path | None = None) -> Settings:

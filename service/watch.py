@@ -22,7 +22,7 @@ from monitoring.watch_metrics import WatchMetrics
 from monitoring.watcher import Plan, Watcher
 from monitoring.webhook import HandledAlerts
 from service.errors import SettingsError, StateError
-from service.settings import Settings
+from service.settings import Settings, watcher_lock
 
 LOCK_PATIENCE = 10.0
 
@@ -30,8 +30,7 @@ LOCK_PATIENCE = 10.0
 def start(settings: Settings) -> Flask:
     """Start ticking and resume unfinished jobs; returns the HTTP application."""
     logs.configure(settings.log_level)
-    state = Path(settings.state)
-    keep = _only_one(state)
+    keep = _only_one(settings)
     engine = sa.create_engine(settings.database_url)
     registry, records = Registry(settings.registry_dir), RecordStore(settings.database_url)
     jobs, metrics = JobStore(engine), WatchMetrics()
@@ -40,6 +39,7 @@ def start(settings: Settings) -> Flask:
     _launch(settings)
     _LIFECYCLE.append(lifecycle)
     _adopt(jobs)
+    watcher.remember()
     stop = threading.Event()
     ticking = threading.Thread(target=watcher.run, args=(stop,), name="watch", daemon=True)
     ticking.start()
@@ -119,6 +119,8 @@ def _terms(settings: Settings) -> Terms:
         approval_timeout_seconds=settings.approval_timeout_seconds,
         probation_seconds=settings.probation_seconds,
         retrain_epochs=settings.retrain_epochs,
+        min_labels=settings.min_labels,
+        label_patience_seconds=settings.label_patience_seconds,
     )
 
 
@@ -140,12 +142,11 @@ def _token(configured: str, default: Path) -> str:
     return default.read_text().strip()
 
 
-def _only_one(state: Path) -> IO[bytes]:
+def _only_one(settings: Settings) -> IO[bytes]:
     """Hold the state's watcher lock; two watchers would both judge and promote."""
-    state.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + LOCK_PATIENCE  # a killed watcher's last process may linger
-    while (lock := slots.try_exclusive(state / "watcher.lock")) is None:
+    while (lock := slots.try_exclusive(watcher_lock(settings))) is None:
         if time.monotonic() > deadline:
-            raise StateError(f"another watcher runs on the state directory {state}")
+            raise StateError(f"another watcher runs on the state directory {settings.state}")
         time.sleep(0.2)
     return lock

@@ -68,10 +68,7 @@ def show(settings: Settings, job_id: str, as_json: bool) -> None:
     Example:
       holdfast jobs show 20260101-120000-abc123
     """
-    try:
-        job = _store(settings).get(job_id)
-    except KeyError:
-        raise HoldfastError(f"no job {job_id!r}; see: holdfast jobs list") from None
+    job = _store(settings).get(job_id)
     emit(job, as_json, lambda: _text(job))
 
 

@@ -18,9 +18,10 @@ import click
 
 from models.errors import BundleError, HoldfastError, RegistryError
 from models.registry import Registry
+from monitoring import slots
 from service import settings as table_of
 from service.cli.output import emit, json_option, table
-from service.settings import Settings
+from service.settings import Settings, service_lock, watcher_lock
 
 RESTART_PAUSE = 1.0
 READY_PATIENCE = 60.0
@@ -38,6 +39,7 @@ def serve(settings: Settings) -> None:
     """
     from service.gunicorn_conf import serve as run_service
 
+    check_alone(service_lock(settings), "service")
     check_port(settings.host, settings.port, "HOLDFAST_PORT")
     run_service(settings)
 
@@ -53,6 +55,7 @@ def watch(settings: Settings) -> None:
     """
     from service.watch_conf import watch as run_watcher
 
+    check_alone(watcher_lock(settings), "watcher")
     check_port(settings.watch_host, settings.watch_port, "HOLDFAST_WATCH_PORT")
     run_watcher(settings)
 
@@ -69,10 +72,16 @@ def up(settings: Settings, model: str) -> None:
     """
     check_port(settings.host, settings.port, "HOLDFAST_PORT")
     check_port(settings.watch_host, settings.watch_port, "HOLDFAST_WATCH_PORT")
+    check_alone(service_lock(settings), "service")
+    check_alone(watcher_lock(settings), "watcher")
     registry = Registry(settings.registry_dir)
     if not any(registry.aliases(name).champion for name in registry.models()):
-        click.echo(f"no model yet: training {model} (about 30 s of CPU)", err=True)
-        if subprocess.run([*_HOLDFAST, "train", model], check=False).returncode:
+        click.echo(f"no model yet: training {model} (about 45 s of CPU)", err=True)
+        try:
+            trained = subprocess.run([*_HOLDFAST, "train", model], check=False)
+        except KeyboardInterrupt:
+            raise SystemExit(130) from None  # the child has said that it was interrupted
+        if trained.returncode:
             raise HoldfastError("training failed; nothing is served")
     Supervisor(settings).run()
 
@@ -119,9 +128,9 @@ class Supervisor:
                 f"service  {service}   (POST /predict, /v2, /metrics)\n"
                 f"watcher  {watcher}   (/models, /jobs, /metrics)\n"
                 "try, in another terminal:\n"
-                "  holdfast traffic --seconds 30 --labels\n"
-                "  holdfast traffic --seconds 120 --labels --shift rotate:25\n"
-                "  holdfast jobs list\n"
+                f"  {_program()} traffic --seconds 30 --labels\n"
+                f"  {_program()} traffic --seconds 180 --labels --shift rotate:25\n"
+                f"  {_program()} jobs list\n"
                 "Ctrl-C stops both.",
                 err=True,
             )
@@ -169,6 +178,14 @@ def doctor(settings: Settings, as_json: bool) -> None:
         raise click.exceptions.Exit(1)
 
 
+def check_alone(lock: Path, what: str) -> None:
+    """Raise HoldfastError if another process of the kind holds the state directory."""
+    held = slots.try_exclusive(lock)
+    if held is None:
+        raise HoldfastError(f"another {what} runs on this state directory (it holds {lock})")
+    held.close()
+
+
 def check_port(host: str, port: int, name: str) -> None:
     """Raise HoldfastError if nobody could listen there; better now than after a long training."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
@@ -192,6 +209,13 @@ def _start(name: str) -> "subprocess.Popen[bytes]":
 def _end_with_parent() -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+
+
+def _program() -> str:
+    """How to call this program from the present directory."""
+    if shutil.which("holdfast"):
+        return "holdfast"
+    return os.path.relpath(Path(sys.executable).parent / "holdfast")
 
 
 def _answers(url: str) -> bool:
@@ -220,7 +244,7 @@ def _packages() -> list[dict[str, Any]]:
 def _state(settings: Settings) -> list[dict[str, Any]]:
     state, registry = Path(settings.state), Registry(settings.registry_dir)
     base = state if state.exists() else state.absolute().parent
-    writable = os.access(base, os.W_OK)
+    writable = base.is_dir() and os.access(base, os.W_OK)
     names = registry.models()
     free = shutil.disk_usage(base).free / 2**30
     findings = [

@@ -1,5 +1,6 @@
 """`holdfast traffic`: held-out data to a running service, clean, shifted, corrupted or attacked."""
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -143,6 +144,8 @@ def _shifts(
     unit, default = SHIFTS.get(name, ("", 0.0))
     try:
         value = float(text) if text else default
+        if not math.isfinite(value):
+            raise ValueError(value)
     except ValueError:
         raise click.UsageError(f"--shift {name} wants {unit}; got {text!r}") from None
     if name == "clean":
