@@ -101,6 +101,19 @@ CORRUPTIONS: dict[str, Corruption] = {
 }  # fmt: skip
 
 
+def random_corruptions(x: Images, rng: np.random.Generator) -> Images:
+    """Every image `(N, ...)` with one corruption of a random kind and severity."""
+    kind = rng.integers(len(CORRUPTIONS), size=len(x))
+    severity = rng.choice(SEVERITIES, size=len(x))
+    changed = np.empty_like(x)
+    for k, corrupt in enumerate(CORRUPTIONS.values()):
+        for s in SEVERITIES:
+            rows = (kind == k) & (severity == s)
+            if rows.any():
+                changed[rows] = corrupt(x[rows], s, rng)
+    return changed
+
+
 def rotated(x: Images, degrees: float) -> Images:
     """All images turned by the same angle (linear interpolation, black outside)."""
     return _unit(ndimage.rotate(x, degrees, axes=(3, 2), reshape=False, order=1))

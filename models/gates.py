@@ -13,6 +13,8 @@ import numpy.typing as npt
 from models.schema import Manifest
 from models.stats import Bools, false_positive_interval, paired_difference
 
+WINDOW_CONFIDENCE = 0.8
+
 
 class Check(msgspec.Struct, frozen=True):
     """One gate's verdict."""
@@ -104,10 +106,14 @@ def gradient_masking(
 
 
 def window_accuracy(before: Bools, after: Bools) -> Check:
-    """Better on held-out rows of the window that raised the alarm (paired, one-sided 95 %)."""
+    """Better on held-out rows of the window that raised the alarm (paired, one-sided 80 %).
+
+    Windows are small and a champion that has fallen is the greater harm: among equals one in five
+    passes, and the other gates see to it that it is no worse elsewhere.
+    """
     if len(before) == 0:
         return Check("window_accuracy", False, 0.0, 0.0, "no held-out labelled rows in the window")
-    return _non_inferior("window_accuracy", before, after, 0.0)
+    return _non_inferior("window_accuracy", before, after, 0.0, WINDOW_CONFIDENCE)
 
 
 def false_positives(name: str, flagged: Bools, alpha: float, held: int) -> Check:
@@ -130,12 +136,14 @@ def ratio(name: str, value: float, reference: float, bound: float, unit: str) ->
     return Check(name, quotient <= bound, quotient, bound, detail)
 
 
-def _non_inferior(name: str, before: Bools, after: Bools, bound: float) -> Check:
-    difference, lower = paired_difference(before, after)
+def _non_inferior(
+    name: str, before: Bools, after: Bools, bound: float, confidence: float = 0.95
+) -> Check:
+    difference, lower = paired_difference(before, after, confidence)
     ok = lower > bound if bound == 0 else lower >= bound
     detail = (
         f"{_share(before)} -> {_share(after)} on {len(before)} rows ({difference:+.1%}, "
-        f"one-sided 95 % bound {lower:+.1%}, needed {bound:+.1%})"
+        f"one-sided {confidence:.0%} bound {lower:+.1%}, needed {bound:+.1%})"
     )
     return Check(name, ok, lower, bound, detail)
 

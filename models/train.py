@@ -42,6 +42,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     eps_warm_up: float = 0.2
     attack_steps: int = 7
     ema: float = 0.99
+    corrupted_copies: int = 0  # of every training row, each with a random benign corruption
     max_steps: int | None = None
     seed: int = 0
 

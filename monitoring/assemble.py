@@ -123,14 +123,19 @@ def _start(order: Order) -> nn.Module:
 
 
 def _training_rows(data: DataSet, order: Order) -> Rows:
-    """The data set's training rows; the window's are repeated to about a third of the whole."""
-    rows = data.train
+    """The data set's training rows, corrupted copies, and the window's rows repeated.
+
+    The window is repeated (five times at most) to about a third of the whole.
+    """
+    rows, rng = data.train, np.random.default_rng(order.recipe.seed)
+    for _ in range(order.recipe.corrupted_copies):
+        rows = rows.joined(Rows(_corrupted(data, data.train.x, rng), data.train.y))
     if order.window is not None and len(order.window.train):
         repeats = max(1, min(5, len(rows) // (2 * len(order.window.train))))
         for _ in range(repeats):
             rows = rows.joined(order.window.train)
     if order.shuffle_labels:
-        rows = Rows(rows.x, np.random.default_rng(order.recipe.seed).permutation(rows.y))
+        rows = Rows(rows.x, rng.permutation(rows.y))
     return rows
 
 
@@ -151,10 +156,10 @@ def _material(net: nn.Module, data: DataSet, order: Order) -> tuple[Material, st
     material = Material(
         references=shuffled.x[:half],
         fit_clean=fit.x,
-        fit_corrupted=_corrupted(data, fit.x, rng),
+        fit_corrupted=_benign(data, fit.x, rng),
         fit_adversarial=_adversarial(net, data, fit),
         held_clean=held.x,
-        held_corrupted=_corrupted(data, held.x, rng),
+        held_corrupted=_benign(data, held.x, rng),
         held_adversarial=_adversarial(net, data, held),
         reference=stream.x,
     )
@@ -162,15 +167,13 @@ def _material(net: nn.Module, data: DataSet, order: Order) -> tuple[Material, st
 
 
 def _corrupted(data: DataSet, x: InputArray, rng: np.random.Generator) -> InputArray:
-    """Every benign corruption once per row, at random severities."""
-    unit = data.schema.to_unit(x)
-    parts = [
-        corrupt(unit[rows], severity, rng)
-        for corrupt in corruptions.CORRUPTIONS.values()
-        for severity, rows in enumerate(np.array_split(rng.permutation(len(unit)), 5), start=1)
-        if len(rows)
-    ]
-    return data.schema.from_unit(np.concatenate(parts))
+    """Raw rows `(N, ...)`, each with one random benign corruption."""
+    return data.schema.from_unit(corruptions.random_corruptions(data.schema.to_unit(x), rng))
+
+
+def _benign(data: DataSet, x: InputArray, rng: np.random.Generator) -> InputArray:
+    """As many corrupted copies of the rows as there are kinds of corruption."""
+    return np.concatenate([_corrupted(data, x, rng) for _ in corruptions.CORRUPTIONS])
 
 
 def _adversarial(net: nn.Module, data: DataSet, rows: Rows) -> InputArray:

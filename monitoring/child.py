@@ -75,7 +75,12 @@ def train(task: Task, folder: Path) -> dict[str, Any]:
     rows, _ = _window(folder)
     window = assemble.Window.of(rows, dataset) if len(rows) else None
     recipe = msgspec.convert(champion.manifest.training["recipe"], Recipe)
-    changes = {"epochs": task.retrain_epochs, "eps_warm_up": 0.0, "seed": recipe.seed + 1}
+    changes = {
+        "epochs": task.retrain_epochs,
+        "eps_warm_up": 0.0,  # the champion's weights are robust already
+        "corrupted_copies": 1,
+        "seed": recipe.seed + 1,
+    }
     recipe = msgspec.convert(
         msgspec.to_builtins(recipe) | changes | job.options.get("recipe", {}), Recipe
     )

@@ -49,7 +49,7 @@ class Terms(msgspec.Struct, frozen=True):
     mode: Mode = "auto"
     approval_timeout_seconds: float = 86_400.0
     probation_seconds: float = 30.0
-    retrain_epochs: int = 30
+    retrain_epochs: int = 20
     min_labels: int = 300
     label_patience_seconds: float = 900.0
 

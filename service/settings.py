@@ -84,7 +84,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     probation_seconds: Annotated[
         float, _about("how long a new champion is watched before it stays", "s", ge=0)
     ] = 30.0
-    retrain_epochs: Annotated[int, _about("epochs of a retraining", "epochs", ge=1)] = 30
+    retrain_epochs: Annotated[int, _about("epochs of a retraining", "epochs", ge=1)] = 20
     schedule: Annotated[str, _about("cron line of scheduled evaluations; empty: none")] = ""
     admin_token_file: Annotated[str, _about("file with the token of the admin calls")] = ""
     alert_token_file: Annotated[str, _about("file with the token of the alert webhook")] = ""

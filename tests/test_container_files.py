@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from service.gunicorn_conf import GRACEFUL_SECONDS
 from tests.ops import ROOT
 
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))
@@ -99,6 +100,21 @@ def test_a_service_starts_only_after_the_registry_is_filled() -> None:
     }
     for name in ("train", "service", "watcher"):
         assert "state:/state" in SERVICES[name]["volumes"]
+
+
+def test_containers_can_write_only_their_state_and_hear_signals() -> None:
+    for name in ("train", "service", "watcher"):
+        service = SERVICES[name]
+        assert service["read_only"], name
+        assert service["tmpfs"] == ["/tmp"], name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["init"], name
+        grace = int(service["stop_grace_period"].removesuffix("s"))
+        assert grace > GRACEFUL_SECONDS, name
+
+
+def test_only_the_watcher_gets_the_admin_token() -> None:
+    assert [n for n, s in SERVICES.items() if "admin_token" in s.get("secrets", [])] == ["watcher"]
 
 
 def test_secrets_come_from_files_and_are_declared() -> None:

@@ -116,7 +116,9 @@ def test_moves_away_from_the_label_it_is_given(name: str, logits_of: Any, rows: 
 
 
 @battery
-def test_leaves_parameters_gradients_and_mode_alone(name: str, published: Published, rows: Any) -> None:
+def test_leaves_parameters_gradients_and_mode_alone(
+    name: str, published: Published, rows: Any
+) -> None:
     net = published.net
     net.train()
     for parameter in net.parameters():
@@ -146,17 +148,20 @@ def test_rows_of_fgsm_are_attacked_independently(logits_of: Any, rows: Any) -> N
 def test_frozen_restores_what_it_found_also_after_an_error(training: bool) -> None:
     net = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)).train(training)
     net[0].requires_grad_(False)
-    with pytest.raises(ZeroDivisionError), attacks.frozen(net):
-        assert not net.training
-        assert not any(p.requires_grad for p in net.parameters())
-        raise ZeroDivisionError
+
+    def fail() -> None:
+        with attacks.frozen(net):
+            assert not net.training
+            assert not any(p.requires_grad for p in net.parameters())
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
     assert net.training is training
     assert [p.requires_grad for p in net.parameters()] == [False, False, True, True]
 
 
-def test_more_steps_and_restarts_strengthen_pgd(
-    logits_of: Any, rows: Any
-) -> None:
+def test_more_steps_and_restarts_strengthen_pgd(logits_of: Any, rows: Any) -> None:
     def survive(steps: int, restarts: int) -> float:
         generator = torch.Generator().manual_seed(0)
         x_adv = attacks.pgd(
@@ -179,6 +184,23 @@ def test_pgd_on_a_linear_model_finds_the_corner() -> None:
     for attack in (attacks.fgsm, attacks.pgd, attacks.apgd):
         x_adv = attack(lambda z: z @ w.T, x, y, Linf(0.2))
         torch.testing.assert_close(x_adv, x + torch.tensor(best))
+
+
+def test_apgd_halves_its_step_until_it_stands_on_a_maximum_inside_the_ball() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.full((20, 6), 0.5)
+    summit = x + 0.25 * (torch.rand(x.shape, generator=generator) - 0.5)
+
+    def hill(z: Tensor) -> Tensor:
+        return torch.stack([-((z - summit) ** 2).sum(dim=1), torch.zeros(len(z))], dim=1)
+
+    y = torch.ones(20, dtype=torch.int64)
+    found = attacks.apgd(hill, x, y, Linf(0.3), steps=100, loss=margin, generator=generator)
+    fixed = attacks.pgd(
+        hill, x, y, Linf(0.3), steps=100, step_size=0.6, loss=margin, generator=generator
+    )
+    assert (found - summit).abs().mean() < 0.01
+    assert (fixed - summit).abs().mean() > 0.03, "a step that is never halved does not get there"
 
 
 def test_losses_are_the_papers() -> None:
@@ -207,9 +229,13 @@ def test_apgd_is_as_strong_as_its_authors_own(
     y = torch.from_numpy(digits.test.y)
     with attacks.frozen(published.net) as net:
         logits_of, threat = attacks.logits_only(net), Linf(eps)
-        own = attacks.apgd(logits_of, x, y, threat, steps=50, generator=torch.Generator().manual_seed(0))
+        own = attacks.apgd(
+            logits_of, x, y, threat, steps=50, generator=torch.Generator().manual_seed(0)
+        )
         state = torch.get_rng_state()
-        theirs = APGDAttack(logits_of, n_iter=50, norm="Linf", eps=eps, seed=0, loss="ce").perturb(x, y)
+        theirs = APGDAttack(logits_of, n_iter=50, norm="Linf", eps=eps, seed=0, loss="ce").perturb(
+            x, y
+        )
         torch.set_rng_state(state)
         with torch.no_grad():
             clean = logits_of(x).argmax(dim=1) == y

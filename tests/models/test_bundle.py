@@ -20,7 +20,9 @@ FILES = (MODEL, REFERENCE, "card.md", MANIFEST, f"{MANIFEST}.sha256")
 tampering = settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
-def manifest(model: str = "tiny", version: int = 1, event: dict[str, Any] | None = None) -> Manifest:
+def manifest(
+    model: str = "tiny", version: int = 1, event: dict[str, Any] | None = None
+) -> Manifest:
     """A manifest of a model that nobody runs."""
     return Manifest(
         schema_version=1,

@@ -29,7 +29,9 @@ def test_equal_inputs_never_stand_on_two_sides(x: np.ndarray) -> None:
 
 @given(few_values, st.permutations(range(40)))
 def test_split_does_not_depend_on_the_order_of_the_source(x: np.ndarray, order: list[int]) -> None:
-    for part, other in zip(split(Rows(x, x[:, 0])), split(Rows(x[order], x[order, 0])), strict=True):
+    for part, other in zip(
+        split(Rows(x, x[:, 0])), split(Rows(x[order], x[order, 0])), strict=True
+    ):
         np.testing.assert_array_equal(part.x, other.x)
 
 
@@ -78,7 +80,9 @@ def test_fingerprint_is_stable_and_changes_with_everything(digits: DataSet) -> N
     y = digits.test.y.copy()
     y[0] += 1
     relabelled = Rows(digits.test.x, y)
-    changed.append(DataSet("digits", digits.schema, digits.classes, *_parts(digits)[:2], relabelled))
+    changed.append(
+        DataSet("digits", digits.schema, digits.classes, *_parts(digits)[:2], relabelled)
+    )
     assert len({digits.fingerprint, *(c.fingerprint for c in changed)}) == 5
 
 

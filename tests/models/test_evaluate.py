@@ -78,7 +78,10 @@ def test_robust_rows_are_right_rows_and_fewer_with_eps(published: Published, row
 
 def test_noise_is_weaker_than_the_attack(published: Published, rows: Rows) -> None:
     attack = robust(published.subject, rows, 0.15, steps=10).mean()
-    assert right(published.runner, rows).mean() >= noise_right(published.runner, rows, 0.15).mean() - 0.02
+    assert (
+        right(published.runner, rows).mean()
+        >= noise_right(published.runner, rows, 0.15).mean() - 0.02
+    )
     assert noise_right(published.runner, rows, 0.15).mean() > attack
 
 
@@ -92,7 +95,10 @@ def test_figures_are_those_of_the_served_graph(
     figures: dict[str, Any], published: Published, digits: DataSet
 ) -> None:
     told = answer(published.runner, digits.test.x)
-    correct, facts = told.probabilities.argmax(axis=1) == digits.test.y, published.bundle.manifest.calibration
+    correct, facts = (
+        told.probabilities.argmax(axis=1) == digits.test.y,
+        published.bundle.manifest.calibration,
+    )
     assert figures["n"] == len(digits.test) == figures["clean"]["n"]
     assert figures["clean"]["value"] == pytest.approx(correct.mean(), abs=1e-4)
     drift = figures["scores"]["drift_false_positives"]["value"]
@@ -122,7 +128,9 @@ def test_edge_cases_are_finite_and_flagged(published: Published) -> None:
         assert case["drift_flagged"] == 1.0, case
 
 
-def test_class_without_rows_has_no_value_but_an_interval(published: Published, digits: DataSet) -> None:
+def test_class_without_rows_has_no_value_but_an_interval(
+    published: Published, digits: DataSet
+) -> None:
     few = digits.test.take(np.flatnonzero(digits.test.y == 3)[:4])
     told = evaluate(published.subject, few, window=few)
     assert told["classes"]["4"] == {"value": None, "low": 0.0, "high": 1.0, "n": 0}

@@ -17,7 +17,14 @@ from tests.conftest import Published
 GREY = InputSchema("image", (1, 8, 8), "uint8", 0.0, 255.0, "image")
 SPEC = nets.NetSpec(
     "small_conv",
-    {"shape": [1, 8, 8], "classes": 10, "batch_norm": True, "dropout": 0.3, "mean": 0.3, "std": 0.4},
+    {
+        "shape": [1, 8, 8],
+        "classes": 10,
+        "batch_norm": True,
+        "dropout": 0.3,
+        "mean": 0.3,
+        "std": 0.4,
+    },
 )
 
 

@@ -85,9 +85,7 @@ def test_write_replaces_the_content_and_leaves_nothing_beside_it(tmp_path: Path)
 def test_lock_waits_for_another_process_and_falls_when_that_is_killed(tmp_path: Path) -> None:
     path = tmp_path / ".lock"
     holder = started(HOLDER, path)
-    waiter = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(path)], stdout=subprocess.PIPE
-    )
+    waiter = subprocess.Popen([sys.executable, "-c", HOLDER, str(path)], stdout=subprocess.PIPE)
     try:
         with pytest.raises(subprocess.TimeoutExpired):
             waiter.wait(0.7)

@@ -53,7 +53,10 @@ def test_parity_gate_stops_at_its_bound() -> None:
 
 @pytest.mark.parametrize(
     ("gate", "name", "margin"),
-    [(gates.clean_accuracy, "clean_accuracy", 0.03), (gates.robust_accuracy, "robust_accuracy", 0.06)],
+    [
+        (gates.clean_accuracy, "clean_accuracy", 0.03),
+        (gates.robust_accuracy, "robust_accuracy", 0.06),
+    ],
 )
 def test_accuracy_gates_allow_their_margin_and_no_more(gate, name: str, margin: float) -> None:
     before = right(0.9)

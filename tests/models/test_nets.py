@@ -65,5 +65,3 @@ def test_normalisation_is_part_of_the_net() -> None:
 def test_what_builds_no_net_is_an_error_with_its_name(spec: NetSpec, says: str) -> None:
     with pytest.raises(TrainingError, match=says):
         build(spec)
-
-

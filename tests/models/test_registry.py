@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import sys
 import time
@@ -58,7 +59,7 @@ def snapshot(root: Path) -> dict[str, bytes]:
 def in_child(
     action: Callable[[], Any], *, die_at_line: int | None = None, within: str = "/models/"
 ) -> int:
-    """Run `action` in a process; it kills itself at a line of the code `within` these paths.
+    """Run `action` in a process; it kills itself at a line of the code `within` (a pattern).
 
     Returns:
         The process id while it runs without `die_at_line`; else 0 where it lived to the end, 1
@@ -70,7 +71,7 @@ def in_child(
 
         def trace(frame: FrameType, event: str, _: Any) -> Any:
             nonlocal left
-            name = frame.f_code.co_filename
+            name = f"{frame.f_code.co_filename}:{frame.f_code.co_name}"
             if not re.search(within, name) or "/tests/" in name:
                 return None
             if event == "line" and left is not None:
@@ -95,10 +96,12 @@ def in_child(
 def deaths(root: Path, action: Callable[[Registry], Any], judge: Callable[[Registry], Any]) -> int:
     """Kill `action` at every line in turn, each time on a fresh copy; how many lines that were."""
     line = 0
+    with_versions(root / "fresh", 2)
     while True:
         line += 1
         with TemporaryDirectory(dir=root) as folder:
-            registry = with_versions(Path(folder), 2)
+            shutil.copytree(root / "fresh", folder, dirs_exist_ok=True)
+            registry = Registry(Path(folder))
             killed = in_child(lambda r=registry: action(r), die_at_line=line)
             for version in registry.versions("tiny"):
                 registry.open("tiny", str(version))
@@ -176,7 +179,9 @@ def test_what_names_no_version_is_refused_with_those_there_are(tmp_path: Path, w
 def test_every_name_of_a_version_opens_it(tmp_path: Path) -> None:
     registry = with_versions(tmp_path, 2)
     registry.promote("tiny", 2, expected=1, **WHY)
-    opened = {w: registry.open("tiny", w).manifest.version for w in ("1", "2", "champion", "previous")}
+    opened = {
+        w: registry.open("tiny", w).manifest.version for w in ("1", "2", "champion", "previous")
+    }
     assert opened == {"1": 1, "2": 2, "champion": 2, "previous": 1}
     with pytest.raises(UnknownVersionError):
         registry.resolve("tiny", "challenger")
@@ -261,7 +266,9 @@ def test_of_many_processes_each_publishes_its_own_version(tmp_path: Path) -> Non
     children = [in_child(lambda k=k: publish(registry, f"job-{k % 5}")) for k in range(10)]
     assert {os.waitpid(child, 0)[1] for child in children} == {0}
     assert registry.versions("tiny") == (1, 2, 3, 4, 5, 6)
-    assert sorted(str(r.event) for r in registry.audit("tiny")[1:]) == [f"job-{k}" for k in range(5)]
+    assert sorted(str(r.event) for r in registry.audit("tiny")[1:]) == [
+        f"job-{k}" for k in range(5)
+    ]
 
 
 def test_publish_killed_at_any_line_is_finished_by_its_repeat(tmp_path: Path) -> None:

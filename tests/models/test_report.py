@@ -23,7 +23,10 @@ def test_card_in_the_bundle_says_what_the_manifest_says(published: Published) ->
 
 
 def test_report_in_the_bundle_is_the_evaluation(published: Published) -> None:
-    assert msgspec.json.decode(published.bundle.read("report.json")) == published.bundle.manifest.evaluation
+    assert (
+        msgspec.json.decode(published.bundle.read("report.json"))
+        == published.bundle.manifest.evaluation
+    )
 
 
 @pytest.mark.parametrize("window", [None, {"value": 0.875, "low": 0.5, "high": 0.975, "n": 40}])

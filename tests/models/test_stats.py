@@ -14,9 +14,16 @@ from models.stats import auroc, false_positive_interval, paired_difference, prop
 @pytest.mark.parametrize(
     ("right", "n", "low", "high"),
     # Wilson's score interval without continuity correction: (p + z^2/2n -+ ...) / (1 + z^2/n)
-    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
+    [
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ],
 )
-def test_interval_of_a_share_is_newcombes_table(right: int, n: int, low: float, high: float) -> None:
+def test_interval_of_a_share_is_newcombes_table(
+    right: int, n: int, low: float, high: float
+) -> None:
     # Newcombe 1998, "Two-sided confidence intervals for the single proportion", table I, method 3
     told = proportion(np.arange(n) < right)
     assert (told.value, told.n) == (round(right / n, 4), n)
@@ -45,7 +52,9 @@ def test_paired_bound_lies_below_the_truth_95_times_in_100(lost: float, won: flo
     rng, runs = np.random.default_rng(1), 3000
     u = rng.random((runs, n))
     before, after = u >= won, (u < won) | (u >= won + lost)  # of every row's three fates
-    below = np.mean([paired_difference(b, a)[1] <= won - lost for b, a in zip(before, after, strict=True)])
+    below = np.mean(
+        [paired_difference(b, a)[1] <= won - lost for b, a in zip(before, after, strict=True)]
+    )
     assert below >= 0.935
     if lost + won > 0.1:
         assert below <= 0.985, "a bound that is far too low proves nothing"
@@ -89,6 +98,13 @@ def test_false_positives_of_a_conformal_threshold_fall_into_the_interval(held: i
     assert np.mean((flagged < low) | (flagged > high)) <= 0.003
     low, high = false_positive_interval(alpha, held, n, level=0.5)
     assert 0.4 < np.mean((flagged >= low) & (flagged <= high)) < 0.85
+
+
+@pytest.mark.parametrize("held", [99, 361, 1000])
+def test_one_fresh_row_is_flagged_with_probability_k_in_held_plus_one(held: int) -> None:
+    rate = math.floor(0.01 * (held + 1)) / (held + 1)
+    for upper, high in ((1 - rate * 1.001, 0), (1 - rate * 0.999, 1)):
+        assert false_positive_interval(0.01, held, 1, level=2 * upper - 1) == (0, high)
 
 
 def test_threshold_that_cannot_be_set_flags_nothing() -> None:

@@ -41,7 +41,7 @@ def test_window_holds_each_foreign_input_once_with_its_last_label(
     window = Window.of(rows, digits)
     last = {k: label for k, label, mine in sent if not mine}
     found = {
-        int(round(float(row[0, 0, 0]) * 2)): int(label)
+        round(float(row[0, 0, 0]) * 2): int(label)
         for part in sides(window)
         for row, label in zip(part.x, part.y, strict=True)
     }
@@ -157,15 +157,21 @@ def test_same_event_makes_one_version_and_the_same_order_the_same_weights(
     assert registry.manifest("digits", 1).training["recipe"]["max_steps"] is None, "the first stays"
 
 
-def test_order_alone_decides_the_version(digits: DataSet, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_order_alone_decides_the_version(
+    digits: DataSet, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     small = few(digits)
     graphs = []
     for name in ("one", "two"):
         registry = Registry(tmp_path_factory.mktemp(name))
-        order = Order("digits", Recipe(max_steps=20, attack_steps=2), NET, {"id": "a", "reason": "b"}, "t")
+        order = Order(
+            "digits", Recipe(max_steps=20, attack_steps=2), NET, {"id": "a", "reason": "b"}, "t"
+        )
         make_version(registry, small, order)
         bundle = registry.open("digits", "1")
-        graphs.append((bundle.read("weights.safetensors"), bundle.reference["energy/edges"].tobytes()))
+        graphs.append(
+            (bundle.read("weights.safetensors"), bundle.reference["energy/edges"].tobytes())
+        )
     assert graphs[0] == graphs[1]
 
 

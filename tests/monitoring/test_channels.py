@@ -111,7 +111,9 @@ def test_numpy_equals_the_graph_on_extreme_rows(name: str, world: World) -> None
     unit = np.stack([np.full((1, 8, 8), v, np.float32) for v in (0.0, 0.5, 1.0)])
     unit = np.concatenate([unit, np.indices((8, 8)).sum(0)[None, None].astype(np.float32) % 2])
     rows = world.rows(unit)
-    rows = Rows(unit, rows.logits * 50, np.vstack([np.zeros_like(rows.features[:1]), rows.features[1:]]))
+    rows = Rows(
+        unit, rows.logits * 50, np.vstack([np.zeros_like(rows.features[:1]), rows.features[1:]])
+    )
     expected = world.channels[name].scores(rows)
     assert np.isfinite(expected).all()
     told = asked(graph_of(world.channels[name], rows), rows)[:, 0]
@@ -187,7 +189,9 @@ def test_channels_move_the_way_their_names_say(world: World) -> None:
     smooth = corruptions.blurred(world.unit, 2.0)
     rough = corruptions.noisy(smooth, 0.2, rng)
     assert (after("gradient", rough) > after("gradient", smooth)).all()
-    assert np.mean(after("gradient", corruptions.blurred(world.unit, 1.0)) < before["gradient"]) > 0.95
+    assert (
+        np.mean(after("gradient", corruptions.blurred(world.unit, 1.0)) < before["gradient"]) > 0.95
+    )
     junk = rng.random(world.unit.shape)
     for name in ("energy", "feature_distance"):
         assert np.median(after(name, junk)) > np.quantile(before[name], 0.95)
@@ -195,9 +199,9 @@ def test_channels_move_the_way_their_names_say(world: World) -> None:
 
 # Rank cells.
 
-distinct = st.lists(
-    st.floats(-100, 100, width=32), min_size=2, max_size=150, unique=True
-).map(lambda v: np.array(v, dtype=np.float32))
+distinct = st.lists(st.floats(-100, 100, width=32), min_size=2, max_size=150, unique=True).map(
+    lambda v: np.array(v, dtype=np.float32)
+)
 tied = st.lists(st.integers(-4, 4), min_size=1, max_size=150).map(lambda v: np.array(v, np.float32))
 
 
@@ -219,7 +223,7 @@ def test_weights_sum_to_n_plus_one_and_cells_are_in_range(scores: FloatArray) ->
 
 @given(distinct)
 def test_fresh_exchangeable_scores_fall_into_cells_with_the_urns_shares(pool: FloatArray) -> None:
-    # Exact: n held-out scores and one fresh score are a pool of n + 1, each as likely the fresh one.
+    # Exact: n held-out scores and a fresh one are a pool, each as likely the fresh one.
     n = len(pool) - 1
     alpha = np.zeros(0)
     landed = np.zeros(0)

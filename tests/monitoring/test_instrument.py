@@ -87,7 +87,9 @@ def told(published: Published, digits: DataSet) -> Answer:
     return answer(published.runner, digits.test.x)
 
 
-def test_one_run_answers_all_five_outputs(told: Answer, published: Published, digits: DataSet) -> None:
+def test_one_run_answers_all_five_outputs(
+    told: Answer, published: Published, digits: DataSet
+) -> None:
     assert [o.name for o in published.runner._session.get_outputs()] == list(OUTPUTS)
     assert all(len(output) == len(digits.test) for output in told)
     assert (told.cells[:, -1] == told.probabilities.argmax(axis=1)).all()
@@ -95,7 +97,9 @@ def test_one_run_answers_all_five_outputs(told: Answer, published: Published, di
     assert told.drift_p_value.max() <= 1
 
 
-def test_row_alone_answers_as_in_a_batch(told: Answer, published: Published, digits: DataSet) -> None:
+def test_row_alone_answers_as_in_a_batch(
+    told: Answer, published: Published, digits: DataSet
+) -> None:
     for k in range(0, 60, 3):
         alone = published.runner.run(digits.test.x[k : k + 1])
         for name, output, whole in zip(OUTPUTS, alone, told, strict=True):
@@ -134,7 +138,9 @@ def test_p_values_of_the_calibration_rows_are_their_ranks(
     np.testing.assert_allclose(held, np.arange(2, n + 2), atol=1.01)
 
 
-def test_clean_rows_are_flagged_as_often_as_the_law_says(told: Answer, published: Published) -> None:
+def test_clean_rows_are_flagged_as_often_as_the_law_says(
+    told: Answer, published: Published
+) -> None:
     facts = published.bundle.manifest.calibration
     low, high = false_positive_interval(facts.alpha, facts.n, len(told.cells))
     for flags in (
@@ -149,7 +155,10 @@ def test_nothing_is_undefined_on_extreme_inputs(published: Published) -> None:
     schema = published.bundle.manifest.input
     rng, shape = np.random.default_rng(0), (30, *schema.shape)
     parts = [np.full((1, *schema.shape), v) for v in (schema.low, 8.0, schema.high, 1e-30)]
-    parts += [rng.choice([schema.low, schema.high], shape), rng.uniform(schema.low, schema.high, shape)]
+    parts += [
+        rng.choice([schema.low, schema.high], shape),
+        rng.uniform(schema.low, schema.high, shape),
+    ]
     told = published.runner.run(np.concatenate(parts).astype(np.float32))
     for name, output in zip(OUTPUTS, told, strict=True):
         assert np.isfinite(output).all(), name

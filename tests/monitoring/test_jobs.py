@@ -37,7 +37,10 @@ def store(url: str) -> JobStore:
 
 def test_job_comes_back_as_it_was_put(store: JobStore) -> None:
     rich = msgspec.structs.replace(
-        job(), checks=[{"name": "parity", "passed": True}], evaluation={"at": 1.5}, options={"x": [1]}
+        job(),
+        checks=[{"name": "parity", "passed": True}],
+        evaluation={"at": 1.5},
+        options={"x": [1]},
     )
     before = time.time()
     put = store.put(rich)

@@ -120,16 +120,12 @@ def test_temperature_undoes_overconfidence(
     np.testing.assert_array_equal(quiet.w1, head.w1)
 
 
-@given(
-    st.lists(st.floats(0, 1), min_size=1, max_size=60), st.sampled_from([0.01, 0.05, 0.1, 0.3])
-)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=60), st.sampled_from([0.01, 0.05, 0.1, 0.3]))
 def test_a_fresh_row_exceeds_the_threshold_with_probability_alpha_at_most(
     pool: list[float], alpha: float
 ) -> None:
     values = np.array(pool)  # each of the pool is as likely the fresh one
-    exceeded = sum(
-        value > threshold(np.delete(values, k), alpha) for k, value in enumerate(values)
-    )
+    exceeded = sum(value > threshold(np.delete(values, k), alpha) for k, value in enumerate(values))
     assert exceeded / len(values) <= alpha + 1e-9
 
 

@@ -71,7 +71,9 @@ def test_payload_becomes_events() -> None:
     assert not event.resolved
     over = resolved.event(("digits",))
     assert over.resolved
-    assert (over.model, over.reason) == ("digits", "HoldfastPerturbation"), "the only model is meant"
+    assert (over.model, over.reason) == ("digits", "HoldfastPerturbation"), (
+        "the only model is meant"
+    )
     assert resolved.event(("digits", "other")).model == "", "which one is not said"
 
 
@@ -121,7 +123,9 @@ def test_bad_payload_is_refused_by_name(body: bytes, field: str, says: str) -> N
     assert len(str(caught.value)) < 300
 
 
-@given(st.one_of(st.binary(max_size=60), st.text(max_size=40).map(lambda t: with_alert(startsAt=t))))
+@given(
+    st.one_of(st.binary(max_size=60), st.text(max_size=40).map(lambda t: with_alert(startsAt=t)))
+)
 def test_any_bytes_are_either_refused_or_make_events(body: bytes) -> None:
     try:
         payload = parse(body)
