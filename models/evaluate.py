@@ -15,7 +15,7 @@ from models.attacks.base import Loss, cross_entropy, dlr, margin
 from models.data import Rows
 from models.runner import Answer, Runner
 from models.schema import FloatArray, InputArray, InputSchema
-from models.stats import Bools, auroc, proportion
+from models.stats import Bools, auroc, false_positive_interval, proportion
 from models.threat import Linf
 
 CHUNK = 256
@@ -207,6 +207,9 @@ def _scores(
     likely = clean.perturbation_likelihood
     middle = {name: a for (name, severity), a in benign.items() if severity == 3}
     return {
+        "false_positives_expected": false_positive_interval(
+            facts.alpha, facts.n, len(likely), level=0.95
+        ),
         "drift_false_positives": _plain(clean.drift_p_value <= facts.alpha),
         "perturbation_false_positives": _plain(likely > limit),
         "perturbation_detected": _plain(adversarial.perturbation_likelihood > limit),

@@ -149,7 +149,7 @@ class Registry:
         folder = self.root / model
         folder.mkdir(parents=True, exist_ok=True)
         with self._changing(model):
-            version = None if event is None else self._published_for(model, event)
+            version = None if event is None else self.published_for(model, event)
             if version is None:
                 version = max(self.versions(model), default=0) + 1
                 self._write_version(folder, version, make)
@@ -232,8 +232,8 @@ class Registry:
         for stale in folder.glob(".staging-*"):
             shutil.rmtree(stale, ignore_errors=True)
 
-    def _published_for(self, model: str, event: str) -> int | None:
-        """The version that the job `event` has written already, audited or not."""
+    def published_for(self, model: str, event: str) -> int | None:
+        """The version that the job `event` has written already, audited or not; else None."""
         audited = {r.version: r.event for r in self.audit(model) if r.action == "publish"}
         for version in self.versions(model):
             if version in audited:

@@ -67,14 +67,13 @@ def card(manifest: Manifest) -> str:
 def _figures(manifest: Manifest) -> list[tuple[str, str]]:
     figures, alpha = manifest.evaluation, manifest.calibration.alpha
     scores, eps = figures["scores"], figures["eps"]
+    low, high = scores["false_positives_expected"]
+    usual = f"set to {alpha:.0%}; {low} to {high} of {figures['n']} rows are usual"
     rows = [
         ("clean accuracy", figures["clean"]),
         (f"accuracy under PGD-100 and APGD-100, L-inf {eps:g}", figures["robust"]),
-        (f"clean rows flagged as drift (set to {alpha:.0%})", scores["drift_false_positives"]),
-        (
-            f"clean rows flagged as perturbed (set to {alpha:.0%})",
-            scores["perturbation_false_positives"],
-        ),
+        (f"clean rows flagged as drift ({usual})", scores["drift_false_positives"]),
+        (f"clean rows flagged as perturbed ({usual})", scores["perturbation_false_positives"]),
         ("attacked rows flagged as perturbed", scores["perturbation_detected"]),
     ]
     if figures.get("window"):

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 import numpy as np
@@ -26,6 +26,7 @@ from models.schema import InputSchema
 from models.threat import Linf
 
 Progress = Callable[[int, int, float], None]
+Positive = Annotated[int, msgspec.Meta(ge=1)]
 
 
 class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -34,16 +35,18 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     method: Literal["trades", "pgd", "standard"] = "trades"
     eps: float = 0.25
     beta: float = 6.0
-    epochs: int = 80
-    batch_size: int = 64
+    epochs: Positive = 80
+    batch_size: Positive = 64
     learning_rate: float = 2e-3
     weight_decay: float = 1e-4
     warm_up: float = 0.1
     eps_warm_up: float = 0.2
-    attack_steps: int = 7
+    attack_steps: Positive = 7
     ema: float = 0.99
-    corrupted_copies: int = 0  # of every training row, each with a random benign corruption
-    max_steps: int | None = None
+    corrupted_copies: Annotated[int, msgspec.Meta(ge=0)] = (
+        0  # of every training row, each with a random benign corruption
+    )
+    max_steps: Positive | None = None
     seed: int = 0
 
 

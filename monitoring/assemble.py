@@ -73,6 +73,9 @@ def make_version(
     registry: Registry, data: DataSet, order: Order, *, progress: Progress | None = None
 ) -> int:
     """Train and publish a version; returns its number. At most one version per `event["id"]`."""
+    made_before = registry.published_for(order.model, str(order.event["id"]))
+    if made_before is not None:
+        return made_before
     torch.set_num_threads(1)
     torch.manual_seed(order.recipe.seed)
     rows = _training_rows(data, order)

@@ -223,6 +223,8 @@ class Lifecycle(DBOSConfiguredInstance):
     def roll_back(self, job_id: str, challenger: int, why: str) -> str:
         """Bring the previous champion back, unless somebody else has changed it meanwhile."""
         job = self.jobs.get(job_id)
+        if self.registry.aliases(job.model).champion == job.champion:
+            return why  # rolled back already, before this step's result was kept
         try:
             self.registry.rollback(job.model, expected=challenger, actor="lifecycle", reason=why)
         except ChampionMovedError as error:

@@ -101,7 +101,10 @@ class Stream:
                     table[channel][int(cell)] += int(count)
                 else:
                     log.warning("unknown_cell", model=self.model, channel=channel, cell=cell)
+            new = service not in self.totals
             self.totals[service] = seen
+            if new:
+                self.save()
         return self._weigh({name: row for name, row in table.items() if row.any()}, now)
 
     def _weigh(self, table: dict[str, npt.NDArray[np.int64]], now: float) -> Alarm | None:

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -155,7 +156,7 @@ class Watcher:
         for url in self.plan.services:
             try:
                 looks[url] = counters.parse(counters.fetch(url))
-            except (OSError, ValueError) as error:
+            except (OSError, HTTPException, ValueError) as error:
                 self.metrics.scrape_failures.inc()
                 log.warning("service_unreachable", url=url, error=str(error))
         return looks

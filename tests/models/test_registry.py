@@ -1,15 +1,11 @@
 """Laws of the registry: versions never change, aliases move by compare-and-swap, crashes mend."""
 
 import os
-import re
 import shutil
-import signal
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import FrameType
 from typing import Any
 
 import msgspec
@@ -27,6 +23,7 @@ from models.errors import (
     UnknownVersionError,
 )
 from models.registry import Aliases, Registry
+from tests.killing import in_child
 from tests.models.test_bundle import contents, manifest
 
 WHY: dict[str, Any] = {"actor": "tests", "reason": "the laws"}
@@ -54,43 +51,6 @@ def with_versions(root: Path, count: int, champion: int | None = 1) -> Registry:
 def snapshot(root: Path) -> dict[str, bytes]:
     """All files below `root`."""
     return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
-
-
-def in_child(
-    action: Callable[[], Any], *, die_at_line: int | None = None, within: str = "/models/"
-) -> int:
-    """Run `action` in a process; it kills itself at a line of the code `within` (a pattern).
-
-    Returns:
-        The process id while it runs without `die_at_line`; else 0 where it lived to the end, 1
-        where it was killed.
-    """
-    child = os.fork()
-    if child == 0:
-        left = die_at_line
-
-        def trace(frame: FrameType, event: str, _: Any) -> Any:
-            nonlocal left
-            name = f"{frame.f_code.co_filename}:{frame.f_code.co_name}"
-            if not re.search(within, name) or "/tests/" in name:
-                return None
-            if event == "line" and left is not None:
-                left -= 1
-                if left == 0:
-                    os.kill(os.getpid(), signal.SIGKILL)
-            return trace
-
-        try:
-            sys.settrace(trace if die_at_line is not None else None)
-            action()
-        except BaseException:
-            os._exit(3)
-        os._exit(0)
-    if die_at_line is None:
-        return child
-    _, status = os.waitpid(child, 0)
-    assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0
-    return int(os.WIFSIGNALED(status))
 
 
 def deaths(root: Path, action: Callable[[Registry], Any], judge: Callable[[Registry], Any]) -> int:

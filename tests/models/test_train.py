@@ -177,4 +177,4 @@ def test_full_recipe_is_accurate_and_robust_within_a_minute(digits: DataSet) -> 
     assert result.cpu_seconds <= 60
     robust, clean = robust_and_clean(result.net, digits, 0.15, 100)
     assert clean >= 0.95
-    assert robust >= 0.75 - 0.03  # measured .750; the standard error on 368 rows is .023
+    assert robust >= 0.75  # measured .804

@@ -15,7 +15,7 @@ from models.evaluate import answer
 from monitoring.counters import Counts
 from monitoring.stream import Stream, references
 from tests.conftest import Published
-from tests.models.test_registry import in_child
+from tests.killing import in_child
 
 C = 1e4
 
