@@ -104,6 +104,8 @@ def robust_worst(subject: Subject, rows: Rows, eps: float, *, seed: int = 0) -> 
     survived = robust(subject, rows, eps, steps=100, seed=seed)
     for loss in (cross_entropy, dlr if len(subject.runner.manifest.classes) > 2 else margin):
         left = np.flatnonzero(survived)
+        if len(left) == 0:
+            break
         x = attacked(subject, rows.take(left), eps, attack="apgd", steps=100, loss=loss, seed=seed)
         survived[left] = right(subject.runner, Rows(x, rows.y[left]))
     return survived

@@ -137,3 +137,9 @@ def test_class_without_rows_has_no_value_but_an_interval(
     assert told["classes"]["3"]["n"] == told["window"]["n"] == 4
     assert evaluate(published.subject, few, window=few.take(np.arange(0)))["window"] is None
     msgspec.json.encode(told)
+
+
+def test_a_model_that_gets_nothing_right_is_evaluated_too(published: Published, rows: Rows) -> None:
+    told = answer(published.runner, rows.x).probabilities.argmin(axis=1)
+    figures = evaluate(published.subject, Rows(rows.x, told))
+    assert figures["clean"]["value"] == figures["robust"]["value"] == 0.0
