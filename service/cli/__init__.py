@@ -8,7 +8,7 @@ import click
 
 from models.errors import HoldfastError
 from service import settings
-from service.cli import jobs, models, serve, traffic, train
+from service.cli import doctor, jobs, models, serve, traffic, train
 
 TOML = Path("holdfast.toml")
 
@@ -45,7 +45,7 @@ def main(ctx: click.Context) -> None:
 
 
 for command in (
-    serve.up, serve.serve, serve.watch, serve.doctor,
+    serve.up, serve.serve, serve.watch, doctor.doctor,
     train.train, train.evaluate, traffic.traffic, models.models, jobs.jobs,
 ):  # fmt: skip
     main.add_command(command)

@@ -1,8 +1,6 @@
-"""`holdfast up`, `serve`, `watch` and `doctor`: what runs, and what is missing for it."""
+"""`holdfast up`, `serve` and `watch`: what runs, and keeps running."""
 
 import ctypes
-import importlib.metadata
-import importlib.util
 import os
 import shutil
 import signal
@@ -12,15 +10,12 @@ import sys
 import time
 import urllib.request
 from pathlib import Path
-from typing import Any
 
 import click
 
-from models.errors import BundleError, HoldfastError, RegistryError
+from models.errors import HoldfastError
 from models.registry import Registry
 from monitoring import slots
-from service import settings as table_of
-from service.cli.output import emit, json_option, table
 from service.settings import Settings, service_lock, watcher_lock
 
 RESTART_PAUSE = 1.0
@@ -118,7 +113,7 @@ class Supervisor:
         service, watcher = f"http://{s.host}:{s.port}", f"http://{s.watch_host}:{s.watch_port}"
         deadline = time.monotonic() + READY_PATIENCE
         for url in (f"{service}/readyz", f"{watcher}/healthz"):
-            while not _answers(url) and not self._stopping:
+            while not answers(url) and not self._stopping:
                 if time.monotonic() > deadline or any(c.poll() for c in self._children.values()):
                     self._end()
                     raise HoldfastError(f"{url} does not answer; the log above says why")
@@ -145,37 +140,6 @@ class Supervisor:
                 child.wait(max(0.1, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
                 child.kill()
-
-
-@click.command()
-@json_option
-@click.pass_obj
-def doctor(settings: Settings, as_json: bool) -> None:
-    """Say what is set, what is there and what is missing.
-
-    \b
-    Example:
-      holdfast doctor
-    """
-    rows = [
-        {"name": s.variable, "value": getattr(settings, s.name), "unit": s.unit, "help": s.help}
-        for s in table_of.table()
-    ]
-    findings = [*_packages(), *_state(settings), *_running(settings)]
-    value = {"settings": rows, "findings": findings}
-
-    def text() -> str:
-        shown = [(r["name"], r["value"], r["unit"], r["help"]) for r in rows]
-        told = [("ok" if f["ok"] else "MISSING", f["what"], f["detail"]) for f in findings]
-        return (
-            table(("setting", "value", "unit", "meaning"), shown)
-            + "\n\n"
-            + table(("", "what", "detail"), told)
-        )
-
-    emit(value, as_json, text)
-    if not all(f["ok"] or f["optional"] for f in findings):
-        raise click.exceptions.Exit(1)
 
 
 def check_alone(lock: Path, what: str) -> None:
@@ -218,57 +182,10 @@ def _program() -> str:
     return os.path.relpath(Path(sys.executable).parent / "holdfast")
 
 
-def _answers(url: str) -> bool:
+def answers(url: str) -> bool:
+    """Whether a GET of `url` is answered with 200."""
     try:
         with urllib.request.urlopen(url, timeout=2) as answer:
             return bool(answer.status == 200)
     except OSError:
         return False
-
-
-def _finding(what: str, ok: bool, detail: str, *, optional: bool = False) -> dict[str, Any]:
-    return {"what": what, "ok": ok, "detail": detail, "optional": optional}
-
-
-def _packages() -> list[dict[str, Any]]:
-    findings = [_finding("python", sys.version_info >= (3, 11), sys.version.split()[0])]
-    for name in ("onnxruntime", "flask", "gunicorn", "dbos", "prometheus-client"):
-        findings.append(_finding(name, True, importlib.metadata.version(name)))
-    for name in ("torch", "onnx", "sklearn"):
-        there = importlib.util.find_spec(name) is not None
-        detail = "for training and retraining" + ("" if there else ": pip install '.[train]'")
-        findings.append(_finding(name, there, detail, optional=True))
-    return findings
-
-
-def _state(settings: Settings) -> list[dict[str, Any]]:
-    state, registry = Path(settings.state), Registry(settings.registry_dir)
-    base = state if state.exists() else state.absolute().parent
-    writable = base.is_dir() and os.access(base, os.W_OK)
-    names = registry.models()
-    free = shutil.disk_usage(base).free / 2**30
-    findings = [
-        _finding("state directory", writable, f"{state.absolute()} ({free:.1f} GiB free)"),
-        _finding("models", bool(names), ", ".join(names) or "none: holdfast train digits"),
-    ]
-    for model in names:
-        try:
-            champion = registry.open(model).name
-            findings.append(
-                _finding(f"champion of {model}", True, f"{champion}, every sha256 right")
-            )
-        except (BundleError, RegistryError) as error:
-            findings.append(_finding(f"champion of {model}", False, str(error)))
-    return findings
-
-
-def _running(settings: Settings) -> list[dict[str, Any]]:
-    places = {
-        "service": f"http://{settings.host}:{settings.port}/readyz",
-        "watcher": f"http://{settings.watch_host}:{settings.watch_port}/healthz",
-    }
-    return [
-        _finding(name, there, url if there else f"{url} does not answer", optional=True)
-        for name, url in places.items()
-        for there in [_answers(url)]
-    ]
