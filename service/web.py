@@ -11,6 +11,8 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from models.errors import InputError
 from service.errors import MediaTypeError, RequestError, problem, shown
 
+DISCARDED = 4  # times the limit: so much of a body that is too large is read, then we hang up
+CHUNK = 1 << 16
 JSON = "application/json"
 PROBLEM = "application/problem+json"
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -31,6 +33,7 @@ def read_body() -> bytes:
     else:
         wanted = length
     if wanted > limit + 1:
+        _discard(min(wanted, DISCARDED * limit))
         raise RequestEntityTooLarge(f"the body is larger than {limit} bytes")
     try:
         body: bytes = request.environ["wsgi.input"].read(wanted)
@@ -39,10 +42,20 @@ def read_body() -> bytes:
             "body", "a whole body", f"a broken one ({type(error).__name__})"
         ) from error
     if len(body) > limit:
+        _discard((DISCARDED - 1) * limit)
         raise RequestEntityTooLarge(f"the body is larger than {limit} bytes")
     if length is not None and len(body) < length:
         raise InputError("body", f"{length} bytes", f"{len(body)} bytes before the client left")
     return body
+
+
+def _discard(most: int) -> None:
+    """Read on and keep nothing: a client that is still sending does not see an answer."""
+    try:
+        while most > 0 and (part := request.environ["wsgi.input"].read(min(most, CHUNK))):
+            most -= len(part)
+    except (OSError, ParseException):
+        return
 
 
 def require_json() -> None:

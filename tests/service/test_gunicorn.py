@@ -185,6 +185,18 @@ def test_a_chunked_body_is_read_and_one_over_the_limit_is_413(server: Running) -
     assert b"problem+json" in answer
 
 
+def test_an_ordinary_client_that_sends_too_much_sees_the_413(server: Running) -> None:
+    for body in (b" " * (3 * 2**20), iter([b" " * 2**20] * 3)):
+        answer = requests.post(
+            f"{server.url}/predict",
+            data=body,
+            headers={"Content-Type": "application/json"},
+            timeout=20,
+        )
+        assert answer.status_code == 413
+        assert "1048576" in answer.json()["detail"]
+
+
 @pytest.mark.parametrize(
     "rest",
     [
