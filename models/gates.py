@@ -105,15 +105,16 @@ def gradient_masking(
     )
 
 
-def window_accuracy(before: Bools, after: Bools) -> Check:
+def window_accuracy(before: Bools, after: Bools, margin: float = 0.0) -> Check:
     """Better on held-out rows of the window that raised the alarm (paired, one-sided 80 %).
 
     Windows are small and a champion that has fallen is the greater harm: among equals one in five
-    passes, and the other gates see to it that it is no worse elsewhere.
+    passes, and the other gates see to it that it is no worse elsewhere. Without an alarm, no worse
+    than by `margin` is enough.
     """
     if len(before) == 0:
         return Check("window_accuracy", False, 0.0, 0.0, "no held-out labelled rows in the window")
-    return _non_inferior("window_accuracy", before, after, 0.0, WINDOW_CONFIDENCE)
+    return _non_inferior("window_accuracy", before, after, 0.0 - margin, WINDOW_CONFIDENCE)
 
 
 def false_positives(name: str, flagged: Bools, alpha: float, held: int) -> Check:

@@ -73,7 +73,7 @@ def train(task: Task, folder: Path) -> dict[str, Any]:
     job = task.job
     champion, dataset, _ = _open(task, job.champion)
     rows, _ = _window(folder)
-    window = assemble.Window.of(rows, dataset) if len(rows) else None
+    window = assemble.Window.of(rows, dataset)
     recipe = msgspec.convert(champion.manifest.training["recipe"], Recipe)
     changes = {
         "epochs": task.retrain_epochs,
@@ -108,10 +108,12 @@ def gate(task: Task, folder: Path) -> dict[str, Any]:
     champion, dataset, before = _open(task, task.job.champion)
     challenger, _, after = _open(task, challenger_version)
     rows, _ = _window(folder)
-    window = assemble.Window.of(rows, dataset).test if len(rows) else None
+    window = assemble.Window.of(rows, dataset)
+    margin = task.bounds.clean_margin if task.job.kind == "retrain" else 0.0
     checks = [
         gates.input_contract(champion.manifest, challenger.manifest),
-        *_accuracy_checks(task.bounds, before, after, dataset, window),
+        *_accuracy_checks(task.bounds, before, after, dataset),
+        *_window_checks(before, after, window, margin),
         *_score_checks(after.runner, dataset),
         *_cost_checks(task.bounds, before, after, dataset),
     ]
@@ -119,11 +121,11 @@ def gate(task: Task, folder: Path) -> dict[str, Any]:
 
 
 def _accuracy_checks(
-    bounds: gates.Bounds, before: Subject, after: Subject, dataset: DataSet, window: Rows | None
+    bounds: gates.Bounds, before: Subject, after: Subject, dataset: DataSet
 ) -> list[gates.Check]:
     test, eps = dataset.test, before.runner.manifest.evaluation["eps"]
     now = robust(after, test, eps)
-    checks = [
+    return [
         gates.clean_accuracy(right(before.runner, test), right(after.runner, test), bounds),
         gates.robust_accuracy(robust(before, test, eps), now, bounds),
         gates.robust_floor(now, bounds),
@@ -134,11 +136,16 @@ def _accuracy_checks(
             1 / len(dataset.classes),
         ),
     ]
-    if window is not None:
-        checks.append(
-            gates.window_accuracy(*(_right_or_none(s.runner, window) for s in (before, after)))
-        )
-    return checks
+
+
+def _window_checks(
+    before: Subject, after: Subject, window: assemble.Window, margin: float
+) -> list[gates.Check]:
+    """None where there was no labelled traffic but rows of the data set itself."""
+    if not any(len(part) for part in (window.train, window.calibration, window.test)):
+        return []
+    told = (_right_or_none(s.runner, window.test) for s in (before, after))
+    return [gates.window_accuracy(*told, margin=margin)]
 
 
 def _score_checks(runner: Runner, dataset: DataSet) -> list[gates.Check]:

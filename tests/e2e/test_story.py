@@ -11,7 +11,7 @@ from models.registry import Registry
 from models.runner import Runner
 from service.cli.traffic import shifted_rows
 from service.settings import load
-from tests.e2e.stack import Stack, running, until
+from tests.e2e.stack import Stack, fetch, running, until
 
 RETRAINED = ("promoted", "refused", "rolled_back", "failed")
 
@@ -125,3 +125,31 @@ def test_manual_mode_waits_for_a_person_and_a_rejection_keeps_the_champion(stack
         assert again.returncode == 1
         assert "does not wait" in again.stderr
     assert stack.json("models", "list")[2]["aliases"] == ["champion"]
+
+
+def test_a_champion_that_is_worse_on_live_labels_is_rolled_back_in_its_probation(
+    stack: Stack,
+) -> None:
+    stack.settings["HOLDFAST_PROBATION_SECONDS"] = "40"
+    options = '{"recipe": {"epochs": 1, "learning_rate": 0.0001}}'
+    with running(stack):
+        stack.traffic("--seconds", "5", "--rate", "40", "--labels")
+        stack.cli("jobs", "start", "digits", "--kind", "retrain", "--options", options)
+        until(lambda: stack.jobs()[0]["stage"] == "probation", seconds=90, what="probation")
+        until(lambda: ask(stack)["version"] == 2, seconds=10, what="version 2 answers")
+        for _ in range(150):
+            told = ask(stack)
+            wrong = str((told["predictions"][0]["index"] + 1) % 10)
+            fetch(f"{stack.url}/feedback", {"id": told["id"], "label": wrong})
+        job = until(lambda: finished(stack, "rolled_back"), seconds=40, what="the rollback")
+        assert "live accuracy 0.0%" in job["detail"]
+        until(lambda: ask(stack)["version"] == 1, seconds=10, what="version 1 answers again")
+    audit = stack.json("models", "show", "digits")["audit"]
+    assert [a["action"] for a in audit][-2:] == ["promote", "rollback"]
+
+
+def ask(stack: Stack) -> dict[str, Any]:
+    told: dict[str, Any] = json.loads(
+        fetch(f"{stack.url}/predict", {"instances": [[[[8.0] * 8] * 8]]})
+    )
+    return told
