@@ -144,8 +144,8 @@ def _window_checks(
     """None where there was no labelled traffic but rows of the data set itself."""
     if not any(len(part) for part in (window.train, window.calibration, window.test)):
         return []
-    told = (_right_or_none(s.runner, window.test) for s in (before, after))
-    return [gates.window_accuracy(*told, margin=margin)]
+    was, now = (_right_or_none(s.runner, window.test) for s in (before, after))
+    return [gates.window_accuracy(was, now, margin)]
 
 
 def _score_checks(runner: Runner, dataset: DataSet) -> list[gates.Check]:
