@@ -162,8 +162,8 @@ def evaluate(
         },
         "robust": _plain(robust_worst(subject, rows, eps, seed=seed)),
         "robust_curve": [
-            {"attack": "pgd-20", "eps": e, "accuracy": a}
-            for e, a in zip(CURVE, curve(subject, rows), strict=True)
+            {"attack": "pgd-20", "eps": size, **_plain(robust(subject, rows, size, steps=20))}
+            for size in CURVE
         ],
         "corruptions": [
             {"name": n, "severity": s, **_plain(a.probabilities.argmax(axis=1) == rows.y)}

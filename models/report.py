@@ -53,7 +53,7 @@ def card(manifest: Manifest) -> str:
         classes=", ".join(manifest.classes),
         n=manifest.evaluation["n"],
         figures="\n".join(f"| {what} | {value} |" for what, value in _figures(manifest)),
-        curve="\n".join(f"| {p['attack']} | {p['eps']:g} | {p['accuracy']:.1%} |" for p in points),
+        curve="\n".join(f"| {p['attack']} | {p['eps']:g} | {_interval(p)} |" for p in points),
         recipe=", ".join(f"{k} {v}" for k, v in training["recipe"].items()),
         data=training["data"]["name"],
         fingerprint=training["data"]["fingerprint"][:16],

@@ -83,7 +83,7 @@ class WatchMetrics:
         self._evaluated(model, version, "none", 0.0, figures["clean"]["value"])
         self._evaluated(model, version, "pgd+apgd", figures["eps"], figures["robust"]["value"])
         for point in figures["robust_curve"]:
-            self._evaluated(model, version, point["attack"], point["eps"], point["accuracy"])
+            self._evaluated(model, version, point["attack"], point["eps"], point["value"])
 
     def _evaluated(self, model: str, version: str, attack: str, eps: float, value: float) -> None:
         self.evaluation.labels(model, version, "quick", attack, f"{eps:g}").set(value)

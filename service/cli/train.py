@@ -133,7 +133,7 @@ def evaluate(settings: Settings, model: str, which: str, as_json: bool) -> None:
             p = figures[name]
             lines.append(f"  {name:8} {p['value']:.1%}  ({p['low']:.1%} to {p['high']:.1%})")
         lines += [
-            f"  {r['attack']} {r['eps']:<5g} {r['accuracy']:.1%}" for r in figures["robust_curve"]
+            f"  {r['attack']} {r['eps']:<5g} {r['value']:.1%}" for r in figures["robust_curve"]
         ]
         return "\n".join(lines)
 

@@ -111,7 +111,7 @@ def test_figures_are_those_of_the_served_graph(
 
 def test_figures_cover_what_the_suite_promises(figures: dict[str, Any]) -> None:
     assert [p["eps"] for p in figures["robust_curve"]] == list(CURVE)
-    accuracy = [p["accuracy"] for p in figures["robust_curve"]]
+    accuracy = [p["value"] for p in figures["robust_curve"]]
     assert accuracy == sorted(accuracy, reverse=True)
     assert figures["robust"]["value"] < figures["clean"]["value"]
     assert {(c["name"], c["severity"]) for c in figures["corruptions"]} == {

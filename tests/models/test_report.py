@@ -16,7 +16,7 @@ def test_card_in_the_bundle_says_what_the_manifest_says(published: Published) ->
         low, high = f"{proportion['low']:.1%}", f"{proportion['high']:.1%}"
         assert f"| {proportion['value']:.1%} ({low} to {high}, n = {proportion['n']}) |" in text
     for point in figures["robust_curve"]:
-        assert f"| {point['attack']} | {point['eps']:g} | {point['accuracy']:.1%} |" in text
+        assert f"| {point['attack']} | {point['eps']:g} | {point['value']:.1%} (" in text
     assert manifest.training["data"]["fingerprint"][:16] in text
     assert f"Scores calibrated on {manifest.calibration.n} rows" in text
     assert "because: the tests. Parent version: none." in text
