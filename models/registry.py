@@ -189,6 +189,16 @@ class Registry:
             self._record(model, "promote", version, after, actor, reason, event)
             return after
 
+    def withdraw(self, model: str, version: int, *, actor: str, reason: str) -> Aliases:
+        """`version` is no longer the challenger; a no-op where it is not. The bundle stays."""
+        with self._changing(model):
+            now = self.aliases(model)
+            if now.challenger != version:
+                return now
+            after = msgspec.structs.replace(now, challenger=None)
+            self._record(model, "withdraw", version, after, actor, reason, None)
+            return after
+
     def rollback(
         self, model: str, *, expected: int | None = None, actor: str, reason: str
     ) -> Aliases:

@@ -31,6 +31,7 @@ LOOP_VERSION = "1"  # a workflow begun under one version is never continued unde
 CHILD_TIMEOUT = 3600.0
 POLL_SECONDS = 2.0
 PROBATION_ROWS = 1000
+WITHDRAWN = ("refused", "rejected", "expired")
 PR_SET_PDEATHSIG = 1
 # Loaded here: between fork and exec nothing may be imported or looked up.
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
@@ -173,6 +174,10 @@ class Lifecycle(DBOSConfiguredInstance):
     @DBOS.step()
     def end(self, job_id: str, outcome: str, detail: str) -> str:
         """Close the job and tell everybody."""
+        job = self.jobs.get(job_id)
+        if job.challenger is not None and outcome in WITHDRAWN:
+            why = f"{outcome}: {detail}"
+            self.registry.withdraw(job.model, job.challenger, actor="lifecycle", reason=why)
         job = self.jobs.change(job_id, state="done", stage="done", outcome=outcome, detail=detail)
         log.info("job_done", job=job_id, model=job.model, outcome=outcome, detail=detail)
         self.finished(job)

@@ -180,6 +180,14 @@ def test_damaged_version_is_neither_promoted_nor_rolled_back_to(tmp_path: Path) 
     assert snapshot(tmp_path) == before
 
 
+def test_withdraw_ends_a_challenge_and_nothing_else(tmp_path: Path) -> None:
+    registry = with_versions(tmp_path, 3)
+    assert registry.withdraw("tiny", 2, **WHY) == Aliases(champion=1, challenger=3)
+    assert registry.withdraw("tiny", 3, **WHY) == Aliases(champion=1)
+    assert registry.audit("tiny")[-1].action == "withdraw"
+    assert registry.versions("tiny") == (1, 2, 3)
+
+
 def test_rollback_swaps_champion_and_previous(tmp_path: Path) -> None:
     registry = with_versions(tmp_path, 2)
     with pytest.raises(RegistryError, match="no previous champion"):
