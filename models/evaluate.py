@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -227,8 +226,7 @@ def _scores(
 
 
 def _plain(flags: npt.NDArray[np.bool_]) -> dict[str, Any]:
-    figures: dict[str, Any] = msgspec.to_builtins(proportion(np.asarray(flags)))
-    return {k: (None if v != v else v) for k, v in figures.items()}
+    return proportion(np.asarray(flags)).plain()
 
 
 def _share(flags: npt.NDArray[np.bool_]) -> float:

@@ -1,6 +1,7 @@
 """Intervals and tests for shares of right answers."""
 
 import math
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -17,6 +18,11 @@ class Proportion(msgspec.Struct, frozen=True):
     low: float
     high: float
     n: int
+
+    def plain(self) -> dict[str, Any]:
+        """As plain data; the value of no rows is None, for JSON knows no NaN."""
+        figures: dict[str, Any] = msgspec.to_builtins(self)
+        return figures | {"value": self.value if self.n else None}
 
 
 def proportion(right: Bools) -> Proportion:

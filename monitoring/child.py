@@ -61,9 +61,9 @@ def evaluate(task: Task, folder: Path) -> dict[str, Any]:
     return {
         "verdict": verdict,
         "words": words,
-        "window": _plain(live),
-        "clean": _plain(stats.proportion(clean)),
-        "robust": _plain(stats.proportion(survived)) | {"attack": "pgd-40", "eps": eps},
+        "window": live.plain(),
+        "clean": stats.proportion(clean).plain(),
+        "robust": stats.proportion(survived).plain() | {"attack": "pgd-40", "eps": eps},
         "at": time.time(),
     }
 
@@ -225,11 +225,6 @@ def _window(folder: Path) -> tuple[Rows, Any]:
 
 def _right_or_none(runner: Runner, rows: Rows) -> Bools:
     return right(runner, rows) if len(rows) else np.zeros(0, dtype=bool)
-
-
-def _plain(value: stats.Proportion) -> dict[str, Any]:
-    figures: dict[str, Any] = msgspec.to_builtins(value)
-    return {k: (None if v != v else v) for k, v in figures.items()}
 
 
 def _print_progress(step: int, steps: int, loss: float) -> None:

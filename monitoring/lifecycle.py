@@ -5,7 +5,6 @@ goes on at that line. Steps may run twice (a crash between the work and its reco
 idempotent: versions are published once per job id, promotion is compare-and-swap.
 """
 
-import ctypes
 import os
 import signal
 import subprocess
@@ -24,6 +23,7 @@ from models.stats import proportion
 from monitoring.jobs import Job, JobStore, Task
 from monitoring.logs import logger
 from monitoring.performance import MIN_ROWS
+from monitoring.processes import ends_with_parent
 from monitoring.records import RecordStore
 
 Mode = Literal["auto", "manual", "report"]
@@ -32,9 +32,6 @@ CHILD_TIMEOUT = 3600.0
 POLL_SECONDS = 2.0
 PROBATION_ROWS = 1000
 WITHDRAWN = ("refused", "rejected", "expired")
-PR_SET_PDEATHSIG = 1
-# Loaded here: between fork and exec nothing may be imported or looked up.
-_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 log = logger("lifecycle")
 
 
@@ -248,7 +245,7 @@ def run_child(folder: Path, step: str) -> dict[str, Any]:
             stdout=output,
             stderr=subprocess.STDOUT,
             env=environment,
-            preexec_fn=_die_with_parent,
+            preexec_fn=ends_with_parent(signal.SIGKILL),
         )
         try:
             status = child.wait(CHILD_TIMEOUT)
@@ -265,12 +262,6 @@ def run_child(folder: Path, step: str) -> dict[str, Any]:
     if status == -signal.SIGKILL:
         raise StepFailedError(f"{step} was killed (out of memory?); log: {folder / 'log'}")
     raise StepFailedError(f"{step} ended with status {status}; log: {folder / 'log'}")
-
-
-def _die_with_parent() -> None:
-    """Linux: the kernel kills this process when the one that started it is gone."""
-    if _LIBC is not None:
-        _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _refusal(failing: list[dict[str, Any]]) -> str:

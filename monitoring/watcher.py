@@ -18,7 +18,7 @@ from croniter import croniter
 
 from models.errors import BundleError, HoldfastError, RegistryError
 from models.registry import Registry
-from models.stats import proportion
+from models.stats import Proportion, proportion
 from monitoring import counters
 from monitoring.evidence import Alarm
 from monitoring.jobs import UNFINISHED, Job, JobStore
@@ -81,8 +81,9 @@ class Watcher:
             alarm = stream.add(looks, now)
             if alarm is not None:
                 self._tell(stream, alarm)
-            self._show(stream)
-            for event in self._events(stream, now):
+            live = self._live(stream)
+            self._show(stream, live)
+            for event in self._events(stream, live, now):
                 self.consider(event, now)
         if now - self._pruned_at > PRUNE_EVERY:
             self._pruned_at = now
@@ -194,22 +195,23 @@ class Watcher:
             requests=alarm.requests,
         )
 
-    def _show(self, stream: Stream) -> None:
+    def _live(self, stream: Stream) -> Proportion:
+        return proportion(self.records.observed(stream.model, stream.version, OBSERVED_ROWS))
+
+    def _show(self, stream: Stream, live: Proportion) -> None:
         for channel, value in stream.evidence.log10_evidence().items():
             self.metrics.evidence.labels(stream.model, channel).set(value)
         self.metrics.threshold.labels(stream.model).set(stream.evidence.threshold_log10)
         self.metrics.alarm.labels(stream.model).set(stream.evidence.alarm is not None)
-        right = self.records.observed(stream.model, stream.version, OBSERVED_ROWS)
-        self.metrics.observed.labels(stream.model).set(right.mean() if len(right) else float("nan"))
-        self.metrics.observed_labels.labels(stream.model).set(len(right))
+        self.metrics.observed.labels(stream.model).set(live.value)
+        self.metrics.observed_labels.labels(stream.model).set(live.n)
 
-    def _events(self, stream: Stream, now: float) -> list[Event]:
+    def _events(self, stream: Stream, live: Proportion, now: float) -> list[Event]:
         events = []
         model, alarm = stream.model, stream.evidence.alarm
         if alarm is not None and stream.alarm_since is not None:
             events.append(Event("drift", model, "evaluate", stream.alarm_since, alarm.words))
         else:
-            live = proportion(self.records.observed(model, stream.version, OBSERVED_ROWS))
             figures = stream.bundle.manifest.evaluation
             if has_fallen(live, figures):
                 rows = self.records.labelled(
@@ -253,7 +255,7 @@ class Watcher:
         rows = []
         for model, stream in self.streams.items():
             alarm = stream.evidence.alarm
-            live = proportion(self.records.observed(model, stream.version, OBSERVED_ROWS))
+            live = self._live(stream)
             rows.append(
                 {
                     "model": model,

@@ -1,6 +1,5 @@
 """`holdfast up`, `serve` and `watch`: what runs, and keeps running."""
 
-import ctypes
 import os
 import shutil
 import signal
@@ -16,6 +15,7 @@ import click
 from models.errors import HoldfastError
 from models.registry import Registry
 from monitoring import slots
+from monitoring.processes import ends_with_parent
 from service.settings import Settings, service_lock, watcher_lock
 
 RESTART_PAUSE = 1.0
@@ -167,12 +167,11 @@ _HOLDFAST = [sys.executable, "-m", "service"]
 
 def _start(name: str) -> "subprocess.Popen[bytes]":
     """A session of its own: Ctrl-C reaches only the supervisor, which then stops it in order."""
-    return subprocess.Popen([*_HOLDFAST, name], start_new_session=True, preexec_fn=_end_with_parent)
-
-
-def _end_with_parent() -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+    return subprocess.Popen(
+        [*_HOLDFAST, name],
+        start_new_session=True,
+        preexec_fn=ends_with_parent(signal.SIGTERM),
+    )
 
 
 def _program() -> str:
