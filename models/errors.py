@@ -4,6 +4,7 @@ HoldfastError
 ├── InputError          an array or value does not fit the input schema (a client's fault)
 ├── DataError           a data set cannot be read or is unfit for training
 ├── TrainingError       training or export did not give a usable model
+├── AdaptError          somebody else's ONNX model cannot be read, understood or wrapped
 ├── BundleError         a bundle is incomplete, altered or from another schema version
 └── RegistryError       the registry cannot do what was asked
     ├── UnknownModelError
@@ -34,6 +35,10 @@ class DataError(HoldfastError):
 
 class TrainingError(HoldfastError):
     """Training or export did not give a usable model."""
+
+
+class AdaptError(HoldfastError):
+    """An ONNX model made elsewhere cannot be wrapped: says what in it, and what to do."""
 
 
 class BundleError(HoldfastError):

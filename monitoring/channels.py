@@ -12,9 +12,32 @@ import numpy.typing as npt
 
 from models.schema import FloatArray, IntArray
 from monitoring.graph import GraphBuilder
+from monitoring.image_statistics import emit_input_statistics, input_statistics
+from monitoring.table_statistics import TableStatistics
+
+__all__ = [
+    "Energy",
+    "FeatureDistance",
+    "Rows",
+    "ScoreChannel",
+    "Statistic",
+    "TableStatistic",
+    "Tensors",
+    "Uncertainty",
+    "class_weights",
+    "emit_input_statistics",
+    "input_statistics",
+    "rank_cells",
+    "rank_edges",
+    "score_channels",
+    "score_weights",
+    "steady",
+]
 
 NEIGHBOURS = 10
 MAX_REFERENCES = 512
+ENERGY_SPREAD = 1e-3  # nats; below it the logits are logarithms of probabilities
+STEADY = 1e-6  # scores that differ by less are the same score, rounded differently
 TAIL_RANKS = (0.001, 0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.065, 0.08, 0.1)
 UPPER_RANKS = (*TAIL_RANKS, *np.linspace(0.12, 0.5, 24)[:-1])
 RANKS = np.array([*UPPER_RANKS, 0.5, *(1 - u for u in reversed(UPPER_RANKS))])
@@ -24,7 +47,7 @@ RANKS = np.array([*UPPER_RANKS, 0.5, *(1 - u for u in reversed(UPPER_RANKS))])
 class Rows:
     """What the plain graph gives for N rows, as arrays."""
 
-    x_unit: FloatArray  # (N, *shape) in [0, 1]
+    x_unit: FloatArray  # (N, *shape) as `InputSchema.to_unit` gives it
     logits: FloatArray  # (N, C)
     features: FloatArray  # (N, F)
 
@@ -37,7 +60,7 @@ class Tensors:
     logits: str
     features: str
     log_sum_exp: str  # (N, 1)
-    statistics: str  # (N, 5), see `input_statistics`
+    statistics: str  # (N, 5) of an image, see `input_statistics`; (N, 2) of a table's row
 
 
 class ScoreChannel(Protocol):
@@ -69,6 +92,27 @@ class Energy:
     def emit(self, graph: GraphBuilder, tensors: Tensors) -> str:
         """`(N, 1)`."""
         return graph.op("Neg", tensors.log_sum_exp)
+
+
+@dataclass(frozen=True)
+class Uncertainty:
+    """-log of the largest probability, log sum_k exp z_k - max_k z_k (Hendrycks & Gimpel 2017).
+
+    It stands in where the energy says nothing: logarithms of probabilities have energy 0.
+    """
+
+    name: str = "uncertainty"
+
+    def scores(self, rows: Rows) -> FloatArray:
+        """`(N,)`, at least 0, in nats."""
+        top = rows.logits.max(axis=1)
+        total: FloatArray = np.exp(rows.logits - top[:, None]).sum(axis=1)
+        return np.log(total)
+
+    def emit(self, graph: GraphBuilder, tensors: Tensors) -> str:
+        """`(N, 1)`."""
+        top = graph.op("ReduceMax", tensors.logits, graph.const([1]), keepdims=1)
+        return graph.op("Sub", tensors.log_sum_exp, top)
 
 
 @dataclass(frozen=True)
@@ -128,64 +172,51 @@ class Statistic:
         return graph.op("Slice", tensors.statistics, *bounds)
 
 
-def score_channels(kind: Literal["image", "tabular"], features: FloatArray) -> list[ScoreChannel]:
-    """The score channels for a kind of input, fitted on training features `(R, F)`."""
-    channels: list[ScoreChannel] = [Energy(), FeatureDistance.fit(features)]
+@dataclass(frozen=True)
+class TableStatistic:
+    """One of `TableStatistics.values`."""
+
+    name: str
+    column: int
+    statistics: TableStatistics
+
+    def scores(self, rows: Rows) -> FloatArray:
+        """`(N,)`."""
+        return self.statistics.values(rows.x_unit)[:, self.column]
+
+    def emit(self, graph: GraphBuilder, tensors: Tensors) -> str:
+        """`(N, 1)`."""
+        return Statistic(self.name, self.column).emit(graph, tensors)
+
+
+def score_channels(
+    kind: Literal["image", "tabular"],
+    features: FloatArray | None,
+    *,
+    logits: FloatArray | None = None,
+    table: TableStatistics | None = None,
+) -> list[ScoreChannel]:
+    """The score channels for a kind of input, fitted on training rows.
+
+    Args:
+        kind: of the input.
+        features: `(R, F)` of training rows; None where the graph has none.
+        logits: `(R, C)` of the same rows; the energy is left out where it is the same for all.
+        table: statistics of a table's rows.
+    """
+    says_nothing = logits is not None and _spread(logits) < ENERGY_SPREAD
+    channels: list[ScoreChannel] = [] if says_nothing else [Energy()]
+    if features is not None:
+        channels.append(FeatureDistance.fit(features))
+    if len(channels) < 2:
+        channels.append(Uncertainty())
     if kind == "image":
         channels += [Statistic("mean", 0), Statistic("gradient", 1)]
+    elif table is not None:
+        channels.append(TableStatistic("inside", 0, table))
+        if table.whitening.any():
+            channels.append(TableStatistic("row_distance", 1, table))
     return channels
-
-
-def input_statistics(x_unit: FloatArray) -> npt.NDArray[np.float64]:
-    """Mean, mean |gradient|, mean |Laplacian|, and root mean squares of both; `(N, 5)`.
-
-    Gradients are central differences of inner pixels in both directions, the Laplacian is the
-    four-neighbour stencil. `x_unit` is `(N, channels, height, width)` in [0, 1].
-    """
-    x = np.asarray(x_unit, dtype=np.float64)
-    right = (x[..., 1:-1, 2:] - x[..., 1:-1, :-2]) / 2
-    down = (x[..., 2:, 1:-1] - x[..., :-2, 1:-1]) / 2
-    laplacian = (
-        x[..., 1:-1, 2:] + x[..., 1:-1, :-2] + x[..., 2:, 1:-1] + x[..., :-2, 1:-1]
-        - 4 * x[..., 1:-1, 1:-1]
-    )  # fmt: skip
-    axes = (1, 2, 3)
-    gradient = np.abs(right).mean(axes) + np.abs(down).mean(axes)
-    squares = (right**2).mean(axes) + (down**2).mean(axes)
-    return np.stack(
-        [
-            x.mean(axes),
-            gradient,
-            np.abs(laplacian).mean(axes),
-            np.sqrt(squares),
-            np.sqrt((laplacian**2).mean(axes)),
-        ],
-        axis=1,
-    )
-
-
-def emit_input_statistics(graph: GraphBuilder, x_unit: str, channels: int) -> str:
-    """`input_statistics` as nodes: one convolution with three stencils, then reductions."""
-    stencils = np.zeros((3, 3, 3), dtype=np.float32)
-    stencils[0, 1, 0], stencils[0, 1, 2] = -0.5, 0.5
-    stencils[1, 0, 1], stencils[1, 2, 1] = -0.5, 0.5
-    stencils[2, 0, 1] = stencils[2, 1, 0] = stencils[2, 1, 2] = stencils[2, 2, 1] = 1.0
-    stencils[2, 1, 1] = -4.0
-    kernels = np.tile(stencils[:, None], (channels, 1, 1, 1))
-    edges = graph.op("Conv", x_unit, graph.const(kernels), group=channels)
-    axes = graph.const([2, 3])
-    absolute = graph.op("ReduceMean", graph.op("Abs", edges), axes, keepdims=0)
-    square = graph.op("ReduceMean", graph.op("Mul", edges, edges), axes, keepdims=0)
-    merge = np.tile(np.array([[1, 0], [1, 0], [0, 1]], dtype=np.float32), (channels, 1)) / channels
-    columns = graph.const(merge)
-    mean = graph.op("ReduceMean", x_unit, graph.const([1, 2, 3]), keepdims=1)
-    return graph.op(
-        "Concat",
-        graph.op("Flatten", mean),
-        graph.op("MatMul", absolute, columns),
-        graph.op("Sqrt", graph.op("MatMul", square, columns)),
-        axis=1,
-    )
 
 
 def rank_edges(scores: FloatArray) -> npt.NDArray[np.float32]:
@@ -206,6 +237,22 @@ def rank_cells(scores: FloatArray, edges: FloatArray) -> IntArray:
     return above
 
 
+def steady(edges: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Falling edges moved a hair down, so that rounding never parts equal scores.
+
+    Many rows of a table or of a forest have the very same score, and it is often an edge; one run
+    may round it up and the next one down. Edges closer than two hairs are merged, so that every
+    cell keeps a score.
+    """
+    hair = (STEADY * np.maximum(1.0, np.abs(edges))).astype(np.float32)
+    kept: list[int] = []
+    for index, edge in enumerate(edges):
+        if not kept or edge < edges[kept[-1]] - 2 * hair[kept[-1]]:
+            kept.append(index)
+    moved: npt.NDArray[np.float32] = edges[kept] - hair[kept]
+    return moved
+
+
 def score_weights(scores: FloatArray, edges: FloatArray) -> FloatArray:
     """Reference weights `(G,)` of the cells: counts, plus the (n+1)-th gap in the lowest."""
     weights = np.bincount(rank_cells(scores, edges), minlength=len(edges) + 1).astype(np.float64)
@@ -216,6 +263,12 @@ def score_weights(scores: FloatArray, edges: FloatArray) -> FloatArray:
 def class_weights(predicted: IntArray, classes: int) -> FloatArray:
     """Reference weights `(C,)` of the predicted classes: counts and one row spread over all."""
     return np.bincount(predicted, minlength=classes) + 1.0 / classes
+
+
+def _spread(logits: FloatArray) -> float:
+    """The range of the middle 98 % of the energies of `(R, C)` logits."""
+    low, high = np.quantile(Energy().scores(Rows(logits, logits, logits)), [0.01, 0.99])
+    return float(high - low)
 
 
 def _normalised(features: FloatArray) -> FloatArray:

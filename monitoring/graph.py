@@ -1,5 +1,6 @@
 """Appending nodes to an ONNX graph without naming every tensor by hand."""
 
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -8,18 +9,22 @@ from onnx import TensorProto, helper, numpy_helper
 
 from models.schema import FloatArray, InputArray
 
+OWN = "holdfast/own"
+
 
 class GraphBuilder:
     """Grows a copy of a model; `op` and `const` return the name of the tensor they add.
 
-    The copy starts without outputs: what shall be answered is named by `output`.
+    The copy starts without outputs: what shall be answered is named by `output`. Tensors inside
+    the model that have a `reserved` name get another one.
     """
 
-    def __init__(self, model: onnx.ModelProto) -> None:
+    def __init__(self, model: onnx.ModelProto, reserved: Collection[str] = ()) -> None:
         self._model = onnx.ModelProto()
         self._model.CopyFrom(model)
         self.graph = self._model.graph
         del self.graph.output[:]
+        _rename(self.graph, {name: f"{OWN}/{name}" for name in reserved})
         self._count = 0
 
     @property
@@ -66,7 +71,7 @@ class GraphBuilder:
 
     def probe(self, **tensors: str) -> onnx.ModelProto:
         """A copy that answers the given `(N, ...)` float tensors under the given names."""
-        other = GraphBuilder(self._model)
+        other = GraphBuilder(self._model)  # nothing is reserved: names are free already
         for name, tensor in tensors.items():
             other.output(f"probe_{name}", tensor, "batch", None)
         return other.build()
@@ -74,3 +79,17 @@ class GraphBuilder:
     def _name(self, kind: str) -> str:
         self._count += 1
         return f"holdfast/{kind}_{self._count}"
+
+
+def _rename(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
+    """Give tensors other names, in the bodies of loops and branches as well."""
+    for node in graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
+        for attribute in node.attribute:
+            for body in (attribute.g, *attribute.graphs):
+                _rename(body, names)
+    for value in (*graph.initializer, *graph.value_info, *graph.input, *graph.output):
+        value.name = names.get(value.name, value.name)
+    for sparse in graph.sparse_initializer:
+        sparse.values.name = names.get(sparse.values.name, sparse.values.name)

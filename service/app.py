@@ -14,7 +14,7 @@ from monitoring.logs import logger
 from monitoring.metrics import METHODS, Metrics, exposition
 from monitoring.record_writer import RecordWriter
 from monitoring.records import RecordStore, StoreError
-from service import feedback, health, predict, v2
+from service import certify, feedback, health, predict, v2
 from service.errors import described, shown
 from service.pipeline import Pipeline
 from service.reload import Champions
@@ -75,6 +75,7 @@ def create_app(settings: Settings, *, metrics_dir: Path | None = None) -> Flask:
     for routes in (
         predict.blueprint(service.pipeline, champions.find, rows),
         v2.blueprint(service.pipeline, champions.find, ready, max_rows=rows, version=version),
+        certify.blueprint(champions.find, rows, settings.certify_max_runs),
         feedback.blueprint(
             service.store, champions, wait_seconds=settings.feedback_wait_seconds
         ),

@@ -5,9 +5,11 @@ simdjson, which gives all numbers at once but flattens whatever nesting there is
 is checked beside it: the lists down to the last level but one must have the lengths of the shape,
 and the number of `[` in the text must be exactly that of the shape, which leaves no room for a
 list (or a missing one) at the last level. Whatever is unusual is read again slowly, by code that
-says which row is wrong and how.
+says which row is wrong and how. Rows of tables that hold texts, names or missing values are read by
+`service.rows`.
 """
 
+import math
 import re
 import threading
 from collections.abc import Sequence
@@ -23,11 +25,14 @@ import simdjson
 from models.errors import InputError
 from models.schema import InputArray, InputSchema
 from service.errors import shown
+from service.rows import check_rows, read_rows, table_of
 
 T = TypeVar("T")
 Float64s = npt.NDArray[np.float64]
 Shape = tuple[int | None, ...]  # only the first may be None
 PARSER_KEPT_BYTES = 2**20
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+_LISTS = re.compile(rb"\s*\[\s*\[")  # how a list of lists begins
 _parsers = threading.local()
 
 
@@ -58,11 +63,21 @@ def decode_body(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
 def decode_instances(body: bytes, schema: InputSchema, max_rows: int) -> InputArray:
     """The `instances` of a `/predict` body as `(N, *shape)` in the schema's dtype, checked."""
     raw = bytes(decode_body(_predict_decoder, body).instances)
-    numbers = read_numbers(raw, (None, *schema.shape), max_rows, "instances")
-    return to_input(numbers, schema, "instances")
+    return read_instances(raw, schema, max_rows, "instances")
 
 
-def read_numbers(raw: bytes, shape: Shape, most: int, field: str) -> Float64s:
+def read_instances(raw: bytes, schema: InputSchema, max_rows: int, field: str) -> InputArray:
+    """JSON text of a list of instances as `(N, *shape)` in the schema's dtype, checked."""
+    if schema.kind == "tabular":
+        numbers = _read_table(raw, schema, max_rows, field)
+    else:
+        numbers = read_numbers(raw, (None, *schema.shape), max_rows, field)
+    return to_input(numbers, schema, field)
+
+
+def read_numbers(
+    raw: bytes, shape: Shape, most: int, field: str, *, nulls: bool = False
+) -> Float64s:
     """Read JSON text of nested lists that must have exactly `shape`; gives float64 `shape`.
 
     Memory goes with the length of the text, never with what `shape` says.
@@ -72,18 +87,13 @@ def read_numbers(raw: bytes, shape: Shape, most: int, field: str) -> Float64s:
         shape: lengths of the lists; None for the first stands for 1 to `most`.
         most: the longest that the outer list may be.
         field: its name, for the message.
+        nulls: take null for a missing value, which becomes NaN.
 
     Raises:
         InputError: ragged, of another shape, or something in it is no finite number.
     """
-    numbers = _read_fast(raw, shape, most)
-    return _read_slow(raw, shape, most, field) if numbers is None else numbers
-
-
-def check_rows(rows: int, most: int, field: str) -> None:
-    """Refuse an empty batch and one above the limit."""
-    if not 1 <= rows <= most:
-        raise InputError(field, f"1 to {most} rows", f"{rows} rows" if rows else "an empty batch")
+    numbers = None if nulls and b"null" in raw else _read_fast(raw, shape, most)
+    return _read_slow(raw, shape, most, field, nulls) if numbers is None else numbers
 
 
 def to_input(numbers: Float64s, schema: InputSchema, field: str) -> InputArray:
@@ -97,8 +107,23 @@ def to_input(numbers: Float64s, schema: InputSchema, field: str) -> InputArray:
             raise InputError(f"{field}[{row}]", "integers from 0 to 255", f"{value:g}")
     with np.errstate(over="ignore"):  # what overflows becomes infinite, and that is out of range
         x: InputArray = numbers.astype(np.dtype(schema.dtype))
+    if schema.kind == "tabular" and np.isinf(x).any():
+        row, column = np.argwhere(np.isinf(x))[0]
+        raise InputError(
+            f"{field}[{row}].{schema.columns[column].name}",
+            f"a number of at most {FLOAT32_MAX:.4g} in size",
+            f"{numbers[row, column]:g}",
+        )
     schema.check(x, field)
     return x
+
+
+def _read_table(raw: bytes, schema: InputSchema, most: int, field: str) -> Float64s:
+    """Rows of a table; quickly where they are lists of nothing but numbers."""
+    numbers = None
+    if not table_of(schema).codes and _LISTS.match(raw) and b"null" not in raw:
+        numbers = _read_fast(raw, (None, *schema.shape), most)
+    return read_rows(raw, schema, most, field) if numbers is None else numbers
 
 
 def _read_fast(raw: bytes, shape: Shape, most: int) -> Float64s | None:
@@ -149,7 +174,7 @@ def _nests(array: Any, shape: tuple[int, ...]) -> bool:
     return len(shape) == 1 or all(_nests(part, shape[1:]) for part in array)
 
 
-def _read_slow(raw: bytes, shape: Shape, most: int, field: str) -> Float64s:
+def _read_slow(raw: bytes, shape: Shape, most: int, field: str, nulls: bool = False) -> Float64s:
     try:
         value = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
@@ -161,12 +186,16 @@ def _read_slow(raw: bytes, shape: Shape, most: int, field: str) -> Float64s:
         check_rows(len(value), most, field)
     full = _whole(shape, len(value))
     flat: list[float] = []
-    _flatten(value, full, field, flat)
+    _flatten(value, full, field, flat, nulls)
     return np.array(flat, dtype=np.float64).reshape(full)
 
 
-def _flatten(value: Any, shape: tuple[int, ...], field: str, into: list[float]) -> None:
+def _flatten(
+    value: Any, shape: tuple[int, ...], field: str, into: list[float], nulls: bool
+) -> None:
     if not shape:
+        if value is None and nulls:
+            value = math.nan
         if type(value) is not float and type(value) is not int:
             raise InputError(field, "a number", shown(value))
         into.append(float(value))
@@ -174,11 +203,13 @@ def _flatten(value: Any, shape: tuple[int, ...], field: str, into: list[float]) 
     if not isinstance(value, list) or len(value) != shape[0]:
         raise InputError(field, f"a list of {shape[0]}", shown(value))
     for index, part in enumerate(value):
-        _flatten(part, shape[1:], f"{field}[{index}]", into)
+        _flatten(part, shape[1:], f"{field}[{index}]", into, nulls)
 
 
 _MISFIT = re.compile(r"Expected `(?P<expected>.+)`, got `(?P<got>.+?)`(?: - at `\$\.?(?P<at>.*)`)?")
 _MISSING = re.compile(r"Object missing required field `(?P<name>.+?)`(?: - at `\$\.?(?P<at>.*)`)?")
+_UNKNOWN = re.compile(r"Object contains unknown field `(?P<name>.*)`", re.DOTALL)
+_TOO_LARGE = re.compile(r"(?:Number|Integer value) out of range - at `\$\.(?P<at>.*)`")
 
 
 def _raise_misfit(message: str) -> NoReturn:
@@ -188,6 +219,10 @@ def _raise_misfit(message: str) -> NoReturn:
     if match := _MISSING.fullmatch(message):
         field = ".".join(part for part in (match["at"], match["name"]) if part)
         raise InputError(field, "a value", "nothing: the field is missing") from None
+    if match := _UNKNOWN.fullmatch(message):
+        raise InputError("body", "only known members", f"{shown(match['name'])}") from None
+    if match := _TOO_LARGE.fullmatch(message):
+        raise InputError(match["at"], "a number", "one that is too large") from None
     raise InputError("body", "what the documentation says", message) from None
 
 

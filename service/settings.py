@@ -48,6 +48,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         int, _about("largest request body", "B", ge=1024, le=2**30)
     ] = 8 * 2**20  # fmt: skip
     max_rows: Annotated[int, _about("most rows in one request", ge=1, le=2**20)] = 1024
+    certify_max_runs: Annotated[
+        int, _about("most noisy rows that one /certify request may run", "rows", ge=1000, le=10**8)
+    ] = 20_000
     policy: Annotated[
         Literal["observe", "reject"], _about("flagged requests are answered, or refused with 409")
     ] = "observe"

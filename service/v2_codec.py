@@ -10,9 +10,10 @@ import orjson
 from models.errors import InputError
 from models.runner import Answer
 from models.schema import OUTPUTS, InputArray, InputSchema, Manifest
-from service.codec import check_rows, decode_body, read_numbers, to_input
+from service.codec import decode_body, read_numbers, to_input
 from service.errors import RequestError, shown
 from service.pipeline import Scored
+from service.rows import check_rows, table_of
 from service.web import checked_id
 
 DATATYPES = {"float32": "FP32", "uint8": "UINT8"}
@@ -82,7 +83,10 @@ def encode_infer(scored: Scored, outputs: Sequence[str]) -> bytes:
 
 
 def metadata(manifest: Manifest) -> dict[str, Any]:
-    """What the protocol tells of a model: names, datatypes and shapes (-1: any)."""
+    """What the protocol tells of a model: names, datatypes and shapes (-1: any).
+
+    The input of a table has its columns as a parameter: what a client needs to fill the tensor.
+    """
     schema = manifest.input
     widths = {"probabilities": [len(manifest.classes)], "cells": [len(manifest.channels)]}
     return {
@@ -94,6 +98,7 @@ def metadata(manifest: Manifest) -> dict[str, Any]:
                 "name": schema.name,
                 "datatype": DATATYPES[schema.dtype],
                 "shape": [-1, *schema.shape],
+                **_columns(schema),
             }
         ],
         "outputs": [
@@ -101,6 +106,22 @@ def metadata(manifest: Manifest) -> dict[str, Any]:
             for name in OUTPUTS
         ],
     }
+
+
+def _columns(schema: InputSchema) -> dict[str, Any]:
+    """Names, kinds, ranges in training and categories (code: place) of a table's columns."""
+    if schema.kind != "tabular":
+        return {}
+    columns = [
+        {"name": column.name, "kind": column.kind, "missing": column.missing}
+        | (
+            {"categories": column.categories}
+            if column.kind == "categorical"
+            else {"low": column.low, "high": column.high}
+        )
+        for column in schema.columns
+    ]
+    return {"parameters": {"columns": columns}}
 
 
 def _tensor(tensor: InputTensor, schema: InputSchema, max_rows: int) -> InputArray:
@@ -125,7 +146,8 @@ def _tensor(tensor: InputTensor, schema: InputSchema, max_rows: int) -> InputArr
         )
     nested = len(shape) > 1 and raw[1:].lstrip()[:1] == b"["
     lists = shape if nested else (prod(shape),)
-    numbers = read_numbers(raw, lists, lists[0], f"{field}.data")
+    nulls = schema.kind == "tabular" and table_of(schema).missing
+    numbers = read_numbers(raw, lists, lists[0], f"{field}.data", nulls=nulls)
     return to_input(numbers.reshape(shape), schema, field)
 
 

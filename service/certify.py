@@ -1,0 +1,161 @@
+"""`POST /certify`: how far a row can be changed before the smoothed answer may change.
+
+A certificate takes about a thousand runs of the model, so a request is bounded in them, and a
+worker computes one request at a time. It is a question about the model and no traffic: nothing is
+counted into cells, scored or recorded.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from secrets import randbits
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+from flask import Blueprint, Response, request
+
+from models.errors import InputError
+from models.schema import InputArray, InputSchema, Manifest
+from service.codec import decode_body, read_instances
+from service.errors import UnavailableError, shown
+from service.pipeline import Served, new_id
+from service.web import header_id, json_response, read_body, require_json
+
+if TYPE_CHECKING:
+    from models.certify import Certificate
+
+SELECTION = 100  # noisy copies that choose the class, before those that the bound rests on
+LARGEST_ALPHA = 0.5
+
+
+class CertifyBody(msgspec.Struct, forbid_unknown_fields=True):
+    """The JSON body; `sigma` is in units of the model's range."""
+
+    instances: msgspec.Raw
+    sigma: float = 0.25
+    samples: int = 1000
+    alpha: float = 0.001
+
+
+_decoder = msgspec.json.Decoder(CertifyBody)
+
+
+def blueprint(find: Callable[[str | None], Served], max_rows: int, max_runs: int) -> Blueprint:
+    """The address; `find` gives the served version of a model, or of the only one.
+
+    Args:
+        find: as said.
+        max_rows: most rows in a request.
+        max_runs: most noisy rows that a request may have the model run.
+    """
+    routes = Blueprint("certify", __name__)
+    free = threading.Lock()
+
+    @routes.post("/certify")
+    def certify() -> Response:
+        served = find(request.args.get("model"))
+        request_id = header_id()
+        require_json()
+        body = decode_body(_decoder, read_body())
+        x = _rows(body, served.manifest.input, max_rows, max_runs)
+        with _alone(free):
+            certificates, most = _certified(served, x, body)
+        return json_response(
+            _answer(request_id or new_id(), served.manifest, body, certificates, most)
+        )
+
+    return routes
+
+
+def _rows(body: CertifyBody, schema: InputSchema, max_rows: int, max_runs: int) -> InputArray:
+    """The rows, checked with what each costs, before any work is done."""
+    if not 1 <= body.samples <= max_runs:
+        raise InputError("samples", f"1 to {max_runs}", shown(body.samples))
+    if not 0 < body.alpha <= LARGEST_ALPHA:
+        raise InputError("alpha", f"above 0, at most {LARGEST_ALPHA:g}", f"{body.alpha:g}")
+    x = read_instances(bytes(body.instances), schema, max_rows, "instances")
+    if schema.kind == "tabular" and np.isnan(x).any():
+        row, column = np.argwhere(np.isnan(x))[0]
+        field = f"instances[{row}].{schema.columns[column].name}"
+        raise InputError(field, "a number: an L2 length needs them all", "a missing value")
+    each = body.samples + SELECTION
+    if len(x) * each > max_runs:
+        raise InputError(
+            "samples",
+            f"at most {max_runs} noisy rows in a request (HOLDFAST_CERTIFY_MAX_RUNS)",
+            f"{len(x)} x ({body.samples} + {SELECTION}) = {len(x) * each}",
+        )
+    return x
+
+
+@contextmanager
+def _alone(free: threading.Lock) -> Iterator[None]:
+    if not free.acquire(blocking=False):
+        raise UnavailableError("this worker is computing another certificate")
+    try:
+        yield
+    finally:
+        free.release()
+
+
+def _certified(
+    served: Served, x: InputArray, body: CertifyBody
+) -> tuple[list["Certificate"], float]:
+    """A certificate for each row, and the largest radius that so many samples can give."""
+    # SciPy is slow to import and large; a worker that is never asked need not have it.
+    from models.certify import certify, largest_radius
+
+    # Noise that a client could foresee would not bound what that client can do.
+    seed = randbits(64)
+    certificates = [
+        certify(
+            served.runner,
+            served.manifest.input,
+            row,
+            sigma=body.sigma,
+            samples=body.samples,
+            selection=SELECTION,
+            alpha=body.alpha,
+            seed=(seed, index),
+        )
+        for index, row in enumerate(x)
+    ]
+    return certificates, largest_radius(body.sigma, body.samples, body.alpha)
+
+
+def _answer(
+    request_id: str,
+    manifest: Manifest,
+    body: CertifyBody,
+    certificates: list["Certificate"],
+    most: float,
+) -> dict[str, Any]:
+    return {
+        "model": manifest.model,
+        "version": manifest.version,
+        "id": request_id,
+        "norm": "l2",
+        "unit": _unit(manifest.input),
+        "sigma": body.sigma,
+        "alpha": body.alpha,
+        "largest_radius": most,
+        "certificates": [
+            {
+                "label": None if each.index is None else manifest.classes[each.index],
+                "index": each.index,
+                "radius": each.radius,
+                "abstained": each.index is None,
+                "p_low": each.p_low,
+                "samples": each.samples,
+            }
+            for each in certificates
+        ],
+    }
+
+
+def _unit(schema: InputSchema) -> str:
+    """What a length of 1 is."""
+    if schema.kind == "tabular":
+        return "1 is the range that a column had in training"
+    return f"1 is the whole range of a value ({schema.low:g} to {schema.high:g})"
