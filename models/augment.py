@@ -4,7 +4,6 @@ Each takes `(x, generator)` and gives the same shape in [0, 1]; every image gets
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -59,7 +58,8 @@ def cutout(x: Tensor, generator: torch.Generator) -> Tensor:
 
     def inside(size: int) -> Tensor:
         centre = torch.randint(0, size, (n, 1), generator=generator)
-        return (torch.arange(size) - centre + side // 2).abs().mul(2) < side + 1
+        place = torch.arange(size) - centre + side // 2
+        return (place >= 0) & (place < side)
 
     hole = inside(height)[:, None, :, None] & inside(width)[:, None, None, :]
     return x.masked_fill(hole, 0.0)
@@ -131,5 +131,5 @@ def _warped(x: Tensor, theta: Tensor) -> Tensor:
     return F.grid_sample(x, grid, align_corners=False).clamp_(0, 1)
 
 
-def _uniform(size: int | tuple[int, ...], generator: torch.Generator) -> Any:
+def _uniform(size: int | tuple[int, ...], generator: torch.Generator) -> Tensor:
     return torch.rand(size, generator=generator)

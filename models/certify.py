@@ -27,10 +27,10 @@ from models.schema import InputArray, InputSchema, IntArray
 from models.stats import proportion
 
 if TYPE_CHECKING:
-    from models.data import Rows
+    from models.data.records import Rows
 
 Predict = Runner | Callable[[InputArray], npt.NDArray[np.floating[Any]]]
-BATCH = 256
+BATCH, BATCH_VALUES = 256, 2**22
 LARGEST_SIGMA = 10.0
 
 
@@ -91,7 +91,8 @@ def certify(
     >>> told.index, 0.3 < told.radius < 0.4  # the boundary is .2 * sqrt(4) = .4 away
     (1, True)
     """
-    _check(schema, x_row, sigma, samples, selection, alpha)
+    _check(sigma, samples, selection, alpha, seed)
+    _check_input(schema, x_row)
     rng = np.random.default_rng(seed)
     unit = schema.to_unit(x_row[None])
     chosen = _votes(predict, schema, unit, sigma, selection, rng)
@@ -143,8 +144,8 @@ def certified_curve(
     Args:
         predict, schema, sigma, samples, selection, alpha: as for `certify`.
         rows: labelled raw rows; row i draws its noise from the seed `(seed, i)`.
-        radii: L2 lengths in units of the [0, 1] range; at 0, the accuracy of the smoothed classifier
-            where it does not abstain.
+        radii: L2 lengths in units of the [0, 1] range; at 0, how often the smoothed classifier is
+            right and does not abstain.
         progress: told `(done, total)` rows.
 
     Returns:
@@ -152,8 +153,10 @@ def certified_curve(
         "high", "n"}]}`; the intervals are over rows (95 %, Wilson).
 
     Raises:
-        InputError: as `certify` does.
+        InputError: as `certify` does, or a negative radius.
     """
+    if not min(radii, default=0.0) >= 0:
+        raise InputError("radii", "lengths of at least 0", f"{min(radii):g}")
     radius = np.full(len(rows), -1.0)
     options = {"sigma": sigma, "samples": samples, "selection": selection, "alpha": alpha}
     for i, (x, y) in enumerate(zip(rows.x, rows.y, strict=True)):
@@ -176,8 +179,9 @@ def _votes(
 ) -> IntArray:
     """How often `(C,)` each class wins under noise; an answer that is not finite wins nothing."""
     votes: IntArray | None = None
-    for start in range(0, n, BATCH):
-        shape = (min(BATCH, n - start), *schema.shape)
+    step = max(1, min(BATCH, BATCH_VALUES // schema.size))
+    for start in range(0, n, step):
+        shape = (min(step, n - start), *schema.shape)
         noisy = unit + np.float32(sigma) * rng.standard_normal(shape, dtype=np.float32)
         if schema.kind == "image":
             noisy = np.clip(noisy, 0.0, 1.0)
@@ -191,7 +195,7 @@ def _votes(
 
 
 def _check(
-    schema: InputSchema, x: InputArray, sigma: float, samples: int, selection: int, alpha: float
+    sigma: float, samples: int, selection: int, alpha: float, seed: int | Sequence[int]
 ) -> None:
     if not 0 < sigma <= LARGEST_SIGMA:
         wanted = f"noise in units of the [0, 1] range, above 0, at most {LARGEST_SIGMA:g}"
@@ -201,6 +205,11 @@ def _check(
     for name, count in (("samples", samples), ("selection", selection)):
         if count < 1:
             raise InputError(name, "at least 1", str(count))
+    if np.min(seed) < 0:
+        raise InputError("seed", "at least 0", str(np.min(seed)))
+
+
+def _check_input(schema: InputSchema, x: InputArray) -> None:
     for column in schema.columns:
         if schema.kind == "tabular" and column.kind == "categorical":
             wanted = (

@@ -22,8 +22,8 @@ from models.recipe import Recipe
 def run_digest(net: nn.Module, rows: Rows, recipe: Recipe) -> str:
     """sha256 over what determines the run: rows, recipe and the shapes and start of the net."""
     digest = hashlib.sha256(msgspec.json.encode(recipe))
-    digest.update(np.ascontiguousarray(rows.x))
-    digest.update(np.ascontiguousarray(rows.y))
+    digest.update(np.ascontiguousarray(rows.x).data)
+    digest.update(np.ascontiguousarray(rows.y).data)
     for name, value in net.state_dict().items():
         digest.update(name.encode() + value.detach().numpy().tobytes())
     return digest.hexdigest()

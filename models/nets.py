@@ -132,9 +132,7 @@ NAMED: dict[str, tuple[str, dict[str, Any]]] = {  # what `--net` knows: factory 
 AUTO_CONV4 = 24  # pixels a side from which four convolutions are the default
 
 
-def spec_for(
-    schema: InputSchema, classes: int, name: str = "auto", **options: Any
-) -> NetSpec:
+def spec_for(schema: InputSchema, classes: int, name: str = "auto", **options: Any) -> NetSpec:
     """The spec of a named net (or `module:factory`) for inputs of `schema`.
 
     Args:

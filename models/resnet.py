@@ -20,7 +20,8 @@ class PreActBlock(nn.Module):
         """`(N, outputs, height / stride, width / stride)`."""
         active = F.relu(self.norm1(x))
         kept = x if self.shortcut is None else self.shortcut(active)
-        return self.conv2(F.relu(self.norm2(self.conv1(active)))) + kept
+        added: Tensor = self.conv2(F.relu(self.norm2(self.conv1(active)))) + kept
+        return added
 
 
 class PreActResNet(nn.Module):

@@ -57,7 +57,8 @@ class Runner:
         if missing:
             raise BundleError(path, f"the graph lacks the outputs {sorted(missing)}")
         for rows in (1, 2):
-            x = np.full((rows, *schema.shape), schema.low, dtype=DTYPES[schema.dtype])
+            # The least of every value's range, which every schema accepts.
+            x = np.broadcast_to(schema.offset, (rows, *schema.shape)).astype(DTYPES[schema.dtype])
             try:
                 answer = self.run(x)
             except Exception as error:  # as above

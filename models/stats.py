@@ -1,12 +1,13 @@
 """Intervals and tests for shares of right answers."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy import optimize, stats
 
 Bools = npt.NDArray[np.bool_]
 
@@ -75,3 +76,92 @@ def auroc(negative: npt.NDArray[np.floating], positive: npt.NDArray[np.floating]
     ranks = stats.rankdata(np.concatenate([negative, positive]))
     n, m = len(negative), len(positive)
     return float((ranks[n:].sum() - m * (m + 1) / 2) / (n * m))
+
+
+def auroc_interval(
+    negative: npt.NDArray[np.floating], positive: npt.NDArray[np.floating]
+) -> tuple[float, float]:
+    """The 95 % interval of `auroc`: where its distance from theta is 1.96 standard errors at theta.
+
+    var(theta) = theta (1 - theta) (1 + k (1 - theta)/(2 - theta) + k theta/(1 + theta)) / (m n),
+    k = (m + n)/2 - 1. Unlike those that take the error at the estimate, it has a width where the
+    scores part all rows. Source: Newcombe 2006, "Confidence intervals for an effect size measure
+    based on the Mann-Whitney statistic, part 2", method 5.
+
+    >>> low, high = auroc_interval(np.arange(50.0), np.arange(50.0) + 50)
+    >>> round(low, 2), high
+    (0.96, 1.0)
+    """
+    n, m = len(negative), len(positive)
+    value, k = auroc(negative, positive), (n + m) / 2 - 1
+    reach = float(stats.norm.ppf(0.975)) ** 2 / (m * n)
+
+    def beyond(theta: float) -> float:
+        spread = theta * (1 - theta) * (1 + k * ((1 - theta) / (2 - theta) + theta / (1 + theta)))
+        return (theta - value) ** 2 - reach * spread
+
+    near = min(max(value, 1e-12), 1 - 1e-12)  # at 0 and 1 themselves the error vanishes
+    low = optimize.brentq(beyond, 0.0, near) if value > 0 else 0.0
+    high = optimize.brentq(beyond, near, 1.0) if value < 1 else 1.0
+    return float(low), float(high)
+
+
+def roc(
+    negative: npt.NDArray[np.floating], positive: npt.NDArray[np.floating], points: int = 60
+) -> list[list[float]]:
+    """The ROC curve as `[false-positive rate, true-positive rate]`, from (0, 0) to (1, 1).
+
+    Where there are more than `points`, those evenly spread along the curve.
+
+    >>> roc(np.array([0.0, 1.0]), np.array([1.0, 2.0]))
+    [[0.0, 0.0], [0.0, 0.5], [0.5, 1.0], [1.0, 1.0]]
+    """
+    cuts = np.unique(np.concatenate([negative, positive]))
+    rates = [
+        np.append(1 - np.searchsorted(np.sort(scores), cuts, side="left") / len(scores), 0.0)[::-1]
+        for scores in (negative, positive)
+    ]
+    along = rates[0] + rates[1]  # both rise, so this is the way along the curve
+    if len(along) > points:
+        kept = np.unique(np.searchsorted(along, np.linspace(0, along[-1], points)))
+        rates = [rate[kept] for rate in rates]
+    return [[round(float(a), 4), round(float(b), 4)] for a, b in zip(*rates, strict=True)]
+
+
+def mean_corruption_error(
+    wrong: Sequence[npt.NDArray[np.bool_]], reference: Sequence[npt.NDArray[np.float64]], rows: int
+) -> tuple[float, float, float]:
+    """Mean over kinds of corruption of (own errors / reference errors), with its 95 % interval.
+
+    mCE = mean_c (sum_s E_cs / sum_s R_cs) (Hendrycks & Dietterich 2019, section 4). Given the
+    reference it is a mean over one's own rows, so that part of the interval is exact, with every
+    row's errors under all kinds together. Of the reference only rates are known: its errors are
+    taken as wholly dependent among kinds and severities, and independent of one's own; both can
+    only widen the interval.
+
+    Args:
+        wrong: per kind `(severities, n)`: which of one's own answers were wrong.
+        reference: per kind `(severities,)`: the reference's error rates.
+        rows: how many rows the reference's rates rest on.
+
+    >>> errs = np.array([[True, False, False, False]] * 5)
+    >>> mean_corruption_error([errs], [np.full(5, 0.5)], 4)[0]
+    0.5
+    """
+    assert len(wrong) == len(reference) > 0
+    n = wrong[0].shape[1]
+    shares, doubt = np.zeros(n), 0.0
+    for own, theirs in zip(wrong, reference, strict=True):
+        least = 0.5 / rows  # half an error, so that a kind without any has a ratio
+        total = max(float(theirs.sum()), least)
+        mine = own.sum(axis=0) / total
+        if not own.any():
+            mine = np.full(n, least / total)
+        shares += mine / len(wrong)
+        smoothed = (theirs * rows + 1) / (rows + 2)
+        spread = float(np.sqrt(smoothed * (1 - smoothed) / rows).sum())
+        doubt += float(mine.mean()) * spread / total / len(wrong)
+    value = float(shares.mean())
+    error = math.hypot(float(shares.std(ddof=min(1, n - 1))) / math.sqrt(n), doubt)
+    reach = float(stats.norm.ppf(0.975)) * error
+    return value, max(0.0, value - reach), value + reach

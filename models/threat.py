@@ -4,6 +4,7 @@
 that attacks use. Bounds of the input belong here too, so no attack knows of [0, 1].
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -74,8 +75,10 @@ class L2:
     norm: str = "l2"
 
     def __post_init__(self) -> None:
-        if not self.eps >= 0:
-            raise ValueError(f"eps is a length in units of the [0, 1] range; got {self.eps:g}")
+        if not 0 <= self.eps < math.inf:
+            raise ValueError(
+                f"eps is a length of at least 0 in units of the [0, 1] range; got {self.eps:g}"
+            )
 
     def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
         """Shorten the change to `eps`, then clip to [0, 1] (which shortens it further)."""
@@ -85,7 +88,10 @@ class L2:
 
     def step(self, x_adv: Tensor, gradient: Tensor, size: float | Tensor) -> Tensor:
         """Move by `size` along the gradient's direction."""
-        return x_adv + size * gradient / _lengths(gradient).clamp_min(1e-12)
+        # First by its largest value: squares of a tiny gradient (a sure net's) would be 0.
+        largest = gradient.abs().flatten(1).amax(dim=1).view(_column(x_adv))
+        direction = gradient / largest.clamp_min(torch.finfo(gradient.dtype).tiny)
+        return x_adv + size * direction / _lengths(direction).clamp_min(1e-12)
 
     def random(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """A uniform direction; the length as in a uniform ball; clipped to [0, 1]."""
@@ -113,7 +119,7 @@ class Columns:
     norm: str = "columns"
 
     def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
-        """Clip to the box around `x`, then to the training range (or to `x`, where it is outside)."""
+        """Clip to the box around `x`, then to the training range (to `x` where that is outside)."""
         low = torch.maximum(x - self.eps * self.down, x.clamp(max=0.0))
         high = torch.minimum(x + self.eps * self.up, x.clamp(min=1.0))
         boxed = torch.minimum(torch.maximum(x_adv, low), high)
@@ -189,4 +195,5 @@ def _column(x: Tensor) -> tuple[int, ...]:
 
 def _lengths(x: Tensor) -> Tensor:
     """Euclidean length of every row, shaped to divide it."""
-    return x.flatten(1).norm(dim=1).view(_column(x))
+    lengths: Tensor = torch.linalg.vector_norm(x.flatten(1), dim=1)
+    return lengths.view(_column(x))

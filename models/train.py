@@ -84,6 +84,7 @@ def train(
     if checkpoint is not None:
         first = checkpoints.restore(checkpoint, digest, net, run.average, run.optimizer)
     saved, loss = time.monotonic(), float("nan")
+    tell_every = run.per_epoch // 20 or run.per_epoch
     for step in range(first, run.steps):
         batch_loss = run.step(step)
         last = step == run.steps - 1
@@ -91,7 +92,7 @@ def train(
             loss = batch_loss.item()
             if not math.isfinite(loss):
                 raise TrainingError(f"the loss is {loss} at step {step}; lower learning_rate")
-        if progress is not None and (step % max(1, run.per_epoch // 20) == 0 or last):
+        if progress is not None and (step % tell_every == 0 or last):
             progress(step + 1, run.steps, loss)
         due = time.monotonic() - saved >= SAVE_EVERY_SECONDS
         if checkpoint is not None and distributed.rank() == 0 and due and not last:

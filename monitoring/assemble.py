@@ -1,63 +1,53 @@
-"""A model version from data: train, export, instrument, evaluate, publish.
+"""A model version from data: train (or take a graph that exists), instrument, evaluate, publish.
 
-Runs where torch is: the command line's `train` and the lifecycle's child processes.
+Runs where torch is: the command line's `train` and `wrap`, and the lifecycle's child processes.
 """
 
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
+import onnx
 import torch
 from torch import nn
 
-from models import corruptions, evaluate, export, nets, report
+from models import distributed, evaluate, export, nets, report
 from models.bundle import MODEL, REFERENCE, WEIGHTS, Bundle
-from models.data import DataSet, Rows, hash_shares
-from models.errors import TrainingError
+from models.corruptions import random_benign
+from models.data import DataSet, Rows
+from models.errors import BundleError, RegistryError, TrainingError
 from models.registry import Registry, utc_now
 from models.runner import Runner
-from models.schema import SCHEMA_VERSION, Calibration, InputArray, Manifest
+from models.schema import SCHEMA_VERSION, Manifest
+from models.threat import ThreatModel
 from models.train import Progress, Recipe, TrainResult, train
-from monitoring.instrument import Instrumented, Material, instrument
+from monitoring.instrument import Instrumented, instrument, run_graph
+from monitoring.material import Victim, head_material
+from monitoring.window import Window
 
-ATTACK_SIZES = (0.05, 0.1, 0.15, 0.2, 0.3)
-FIT_ROWS = 1500
-WINDOW_SHARES = (0.5, 0.25)  # train, calibration; the rest tests
-WINDOW_REFERENCE = 40  # held-out window rows from which the stream is compared with the window
+__all__ = [
+    "Order",
+    "Window",
+    "WrapOrder",
+    "make_version",
+    "open_subject",
+    "rebuild",
+    "wrap_version",
+]
 
-
-@dataclass(frozen=True)
-class Window:
-    """Labelled traffic, distinct rows only, split by hash; nothing held out elsewhere is in it."""
-
-    train: Rows
-    calibration: Rows
-    test: Rows
-
-    @classmethod
-    def of(cls, rows: Rows, data: DataSet) -> "Window":
-        """Split `rows`, dropping repeats (the last label wins) and the data set's own rows."""
-        shares = hash_shares(rows.x)
-        _, last = np.unique(shares[::-1], return_index=True)
-        keep = np.sort(len(shares) - 1 - last)
-        own = np.concatenate([hash_shares(p.x) for p in (data.train, data.calibration, data.test)])
-        keep = keep[~np.isin(shares[keep], own)]
-        rows, shares = rows.take(keep), shares[keep]
-        first, second = WINDOW_SHARES[0], sum(WINDOW_SHARES)
-        return cls(
-            rows.take(shares < first),
-            rows.take((shares >= first) & (shares < second)),
-            rows.take(shares >= second),
-        )
+THREAT = ThreatModel(eps=0.15)  # where the order names none
+PARITY_ROWS = 2000
+JUDGED_ROWS = 1000  # of a large test set: `holdfast evaluate` takes them all
+Judging = Callable[[int, int, str], None]  # progress of an evaluation: done, total, what
 
 
 @dataclass(frozen=True)
 class Order:
-    """What to make and why."""
+    """What to make and why. `threat` is what the version is judged by and the heads learn."""
 
     model: str
     recipe: Recipe
@@ -67,58 +57,121 @@ class Order:
     parent: Bundle | None = None  # its weights are the start
     window: Window | None = None
     shuffle_labels: bool = False  # for tests of the gates: a challenger that must be refused
+    threat: ThreatModel = THREAT
+
+
+@dataclass(frozen=True)
+class WrapOrder:
+    """What to make of a graph that exists: `origin` says where it comes from, as plain data."""
+
+    model: str
+    event: dict[str, Any]  # at least "id" and "reason"
+    actor: str
+    threat: ThreatModel
+    origin: dict[str, Any]
+    seed: int = 0
 
 
 def make_version(
-    registry: Registry, data: DataSet, order: Order, *, progress: Progress | None = None
+    registry: Registry,
+    data: DataSet,
+    order: Order,
+    *,
+    progress: Progress | None = None,
+    checkpoint: Path | None = None,
 ) -> int:
-    """Train and publish a version; returns its number. At most one version per `event["id"]`."""
+    """Train and publish a version; returns its number. At most one version per `event["id"]`.
+
+    Args:
+        registry: where it is published, whole or not at all.
+        data: what it is trained, calibrated and judged on.
+        order: what to make.
+        progress: told of the training.
+        checkpoint: file that a killed run is taken up from; removed once there is a version.
+
+    Raises:
+        TrainingError: training or export failed.
+        DataError: too few rows, or a threat that does not fit the input.
+        RegistryError: the version cannot be written.
+    """
     made_before = registry.published_for(order.model, str(order.event["id"]))
     if made_before is not None:
         return made_before
+    order.threat.at(data.schema)  # a threat that does not fit is told before the training
     torch.set_num_threads(1)
     torch.manual_seed(order.recipe.seed)
     rows = _training_rows(data, order)
-    trained = train(_start(order), rows, data.schema, order.recipe, progress=progress)
+    trained = train(
+        _start(order), rows, data.schema, order.recipe, progress=progress, checkpoint=checkpoint
+    )
     plain = export.to_onnx(trained.net, data.schema)
-    difference = export.parity(trained.net, plain, data.schema, data.test.x)
+    seen = data.test.x[:PARITY_ROWS]
+    difference = export.parity(trained.net, plain, data.schema, seen)
     if not difference <= export.TOLERANCE:  # NaN is no parity either
         raise TrainingError(f"onnxruntime differs from torch by {difference:.2g} in the logits")
-    material, source = _material(trained.net, data, order)
+    victim = Victim(data.schema, order.threat, trained.net, plain)
+    material, source = head_material(victim, data, order.window, order.recipe.seed)
     made = instrument(
         plain, data.schema, data.classes, material, source=source, seed=order.recipe.seed
     )
-
-    manifest = _manifest(data, order, rows, trained, made, difference)
-    unpublished = Bundle(Path(MODEL), manifest, made.reference, made.model.SerializeToString())
-    subject = evaluate.Subject(Runner(unpublished), trained.net)
+    training = _training(data, order, rows, trained) | {"parity": difference}
+    manifest = _manifest(data, order, made, training)
     window = None if order.window is None else order.window.test
-    figures = evaluate.evaluate(subject, data.test, window=window)
-    manifest = msgspec.structs.replace(manifest, evaluation=figures)
+    version = _judge_and_publish(registry, data, order, manifest, made, trained.net, window)
+    if checkpoint is not None:
+        checkpoint.unlink(missing_ok=True)
+    return version
 
-    def make(version: int) -> tuple[Mapping[str, bytes], Manifest]:
-        numbered = msgspec.structs.replace(manifest, version=version)
-        return _files(numbered, made, trained.net), numbered
 
-    return registry.publish(
-        order.model,
-        make,
-        actor=order.actor,
-        reason=str(order.event["reason"]),
-        event=str(order.event["id"]),
-    )
+def wrap_version(
+    registry: Registry,
+    data: DataSet,
+    plain: onnx.ModelProto,
+    order: WrapOrder,
+    *,
+    progress: Judging | None = None,
+) -> int:
+    """Instrument a graph that exists and publish it; returns the version's number.
+
+    Args:
+        registry: where it is published, whole or not at all.
+        data: what the heads are fitted and calibrated on, and the graph is judged on.
+        plain: takes raw rows of `data.schema`, gives `logits (N, C)` and maybe `features (N, F)`.
+        order: what to make.
+        progress: told of the evaluation.
+
+    Raises:
+        TrainingError: the graph does not give finite logits of every class.
+        DataError: too few rows, or a threat that does not fit the input.
+        RegistryError: the version cannot be written.
+    """
+    made_before = registry.published_for(order.model, str(order.event["id"]))
+    if made_before is not None:
+        return made_before
+    order.threat.at(data.schema)
+    torch.set_num_threads(1)
+    _check_logits(plain, data)
+    victim = Victim(data.schema, order.threat, None, plain)
+    material, source = head_material(victim, data, None, order.seed)
+    made = instrument(plain, data.schema, data.classes, material, source=source, seed=order.seed)
+    training = {"wrapped": order.origin, "seed": order.seed, "data": _data_facts(data), "rows": 0}
+    manifest = _manifest(data, order, made, training)
+    return _judge_and_publish(registry, data, order, manifest, made, None, None, progress)
 
 
 def rebuild(bundle: Bundle) -> nn.Module:
-    """The torch net of a bundle, in eval mode."""
+    """The torch net of a bundle, in eval mode. Raises TrainingError for a wrapped model."""
+    if WEIGHTS not in bundle.manifest.files:
+        raise TrainingError(f"{bundle.name} is a wrapped model: it has no weights to work with")
     spec = msgspec.convert(bundle.manifest.training["net"], nets.NetSpec)
     return export.load_weights(nets.build(spec), bundle.read(WEIGHTS))
 
 
 def open_subject(bundle: Bundle) -> evaluate.Subject:
-    """The served graph and the torch net of a bundle, for evaluation on one thread."""
+    """The served graph and the torch net of a bundle (None: wrapped), on one thread."""
     torch.set_num_threads(1)
-    return evaluate.Subject(Runner(bundle), rebuild(bundle))
+    net = rebuild(bundle) if WEIGHTS in bundle.manifest.files else None
+    return evaluate.Subject(Runner(bundle), net)
 
 
 def _start(order: Order) -> nn.Module:
@@ -132,7 +185,7 @@ def _training_rows(data: DataSet, order: Order) -> Rows:
     """
     rows, rng = data.train, np.random.default_rng(order.recipe.seed)
     for _ in range(order.recipe.corrupted_copies):
-        rows = rows.joined(Rows(_corrupted(data, data.train.x, rng), data.train.y))
+        rows = rows.joined(Rows(random_benign(data.schema, data.train.x, rng), data.train.y))
     if order.window is not None and len(order.window.train):
         repeats = max(1, min(5, len(rows) // (2 * len(order.window.train))))
         for _ in range(repeats):
@@ -142,62 +195,47 @@ def _training_rows(data: DataSet, order: Order) -> Rows:
     return rows
 
 
-def _material(net: nn.Module, data: DataSet, order: Order) -> tuple[Material, str]:
-    """Rows for the heads: half of the training rows as references, the other half to fit on."""
-    training, held, stream = data.train, data.calibration, data.calibration
-    source = f"{len(held)} rows of {data.name} that were not trained on"
-    if (window := order.window) is not None:
-        training, held = training.joined(window.train), held.joined(window.calibration)
-        source += f", {len(window.calibration)} of the labelled traffic"
-        if len(window.calibration) >= WINDOW_REFERENCE:
-            stream = window.calibration
-            source += " (which the stream is compared with)"
-    rng = np.random.default_rng(order.recipe.seed)
-    shuffled = training.take(rng.permutation(len(training)))
-    half = len(shuffled) // 2
-    fit = shuffled.take(np.arange(half, min(len(shuffled), half + FIT_ROWS)))
-    material = Material(
-        references=shuffled.x[:half],
-        fit_clean=fit.x,
-        fit_corrupted=_benign(data, fit.x, rng),
-        fit_adversarial=_adversarial(net, data, fit),
-        held_clean=held.x,
-        held_corrupted=_benign(data, held.x, rng),
-        held_adversarial=_adversarial(net, data, held),
-        reference=stream.x,
-    )
-    return material, source
+def _check_logits(plain: onnx.ModelProto, data: DataSet) -> None:
+    """A wrapped graph must answer the data's own rows."""
+    (logits,) = run_graph(plain, data.schema, data.test.x[:PARITY_ROWS], "logits")
+    rows = len(data.test.x[:PARITY_ROWS])
+    if logits.shape != (rows, len(data.classes)):
+        raise TrainingError(
+            f"the graph gives logits of shape {list(logits.shape)} for {rows} rows of {data.name}, "
+            f"which has {len(data.classes)} classes: give the data that the model was made for"
+        )
+    finite = np.isfinite(logits).all(axis=1)
+    if not finite.all():
+        raise TrainingError(
+            f"the graph gives no finite logits for row {int(np.argmin(finite))} of the test rows "
+            f"of {data.name} ({int((~finite).sum())} of {rows}): leave such rows out, or mend it"
+        )
 
 
-def _corrupted(data: DataSet, x: InputArray, rng: np.random.Generator) -> InputArray:
-    """Raw rows `(N, ...)`, each with one random benign corruption."""
-    return data.schema.from_unit(corruptions.random_corruptions(data.schema.to_unit(x), rng))
+def _data_facts(data: DataSet) -> dict[str, Any]:
+    """What is needed to load the same data again, and to see that it is the same."""
+    source = msgspec.to_builtins(data.source)
+    return {"name": data.name, "fingerprint": data.fingerprint, "source": source}
 
 
-def _benign(data: DataSet, x: InputArray, rng: np.random.Generator) -> InputArray:
-    """As many corrupted copies of the rows as there are kinds of corruption."""
-    return np.concatenate([_corrupted(data, x, rng) for _ in corruptions.CORRUPTIONS])
-
-
-def _adversarial(net: nn.Module, data: DataSet, rows: Rows) -> InputArray:
-    """FGSM and PGD-10 on every row at five sizes."""
-    parts = [
-        evaluate.attacked_rows(net, data.schema, rows, eps, attack=attack, steps=10)
-        for eps in ATTACK_SIZES
-        for attack in ("fgsm", "pgd")
-    ]
-    return np.concatenate(parts)
+def _training(data: DataSet, order: Order, rows: Rows, trained: TrainResult) -> dict[str, Any]:
+    return {
+        "recipe": msgspec.to_builtins(order.recipe),
+        "net": msgspec.to_builtins(order.net),
+        "seed": order.recipe.seed,
+        "data": _data_facts(data),
+        "rows": len(rows),
+        "window_rows": 0 if order.window is None else len(order.window.train),
+        "cpu_seconds": round(trained.cpu_seconds, 2),
+        "steps": trained.steps,
+        "precision": trained.precision,
+    }
 
 
 def _manifest(
-    data: DataSet,
-    order: Order,
-    rows: Rows,
-    trained: TrainResult,
-    made: Instrumented,
-    difference: float,
+    data: DataSet, order: Order | WrapOrder, made: Instrumented, training: dict[str, Any]
 ) -> Manifest:
-    calibration: Calibration = made.calibration
+    parent = order.parent if isinstance(order, Order) else None
     return Manifest(
         schema_version=SCHEMA_VERSION,
         model=order.model,
@@ -206,33 +244,86 @@ def _manifest(
         input=data.schema,
         classes=data.classes,
         channels=made.channels,
-        calibration=calibration,
-        training={
-            "recipe": msgspec.to_builtins(order.recipe),
-            "net": msgspec.to_builtins(order.net),
-            "seed": order.recipe.seed,
-            "data": {"name": data.name, "fingerprint": data.fingerprint},
-            "rows": len(rows),
-            "window_rows": 0 if order.window is None else len(order.window.train),
-            "cpu_seconds": round(trained.cpu_seconds, 2),
-            "steps": trained.steps,
-            "parity": difference,
-        },
+        calibration=made.calibration,
+        training=training,
         evaluation={},
-        parent=None if order.parent is None else order.parent.manifest.version,
+        parent=None if parent is None else parent.manifest.version,
         event=order.event,
         files={},
     )
 
 
-def _files(manifest: Manifest, made: Instrumented, net: nn.Module) -> dict[str, bytes]:
+def _judge_and_publish(
+    registry: Registry,
+    data: DataSet,
+    order: Order | WrapOrder,
+    manifest: Manifest,
+    made: Instrumented,
+    net: nn.Module | None,
+    window: Rows | None,
+    progress: Judging | None = None,
+) -> int:
+    unpublished = Bundle(Path(MODEL), manifest, made.reference, made.model.SerializeToString())
+    previous_version, previous = _champion_figures(registry, order.model, data)
+    figures = evaluate.evaluate(
+        evaluate.Subject(Runner(unpublished), net),
+        data.test,
+        threat=order.threat,
+        window=window,
+        previous=previous,
+        previous_version=previous_version,
+        limit=JUDGED_ROWS,
+        progress=progress,
+    )
+    manifest = msgspec.structs.replace(manifest, evaluation=evaluate.summary(figures))
+
+    def make(version: int) -> tuple[Mapping[str, bytes], Manifest]:
+        numbered = msgspec.structs.replace(manifest, version=version)
+        return _files(numbered, figures, made, net), numbered
+
+    if distributed.rank() != 0:
+        return int(distributed.share(None))
+    try:
+        version = registry.publish(
+            order.model,
+            make,
+            actor=order.actor,
+            reason=str(order.event["reason"]),
+            event=str(order.event["id"]),
+        )
+    except OSError as error:
+        raise RegistryError(
+            f"the version cannot be written to {registry.root}: {error.strerror or error}; "
+            "nothing was published; see to space and permissions there and start again"
+        ) from error
+    return int(distributed.share(version))
+
+
+def _champion_figures(
+    registry: Registry, model: str, data: DataSet
+) -> tuple[int | None, dict[str, Any] | None]:
+    """Number and figures of the champion, where they can be compared with the new version's."""
+    champion = registry.aliases(model).champion if registry.versions(model) else None
+    if champion is None:
+        return None, None
+    try:
+        manifest = registry.manifest(model, champion)
+    except BundleError:  # a damaged champion is one more reason for a new version
+        return None, None
+    same = (manifest.input, manifest.classes) == (data.schema, data.classes)
+    return (champion, manifest.evaluation) if same and manifest.evaluation else (None, None)
+
+
+def _files(
+    manifest: Manifest, figures: dict[str, Any], made: Instrumented, net: nn.Module | None
+) -> dict[str, bytes]:
     reference = io.BytesIO()
     np.savez(reference, allow_pickle=False, **{k: np.asarray(v) for k, v in made.reference.items()})
-    evaluation = msgspec.json.format(msgspec.json.encode(manifest.evaluation), indent=1)
-    return {
+    files = {
         MODEL: made.model.SerializeToString(),
         REFERENCE: reference.getvalue(),
-        WEIGHTS: export.weights_bytes(net),
-        "report.json": evaluation,
+        "report.json": msgspec.json.format(msgspec.json.encode(figures), indent=1),
+        "report.html": report.render(manifest, figures).encode(),
         "card.md": report.card(manifest).encode(),
     }
+    return files if net is None else files | {WEIGHTS: export.weights_bytes(net)}

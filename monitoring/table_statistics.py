@@ -40,7 +40,8 @@ class TableStatistics:
         """From training rows `(N, D)` as `schema.to_unit` gives them."""
         numeric = np.array([c.kind == "numeric" for c in schema.columns])
         last = np.array([max(len(c.categories) - 1, 0) for c in schema.columns])
-        half = np.where(numeric, 1.0, last) / 2
+        wide = np.array([c.high > c.low for c in schema.columns])  # a constant has no range
+        half = np.where(numeric, wide, last) / 2
         x = np.where(np.isfinite(x_unit), np.clip(x_unit, *REACH), np.nan).astype(np.float64)
         known = np.isfinite(x)
         mean = np.where(known, x, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
@@ -74,9 +75,7 @@ class TableStatistics:
         excess = graph.op("Where", missing, one, graph.op("Clip", beyond, zero, one))
         inside = graph.op("Sub", one, graph.op("ReduceMean", excess, axes, keepdims=1))
         near = graph.op("Clip", x_unit, *(graph.const(np.float32(v)) for v in REACH))
-        offset = graph.op(
-            "Where", missing, zero, graph.op("Sub", near, graph.const(self.mean))
-        )
+        offset = graph.op("Where", missing, zero, graph.op("Sub", near, graph.const(self.mean)))
         white = graph.op("MatMul", offset, graph.const(self.whitening))
         distance = graph.op("ReduceL2", white, axes, keepdims=1)
         return graph.op("Concat", inside, distance, axis=1)

@@ -25,13 +25,12 @@ import simdjson
 from models.errors import InputError
 from models.schema import InputArray, InputSchema
 from service.errors import shown
-from service.rows import check_rows, read_rows, table_of
+from service.rows import FLOAT32_MAX, check_rows, read_rows, table_of
 
 T = TypeVar("T")
 Float64s = npt.NDArray[np.float64]
 Shape = tuple[int | None, ...]  # only the first may be None
 PARSER_KEPT_BYTES = 2**20
-FLOAT32_MAX = float(np.finfo(np.float32).max)
 _LISTS = re.compile(rb"\s*\[\s*\[")  # how a list of lists begins
 _parsers = threading.local()
 
@@ -107,15 +106,22 @@ def to_input(numbers: Float64s, schema: InputSchema, field: str) -> InputArray:
             raise InputError(f"{field}[{row}]", "integers from 0 to 255", f"{value:g}")
     with np.errstate(over="ignore"):  # what overflows becomes infinite, and that is out of range
         x: InputArray = numbers.astype(np.dtype(schema.dtype))
-    if schema.kind == "tabular" and np.isinf(x).any():
-        row, column = np.argwhere(np.isinf(x))[0]
+    if schema.kind == "tabular":
+        if table_of(schema).fits(x):
+            return x
+        _refuse_overflow(numbers, x, schema, field)
+    schema.check(x, field)
+    return x
+
+
+def _refuse_overflow(numbers: Float64s, x: InputArray, schema: InputSchema, field: str) -> None:
+    """Raise for the first number of a table's rows that float32 cannot hold."""
+    for row, column in np.argwhere(np.isinf(x))[:1]:
         raise InputError(
             f"{field}[{row}].{schema.columns[column].name}",
             f"a number of at most {FLOAT32_MAX:.4g} in size",
             f"{numbers[row, column]:g}",
         )
-    schema.check(x, field)
-    return x
 
 
 def _read_table(raw: bytes, schema: InputSchema, most: int, field: str) -> Float64s:

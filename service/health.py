@@ -33,7 +33,7 @@ def blueprint(champions: Champions, exposition: Callable[[], bytes], version: st
 
     @routes.get("/")
     def root() -> Response:
-        calls = ["/predict", "/v2", "/feedback", "/metrics", "/healthz", "/readyz"]
+        calls = ["/predict", "/certify", "/v2", "/feedback", "/metrics", "/healthz", "/readyz"]
         return json_response(
             {"name": "holdfast", "version": version, "models": _versions(), "calls": calls}
         )

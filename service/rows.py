@@ -19,13 +19,14 @@ import numpy.typing as npt
 import orjson
 
 from models.errors import InputError
-from models.schema import Column, InputSchema
+from models.schema import Column, InputArray, InputSchema
 from service.errors import SHOWN_CHARACTERS, shown
 
 Float64s = npt.NDArray[np.float64]
 NUMBERS = frozenset((int, float, NoneType))
 CATEGORIES = NUMBERS | {str}
 UNSEEN = -1.0
+FLOAT32_MAX = float(np.finfo(np.float32).max)
 COMPARED_NAMES = 500
 TABLES_KEPT = 64
 
@@ -44,6 +45,25 @@ class Table:
             if column.kind == "categorical"
         )
         self.pick = _picker(self.names)
+        largest = [
+            len(column.categories) - 1 if column.kind == "categorical" else FLOAT32_MAX
+            for column in schema.columns
+        ]
+        self._high = np.array(largest, dtype=np.float32)
+        self._places = np.array([column.kind == "categorical" for column in schema.columns])
+        self._low = np.where(self._places, np.float32(UNSEEN), -self._high)
+        self._may_lack = np.array([column.missing for column in schema.columns])
+
+    def fits(self, x: InputArray) -> bool:
+        """Whether `InputSchema.check` takes float32 `(N, D)`; it goes column by column.
+
+        It is asked only for what to say where something does not fit.
+        """
+        if not (self.codes or self.missing):
+            return bool(np.isfinite(x).all())
+        right = (x >= self._low) & (x <= self._high)
+        right &= ~self._places | (x == np.floor(x))
+        return bool((right | (self._may_lack & np.isnan(x))).all())
 
 
 _tables: dict[int, Table] = {}
@@ -127,11 +147,27 @@ def _values(row: Any, table: Table, field: str) -> list[Any]:
         raise InputError(field, _form(table), shown(row))
     for index, codes in table.codes:
         value = values[index]
-        if type(value) not in CATEGORIES:
-            column = table.columns[index]
-            raise InputError(f"{field}.{column.name}", _wanted(column), shown(value))
-        values[index] = codes.get(value, UNSEEN)
+        code = codes.get(value) if type(value) in CATEGORIES and value is not None else None
+        if code is None:
+            code = _unusual(value, codes, table.columns[index], field)
+        values[index] = code
     return values
+
+
+def _unusual(value: Any, codes: Mapping[Any, float], column: Column, field: str) -> float:
+    """The place of what is not literally a category.
+
+    As the readers of training data have it, spaces around a text do not count, an empty one is a
+    missing value, and truth values are the categories `true` and `false`.
+    """
+    known = value
+    if isinstance(value, bool) and ("true" in codes or "false" in codes):
+        known = str(value).lower()
+    elif isinstance(value, str):
+        known = value.strip() or None
+    if type(known) not in CATEGORIES or (known is None and not column.missing):
+        raise InputError(f"{field}.{column.name}", _wanted(column), shown(value))
+    return codes.get(known, UNSEEN)
 
 
 def _picker(names: tuple[str, ...]) -> Callable[[Mapping[str, Any]], Sequence[Any]]:

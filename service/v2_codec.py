@@ -5,6 +5,7 @@ from math import prod
 from typing import Any
 
 import msgspec
+import numpy as np
 import orjson
 
 from models.errors import InputError
@@ -117,11 +118,16 @@ def _columns(schema: InputSchema) -> dict[str, Any]:
         | (
             {"categories": column.categories}
             if column.kind == "categorical"
-            else {"low": column.low, "high": column.high}
+            else {"low": _short(column.low), "high": _short(column.high)}
         )
         for column in schema.columns
     ]
     return {"parameters": {"columns": columns}}
+
+
+def _short(value: float) -> float:
+    """The shortest number that is the same in float32, in which rows are compared with it."""
+    return float(str(np.float32(value)))
 
 
 def _tensor(tensor: InputTensor, schema: InputSchema, max_rows: int) -> InputArray:

@@ -9,9 +9,9 @@ from onnx import TensorProto, helper, numpy_helper
 from sklearn.linear_model import LogisticRegression
 
 from models import bundle as files
-from models.data import DataSet, Rows, load_digits
+from models.data import DataSet, Rows, load_digits, split
 from models.registry import Registry, utc_now
-from models.schema import SCHEMA_VERSION, FloatArray, InputSchema, Manifest
+from models.schema import SCHEMA_VERSION, Column, FloatArray, InputSchema, Manifest
 from monitoring.instrument import Instrumented, Material, instrument
 
 OPSET = 18
@@ -38,6 +38,60 @@ def large_digits() -> DataSet:
     )
     parts = (blown(small.train), blown(small.calibration), blown(small.test))
     return DataSet("large_digits", schema, small.classes, *parts)
+
+
+@cache
+def table() -> DataSet:
+    """A table of 1500 rows: ten numbers that hang together (two may be missing), two categories."""
+    rng, rows = np.random.default_rng(3), 1500
+    y = rng.integers(0, 3, rows)
+    hidden = rng.normal(size=(rows, 4)) + 1.5 * np.eye(3, 4)[y]
+    numbers = hidden @ rng.normal(size=(4, 10)) + 0.2 * rng.normal(size=(rows, 10))
+    numbers = numbers * 10.0 ** np.arange(-4, 6) + np.arange(10)
+    numbers[:, 8:][rng.random((rows, 2)) < 0.1] = np.nan
+    colour = np.where(rng.random(rows) < 0.6, y, rng.integers(0, 3, rows))
+    size = np.where(rng.random(rows) < 0.05, np.nan, rng.integers(0, 2, rows))
+    x = np.column_stack([numbers, colour, size]).astype(np.float32)
+    train, calibration, test = split(Rows(x, y.astype(np.int64)))
+    low, high = np.nanmin(train.x, axis=0), np.nanmax(train.x, axis=0)
+    columns = [Column(f"n{k}", low=float(low[k]), high=float(high[k])) for k in range(10)]
+    columns[8:] = [Column(c.name, low=c.low, high=c.high, missing=True) for c in columns[8:]]
+    columns.append(Column("colour", "categorical", categories=("red", "green", "blue")))
+    columns.append(Column("size", "categorical", categories=("S", "L"), missing=True))
+    schema = InputSchema("row", (12,), "float32", 0.0, 1.0, "tabular", tuple(columns))
+    return DataSet("table", schema, ("a", "b", "c"), train, calibration, test)
+
+
+def asked_only(data: DataSet, *, steps: int = 10) -> onnx.ModelProto:
+    """What a wrapped forest looks like: rounded, clipped probabilities as logarithms, no features.
+
+    Most rows share their probabilities with many others.
+    """
+    schema, missing = data.schema, np.isnan(data.train.x)
+    flat = schema.to_unit(np.where(missing, 0, data.train.x)).reshape(len(data.train), -1)
+    fitted = LogisticRegression(C=10.0, max_iter=500).fit(flat, data.train.y)
+    weights = {
+        "offset": schema.offset, "span": schema.span, "zero": np.float32(0),
+        "steps": np.float32(steps), "least": np.float32(1e-6), "most": np.float32(1),
+        "flat": np.array([-1, schema.size]),
+        "w": fitted.coef_.T.astype(np.float32), "b": fitted.intercept_.astype(np.float32),
+    }  # fmt: skip
+    chain = [
+        ("IsNaN", [schema.name], "missing"),
+        ("Where", ["missing", "zero", schema.name], "filled"),
+        ("Sub", ["filled", "offset"], "moved"),
+        ("Div", ["moved", "span"], "unit"),
+        ("Reshape", ["unit", "flat"], "flattened"),
+        ("Gemm", ["flattened", "w", "b"], "margins"),
+        ("Softmax", ["margins"], "probabilities"),  # a name that the instrumented graph needs
+        ("Mul", ["probabilities", "steps"], "votes"),
+        ("Round", ["votes"], "counted"),
+        ("Div", ["counted", "steps"], "shares"),
+        ("Clip", ["shares", "least", "most"], "clipped"),
+        ("Log", ["clipped"], "logits"),
+    ]
+    nodes = [helper.make_node(kind, inputs, [output]) for kind, inputs, output in chain]
+    return _model(nodes, weights, data, features=None)
 
 
 def linear(data: DataSet, *, rows: int = 600, bend: float = 1.0) -> onnx.ModelProto:
@@ -95,14 +149,19 @@ def instrumented(data: DataSet, model: onnx.ModelProto) -> Instrumented:
     """Heads fitted with noise for corruptions and sign noise for attacks."""
     rng, schema = np.random.default_rng(1), data.schema
     held, fit = data.calibration, data.train.take(np.arange(400))
+    fixed = np.array([c.kind == "categorical" for c in schema.columns], dtype=bool)
+
+    def moved(x: FloatArray, change: FloatArray) -> FloatArray:
+        unit = schema.to_unit(x) + change
+        if schema.kind == "image":
+            return schema.from_unit(np.clip(unit, 0, 1))
+        return np.where(fixed, x, schema.from_unit(unit))
 
     def noisy(x: FloatArray) -> FloatArray:
-        return schema.from_unit(np.clip(schema.to_unit(x) + rng.normal(0, 0.1, x.shape), 0, 1))
+        return moved(x, rng.normal(0, 0.1, x.shape))
 
     def signs(x: FloatArray) -> FloatArray:
-        return schema.from_unit(
-            np.clip(schema.to_unit(x) + 0.15 * rng.choice([-1, 1], x.shape), 0, 1)
-        )
+        return moved(x, 0.15 * rng.choice([-1, 1], x.shape))
 
     half = len(held) // 2
     calibration, reference = held.x[:half], held.x[half:]
@@ -116,13 +175,24 @@ def instrumented(data: DataSet, model: onnx.ModelProto) -> Instrumented:
         held_adversarial=signs(calibration),
         reference=reference,
     )
-    return instrument(model, schema, data.classes, material, source="held-out digits")
+    return instrument(model, schema, data.classes, material, source=f"held-out {data.name}")
+
+
+def data_of(name: str) -> DataSet:
+    """The data that `prepared(name)` is for."""
+    sets = {"small": digits, "asked": table}
+    return sets.get(name, large_digits)()
 
 
 @cache
 def prepared(name: str, bend: float = 1.0) -> Instrumented:
-    """`small` (8x8), `large` (28x28) or `timing` (28x28, convolutions), made once per session."""
-    data = digits() if name == "small" else large_digits()
+    """A version made once per session.
+
+    `small` (8x8), `large` (28x28), `timing` (28x28, convolutions), `asked` (`asked_only`).
+    """
+    data = data_of(name)
+    if name == "asked":
+        return instrumented(data, asked_only(data))
     plain = convolutional(data) if name == "timing" else linear(data, bend=bend)
     return instrumented(data, plain)
 
@@ -137,7 +207,7 @@ def publish(
 ) -> int:
     """Publish a version (see `prepared`) to the registry at `root`; its number."""
     registry, made = Registry(root), prepared(name, bend)
-    data = digits() if name == "small" else large_digits()
+    data = data_of(name)
 
     def make(version: int) -> tuple[dict[str, bytes], Manifest]:
         manifest = Manifest(
@@ -178,23 +248,22 @@ def npz(arrays: object) -> bytes:
 
 
 def _model(
-    nodes: list[onnx.NodeProto], weights: dict[str, FloatArray], data: DataSet, features: int
+    nodes: list[onnx.NodeProto], weights: dict[str, FloatArray], data: DataSet, features: int | None
 ) -> onnx.ModelProto:
     initializers = [numpy_helper.from_array(value, name) for name, value in weights.items()]
-    if "flat" in weights:
+    if "projection" in weights:
         initializers = [i for i in initializers if i.name != "flat"]
         flat = np.array([-1, data.schema.size], dtype=np.int64)
         initializers.append(numpy_helper.from_array(flat, "flat"))
     shape: list[str | int | None] = ["batch", *data.schema.shape]
+    outputs = {"logits": len(data.classes)} | ({"features": features} if features else {})
     graph = helper.make_graph(
         nodes,
         "test",
         [helper.make_tensor_value_info(data.schema.name, TensorProto.FLOAT, shape)],
         [
-            helper.make_tensor_value_info(
-                "logits", TensorProto.FLOAT, ["batch", len(data.classes)]
-            ),
-            helper.make_tensor_value_info("features", TensorProto.FLOAT, ["batch", features]),
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", width])
+            for name, width in outputs.items()
         ],
         initializers,
     )

@@ -13,6 +13,7 @@ from models.errors import AdaptError
 
 Array = npt.NDArray[Any]
 PREFIX = "model/"
+LARGEST = 1e9  # its square times any number of features is a float32
 FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16)
 
 
@@ -81,15 +82,21 @@ class Builder:
         self.nodes.append(helper.make_node(kind, inputs, [output], name=name, **attributes))
         return output
 
-    def const(self, value: Array | Sequence[int]) -> str:
+    def finite(self, x: str) -> str:
+        """0 for NaN, and at most 1e9 either way: a strange input shall not break the scores."""
+        x = self.op("Where", self.op("IsNaN", x), self.const(np.float32(0)), x)
+        return self.op("Clip", x, self.const(np.float32(-LARGEST)), self.const(np.float32(LARGEST)))
+
+    def const(self, value: Array | np.generic | Sequence[int]) -> str:
         """Add a weight: arrays keep their dtype (texts become strings), lists become int64."""
         array = np.asarray(value)
         name = f"adapt/{self._part}_const_{len(self.weights)}"
         if array.dtype.kind in "UO":
             texts = [str(text).encode() for text in array.ravel()]
-            tensor = helper.make_tensor(name, TensorProto.STRING, array.shape, texts)
+            tensor = TensorProto(name=name, data_type=TensorProto.STRING, dims=array.shape)
+            tensor.string_data.extend(texts)
         else:
-            tensor = numpy_helper.from_array(np.ascontiguousarray(array), name)
+            tensor = numpy_helper.from_array(array.copy(order="C"), name)
         self.weights.append(tensor)
         return name
 
@@ -115,7 +122,7 @@ def rename_all(graph: onnx.GraphProto) -> None:
     for sparse in graph.sparse_initializer:
         sparse.values.name = PREFIX + sparse.values.name
     for node in graph.node:
-        node.name = PREFIX + node.name
+        node.name = node.name and PREFIX + node.name
         for names in (node.input, node.output):
             renamed = [name and PREFIX + name for name in names]
             del names[:]
@@ -141,7 +148,7 @@ def with_outputs(model: onnx.ModelProto, names: Iterable[str]) -> onnx.ModelProt
     kept = [_copied(node) for node in nodes], [_copied(tensor) for tensor in weights]
     for field, values in zip((copy.graph.node, copy.graph.initializer), kept, strict=True):
         del field[:]
-        field.extend(values)  # type: ignore[arg-type]
+        field.extend(values)
     del copy.graph.output[:]
     copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted)
     del copy.graph.value_info[:]
@@ -168,7 +175,7 @@ def dtype_of(kind: int) -> np.dtype[Any]:
     return np.dtype(helper.tensor_dtype_to_np_dtype(kind))
 
 
-def shape_text(dims: Sequence[int | None] | None) -> str:
+def shape_text(dims: Sequence[int | str | None] | None) -> str:
     """Sizes for people: `[N, 3, ?, ?]`."""
     if dims is None:
         return "an open shape"

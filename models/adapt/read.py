@@ -1,10 +1,10 @@
 """From a file to an ONNX model that is whole, self-contained and made of known operators."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import onnx
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import AttributeProto, TensorProto, external_data_helper
 
 from models.errors import AdaptError
@@ -44,7 +44,9 @@ def parse(data: bytes, name: str) -> onnx.ModelProto:
         model = onnx.load_model_from_string(data)
     except DecodeError as error:
         if truncated:
-            raise AdaptError(f"{name} is truncated or damaged: {len(data)} bytes end inside a field") from error
+            raise AdaptError(
+                f"{name} is truncated or damaged: {len(data)} bytes end inside a field"
+            ) from error
         raise AdaptError(f"{name} is not an ONNX file") from error
     if not model.ir_version or not model.graph.output:
         if truncated and model.ir_version:
@@ -86,9 +88,9 @@ def every_node(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
         yield from nodes_within(function.node)
 
 
-def nodes_within(nodes: "Iterator[onnx.NodeProto] | object") -> Iterator[onnx.NodeProto]:
+def nodes_within(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
     """The nodes and those of their subgraphs."""
-    for node in nodes:  # type: ignore[attr-defined]
+    for node in nodes:
         yield node
         for graph in subgraphs(node):
             yield from nodes_within(graph.node)
@@ -118,7 +120,7 @@ def _load_external(model: onnx.ModelProto, path: Path) -> None:
         total += _check_external(path, folder, tensor.name, entries)
         if total > LARGEST_BYTES:
             raise AdaptError(
-                f"{path} has more than 2 GB with its external data; a bundle holds models up to 2 GB"
+                f"{path} has more than 2 GB with its external data; a bundle holds up to 2 GB"
             )
     try:
         external_data_helper.load_external_data_for_model(model, str(folder))

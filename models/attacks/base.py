@@ -31,15 +31,44 @@ def dlr(logits: Tensor, y: Tensor) -> Tensor:
     return margin(logits, y) / (ordered[:, 0] - ordered[:, 2] + 1e-12)
 
 
+def dlr_targeted(logits: Tensor, pair: Tensor) -> Tensor:
+    """Targeted difference of logits ratio (Croce & Hein 2020, eq. 7) of labels and targets.
+
+    -(z_y - z_t) / (z_(1) - (z_(3) + z_(4)) / 2), where `pair` `(N, 2)` holds y and t. It needs four
+    classes: with three z_(3) stands alone below the line, with two there is no line.
+    """
+    own, target = logits.gather(1, pair).unbind(dim=1)
+    classes = logits.shape[1]
+    if classes == 2:
+        return target - own
+    top = logits.topk(min(4, classes), dim=1).values
+    return (target - own) / (top[:, 0] - top[:, 2:].mean(dim=1) + 1e-12)
+
+
 def value_and_gradient(
     logits_of: LogitsOf, x: Tensor, y: Tensor, loss: Loss
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Loss `(N,)`, gradient of the input `(N, ...)`, and logits `(N, C)`."""
-    x = x.detach().requires_grad_(True)
-    logits = logits_of(x)
-    values = loss(logits, y)
-    (gradient,) = torch.autograd.grad(values.sum(), x)
+    """Loss `(N,)`, gradient of the input `(N, ...)`, and logits `(N, C)`.
+
+    Raises:
+        ValueError: `logits_of` has no gradient.
+    """
+    with torch.enable_grad():
+        x = x.detach().requires_grad_(True)
+        logits = logits_of(x)
+        if not logits.requires_grad:
+            raise ValueError(
+                "this attack climbs a gradient, and the logits have none (a black box): "
+                "use the square attack"
+            )
+        values = loss(logits, y)
+        (gradient,) = torch.autograd.grad(values.sum(), x)
     return values.detach(), gradient, logits.detach()
+
+
+def column(x: Tensor) -> tuple[int, ...]:
+    """The shape in which one value per row meets the values of `x` `(N, ...)`."""
+    return (-1, *[1] * (x.dim() - 1))
 
 
 def logits_only(net: nn.Module) -> LogitsOf:

@@ -32,8 +32,9 @@ def disc(radius: float) -> Floats:
     """A filled disc with soft edges, sum 1, `(k, k)`; radius in pixels."""
     reach = int(np.ceil(radius + 0.5))
     v, u = np.mgrid[-reach : reach + 1, -reach : reach + 1]
-    kernel: Floats = np.clip(radius + 0.5 - np.hypot(u, v), 0, 1)
-    return kernel / kernel.sum()
+    kernel = np.clip(radius + 0.5 - np.hypot(u, v), 0, 1)
+    scaled: Floats = kernel / kernel.sum()
+    return scaled
 
 
 def streaks(length: float, angle: Floats) -> Floats:
@@ -43,8 +44,9 @@ def streaks(length: float, angle: Floats) -> Floats:
     cos, sin = np.cos(angle)[:, None, None], np.sin(angle)[:, None, None]
     along, across = u * cos + v * sin, v * cos - u * sin
     beyond = np.maximum(np.abs(along) - length / 2, 0)
-    kernels: Floats = np.clip(1 - np.hypot(beyond, across), 0, None)
-    return kernels / kernels.sum((1, 2), keepdims=True)
+    kernels = np.clip(1 - np.hypot(beyond, across), 0, None)
+    scaled: Floats = kernels / kernels.sum((1, 2), keepdims=True)
+    return scaled
 
 
 def grid(x: Images) -> tuple[Floats, Floats]:
@@ -58,9 +60,7 @@ def sample(x: Images, rows: Floats, columns: Floats, *, black: bool = False) -> 
     n, channels, height, width = x.shape
     if black:
         x = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
-        rows, columns = (
-            np.clip(p + 1, 0, size + 1) for p, size in ((rows, height), (columns, width))
-        )
+        rows, columns = np.clip(rows + 1, 0, height + 1), np.clip(columns + 1, 0, width + 1)
     else:
         rows, columns = _mirrored(rows, height), _mirrored(columns, width)
     flat, across = x.reshape(n, channels, -1), x.shape[3]
@@ -76,8 +76,8 @@ def sample(x: Images, rows: Floats, columns: Floats, *, black: bool = False) -> 
 
     above = take(0) * (1 - u) + take(right) * u
     below = take(down) * (1 - u) + take(down + right) * u
-    mixed: Images = (above * (1 - v) + below * v).reshape(n, channels, *rows.shape[1:])
-    return mixed
+    mixed = (above * (1 - v) + below * v).reshape(n, channels, *rows.shape[1:])
+    return np.asarray(mixed, dtype=np.float32)
 
 
 def warp(x: Images, matrices: Floats, shifts: Floats | None = None) -> Images:
@@ -91,21 +91,21 @@ def warp(x: Images, matrices: Floats, shifts: Floats | None = None) -> Images:
     rows, columns = grid(x)
     centre = (np.array(x.shape[2:], dtype=np.float32) - 1) / 2
     v, u = rows - centre[0], columns - centre[1]
-    moved = np.zeros((len(x), 2)) if shifts is None else shifts
+    moved = np.zeros((len(x), 2)) if shifts is None else np.asarray(shifts)
     a = np.asarray(matrices, dtype=np.float32)[:, :, :, None, None]
     at = [a[:, i, 0] * v + a[:, i, 1] * u + centre[i] + moved[:, i, None, None] for i in (0, 1)]
     return sample(x, at[0], at[1], black=True)
 
 
 def stretching(positions: Floats, size: int) -> Images:
-    """The matrix `(P, size)` that reads a line of `size` values at positions in pixels, bilinear."""
+    """The matrix `(P, size)` that reads a line of `size` values at real positions, bilinear."""
     at = np.clip(positions, 0, size - 1)[:, None]
     matrix: Images = np.clip(1 - np.abs(at - np.arange(size)), 0, None).astype(np.float32)
     return matrix
 
 
 def averaging(size: int, parts: int) -> Images:
-    """The matrix `(size, size)` that averages a line in `parts` equal parts and spreads it again."""
+    """The matrix `(size, size)` that averages a line in `parts` equal parts and spreads them."""
     cuts = np.arange(parts + 1) * (size / parts)
     low, high = np.arange(size), np.arange(1, size + 1)
     shared = np.minimum(cuts[1:, None], high) - np.maximum(cuts[:-1, None], low)

@@ -1,24 +1,13 @@
-"""Benign corruptions of unit-range images `(N, channels, height, width)` at severities 1 to 5.
+"""The ten of the quick suite, which also stand for everyday damage in training, and plain shifts.
 
-Own NumPy/SciPy versions in the spirit of ImageNet-C (Hendrycks & Dietterich 2019), with sizes that
-make sense from 8x8 up. Each takes `(x_unit, severity, rng)` and gives the same shape in [0, 1].
+Sizes make sense from 8x8 up. Each takes `(x_unit, severity, rng)` and gives the same shape in
+[0, 1].
 """
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 from scipy import ndimage
 
-Images = npt.NDArray[np.float32]
-Corruption = Callable[[Images, int, np.random.Generator], Images]
-SEVERITIES = (1, 2, 3, 4, 5)
-
-
-def unit(x: npt.NDArray[Any]) -> Images:
-    clipped: Images = np.clip(x, 0.0, 1.0).astype(np.float32)
-    return clipped
+from models.corruptions.base import SEVERITIES, Corruption, Images, unit
 
 
 def gaussian_noise(x: Images, severity: int, rng: np.random.Generator) -> Images:
@@ -87,8 +76,9 @@ def pixelate(x: Images, severity: int, rng: np.random.Generator) -> Images:
     del rng
     small = 1 - 0.1 * severity
     height, width = x.shape[2:]
-    down = ndimage.zoom(x, (1, 1, small, small), order=1)
-    up = ndimage.zoom(down, (1, 1, height / down.shape[2], width / down.shape[3]), order=1)
+    down = ndimage.zoom(x, (1, 1, small, small), order=1, mode="nearest")
+    grown = (1, 1, height / down.shape[2], width / down.shape[3])
+    up = ndimage.zoom(down, grown, order=1, mode="nearest")
     return unit(up)
 
 

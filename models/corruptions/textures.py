@@ -11,8 +11,9 @@ from models.corruptions.base import Images
 Floats = npt.NDArray[np.floating[Any]]
 
 
-def clouds(n: int, height: int, width: int, decay: float, rng: np.random.Generator) -> Images:
+def clouds(n: int, size: tuple[int, ...], decay: float, rng: np.random.Generator) -> Images:
     """Fractal noise `(n, 1, H, W)` with amplitudes 1 / f^decay, each image stretched to [0, 1]."""
+    height, width = size
     # Twice the size, of which a quarter is kept: the whole would repeat at its edges.
     tall, wide = 2 * height, 2 * width
     v = fft.fftfreq(tall)[:, None] * tall / max(tall, wide)
@@ -27,20 +28,20 @@ def clouds(n: int, height: int, width: int, decay: float, rng: np.random.Generat
     return stretched
 
 
-def ice(n: int, height: int, width: int, rng: np.random.Generator) -> Images:
+def ice(n: int, size: tuple[int, ...], rng: np.random.Generator) -> Images:
     """Ice on a window, `(n, 1, H, W)` in [0, 1]: bright veins in patches.
 
-    Ridges of fractal noise, 1 - |2 f - 1|, sharpened, weighted by a second, coarser field. It stands
-    in for ImageNet-C's photographs of frosted glass.
+    Ridges of fractal noise, 1 - |2 f - 1|, sharpened, weighted by a second, coarser field. It
+    stands in for ImageNet-C's photographs of frosted glass.
     """
-    ridges = 1 - np.abs(2 * clouds(n, height, width, 1.2, rng) - 1)
-    patches = clouds(n, height, width, 1.6, rng)
+    ridges = 1 - np.abs(2 * clouds(n, size, 1.2, rng) - 1)
+    patches = clouds(n, size, 1.6, rng)
     layer: Images = np.clip(ridges**3 * (0.4 + 0.9 * patches) + 0.25 * patches, 0, 1)
     return layer
 
 
 def smooth(shape: tuple[int, ...], length: float, rng: np.random.Generator) -> Floats:
-    """Normal noise `(..., H, W)`, correlated over about `length` pixels, of variance 1 per image."""
+    """Normal noise `(..., H, W)`, correlated over about `length` pixels, of variance 1 each."""
     noise = rng.standard_normal(shape, dtype=np.float32)
     blank = (0.0,) * (len(shape) - 2)
     field = ndimage.gaussian_filter(noise, (*blank, length, length), mode="wrap")
@@ -50,10 +51,10 @@ def smooth(shape: tuple[int, ...], length: float, rng: np.random.Generator) -> F
 
 
 def blobs(
-    n: int, height: int, width: int, length: float, share: float, rng: np.random.Generator
+    n: int, size: tuple[int, ...], length: float, share: float, rng: np.random.Generator
 ) -> Images:
     """How far each pixel lies in a blob, `(n, 1, H, W)` in [0, 1]; about `share` of them do."""
-    field = smooth((n, 1, height, width), length, rng)
+    field = smooth((n, 1, *size), length, rng)
     edge = np.quantile(field, 1 - share, axis=(2, 3), keepdims=True)
     depth: Images = np.clip((field - edge) * 4 + 0.5, 0, 1).astype(np.float32)
     return depth

@@ -1,6 +1,6 @@
 """Line charts: accuracy against size of attack, ROC, certificates, and the reliability diagram."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ class Series:
     points: tuple[tuple[float, float, float | None, float | None], ...]
     css: str  # k0 .. k4, before, noise, chance
     shape: int | None = 0  # of the markers; None: no markers
+    spots: tuple[tuple[float, float], ...] | None = None  # where markers are; None: at every point
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,8 @@ class Axis:
     low: float
     high: float
     label: str
-    log: bool = False
+    log: bool = False  # in per cent
+    share: bool = False  # in per cent
 
     def scale(self, reach: tuple[float, float]) -> Scale:
         """To drawing units."""
@@ -41,8 +43,12 @@ class Axis:
         """Where the axis is labelled and how."""
         if self.log:
             return [
-                (v, f"{100 * v:g}%") for v in (1e-4, 1e-3, 1e-2, 1e-1, 1.0) if self.low <= v <= self.high
+                (v, f"{100 * v:g}%")
+                for v in (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+                if self.low <= v <= self.high
             ]
+        if self.share:
+            return [(v, f"{100 * v:g}%") for v in svg.ticks(self.low, self.high, most)]
         return [(v, number(v)) for v in svg.ticks(self.low, self.high, most)]
 
 
@@ -68,10 +74,10 @@ def lines(
 ) -> Markup:
     """A chart of shares (0 to 1) with a legend above, bands for intervals, markers and dashes."""
     legend, rows = _legend(series, width)
-    top = TOP + 16 * rows + 14
+    top = TOP + 16 * rows + 20
     x = axis.scale((LEFT, width - RIGHT))
     y = svg.linear((0, 1), (top + height - BOTTOM - 20, top))
-    body: list[str] = [legend, *_frame(x, y, axis, y_label, width, top)]
+    body: list[str] = [legend, *_frame(x, y, axis, y_label, width)]
     if mark is not None and axis.low <= mark.x <= axis.high:
         body += _mark(mark, x(mark.x), y, width)
     body += [_band(s, x, y) for s in series]
@@ -83,50 +89,41 @@ def reliability(
     ident: str,
     title: str,
     about: str,
-    bins: Sequence[dict[str, Any]],
+    bins: Sequence[Mapping[str, Any]],
     intervals: Sequence[tuple[float, float]],
 ) -> Markup:
-    """Stated confidence against how often it was right, with how many rows per bin below.
+    """Stated confidence against how often it was right; a cross per bin, and the gap it leaves.
 
     Args:
         ident, title, about: as in `svg.figure`.
-        bins: with `n` > 0, `confidence` and `accuracy` in [0, 1].
+        bins: with `n` > 0, `confidence` and `accuracy` in [0, 1]; `low` and `high` are their range.
         intervals: of each bin's accuracy.
     """
-    side = svg.WIDTH - LEFT - RIGHT
-    top, share = TOP + 14, 0.72
+    side, top = svg.WIDTH - LEFT - RIGHT, TOP + 16
     x = svg.linear((0, 1), (LEFT, svg.WIDTH - RIGHT))
-    y = svg.linear((0, 1), (top + share * side, top))
-    base = y(0) + 62
-    axis = Axis(0, 1, "stated confidence")
-    body: list[str] = [*_frame(x, y, axis, "answered rightly", svg.WIDTH, top, below=72)]
+    y = svg.linear((0, 1), (top + 0.8 * side, top))
+    axis = Axis(0, 1, "stated confidence", share=True)
+    body: list[str] = [*_frame(x, y, axis, "answered rightly", svg.WIDTH)]
     body.append(svg.path([(x(0), y(0)), (x(1), y(1))], "chance"))
-    most = max(b["n"] for b in bins)
     for b, (low, high) in zip(bins, intervals, strict=True):
         at, right = x(b["confidence"]), y(b["accuracy"])
-        said = f"confidence {percent(b['confidence'])}, right {percent(b['accuracy'])}, n = {b['n']}"
+        said = (
+            f"confidence {percent(b['confidence'])}, right {percent(b['accuracy'])}, n = {b['n']}"
+        )
         body.append(svg.line(at, right, at, y(b["confidence"]), "gap"))
         body.append(svg.line(at, y(low), at, y(high), "whisker k0"))
+        if b.get("low") is not None and b.get("high") is not None:
+            body.append(svg.line(x(b["low"]), right, x(b["high"]), right, "whisker k0"))
         body.append(tag("g", tag("title", said), svg.marker(0, at, right, "dot k0")))
-        tall = max(1.0, 40 * b["n"] / most)
-        body.append(tag("rect", x=at - 3.5, y=base - tall, width=7, height=tall, css="bar quiet-bar"))
-    body.append(svg.line(LEFT, base, svg.WIDTH - RIGHT, base, "axis"))
-    body.append(text(LEFT, base - 46, f"rows per bin (most: {most})", "small"))
-    labels = [text(x(v), base + 14, percent(v)[:-3] + "%", "tick", "middle") for v in (0, 0.25, 0.5, 0.75, 1)]
-    body += [*labels, text((LEFT + svg.WIDTH - RIGHT) / 2, base + 30, axis.label, "label", "middle")]
-    return svg.figure(ident, title, about, base + 36, *body)
+    return svg.figure(ident, title, about, y(0) + BOTTOM, *body)
 
 
-def _frame(
-    x: Scale, y: Scale, axis: Axis, y_label: str, width: float, top: float, below: float = 0
-) -> list[str]:
-    drawn = [text(2, top - 9, y_label, "label")]
+def _frame(x: Scale, y: Scale, axis: Axis, y_label: str, width: float) -> list[str]:
+    drawn = [text(2, y(1) - 12, y_label, "label")]
     for v in (0, 0.25, 0.5, 0.75, 1):
         drawn.append(svg.line(LEFT, y(v), width - RIGHT, y(v), "axis" if v == 0 else "grid"))
         drawn.append(text(LEFT - 6, y(v) + 4, f"{100 * v:.0f}%", "tick", "end"))
-    if below:
-        return drawn
-    for v, label in axis.ticks(int((width - LEFT - RIGHT) // 52)):
+    for v, label in axis.ticks(int((width - LEFT - RIGHT) // 44)):
         drawn.append(svg.line(x(v), y(0), x(v), y(0) + 4, "axis"))
         drawn.append(text(x(v), y(0) + 16, label, "tick", "middle"))
     middle = (LEFT + width - RIGHT) / 2
@@ -137,7 +134,13 @@ def _mark(mark: Mark, at: float, y: Scale, width: float) -> list[str]:
     left = at > width / 2
     return [
         svg.line(at, y(0), at, y(1), "mark"),
-        text(at + (-5 if left else 5), y(1) + 10, mark.label, "mark-label", "end" if left else "start"),
+        text(
+            at + (-5 if left else 5),
+            y(1) + 10,
+            mark.label,
+            "mark-label",
+            "end" if left else "start",
+        ),
     ]
 
 
@@ -159,7 +162,11 @@ def _legend(series: Sequence[Series], width: float) -> tuple[Markup, int]:
 
 
 def _band(series: Series, x: Scale, y: Scale) -> Markup:
-    held = [(at, low, high) for at, _, low, high in series.points if low is not None and high is not None]
+    held = [
+        (at, low, high)
+        for at, _, low, high in series.points
+        if low is not None and high is not None
+    ]
     if len(held) < 2:
         return Markup("")
     upper = [(x(at), y(high)) for at, _, high in held]
@@ -173,7 +180,8 @@ def _line(series: Series, x: Scale, y: Scale) -> list[str]:
         drawn.append(svg.path([(x(p[0]), y(p[1])) for p in series.points], f"line {series.css}"))
     if series.shape is None:
         return drawn
-    for at, value, _, _ in series.points:
+    spots = [p[:2] for p in series.points] if series.spots is None else series.spots
+    for at, value in spots:
         told = tag("title", f"{series.name}, {number(at)}: {percent(value)}")
         drawn.append(tag("g", told, svg.marker(series.shape, x(at), y(value), f"dot {series.css}")))
     return drawn

@@ -1,4 +1,4 @@
-"""Figures made of rows and cells: a hundred rows, forests of intervals, heat maps, pairs of bars."""
+"""Figures of rows and cells: a hundred rows, forests of intervals, heat maps, pairs of bars."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from models.report.numbers import Share, bounds, known, percent
 from models.report.svg import tag, text
 
 ROW = 22.0
-LABEL = 128.0
+LABEL, WIDEST = 128.0, 160.0  # room for names
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,8 @@ def forest(
 ) -> Markup:
     """Shares with their intervals, one per row, on one axis from 0 to 100 %."""
     top = 30.0 if names[1] else 14.0
-    x = svg.linear((0, 1), (LABEL + 6, svg.WIDTH - 46))
+    label = min(WIDEST, max(60.0, 8 + max(svg.width_of(row.label, 11.5) for row in rows)))
+    x = svg.linear((0, 1), (label + 6, svg.WIDTH - 46))
     bottom = top + ROW * len(rows)
     body: list[str] = _forest_legend(names) if names[1] else []
     for v in (0, 0.5, 1):
@@ -81,8 +82,8 @@ def forest(
         body.append(text(x(v), bottom + 14, f"{100 * v:.0f}%", "tick", "middle"))
     for index, row in enumerate(rows):
         y = top + ROW * index + ROW / 2
-        shown = svg.fit(row.label, LABEL - 4)
-        body.append(text(LABEL - 4, y + 4, shown, "key", "end", row.label))
+        shown = svg.fit(row.label, label - 4)
+        body.append(text(label - 4, y + 4, shown, "key", "end", row.label))
         pairs = [(row.share, "k0", 0, 0.0)]
         if row.other is not None and known(row.other):
             pairs = [(row.share, "k0", 0, -4.0), (row.other, "k1", 1, 4.0)]
@@ -104,7 +105,7 @@ def heat(
     over: str,
     end: str = "",
 ) -> Markup:
-    """Shares of right answers as cells: the more is lost, the stronger the colour; figures inside."""
+    """Shares of right answers as cells: the more is lost, the stronger the colour."""
     ends = 52.0 if end else 0.0
     left = LABEL - 4
     wide = (svg.WIDTH - left - ends) / max(1, len(columns))
@@ -141,8 +142,13 @@ def pairs(
     for index, (label, first, second) in enumerate(rows):
         y = 26 + tall * index
         body.append(text(LABEL - 4, y + 17, svg.fit(label, LABEL - 6), "key", "end", label))
-        for value, css, shift, height in ((first, "bar k1", 4.0, 5.0), (second, "bar k0", 13.0, 9.0)):
-            body.append(tag("rect", x=x(0), y=y + shift, width=x(1) - x(0), height=height, css="trough"))
+        for value, css, shift, height in (
+            (first, "bar k1", 4.0, 5.0),
+            (second, "bar k0", 13.0, 9.0),
+        ):
+            body.append(
+                tag("rect", x=x(0), y=y + shift, width=x(1) - x(0), height=height, css="trough")
+            )
             if value is not None:
                 long = max(0.8, x(min(1.0, value)) - x(0))
                 body.append(tag("rect", x=x(0), y=y + shift, width=long, height=height, css=css))

@@ -1,13 +1,14 @@
-"""How figures are written: shares, intervals, sizes of attacks. One place, so that all pages agree."""
+"""How figures are written: shares, intervals, sizes. One place, so that all pages agree."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 Share = Mapping[str, Any]  # {"value", "low", "high", "n"} of stats.Proportion.plain()
 DASH = "–"
+LONGEST = 40  # of a class name in a sentence
 
 
-def known(p: object) -> bool:
+def known(p: object) -> TypeGuard[Share]:
     """Whether `p` is a share with a value (a share of no rows has none)."""
     return isinstance(p, Mapping) and p.get("value") is not None
 
@@ -96,6 +97,25 @@ def clip(text: str, length: int) -> str:
     'a very lo…'
     """
     return text if len(text) <= length else text[: length - 1].rstrip() + "…"
+
+
+def spaced(name: object) -> str:
+    """The name of a kind as words.
+
+    >>> spaced("gaussian_noise")
+    'gaussian noise'
+    """
+    return str(name).replace("_", " ")
+
+
+def sentence(words: object) -> str:
+    """Words as a sentence: a capital first, a full stop last.
+
+    >>> sentence("accuracy falls"), sentence("")
+    ('Accuracy falls.', '')
+    """
+    said = str(words or "").strip()
+    return said[:1].upper() + said[1:] + ("" if not said or said[-1] in ".!?" else ".")
 
 
 def listed(words: list[str], most: int = 3) -> str:

@@ -1,7 +1,7 @@
 """What the figures say, in plain sentences: pure functions, so that the sentences have laws.
 
 Words follow intervals: "worse" and "better" are said only where the 95 % interval of a difference
-leaves out zero; what "falls short" is set by the constants below, not by taste.
+leaves out zero.
 """
 
 import math
@@ -9,17 +9,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from models.report.numbers import Share, bounds, known, listed, number, of_100, percent, points
+from models.report.numbers import (
+    Share,
+    bounds,
+    known,
+    listed,
+    number,
+    of_100,
+    percent,
+    points,
+)
 from models.report.numbers import size as sized
 
 Figures = Mapping[str, Any]
 
-HALF = 0.5  # robust accuracy below: wrong more often than right
-KEPT = 0.8  # share of clean accuracy that a corruption of the middle severity may leave
-MIDDLE = 3
-ECE_LIMIT = 0.05
-AUROC_LIMIT = 0.8
-SURE = 0.9  # confidence on something that is no instance of any class
 FEW_ROWS = 200
 
 
@@ -35,15 +38,6 @@ class Difference:
     def verdict(self) -> Literal["better", "worse", "same"]:
         """`same` where the interval holds zero: the rows cannot tell them apart."""
         return "better" if self.low > 0 else "worse" if self.high < 0 else "same"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A check and how it went; None where it was not run."""
-
-    name: str
-    passed: bool | None
-    detail: str
 
 
 def difference(now: Share, before: Share) -> Difference | None:
@@ -115,7 +109,7 @@ def title(figures: Figures) -> str:
 
 
 def lead(figures: Figures, kind: str = "image", levels: int | None = None) -> list[str]:
-    """The first paragraph: clean, attacked, against the previous champion."""
+    """The first paragraph: clean, attacked, on the window of live traffic."""
     clean, robust = figures.get("clean"), figures.get("robust")
     said: list[str] = []
     if clean is not None and known(clean):
@@ -132,13 +126,15 @@ def lead(figures: Figures, kind: str = "image", levels: int | None = None) -> li
             f"{_by_attack(robust)}."
         )
         if figures.get("black_box"):
-            said.append("The attack saw only answers, no gradients: a stronger one may leave fewer.")
+            said.append(
+                "The attack saw only answers, no gradients: a stronger one may leave fewer."
+            )
     if (window := figures.get("window")) and known(window):
         said.append(
             f"On {window['n']} held-out rows of the live traffic that raised the alarm"
             f" {percent(window['value'])} are right ({bounds(window)})."
         )
-    return said + against(figures)
+    return said
 
 
 def against(figures: Figures) -> list[str]:
@@ -173,35 +169,6 @@ def corruption_error(mce: Share | None, name: str) -> str | None:
     return f"Under corruption it makes {word} errors than {name}: {number(value)} times, {wide}."
 
 
-def shortfalls(figures: Figures) -> list[str]:
-    """What falls short, by the constants of this module; empty where nothing does."""
-    found = [
-        *_accuracy_short(figures),
-        *_corruption_short(figures),
-        *_stress_short(figures),
-        *_score_short(figures),
-        *_edge_short(figures),
-        *(f"Check not passed: {f.name}. {f.detail}" for f in findings(figures) if not passed(f)),
-    ]
-    return [line for line in found if line]
-
-
-def passed(finding: Finding) -> bool:
-    """Whether a check is no reproach: passed, or not run."""
-    return finding.passed is not False
-
-
-def findings(figures: Figures) -> list[Finding]:
-    """The sanity checks: those of the evaluation, and those that the figures allow by themselves."""
-    checks = [
-        Finding(str(c.get("name", "check")), c.get("passed"), str(c.get("detail") or ""))
-        for c in figures.get("masking") or []
-    ]
-    if not checks:
-        checks = [Finding("gradient masking", None, "Not checked in this evaluation.")]
-    return [*checks, *_own_checks(figures)]
-
-
 def limits(figures: Figures, kind: str = "image", levels: int | None = None) -> list[str]:
     """What the figures do not say."""
     _, eps, _ = threat_of(figures, kind)
@@ -221,7 +188,9 @@ def limits(figures: Figures, kind: str = "image", levels: int | None = None) -> 
     if isinstance(n, int) and 0 < n < FEW_ROWS:
         said.append(f"{n} rows are few: intervals are wide, and single classes say little.")
     if kind == "tabular":
-        said.append("Columns are moved one by one: an attacker bound by laws between columns is not tried.")
+        said.append(
+            "Columns are moved each by itself; laws between columns do not bind the attacker."
+        )
     said.append(
         "The scores are a tripwire, the training is the defence: an attacker who knows the"
         " perturbation head can evade it in part."
@@ -230,132 +199,11 @@ def limits(figures: Figures, kind: str = "image", levels: int | None = None) -> 
 
 
 def _by_attack(robust: Share) -> str:
-    return f" under the worst of {robust['attack']}" if robust.get("attack") else ""
+    if not (attack := str(robust.get("attack") or "")):
+        return ""
+    return f" under {'the worst of ' if '+' in attack else ''}{attack}"
 
 
 def _largest(figures: Figures, eps: float | None) -> float | None:
     sizes = [p["eps"] for p in figures.get("robust_curve") or [] if p.get("eps") is not None]
     return max([*sizes, *([eps] if eps is not None else [])], default=None)
-
-
-def _accuracy_short(figures: Figures) -> list[str]:
-    clean, robust = figures.get("clean"), figures.get("robust")
-    previous, said = figures.get("previous") or {}, []
-    for what, now, before in (
-        ("Clean accuracy", clean, previous.get("clean")),
-        ("Accuracy under attack", robust, previous.get("robust")),
-    ):
-        gap = difference(now, before) if now and before else None
-        if gap is not None and gap.verdict == "worse":
-            said.append(compared(what, now, before, champion(previous)) or "")
-    if robust is not None and known(robust) and robust["high"] < HALF:
-        said.append(f"Under attack it is wrong more often than right ({bounds(robust)} right).")
-    if clean is not None and known(clean):
-        weak = [
-            f"{name} ({percent(p['value'])})"
-            for name, p in sorted(
-                (figures.get("classes") or {}).items(), key=lambda item: item[1]["value"] or 0.0
-            )
-            if known(p) and p["high"] < clean["low"]
-        ]
-        if weak:
-            said.append(f"Even without an attack it is weaker on some classes: {listed(weak)}.")
-    return said
-
-
-def _corruption_short(figures: Figures) -> list[str]:
-    clean, said, mce = figures.get("clean"), [], figures.get("mce")
-    if mce is not None and known(mce) and (mce.get("low") or 0) > 1:
-        said.append(corruption_error(mce, champion(figures.get("previous"))) or "")
-    if clean is None or not known(clean):
-        return said
-    weak = [
-        f"{c['name']} ({percent(c['value'])})"
-        for c in sorted(figures.get("corruptions") or [], key=lambda c: c.get("value") or 0.0)
-        if c.get("severity") == MIDDLE and known(c) and c["high"] < KEPT * clean["value"]
-    ]
-    if weak:
-        said.append(
-            f"At severity {MIDDLE} of 5 some corruptions leave less than {KEPT:.0%} of the clean"
-            f" accuracy: {listed(weak)}."
-        )
-    return said
-
-
-def _stress_short(figures: Figures) -> list[str]:
-    """Stress that costs much and goes unnoticed: neither right nor flagged."""
-    clean = figures.get("clean")
-    if clean is None or not known(clean):
-        return []
-    silent = {
-        f"{s['name']} ({percent(s['value'])} right, {percent(s['drift_flagged'])} flagged)": s
-        for s in figures.get("stress") or []
-        if known(s)
-        and s["high"] < KEPT * clean["value"]
-        and s.get("drift_flagged") is not None
-        and s["drift_flagged"] < HALF
-    }
-    if not silent:
-        return []
-    return [f"Errors in the input that cost much and are mostly not flagged: {listed(list(silent))}."]
-
-
-def _score_short(figures: Figures) -> list[str]:
-    said = []
-    ece = (figures.get("calibration") or {}).get("ece")
-    if ece is not None and known(ece) and (ece.get("low") or 0) > ECE_LIMIT:
-        said.append(
-            f"Stated probabilities are off by {percent(ece['value'])} on average"
-            f" ({bounds(ece)}); more than {ECE_LIMIT:.0%}."
-        )
-    for curve in (figures.get("scores") or {}).get("roc") or []:
-        if not curve.get("trained_on") and (curve.get("auroc") or 1.0) < AUROC_LIMIT:
-            said.append(
-                f"The perturbation score hardly knows {curve['attack']}, an attack it was not"
-                f" trained on (AUROC {curve['auroc']:.2f})."
-            )
-    return said
-
-
-def _edge_short(figures: Figures) -> list[str]:
-    sure = [
-        f"{case['name']} (confidence {percent(case['confidence'])}, flagged"
-        f" {percent(case['drift_flagged'])})"
-        for case in figures.get("edge_cases") or []
-        if (case.get("confidence") or 0) > SURE and (case.get("drift_flagged") or 0) < HALF
-    ]
-    if not sure:
-        return []
-    return [f"It answers with confidence, mostly without a flag, on {listed(sure)}."]
-
-
-def _own_checks(figures: Figures) -> list[Finding]:
-    checks, scores = [], figures.get("scores") or {}
-    expected = scores.get("false_positives_expected")
-    for key, what in (("drift", "drift"), ("perturbation", "perturbed")):
-        flagged = scores.get(f"{key}_false_positives")
-        if expected and flagged is not None and known(flagged):
-            count = round(flagged["value"] * flagged["n"])
-            checks.append(
-                Finding(
-                    f"clean rows flagged as {what}",
-                    expected[0] <= count <= expected[1],
-                    f"{count} of {flagged['n']}; {expected[0]} to {expected[1]} are usual.",
-                )
-            )
-    cases = [c for c in figures.get("edge_cases") or [] if c.get("finite") is not None]
-    if cases:
-        broken = [str(c["name"]) for c in cases if not c["finite"]]
-        detail = f"Not for {listed(broken)}." if broken else f"On {len(cases)} kinds of odd input."
-        checks.append(Finding("answers are finite numbers", not broken, detail))
-    robust = figures.get("robust")
-    above = [
-        str(a["attack"])
-        for a in figures.get("attacks") or []
-        if robust is not None and known(robust) and known(a) and a.get("eps") == figures.get("eps")
-        if a["value"] < robust["value"] - 1e-9
-    ]
-    if figures.get("attacks"):
-        detail = f"Below it: {listed(above)}." if above else "No attack at this size leaves fewer."
-        checks.append(Finding("robust accuracy is the worst case", not above, detail))
-    return checks

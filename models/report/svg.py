@@ -35,7 +35,9 @@ def tag(name: str, *children: str, **attributes: object) -> Markup:
     return opening + Markup(">") + body + Markup("</") + Markup(name) + Markup(">")
 
 
-def figure(ident: str, title: str, about: str, height: float, *body: str, width: float = WIDTH) -> Markup:
+def figure(
+    ident: str, title: str, about: str, height: float, *body: str, width: float = WIDTH
+) -> Markup:
     """A whole figure: named and described for those who do not see it.
 
     Args:
@@ -62,7 +64,13 @@ def text(
     """A line of text; `full` is what a pointer shows where `content` was cut."""
     inner = [tag("title", full)] if full is not None and full != content else []
     return tag(
-        "text", content, *inner, x=x, y=y, css=css or None, text_anchor=None if anchor == "start" else anchor
+        "text",
+        content,
+        *inner,
+        x=x,
+        y=y,
+        css=css or None,
+        text_anchor=None if anchor == "start" else anchor,
     )
 
 
@@ -81,13 +89,13 @@ def marker(kind: int, x: float, y: float, css: str, size: float = 3.6) -> Markup
     """One of five shapes, so that series are told apart without colour."""
     if kind % 5 == 0:
         return tag("circle", cx=x, cy=y, r=size, css=css)
-    corners = {
+    shapes: dict[int, list[tuple[float, float]]] = {
         1: [(0, -1.35), (1.35, 0), (0, 1.35), (-1.35, 0)],
         2: [(-1, -1), (1, -1), (1, 1), (-1, 1)],
         3: [(0, -1.3), (1.2, 0.95), (-1.2, 0.95)],
         4: [(0, 1.3), (1.2, -0.95), (-1.2, -0.95)],
-    }[kind % 5]
-    return path([(x + size * a, y + size * b) for a, b in corners], css, close=True)
+    }
+    return path([(x + size * a, y + size * b) for a, b in shapes[kind % 5]], css, close=True)
 
 
 def linear(domain: tuple[float, float], reach: tuple[float, float]) -> Scale:
@@ -122,7 +130,7 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
 def width_of(content: str, size: float = 11) -> float:
     """About how wide a text is in a sans serif of `size` pixels (wide scripts count double)."""
     wide = sum(unicodedata.east_asian_width(c) in "WF" for c in content)
-    return 0.56 * size * (len(content) + wide)
+    return 0.54 * size * (len(content) + wide)
 
 
 def fit(content: str, width: float, size: float = 11) -> str:

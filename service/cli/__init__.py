@@ -8,7 +8,7 @@ import click
 
 from models.errors import HoldfastError
 from service import settings
-from service.cli import doctor, jobs, models, serve, traffic, train
+from service.cli import certify, doctor, evaluate, jobs, models, serve, traffic, train, wrap
 
 TOML = Path("holdfast.toml")
 
@@ -46,6 +46,7 @@ def main(ctx: click.Context) -> None:
 
 for command in (
     serve.up, serve.serve, serve.watch, doctor.doctor,
-    train.train, train.evaluate, traffic.traffic, models.models, jobs.jobs,
+    train.train, wrap.wrap, evaluate.evaluate, certify.certify,
+    traffic.traffic, models.models, jobs.jobs,
 ):  # fmt: skip
     main.add_command(command)

@@ -1,40 +1,28 @@
 """`holdfast traffic`: held-out data to a running service, clean, shifted, corrupted or attacked."""
 
-import math
 import threading
 import time
-from collections.abc import Callable
 from typing import Any
 
 import click
+import msgspec
 import numpy as np
-import numpy.typing as npt
 
-from models.data import DataSet, Rows
+from models.data import Rows, Source
 from models.errors import BundleError, HoldfastError
 from models.registry import Registry
+from models.schema import InputArray, InputSchema
+from service.cli import shifts
 from service.cli.output import emit, json_option
 from service.cli.sender import Schedule, Sender, Tally
 from service.settings import Settings
 
 TELL_EVERY = 5.0
-SHIFTS = {  # name: (what the number is, its default)
-    "rotate": ("degrees", 25.0),
-    "noise": ("sigma", 0.1),
-    "blur": ("pixels", 1.0),
-    "contrast": ("factor", 0.5),
-    "brightness": ("offset", 0.2),
-    "attack": ("eps", 0.15),
-}
-PLAIN = ("clean", "invert")
-SHIFT_HELP = (
-    ", ".join([*PLAIN, *(f"{name}:{default:g}" for name, (_, default) in SHIFTS.items())])
-    + ". The last is PGD against the champion's own weights."
-)
+ATTACKED_ROWS = 1000  # of a large test set: attacks take their time
 
 
 @click.command()
-@click.option("--shift", default="clean", help=SHIFT_HELP)
+@click.option("--shift", default="clean", help=shifts.HELP)
 @click.option(
     "--share", type=click.FloatRange(0, 1), default=1.0, help="Share of the rows that is shifted."
 )
@@ -74,7 +62,7 @@ def traffic(
       holdfast traffic --shift rotate:25 --labels --rate 40 --seconds 90
     """
     rng = np.random.default_rng(seed)
-    rows = shifted_rows(settings, model, shift, share, part, rng)
+    rows = as_sent(*_shifted(settings, model, shift, share, part, rng))
     target = url or f"http://{settings.host}:{settings.port}"
     tally = Tally()
     plan = Schedule(len(rows), rate, seconds, rng)
@@ -103,24 +91,52 @@ def shifted_rows(
     settings: Settings, model: str, shift: str, share: float, part: str, rng: np.random.Generator
 ) -> Rows:
     """The held-out rows of the model's data, the chosen share of them shifted."""
+    return _shifted(settings, model, shift, share, part, rng)[0]
+
+
+def as_sent(rows: Rows, schema: InputSchema) -> Rows:
+    """Rows as their values stand in JSON: a table's categories as texts, missing ones as None."""
+    if schema.kind == "image":
+        return rows
+    x = rows.x.astype(object)
+    for index, column in enumerate(schema.columns):
+        values = rows.x[:, index]
+        if column.kind == "categorical":
+            names = [*column.categories, shifts.UNSEEN]  # the place -1 is the last
+            x[:, index] = [None if np.isnan(v) else names[int(v)] for v in values]
+        x[np.isnan(values), index] = None
+    return Rows(x, rows.y)
+
+
+def _shifted(
+    settings: Settings, model: str, shift: str, share: float, part: str, rng: np.random.Generator
+) -> tuple[Rows, InputSchema]:
     from models import data as sets
 
-    dataset = sets.load(_data_name(Registry(settings.registry_dir), model))
-    test = _part(dataset.test, part)
-    changed = _shifts(settings, dataset, model, shift, rng)(test)
+    dataset = sets.load(_source(Registry(settings.registry_dir), model))
+    schema, test = dataset.schema, _part(dataset.test, part)
+    name, value = shifts.parse(shift, schema)
+    if name == "attack":
+        test = test.take(np.arange(min(len(test), ATTACKED_ROWS)))
+        changed = _attacked(settings, model, test, value)
+    else:
+        changed = shifts.change_of(name, value, schema, rng)(test.x)
     keep = rng.random(len(test)) >= share
     x = np.where(keep.reshape(-1, *[1] * (test.x.ndim - 1)), test.x, changed)
-    return Rows(x.astype(test.x.dtype), test.y)
+    return Rows(x.astype(test.x.dtype), test.y), schema
 
 
-def _data_name(registry: Registry, model: str) -> str:
+def _source(registry: Registry, model: str) -> Source:
     """The data a model was trained on; its own name where no version can be read."""
     for version in registry.versions(model):
         try:
-            return str(registry.manifest(model, version).training["data"]["name"])
+            facts: dict[str, Any] = registry.manifest(model, version).training["data"]
         except BundleError:
             continue
-    return model
+        if "source" in facts:
+            return msgspec.convert(facts["source"], Source)
+        return Source(path=str(facts["name"]))
+    return Source(path=model)
 
 
 def _part(rows: Rows, part: str) -> Rows:
@@ -133,50 +149,22 @@ def _part(rows: Rows, part: str) -> Rows:
     return rows.take(np.arange(first, len(rows), step))
 
 
-def _shifts(
-    settings: Settings, dataset: DataSet, model: str, shift: str, rng: np.random.Generator
-) -> Callable[[Rows], npt.NDArray[Any]]:
-    from models import corruptions as c
-
-    name, _, text = shift.partition(":")
-    if name not in (*PLAIN, *SHIFTS) or (text and name in PLAIN):
-        raise click.UsageError(f"--shift wants one of {SHIFT_HELP} Got {shift!r}")
-    unit, default = SHIFTS.get(name, ("", 0.0))
-    try:
-        value = float(text) if text else default
-        if not math.isfinite(value):
-            raise ValueError(value)
-    except ValueError:
-        raise click.UsageError(f"--shift {name} wants {unit}; got {text!r}") from None
-    if name == "clean":
-        return lambda rows: rows.x
-    if name == "attack":
-        return lambda rows: _attacked(settings, model, rows, value)
-    change: Callable[[Any], Any] = {
-        "rotate": lambda x: c.rotated(x, value),
-        "noise": lambda x: c.noisy(x, value, rng),
-        "invert": c.inverted,
-        "blur": lambda x: c.blurred(x, value),
-        "contrast": lambda x: x * value + x.mean((1, 2, 3), keepdims=True) * (1 - value),
-        "brightness": lambda x: np.clip(x + value, 0, 1),
-    }[name]
-    schema = dataset.schema
-    return lambda rows: schema.from_unit(np.clip(change(schema.to_unit(rows.x)), 0, 1))
-
-
-def _attacked(settings: Settings, model: str, rows: Rows, eps: float) -> npt.NDArray[Any]:
+def _attacked(settings: Settings, model: str, rows: Rows, eps: float) -> InputArray:
     from service.cli.train import need_training
 
     need_training()
-    from models.evaluate import attacked_rows
-    from monitoring.assemble import rebuild
+    from models.evaluate import attacked
+    from models.threat import ThreatModel
+    from monitoring.assemble import open_subject
 
     bundle = Registry(settings.registry_dir).open(model)
+    threat = msgspec.convert(bundle.manifest.evaluation.get("threat", {}), ThreatModel)
+    subject = open_subject(bundle)
+    attack, steps = ("square", 400) if subject.black_box else ("pgd", 40)
     try:
-        return attacked_rows(
-            rebuild(bundle), bundle.manifest.input, rows, eps, attack="pgd", steps=40
-        )
-    except ValueError as error:
+        geometry = threat.at(bundle.manifest.input, eps)
+        return attacked(subject, rows, geometry, attack=attack, steps=steps)
+    except HoldfastError as error:
         raise HoldfastError(f"--shift attack: {error}") from None
 
 

@@ -1,16 +1,24 @@
-"""`holdfast train` and `holdfast evaluate`: what needs torch, imported only when asked for."""
+"""`holdfast train`: what needs torch is imported only when asked for."""
 
+import hashlib
 import importlib.util
+import re
 import uuid
+from pathlib import Path
+from typing import Any
 
 import click
 
-from models.errors import HoldfastError
+from models.errors import DataError, HoldfastError
 from models.registry import Registry
 from service.cli.output import Progress, emit, json_option
+from service.cli.source import source_options
 from service.settings import Settings
 
 TRAIN_PACKAGES = ("torch", "onnx", "sklearn", "safetensors")
+METHODS = ["trades", "pgd", "fgsm", "nfgsm", "standard"]
+AUGMENTATIONS = ["shift", "flip", "crop", "noise", "cutout", "augmix"]
+BOUND = re.compile(r"(?P<column>.+)=(?P<down>[\d.]+)(?::(?P<up>[\d.]+))?")
 
 
 def need_training() -> None:
@@ -25,13 +33,39 @@ def need_training() -> None:
 
 @click.command()
 @click.argument("data", default="digits")
+@source_options
 @click.option("--model", help="Name of the model; the data's name by default.")
 @click.option("--if-empty", is_flag=True, help="Do nothing if the model has a champion.")
 @click.option("--promote/--no-promote", default=True, help="Make it the champion if none stands.")
-@click.option("--epochs", type=click.IntRange(1), help="Rounds through the rows (50).")
-@click.option("--eps", type=float, help="Size of the training attack in units of 0..1 (0.25).")
+@click.option("--quick", is_flag=True, help="A fraction of the time, some robustness less.")
+@click.option("--method", type=click.Choice(METHODS), help="How it is trained (trades).")
+@click.option("--norm", type=click.Choice(["linf", "l2"]), help="What eps measures (linf).")
+@click.option("--eps", type=float, help="Size of the training attack in units of 0..1.")
+@click.option("--test-eps", type=float, help="Size of the attack it is judged by.")
+@click.option("--fixed", multiple=True, help="A column of a table that an attacker cannot change.")
 @click.option(
-    "--method", type=click.Choice(["trades", "pgd", "standard"]), help="How it is trained (trades)."
+    "--bound", multiple=True, help="COLUMN=SHARE or COLUMN=DOWN:UP: how much of eps it may move."
+)
+@click.option("--epochs", type=click.IntRange(1), help="Rounds through the rows.")
+@click.option("--batch-size", type=click.IntRange(1), help="Rows of a step.")
+@click.option("--learning-rate", type=click.FloatRange(0, min_open=True), help="Of AdamW (0.002).")
+@click.option("--beta", type=click.FloatRange(0), help="Weight of robustness in TRADES.")
+@click.option(
+    "--attack-steps", type=click.IntRange(1), help="Gradient steps of the training attack."
+)
+@click.option(
+    "--augment", multiple=True, type=click.Choice(AUGMENTATIONS), help="May be given repeatedly."
+)
+@click.option(
+    "--corrupted-copies", type=click.IntRange(0, 20), help="Copies of every row, corrupted (0)."
+)
+@click.option(
+    "--precision", type=click.Choice(["auto", "fp32", "bf16"]), help="Of the layers (auto)."
+)
+@click.option(
+    "--net",
+    default="auto",
+    help="auto, small_conv, conv4, resnet18, resnet_narrow, mlp, or module:factory of your own.",
 )
 @click.option(
     "--dropout",
@@ -39,59 +73,57 @@ def need_training() -> None:
     default=0.0,
     help="Share of the features dropped in training.",
 )
-@click.option("--batch-norm", is_flag=True, help="Batch normalisation after each convolution.")
+@click.option("--batch-norm", is_flag=True, help="Batch normalisation after each layer.")
+@click.option("--init-from", help="Version or alias whose weights are the start.")
 @click.option("--seed", type=int, default=0, help="Of weights, batches and attacks.")
 @json_option
 @click.pass_obj
 def train(
     settings: Settings,
+    /,
     data: str,
+    reading: dict[str, Any],
     model: str | None,
     if_empty: bool,
     promote: bool,
-    epochs: int | None,
-    eps: float | None,
-    method: str | None,
+    net: str,
     dropout: float,
     batch_norm: bool,
-    seed: int,
+    init_from: str | None,
     as_json: bool,
+    **chosen: Any,
 ) -> None:
     """Train a robust model on DATA and publish it as a version.
 
+    DATA is the name of a bundled set (digits, breast_cancer, wine) or a path: a .npz, MNIST's IDX
+    files, a folder of images (class/name.png), Parquet, or CSV. Cut off and run again, it goes on
+    where it was. Several processes share the work under torchrun.
+
     \b
     Example:
-      holdfast train digits --epochs 20
+      holdfast train photos/ --net resnet18 --augment flip --augment shift
+      holdfast train churn.csv --label left --fixed age
+      torchrun --nproc-per-node 2 -m service train photos/
     """
-    name, registry = model or data, Registry(settings.registry_dir)
-    if if_empty and registry.versions(name) and registry.aliases(name).champion is not None:
-        click.echo(f"model {name} has a champion already", err=True)
+    registry = Registry(settings.registry_dir)
+    if if_empty and _has_champion(registry, model or data):
+        click.echo(f"model {model or data} has a champion already", err=True)
         return
     need_training()
-    import msgspec
-
     from models import data as sets
-    from models.nets import NetSpec
-    from models.threat import Linf
-    from models.train import Recipe
-    from monitoring.assemble import Order, make_version
+    from models import distributed
 
-    chosen = {"epochs": epochs, "eps": eps, "method": method, "seed": seed}
-    recipe = msgspec.convert({k: v for k, v in chosen.items() if v is not None}, Recipe)
-    try:
-        Linf(recipe.eps)
-    except ValueError as error:
-        raise HoldfastError(f"--eps: {error}") from None
-    rows = sets.load(data)
-    kwargs = {
-        "shape": list(rows.schema.shape),
-        "classes": len(rows.classes),
-        "dropout": dropout,
-        "batch_norm": batch_norm,
-    }
-    event = {"id": f"train-{uuid.uuid4().hex[:12]}", "reason": f"trained on {data} by hand"}
-    order = Order(name, recipe, NetSpec("small_conv", kwargs), event, "command line")
-    version = make_version(registry, rows, order, progress=Progress(f"training {name}"))
+    rows = sets.load(sets.Source(data, **reading))
+    name = model or rows.name
+    for note in rows.notes:
+        click.echo(f"note: {note}", err=True)
+    order = _order(registry, rows, name, net, {"dropout": dropout, "batch_norm": batch_norm},
+                   init_from, chosen)  # fmt: skip
+    version = _make(settings, registry, rows, order)
+    first = distributed.rank() == 0
+    distributed.leave()
+    if not first:
+        return
     figures = registry.manifest(name, version).evaluation
     if promote and registry.aliases(name).champion is None:
         registry.promote(name, version, expected=None, actor="command line", reason="the first")
@@ -101,40 +133,87 @@ def train(
         as_json,
         lambda: (
             f"{name}/{version}: clean accuracy {clean:.1%}, {robust:.1%} under attack at eps "
-            f"{figures['eps']:g} (n = {figures['n']}); {registry.path(name, version) / 'card.md'}"
+            f"{figures['eps']:.4g} (n = {figures['n']}); "
+            f"{registry.path(name, version) / 'report.html'}"
         ),
     )
 
 
-@click.command()
-@click.argument("model", default="digits")
-@click.option("--version", "which", default="champion", help="A number or an alias.")
-@json_option
-@click.pass_obj
-def evaluate(settings: Settings, model: str, which: str, as_json: bool) -> None:
-    """Evaluate a version again on its held-out data: clean, attacked, corrupted, edge cases.
+def _has_champion(registry: Registry, name: str) -> bool:
+    return bool(registry.versions(name)) and registry.aliases(name).champion is not None
 
-    \b
-    Example:
-      holdfast evaluate digits --version 2 --json
-    """
-    need_training()
-    from models import data as sets
-    from models.evaluate import evaluate as judge
-    from monitoring.assemble import open_subject
 
-    bundle = Registry(settings.registry_dir).open(model, which)
-    rows = sets.load(bundle.manifest.training["data"]["name"])
-    figures = judge(open_subject(bundle), rows.test)
+def _order(
+    registry: Registry,
+    rows: Any,
+    name: str,
+    net: str,
+    options: dict[str, Any],
+    init_from: str | None,
+    chosen: dict[str, Any],
+) -> Any:
+    """What is to be made: the preset for the data, with what was chosen by hand."""
+    import msgspec
 
-    def text() -> str:
-        lines = [f"{bundle.name} on {figures['n']} held-out rows (95 % intervals)"]
-        for name in ("clean", "robust"):
-            p = figures[name]
-            lines.append(f"  {name:8} {p['value']:.1%}  ({p['low']:.1%} to {p['high']:.1%})")
-        lines += [
-            f"  {r['attack']} {r['eps']:<5g} {r['value']:.1%}" for r in figures["robust_curve"]
-        ]
-        return "\n".join(lines)
+    from models.nets import NetSpec, spec_for
+    from models.presets import preset
+    from models.recipe import Recipe
+    from monitoring.assemble import Order
 
-    emit(figures, as_json, text)
+    start = preset(rows.schema, len(rows.train), quick=chosen.pop("quick"))
+    test_eps, columns = chosen.pop("test_eps"), _columns(chosen.pop("fixed"), chosen.pop("bound"))
+    changes = {k: v for k, v in chosen.items() if v is not None and v != ()} | {"columns": columns}
+    if "attack_steps" in changes:
+        changes["attack_ramp"] = ()
+    recipe = msgspec.convert(msgspec.to_builtins(start.recipe) | changes, Recipe)
+    if test_eps is None:
+        test_eps = start.threat.eps if chosen["eps"] is None else recipe.eps
+    threat = msgspec.structs.replace(recipe.threat_model, eps=test_eps)
+    for judged in (recipe.threat_model, threat):
+        try:
+            judged.at(rows.schema)
+        except DataError as error:
+            raise HoldfastError(f"--eps: {error}") from None
+    parent = None if init_from is None else registry.open(name, init_from)
+    spec = spec_for(rows.schema, len(rows.classes), net, **options)
+    if parent is not None:
+        if (parent.manifest.input, parent.manifest.classes) != (rows.schema, rows.classes):
+            raise DataError(
+                f"{parent.name} takes another input or has other classes than {rows.name}: "
+                "its weights cannot be the start"
+            )
+        spec = msgspec.convert(parent.manifest.training.get("net"), NetSpec)
+    event = {"id": f"train-{uuid.uuid4().hex[:12]}", "reason": f"trained on {rows.name} by hand"}
+    return Order(name, recipe, spec, event, "command line", parent=parent, threat=threat)
+
+
+def _columns(fixed: tuple[str, ...], bounds: tuple[str, ...]) -> dict[str, Any]:
+    columns: dict[str, Any] = dict.fromkeys(fixed, 0.0)
+    for text in bounds:
+        match = BOUND.fullmatch(text)
+        if match is None:
+            raise click.UsageError(f"--bound wants COLUMN=SHARE or COLUMN=DOWN:UP; got {text!r}")
+        down, up = match["down"], match["up"] or match["down"]
+        try:
+            columns[match["column"]] = [float(down), float(up)]
+        except ValueError:
+            raise click.UsageError(f"--bound {text!r}: a share is a number such as 0.5") from None
+    return columns
+
+
+def _make(settings: Settings, registry: Registry, rows: Any, order: Any) -> int:
+    """Train and publish; a run that was cut off goes on from its checkpoint."""
+    import msgspec
+
+    from models import distributed
+    from monitoring.assemble import make_version
+
+    what = msgspec.json.encode([order.recipe, order.net, rows.fingerprint])
+    digest = hashlib.sha256(what).hexdigest()[:12]
+    checkpoint = Path(settings.state) / "training" / f"{order.model}-{digest}.safetensors"
+    told = Progress(f"training {order.model}") if distributed.rank() == 0 else None
+    try:
+        return make_version(registry, rows, order, progress=told, checkpoint=checkpoint)
+    except KeyboardInterrupt:
+        click.echo("\nstopped; the same command goes on from where it was", err=True)
+        raise

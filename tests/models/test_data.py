@@ -1,16 +1,21 @@
-"""Laws of the split: it depends on the rows alone, and no input stands on two sides."""
+"""Laws of loading: names, bundled sets, fingerprints, and a source that loads the same again."""
 
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
 from models import data
-from models.data import PARTS, DataSet, Rows, hash_shares, split
+from models.data import PARTS, DataSet, Rows, Source
+from models.data.found import name_of
+from models.data.records import bytes_of
 from models.errors import DataError
-
-few_values = hnp.arrays(np.float32, (40, 2), elements=st.sampled_from([0.0, 1.0, 2.0]))
+from models.registry import MODEL_NAME
+from tests import samples
 
 
 def keys(rows: Rows) -> set[bytes]:
@@ -18,78 +23,130 @@ def keys(rows: Rows) -> set[bytes]:
     return {row.tobytes() for row in rows.x}
 
 
-@given(few_values)
-def test_equal_inputs_never_stand_on_two_sides(x: np.ndarray) -> None:
-    parts = split(Rows(x, np.arange(40)))
-    assert sum(len(part) for part in parts) == 40
-    assert len(keys(parts[0]) | keys(parts[1]) | keys(parts[2])) == sum(len(keys(p)) for p in parts)
+@pytest.mark.parametrize(
+    ("name", "rows"), [("digits", 1797), ("breast_cancer", 569), ("wine", 178)]
+)
+def test_bundled_sets_are_whole_and_fit_their_schema(name: str, rows: int) -> None:
+    found = data.load(name)
+    parts = [getattr(found, part) for part in PARTS]
+    assert sum(map(len, parts)) == rows
+    assert len(set.union(*map(keys, parts))) == rows, "no input stands twice in these sets"
     for part in parts:
-        np.testing.assert_array_equal(part.x, x[part.y], err_msg="labels stay with their rows")
+        found.schema.check(part.x)
+        assert set(part.y) == set(range(len(found.classes)))
+    assert found.source == Source(name, "bundled")
 
 
-@given(few_values, st.permutations(range(40)))
-def test_split_does_not_depend_on_the_order_of_the_source(x: np.ndarray, order: list[int]) -> None:
-    for part, other in zip(
-        split(Rows(x, x[:, 0])), split(Rows(x[order], x[order, 0])), strict=True
-    ):
-        np.testing.assert_array_equal(part.x, other.x)
-
-
-def test_a_row_keeps_its_side_when_others_come_and_go() -> None:
-    x = np.arange(2000, dtype=np.float32)[:, None]
-    whole, half = (split(Rows(v, v[:, 0])) for v in (x, x[::2]))
-    for small, large in zip(half, whole, strict=True):
-        assert keys(small) <= keys(large)
-
-
-def test_shares_are_uniform_and_the_parts_have_their_sizes() -> None:
-    x = np.arange(20_000, dtype=np.float32)[:, None]
-    shares = hash_shares(x)
-    assert shares.min() >= 0
-    assert shares.max() < 1
-    np.testing.assert_allclose(np.histogram(shares, 10, (0, 1))[0], 2000, atol=200)
-    sizes = [len(part) / len(x) for part in split(Rows(x, x[:, 0]))]
-    np.testing.assert_allclose(sizes, [0.6, 0.2, 0.2], atol=0.02)
-
-
-def test_shares_do_not_depend_on_the_layout_in_memory() -> None:
-    x = np.random.default_rng(0).random((7, 3, 4)).astype(np.float32)
-    np.testing.assert_array_equal(hash_shares(x), hash_shares(np.asfortranarray(x)))
-    assert len(set(hash_shares(x))) == 7
-
-
-def test_digits_are_whole_and_fit_their_schema(digits: DataSet) -> None:
-    parts = [getattr(digits, name) for name in PARTS]
-    assert sum(map(len, parts)) == 1797
-    assert len(set.union(*map(keys, parts))) == 1797, "no image stands twice in the set"
-    for part in parts:
-        digits.schema.check(part.x)
-        assert set(part.y) == set(range(10))
+def test_digits_keep_their_names_and_every_class_its_share(digits: DataSet) -> None:
     assert digits.classes == tuple("0123456789")
+    whole = np.concatenate([getattr(digits, part).y for part in PARTS])
+    for part, share in zip(PARTS, (0.6, 0.2, 0.2), strict=True):
+        counts = np.bincount(getattr(digits, part).y)
+        np.testing.assert_allclose(counts, share * np.bincount(whole), atol=1)
 
 
 def test_fingerprint_is_stable_and_changes_with_everything(digits: DataSet) -> None:
-    again = data.load("digits")
-    assert again.fingerprint == digits.fingerprint
-    row = digits.test.take(np.arange(1))
-    changed = [
-        DataSet(digits.name, digits.schema, ("x", *digits.classes[1:]), *_parts(digits)),
-        DataSet(digits.name, digits.schema, digits.classes, *_parts(digits)[::-1]),
-        DataSet(digits.name, digits.schema, digits.classes, *_parts(digits)[:2], row),
-    ]
+    assert data.load("digits").fingerprint == digits.fingerprint
     y = digits.test.y.copy()
     y[0] += 1
-    relabelled = Rows(digits.test.x, y)
-    changed.append(
-        DataSet("digits", digits.schema, digits.classes, *_parts(digits)[:2], relabelled)
-    )
-    assert len({digits.fingerprint, *(c.fingerprint for c in changed)}) == 5
+    changed = [
+        {"classes": ("x", *digits.classes[1:])},
+        {"train": digits.test, "test": digits.train},
+        {"test": digits.test.take(np.arange(1))},
+        {"test": Rows(digits.test.x, y)},
+    ]
+    found = {dataclasses.replace(digits, **change).fingerprint for change in changed}  # type: ignore[arg-type]
+    assert len({digits.fingerprint} | found) == 5
+    renamed = dataclasses.replace(digits, name="other", notes=("told",), source=Source("other"))
+    assert renamed.fingerprint == digits.fingerprint
 
 
-def _parts(digits: DataSet) -> tuple[Rows, Rows, Rows]:
-    return digits.train, digits.calibration, digits.test
+def test_fingerprint_reads_the_rows_where_they_lie() -> None:
+    x = np.zeros((4, 3), np.uint8)
+    assert np.shares_memory(np.asarray(bytes_of(x)), x)
+    assert bytes_of(np.asfortranarray(np.arange(6).reshape(2, 3))) == np.arange(6).tobytes()
+    assert len(bytes_of(np.zeros((0, 3)))) == 0
 
 
-def test_unknown_data_set_is_an_error_with_the_known_ones() -> None:
-    with pytest.raises(DataError, match="unknown data set 'mnist': bundled are digits"):
-        data.load("mnist")
+def test_a_source_from_a_manifest_loads_the_same_from_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    samples.write_csv(tmp_path / "People 2024.csv", samples.people())
+    monkeypatch.chdir(tmp_path)
+    first = data.load(Source("People 2024.csv", ignore=("age",)))
+    kept = msgspec.json.decode(msgspec.json.encode(first.source), type=Source)
+    monkeypatch.chdir(Path("/"))
+    again = data.load(kept)
+    assert (again.name, again.fingerprint) == ("people-2024", first.fingerprint)
+    assert kept.format == "csv"
+    assert Path(kept.path) == tmp_path / "People 2024.csv"
+
+
+def test_a_bundled_name_wins_over_a_file_of_that_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    samples.write_folder(tmp_path / "digits")
+    assert len(data.load("digits").classes) == 10
+    assert data.load("./digits").classes == ("cat", "dog")
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("Flowers (v2)", "flowers-v2"),
+        ("sales.CSV", "sales"),
+        ("sales.csv.gz", "sales"),
+        ("x.y.parquet", "x-y"),
+        ("über.npz", "ber"),
+        ("___.npz", "data"),
+        ("n" * 90 + ".npz", "n" * 63),
+        ("shop/train.csv", "shop"),
+        ("shop/train-00000-of-00001.parquet", "shop"),
+        ("fashion/train-images-idx3-ubyte.gz", "fashion"),
+        ("a/spam_train.csv", "spam"),
+    ],
+)
+def test_the_name_is_one_that_the_registry_takes(tmp_path: Path, path: str, name: str) -> None:
+    file = tmp_path / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.touch()
+    found = name_of(Source(str(file)))
+    assert found == name
+    assert MODEL_NAME.fullmatch(found)
+
+
+def test_a_name_that_was_given_is_kept_or_refused() -> None:
+    assert data.load(Source("wine", name="my-wine")).name == "my-wine"
+    with pytest.raises(DataError, match=r"name 'My Wine': use a-z"):
+        data.load(Source("wine", name="My Wine"))
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (Source("mnist"), r"no such file or folder: 'mnist' \(bundled sets: digits, breast_cancer"),
+        (Source("mnist", "bundled"), "unknown data set 'mnist': bundled are digits"),
+        (Source(""), "made in memory cannot be loaded again"),
+        (Source("digits", label="y"), "--label is for npz, idx, parquet, csv; 'digits' is bundled"),
+        (Source("digits", delimiter=";"), "--delimiter is for csv"),
+        (Source(__file__, "csv", test="nowhere.csv"), "'nowhere.csv', named as the test part"),
+    ],
+)
+def test_a_source_that_cannot_be_is_refused(source: Source, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        data.load(source)
+
+
+def test_importing_the_package_needs_neither_pyarrow_nor_pillow_nor_torch() -> None:
+    heavy = ("pyarrow", "PIL", "torch", "sklearn")
+    told = f"import sys, models.data; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    samples.write_csv(tmp_path / "a.csv", samples.people())
+    monkeypatch.setitem(sys.modules, "models.data.delimited", None)
+    with pytest.raises(DataError, match=r"reading csv needs .*: pip install 'holdfast\[train\]'"):
+        data.load(str(tmp_path / "a.csv"))

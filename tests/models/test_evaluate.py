@@ -3,26 +3,27 @@
 import json
 from typing import Any
 
-import msgspec
 import numpy as np
 import pytest
 import torch
 
 from models import corruptions, nets
 from models.data import DataSet, Rows
+from models.errors import DataError
 from models.evaluate import (
-    CURVE,
+    Subject,
     answer,
     attacked,
     attacked_rows,
     curve,
     edge_cases,
-    evaluate,
     noise_right,
+    noisy_rows,
     right,
     robust,
 )
 from models.schema import InputSchema
+from models.threat import L2, Linf
 from tests.conftest import NET, Published
 
 GREY = InputSchema("input", (1, 8, 8), "uint8", 0.0, 255.0, "image")
@@ -85,6 +86,34 @@ def test_noise_is_weaker_than_the_attack(published: Published, rows: Rows) -> No
     assert noise_right(published.runner, rows, 0.15).mean() > attack
 
 
+def test_noise_is_as_large_as_the_threat_allows(published: Published, rows: Rows) -> None:
+    schema = published.subject.schema
+    inner = Rows(np.full_like(rows.x, 8.0), rows.y)  # nothing is clipped at the ends of the range
+    for threat in (Linf(0.2), L2(0.5)):
+        moved = schema.to_unit(noisy_rows(schema, inner, threat)) - 0.5
+        size = np.abs(moved).max() if threat.norm == "linf" else np.linalg.norm(moved[0])
+        assert size == pytest.approx(threat.eps, abs=1e-5)
+
+
+def test_attacks_by_name_take_any_geometry(published: Published, rows: Rows) -> None:
+    schema, few = published.subject.schema, rows.take(np.arange(20))
+    x = attacked(published.subject, few, L2(1.0), attack="apgd", steps=5)
+    lengths = np.linalg.norm((schema.to_unit(x) - schema.to_unit(few.x)).reshape(20, -1), axis=1)
+    assert 0.5 < lengths.max() <= 1.0 + 1e-4
+    with pytest.raises(DataError, match=r"unknown attack 'hope'.*fgsm"):
+        attacked(published.subject, few, 0.1, attack="hope")
+
+
+def test_a_black_box_is_attacked_by_square_alone(published: Published, rows: Rows) -> None:
+    black, few = Subject(published.runner), rows.take(np.arange(40))
+    x = attacked(black, few, 0.3, attack="square", steps=100)
+    black.schema.check(x)
+    assert right(black.runner, Rows(x, few.y)).mean() < right(black.runner, few).mean()
+    with pytest.raises(DataError, match="use square"):
+        attacked(black, few, 0.3, attack="pgd")
+    assert not (robust(black, few, 0.3, steps=10) & ~right(black.runner, few)).any()
+
+
 @pytest.fixture(scope="module")
 def figures(published: Published) -> dict[str, Any]:
     """What the published version's manifest says."""
@@ -110,9 +139,6 @@ def test_figures_are_those_of_the_served_graph(
 
 
 def test_figures_cover_what_the_suite_promises(figures: dict[str, Any]) -> None:
-    assert [p["eps"] for p in figures["robust_curve"]] == list(CURVE)
-    accuracy = [p["value"] for p in figures["robust_curve"]]
-    assert accuracy == sorted(accuracy, reverse=True)
     assert figures["robust"]["value"] < figures["clean"]["value"]
     assert {(c["name"], c["severity"]) for c in figures["corruptions"]} == {
         (name, severity) for name in corruptions.CORRUPTIONS for severity in corruptions.SEVERITIES
@@ -120,26 +146,11 @@ def test_figures_cover_what_the_suite_promises(figures: dict[str, Any]) -> None:
     assert json.loads(json.dumps(figures, allow_nan=False)) == figures, "no NaN in the manifest"
 
 
-def test_edge_cases_are_finite_and_flagged(published: Published) -> None:
-    cases = edge_cases(published.runner)
-    assert len(cases) == 6
+def test_edge_cases_are_finite_and_flagged(published: Published, rows: Rows) -> None:
+    cases = edge_cases(published.runner, examples=rows.x)
+    assert len(cases) == 9
     for case in cases:
         assert case["finite"], case
-        assert case["drift_flagged"] == 1.0, case
-
-
-def test_class_without_rows_has_no_value_but_an_interval(
-    published: Published, digits: DataSet
-) -> None:
-    few = digits.test.take(np.flatnonzero(digits.test.y == 3)[:4])
-    told = evaluate(published.subject, few, window=few)
-    assert told["classes"]["4"] == {"value": None, "low": 0.0, "high": 1.0, "n": 0}
-    assert told["classes"]["3"]["n"] == told["window"]["n"] == 4
-    assert evaluate(published.subject, few, window=few.take(np.arange(0)))["window"] is None
-    msgspec.json.encode(told)
-
-
-def test_a_model_that_gets_nothing_right_is_evaluated_too(published: Published, rows: Rows) -> None:
-    told = answer(published.runner, rows.x).probabilities.argmin(axis=1)
-    figures = evaluate(published.subject, Rows(rows.x, told))
-    assert figures["clean"]["value"] == figures["robust"]["value"] == 0.0
+        # Digits in black and white are digits still; shuffled ones keep the lightness of digits.
+        least = {"saturated": 0.0, "shuffled pixels": 0.5}.get(case["name"], 1.0)
+        assert case["drift_flagged"] >= least, case

@@ -11,7 +11,8 @@ from models.data import DataSet
 from models.errors import TrainingError
 from models.export import OPSET, TOLERANCE, load_weights, parity, to_onnx, weights_bytes
 from models.runner import session
-from models.schema import InputSchema
+from models.schema import Column, InputSchema
+from tests import bundles
 from tests.conftest import Published
 
 GREY = InputSchema("image", (1, 8, 8), "uint8", 0.0, 255.0, "image")
@@ -105,3 +106,33 @@ class Branching(nn.Module):
 def test_net_that_cannot_be_exported_is_an_error_of_training() -> None:
     with pytest.raises(TrainingError, match="cannot export the net to ONNX"):
         to_onnx(Branching(), GREY)
+
+
+def test_graph_of_a_table_takes_raw_rows_with_gaps_and_other_categories() -> None:
+    data = bundles.table()
+    torch.manual_seed(0)
+    net = nets.build(nets.spec_for(data.schema, 3))
+    nets.prepare(net, torch.from_numpy(data.schema.to_unit(data.train.x)))
+    plain = to_onnx(net.eval(), data.schema)
+    strange = np.repeat(data.test.x[:1], 6, axis=0)
+    strange[range(5), [8, 9, 10, 11, 0]] = [np.nan, np.nan, -1, np.nan, 1e30]
+    strange[5, 1] = -1e30
+    for x in (data.test.x, data.test.x[:1], strange):
+        assert parity(net, plain, data.schema, x) <= TOLERANCE
+    told = session(plain.SerializeToString()).run(None, {"row": strange})
+    assert all(np.isfinite(output).all() for output in told)
+    (given,) = plain.graph.input
+    assert [d.dim_value for d in given.type.tensor_type.shape.dim[1:]] == [12]
+
+
+def test_range_per_column_is_part_of_the_graph() -> None:
+    columns = (Column("a", low=-5.0, high=5.0), Column("b", "categorical", categories=("x", "y")))
+    schema = InputSchema("row", (2,), "float32", 0.0, 1.0, "tabular", columns)
+
+    class Same(nn.Module):
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            return x + 0, x * 1
+
+    x = np.array([[-5, 0], [0, 1], [5, -1], [10, np.nan]], np.float32)
+    logits, _ = session(to_onnx(Same(), schema).SerializeToString()).run(None, {"row": x})
+    np.testing.assert_allclose(logits, [[0, 0], [0.5, 1], [1, -1], [1.5, np.nan]])

@@ -2,6 +2,7 @@
 
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -12,8 +13,10 @@ from models.bundle import Bundle
 from models.data import DataSet
 from models.errors import BundleError
 from models.evaluate import answer
+from models.registry import Registry
 from models.runner import Runner
 from models.schema import OUTPUTS
+from tests import bundles
 from tests.conftest import Published
 
 
@@ -84,3 +87,14 @@ def test_graph_that_takes_another_shape_is_refused(published: Published) -> None
     schema = msgspec.structs.replace(published.bundle.manifest.input, shape=(1, 9, 9))
     with pytest.raises(BundleError):
         Runner(other_manifest(published.bundle, input=schema))
+
+
+def test_table_is_warmed_up_with_rows_that_its_schema_accepts(tmp_path: Path) -> None:
+    bundles.publish(tmp_path, "rows", name="asked")
+    bundle, data = Registry(tmp_path).open("rows"), bundles.table()
+    runner = Runner(bundle)
+    told = answer(runner, data.test.x)
+    assert told.probabilities.shape == (len(data.test), 3)
+    assert (told.probabilities.argmax(axis=1) == data.test.y).mean() > 0.7
+    first = np.broadcast_to(data.schema.offset, (1, 12)).astype(np.float32)
+    data.schema.check(first)

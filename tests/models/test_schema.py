@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from models.errors import InputError
-from models.schema import InputSchema
+from models.schema import Column, InputSchema
 
 IMAGE = InputSchema("input", (1, 2, 2), "float32", 0.0, 16.0, "image")
 GREY = InputSchema("input", (1, 2, 2), "uint8", 0.0, 255.0, "image")
@@ -98,8 +98,106 @@ def test_integers_are_rounded_and_clipped_never_wrapped(
 
 
 def test_schema_survives_json() -> None:
-    tabular = InputSchema("x", (3,), "float32", -2.0, 5.0, "tabular", ("a", "b", "c"))
+    tabular = InputSchema(
+        "x", (3,), "float32", -2.0, 5.0, "tabular", tuple(Column(n, low=-2, high=5) for n in "abc")
+    )
     for schema in (IMAGE, GREY, tabular):
         assert msgspec.json.decode(msgspec.json.encode(schema), type=InputSchema) == schema
     assert IMAGE.size == 4
     assert tabular.to_unit(np.array([[-2, 1.5, 5]], dtype=np.float32)).tolist() == [[0, 0.5, 1]]
+
+
+# Tables.
+
+ROWS = InputSchema(
+    "row",
+    (4,),
+    "float32",
+    0.0,
+    1.0,
+    "tabular",
+    (
+        Column("age", low=18.0, high=98.0),
+        Column("income", low=-1e3, high=1e6, missing=True),
+        Column("colour", "categorical", categories=("red", "green", "blue")),
+        Column("size", "categorical", categories=("S", "L"), missing=True),
+    ),
+)
+TABLE = np.tile(np.array([[40, 1e5, 2, 0]], np.float32), (3, 1))
+
+
+def table_with(column: int, value: float) -> np.ndarray[Any, Any]:
+    """Good rows with one other value in row 1."""
+    x = TABLE.copy()
+    x[1, column] = value
+    return x
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        (0, 17.0), (0, 1e30), (0, -1e30), (0, 3.4e38), (1, np.nan), (1, -5e3),
+        (2, 0.0), (2, -1.0), (3, 1.0), (3, -1.0), (3, np.nan),
+    ],
+)  # fmt: skip
+def test_what_a_table_may_send_passes(column: int, value: float) -> None:
+    ROWS.check(table_with(column, value))
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "name", "expected", "got"),
+    [
+        (0, np.nan, "age", "a finite number", "a missing value"),
+        (0, np.inf, "age", "a finite number", "inf"),
+        (1, -np.inf, "income", "a finite number or a missing value", "-inf"),
+        (2, np.nan, "colour", "0 to 2, or -1 for another", "a missing value"),
+        (2, 3.0, "colour", "0 to 2, or -1 for another", "3"),
+        (2, -2.0, "colour", "0 to 2", "-2"),
+        (2, 0.5, "colour", "a category's number", "0.5"),
+        (3, 2.0, "size", "0 to 1, or -1 for another or a missing value", "2"),
+        (3, np.inf, "size", "0 to 1", "inf"),
+    ],
+)
+def test_what_a_table_may_not_send_is_refused_by_row_and_column(
+    column: int, value: float, name: str, expected: str, got: str
+) -> None:
+    with pytest.raises(InputError) as caught:
+        ROWS.check(table_with(column, value))
+    assert caught.value.field == f"instances[1].{name}"
+    assert expected in caught.value.expected
+    assert caught.value.got == got
+
+
+def test_table_of_another_width_is_refused() -> None:
+    with pytest.raises(InputError, match=re.escape("shape [N, 4]")):
+        ROWS.check(TABLE[:, :3])
+
+
+numbers = st.floats(-1e6, 1e6, width=32)
+
+
+@given(
+    hnp.arrays(np.float32, (5, 2), elements=st.one_of(numbers, st.just(np.nan))),
+    hnp.arrays(np.float32, (5, 2), elements=st.sampled_from([-1.0, 0.0, 1.0])),
+)
+def test_scaling_of_a_table_is_linear_per_column_and_leaves_categories_and_gaps(
+    values: np.ndarray[Any, Any], places: np.ndarray[Any, Any]
+) -> None:
+    x = np.concatenate([values, places], axis=1)
+    unit = ROWS.to_unit(x)
+    assert unit.dtype == np.float32
+    np.testing.assert_array_equal(np.isnan(unit), np.isnan(x))
+    np.testing.assert_array_equal(unit[:, 2:], places)
+    np.testing.assert_allclose(unit[:, 0], (values[:, 0] - 18) / 80, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(ROWS.from_unit(unit), x, rtol=1e-5, atol=0.5)
+
+
+def test_training_range_is_the_unit_range_and_constants_do_not_divide_by_zero() -> None:
+    low, high = np.array([[18, -1e3, 0, 0], [98, 1e6, 0, 0]], np.float32)
+    np.testing.assert_array_equal(ROWS.to_unit(np.stack([low, high]))[:, :2], [[0, 0], [1, 1]])
+    same = InputSchema("x", (1,), "float32", 0.0, 1.0, "tabular", (Column("c", low=7.0, high=7.0),))
+    np.testing.assert_array_equal(same.to_unit(np.array([[7.0]], np.float32)), [[0]])
+
+
+def test_table_schema_survives_json() -> None:
+    assert msgspec.json.decode(msgspec.json.encode(ROWS), type=InputSchema) == ROWS

@@ -6,9 +6,18 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from models.stats import auroc, false_positive_interval, paired_difference, proportion
+from models.stats import (
+    auroc,
+    auroc_interval,
+    false_positive_interval,
+    mean_corruption_error,
+    paired_difference,
+    proportion,
+    roc,
+)
 
 
 @pytest.mark.parametrize(
@@ -121,3 +130,67 @@ def test_auroc_is_scikit_learns_with_ties(negative: np.ndarray, positive: np.nda
     expected = roc_auc_score(labels, np.concatenate([negative, positive]))
     assert auroc(negative, positive) == pytest.approx(expected)
     assert auroc(negative, positive) + auroc(positive, negative) == pytest.approx(1)
+
+
+@given(scores, scores)
+def test_interval_of_the_auroc_holds_it_and_mirrors(
+    negative: np.ndarray, positive: np.ndarray
+) -> None:
+    low, high = auroc_interval(negative, positive)
+    assert 0 <= low <= auroc(negative, positive) + 1e-9
+    assert auroc(negative, positive) - 1e-9 <= high <= 1
+    assert high - low > 0.05, "thirty rows never say so much"
+    mirrored = auroc_interval(positive, negative)
+    assert mirrored == pytest.approx((1 - high, 1 - low), abs=1e-6)
+
+
+@pytest.mark.parametrize(("distance", "n", "m"), [(0.0, 60, 60), (1.0, 60, 40), (2.5, 100, 100)])
+def test_interval_of_the_auroc_covers_the_truth(distance: float, n: int, m: int) -> None:
+    rng, runs = np.random.default_rng(4), 500
+    truth = stats.norm.cdf(distance / math.sqrt(2))
+    covered = 0
+    for _ in range(runs):
+        low, high = auroc_interval(rng.normal(size=n), rng.normal(distance, size=m))
+        covered += low <= truth <= high
+    assert covered / runs >= 0.93
+
+
+@given(scores, scores, st.integers(2, 60))
+def test_roc_rises_from_corner_to_corner_with_the_area_of_the_auroc(
+    negative: np.ndarray, positive: np.ndarray, points: int
+) -> None:
+    curve = np.array(roc(negative, positive))
+    assert curve[0].tolist() == [0, 0]
+    assert curve[-1].tolist() == [1, 1]
+    assert (np.diff(curve, axis=0) >= 0).all()
+    assert np.trapezoid(curve[:, 1], curve[:, 0]) == pytest.approx(
+        auroc(negative, positive), abs=1e-3
+    )
+    thin = roc(negative, positive, points)
+    assert len(thin) <= points
+    assert {tuple(p) for p in thin} <= {tuple(p) for p in curve.tolist()}
+    assert (thin[0], thin[-1]) == ([0, 0], [1, 1])
+
+
+def test_corruption_error_covers_the_truth_though_kinds_share_their_rows() -> None:
+    # Rows are easy or hard under all kinds at once, as real ones are.
+    rng, runs, n = np.random.default_rng(5), 400, 200
+    covered = 0
+    for _ in range(runs):
+        own, theirs = (
+            [rng.random((5, n)) < hard * rate for rate in (0.3, 0.5)]
+            for hard in rng.uniform(0, 1, (2, n))
+        )
+        rates = [wrong.mean(axis=1) for wrong in theirs]
+        value, low, high = mean_corruption_error(own, rates, n)
+        assert low <= value <= high
+        covered += low <= 1 <= high
+    assert covered / runs >= 0.95
+
+
+def test_corruption_error_of_a_reference_without_errors_is_finite() -> None:
+    none, some = np.zeros((5, 100), dtype=bool), np.arange(500).reshape(5, 100) < 3
+    assert mean_corruption_error([none], [np.zeros(5)], 100)[0] == 1
+    value, low, high = mean_corruption_error([some], [np.zeros(5)], 100)
+    assert value == pytest.approx(6)
+    assert low < value < high < math.inf

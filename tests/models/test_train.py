@@ -12,8 +12,9 @@ from torch import nn
 from models import attacks, export, nets
 from models.data import DataSet, Rows
 from models.errors import TrainingError
+from models.methods import METHODS
 from models.threat import Linf
-from models.train import LOSSES, Recipe, train
+from models.train import Recipe, train
 from tests.conftest import NET, QUICK, Published
 
 TINY = nets.NetSpec("small_conv", NET.kwargs | {"widths": [8, 16], "hidden": 32})
@@ -66,7 +67,7 @@ def test_pgd_training_is_more_robust_than_standard_training(digits: DataSet) -> 
     assert figures["pgd"] > figures["standard"] + 0.1
 
 
-@pytest.mark.parametrize("method", LOSSES)
+@pytest.mark.parametrize("method", METHODS)
 def test_training_is_the_same_with_the_same_seed_and_another_with_another(
     method: Any, digits: DataSet
 ) -> None:
@@ -150,7 +151,7 @@ def test_result_is_the_moving_average_of_the_weights(digits: DataSet) -> None:
     )
 
 
-@pytest.mark.parametrize("method", LOSSES)
+@pytest.mark.parametrize("method", METHODS)
 def test_loss_that_is_not_finite_is_an_error_with_the_step(method: Any, digits: DataSet) -> None:
     recipe = Recipe(method=method, learning_rate=1e30, max_steps=20, attack_steps=1, warm_up=0.0)
     with pytest.raises(TrainingError, match=r"the loss is (nan|inf) at step \d+; lower"):

@@ -1,6 +1,7 @@
 """One battery over all channels: NumPy equals the graph; then the laws of rank cells."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import onnx
@@ -22,6 +23,7 @@ from monitoring.channels import (
     Rows,
     ScoreChannel,
     Tensors,
+    Uncertainty,
     class_weights,
     emit_input_statistics,
     input_statistics,
@@ -29,12 +31,14 @@ from monitoring.channels import (
     rank_edges,
     score_channels,
     score_weights,
+    steady,
 )
 from monitoring.graph import GraphBuilder
 from tests.conftest import Published
 
 NAMES = ("energy", "feature_distance", "mean", "gradient")
-battery = pytest.mark.parametrize("name", NAMES)
+BATTERY = (*NAMES, "uncertainty")
+battery = pytest.mark.parametrize("name", BATTERY)
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ class World:
 def world(published: Published, digits: DataSet) -> World:
     """Channels fitted on training features."""
     fit = World(published.net, {}, digits.schema.to_unit(digits.train.x))
-    channels = score_channels("image", fit.rows(fit.unit).features)
+    channels = [*score_channels("image", fit.rows(fit.unit).features), Uncertainty()]
     unit = digits.schema.to_unit(digits.test.x)
     return World(published.net, {c.name: c for c in channels}, unit)
 
@@ -92,7 +96,8 @@ def asked(model: onnx.ModelProto, rows: Rows, output: str = "score") -> FloatArr
 
 
 def test_battery_covers_every_channel(world: World) -> None:
-    assert tuple(world.channels) == NAMES
+    assert tuple(world.channels) == BATTERY
+    assert [c.name for c in score_channels("image", np.eye(3))] == list(NAMES)
     assert [c.name for c in score_channels("tabular", np.eye(3))] == ["energy", "feature_distance"]
 
 
@@ -146,6 +151,34 @@ def test_energy_falls_with_confidence_and_counts_in_nats(world: World) -> None:
     assert energy(0, 0) == pytest.approx(-np.log(2))
     assert energy(9, 0, 0) < energy(5, 0, 0) < energy(1, 0, 0) < energy(0, 0, 0)
     assert energy(1e4, 0) == pytest.approx(-1e4), "no overflow"
+
+
+def test_uncertainty_is_the_logarithm_of_the_largest_probability() -> None:
+    p = np.array([[0.5, 0.5, 0.0], [0.2, 0.7, 0.1], [1.0, 0.0, 0.0]])
+    logits = np.log(np.clip(p, 1e-9, None))
+    for shift in (0.0, 40.0, -1e4):
+        rows = Rows(p, logits + shift, p)
+        np.testing.assert_allclose(
+            Uncertainty().scores(rows), -np.log(p.max(axis=1)), atol=1e-6 + 1e-11 * abs(shift)
+        )
+
+
+def names(kind: Literal["image", "tabular"], *, features: bool, logits: FloatArray) -> list[str]:
+    """The channels of a graph that gives these."""
+    found = score_channels(kind, np.eye(8) if features else None, logits=logits)
+    return [channel.name for channel in found]
+
+
+def test_graph_without_features_or_of_probabilities_gets_the_scores_that_it_has() -> None:
+    logits = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
+    shares = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    rounded = np.log(np.clip(np.eye(4, dtype=np.float32)[logits.argmax(axis=1)], 1e-6, 1))
+    assert names("tabular", features=True, logits=logits) == ["energy", "feature_distance"]
+    assert names("tabular", features=False, logits=logits) == ["energy", "uncertainty"]
+    for p in (shares, rounded):
+        assert names("tabular", features=True, logits=p) == ["feature_distance", "uncertainty"]
+        assert names("tabular", features=False, logits=p) == ["uncertainty"]
+        assert names("image", features=False, logits=p) == ["uncertainty", "mean", "gradient"]
 
 
 def test_distance_is_zero_at_the_references_and_grows_away_from_them() -> None:
@@ -219,6 +252,21 @@ def test_weights_sum_to_n_plus_one_and_cells_are_in_range(scores: FloatArray) ->
         cells = rank_cells(values, edges)
         assert cells.min() >= 0
         assert cells.max() <= len(edges)
+
+
+@given(st.one_of(distinct, tied), st.integers(0, 9))
+def test_steady_cells_keep_their_weights_and_do_not_part_equal_scores(
+    scores: FloatArray, seed: int
+) -> None:
+    edges = steady(rank_edges(scores))
+    assert (np.diff(edges) < 0).all()
+    weights = score_weights(scores, edges)
+    assert weights.sum() == len(scores) + 1
+    assert (weights >= 1).all()
+    near = 3e-7 * np.maximum(1.0, np.abs(scores))
+    rounded = scores + near * np.random.default_rng(seed).choice([-1.0, 1.0], len(scores))
+    ties = np.isin(scores, rank_edges(scores)) & (np.abs(scores - np.rint(scores)) == 0)
+    np.testing.assert_array_equal(rank_cells(rounded, edges)[ties], rank_cells(scores, edges)[ties])
 
 
 @given(distinct)

@@ -1,16 +1,18 @@
 """Laws of the instrumented graph: one run, five outputs, conformal and free of the batch."""
 
 import numpy as np
+import onnxruntime as ort
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from models.data import DataSet
 from models.evaluate import answer
-from models.runner import Answer
+from models.runner import Answer, session
 from models.schema import OUTPUTS, FloatArray
 from models.stats import false_positive_interval
-from monitoring.instrument import TABLE, conformal_table
+from monitoring.instrument import TABLE, _whitening, conformal_table
+from tests import bundles
 from tests.conftest import Published
 
 
@@ -169,3 +171,92 @@ def test_nothing_is_undefined_on_extreme_inputs(published: Published) -> None:
         assert column.min() >= 0
         assert column.max() < len(channel.labels)
     assert (told.drift_p_value[4:] <= 0.01).all(), "noise is no digit"
+
+
+# A wrapped table: no features, missing values, and probabilities that many rows share.
+
+
+@pytest.fixture(scope="module")
+def asked_session() -> ort.InferenceSession:
+    """The instrumented graph of `bundles.asked_only`."""
+    return session(bundles.prepared("asked").model.SerializeToString())
+
+
+def ask(runner: ort.InferenceSession, x: FloatArray) -> Answer:
+    """One run over rows of the table."""
+    return Answer(*runner.run(list(OUTPUTS), {"row": x.astype(np.float32)}))
+
+
+def test_graph_without_features_gets_what_there_is(asked_session: ort.InferenceSession) -> None:
+    made, data = bundles.prepared("asked"), bundles.table()
+    names = [c.name for c in made.channels]
+    assert names == ["energy", "uncertainty", "inside", "row_distance", "class"]
+    assert [o.name for o in asked_session.get_outputs()] == list(OUTPUTS)
+    told = ask(asked_session, data.test.x)
+    assert (told.probabilities.argmax(axis=1) == data.test.y).mean() > 0.7
+    for column, channel in zip(told.cells.T, made.channels, strict=True):
+        weights = made.reference[f"{channel.name}/alpha"]
+        assert len(weights) == len(channel.labels)
+        assert weights.min() > 0
+        assert column.min() >= 0
+        assert column.max() < len(weights)
+
+
+def test_ties_are_counted_alike_alone_and_in_a_batch(asked_session: ort.InferenceSession) -> None:
+    data, made = bundles.table(), bundles.prepared("asked")
+    x = data.calibration.x[len(data.calibration) // 2 :]  # what the stream is compared with
+    told = ask(asked_session, x)
+    alone = [ask(asked_session, x[k : k + 1]) for k in range(len(x))]
+    np.testing.assert_array_equal(np.concatenate([a.cells for a in alone]), told.cells)
+    assert len(np.unique(told.drift_p_value)) < len(x), "there are ties"
+    np.testing.assert_array_equal(np.concatenate([a.drift_p_value for a in alone]), told[1])
+    for column, channel in zip(told.cells.T[:-1], made.channels, strict=False):
+        alpha = made.reference[f"{channel.name}/alpha"]
+        counted = np.bincount(column, minlength=len(alpha))
+        np.testing.assert_allclose(counted, alpha - np.eye(len(alpha))[-1])
+
+
+def test_scores_with_ties_flag_clean_rows_as_often_as_the_law_says(
+    asked_session: ort.InferenceSession,
+) -> None:
+    facts = bundles.prepared("asked").calibration
+    told = ask(asked_session, bundles.table().test.x)
+    for flags in (
+        told.drift_p_value <= facts.alpha,
+        told.perturbation_likelihood > facts.perturbation_threshold,
+        told.corruption_likelihood > facts.corruption_threshold,
+    ):
+        assert flags.sum() <= false_positive_interval(facts.alpha, facts.n, len(flags))[1]
+    held = ask(asked_session, bundles.table().calibration.x[: facts.n])
+    n = facts.n
+    for alpha in (0.01, 0.05, 0.2, 0.5):
+        assert (held.drift_p_value <= alpha).sum() <= alpha * (n + 1), "valid with ties"
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e30, -1e30, 3.4e38, -1.0])
+def test_no_score_is_undefined_on_absurd_values(
+    value: float, asked_session: ort.InferenceSession
+) -> None:
+    x = np.repeat(bundles.table().test.x[:1], bundles.table().schema.size + 1, axis=0)
+    np.fill_diagonal(x[:-1], value)
+    x[-1] = value
+    told = ask(asked_session, x)
+    for name, output in zip(OUTPUTS, told, strict=True):
+        assert np.isfinite(output).all(), name
+    np.testing.assert_allclose(told.probabilities.sum(axis=1), 1, atol=1e-4)
+
+
+@given(
+    st.lists(st.sampled_from([0.0, 1e-6, 0.1, 1.0, 1e4, -1e4]), min_size=12, max_size=60),
+    st.integers(1, 4),
+)
+def test_whitening_is_finite_for_scores_that_hardly_vary_or_repeat_each_other(
+    values: list[float], columns: int
+) -> None:
+    one = np.array(values)
+    scores = np.stack([one * 10.0**-k for k in range(columns)], axis=1).astype(np.float32)
+    centre, whitening = _whitening(scores)
+    distance = ((scores @ whitening - centre @ whitening) ** 2).sum(axis=1)
+    assert np.isfinite(whitening).all()
+    assert np.isfinite(distance).all()
+    assert np.median(distance) <= 2e3

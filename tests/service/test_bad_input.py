@@ -1,6 +1,7 @@
 """Nothing a client sends may give a 5xx; every refusal says what was wrong."""
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from flask.testing import FlaskClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.service import tables
 from tests.service.test_codec import json_values
 
 ROW = np.zeros((1, 8, 8)).tolist()
@@ -186,7 +188,7 @@ def test_every_status_speaks_the_dialect_of_its_address(
     assert status != 405 or answer.headers["Allow"]
 
 
-@pytest.mark.parametrize("path", ["/predict", "/feedback", "/v2/models/digits/infer"])
+@pytest.mark.parametrize("path", ["/predict", "/feedback", "/v2/models/digits/infer", "/certify"])
 def test_a_body_over_the_limit_is_413_with_and_without_its_length(
     client: FlaskClient, path: str
 ) -> None:
@@ -202,7 +204,7 @@ def test_a_body_over_the_limit_is_413_with_and_without_its_length(
     "kind", ["text/plain", "image/png", "application/x-www-form-urlencoded", "multipart/form-data"]
 )
 def test_another_content_type_is_415_and_says_what_is_read(client: FlaskClient, kind: str) -> None:
-    for path in ("/predict", "/feedback"):
+    for path in ("/predict", "/feedback", "/certify"):
         answer = client.post(path, data=b"{}", content_type=kind)
         assert answer.status_code == 415
         assert answer.get_json()["expected"] == JSON
@@ -210,7 +212,7 @@ def test_another_content_type_is_415_and_says_what_is_read(client: FlaskClient, 
 
 
 def test_an_encoded_body_is_415(client: FlaskClient) -> None:
-    for path in ("/predict", "/v2/models/digits/infer"):
+    for path in ("/predict", "/v2/models/digits/infer", "/certify"):
         headers = {"Content-Encoding": "gzip"}
         answer = client.post(path, data=b"{}", content_type=JSON, headers=headers)
         assert answer.status_code == 415
@@ -250,7 +252,9 @@ def test_feedback_refuses_with_the_field(client: FlaskClient, name: str) -> None
 
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(json_values, st.sampled_from(["/predict", "/feedback", "/v2/models/digits/infer"]))
+@given(
+    json_values, st.sampled_from(["/predict", "/feedback", "/v2/models/digits/infer", "/certify"])
+)
 def test_no_json_gives_a_5xx(client: FlaskClient, value: Any, path: str) -> None:
     documents = (
         value,
@@ -263,4 +267,75 @@ def test_no_json_gives_a_5xx(client: FlaskClient, value: Any, path: str) -> None
     )
     for document in documents:
         answer = client.post(path, data=json.dumps(document), content_type=JSON)
+        assert answer.status_code == 200 or 400 <= answer.status_code < 500
+
+
+@pytest.fixture(scope="module")
+def table_client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FlaskClient]:
+    state = tmp_path_factory.mktemp("tables")
+    for data in (tables.wine(), tables.cancer()):
+        tables.publish_table(state / "registry", data)
+    with tables.served(state) as app:
+        yield app.test_client()
+
+
+WINE = tables.as_objects(tables.wine(), tables.wine().test.x[:1])[0]
+TABLE: dict[str, tuple[str, str]] = {
+    "a row that is a number": ("1", "instances[0]"),
+    "a row of an image": (json.dumps(ROW), "instances[0]"),
+    "a flat batch": (json.dumps(list(WINE.values()))[1:-1], "instances[0]"),
+    "an empty row": ("{}", "instances[0]"),
+    "a column too few": (json.dumps(list(WINE.values())[1:]), "instances[0]"),
+    "a column misspelt": (json.dumps(WINE).replace("hue", "Hue"), "instances[0]"),
+    "a column unknown": (json.dumps(WINE | {"year": 1}), "instances[0]"),
+    "a text in a number": (json.dumps(WINE | {"hue": "1.0"}), "instances[0].hue"),
+    "a NaN": (json.dumps(WINE | {"hue": float("nan")}), "body"),
+    "an infinite number": (json.dumps(WINE | {"hue": float("inf")}), "body"),
+    "a huge number": (json.dumps(WINE | {"hue": 1e300}), "instances[0].hue"),
+    "a number beyond double": (json.dumps(WINE).replace("1.", "1e400", 1), "instances"),
+    "a null": (json.dumps(WINE | {"hue": None}), "instances[0].hue"),
+    "a truth": (json.dumps(WINE | {"hue": True}), "instances[0].hue"),
+    "a category null": (json.dumps(WINE | {"cellar": None}), "instances[0].cellar"),
+    "a category list": (json.dumps(WINE | {"cellar": [[]]}), "instances[0].cellar"),
+    "nested 900": ("[" * 900 + "]" * 900, "instances[0]"),
+}
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_rows_of_a_table_are_refused_with_row_and_column(
+    table_client: FlaskClient, name: str
+) -> None:
+    row, field = TABLE[name]
+    body = f'{{"instances": [{row}]}}'
+    answer = table_client.post("/predict?model=wine", data=body, content_type=JSON)
+    assert answer.status_code == 400
+    problem = answer.get_json()
+    assert problem["field"] == field
+    assert problem["expected"]
+    assert problem["got"]
+    assert len(answer.data) < 1000
+
+
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(json_values, st.sampled_from(["wine", "cancer"]))
+def test_no_json_gives_a_5xx_on_a_table(table_client: FlaskClient, value: Any, model: str) -> None:
+    size = 7 if model == "wine" else 30
+    instances = (
+        [value],
+        [[value] * size],
+        [WINE | {"hue": value}],
+        [WINE | {"cellar": value}],
+        [WINE | value] if isinstance(value, dict) else value,
+    )
+    tensor = {"name": "row", "datatype": "FP32", "shape": [1, size]}
+    requests: list[tuple[str, Any]] = [
+        (f"/predict?model={model}", {"instances": each}) for each in instances
+    ]
+    requests += [
+        (f"/v2/models/{model}/infer", {"inputs": [tensor | {"data": each}]})
+        for each in ([value] * size, [[value] * size], value)
+    ]
+    requests.append((f"/certify?model={model}", {"instances": [[value] * size], "samples": 10}))
+    for path, document in requests:
+        answer = table_client.post(path, data=json.dumps(document), content_type=JSON)
         assert answer.status_code == 200 or 400 <= answer.status_code < 500

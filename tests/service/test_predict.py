@@ -12,6 +12,7 @@ from monitoring.records import Key
 from service.app import Service
 from service.pipeline import new_id
 from tests import bundles
+from tests.service import tables
 from tests.service.conftest import MakeApp
 
 Rows = np.ndarray[Any, np.dtype[np.float32]]
@@ -129,3 +130,46 @@ def test_without_a_model_predict_says_try_again(make_app: MakeApp, tmp_path: Pat
     assert answer.status_code == 503
     assert answer.headers["Retry-After"] == "1"
     assert answer.get_json()["status"] == 503
+
+
+def test_bytes_in_three_channels_are_answered_as_the_graph_does(
+    make_app: MakeApp, tmp_path: Path
+) -> None:
+    tables.publish_colours(tmp_path / "registry")
+    client, x = make_app(tmp_path).test_client(), tables.colours().test.x[:9]
+    truth = Runner(Registry(tmp_path / "registry").open("colours")).run(x)
+    friendly = client.post("/predict", json={"instances": x.tolist()}).get_json()["predictions"]
+    got = np.float32([p["probabilities"] for p in friendly])
+    np.testing.assert_array_equal(got, truth.probabilities)
+    (told,) = client.get("/v2/models/colours").get_json()["inputs"]
+    assert told == {"name": "input", "datatype": "UINT8", "shape": [-1, 3, 8, 8]}
+    tensor = {**told, "shape": list(x.shape), "data": x.ravel().tolist()}
+    v2 = client.post("/v2/models/colours/infer", json={"inputs": [tensor]}).get_json()
+    np.testing.assert_array_equal(np.float32(v2["outputs"][0]["data"]), got.ravel())
+    for value in (256, -1, 0.5):
+        spoilt: list[Any] = x.tolist()
+        spoilt[3][2][7][7] = value
+        answer = client.post("/predict", json={"instances": spoilt})
+        assert answer.status_code == 400
+        assert answer.get_json()["field"] == "instances[3]"
+        assert answer.get_json()["expected"] == "integers from 0 to 255"
+
+
+def test_a_missing_value_is_recorded_and_labelled_as_it_came(
+    make_app: MakeApp, tmp_path: Path
+) -> None:
+    data = tables.wine()
+    tables.publish_table(tmp_path / "registry", data)
+    app = make_app(tmp_path)
+    client, x = app.test_client(), data.test.x
+    assert np.isnan(x).any()
+    answer = client.post("/predict", json={"instances": tables.as_objects(data, x)}).get_json()
+    labels = [
+        {"id": f"{answer['id']}/{row}", "label": data.classes[y]}
+        for row, y in enumerate(data.test.y)
+    ]
+    assert client.post("/feedback", json=labels).status_code == 200
+    store = app.extensions["holdfast"].store
+    kept = store.labelled("wine", data.schema)
+    np.testing.assert_array_equal(kept.x, x)
+    np.testing.assert_array_equal(kept.y, data.test.y)

@@ -1,0 +1,66 @@
+"""Benign corruptions of unit-range images `(N, channels, height, width)` at severities 1 to 5.
+
+Own, batched NumPy/SciPy versions of ImageNet-C (Hendrycks & Dietterich 2019) and MNIST-C (Mu &
+Gilmer 2019), for images from 8x8 grey to 224x224 colour: each takes `(x_unit, severity, rng)` and
+gives the same shape in [0, 1]. Published strengths are interpolated between those for 32 and for
+224 pixels, and lengths are shares of the side. They are not the published files, so figures
+compare versions of one's own, not entries of the public tables. Frost is generated, not
+photographed.
+"""
+
+from models.corruptions.base import SEVERITIES, Corruption, Images, Kind
+from models.corruptions.suites import (
+    GROUPS,
+    IMAGENET_C,
+    IMAGENET_C_EXTRA,
+    MNIST_C,
+    random_benign,
+    suite,
+)
+from models.corruptions.ten import (
+    CORRUPTIONS,
+    blur,
+    blurred,
+    brightness,
+    contrast,
+    darkness,
+    gaussian_noise,
+    impulse_noise,
+    inverted,
+    noisy,
+    pixelate,
+    random_corruptions,
+    rotate,
+    rotated,
+    shift,
+    shot_noise,
+)
+
+__all__ = [
+    "CORRUPTIONS",
+    "GROUPS",
+    "IMAGENET_C",
+    "IMAGENET_C_EXTRA",
+    "MNIST_C",
+    "SEVERITIES",
+    "Corruption",
+    "Images",
+    "Kind",
+    "blur",
+    "blurred",
+    "brightness",
+    "contrast",
+    "darkness",
+    "gaussian_noise",
+    "impulse_noise",
+    "inverted",
+    "noisy",
+    "pixelate",
+    "random_benign",
+    "random_corruptions",
+    "rotate",
+    "rotated",
+    "shift",
+    "shot_noise",
+    "suite",
+]

@@ -1,0 +1,102 @@
+"""Data sets: the user's own or bundled ones, split by hash, with a schema and a fingerprint.
+
+`load` tells the format, a reader (`bundled`, `arrays`, `idx`, `folder`, `parquet`, `delimited`)
+gives `Raw` rows, and `build` numbers the labels, divides the rows and makes the schema.
+"""
+
+import dataclasses
+import importlib
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from models.data.build import build
+from models.data.bundled import BUNDLED, load_digits
+from models.data.found import format_of, name_of
+from models.data.records import PARTS, DataSet, Rows, Source
+from models.data.split import hash_shares, split
+from models.errors import DataError
+
+__all__ = [
+    "BUNDLED",
+    "PARTS",
+    "DataSet",
+    "Rows",
+    "Source",
+    "hash_shares",
+    "load",
+    "load_digits",
+    "split",
+]
+
+# Imported when asked for: they need pyarrow and pillow, which a serving image does not have.
+READERS = {
+    "npz": "arrays",
+    "idx": "idx",
+    "folder": "folder",
+    "parquet": "parquet",
+    "csv": "delimited",
+}
+OPTIONS = {  # which formats an option is for
+    "label": ("npz", "idx", "parquet", "csv"),
+    "test": ("npz", "idx", "folder", "parquet", "csv"),
+    "categorical": ("npz", "parquet", "csv"),
+    "ignore": ("npz", "parquet", "csv"),
+    "delimiter": ("csv",),
+}
+
+
+def load(source: Source | str) -> DataSet:
+    """Load a bundled data set by name, or the user's own data from a path.
+
+    A bundled name wins over a file of that name; `./digits` is the file.
+
+    Args:
+        source: where the data lies and how to read it, or only the path.
+
+    Raises:
+        DataError: says which file and row cannot be used, what was expected and what to do.
+    """
+    source = resolve(Source(source) if isinstance(source, str) else source)
+    name = name_of(source)
+    if source.format == "bundled":
+        made = BUNDLED[source.path]()
+        return dataclasses.replace(made, name=name, source=source)
+    try:
+        reader: Any = importlib.import_module(f"models.data.{READERS[source.format]}")
+    except ModuleNotFoundError as error:
+        raise DataError(
+            f"reading {source.format} needs {error.name}: pip install 'holdfast[train]'"
+        ) from error
+    return build(reader.read(source), source, name)
+
+
+def resolve(source: Source) -> Source:
+    """With the format told and paths absolute, so that it means the same from anywhere.
+
+    Raises:
+        DataError: an unknown name, a missing path, or an option that the format does not have.
+    """
+    if not source.path:
+        raise DataError("a data set that was made in memory cannot be loaded again")
+    if source.format == "bundled" or (source.format == "auto" and source.path in BUNDLED):
+        if source.path not in BUNDLED:
+            raise DataError(f"unknown data set {source.path!r}: bundled are {', '.join(BUNDLED)}")
+        source = msgspec.structs.replace(source, format="bundled")
+    else:
+        path = Path(source.path).expanduser().absolute()
+        if not path.exists():
+            known = ", ".join(BUNDLED)
+            raise DataError(f"no such file or folder: {source.path!r} (bundled sets: {known})")
+        told = format_of(path) if source.format == "auto" else source.format
+        test = str(Path(source.test).expanduser().absolute()) if source.test else ""
+        if test and not Path(test).exists():
+            raise DataError(f"no such file or folder: {source.test!r}, named as the test part")
+        source = msgspec.structs.replace(source, path=str(path), format=told, test=test)
+    for option, formats in OPTIONS.items():
+        if getattr(source, option) and source.format not in formats:
+            raise DataError(
+                f"--{option} is for {', '.join(formats)}; {source.path!r} is {source.format}"
+            )
+    return source

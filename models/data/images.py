@@ -1,0 +1,101 @@
+"""Decoding of encoded images (PNG, JPEG, ...) into one uint8 array."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, UnidentifiedImageError
+
+from models.data import memory
+from models.errors import DataError
+
+Pixels = npt.NDArray[np.uint8]
+
+
+class Stack:
+    """Images of one size and mode, decoded one by one into `(count, C, H, W)`.
+
+    Grey images have one channel, colour images three. A palette is colours written another way;
+    opaque alpha holds nothing; anything else is refused and not converted in silence.
+    """
+
+    def __init__(self, count: int, what: str) -> None:
+        self.count, self.what = count, what
+        self.filled, self.first = 0, ""
+        self.shape: tuple[int, int, int] = (0, 0, 0)
+        self.pixels: Pixels = np.empty((0, 0, 0, 0), dtype=np.uint8)
+
+    def add(self, encoded: bytes | Path, name: str) -> None:
+        """Decode the next image, called `name` in messages.
+
+        Raises:
+            DataError: it cannot be decoded, is of another size or mode than the first one, or the
+                images do not fit into memory.
+        """
+        if self.filled == self.count:
+            raise DataError(f"{name}: more images than the {self.count} that were promised")
+        stream = io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded
+        try:
+            with Image.open(stream) as image:
+                if self.filled == 0:
+                    self._begin(image, name)
+                shape = (_channels(image), image.height, image.width)
+                if shape[1:] != self.shape[1:]:
+                    self._differs(name, shape)
+                plain = _plain(image, name)
+        except (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError) as error:
+            raise DataError(
+                f"{name}: the image cannot be decoded ({_reason(error)}); replace it or take it out"
+            ) from error
+        except Image.DecompressionBombError as error:
+            raise DataError(f"{name}: the image is too large: {error}") from error
+        shape = (1 if plain.ndim == 2 else plain.shape[2], *plain.shape[:2])
+        if shape != self.shape:
+            self._differs(name, shape)
+        self.pixels[self.filled] = plain if plain.ndim == 2 else plain.transpose(2, 0, 1)
+        self.filled += 1
+
+    def _begin(self, image: Image.Image, name: str) -> None:
+        self.shape = (_channels(image), image.height, image.width)
+        size = (self.count, *self.shape)
+        memory.require(int(np.prod(size, dtype=np.int64)), f"{self.what} ({self.count} images)")
+        self.pixels, self.first = np.empty(size, dtype=np.uint8), name
+
+    def _differs(self, name: str, shape: tuple[int, int, int]) -> None:
+        raise DataError(
+            f"{name} is {_told(shape)}, but {self.first} is {_told(self.shape)}; all images of a "
+            "set need one size and mode: resize or convert them first"
+        )
+
+
+def _channels(image: Image.Image) -> int:
+    return 1 if image.mode in ("L", "1") else 3
+
+
+def _plain(image: Image.Image, name: str) -> Pixels:
+    """`(H, W)` of a grey or `(H, W, 3)` of a colour image."""
+    if image.mode == "P":
+        image = image.convert("RGBA" if "transparency" in image.info else "RGB")
+    elif image.mode == "1":
+        image = image.convert("L")
+    if image.mode == "RGBA":
+        lowest, _ = image.getchannel("A").getextrema()
+        if lowest == 255:
+            image = image.convert("RGB")
+    if image.mode not in ("L", "RGB"):
+        raise DataError(
+            f"{name}: mode {image.mode} is not taken (grey L or colour RGB with 8 bits, opaque); "
+            "convert the images first, for a model sees what is left of them"
+        )
+    return np.asarray(image)
+
+
+def _told(shape: tuple[int, int, int]) -> str:
+    return f"{shape[2]}x{shape[1]} {'grey' if shape[0] == 1 else 'RGB'}"
+
+
+def _reason(error: Exception) -> str:
+    """Why, without the buffer's address that Pillow puts into some messages."""
+    text = str(error)
+    return "no known image format" if "cannot identify image" in text else text or "no reason given"

@@ -1,0 +1,96 @@
+"""What a data set is: where it comes from, its rows in three parts, and a fingerprint."""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from models.schema import InputArray, InputSchema, IntArray
+
+PARTS = ("train", "calibration", "test")
+Format = Literal["auto", "bundled", "npz", "idx", "folder", "parquet", "csv"]
+
+
+class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Enough to load the same data again.
+
+    Args:
+        path: a bundled name, or a path (absolute in the source of a loaded set); empty for a set
+            that was made in memory and cannot be loaded again.
+        format: how to read it; `auto` tells it from the path.
+        label: label column or array (IDX: file of labels); empty to find it.
+        test: path of a separate test part; empty to find it beside or to split one off.
+        categorical: columns of a table to take as categories though they are numbers.
+        ignore: columns to leave out.
+        delimiter: what separates the columns of a CSV; empty to find it.
+        name: name of the data set; empty to make one from the path.
+    """
+
+    path: str
+    format: Format = "auto"
+    label: str = ""
+    test: str = ""
+    categorical: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+    delimiter: str = ""
+    name: str = ""
+
+
+IN_MEMORY = Source("")
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Labelled raw inputs: `x` is `(N, *shape)` as users send them, `y` is `(N,)` int64."""
+
+    x: InputArray
+    y: IntArray
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def take(self, index: npt.NDArray[np.intp] | npt.NDArray[np.bool_]) -> "Rows":
+        """The rows at `index`."""
+        return Rows(self.x[index], self.y[index])
+
+    def joined(self, other: "Rows") -> "Rows":
+        """These rows followed by the others."""
+        return Rows(np.concatenate([self.x, other.x]), np.concatenate([self.y, other.y]))
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Rows in three parts that share no input.
+
+    `notes` are sentences on what was done to the data that its owner should know, such as rows
+    of training that were dropped because they stand in the test part, too.
+    """
+
+    name: str
+    schema: InputSchema
+    classes: tuple[str, ...]
+    train: Rows
+    calibration: Rows
+    test: Rows
+    source: Source = IN_MEMORY
+    notes: tuple[str, ...] = ()
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 over schema, classes and all rows; reads the arrays where they lie."""
+        digest = hashlib.sha256(repr((self.schema, self.classes)).encode())
+        for part in PARTS:
+            rows: Rows = getattr(self, part)
+            digest.update(part.encode())
+            digest.update(bytes_of(rows.x))
+            digest.update(bytes_of(rows.y.astype(np.int64, copy=False)))
+        return digest.hexdigest()
+
+
+def bytes_of(x: InputArray) -> memoryview:
+    """The bytes of an array in C order, `(size,)`, without a copy where it lies in that order."""
+    return np.ascontiguousarray(x).reshape(-1).view(np.uint8).data

@@ -1,0 +1,130 @@
+"""What a suite does: attacks, their strength and sizes, and how many rows the dear parts take."""
+
+import importlib.util
+import math
+from typing import Literal
+
+import msgspec
+
+from models.errors import DataError
+from models.evaluate.subject import Subject
+from models.schema import InputSchema
+from models.threat import Columns, ThreatModel
+
+Suite = Literal["quick", "full"]
+SUITES: tuple[Suite, ...] = ("quick", "full")
+SIZES = {"quick": (1 / 3, 2 / 3, 1, 4 / 3, 2), "full": (1 / 3, 2 / 3, 1, 4 / 3, 2, 3, 4)}
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """The settings of one evaluation; two with the same plan do the same.
+
+    Args:
+        suite, threat: as asked for.
+        sizes: rising eps of the curves; `threat.eps` is one of them.
+        hopeless: a size at which nothing can be robust (it is the last of `sizes`), or None.
+        cascade: attacks that follow each other on the rows still right, at `threat.eps`.
+        cascade_steps, queries: of the gradient attacks and of Square in it.
+        alone: attacks on every row, for the scores and the checks of masking.
+        pgd_steps, few_steps, dlr_steps, probe_queries: their strength (PGD runs twice).
+        curve, curve_steps: attacks at every size, one after the other. Ten steps of APGD find
+            more than twenty of PGD, in half the time: rows that fell are left alone.
+        corruptions: which of them.
+        certificate_rows, gallery_rows: the first so many rows.
+        gallery_rounds, gallery_steps: of the search for the smallest perturbation.
+        autoattack: whether the reference implementation runs as well.
+    """
+
+    suite: Suite
+    threat: ThreatModel
+    sizes: tuple[float, ...]
+    hopeless: float | None
+    cascade: tuple[str, ...]
+    cascade_steps: int
+    queries: int
+    alone: tuple[str, ...]
+    pgd_steps: int
+    few_steps: int
+    dlr_steps: int
+    probe_queries: int
+    curve: tuple[str, ...]
+    curve_steps: int
+    corruptions: Literal["quick", "full"]
+    certificate_rows: int
+    gallery_rows: int
+    gallery_rounds: int
+    gallery_steps: int
+    autoattack: bool
+
+
+def make_plan(
+    subject: Subject, suite: str, threat: ThreatModel, *, autoattack: bool = False
+) -> Plan:
+    """The plan of a suite for a subject.
+
+    Raises:
+        DataError: an unknown suite, a size out of range, or a wish that the subject cannot fulfil.
+    """
+    if suite not in SUITES:
+        raise DataError(f"unknown suite {suite!r}: known are {', '.join(SUITES)}")
+    threat.at(subject.schema)  # says what is wrong with it
+    if autoattack and (subject.black_box or subject.schema.kind == "tabular"):
+        raise DataError(
+            "the reference AutoAttack needs an image model with its torch net; this one is "
+            + ("a wrapped graph" if subject.black_box else "a table model")
+        )
+    if autoattack and importlib.util.find_spec("pyautoattack") is None:
+        raise DataError("the reference AutoAttack is not installed: pip install pyautoattack")
+    full, white = suite == "full", not subject.black_box
+    ratio = "dlr" if len(subject.classes) > 2 else "margin"  # DLR needs three classes
+    limit = hopeless(subject.schema, threat)
+    return Plan(
+        suite=suite,
+        threat=threat,
+        sizes=sizes(subject.schema, threat, SIZES[suite]),
+        hopeless=limit,
+        cascade=(*(("apgd-ce", "apgd-t") * white), *(("square",) * (full or not white))),
+        cascade_steps=100 if full else 10,
+        queries=5000 if full else 300,
+        alone=("fgsm", "pgd", f"apgd-{ratio}", "square") if white else ("square",),
+        pgd_steps=40 if full else 20,
+        few_steps=10 if full else 5,
+        dlr_steps=50 if full else 10,
+        probe_queries=1000 if full else 100,
+        curve=("apgd-ce", "apgd-dlr") if white else ("square",),
+        curve_steps=50 if full else 10,
+        corruptions=suite,
+        certificate_rows=100 if full else 0,
+        gallery_rows=(256 if full else 40) * (white and subject.schema.kind == "image"),
+        gallery_rounds=8 if full else 6,
+        gallery_steps=20 if full else 10,
+        autoattack=autoattack,
+    )
+
+
+def hopeless(schema: InputSchema, threat: ThreatModel) -> float | None:
+    """A size at which every input can be made equal to any other, or grey: no answer can stand.
+
+    None where the attacker cannot change every column of a table all the way.
+    """
+    if schema.kind == "tabular":
+        box = threat.at(schema, 1.0)
+        assert isinstance(box, Columns)
+        return 1.0 if bool((box.down >= 1).all() and (box.up >= 1).all()) else None
+    return 0.5 if threat.norm == "linf" else 0.5 * math.sqrt(schema.size)
+
+
+def sizes(
+    schema: InputSchema, threat: ThreatModel, factors: tuple[float, ...]
+) -> tuple[float, ...]:
+    """Rising sizes around `threat.eps`, and a hopeless one at the end.
+
+    >>> digits = InputSchema("x", (1, 8, 8), "float32", 0.0, 16.0, "image")
+    >>> sizes(digits, ThreatModel(eps=0.15), SIZES["quick"])
+    (0.05, 0.1, 0.15, 0.2, 0.3, 0.5)
+    >>> sizes(digits, ThreatModel("l2", 1.5), SIZES["quick"])
+    (0.5, 1.0, 1.5, 2.0, 3.0, 4.0)
+    """
+    end = hopeless(schema, threat) or 1.0  # of a table's box: the whole range of training
+    below = (round(factor * threat.eps, 6) for factor in factors if factor != 1)
+    return tuple(sorted({threat.eps, max(end, threat.eps), *(e for e in below if e < end)}))

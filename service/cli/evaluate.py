@@ -1,0 +1,186 @@
+"""`holdfast evaluate`: judge a version anew, with a bar, and go on where it was cut off."""
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+import msgspec
+
+from models.errors import DataError, UnknownModelError
+from models.files import write_atomic
+from models.registry import Registry
+from models.schema import Manifest
+from service.cli.output import emit, json_option
+from service.cli.train import need_training
+from service.settings import Settings
+
+if TYPE_CHECKING:
+    from models.threat import ThreatModel
+
+EPS = 0.15  # where neither the command nor the version says
+
+
+@click.command()
+@click.argument("model", default="digits")
+@click.option("--version", "which", default="champion", help="A number or an alias.")
+@click.option(
+    "--suite",
+    type=click.Choice(["quick", "full"]),
+    default="quick",
+    help="quick: seconds to minutes. full: long attacks, 43 corruptions, certificates.",
+)
+@click.option("--limit", type=click.IntRange(1), help="Only the first so many held-out rows.")
+@click.option("--eps", type=float, help="Size of the attack in units of 0..1 (as evaluated first).")
+@click.option(
+    "--norm", type=click.Choice(["linf", "l2"]), help="What eps measures (as evaluated first)."
+)
+@click.option("--autoattack", is_flag=True, help="Run the reference AutoAttack as well.")
+@click.option("--seed", type=int, default=0, help="Of attacks, noise and corruptions.")
+@json_option
+@click.pass_obj
+def evaluate(
+    settings: Settings,
+    model: str,
+    which: str,
+    suite: Literal["quick", "full"],
+    limit: int | None,
+    eps: float | None,
+    norm: Literal["linf", "l2"] | None,
+    autoattack: bool,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Evaluate a version again on its held-out data: clean, attacked, corrupted, edge cases.
+
+    Figures and the report go to `evaluations/<model>/<version>/` in the state directory. Cut off
+    and run again, it goes on where it was. Several processes share the work under torchrun.
+
+    \b
+    Example:
+      holdfast evaluate digits --version 2 --suite full
+      torchrun --nproc-per-node 4 -m service evaluate digits --suite full
+    """
+    need_training()
+    from models import distributed, report
+    from models.evaluate import data_of
+    from models.evaluate import evaluate as judge
+    from monitoring.assemble import open_subject
+
+    registry = Registry(settings.registry_dir)
+    bundle = registry.open(model, which)
+    manifest = bundle.manifest
+    threat = _threat(manifest, eps, norm)
+    folder = Path(settings.state) / "evaluations" / model / str(manifest.version)
+    before, figures_before = _previous(registry, manifest, folder.parent, suite)
+    first = distributed.rank() == 0
+    figures = judge(
+        open_subject(bundle), data_of(manifest).test,
+        suite=suite, threat=threat, previous=figures_before, previous_version=before, limit=limit,
+        autoattack=autoattack, seed=seed, work=folder / "work",
+        progress=Progress(f"evaluating {bundle.name}") if first else None,
+    )  # fmt: skip
+    distributed.leave()
+    if not first:
+        return
+    name = suite if limit is None else f"{suite}-{limit}"
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomic(folder / f"{name}.json", msgspec.json.format(msgspec.json.encode(figures)))
+    write_atomic(folder / f"{name}.html", report.render(manifest, figures).encode())
+    emit(figures, as_json, lambda: _text(bundle.name, figures, folder / f"{name}.html"))
+
+
+class Progress:
+    """A bar with the time left on a terminal, a line every few seconds elsewhere."""
+
+    def __init__(self, what: str, *, every_seconds: float = 5.0) -> None:
+        self._what = what
+        self._every = every_seconds
+        self._started = self._told = time.monotonic()
+        self._first: int | None = None  # what was done before: the rate is of this run
+        self._terminal = sys.stderr.isatty()
+
+    def __call__(self, done: int, total: int, unit: str) -> None:
+        """Told of every unit, and of every block of the long ones."""
+        now = time.monotonic()
+        if self._first is None:
+            self._first = done
+        last = done >= total
+        if not last and now - self._told < (0.1 if self._terminal else self._every):
+            return
+        self._told = now
+        left = (now - self._started) * (total - done) / max(done - self._first, 1)
+        text = f"{self._what}: {done / max(total, 1):.0%}, {unit}, {left:.0f} s left"
+        if self._terminal:
+            full = 24 * done // max(total, 1)
+            text = f"\r[{'#' * full}{'.' * (24 - full)}] {text:<70}"
+        click.echo(text, err=True, nl=not self._terminal or last)
+
+
+def _threat(
+    manifest: Manifest, eps: float | None, norm: Literal["linf", "l2"] | None
+) -> "ThreatModel":
+    """What the options say, else what the version was evaluated with when it was made."""
+    from models.threat import ThreatModel
+
+    told = manifest.evaluation.get("threat") or {"eps": manifest.evaluation.get("eps", EPS)}
+    if norm is not None and norm != told.get("norm", "linf") and eps is None:
+        raise click.UsageError(f"--norm {norm} needs --eps: the version's own is of another norm")
+    chosen = {"eps": eps, "norm": norm}
+    try:
+        return msgspec.convert(
+            told | {k: v for k, v in chosen.items() if v is not None}, ThreatModel
+        )
+    except msgspec.ValidationError as error:
+        raise DataError(f"the threat model is not understood: {error}") from error
+
+
+def _previous(
+    registry: Registry, manifest: Manifest, evaluations: Path, suite: str
+) -> tuple[int | None, dict[str, Any] | None]:
+    """The champion to compare with: the standing one, or for itself the one before it.
+
+    Its figures are those of the same suite where it was evaluated with it, else its manifest's.
+    """
+    try:
+        aliases = registry.aliases(manifest.model)
+    except UnknownModelError:
+        return None, None
+    version = aliases.champion if aliases.champion != manifest.version else aliases.previous
+    if version is None or version == manifest.version:
+        return None, None
+    path = evaluations / str(version) / f"{suite}.json"
+    try:
+        return version, msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+    except (OSError, msgspec.DecodeError):
+        figures = registry.manifest(manifest.model, version).evaluation
+        return (version, figures) if figures else (None, None)
+
+
+def _text(name: str, figures: dict[str, Any], page: Path) -> str:
+    lines = [f"{name} on {figures['n']} held-out rows (95 % intervals)"]
+    lines += [_line(what, figures[what]) for what in ("clean", "robust")]
+    lines += [_line(f"{p['attack']} {p['eps']:g}", p) for p in figures["attacks"]]
+    lines += [_line(f"{p['attack']} {p['eps']:g}", p) for p in figures["robust_curve"]]
+    for kind in ("corruptions", "stress"):
+        if figures[kind]:
+            lines.append(f"  {kind}: {_mean(figures[kind]):.1%} on average")
+    if figures["mce"]:
+        relative = figures["mce"]
+        lines.append(
+            f"  corruption error relative to version {relative['relative_to']}: "
+            f"{relative['value']:.2f} ({relative['low']:.2f} to {relative['high']:.2f})"
+        )
+    failed = [check for check in figures["masking"] if not check["passed"]]
+    lines += [f"  gradient masking? {check['name']}: {check['detail']}" for check in failed]
+    return "\n".join([*lines, f"report: {page}"])
+
+
+def _line(what: str, p: dict[str, Any]) -> str:
+    return f"  {what:32} {p['value']:.1%}  ({p['low']:.1%} to {p['high']:.1%})"
+
+
+def _mean(points: Sequence[dict[str, Any]]) -> float:
+    return float(sum(p["value"] for p in points) / len(points))

@@ -1,0 +1,174 @@
+"""`holdfast wrap`: score heads, calibration and an evaluation for an ONNX model that exists."""
+
+import re
+import uuid
+from pathlib import Path
+from typing import Any
+
+import click
+
+from models.errors import AdaptError
+from models.files import sha256_file
+from models.registry import MODEL_NAME, Registry
+from service.cli.evaluate import Progress
+from service.cli.output import emit, json_option
+from service.cli.train import need_training
+from service.settings import Settings
+
+FORMATS = ["auto", "bundled", "npz", "idx", "folder", "parquet", "csv"]
+ACTOR = "command line"
+
+
+@click.command()
+@click.argument("file", metavar="MODEL.ONNX", type=click.Path(path_type=Path))
+@click.option(
+    "--data",
+    required=True,
+    help="Labelled rows that the model was not trained on: a file, a folder or a bundled name.",
+)
+@click.option("--label", default="", help="Column or array of the labels; found by itself.")
+@click.option(
+    "--format", "kind", type=click.Choice(FORMATS), default="auto", help="How the data are read."
+)
+@click.option("--test", default="", help="A separate test part; else some rows are split off.")
+@click.option("--categorical", multiple=True, help="A column of numbers to take as categories.")
+@click.option("--ignore", multiple=True, help="A column to leave out.")
+@click.option("--delimiter", default="", help="What separates the columns of a CSV.")
+@click.option("--model", help="Name of the model; the file's name by default.")
+@click.option("--output", default="", help="Tensor with the logits or probabilities.")
+@click.option("--features", default="", help="Tensor of the feature layer; `none` for none.")
+@click.option(
+    "--scale",
+    default="auto",
+    help="What the model takes: auto, raw, unit, symmetric, imagenet, byte, dataset, or MEAN,STD "
+    "in units of [0, 1] (of each channel: all means first).",
+)
+@click.option(
+    "--layout", type=click.Choice(["auto", "nchw", "nhwc"]), default="auto", help="Of images."
+)
+@click.option("--classes", default="", help="The data's classes in the order of the model's: a,b,c")
+@click.option("--eps", type=float, help="Size of the attack in units of 0..1 (0.15).")
+@click.option(
+    "--norm", type=click.Choice(["linf", "l2"]), default="linf", help="What eps measures."
+)
+@click.option("--promote/--no-promote", default=True, help="Make it the champion if none stands.")
+@json_option
+@click.pass_obj
+def wrap(
+    settings: Settings,
+    file: Path,
+    data: str,
+    label: str,
+    kind: str,
+    test: str,
+    categorical: tuple[str, ...],
+    ignore: tuple[str, ...],
+    delimiter: str,
+    model: str | None,
+    output: str,
+    features: str,
+    scale: str,
+    layout: str,
+    classes: str,
+    eps: float | None,
+    norm: str,
+    promote: bool,
+    as_json: bool,
+) -> None:
+    """Put score heads on MODEL.ONNX, calibrate them on DATA and publish the whole as a version.
+
+    How the model takes its input and which output holds the classes is found out and told.
+
+    \b
+    Example:
+      holdfast wrap resnet.onnx --data photos/ --model photos
+      holdfast wrap churn.onnx --data churn.csv --label left --categorical region
+    """
+    need_training()
+    import msgspec
+
+    from models import data as sets
+    from models.adapt import Options
+    from monitoring.assemble import THREAT
+
+    name = model or _name_of(file)
+    source = sets.Source(
+        path=data,
+        format=kind,  # type: ignore[arg-type]
+        label=label,
+        test=test,
+        categorical=categorical,
+        ignore=ignore,
+        delimiter=delimiter,
+    )
+    rows = sets.load(source)
+    threat = msgspec.structs.replace(
+        THREAT,
+        norm=norm,
+        eps=THREAT.eps if eps is None else eps,
+    )
+    threat.at(rows.schema)  # refuses eps and norms that mean nothing, before any work
+    options = Options(
+        output=output,
+        features=features,
+        scale=scale,
+        layout=layout,  # type: ignore[arg-type]
+        classes=tuple(part.strip() for part in classes.split(",")) if classes else (),
+    )
+    registry = Registry(settings.registry_dir)
+    version, facts = _publish(registry, name, file, rows, options, threat)
+    if promote and registry.aliases(name).champion is None:
+        registry.promote(name, version, expected=None, actor=ACTOR, reason="the first")
+    _tell(registry, name, version, facts, as_json)
+
+
+def _publish(
+    registry: Registry, name: str, file: Path, rows: Any, options: Any, threat: Any
+) -> tuple[int, dict[str, Any]]:
+    """Adapt, then instrument, calibrate, evaluate and publish; nothing is written before that."""
+    from models.adapt import adapt, read_model
+    from monitoring.assemble import WrapOrder, wrap_version
+
+    adapted = adapt(read_model(file), rows, options=options)
+    facts = {"file": file.name, "sha256": sha256_file(file)} | adapted.facts
+    event = {"id": f"wrap-{uuid.uuid4().hex[:12]}", "reason": f"wrapped {file.name} by hand"}
+    order = WrapOrder(name, event, ACTOR, threat, facts)
+    progress = Progress(f"wrapping {name}")
+    return wrap_version(registry, rows, adapted.plain, order, progress=progress), facts
+
+
+def _name_of(file: Path) -> str:
+    """The file's name as a model's name.
+
+    >>> _name_of(Path("My ResNet-18.onnx"))
+    'my_resnet-18'
+    """
+    name = re.sub(r"[^a-z0-9_-]+", "_", file.stem.lower()).strip("_-")
+    if not MODEL_NAME.fullmatch(name):
+        raise AdaptError(f"{file.name} gives no name for a model: add --model NAME")
+    return name
+
+
+def _tell(
+    registry: Registry, name: str, version: int, facts: dict[str, Any], as_json: bool
+) -> None:
+    figures = registry.manifest(name, version).evaluation
+    clean, robust = figures["clean"]["value"], figures["robust"]["value"]
+
+    def text() -> str:
+        read, layer = facts["output"], facts["features"]
+        lines = [
+            f"{name}/{version}: clean accuracy {clean:.1%}, {robust:.1%} under attack at eps "
+            f"{figures['eps']:g} (n = {figures['n']}); {registry.path(name, version) / 'card.md'}",
+            f"  input: {facts['layout']}, scale {facts['scale']}; classes {facts['classes']}",
+            f"  answer: {read['kind']} of {read['tensor']!r}, read from {read['read_from']!r}",
+        ]
+        if layer is not None:
+            lines.append(f"  features: {layer['tensor']!r}, {layer['size']} of them")
+        return "\n".join([*lines, *(f"  note: {note}" for note in facts["notes"])])
+
+    emit(
+        {"model": name, "version": version, "clean": clean, "robust": robust, "adapted": facts},
+        as_json,
+        text,
+    )

@@ -1,0 +1,81 @@
+"""Subjects for the tests of the evaluation: real ones, made in a second or two each."""
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from models import export, nets
+from models.bundle import Bundle
+from models.corruptions import random_benign
+from models.data import DataSet, Rows
+from models.evaluate import Subject, attacked_rows
+from models.registry import Registry, utc_now
+from models.runner import Runner
+from models.schema import SCHEMA_VERSION, InputArray, Manifest
+from models.threat import ThreatModel
+from models.train import Recipe, train
+from monitoring.instrument import Material, instrument
+from tests import bundles
+from tests.service import tables
+
+
+def black_box(root: Path) -> Subject:
+    """A wrapped graph for the digits: nothing but answers."""
+    bundles.publish(root)
+    return Subject(Runner(Registry(root).open("digits")))
+
+
+@cache
+def white_box(name: str) -> Subject:
+    """A torch net and its graph: for `cancer`, `wine` (tables) or `colours` (bytes)."""
+    data: DataSet = getattr(tables, name)()
+    spec = nets.spec_for(data.schema, len(data.classes), "auto")
+    if name == "colours":
+        spec = nets.spec_for(data.schema, len(data.classes), "small_conv")
+    torch.manual_seed(0)
+    net = nets.build(spec)
+    recipe = Recipe(method="standard", epochs=4 if name == "colours" else 40, precision="fp32")
+    net = train(net, data.train, data.schema, recipe).net
+    plain = export.to_onnx(net, data.schema)
+    made = instrument(plain, data.schema, data.classes, _material(data, net), source="tests")
+    manifest = Manifest(
+        schema_version=SCHEMA_VERSION,
+        model=name,
+        version=1,
+        created_at=utc_now(),
+        input=data.schema,
+        classes=data.classes,
+        channels=made.channels,
+        calibration=made.calibration,
+        training={},
+        evaluation={},
+        parent=None,
+        event={},
+        files={},
+    )
+    bundle = Bundle(Path("model.onnx"), manifest, made.reference, made.model.SerializeToString())
+    return Subject(Runner(bundle), net)
+
+
+def _material(data: DataSet, net: torch.nn.Module) -> Material:
+    rng, fit, held = np.random.default_rng(0), data.train, data.calibration
+    threat = ThreatModel(eps=0.1).at(data.schema)
+
+    def benign(x: InputArray) -> InputArray:
+        return np.concatenate([random_benign(data.schema, x, rng) for _ in range(3)])
+
+    def attack(rows: Rows) -> InputArray:
+        return attacked_rows(net, data.schema, rows, threat, attack="pgd", steps=5)
+
+    return Material(
+        references=fit.x,
+        fit_clean=fit.x,
+        fit_corrupted=benign(fit.x),
+        fit_adversarial=attack(fit),
+        held_clean=held.x,
+        held_corrupted=benign(held.x),
+        held_adversarial=attack(held),
+        reference=held.x,
+    )
