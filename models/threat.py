@@ -179,7 +179,7 @@ class ThreatModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             fixed = column.kind == "categorical"
             reach = self.columns.get(column.name, 0.0 if fixed else 1.0)
             low, high = reach if isinstance(reach, tuple) else (reach, reach)
-            if low < 0 or high < 0 or (fixed and (low or high)):
+            if not (low >= 0 and high >= 0) or (fixed and (low or high)):
                 raise ValueError(
                     f"column {column.name!r}: a numeric column takes shares of at least 0, "
                     f"a categorical one only 0; got {reach}"

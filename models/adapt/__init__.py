@@ -5,7 +5,7 @@ data ── plans (layout x scale, columns) ────────────
 outputs (logits? softmax? ZipMap?) ── labels (order) ──────┘
 """
 
-from models.adapt.adapt import Adapted, Options, adapt
 from models.adapt.read import read_model
+from models.adapt.steps import Adapted, Options, adapt
 
 __all__ = ["Adapted", "Options", "adapt", "read_model"]

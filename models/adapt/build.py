@@ -37,16 +37,9 @@ def plain_graph(
     if features is not None:
         tail.op("Identity", features.emit(tail), output="features")
         outputs["features"] = features.size
-    whole = onnx.ModelProto()
-    whole.CopyFrom(model)
-    graph = whole.graph
-    nodes = [*front.nodes, *(_copy(node) for node in graph.node), *tail.nodes]
-    del graph.node[:], graph.input[:]
-    graph.node.extend(nodes)
-    graph.initializer.extend([*front.weights, *tail.weights])
     shape: list[str | int | None] = ["batch", *schema.shape]
-    graph.input.append(helper.make_tensor_value_info(schema.name, TYPES[schema.dtype], shape))
-    whole = with_outputs(whole, outputs)
+    given = helper.make_tensor_value_info(schema.name, TYPES[schema.dtype], shape)
+    whole = with_outputs(_joined(model, given, front, tail), outputs)
     for value in whole.graph.output:
         dims: list[str | int | None] = ["batch", outputs[value.name]]
         value.CopyFrom(helper.make_tensor_value_info(value.name, TensorProto.FLOAT, dims))
@@ -59,7 +52,15 @@ def plain_graph(
     return whole
 
 
-def _copy(node: onnx.NodeProto) -> onnx.NodeProto:
-    other = onnx.NodeProto()
-    other.CopyFrom(node)
-    return other
+def _joined(
+    model: onnx.ModelProto, given: onnx.ValueInfoProto, front: Builder, tail: Builder
+) -> onnx.ModelProto:
+    """The nodes of all three, in their order, behind one input."""
+    whole = onnx.ModelProto()
+    whole.CopyFrom(model)
+    nodes = [*front.nodes, *model.graph.node, *tail.nodes]
+    del whole.graph.node[:], whole.graph.input[:]
+    whole.graph.node.extend(nodes)
+    whole.graph.initializer.extend([*front.weights, *tail.weights])
+    whole.graph.input.append(given)
+    return whole

@@ -27,7 +27,6 @@ class Original:
 
     def __init__(self, model: onnx.ModelProto, *, batch: int | None) -> None:
         self._model, self._batch = model, batch
-        Runs(model, batch=batch)  # refused here rather than after a search
 
     def probabilities(
         self, found: Found, order: tuple[int, ...], feeds: dict[str, Array]
@@ -71,33 +70,39 @@ def check_parity(
             1e-4 (1e-2 for half floats), or a row's answer depends on the rows that come with it.
     """
     expected = original.probabilities(found, order, plan.feeds(x))
+    _check_finite(expected, x)
+    answered, apart = _answers(plain, schema, x)
+    difference = float(np.abs(answered - expected).max())
+    half = any(tensor.data_type in HALVES for tensor in plain.graph.initializer)
+    tolerance, top = HALF_TOLERANCE if half else TOLERANCE, np.sort(expected, axis=1)
+    clear = top[:, -1] - top[:, -2] > 2 * tolerance
+    moved = (answered.argmax(axis=1) != expected.argmax(axis=1)) & clear
+    if not (difference <= tolerance and apart <= tolerance) or moved.any():
+        again = original.probabilities(found, order, plan.feeds(x))
+        random = not np.abs(again - expected).max() <= tolerance
+        raise AdaptError(
+            _reason(random=random, opened=opened, mixed=not apart <= tolerance)
+            or f"the adapted graph differs from the model by {difference:.2g} in the "
+            f"probabilities, in the class on {int(moved.sum())} of {len(x)} rows"
+        )
+    return {"rows": len(x), "largest_difference": difference, "tolerance": tolerance}
+
+
+def _answers(plain: onnx.ModelProto, schema: InputSchema, x: InputArray) -> tuple[Floats64, float]:
+    """Probabilities `(N, C)`, and how far the first rows' are from those when asked one by one."""
+    running = session(plain.SerializeToString())
+    together = softmax(running.run(["logits"], {schema.name: x})[0])
+    alone = [running.run(["logits"], {schema.name: row[None]})[0] for row in x[:ALONE]]
+    return together, float(np.abs(softmax(np.concatenate(alone)) - together[:ALONE]).max())
+
+
+def _check_finite(expected: Floats64, x: InputArray) -> None:
     wrong = ~np.isfinite(expected).all(axis=1)
     if wrong.any():
         raise AdaptError(
             f"the model answers NaN or infinity to {int(wrong.sum())} of {len(x)} test rows, first "
             f"to {np.array2string(x[int(np.argmax(wrong))].ravel(), threshold=12, precision=4)}"
         )
-    running = session(plain.SerializeToString())
-    answered = softmax(running.run(["logits"], {schema.name: x})[0])
-    difference = float(np.abs(answered - expected).max())
-    half = any(tensor.data_type in HALVES for tensor in plain.graph.initializer)
-    tolerance, top = HALF_TOLERANCE if half else TOLERANCE, np.sort(expected, axis=1)
-    clear = top[:, -1] - top[:, -2] > 2 * tolerance
-    moved = (answered.argmax(axis=1) != expected.argmax(axis=1)) & clear
-    one_by_one = [running.run(["logits"], {schema.name: row[None]})[0] for row in x[:ALONE]]
-    apart = np.abs(softmax(np.concatenate(one_by_one)) - answered[:ALONE]).max()
-    if not (difference <= tolerance and apart <= tolerance) or moved.any():
-        again = original.probabilities(found, order, plan.feeds(x))
-        raise AdaptError(
-            _reason(
-                random=not np.abs(again - expected).max() <= tolerance,
-                opened=opened,
-                mixed=not apart <= tolerance,
-            )
-            or f"the adapted graph differs from the model by {difference:.2g} in the "
-            f"probabilities, in the class on {int(moved.sum())} of {len(x)} rows"
-        )
-    return {"rows": len(x), "largest_difference": difference, "tolerance": tolerance}
 
 
 def _reason(*, random: bool, opened: int | None, mixed: bool) -> str:
@@ -106,12 +111,12 @@ def _reason(*, random: bool, opened: int | None, mixed: bool) -> str:
         return "the model answers the same rows differently each time: export it in evaluation mode"
     if opened is not None:
         return (
-            f"the model answers {opened} rows at a time and cannot be made to answer any number: "
+            f"the model takes batches of {opened} only and cannot be made to take others: "
             "export it with a dynamic batch dimension"
         )
     if mixed:
         return (
-            "the answer to a row depends on the other rows of its batch: export the model in "
-            "evaluation mode (batch normalisation?)"
+            "the answer to a row depends on the other rows of its batch (batch normalisation in "
+            "training mode, dynamic quantisation): export the model so that rows stand alone"
         )
     return ""

@@ -5,14 +5,16 @@ from typing import Any, Protocol
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 
-from models.adapt.graph import Array, Builder, with_outputs
+from models.adapt.graph import PREFIX, Array, Builder, with_outputs
 from models.adapt.read import first_line
 from models.errors import AdaptError
 from models.runner import session
 from models.schema import InputSchema
 
 CHUNK = 256
+FATAL = 4  # onnxruntime's log: what it refuses is told by an error already
 
 
 class Plan(Protocol):
@@ -49,7 +51,9 @@ class Runs:
         try:
             self._session = session(model.SerializeToString())
         except Exception as error:  # onnxruntime raises a family of pybind classes
-            raise AdaptError(f"onnxruntime cannot load the model: {first_line(error)}") from error
+            raise AdaptError(f"onnxruntime cannot load the model: {_reason(error)}") from error
+        self._quiet = ort.RunOptions()
+        self._quiet.log_severity_level = FATAL
 
     def answer(self, feeds: dict[str, Array]) -> list[Any]:
         """The outputs for all rows: arrays `(N, ...)`, or lists of one entry per row.
@@ -70,13 +74,18 @@ class Runs:
             index = np.minimum(np.arange(self._batch), rows - 1)
             feeds = {name: values[index] for name, values in feeds.items()}
         try:
-            answers = self._session.run(self.outputs, feeds)
+            answers = self._session.run(self.outputs, feeds, self._quiet)
         except Exception as error:  # as above
             shapes = ", ".join(f"{list(v.shape)} {v.dtype}" for v in feeds.values())
-            raise AdaptError(f"the model refuses rows of {shapes}: {first_line(error)}") from error
+            raise AdaptError(f"the model refuses rows of {shapes}: {_reason(error)}") from error
         if self._batch is None:
             return list(answers)
         return [a[:rows] if np.ndim(a) or isinstance(a, list) else a for a in answers]
+
+
+def _reason(error: Exception) -> str:
+    """What onnxruntime says, with names as the user's own model has them."""
+    return first_line(error).replace(PREFIX, "")
 
 
 def _joined(parts: list[Any]) -> Any:

@@ -117,19 +117,24 @@ def cascade(
     for part in torch.split(torch.arange(len(x), device=x.device), batch_size):
         survived[part] = _right(logits_of, x[part], y[part])
     after: dict[str, Tensor] = {}
+
+    def report(name: str, done: int) -> None:
+        if progress is not None:
+            text = f"{name}: {int(survived.sum())} of {len(x)} rows still right"
+            progress(done, total, text)
+
     for index, name in enumerate(attacks):
         generator = torch.Generator(device=x.device).manual_seed(seed)
         left = survived.nonzero()[:, 0]
         done = (index + 1) * len(x) - len(left)
-        for part in torch.split(left, batch_size):
+        report(name, done)
+        for part in torch.split(left, batch_size) if len(left) else ():
             found = ATTACKS[name](logits_of, x[part], y[part], threat, steps, queries, generator)
             fell = ~_right(logits_of, found, y[part])
             x_adv[part[fell]] = found[fell]
             survived[part[fell]] = False
             done += len(part)
-            if progress is not None:
-                text = f"{name}: {int(survived.sum())} of {len(x)} rows still right"
-                progress(done, total, text)
+            report(name, done)
         after[name] = survived.clone()
     return Verdict(x_adv, survived, after)
 

@@ -16,7 +16,7 @@ def stages(queries: int, p_init: float, size_of: Callable[[float], int]) -> list
     5000 queries; for another number it is stretched. Equal sizes in a row are one stage.
 
     >>> stages(5000, 0.8, lambda p: max(1, round(8 * p**0.5)))
-    [(7, 10), (5, 40), (4, 150), (3, 300), (2, 1500), (1, 3000)]
+    [(7, 10), (5, 40), (4, 150), (3, 300), (2, 500), (1, 4000)]
     """
     ends = [round(h * queries / SCHEDULED) for h in HALVINGS] + [queries]
     found: list[tuple[int, int]] = []

@@ -36,8 +36,8 @@ def scores(
     usual, likely = _column(clean, "drift"), _column(clean, "perturbation")
     strongest = results["alone-square" if black_box else "alone-pgd"]
     return {
-        "false_positives_expected": false_positive_interval(
-            facts.alpha, facts.n, len(likely), level=0.95
+        "false_positives_expected": list(
+            false_positive_interval(facts.alpha, facts.n, len(likely), level=0.95)
         ),
         "drift_false_positives": proportion(usual <= facts.alpha).plain(),
         "perturbation_false_positives": proportion(likely > limit).plain(),

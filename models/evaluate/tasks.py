@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from models import attacks, stress
 from models.attacks.base import Loss, cross_entropy, dlr, margin
@@ -89,7 +90,7 @@ class Tasks:
             )  # fmt: skip
 
         cost = count if attack == "square" else 3 * count
-        return Unit(f"alone-{attack}", self.rows, self._asked(change), cost, by_block=cost > 300)
+        return Unit(f"alone-{attack}", self.rows, self._asked(change), cost)
 
     def _cascade(
         self, name: str, which: tuple[str, ...], eps: float, steps: int, queries: int
@@ -122,7 +123,7 @@ class Tasks:
 
         costs = {"apgd-ce": 3 * steps, "apgd-dlr": 2 * steps, "square": queries}
         cost = sum(costs.get(one, 20 * steps) for one in which)
-        return Unit(name, self.rows, compute, cost, by_block=cost > 300)
+        return Unit(name, self.rows, compute, cost)
 
     def _at(self, eps: float) -> list[Unit]:
         """What is measured at every size: noise, and the attacks of the curve."""
@@ -180,7 +181,7 @@ class Tasks:
         def compute(block: Block) -> Arrays:
             return {"right": self._on_survivors(block, lambda rows: attack(block, rows))}
 
-        return Unit("autoattack", self.rows, compute, 10_000, by_block=True)
+        return Unit("autoattack", self.rows, compute, 10_000)
 
     def _certifiable(self) -> bool:
         schema = self.subject.schema
@@ -202,7 +203,7 @@ class Tasks:
                     radius[place] = told.radius
             return {"radius": radius}
 
-        return Unit("certificates", rows, compute, SAMPLES + SELECTION, by_block=True)
+        return Unit("certificates", rows, compute, SAMPLES + SELECTION)
 
     def _smallest(self) -> Unit:
         """The smallest perturbation that turns each row (`eps`; infinite where none was found)."""
@@ -212,9 +213,11 @@ class Tasks:
             x, eps = block.rows.x.copy(), np.full(len(block.index), np.inf)
             own = np.flatnonzero(self.results["clean"]["right"][block.index])
             if len(own):
+                inputs, labels = subject.tensors(block.rows.take(own))
+                generator = torch.Generator(inputs.device).manual_seed(block.seed)
                 with subject.logits() as logits_of:
                     found, size = attacks.smallest(
-                        logits_of, *subject.tensors(block.rows.take(own)), self._threat,
+                        logits_of, inputs, labels, self._threat, generator=generator,
                         eps_max=plan.sizes[-1],
                         rounds=plan.gallery_rounds, steps=plan.gallery_steps,
                     )  # fmt: skip
@@ -226,7 +229,7 @@ class Tasks:
             return {"x": x, "eps": eps, "predicted": told["predicted"]}
 
         cost = 3 * plan.gallery_rounds * plan.gallery_steps
-        return Unit("smallest", self._first(plan.gallery_rows), compute, cost, by_block=True)
+        return Unit("smallest", self._first(plan.gallery_rows), compute, cost)
 
     def _first(self, count: int) -> Rows:
         return self.rows.take(np.arange(min(count, len(self.rows))))

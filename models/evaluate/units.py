@@ -23,6 +23,7 @@ from models.files import write_atomic
 from models.schema import IntArray
 
 BLOCK = 128
+LONG = 200_000  # forward passes of a unit that is kept block by block
 Progress = Callable[[int, int, str], None]
 Results = dict[str, Arrays]
 
@@ -45,19 +46,22 @@ class Unit:
         rows: what it is about.
         compute: a block to arrays with one entry per row of the block.
         cost: forward passes per row, about: the share of progress that it makes up.
-        by_block: keep every block as it is done, because the whole takes long.
     """
 
     name: str
     rows: Rows
     compute: Callable[[Block], Arrays]
     cost: int = 1
-    by_block: bool = False
 
     @property
     def passes(self) -> int:
         """Forward passes of the whole unit, about."""
         return self.cost * len(self.rows)
+
+    @property
+    def long(self) -> bool:
+        """Whether a block is too dear to be lost with the rest."""
+        return self.passes > LONG
 
     def blocks(self, seed: int) -> list[Block]:
         """The rows in blocks."""
@@ -154,7 +158,7 @@ def _run(
         if names[number] in parts or number % world != rank:
             continue
         own[names[number]] = unit.compute(block)
-        if unit.by_block and len(names) > 1:
+        if unit.long and len(names) > 1:
             store.put(names[number], own[names[number]])
         tell(BLOCK * (len(parts) + world * len(own)))
     for part in distributed.gather(own):
@@ -162,7 +166,7 @@ def _run(
     merged = {key: np.concatenate([parts[n][key] for n in names]) for key in parts[names[0]]}
     if rank == 0:
         store.put(unit.name, merged)
-        if unit.by_block:
+        if unit.long:
             store.drop(names)
     return merged
 

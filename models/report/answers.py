@@ -46,9 +46,21 @@ def calibration(view: View) -> Section:
         before = (view.previous.get("calibration") or {}).get("ece")
         if before is not None and known(before):
             words.append(f"Of the {view.before} it is {interval(before)}.")
+    if bins and ece is not None and (ece.get("low") or 0) > 0:
+        words.append(f"On the whole it is {lean(bins)} than it should be.")
     if not bins:
         return Section("calibration", "Calibration", words=words)
     return Section("calibration", "Calibration", words=words, plates=[_reliability(bins)])
+
+
+def lean(bins: Sequence[Mapping[str, Any]]) -> str:
+    """Which way confidence errs, over all rows.
+
+    >>> lean([{"n": 9, "confidence": 0.9, "accuracy": 0.7}])
+    'surer'
+    """
+    gap = sum(b["n"] * (b["confidence"] - b["accuracy"]) for b in bins)
+    return "surer" if gap > 0 else "less sure"
 
 
 def classes(view: View) -> Section:
@@ -66,8 +78,8 @@ def classes(view: View) -> Section:
         by = "under attack" if robust else "without an attack"
         weakest = listed([clip(name, LONGEST) for name in ranked[:3]])
         words.append(f"Of {len(clean)} classes the weakest {by}: {weakest}.")
-    if tables:
-        worst = view.items("confusions")[0]
+    worst = view.items("confusions")[0] if tables else {}
+    if (worst.get("count") or 0) > 1:
         words.append(
             f"Most often {clip(str(worst.get('true')), LONGEST)} is taken for"
             f" {clip(str(worst.get('predicted')), LONGEST)}: {worst.get('count', DASH)} of"

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from models.report.numbers import DASH, number, percent
+from models.report.numbers import DASH, number, percent, spaced
 from models.report.parts import Section, Table, View
 
 TERMS = (
@@ -54,7 +54,7 @@ def origin(view: View) -> Section:
     recipe = training.get("recipe") or {}
     tables = []
     if recipe:
-        rows = [(str(k).replace("_", " "), plain(v)) for k, v in recipe.items()]
+        rows = [(spaced(k), plain(v)) for k, v in recipe.items() if plain(v) != DASH]
         tables.append(Table(("setting", "value"), rows, "Training recipe", half=True))
     return Section("origin", "How it was made", facts=_facts(view), tables=tables)
 

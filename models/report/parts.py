@@ -13,6 +13,7 @@ from models.report.summary import threat_of
 from models.schema import Manifest
 
 MOST_ROWS = 400
+FOLDED = 30  # a longer table opens on demand
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,11 @@ class Table:
     def shown(self) -> Sequence[tuple[str, ...]]:
         """As many rows as a page can bear."""
         return self.rows[:MOST_ROWS]
+
+    @property
+    def folded(self) -> bool:
+        """Whether it is too long to stand open."""
+        return len(self.rows) > FOLDED
 
     @property
     def left_out(self) -> int:

@@ -97,6 +97,9 @@ def _curves(view: View) -> Plate | None:
         "Bands are 95% intervals. A robust model falls slowly; noise of the same size must always"
         " do less harm than an attack."
     )
+    own, earlier = (by_attack(f.get("robust_curve") or []) for f in (view.figures, view.previous))
+    if earlier and not earlier.keys() & own.keys():
+        caption += " The previous champion met other attacks: compare the lines with care."
     title = "How accuracy falls as the attack grows"
     return Plate(title, drawn[0], caption, _curve_table(view), wide=drawn[1])
 

@@ -5,7 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from models.report.numbers import LONGEST, bounds, clip, known, listed, percent, sentence, spaced
-from models.report.summary import Figures, champion, compared, corruption_error, difference
+from models.report.summary import (
+    Figures,
+    champion,
+    compared,
+    corruption_error,
+    difference,
+    robust_compared,
+)
 
 HALF = 0.5  # robust accuracy below: wrong more often than right
 KEPT = 0.8  # share of clean accuracy that a corruption of the middle severity may leave
@@ -56,13 +63,15 @@ def _failed(figures: Figures) -> list[str]:
 def _accuracy_short(figures: Figures) -> list[str]:
     clean, robust = figures.get("clean"), figures.get("robust")
     previous, said = figures.get("previous") or {}, []
-    for what, now, before in (
-        ("Clean accuracy", clean, previous.get("clean")),
-        ("Accuracy under attack", robust, previous.get("robust")),
-    ):
+    lines = (
+        (clean, compared("Clean accuracy", clean, previous.get("clean"), champion(previous))),
+        (robust, robust_compared(figures)),
+    )
+    for key, (now, line) in zip(("clean", "robust"), lines, strict=True):
+        before = previous.get(key)
         gap = difference(now, before) if now and before else None
-        if gap is not None and gap.verdict == "worse":
-            said.append(compared(what, now, before, champion(previous)) or "")
+        if line is not None and gap is not None and gap.verdict == "worse":
+            said.append(line)
     if robust is not None and known(robust) and robust["high"] < HALF:
         said.append(f"Under attack it is wrong more often than right ({bounds(robust)} right).")
     if clean is not None and known(clean):

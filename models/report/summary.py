@@ -145,10 +145,23 @@ def against(figures: Figures) -> list[str]:
     name = champion(previous)
     lines = [
         compared("Clean accuracy", figures.get("clean"), previous.get("clean"), name),
-        compared("Accuracy under attack", figures.get("robust"), previous.get("robust"), name),
+        robust_compared(figures),
         corruption_error(figures.get("mce"), name),
     ]
     return [line for line in lines if line]
+
+
+def robust_compared(figures: Figures) -> str | None:
+    """Accuracy under attack against the previous champion; whether the attacks were the same."""
+    previous = figures.get("previous") or {}
+    now, before = figures.get("robust"), previous.get("robust")
+    said = compared("Accuracy under attack", now, before, champion(previous))
+    if said is None or now is None or before is None:
+        return said
+    then = before.get("attack")
+    if not then or then == now.get("attack"):
+        return said
+    return f"{said} The attacks were not the same; then: {listed(str(then).split(' + '))}."
 
 
 def corruption_error(mce: Share | None, name: str) -> str | None:
@@ -201,7 +214,8 @@ def limits(figures: Figures, kind: str = "image", levels: int | None = None) -> 
 def _by_attack(robust: Share) -> str:
     if not (attack := str(robust.get("attack") or "")):
         return ""
-    return f" under {'the worst of ' if '+' in attack else ''}{attack}"
+    names = attack.split(" + ")
+    return f" under {'the worst of ' if names[1:] else ''}{listed(names)}"
 
 
 def _largest(figures: Figures, eps: float | None) -> float | None:

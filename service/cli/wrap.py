@@ -102,11 +102,8 @@ def wrap(
         delimiter=delimiter,
     )
     rows = sets.load(source)
-    threat = msgspec.structs.replace(
-        THREAT,
-        norm=norm,
-        eps=THREAT.eps if eps is None else eps,
-    )
+    size = THREAT.eps if eps is None else eps
+    threat = msgspec.structs.replace(THREAT, norm=norm, eps=size)
     threat.at(rows.schema)  # refuses eps and norms that mean nothing, before any work
     options = Options(
         output=output,

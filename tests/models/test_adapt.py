@@ -12,6 +12,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from sklearn.ensemble import RandomForestClassifier
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neural_network import MLPClassifier
@@ -250,6 +251,25 @@ def test_categories_that_are_numbers_go_in_as_numbers() -> None:
     assert made.facts["parity"]["largest_difference"] <= 1e-4
 
 
+def test_missing_numbers_reach_the_model_as_nan() -> None:
+    data = load("wine")
+    columns = tuple(msgspec.structs.replace(c, missing=True) for c in data.schema.columns)
+    schema = msgspec.structs.replace(data.schema, columns=columns)
+    rng = np.random.default_rng(0)
+    parts = [
+        Rows(np.where(rng.random(p.x.shape) < 0.1, np.float32(np.nan), p.x), p.y)
+        for p in (data.train, data.calibration, data.test)
+    ]
+    holes = DataSet("holes", schema, data.classes, *parts)
+    pipeline = make_pipeline(SimpleImputer(), StandardScaler(), LogisticRegression())
+    made = adapt(exports.from_sklearn(pipeline, parts[0].x, parts[0].y), holes)
+    check_contract(made, holes)
+    careless = make_pipeline(StandardScaler(), LogisticRegression())
+    model = exports.from_sklearn(careless, data.train.x, data.train.y)
+    with pytest.raises(AdaptError, match=r"answers none of the labelled rows .* give NaN"):
+        adapt(model, holes)
+
+
 @pytest.mark.parametrize("end", ["sigmoid", "logit", "sigmoid of one number"])
 def test_one_number_for_two_classes_becomes_two_logits(end: str) -> None:
     data = load("breast_cancer")
@@ -423,6 +443,19 @@ def test_keras_model_with_channels_last_is_wrapped() -> None:
         None, {"image": x.transpose(0, 2, 3, 1)}
     )[0]
     np.testing.assert_allclose(softmax(answers(made, data, x, "logits")[0]), original, atol=1e-4)
+
+
+def test_a_reshape_to_one_row_in_a_model_of_any_batch_is_opened() -> None:
+    data = exports.digits()
+    nodes = [
+        helper.make_node("Reshape", ["x", "one"], ["f"]),
+        helper.make_node("MatMul", ["f", "w"], ["y"]),
+    ]
+    fitted = LogisticRegression(max_iter=200).fit(exports.flat(data), data.train.y)
+    weights = {"one": np.array([1, -1]), "w": fitted.coef_.T.astype(np.float32)}
+    made = adapt(exports.by_hand(nodes, weights, (None, 1, 8, 8), "y"), data)
+    check_contract(made, data)
+    assert "it took batches of 1 and was made to take any" in made.facts["notes"]
 
 
 def test_the_model_that_is_given_is_not_changed() -> None:

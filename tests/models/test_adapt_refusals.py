@@ -327,7 +327,9 @@ def test_a_batch_that_cannot_be_opened_is_refused(digits: DataSet) -> None:
         "w": np.random.default_rng(0).normal(size=(64, 10)).astype(np.float32),
     }
     model = exports.by_hand(nodes, weights, (2, 64), "y")
-    with pytest.raises(AdaptError, match="answers 2 rows at a time and cannot be made"):
+    with pytest.raises(
+        AdaptError, match="takes batches of 2 only and cannot be made to take others"
+    ):
         adapt(model, digits)
 
 

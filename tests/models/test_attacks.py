@@ -229,9 +229,10 @@ def test_a_gradient_attack_on_a_black_box_says_what_to_do(rows: Any) -> None:
     def box(z: Tensor) -> Tensor:
         return z.detach().flatten(1)[:, :10]
 
+    x = rows[0][:4]
     for name in ("fgsm", "pgd", "apgd", "apgd_targeted"):
         with pytest.raises(ValueError, match="use the square attack"):
-            ATTACKS[name](box, rows[0][:4], rows[1][:4], Linf(0.1), 0)
+            ATTACKS[name](box, x, box(x).argmax(dim=1), Linf(0.1), 0)
 
 
 def test_rows_that_fell_are_not_asked_again(logits_of: Any, rows: Any) -> None:
@@ -254,15 +255,7 @@ def test_stopping_changes_no_verdict(logits_of: Any, rows: Any) -> None:
     x, y = rows
     verdicts = []
     for stop in (False, True):
-        x_adv = attacks.apgd(
-            logits_of,
-            x,
-            y,
-            Linf(0.15),
-            steps=30,
-            start=x,
-            stop_when_wrong=stop,
-        )
+        x_adv = attacks.apgd(logits_of, x, y, Linf(0.15), steps=30, start=x, stop_when_wrong=stop)
         with torch.no_grad():
             verdicts.append(logits_of(x_adv).argmax(dim=1) == y)
     assert 0.2 < verdicts[0].float().mean() < 0.8
@@ -280,16 +273,16 @@ def test_giving_up_a_target_saves_passes_and_changes_no_verdict(logits_of: Any, 
             result: Tensor = logits_of(z)
             return result
 
-        x, y = rows[0][:60], rows[1][:60]
+        x, y = rows[0][:50], rows[1][:50]
         generator = torch.Generator().manual_seed(0)
         x_adv = attacks.apgd_targeted(
-            counted, x, y, Linf(0.12), targets=4, give_up=give_up, generator=generator
+            counted, x, y, Linf(0.12), targets=3, give_up=give_up, generator=generator
         )
         asked.append(count)
         with torch.no_grad():
             survived.append(logits_of(x_adv).argmax(dim=1) == y)
     assert asked[1] < 0.4 * asked[0]
-    assert 20 < survived[0].sum() < 55
+    assert 15 < survived[0].sum() < 45
     assert (survived[0] != survived[1]).sum() <= 1
 
 
@@ -300,9 +293,7 @@ def test_targeted_apgd_does_with_few_classes(classes: int) -> None:
     x = torch.full((40, 6), 0.5) + 0.2 * torch.randn((40, 6), generator=generator)
     x = x.clamp(0, 1)
     y = (x @ w).argmax(dim=1)
-    reach = 0.1 * (w[:, y].T[:, :, None] - w[None]).abs().sum(dim=1)  # the steepest fall in the box
     inside = Linf(0.1).project(x - 0.1 * (w[:, y].T - w[:, (y + 1) % classes].T).sign(), x)
-    assert reach.shape == (40, classes)
     found = attacks.apgd_targeted(lambda z: z @ w, x, y, Linf(0.1), generator=generator)
     fell = (found @ w).argmax(dim=1) != y
     assert fell.any()

@@ -129,7 +129,7 @@ def test_search_over_columns_crosses_the_steps_of_a_tree() -> None:
     x, y = torch.full((20, 8), 0.5), torch.zeros(20, dtype=torch.int64)
     threat = Columns(0.3, torch.ones(8), torch.ones(8))
     generator = torch.Generator().manual_seed(0)
-    x_adv = attacks.square(tree, x, y, threat, queries=500, generator=generator)
+    x_adv = attacks.square(tree, x, y, threat, queries=3000, generator=generator)
     assert (tree(x_adv).argmax(dim=1) == 1).all()
 
 

@@ -11,7 +11,7 @@ import pytest
 from models import distributed
 from models.data import Rows
 from models.evaluate.subject import Arrays
-from models.evaluate.units import BLOCK, Block, Results, Store, Unit, run_units
+from models.evaluate.units import BLOCK, LONG, Block, Results, Store, Unit, run_units
 
 ROWS = Rows(np.arange(2 * BLOCK + 37, dtype=np.float32)[:, None], np.zeros(2 * BLOCK + 37, int))
 
@@ -61,17 +61,19 @@ def test_what_is_done_is_not_done_again(tmp_path: Path) -> None:
     np.testing.assert_array_equal(first["a"]["x"], again["a"]["x"])
 
 
-@pytest.mark.parametrize("by_block", [True, False])
+@pytest.mark.parametrize("long", [True, False])
 def test_a_killed_unit_loses_a_block_or_itself_but_never_the_rest(
-    by_block: bool, tmp_path: Path
+    long: bool, tmp_path: Path
 ) -> None:
+    cost = LONG if long else 1
+
     def die(block: Block) -> Arrays:
         if block.index[0] == BLOCK:
             os.kill(os.getpid(), signal.SIGKILL)
         return noisy(block)
 
     def units(second: Callable[[Block], Arrays]) -> list[Unit]:
-        return [Unit("a", ROWS, noisy), Unit("b", ROWS, second, by_block=by_block)]
+        return [Unit("a", ROWS, noisy), Unit("b", ROWS, second, cost)]
 
     child = os.fork()
     if child == 0:
@@ -80,7 +82,7 @@ def test_a_killed_unit_loses_a_block_or_itself_but_never_the_rest(
     assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
     calls: list[str] = []
     told = run(units(counted(calls, "b")), tmp_path)
-    assert calls == ["b0", f"b{BLOCK}", f"b{2 * BLOCK}"][by_block:]
+    assert calls == ["b0", f"b{BLOCK}", f"b{2 * BLOCK}"][long:]
     np.testing.assert_array_equal(told["b"]["x"], run(units(noisy))["b"]["x"])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.npz", "b.npz"]
 

@@ -7,7 +7,8 @@ from models.report import card, render
 from models.report.numbers import interval
 from models.schema import Manifest
 from tests.conftest import Published
-from tests.models.test_report_page import example, is_sound, table_example
+from tests.models.report_example import example, table_example
+from tests.models.test_report_page import is_sound
 
 
 def test_card_in_the_bundle_says_what_the_manifest_says(published: Published) -> None:

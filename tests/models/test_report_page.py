@@ -1,6 +1,5 @@
 """Laws of the page: sound HTML that fetches nothing, escapes everything and shows the figures."""
 
-import base64
 import copy
 import math
 import re
@@ -20,143 +19,10 @@ from models.report import render
 from models.report.answers import at_rate
 from models.report.numbers import interval, percent
 from models.report.svg import fit, ticks, width_of
-from models.schema import SCHEMA_VERSION, Calibration, Column, InputSchema, Manifest
-from models.stats import proportion
+from tests.models.report_example import PIXEL, example, figures_for, share, table_example
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
-PIXEL = "data:image/png;base64," + base64.b64encode(b"\x89PNG any bytes").decode()
 EVIL = "<script>alert('&')</script>\"onload="
-
-
-def share(value: float, n: int = 368) -> dict[str, Any]:
-    return proportion(np.arange(n) < round(value * n)).plain()
-
-
-def example() -> tuple[Manifest, dict[str, Any]]:
-    """A manifest and the figures of a full evaluation, synthesised, with every key there is."""
-    names = tuple(str(k) for k in range(10))
-    manifest = Manifest(
-        schema_version=SCHEMA_VERSION,
-        model="digits",
-        version=3,
-        created_at="2026-11-24T13:52:35.556Z",
-        input=InputSchema("input", (1, 8, 8), "float32", 0, 16, "image"),
-        classes=names,
-        channels=(),
-        calibration=Calibration(361, 0.01, 0.7, 0.7, "361 rows that were not trained on"),
-        training={
-            "recipe": {"method": "trades", "eps": 0.25, "max_steps": None, "columns": {}},
-            "net": {"factory": "small_conv", "kwargs": {"shape": [1, 8, 8]}},
-            "data": {"name": "digits", "fingerprint": "8eef033a44dc8620" * 4},
-            "rows": 1068,
-            "cpu_seconds": 4.631,
-            "seed": 0,
-        },
-        evaluation={},
-        parent=2,
-        event={"reason": "drift"},
-        files={},
-    )
-    return manifest, _figures(names)
-
-
-def _figures(names: tuple[str, ...]) -> dict[str, Any]:
-    sizes = (0.05, 0.1, 0.2)
-    curve = [{"attack": "pgd-20", "eps": e, **share(0.9 - 3 * e)} for e in sizes]
-    corruptions = [
-        {"name": name, "group": group, "severity": s, **share(0.9 - cost * s)}
-        for group, name, cost in (("holdfast", "gaussian_noise", 0.02), ("imagenet-c", "fog", 0.13))
-        for s in range(1, 6)
-    ]
-    ece = {"value": 0.031, "low": 0.0123, "high": 0.0498, "n": 368}
-    return {
-        "suite": "full",
-        "n": 368,
-        "seed": 7,
-        "threat": {"norm": "linf", "eps": 0.15, "columns": {}},
-        "eps": 0.15,
-        "black_box": False,
-        "clean": share(0.916),
-        "window": share(0.887, 53),
-        "classes": {n: share(1 - k / 40, 37) for k, n in enumerate(names)},
-        "classes_robust": {n: share(0.6 - k / 40, 37) for k, n in enumerate(names)},
-        "confusions": [{"true": names[-1], "predicted": names[0], "count": 5, "n": 45}],
-        "robust": share(0.49) | {"attack": "apgd-ce + apgd-t"},
-        "attacks": [
-            {"attack": "apgd-ce", "eps": 0.15, **share(0.51)},
-            {"attack": "apgd-ce + apgd-t", "eps": 0.15, **share(0.49)},
-        ],
-        "robust_curve": curve,
-        "noise_curve": [{"eps": e, **share(0.91 - e / 3)} for e in sizes],
-        "masking": [
-            {"name": "accuracy_falls_with_eps", "passed": True, "detail": "it falls"},
-            {"name": "white_box_not_weaker_than_black_box", "passed": False, "detail": "3 rows"},
-            {"name": "more_steps_not_weaker", "passed": None, "detail": ""},
-        ],
-        "corruptions": corruptions,
-        "mce": {"value": 0.93, "low": 0.88, "high": 0.99, "n": 368, "relative_to": 2},
-        "stress": [],
-        "edge_cases": [
-            {"name": "uniform noise", "n": 64, "finite": True, "confidence": 0.97}
-            | {"drift_flagged": 0.25}
-        ],
-        "calibration": {"ece": ece, "bins": _bins()},
-        "scores": {
-            "false_positives_expected": [0, 9],
-            "drift_false_positives": share(0.03),
-            "perturbation_false_positives": share(0.01),
-            "perturbation_detected": share(0.85),
-            "perturbation_auroc": 0.9951,
-            "severity_3": {"gaussian_noise": {"drift_auroc": 0.6, "perturbation_flagged": 0.141}},
-            "roc": [
-                {"attack": a, "trained_on": t, "auroc": 0.87, "low": 0.84, "high": 0.9, "n": 337}
-                | {"points": [[0.0, 0.1], [0.005, 0.3], [0.02, 0.6], [1.0, 1.0]]}
-                for a, t in (("fgsm", True), ("square", False))
-            ],
-        },
-        "certified": {"sigma": 0.25, "samples": 1000, "alpha": 0.001, "n": 100}
-        | {"points": [{"radius": r, **share(0.88 - r, 100)} for r in (0.0, 0.25, 0.5)]},
-        "gallery": [
-            {"true": "3", "predicted": "8", "eps": 0.041, "norm": "linf"}
-            | {"original": PIXEL, "changed": PIXEL, "difference": PIXEL}
-        ],
-        "previous": {
-            "version": 2,
-            "clean": share(0.93),
-            "robust": share(0.38),
-            "robust_curve": [{**p, **share(max(0.0, p["value"] - 0.1))} for p in curve],
-            "corruptions": [{**c, **share(c["value"] - 0.02)} for c in corruptions],
-            "calibration": {"ece": share(0.06)},
-        },
-    }
-
-
-def _bins() -> list[dict[str, Any]]:
-    return [
-        {"low": a, "high": a + 0.2, "n": 92, "confidence": a + 0.1, "accuracy": a}
-        for a in (0.2, 0.4, 0.6, 0.8)
-    ]
-
-
-def table_example() -> tuple[Manifest, dict[str, Any]]:
-    """A black box on a table of two classes."""
-    manifest, figures = example()
-    columns = (
-        Column("age", low=18, high=90),
-        Column("income", high=2e5, missing=True),
-        Column("sex", kind="categorical", categories=("f", "m")),
-    )
-    schema = InputSchema("row", (3,), "float32", 0, 1, "tabular", columns)
-    manifest = msgspec.structs.replace(manifest, input=schema, classes=("yes", "no"), parent=None)
-    stress = [
-        {"name": "unit_change", "severity": s, **share(0.9 - s / 8), "drift_flagged": s / 10}
-        for s in (1, 3, 5)
-    ]
-    classes = {"yes": share(0.98, 70), "no": share(0.0, 0)}
-    changed = {"black_box": True, "stress": stress, "classes": classes, "classes_robust": {}}
-    left = {"gallery": [], "corruptions": [], "mce": None, "previous": None, "certified": None}
-    threat = {"threat": {"norm": "linf", "eps": 0.1, "columns": {"age": [0.0, 1.0]}}}
-    return manifest, figures | changed | left | threat
 
 
 class _Reader(HTMLParser):
@@ -236,7 +102,7 @@ def test_page_is_sound(make: Any) -> None:
     assert headings[0] == "h1"
 
 
-def test_every_percentage_shown_is_one_of_the_figures() -> None:
+def test_every_percentage_shown_is_one_of_thefigures_for() -> None:
     manifest, figures = example()
     words = " ".join(read(render(manifest, figures)).words)
     numbers = [v for v in leaves(figures) if isinstance(v, float | int)]
@@ -275,7 +141,7 @@ def test_previous_champion_stands_beside() -> None:
 def test_words_of_users_are_escaped_wherever_they_stand() -> None:
     manifest, figures = example()
     names = tuple(EVIL + str(k) for k in range(10))
-    figures = figures | _figures(names)
+    figures = figures | figures_for(names)
     figures["gallery"][0] |= {"true": EVIL, "predicted": EVIL}
     for key in ("attacks", "robust_curve", "masking", "corruptions", "edge_cases"):
         for item in figures[key]:
@@ -307,6 +173,14 @@ def test_gallery_shows_nothing_but_png_data(picture: str | None) -> None:
     assert not [tag for tag, _ in reader.seen if tag == "img"]
 
 
+def test_a_curve_against_other_attacks_is_marked_as_such() -> None:
+    manifest, figures = example()
+    assert "compare the lines with care" not in render(manifest, figures)
+    for point in figures["previous"]["robust_curve"]:
+        point["attack"] = "fgsm"
+    assert "compare the lines with care" in render(manifest, figures)
+
+
 def test_small_pictures_are_pixelated() -> None:
     manifest, figures = example()
     assert 'class="gallery full pixelated"' in render(manifest, figures)
@@ -320,7 +194,7 @@ def test_two_hundred_classes_with_long_names_stay_small_and_sound() -> None:
     names = tuple(
         f"Nova Scotia duck tolling retriever, also known as toller {k}" for k in range(200)
     )
-    many = _figures(names)
+    many = figures_for(names)
     big = msgspec.structs.replace(manifest, classes=names)
     page = render(big, many | {"gallery": []})
     is_sound(page)

@@ -88,13 +88,23 @@ def test_sizes_on_bytes_are_fractions_of_255() -> None:
     assert "8/255 of its range" in summary.attacker({"eps": 8 / 255}, "image", 255)
 
 
+def test_other_attacks_on_the_previous_champion_are_told() -> None:
+    before = {"version": 2, "robust": GOOD | {"attack": "pgd"}}
+    figures = {"robust": BAD | {"attack": "apgd"}, "previous": before}
+    for said in (" ".join(summary.against(figures)), " ".join(_short(figures))):
+        assert "worse than the previous champion (version 2)" in said
+        assert "The attacks were not the same; then: pgd." in said
+    same = figures | {"robust": BAD | {"attack": "pgd"}}
+    assert "not the same" not in " ".join(summary.against(same))
+
+
 def test_headline_says_the_figures() -> None:
     figures = {"clean": GOOD, "robust": BAD | {"attack": "apgd-ce + square"}, "eps": 0.1}
     assert summary.title(figures) == "Right on 97 of 100 clean rows, and on 30 of 100 under attack"
     lead = " ".join(summary.lead(figures))
     for p in (GOOD, BAD):
         assert f"{p['low']:.1%} to {p['high']:.1%}" in lead
-    assert "under the worst of apgd-ce + square." in lead
+    assert "under the worst of apgd-ce and square." in lead
     assert "under square." in " ".join(
         summary.lead(figures | {"robust": BAD | {"attack": "square"}})
     )

@@ -69,9 +69,9 @@ def adapt(model: onnx.ModelProto, data: DataSet, *, options: Options | None = No
     rows, test = _some(data.calibration, CHOICE_ROWS), _some(data.test, PARITY_ROWS)
     prepared = prepare(model)
     batch = fixed_batch(prepared)
-    original = Original(model, batch=batch)
     plans = _plans(prepared, data, options)
     prepared, first, opened = _any_batch(prepared, plans, rows.x, batch)
+    original = Original(model, batch=opened)
     output = _named_tensor(prepared, options.output)
     found = find_reading(prepared, first.feeds(rows.x[:SAMPLE_ROWS]), data.classes, output)
     choice = _choose(prepared, found, plans, data, rows, options)
@@ -152,8 +152,8 @@ def _any_batch(
         except AdaptError:
             continue
         raise AdaptError(
-            f"the model answers {batch or 1} rows at a time and cannot be made to answer any "
-            f"number: export it with a dynamic batch dimension ({reasons[0]})"
+            f"the model takes batches of {batch or 1} only and cannot be made to take others: "
+            f"export it with a dynamic batch dimension ({reasons[0]})"
         )
     raise reasons[0]
 
