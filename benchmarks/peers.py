@@ -1,4 +1,4 @@
-"""Peers to measure against, each in a folder of its own so that nothing of theirs is installed here."""
+"""Peers to measure against, each in a folder of its own: nothing of theirs is installed here."""
 
 import subprocess
 import sys

@@ -42,10 +42,10 @@ def _by_kind(schema: InputSchema) -> tuple[dict[str, Any], float, tuple[int, int
         return {"eps": 0.02, "beta": 1.0, "ema": 0.98, "weight_decay": 1e-2}, 0.02, (60_000, 5, 150)
     if schema.shape[0] == 3:  # photographs: 8/255 is what the field attacks with
         chosen: dict[str, Any] = {
-            "eps": 8 * BYTE, "batch_size": 128, "ema": 0.998, "weight_decay": 5e-4,
-            "augment": ["shift", "flip"], "attack_steps": 5,
+            "method": "nfgsm", "eps": 8 * BYTE, "batch_size": 128, "ema": 0.998,
+            "weight_decay": 5e-4, "augment": ["shift", "flip"],
         }  # fmt: skip
-        return chosen, 8 * BYTE, (600_000, 12, 60)
+        return chosen, 8 * BYTE, (630_000, 12, 60)
     if min(schema.shape[1:]) >= 24:
         chosen = {
             "eps": 0.3, "beta": 4.0, "batch_size": 128, "ema": 0.998, "attack_steps": 3,

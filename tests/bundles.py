@@ -70,11 +70,14 @@ def asked_only(data: DataSet, *, steps: int = 10) -> onnx.ModelProto:
     schema, missing = data.schema, np.isnan(data.train.x)
     flat = schema.to_unit(np.where(missing, 0, data.train.x)).reshape(len(data.train), -1)
     fitted = LogisticRegression(C=10.0, max_iter=500).fit(flat, data.train.y)
+    w, b = fitted.coef_.T, fitted.intercept_
+    if len(data.classes) == 2:
+        w, b = np.hstack([-w, w]) / 2, np.array([-b[0], b[0]]) / 2
     weights = {
         "offset": schema.offset, "span": schema.span, "zero": np.float32(0),
         "steps": np.float32(steps), "least": np.float32(1e-6), "most": np.float32(1),
         "flat": np.array([-1, schema.size]),
-        "w": fitted.coef_.T.astype(np.float32), "b": fitted.intercept_.astype(np.float32),
+        "w": w.astype(np.float32), "b": b.astype(np.float32),
     }  # fmt: skip
     chain = [
         ("IsNaN", [schema.name], "missing"),

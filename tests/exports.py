@@ -17,7 +17,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from torch import Tensor, nn
 
+from models.adapt import Adapted
 from models.data import DataSet, Rows, load_digits
+from models.runner import session
 from models.schema import Column, InputArray, InputSchema
 
 # Keras 3.15.1, tf2onnx 1.17.0; how it was made stands beside it.
@@ -148,6 +150,24 @@ class Net(nn.Module):
         return answer
 
 
+class Picked(nn.Module):
+    """Puts the columns into another order."""
+
+    def __init__(self, order: list[int]) -> None:
+        super().__init__()
+        self.order = order
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, self.order]
+
+
+class Padded(nn.Module):
+    """An eleventh class that is never likely."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([x, x.min(1, keepdim=True).values - 5], dim=1)
+
+
 @cache
 def body(
     channels: int = 1, mean: tuple[float, ...] = (0.0,), std: tuple[float, ...] = (1.0,)
@@ -222,6 +242,38 @@ def by_hand(
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
     inferred: onnx.ModelProto = typed(model)
     return inferred
+
+
+def answers(made: Adapted, data: DataSet, x: InputArray, *names: str) -> list[Any]:
+    """What the plain graph says to raw rows."""
+    runner = session(made.plain.SerializeToString())
+    return list(runner.run(list(names) or None, {data.schema.name: x}))
+
+
+def accuracy(made: Adapted, data: DataSet) -> float:
+    (logits,) = answers(made, data, data.test.x, "logits")
+    return float((logits.argmax(axis=1) == data.test.y).mean())
+
+
+def check_contract(made: Adapted, data: DataSet) -> None:
+    """Input and outputs of a plain graph, for one row and for many."""
+    graph = made.plain.graph
+    (given,) = graph.input
+    assert given.name == data.schema.name
+    assert [d.dim_value for d in given.type.tensor_type.shape.dim][1:] == list(data.schema.shape)
+    features = made.facts["features"]
+    wide = [] if features is None else [features["size"]]
+    assert [o.name for o in graph.output] == ["logits", "features"][: 1 + len(wide)]
+    opsets = {o.domain: o.version for o in made.plain.opset_import}
+    assert opsets[""] >= 18
+    assert made.plain.ir_version >= 8
+    for rows in (1, 5):
+        logits, *rest = answers(made, data, data.test.x[:rows])
+        assert logits.shape == (rows, len(data.classes))
+        assert logits.dtype == np.float32
+        assert [r.shape for r in rest] == [(rows, size) for size in wide]
+    assert made.facts["parity"]["largest_difference"] <= made.facts["parity"]["tolerance"]
+    assert accuracy(made, data) > 0.85
 
 
 def _mapped(

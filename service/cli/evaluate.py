@@ -30,7 +30,7 @@ EPS = 0.15  # where neither the command nor the version says
     "--suite",
     type=click.Choice(["quick", "full"]),
     default="quick",
-    help="quick: seconds to minutes. full: long attacks, 43 corruptions, certificates.",
+    help="quick: seconds to minutes. full: long attacks, all corruptions, certificates.",
 )
 @click.option("--limit", type=click.IntRange(1), help="Only the first so many held-out rows.")
 @click.option("--eps", type=float, help="Size of the attack in units of 0..1 (as evaluated first).")

@@ -8,14 +8,31 @@ import click
 
 FORMATS = ["auto", "bundled", "npz", "idx", "folder", "parquet", "csv"]
 OPTIONS = (
-    click.option("--label", default="", help="Column or array of the labels; found by itself."),
     click.option(
-        "--format", type=click.Choice(FORMATS), default="auto", help="How the data are read."
+        "--label",
+        default="",
+        help="Label column or array (IDX: file of labels); found by its name by default.",
     ),
-    click.option("--test", default="", help="A separate test part; else some rows are split off."),
-    click.option("--categorical", multiple=True, help="A column of numbers to take as categories."),
-    click.option("--ignore", multiple=True, help="A column to leave out."),
-    click.option("--delimiter", default="", help="What separates the columns of a CSV."),
+    click.option(
+        "--format",
+        type=click.Choice(FORMATS),
+        default="auto",
+        help="How to read DATA; told from the path by default.",
+    ),
+    click.option(
+        "--test",
+        default="",
+        help="Path of a separate test part; found beside DATA or split off by default.",
+    ),
+    click.option(
+        "--categorical",
+        multiple=True,
+        help="Column of numbers to take as categories (may be repeated).",
+    ),
+    click.option("--ignore", multiple=True, help="Column to leave out (may be repeated)."),
+    click.option(
+        "--delimiter", default="", help="What separates the columns of a CSV; found by default."
+    ),
 )
 NAMES = ("label", "format", "test", "categorical", "ignore", "delimiter")
 

@@ -12,10 +12,10 @@ from models.files import sha256_file
 from models.registry import MODEL_NAME, Registry
 from service.cli.evaluate import Progress
 from service.cli.output import emit, json_option
+from service.cli.source import source_options
 from service.cli.train import need_training
 from service.settings import Settings
 
-FORMATS = ["auto", "bundled", "npz", "idx", "folder", "parquet", "csv"]
 ACTOR = "command line"
 
 
@@ -26,14 +26,7 @@ ACTOR = "command line"
     required=True,
     help="Labelled rows that the model was not trained on: a file, a folder or a bundled name.",
 )
-@click.option("--label", default="", help="Column or array of the labels; found by itself.")
-@click.option(
-    "--format", "kind", type=click.Choice(FORMATS), default="auto", help="How the data are read."
-)
-@click.option("--test", default="", help="A separate test part; else some rows are split off.")
-@click.option("--categorical", multiple=True, help="A column of numbers to take as categories.")
-@click.option("--ignore", multiple=True, help="A column to leave out.")
-@click.option("--delimiter", default="", help="What separates the columns of a CSV.")
+@source_options
 @click.option("--model", help="Name of the model; the file's name by default.")
 @click.option("--output", default="", help="Tensor with the logits or probabilities.")
 @click.option("--features", default="", help="Tensor of the feature layer; `none` for none.")
@@ -47,7 +40,7 @@ ACTOR = "command line"
     "--layout", type=click.Choice(["auto", "nchw", "nhwc"]), default="auto", help="Of images."
 )
 @click.option("--classes", default="", help="The data's classes in the order of the model's: a,b,c")
-@click.option("--eps", type=float, help="Size of the attack in units of 0..1 (0.15).")
+@click.option("--eps", type=float, help="Size of the attack in units of 0..1 (by the data).")
 @click.option(
     "--norm", type=click.Choice(["linf", "l2"]), default="linf", help="What eps measures."
 )
@@ -58,12 +51,7 @@ def wrap(
     settings: Settings,
     file: Path,
     data: str,
-    label: str,
-    kind: str,
-    test: str,
-    categorical: tuple[str, ...],
-    ignore: tuple[str, ...],
-    delimiter: str,
+    reading: dict[str, Any],
     model: str | None,
     output: str,
     features: str,
@@ -89,21 +77,14 @@ def wrap(
 
     from models import data as sets
     from models.adapt import Options
-    from monitoring.assemble import THREAT
+    from models.presets import preset
 
     name = model or _name_of(file)
-    source = sets.Source(
-        path=data,
-        format=kind,  # type: ignore[arg-type]
-        label=label,
-        test=test,
-        categorical=categorical,
-        ignore=ignore,
-        delimiter=delimiter,
-    )
-    rows = sets.load(source)
-    size = THREAT.eps if eps is None else eps
-    threat = msgspec.structs.replace(THREAT, norm=norm, eps=size)
+    rows = sets.load(sets.Source(data, **reading))
+    for note in rows.notes:
+        click.echo(f"note: {note}", err=True)
+    usual = preset(rows.schema, len(rows.train)).threat
+    threat = msgspec.structs.replace(usual, norm=norm, eps=usual.eps if eps is None else eps)
     threat.at(rows.schema)  # refuses eps and norms that mean nothing, before any work
     options = Options(
         output=output,

@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
 import numpy as np
 import onnx
 import onnxruntime as ort
@@ -12,7 +11,6 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from sklearn.ensemble import RandomForestClassifier
-from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neural_network import MLPClassifier
@@ -20,47 +18,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from models.adapt import Adapted, Options, adapt, read_model
+from models.adapt import Options, adapt, read_model
 from models.adapt.outputs import softmax
 from models.data import DataSet, Rows, load
 from models.errors import AdaptError
-from models.runner import session
-from models.schema import Column, InputArray
 from tests import exports
 
 GREY, BYTES = torch.zeros(2, 1, 8, 8), torch.zeros(2, 1, 8, 8, dtype=torch.uint8)
-
-
-def answers(made: Adapted, data: DataSet, x: InputArray, *names: str) -> list[Any]:
-    """What the plain graph says to raw rows."""
-    runner = session(made.plain.SerializeToString())
-    return list(runner.run(list(names) or None, {data.schema.name: x}))
-
-
-def accuracy(made: Adapted, data: DataSet) -> float:
-    (logits,) = answers(made, data, data.test.x, "logits")
-    return float((logits.argmax(axis=1) == data.test.y).mean())
-
-
-def check_contract(made: Adapted, data: DataSet) -> None:
-    """Input and outputs of a plain graph, for one row and for many."""
-    graph = made.plain.graph
-    (given,) = graph.input
-    assert given.name == data.schema.name
-    assert [d.dim_value for d in given.type.tensor_type.shape.dim][1:] == list(data.schema.shape)
-    features = made.facts["features"]
-    wide = [] if features is None else [features["size"]]
-    assert [o.name for o in graph.output] == ["logits", "features"][: 1 + len(wide)]
-    opsets = {o.domain: o.version for o in made.plain.opset_import}
-    assert opsets[""] >= 18
-    assert made.plain.ir_version >= 8
-    for rows in (1, 5):
-        logits, *rest = answers(made, data, data.test.x[:rows])
-        assert logits.shape == (rows, len(data.classes))
-        assert logits.dtype == np.float32
-        assert [r.shape for r in rest] == [(rows, size) for size in wide]
-    assert made.facts["parity"]["largest_difference"] <= made.facts["parity"]["tolerance"]
-    assert accuracy(made, data) > 0.85
 
 
 TORCH: dict[str, tuple[Callable[[], onnx.ModelProto], dict[str, Any]]] = {
@@ -106,10 +70,10 @@ def test_exports_of_torch_are_wrapped_with_their_feature_layer(name: str) -> Non
     export, expected = TORCH[name]
     data = exports.digits()
     made = adapt(export(), data)
-    check_contract(made, data)
+    exports.check_contract(made, data)
     assert {key: made.facts[key] for key in expected} == expected
     assert made.facts["features"]["size"] == 32, "the layer before the last"
-    logits, features = answers(made, data, data.test.x[:20])
+    logits, features = exports.answers(made, data, data.test.x[:20])
     with torch.no_grad():
         inner = exports.body()[:-1](torch.from_numpy(data.schema.to_unit(data.test.x[:20])))
     np.testing.assert_allclose(features, inner.numpy(), atol=1e-3)
@@ -121,7 +85,7 @@ def test_exports_of_torch_are_wrapped_with_their_feature_layer(name: str) -> Non
 def test_logits_before_a_softmax_are_taken_as_they_are() -> None:
     data = exports.digits()
     made = adapt(exports.from_torch(exports.Net(exports.body(), nn.Softmax(1)), GREY), data)
-    (logits,) = answers(made, data, data.test.x[:20], "logits")
+    (logits,) = exports.answers(made, data, data.test.x[:20], "logits")
     with torch.no_grad():
         wanted = exports.body()(torch.from_numpy(data.schema.to_unit(data.test.x[:20])))
     np.testing.assert_allclose(logits, wanted.numpy(), atol=1e-3)
@@ -131,7 +95,7 @@ def test_logits_before_a_softmax_are_taken_as_they_are() -> None:
 def test_bytes_go_into_a_byte_model_as_they_are_and_floats_rounded(scale: str) -> None:
     data = exports.byte_digits() if scale == "raw" else exports.digits()
     made = adapt(exports.from_torch(exports.Net(exports.body(), divide=255.0), BYTES), data)
-    check_contract(made, data)
+    exports.check_contract(made, data)
     assert made.facts["scale"] == scale
 
 
@@ -143,7 +107,7 @@ def test_scale_of_colour_images_is_found(
     data = exports.colour_digits()
     net = exports.Net(exports.body(3, mean, std))
     made = adapt(exports.from_torch(net, torch.zeros(2, 3, 8, 8)), data)
-    check_contract(made, data)
+    exports.check_contract(made, data)
     assert made.facts["scale"] == scale
     assert {t["scale"] for t in made.facts["tried"]} == {
         "raw", "unit", "symmetric", "imagenet", "dataset",
@@ -186,114 +150,14 @@ def test_exports_of_scikit_learn_are_wrapped_flat(name: str, zipmap: bool) -> No
         classifier, exports.flat(data), data.train.y, options={"zipmap": zipmap}
     )
     made = adapt(model, data)
-    check_contract(made, data)
+    exports.check_contract(made, data)
     assert made.facts["layout"] == "flat"
     assert made.facts["scale"] == "raw"
     assert made.facts["classes"] == "from the model"
     assert (made.facts["features"] or {"size": None})["size"] == features
-    (logits,) = answers(made, data, data.test.x, "logits")
+    (logits,) = exports.answers(made, data, data.test.x, "logits")
     expected = classifier.predict_proba(data.test.x.reshape(len(data.test), -1))
     np.testing.assert_allclose(softmax(logits), expected, atol=1e-4)
-
-
-@pytest.mark.parametrize("name", ["wine", "breast_cancer"])
-def test_tables_are_fed_in_one_input(name: str) -> None:
-    data = load(name)
-    pipeline = make_pipeline(StandardScaler(), LogisticRegression())
-    made = adapt(exports.from_sklearn(pipeline, data.train.x, data.train.y), data)
-    check_contract(made, data)
-    assert made.facts["scale"] == "raw"
-    assert made.facts["layout"] == "one input"
-
-
-PEOPLE = {
-    "own names": ("age", "net income", "city", "size"),
-    "an exporter's names": ("Age", "net_income", "CITY", "size"),
-    "no names": ("a", "b", "c", "d"),
-    "two groups": ("numbers", "texts"),
-}
-
-
-@pytest.mark.parametrize("case", PEOPLE)
-def test_columns_find_their_inputs_and_categories_their_texts(case: str) -> None:
-    data = exports.people()
-    made = adapt(exports.pipeline_of_columns(PEOPLE[case]), data)
-    check_contract(made, data)
-    assert made.facts["features"] is None
-    x = data.test.x[:3].copy()
-    x[0, 2], x[1, 3] = -1, -1  # a city and a size that training did not have
-    (logits,) = answers(made, data, x, "logits")
-    assert np.isfinite(logits).all()
-    known = answers(made, data, data.test.x[:3], "logits")[0]
-    assert not np.allclose(logits[:2], known[:2])
-    np.testing.assert_array_equal(logits[2], known[2])
-
-
-def test_columns_that_the_model_does_not_take_are_told() -> None:
-    data = exports.people()
-    columns = (*data.schema.columns, Column("hobby"))
-    schema = msgspec.structs.replace(data.schema, shape=(5,), columns=columns)
-    parts = [
-        Rows(np.concatenate([p.x, np.ones((len(p), 1), np.float32)], axis=1), p.y)
-        for p in (data.train, data.calibration, data.test)
-    ]
-    made = adapt(exports.pipeline_of_columns(), DataSet("p", schema, data.classes, *parts))
-    assert "it does not use the columns hobby" in made.facts["notes"]
-
-
-def test_categories_that_are_numbers_go_in_as_numbers() -> None:
-    """A model that takes the size itself (10, 20, 30), not its place among the sizes."""
-    data = exports.people()
-    table = data.train.x.copy()
-    table[:, 3] = np.array([10.0, 20.0, 30.0])[table[:, 3].astype(int)]
-    made = adapt(exports.from_sklearn(RandomForestClassifier(30), table, data.train.y), data)
-    assert accuracy(made, data) > 0.85
-    assert made.facts["parity"]["largest_difference"] <= 1e-4
-
-
-def test_missing_numbers_reach_the_model_as_nan() -> None:
-    data = load("wine")
-    columns = tuple(msgspec.structs.replace(c, missing=True) for c in data.schema.columns)
-    schema = msgspec.structs.replace(data.schema, columns=columns)
-    rng = np.random.default_rng(0)
-    parts = [
-        Rows(np.where(rng.random(p.x.shape) < 0.1, np.float32(np.nan), p.x), p.y)
-        for p in (data.train, data.calibration, data.test)
-    ]
-    holes = DataSet("holes", schema, data.classes, *parts)
-    pipeline = make_pipeline(SimpleImputer(), StandardScaler(), LogisticRegression())
-    made = adapt(exports.from_sklearn(pipeline, parts[0].x, parts[0].y), holes)
-    check_contract(made, holes)
-    careless = make_pipeline(StandardScaler(), LogisticRegression())
-    model = exports.from_sklearn(careless, data.train.x, data.train.y)
-    with pytest.raises(AdaptError, match=r"answers none of the labelled rows .* give NaN"):
-        adapt(model, holes)
-
-
-@pytest.mark.parametrize("end", ["sigmoid", "logit", "sigmoid of one number"])
-def test_one_number_for_two_classes_becomes_two_logits(end: str) -> None:
-    data = load("breast_cancer")
-    fitted = make_pipeline(StandardScaler(), LogisticRegression()).fit(data.train.x, data.train.y)
-    scaler, linear = fitted[0], fitted[1]
-    weights = (linear.coef_[0] / scaler.scale_).astype(np.float32)
-    bias = np.float32(linear.intercept_[0] - (scaler.mean_ / scaler.scale_) @ linear.coef_[0])
-    nodes = [
-        helper.make_node("MatMul", ["x", "w"], ["z"]),
-        helper.make_node("Add", ["z", "b"], ["logit"]),
-        helper.make_node("Sigmoid", ["logit"], ["p"]),
-        helper.make_node("Flatten", ["p"], ["flat"]),
-        helper.make_node("Squeeze", ["flat", "axes"], ["one"]),
-    ]
-    model = exports.by_hand(
-        nodes,
-        {"w": weights[:, None], "b": bias[None], "axes": np.array([1])},
-        (None, 30),
-        {"sigmoid": "p", "logit": "logit", "sigmoid of one number": "one"}[end],
-    )
-    made = adapt(model, data)
-    check_contract(made, data)
-    (logits,) = answers(made, data, data.test.x, "logits")
-    np.testing.assert_allclose(softmax(logits), fitted.predict_proba(data.test.x), atol=1e-4)
 
 
 def test_order_of_classes_is_read_from_the_model_or_given() -> None:
@@ -302,13 +166,13 @@ def test_order_of_classes_is_read_from_the_model_or_given() -> None:
     labels = np.array(names)[data.train.y]
     forest = RandomForestClassifier(30, random_state=0)
     made = adapt(exports.from_sklearn(forest, exports.flat(data), labels), data)
-    check_contract(made, data)
+    exports.check_contract(made, data)
     assert made.facts["classes"] == "from the model"
-    body = nn.Sequential(exports.body(), Picked([3, 0, 4, 1, 2, 9, 8, 7, 6, 5]))
+    body = nn.Sequential(exports.body(), exports.Picked([3, 0, 4, 1, 2, 9, 8, 7, 6, 5]))
     shuffled = exports.from_torch(exports.Net(body), GREY)
     order = tuple(names[k] for k in (3, 0, 4, 1, 2, 9, 8, 7, 6, 5))
     made = adapt(shuffled, data, options=Options(classes=order))
-    check_contract(made, data)
+    exports.check_contract(made, data)
     with pytest.raises(AdaptError, match="near chance") as told:
         adapt(shuffled, data)
     assert f"--classes {','.join(order)} it would be right on 9" in str(told.value)
@@ -321,10 +185,10 @@ def test_numbers_as_classes_need_not_stand_in_the_order_of_texts() -> None:
     place = np.array([names.index(str(k)) for k in range(10)])
     parts = [Rows(p.x, place[p.y]) for p in (base.train, base.calibration, base.test)]
     data = DataSet("eleven", base.schema, names, *parts)
-    body = nn.Sequential(exports.body(), Padded())
+    body = nn.Sequential(exports.body(), exports.Padded())
     made = adapt(exports.from_torch(exports.Net(body), GREY), data)
     assert made.facts["classes"] == "by number"
-    assert accuracy(made, data) > 0.9
+    assert exports.accuracy(made, data) > 0.9
 
 
 def test_logits_are_taken_where_the_model_answers_both() -> None:
@@ -343,11 +207,11 @@ def test_features_are_those_that_are_named() -> None:
     model = exports.from_torch(exports.Net(exports.body()), GREY)
     flat = next(node.output[0] for node in model.graph.node if node.op_type == "Flatten")
     made = adapt(model, data, options=Options(features=flat))
-    check_contract(made, data)
+    exports.check_contract(made, data)
     assert made.facts["features"] == {"tensor": flat, "size": 24 * 16}
     conv = next(node.output[0] for node in model.graph.node if node.op_type == "Relu")
     averaged = adapt(model, data, options=Options(features=conv))
-    check_contract(averaged, data)
+    exports.check_contract(averaged, data)
     assert averaged.facts["features"] == {"tensor": conv, "size": 12}, "places are averaged"
     assert adapt(model, data, options=Options(features="none")).facts["features"] is None
 
@@ -371,7 +235,7 @@ def test_other_types_of_numbers_are_cast(kind: int) -> None:
     weights = {"w": fitted.coef_.T.astype(weight_kind), "b": fitted.intercept_.astype(weight_kind)}
     model = exports.by_hand(nodes, weights, (None, 64), "y", kind=kind)
     made = adapt(model, data)
-    check_contract(made, data)
+    exports.check_contract(made, data)
     half = kind == TensorProto.FLOAT16
     assert made.facts["parity"]["tolerance"] == (1e-2 if half else 1e-4)
 
@@ -388,7 +252,7 @@ def test_names_of_the_model_clash_with_none_of_ours() -> None:
     model.graph.input[0].name, model.graph.output[0].name = "cells", "logits"
     model.graph.node[-1].input[0] = model.graph.node[-2].output[0] = "features"
     onnx.checker.check_model(model)
-    check_contract(adapt(model, data), data)
+    exports.check_contract(adapt(model, data), data)
 
 
 def test_branches_keep_the_weights_that_they_take_from_outside() -> None:
@@ -405,7 +269,7 @@ def test_branches_keep_the_weights_that_they_take_from_outside() -> None:
     for name, value in (("yes", np.array(True)), ("outside", np.ones(10, np.float32))):
         model.graph.initializer.append(numpy_helper.from_array(value, name))
     model.graph.output[0].name = "z"
-    check_contract(adapt(model, data), data)
+    exports.check_contract(adapt(model, data), data)
 
 
 def test_local_functions_are_inlined() -> None:
@@ -418,7 +282,7 @@ def test_local_functions_are_inlined() -> None:
     model.graph.node.append(helper.make_node("Last", ["y"], ["z"], domain="mine"))
     model.graph.output[0].name = "z"
     made = adapt(model, data)
-    check_contract(made, data)
+    exports.check_contract(made, data)
     assert made.facts["output"]["kind"] == "probabilities"
 
 
@@ -428,13 +292,13 @@ def test_strange_rows_get_finite_answers() -> None:
     made = adapt(exports.from_sklearn(pipeline, data.train.x, data.train.y), data)
     x = data.test.x[:2].copy()
     x[0], x[1, 0] = 3e38, -3e38
-    assert all(np.isfinite(values).all() for values in answers(made, data, x))
+    assert all(np.isfinite(values).all() for values in exports.answers(made, data, x))
 
 
 def test_keras_model_with_channels_last_is_wrapped() -> None:
     data = exports.digits()
     made = adapt(read_model(exports.KERAS), data)
-    check_contract(made, data)
+    exports.check_contract(made, data)
     expected = {"layout": "nhwc", "scale": "raw", "notes": []}
     assert {key: made.facts[key] for key in expected} == expected
     assert made.facts["features"]["size"] == 24
@@ -442,7 +306,9 @@ def test_keras_model_with_channels_last_is_wrapped() -> None:
     original = ort.InferenceSession(exports.KERAS.read_bytes()).run(
         None, {"image": x.transpose(0, 2, 3, 1)}
     )[0]
-    np.testing.assert_allclose(softmax(answers(made, data, x, "logits")[0]), original, atol=1e-4)
+    np.testing.assert_allclose(
+        softmax(exports.answers(made, data, x, "logits")[0]), original, atol=1e-4
+    )
 
 
 def test_a_reshape_to_one_row_in_a_model_of_any_batch_is_opened() -> None:
@@ -454,7 +320,7 @@ def test_a_reshape_to_one_row_in_a_model_of_any_batch_is_opened() -> None:
     fitted = LogisticRegression(max_iter=200).fit(exports.flat(data), data.train.y)
     weights = {"one": np.array([1, -1]), "w": fitted.coef_.T.astype(np.float32)}
     made = adapt(exports.by_hand(nodes, weights, (None, 1, 8, 8), "y"), data)
-    check_contract(made, data)
+    exports.check_contract(made, data)
     assert "it took batches of 1 and was made to take any" in made.facts["notes"]
 
 
@@ -463,21 +329,3 @@ def test_the_model_that_is_given_is_not_changed() -> None:
     before = model.SerializeToString()
     adapt(model, exports.digits())
     assert model.SerializeToString() == before
-
-
-class Picked(nn.Module):
-    """Puts the columns into another order."""
-
-    def __init__(self, order: list[int]) -> None:
-        super().__init__()
-        self.order = order
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x[:, self.order]
-
-
-class Padded(nn.Module):
-    """An eleventh class that is never likely."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.cat([x, x.min(1, keepdim=True).values - 5], dim=1)

@@ -291,7 +291,7 @@ def test_classes_that_are_not_the_data_s_are_refused(digits: DataSet) -> None:
 
 def test_two_classes_changed_for_each_other_are_noticed(digits: DataSet) -> None:
     swapped = [0, 3, 2, 1, *range(4, 10)]
-    body = nn.Sequential(exports.body(), Swapped(swapped))
+    body = nn.Sequential(exports.body(), exports.Picked(swapped))
     model = exports.from_torch(exports.Net(body), GREY)
     with pytest.raises(AdaptError, match=r"another order; with --classes 0,3,2,1,4,5,6,7,8,9"):
         adapt(model, digits)
@@ -370,17 +370,6 @@ def test_data_without_held_out_rows_are_refused(model: onnx.ModelProto, digits: 
     data = DataSet("d", digits.schema, digits.classes, digits.train, none, digits.test)
     with pytest.raises(AdaptError, match="no held-out rows"):
         adapt(model, data)
-
-
-class Swapped(nn.Module):
-    """Columns in another order."""
-
-    def __init__(self, order: list[int]) -> None:
-        super().__init__()
-        self.order = order
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x[:, self.order]
 
 
 class Centred(nn.Module):

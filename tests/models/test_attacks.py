@@ -307,7 +307,7 @@ def test_checkpoints_of_apgd_are_the_papers() -> None:
     assert checkpoints(100) == [0, 22, 41, 57, 70, 80, 87, 93, 99]
 
 
-@pytest.mark.parametrize("eps", [0.1, 0.2])
+@pytest.mark.parametrize("eps", [pytest.param(0.1, marks=pytest.mark.slow), 0.2])
 def test_apgd_is_as_strong_as_its_authors_own(
     eps: float, published: Published, digits: DataSet
 ) -> None:
@@ -316,19 +316,16 @@ def test_apgd_is_as_strong_as_its_authors_own(
         from pyautoattack.autopgd_base import APGDAttack
     x = torch.from_numpy(digits.schema.to_unit(digits.test.x))
     y = torch.from_numpy(digits.test.y)
-    with attacks.frozen(published.net) as net:
+    ours, reference = [], []
+    with attacks.frozen(published.net) as net, torch.random.fork_rng():
         logits_of, threat = attacks.logits_only(net), Linf(eps)
-        own = attacks.apgd(
-            logits_of, x, y, threat, steps=50, generator=torch.Generator().manual_seed(0)
-        )
-        state = torch.get_rng_state()
-        theirs = APGDAttack(logits_of, n_iter=50, norm="Linf", eps=eps, seed=0, loss="ce").perturb(
-            x, y
-        )
-        torch.set_rng_state(state)
-        with torch.no_grad():
-            clean = logits_of(x).argmax(dim=1) == y
-            ours = clean & (logits_of(own).argmax(dim=1) == y)
-            reference = clean & (logits_of(theirs).argmax(dim=1) == y)
-    assert clean.float().mean() > reference.float().mean() + 0.1, "an attack that does nothing"
-    assert abs(float(ours.float().mean() - reference.float().mean())) <= 0.015
+        for seed in (0, 1):  # one start is worth 2 rows in 360 more or less
+            generator = torch.Generator().manual_seed(seed)
+            own = attacks.apgd(logits_of, x, y, threat, steps=50, generator=generator)
+            options = {"n_iter": 50, "norm": "Linf", "eps": eps, "seed": seed, "loss": "ce"}
+            theirs = APGDAttack(logits_of, **options).perturb(x, y)
+            ours.append(accuracy(logits_of, own, y))
+            reference.append(accuracy(logits_of, theirs, y))
+        clean = accuracy(logits_of, x, y)
+    assert clean > max(reference) + 0.1, "an attack that does nothing"
+    assert abs(sum(ours) - sum(reference)) / 2 <= 0.015

@@ -30,19 +30,19 @@ def logits_of(published: Published) -> Any:
 
 @pytest.mark.parametrize("threat", [Linf(0.1), L2(0.5)])
 def test_verdict_is_borne_out_by_its_points(threat: Threat, logits_of: Any, rows: Any) -> None:
-    x, y = rows[0][:60], rows[1][:60]
-    verdict = attacks.cascade(logits_of, x, y, threat, steps=20, queries=100, batch_size=25)
+    x, y = rows[0][:40], rows[1][:40]
+    verdict = attacks.cascade(logits_of, x, y, threat, steps=20, queries=60, batch_size=15)
     assert torch.equal(logits_of(verdict.x_adv).argmax(dim=1) == y, verdict.survived)
     torch.testing.assert_close(threat.project(verdict.x_adv, x), verdict.x_adv, atol=1e-6, rtol=0)
     assert torch.equal(verdict.x_adv[verdict.survived], x[verdict.survived])
     assert list(verdict.after) == list(RESTRICTED)
     assert torch.equal(verdict.after["square"], verdict.survived)
-    assert 0 < verdict.survived.sum() < 55
+    assert 0 < verdict.survived.sum() < 38
 
 
 def test_each_attack_meets_the_survivors_of_the_ones_before(logits_of: Any, rows: Any) -> None:
     x, y = rows[0][:60], rows[1][:60]
-    verdict = attacks.cascade(logits_of, x, y, Linf(0.12), steps=20, queries=100)
+    verdict = attacks.cascade(logits_of, x, y, Linf(0.12), steps=20, queries=40)
     left = logits_of(x).argmax(dim=1) == y
     for name, after in verdict.after.items():
         assert not (after & ~left).any(), f"{name} brought a row back"
@@ -148,11 +148,11 @@ def test_smallest_is_wrong_at_its_eps_and_below_what_was_known(
 
 
 def test_cascade_gives_the_references_verdict(published: Published, rows: Any) -> None:
-    x, y = rows[0][:50], rows[1][:50]
+    x, y = rows[0][:30], rows[1][:30]
     with attacks.frozen(published.net) as net:
         own = attacks.cascade(attacks.logits_only(net), x, y, Linf(0.2)).survived
     theirs = attacks.reference_autoattack(published.net, x, y, Linf(0.2), attacks=RESTRICTED)
-    assert 0 < theirs.sum() < 40, "a net on which attacks differ"
+    assert 0 < theirs.sum() < 25, "a net on which attacks differ"
     assert (own != theirs).sum() <= 1
 
 

@@ -73,14 +73,14 @@ def test_what_is_known_is_not_asked_and_nothing_is_lost() -> None:
 
 def test_square_agrees_with_a_search_that_asks_everything(logits_of: Any, digits: DataSet) -> None:
     """Single pixels to the end: no flip of one pixel may improve the result."""
-    x = torch.from_numpy(digits.schema.to_unit(digits.test.x[:12]))
-    y, threat = torch.from_numpy(digits.test.y[:12]), Linf(0.1)
+    x = torch.from_numpy(digits.schema.to_unit(digits.test.x[:7]))
+    y, threat = torch.from_numpy(digits.test.y[:7]), Linf(0.1)
     generator = torch.Generator().manual_seed(0)
-    x_adv = attacks.square(logits_of, x, y, threat, queries=3000, generator=generator)
+    x_adv = attacks.square(logits_of, x, y, threat, queries=1500, generator=generator)
     with torch.no_grad():
         width = attacks.base.margin(logits_of(x_adv), y)
         left = (width <= 0).nonzero()[:, 0]
-        assert len(left) >= 6
+        assert len(left) >= 4
         for row in left:
             others = x_adv[row].repeat(128, 1, 1, 1)
             pixels = torch.arange(128)

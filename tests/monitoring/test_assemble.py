@@ -1,20 +1,28 @@
 """Laws of assembling: windows do not leak, versions come once, fine-tuning learns the window."""
 
+import dataclasses
+import errno
+from pathlib import Path
+
 import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from onnx import numpy_helper
 
-from models import corruptions
-from models.data import PARTS, DataSet, Rows
-from models.evaluate import right
+from models import corruptions, nets
+from models.data import PARTS, DataSet, Rows, Source
+from models.errors import DataError, RegistryError, TrainingError
+from models.evaluate import answer, attacked, right
 from models.registry import Aliases, Registry
 from models.runner import Runner
-from models.stats import paired_difference
+from models.stats import auroc, false_positive_interval, paired_difference
+from models.threat import ThreatModel
 from models.train import Recipe
 from monitoring import assemble
-from monitoring.assemble import Order, Window, make_version
+from monitoring.assemble import Order, Window, WrapOrder, make_version, wrap_version
+from tests import bundles
 from tests.conftest import NET, Published
 
 
@@ -181,3 +189,178 @@ def test_shuffled_labels_make_a_version_that_knows_nothing(digits: DataSet) -> N
     np.testing.assert_array_equal(rows.x, digits.train.x)
     assert 0.05 < np.mean(rows.y == digits.train.y) < 0.15
     np.testing.assert_array_equal(np.bincount(rows.y), np.bincount(digits.train.y))
+
+
+# Tables, and graphs that exist.
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> Registry:
+    """A registry with `rows/1`, trained on a table, and `rows/2`, a wrapped graph."""
+    registry, data = Registry(tmp_path_factory.mktemp("tables")), bundles.table()
+    threat = ThreatModel(eps=0.05, columns={"n0": 0.0})
+    order = Order(
+        "rows",
+        Recipe(method="trades", eps=0.05, beta=2.0, epochs=6, columns={"n0": 0.0}),
+        nets.spec_for(data.schema, 3),
+        {"id": "train", "reason": "a table"},
+        "tests",
+        threat=threat,
+    )
+    make_version(registry, data, order)
+    registry.promote("rows", 1, expected=None, actor="tests", reason="first")
+    wrap = WrapOrder(
+        "rows",
+        {"id": "wrap", "reason": "a graph"},
+        "tests",
+        threat,
+        {"file": "forest.onnx", "notes": []},
+    )
+    wrap_version(registry, data, bundles.asked_only(data), wrap)
+    return registry
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_version_of_a_table_answers_raw_rows_and_is_judged(version: int, tables: Registry) -> None:
+    data, bundle = bundles.table(), tables.open("rows", str(version))
+    manifest = bundle.manifest
+    figures = manifest.evaluation
+    assert figures["clean"]["value"] > 0.7
+    assert figures["robust"]["value"] <= figures["clean"]["value"]
+    assert figures["threat"] == {"norm": "linf", "eps": 0.05, "columns": {"n0": 0.0}}
+    assert figures["black_box"] is (version == 2)
+    assert {row["name"] for row in figures["stress"]} > {"missing", "noise", "unseen_category"}
+    names = [c.name for c in manifest.channels]
+    assert names[-3:] == ["inside", "row_distance", "class"]
+    assert ("feature_distance" in names) is (version == 1)
+    strange = data.test.x[:4].copy()
+    strange[[0, 1, 2, 3], [8, 10, 0, 1]] = [np.nan, -1, 1e30, -1e30]
+    data.schema.check(strange)
+    told = Runner(bundle).run(strange)
+    assert all(np.isfinite(output).all() for output in told)
+    assert (told.drift_p_value[2:] <= 0.01).all()
+
+
+def test_scores_of_a_table_flag_clean_rows_as_often_as_the_law_says(tables: Registry) -> None:
+    x = bundles.table().test.x
+    for version in ("1", "2"):
+        runner = Runner(tables.open("rows", version))
+        facts, told = runner.manifest.calibration, answer(runner, x)
+        high = false_positive_interval(facts.alpha, facts.n, len(x))[1]
+        assert (told.drift_p_value <= facts.alpha).sum() <= high
+        assert (told.perturbation_likelihood > facts.perturbation_threshold).sum() <= high
+
+
+@pytest.mark.parametrize(("version", "attack"), [("1", "apgd"), ("2", "square")])
+def test_attacked_rows_of_a_table_rank_above_clean_ones(
+    version: str, attack: str, tables: Registry
+) -> None:
+    data = bundles.table()
+    subject = assemble.open_subject(tables.open("rows", version))
+    threat = ThreatModel(eps=0.1, columns={"n0": 0.0}).at(data.schema)
+    some = data.test.take(np.arange(100))
+    x = attacked(subject, some, threat, attack=attack, steps=60, seed=9)
+    moved = np.abs(data.schema.to_unit(x) - data.schema.to_unit(some.x))
+    assert moved[:, 0].max() < 1e-5, "n0 cannot be changed"
+    clean, perturbed = (
+        answer(subject.runner, rows).perturbation_likelihood for rows in (data.test.x, x)
+    )
+    assert auroc(clean, perturbed) > 0.8
+
+
+def test_manifest_of_a_table_leads_back_to_its_data_and_the_champion_is_beside(
+    tables: Registry,
+) -> None:
+    data = bundles.table()
+    for version in (1, 2):
+        facts = tables.manifest("rows", version).training["data"]
+        assert facts["fingerprint"] == data.fingerprint
+        assert msgspec.convert(facts["source"], Source) == data.source
+    first, second = (tables.manifest("rows", version) for version in (1, 2))
+    assert first.evaluation["previous"] is None
+    assert second.evaluation["previous"]["version"] == 1
+    assert second.evaluation["previous"]["clean"] == first.evaluation["clean"]
+
+
+def test_wrapped_version_has_no_weights_and_says_so(tables: Registry) -> None:
+    bundle = tables.open("rows", "2")
+    assert bundle.manifest.training["wrapped"]["file"] == "forest.onnx"
+    assert "weights.safetensors" not in bundle.manifest.files
+    assert assemble.open_subject(bundle).net is None
+    with pytest.raises(TrainingError, match="rows/2 is a wrapped model"):
+        assemble.rebuild(bundle)
+
+
+def test_bundle_holds_the_report_for_people_and_for_machines(tables: Registry) -> None:
+    for version in ("1", "2"):
+        bundle = tables.open("rows", version)
+        whole = msgspec.json.decode(bundle.read("report.json"))
+        brief = bundle.manifest.evaluation
+        assert whole.keys() - brief.keys() <= {"gallery"}
+        assert whole["clean"] == brief["clean"]
+        assert all("points" in roc for roc in whole["scores"]["roc"])
+        assert not any("points" in roc for roc in brief["scores"]["roc"])
+        assert b"</html>" in bundle.read("report.html")
+        assert b"rows, version" in bundle.read("card.md")
+
+
+def test_graph_that_does_not_answer_is_refused_and_nothing_is_published(empty: Registry) -> None:
+    data = bundles.table()
+    order = WrapOrder("rows", {"id": "a", "reason": "b"}, "t", ThreatModel(eps=0.1), {})
+    silent = bundles.asked_only(data)
+    for initializer in silent.graph.initializer:
+        if initializer.name == "b":
+            nothing = np.full(3, np.nan, np.float32)
+            initializer.CopyFrom(numpy_helper.from_array(nothing, "b"))
+    with pytest.raises(TrainingError, match="no finite logits for row 0"):
+        wrap_version(empty, data, silent, order)
+    two = dataclasses.replace(data, classes=("a", "b"))
+    with pytest.raises(TrainingError, match=r"logits of shape \[\d+, 3\].* has 2 classes"):
+        wrap_version(empty, two, bundles.asked_only(data), order)
+    assert empty.versions("rows") == ()
+
+
+def test_threat_that_does_not_fit_is_refused_before_anything_is_trained(empty: Registry) -> None:
+    data = bundles.table()
+    for threat in (ThreatModel(eps=8.0), ThreatModel("l2", 0.1), ThreatModel(columns={"x": 1.0})):
+        order = Order(
+            "rows", Recipe(), nets.spec_for(data.schema, 3), {"id": "a", "reason": "b"}, "t",
+            threat=threat,
+        )  # fmt: skip
+        with pytest.raises(DataError):
+            make_version(empty, data, order)
+    assert not empty.root.exists()
+
+
+def test_full_disk_leaves_no_half_written_version(
+    empty: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, written = bundles.table(), []
+
+    def full(path: Path, content: bytes) -> None:
+        written.append(path.name)
+        if len(written) == 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        path.write_bytes(content)
+
+    monkeypatch.setattr("models.bundle.write_durable", full)
+    order = WrapOrder("rows", {"id": "a", "reason": "b"}, "t", ThreatModel(eps=0.1), {})
+    few = dataclasses.replace(
+        data, calibration=data.calibration.take(np.arange(60)), test=data.test.take(np.arange(30))
+    )
+    with pytest.raises(RegistryError, match="No space left on device; nothing was published"):
+        wrap_version(empty, few, bundles.asked_only(data), order)
+    assert len(written) == 3
+    assert empty.versions("rows") == ()
+    assert not list((empty.root / "rows").glob(".staging-*"))
+    monkeypatch.undo()
+    assert wrap_version(empty, few, bundles.asked_only(data), order) == 1
+
+
+def test_too_few_rows_are_refused(empty: Registry) -> None:
+    data = bundles.table()
+    order = WrapOrder("rows", {"id": "a", "reason": "b"}, "t", ThreatModel(eps=0.1), {})
+    for part, count in (("train", 12), ("calibration", 5)):
+        few = dataclasses.replace(data, **{part: getattr(data, part).take(np.arange(count))})
+        with pytest.raises(DataError, match=f"{count} {'training' if part == 'train' else part}"):
+            wrap_version(empty, few, bundles.asked_only(data), order)
