@@ -107,7 +107,7 @@ def fgsm(net: nn.Module, x: Tensor, y: Tensor, adversary: Adversary, beta: float
 
 
 def nfgsm(net: nn.Module, x: Tensor, y: Tensor, adversary: Adversary, beta: float) -> Tensor:
-    """One step of eps from noise of twice the size, not clipped to the ball (de Jorge et al. 2022)."""
+    """One step of eps from noise of twice the size, beyond the ball (de Jorge et al. 2022)."""
     del beta
     with frozen(net):
         start, target = adversary.noise(x, 2.0), _one_hot(net, x, y)

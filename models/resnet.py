@@ -1,4 +1,4 @@
-"""Pre-activation residual networks (He et al. 2016, "Identity mappings in deep residual networks")."""
+"""Pre-activation residual nets (He et al. 2016, "Identity mappings in deep residual networks")."""
 
 import torch
 from torch import Tensor, nn
@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 
 class PreActBlock(nn.Module):
-    """BN - ReLU - conv - BN - ReLU - conv, added to its input (projected where the shape changes)."""
+    """BN - ReLU - conv - BN - ReLU - conv, added to its input (projected where shapes differ)."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""A multilayer perceptron for tables: imputation, one-hot coding and scaling are part of the net."""
+"""A multilayer perceptron for tables: imputation, one-hot coding and scaling are inside."""
 
 import torch
 from torch import Tensor, nn

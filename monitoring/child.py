@@ -19,12 +19,13 @@ from models import gates, nets, stats
 from models.bundle import Bundle
 from models.data import DataSet, Rows
 from models.errors import HoldfastError
-from models.evaluate import Subject, answer, data_of, noise_right, right, robust
+from models.evaluate import Subject, answer, noise_right, right, robust
 from models.evaluate.plan import hopeless
 from models.files import write_atomic
 from models.registry import Registry
 from models.runner import Runner
 from models.schema import Manifest
+from models.source import data_of
 from models.stats import Bools
 from models.threat import ThreatModel
 from models.train import Recipe

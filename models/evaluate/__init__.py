@@ -16,7 +16,6 @@ from models.evaluate.adversarial import (
 from models.evaluate.figures import summary
 from models.evaluate.inputs import edge_cases
 from models.evaluate.plan import SUITES
-from models.evaluate.source import data_of, source_of
 from models.evaluate.subject import Subject, answer, right
 from models.evaluate.suite import evaluate
 
@@ -28,7 +27,6 @@ __all__ = [
     "attacked",
     "attacked_rows",
     "curve",
-    "data_of",
     "edge_cases",
     "evaluate",
     "noise_right",
@@ -36,6 +34,5 @@ __all__ = [
     "right",
     "robust",
     "robust_worst",
-    "source_of",
     "summary",
 ]

@@ -12,7 +12,6 @@ from service.settings import Settings
 
 if TYPE_CHECKING:
     from models.data import Rows
-    from models.schema import Manifest
 
 STEPS_PER_SIGMA = 4
 
@@ -61,9 +60,10 @@ def certify(
     """
     from models.certify import certified_curve, largest_radius
     from models.runner import Runner
+    from models.source import data_of
 
     bundle = Registry(settings.registry_dir).open(model, which)
-    rows = _chosen(_held_out(bundle.manifest), most, seed)
+    rows = _chosen(data_of(bundle.manifest).test, most, seed)
     reach = largest_radius(sigma, samples, alpha)
     radii = [
         step * sigma / STEPS_PER_SIGMA for step in range(int(reach / sigma * STEPS_PER_SIGMA) + 1)
@@ -83,25 +83,6 @@ def certify(
         )
     told = {"model": model, "version": bundle.manifest.version, "largest_radius": reach, **figures}
     emit(told, as_json, lambda: _text(bundle.name, told))
-
-
-def _held_out(manifest: "Manifest") -> "Rows":
-    """The test rows of the data that the version was trained on; needs no torch."""
-    import msgspec
-
-    from models import data
-
-    told, name = manifest.training.get("data", {}), f"{manifest.model}/{manifest.version}"
-    if "name" not in told:
-        raise DataError(f"{name} does not say what it was trained on")
-    source = told.get("source")
-    found = data.load(msgspec.convert(source, data.Source) if source else told["name"])
-    if told.get("fingerprint", found.fingerprint) != found.fingerprint:
-        raise DataError(
-            f"data {found.name!r} changed since {name} was trained on it, so rows that were held "
-            "out then may not be now; restore the data, or train a new version on it"
-        )
-    return found.test
 
 
 def _chosen(rows: "Rows", most: int, seed: int) -> "Rows":

@@ -65,8 +65,8 @@ def evaluate(
     """
     need_training()
     from models import distributed, report
-    from models.evaluate import data_of
     from models.evaluate import evaluate as judge
+    from models.source import data_of
     from monitoring.assemble import open_subject
 
     registry = Registry(settings.registry_dir)

@@ -2,7 +2,6 @@
 
 import threading
 import time
-from typing import Any
 
 import click
 import msgspec
@@ -12,6 +11,7 @@ from models.data import Rows, Source
 from models.errors import BundleError, HoldfastError
 from models.registry import Registry
 from models.schema import InputArray, InputSchema
+from models.source import source_of
 from service.cli import shifts
 from service.cli.output import emit, json_option
 from service.cli.sender import Schedule, Sender, Tally
@@ -130,12 +130,9 @@ def _source(registry: Registry, model: str) -> Source:
     """The data a model was trained on; its own name where no version can be read."""
     for version in registry.versions(model):
         try:
-            facts: dict[str, Any] = registry.manifest(model, version).training["data"]
+            return source_of(registry.manifest(model, version))
         except BundleError:
             continue
-        if "source" in facts:
-            return msgspec.convert(facts["source"], Source)
-        return Source(path=str(facts["name"]))
     return Source(path=model)
 
 

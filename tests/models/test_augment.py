@@ -1,4 +1,4 @@
-"""One battery over all augmentations: range, shape, a draw per image, the generator alone decides."""
+"""One battery over all augmentations: range, shape, a draw per image, one generator."""
 
 import pytest
 import torch

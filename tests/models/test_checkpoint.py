@@ -49,9 +49,7 @@ def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_happened(
             raise Killed
 
     step = training._Run.step
-    monkeypatch.setattr(
-        training._Run, "step", lambda self, n: (stop(n), step(self, n))[1]
-    )
+    monkeypatch.setattr(training._Run, "step", lambda self, n: (stop(n), step(self, n))[1])
     with pytest.raises(Killed):
         run(rows, digits, path)
     monkeypatch.setattr(training._Run, "step", step)

@@ -1,4 +1,4 @@
-"""Training under torchrun with two real processes: one model, every row once, as good as with one."""
+"""Training under torchrun, two real processes: one model, every row once, as good as with one."""
 
 import json
 import os
@@ -28,7 +28,8 @@ def unit(self, index):
     return own(self, index)
 _Run._unit = unit
 torch.manual_seed(distributed.rank())  # even from different starts
-net = nets.build(nets.NetSpec("small_conv", {"shape": [1, 8, 8], "classes": 10, "batch_norm": True}))
+spec = {"shape": [1, 8, 8], "classes": 10, "batch_norm": True}
+net = nets.build(nets.NetSpec("small_conv", spec))
 recipe = Recipe(method="pgd", epochs=6, attack_steps=3, eps=0.1)
 result = train(net, digits.train, digits.schema, recipe)
 x = torch.from_numpy(digits.schema.to_unit(digits.test.x))

@@ -1,4 +1,4 @@
-"""Laws of the training methods: the adversary stays in bounds and hurts, gradients reach the net."""
+"""Laws of the training methods: the adversary stays in bounds, gradients reach the net."""
 
 import contextlib
 from typing import Any

@@ -160,7 +160,8 @@ from torch import nn
 class Own(nn.Module):
     def __init__(self, shape, classes, width=7):
         super().__init__()
-        self.first, self.last = nn.Linear(shape[0] * shape[1] * shape[2], width), nn.Linear(width, classes)
+        self.first = nn.Linear(shape[0] * shape[1] * shape[2], width)
+        self.last = nn.Linear(width, classes)
     def forward(self, x):
         return self.last(torch.relu(self.first(x.flatten(1))))
 
@@ -205,7 +206,9 @@ def own_nets(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> str:
     return name
 
 
-@pytest.mark.parametrize(("factory", "width"), [("Own", 7), ("Pair", 7), ("Twice", 3), ("fixed", 64)])
+@pytest.mark.parametrize(
+    ("factory", "width"), [("Own", 7), ("Pair", 7), ("Twice", 3), ("fixed", 64)]
+)
 def test_nets_of_the_user_give_features_where_they_can(
     factory: str, width: int, own_nets: str
 ) -> None:

@@ -4,8 +4,8 @@ import msgspec
 import pytest
 
 from models.errors import DataError
-from models.evaluate import data_of, source_of
 from models.schema import Manifest
+from models.source import data_of, source_of
 from tests.conftest import Published
 
 
