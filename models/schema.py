@@ -142,13 +142,17 @@ class ChannelInfo(msgspec.Struct, frozen=True):
 
 
 class Calibration(msgspec.Struct, frozen=True):
-    """What the scores rest on: held-out rows and false-positive rates of the thresholds."""
+    """What the scores rest on: held-out rows and false-positive rates of the thresholds.
+
+    `temperature` divides the logits before the softmax, so that probabilities are frequencies.
+    """
 
     n: int
     alpha: float
     perturbation_threshold: float
     corruption_threshold: float
     source: str
+    temperature: float = 1.0
 
 
 class Manifest(msgspec.Struct, frozen=True):

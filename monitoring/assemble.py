@@ -26,7 +26,7 @@ from models.schema import SCHEMA_VERSION, Manifest
 from models.threat import ThreatModel
 from models.train import Progress, Recipe, TrainResult, train
 from monitoring.instrument import Instrumented, instrument, run_graph
-from monitoring.material import Victim, head_material
+from monitoring.material import Victim, flops, head_material
 from monitoring.window import Window
 
 __all__ = [
@@ -41,7 +41,9 @@ __all__ = [
 
 THREAT = ThreatModel(eps=0.15)  # where the order names none
 PARITY_ROWS = 2000
-JUDGED_ROWS = 1000  # of a large test set: `holdfast evaluate` takes them all
+JUDGED_ROWS = (250, 1000)  # of a large test set, least and most: `holdfast evaluate` takes all
+JUDGED_FLOPS = 5e13  # of a judgement, which costs about 2000 forward passes a row
+JUDGED_PASSES = 2000
 Judging = Callable[[int, int, str], None]  # progress of an evaluation: done, total, what
 
 
@@ -272,7 +274,7 @@ def _judge_and_publish(
         window=window,
         previous=previous,
         previous_version=previous_version,
-        limit=JUDGED_ROWS,
+        limit=_judged_rows(net, data),
         progress=progress,
     )
     manifest = msgspec.structs.replace(manifest, evaluation=evaluate.summary(figures))
@@ -297,6 +299,14 @@ def _judge_and_publish(
             "nothing was published; see to space and permissions there and start again"
         ) from error
     return int(distributed.share(version))
+
+
+def _judged_rows(net: nn.Module | None, data: DataSet) -> int:
+    """How many test rows a new version is judged on: fewer for a large net."""
+    least, most = JUDGED_ROWS
+    if net is None:
+        return most
+    return max(least, min(most, int(JUDGED_FLOPS / (JUDGED_PASSES * flops(net, data.schema)))))
 
 
 def _champion_figures(

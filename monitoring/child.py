@@ -234,12 +234,13 @@ def _plain_graph_parity(subject: Subject, dataset: DataSet) -> float:
     """Largest difference of the served probabilities from torch's on the test rows."""
     assert subject.net is not None
     x, differences = _some(dataset.test).x, []
+    heat = subject.runner.manifest.calibration.temperature
     for start in range(0, len(x), PARITY_CHUNK):
         part = x[start : start + PARITY_CHUNK]
         with torch.no_grad():
             logits = subject.net(torch.from_numpy(dataset.schema.to_unit(part)))[0]
         served = answer(subject.runner, part).probabilities
-        differences.append(np.abs(served - logits.softmax(1).numpy()).max())
+        differences.append(np.abs(served - (logits / heat).softmax(1).numpy()).max())
     return float(np.max(differences))
 
 

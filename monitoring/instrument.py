@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
+from models.calibration import temperature
 from models.runner import session
 from models.schema import (
     OUTPUTS,
@@ -51,6 +52,9 @@ class Material:
     held_corrupted: InputArray
     held_adversarial: InputArray
     reference: InputArray  # held-out rows that the stream is compared with
+    held_labels: IntArray | None = (
+        None  # of `held_clean`; None leaves the probabilities as they are
+    )
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,13 @@ class _Scores:
 
     scores: FloatArray  # (N, S)
     evidence: FloatArray  # (N, P)
-    predicted: IntArray  # (N,)
+    logits: FloatArray  # (N, C)
+
+    @property
+    def predicted(self) -> IntArray:
+        """`(N,)`."""
+        labels: IntArray = self.logits.argmax(axis=1)
+        return labels
 
 
 def instrument(
@@ -99,8 +109,7 @@ def instrument(
 
     def score(x: InputArray) -> _Scores:
         names = ("probe_scores", "probe_evidence", "probe_logits")
-        s, e, logits = run_graph(probe, schema, x, *names)
-        return _Scores(s, e, logits.argmax(axis=1))
+        return _Scores(*run_graph(probe, schema, x, *names))
 
     fit, held = score(material.fit_clean), score(material.held_clean)
     centre, whitening = _whitening(fit.scores)
@@ -115,7 +124,11 @@ def instrument(
     reference = _reference([c.name for c in fitted], score(material.reference), len(classes))
     edges = [reference[f"{c.name}/edges"] for c in fitted]
 
-    graph.output("probabilities", graph.op("Softmax", logits, axis=1), "batch", len(classes))
+    heat = 1.0
+    if material.held_labels is not None:
+        heat = temperature(held.logits, material.held_labels)
+    cooled = graph.op("Mul", logits, graph.const(np.float32(1 / heat)))
+    graph.output("probabilities", graph.op("Softmax", cooled, axis=1), "batch", len(classes))
     white = graph.op("Gemm", scores, graph.const(whitening), graph.const(-centre @ whitening))
     strangeness = graph.op("ReduceSumSquare", white, graph.const([1]), keepdims=1)
     held_strangeness = ((held.scores @ whitening - centre @ whitening) ** 2).sum(axis=1)
@@ -133,6 +146,7 @@ def instrument(
         perturbation_threshold=min(1.0, pb.threshold(likelihood, ALPHA) + HAIR),
         corruption_threshold=min(1.0, pb.threshold(corruption, ALPHA) + HAIR),
         source=source,
+        temperature=heat,
     )
     infos = (_score_info(c.name, e) for c, e in zip(fitted, edges, strict=True))
     channels = (*infos, ChannelInfo("class", "class", classes))

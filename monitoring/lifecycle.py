@@ -260,7 +260,11 @@ def run_child(folder: Path, step: str) -> dict[str, Any]:
     if told.exists():
         raise StepFailedError(f"{step}: {told.read_text()}")
     if status == -signal.SIGKILL:
-        raise StepFailedError(f"{step} was killed (out of memory?); log: {folder / 'log'}")
+        raise StepFailedError(
+            f"{step} was killed, most likely for lack of memory: give the watcher's machine or "
+            "container more, or make the data, the net or the batch smaller; "
+            f"log: {folder / 'log'}"
+        )
     raise StepFailedError(f"{step} ended with status {status}; log: {folder / 'log'}")
 
 

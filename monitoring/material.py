@@ -12,6 +12,7 @@ import numpy.typing as npt
 import onnx
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from models import attacks
 from models.corruptions import random_benign
@@ -79,14 +80,16 @@ class Victim:
 
     def _affordable(self, net: nn.Module) -> int:
         """Rows that may be attacked: forward and backward, every step, every size."""
-        from torch.utils.flop_counter import FlopCounterMode
-
-        weight = next(net.parameters())
-        example = torch.full((1, *self.schema.shape), 0.5, device=weight.device)
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            net(example)
-        a_row = 3 * (STEPS + 1) * len(SIZES) * max(counter.get_total_flops(), 1)
+        a_row = 3 * (STEPS + 1) * len(SIZES) * flops(net, self.schema)
         return max(FEWEST_ROWS, int(ATTACK_FLOPS / a_row))
+
+
+def flops(net: nn.Module, schema: InputSchema) -> int:
+    """Floating-point operations of one row's forward pass (matrix products and convolutions)."""
+    example = torch.full((1, *schema.shape), 0.5, device=next(net.parameters()).device)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        net(example)
+    return max(int(counter.get_total_flops()), 1)
 
 
 def logits_of(plain: onnx.ModelProto, schema: InputSchema) -> Callable[[Tensor], Tensor]:
@@ -127,6 +130,8 @@ def head_material(
         held_corrupted=_benign(data.schema, few.x, rng),
         held_adversarial=victim.attacked(few),
         reference=stream.x,
+        # A wrapped model keeps the probabilities that its owner knows.
+        held_labels=None if victim.net is None else held.y,
     )
     return material, source
 

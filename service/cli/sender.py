@@ -95,16 +95,17 @@ class Schedule:
 
 
 class Sender:
-    """One connection: predict, and now and then the labels of what was answered."""
+    """One connection: predict, and now and then the labels (by `names`) of what was answered."""
 
-    def __init__(self, url: str, model: str, rows: Rows, tally: Tally, labels: bool) -> None:
+    def __init__(
+        self, url: str, model: str, rows: Rows, tally: Tally, names: tuple[str, ...] | None
+    ) -> None:
         parts = urllib.parse.urlsplit(url)
         self._host, self._port = parts.hostname or "127.0.0.1", parts.port or 80
         self._connection: http.client.HTTPConnection | None = None
         self._path = f"/predict?model={urllib.parse.quote(model)}"
-        self._rows, self._tally, self._labels = rows, tally, labels
+        self._rows, self._tally, self._names = rows, tally, names
         self._pending: list[dict[str, str]] = []
-        self._names: list[str] | None = None
 
     def run(self, plan: Schedule) -> None:
         """Send until the schedule ends."""
@@ -117,7 +118,7 @@ class Sender:
             self._connection.close()
 
     def _predict(self, row: int) -> None:
-        tally, truth = self._tally, str(self._rows.y[row])
+        tally, truth = self._tally, int(self._rows.y[row])
         body = json.dumps({"instances": [self._rows.x[row].tolist()]})
         request_id = f"traffic-{uuid.uuid4().hex}"
         told = self._post(self._path, body, request_id)
@@ -128,12 +129,12 @@ class Sender:
                 tally.errors[told] += 1
                 return
             one = told["predictions"][0]
-            tally.right += str(one["index"]) == truth
+            tally.right += one["index"] == truth
             tally.drift_flagged += one["drift"]["flagged"]
             tally.perturbation_flagged += one["perturbation"]["flagged"]
             tally.versions[told["version"]] += 1
-        if self._labels:
-            self._pending.append({"id": told["id"], "label": truth})
+        if self._names is not None:
+            self._pending.append({"id": told["id"], "label": self._names[truth]})
 
     def _send_labels(self) -> None:
         if not self._pending:

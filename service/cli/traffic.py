@@ -7,7 +7,7 @@ import click
 import msgspec
 import numpy as np
 
-from models.data import Rows, Source
+from models.data import DataSet, Rows, Source
 from models.errors import BundleError, HoldfastError
 from models.registry import Registry
 from models.schema import InputArray, InputSchema
@@ -62,12 +62,13 @@ def traffic(
       holdfast traffic --shift rotate:25 --labels --rate 40 --seconds 90
     """
     rng = np.random.default_rng(seed)
-    rows = as_sent(*_shifted(settings, model, shift, share, part, rng))
+    shifted, dataset = _shifted(settings, model, shift, share, part, rng)
+    rows, names = as_sent(shifted, dataset.schema), dataset.classes if labels else None
     target = url or f"http://{settings.host}:{settings.port}"
     tally = Tally()
     plan = Schedule(len(rows), rate, seconds, rng)
     senders = [
-        threading.Thread(target=Sender(target, model, rows, tally, labels).run, args=(plan,))
+        threading.Thread(target=Sender(target, model, rows, tally, names).run, args=(plan,))
         for _ in range(connections)
     ]
     for sender in senders:
@@ -110,7 +111,7 @@ def as_sent(rows: Rows, schema: InputSchema) -> Rows:
 
 def _shifted(
     settings: Settings, model: str, shift: str, share: float, part: str, rng: np.random.Generator
-) -> tuple[Rows, InputSchema]:
+) -> tuple[Rows, DataSet]:
     from models import data as sets
 
     dataset = sets.load(_source(Registry(settings.registry_dir), model))
@@ -123,7 +124,7 @@ def _shifted(
         changed = shifts.change_of(name, value, schema, rng)(test.x)
     keep = rng.random(len(test)) >= share
     x = np.where(keep.reshape(-1, *[1] * (test.x.ndim - 1)), test.x, changed)
-    return Rows(x.astype(test.x.dtype), test.y), schema
+    return Rows(x.astype(test.x.dtype), test.y), dataset
 
 
 def _source(registry: Registry, model: str) -> Source:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.calibration import BINS, reliability
+from models.calibration import BINS, reliability, temperature
 
 
 def test_known_value() -> None:
@@ -75,3 +75,23 @@ def test_interval_narrows_with_the_rows_and_excludes_zero_when_the_error_is_plai
         widths.append(ece["high"] - ece["low"])
         assert ece["low"] > 0
     assert widths[0] > 2.5 * widths[1] > 6 * widths[2]
+
+
+@given(st.floats(-1.5, 1.5), st.integers(2, 6), st.integers(0, 5))
+def test_temperature_is_recovered_from_labels_drawn_at_it(
+    log_heat: float, classes: int, seed: int
+) -> None:
+    rng, heat = np.random.default_rng(seed), np.exp(log_heat)
+    logits = rng.normal(0, 2 * heat, (4000, classes))
+    gumbel = rng.gumbel(size=logits.shape)
+    y = (logits / heat + gumbel).argmax(axis=1)  # drawn from softmax(logits / heat)
+    assert temperature(logits, y) == pytest.approx(heat, rel=0.15)
+
+
+def test_temperature_stays_in_doubt_where_all_rows_are_right() -> None:
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 3, 40)
+    logits = 5.0 * np.eye(3)[y]
+    heat = temperature(logits, y)
+    p = np.exp(5 / heat) / (np.exp(5 / heat) + 2)
+    assert p == pytest.approx(1 - 1 / 42, abs=0.01)
