@@ -14,6 +14,7 @@ from models.schema import Manifest
 from models.stats import Bools, false_positive_interval, paired_difference
 
 WINDOW_CONFIDENCE = 0.8
+FLOOR_SHARE = 0.75
 
 
 class Check(msgspec.Struct, frozen=True):
@@ -70,16 +71,16 @@ def robust_accuracy(before: Bools, after: Bools, bounds: Bounds) -> Check:
     return _non_inferior("robust_accuracy", before, after, -bounds.robust_margin)
 
 
-def robust_floor(after: Bools, bounds: Bounds) -> Check:
-    """Robust accuracy above an absolute floor."""
-    value = float(after.mean())
-    return Check(
-        "robust_floor",
-        value >= bounds.robust_floor,
-        value,
-        bounds.robust_floor,
-        f"robust accuracy {value:.1%}, floor {bounds.robust_floor:.0%}",
-    )
+def robust_floor(after: Bools, bounds: Bounds, champion: float | None = None) -> Check:
+    """Robust accuracy above a floor: an absolute one, or three quarters of the `champion`'s if lower.
+
+    Where 28 % is what the field reaches, 50 % would refuse every challenger.
+    """
+    floor, value = bounds.robust_floor, float(after.mean())
+    if champion is not None:
+        floor = min(floor, FLOOR_SHARE * champion)
+    detail = f"robust accuracy {value:.1%}, floor {floor:.0%}"
+    return Check("robust_floor", value >= floor, value, floor, detail)
 
 
 def gradient_masking(

@@ -167,7 +167,7 @@ def _accuracy_checks(
     checks = [
         gates.clean_accuracy(right(before.runner, test), right(after.runner, test), bounds),
         gates.robust_accuracy(was, now, bounds),
-        gates.robust_floor(now, bounds),
+        gates.robust_floor(now, bounds, champion=float(was.mean())),
     ]
     return checks if after.black_box else [*checks, _masking_check(after, some, threat)]
 

@@ -3,9 +3,11 @@
 import torch
 from torch import Tensor
 
-from models.attacks.apgd import HOPE, apgd
+from models.attacks.apgd import apgd
 from models.attacks.base import LogitsOf, dlr_targeted, margin
 from models.threat import Threat
+
+NEAR = 0.2  # of the targeted DLR: a miss by less is tried again
 
 
 @torch.no_grad()
@@ -32,7 +34,7 @@ def apgd_targeted(
         steps: per target.
         targets: how many classes to try, by falling clean logit; at most the other classes.
         give_up: leave a target early that a row will not reach (see `apgd`).
-        retries: new starts towards a target that a row missed by less than `HOPE`.
+        retries: new starts towards a target that a row missed by less than `NEAR`.
 
     Returns:
         `x_adv` of the shape of `x`: per row the first point found that is wrong, else the one of
@@ -60,6 +62,6 @@ def apgd_targeted(
         for _ in range(1 + retries):
             if len(rows) == 0:
                 break
-            close = run(rows, torch.stack([y[rows], order[rows, rank]], dim=1)) > -HOPE
+            close = run(rows, torch.stack([y[rows], order[rows, rank]], dim=1)) > -NEAR
             rows = rows[close & (widest[rows] <= 0)]
     return x_adv

@@ -177,12 +177,14 @@ def _order(
     parent = None if init_from is None else registry.open(name, init_from)
     spec = spec_for(rows.schema, len(rows.classes), net, **options)
     if parent is not None:
+        if "net" not in parent.manifest.training:
+            raise DataError(f"{parent.name} is a wrapped model: it has no weights to start from")
         if (parent.manifest.input, parent.manifest.classes) != (rows.schema, rows.classes):
             raise DataError(
                 f"{parent.name} takes another input or has other classes than {rows.name}: "
                 "its weights cannot be the start"
             )
-        spec = msgspec.convert(parent.manifest.training.get("net"), NetSpec)
+        spec = msgspec.convert(parent.manifest.training["net"], NetSpec)
     event = {"id": f"train-{uuid.uuid4().hex[:12]}", "reason": f"trained on {rows.name} by hand"}
     return Order(name, recipe, spec, event, "command line", parent=parent, threat=threat)
 

@@ -73,6 +73,12 @@ def test_robust_floor_is_absolute() -> None:
     judged(gates.robust_floor(right(0.49), BOUNDS), "robust_floor", False)
 
 
+def test_robust_floor_is_lower_where_the_champion_is() -> None:
+    judged(gates.robust_floor(right(0.25), BOUNDS, champion=0.28), "robust_floor", True)
+    judged(gates.robust_floor(right(0.2), BOUNDS, champion=0.28), "robust_floor", False)
+    judged(gates.robust_floor(right(0.49), BOUNDS, champion=0.9), "robust_floor", False)
+
+
 def test_window_gate_wants_proof_of_better() -> None:
     judged(gates.window_accuracy(right(0.6, 80), right(0.9, 80)), "window_accuracy", True)
     judged(gates.window_accuracy(right(0.6, 80), right(0.61, 80)), "window_accuracy", False)
