@@ -72,7 +72,7 @@ def robust_accuracy(before: Bools, after: Bools, bounds: Bounds) -> Check:
 
 
 def robust_floor(after: Bools, bounds: Bounds, champion: float | None = None) -> Check:
-    """Robust accuracy above a floor: an absolute one, or three quarters of the `champion`'s if lower.
+    """Robust accuracy above a floor: an absolute one, or 3/4 of the `champion`'s if that is lower.
 
     Where 28 % is what the field reaches, 50 % would refuse every challenger.
     """
