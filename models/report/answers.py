@@ -92,7 +92,8 @@ def scores(view: View) -> Section:
     """How the two scores of every answer do: false alarms, what is caught, ROC."""
     facts = view.figures.get("scores") or {}
     plate = _roc(view, facts.get("roc") or [])
-    curves, benign = facts.get("roc"), facts.get("severity_3")
+    curves, benign = facts.get("roc"), facts.get("severity_3") or {}
+    benign = {name: row for name, row in benign.items() if row}
     tables = [_aurocs(curves)] if curves else []
     tables += [_flags(view, facts)] if facts else []
     tables += [_benign(benign)] if benign else []

@@ -21,6 +21,7 @@ from models.errors import DataError, InputError
 from models.registry import Registry
 from models.stats import proportion
 from service.app import Service
+from service.cli import CONTEXT
 from service.cli.certify import _chosen
 from service.cli.certify import certify as command
 from service.settings import Settings
@@ -249,7 +250,7 @@ def test_the_model_is_named_where_several_are_served(client: FlaskClient) -> Non
 
 def run(state: Path, *args: str) -> str:
     settings = Settings(state=str(state))
-    done = CliRunner().invoke(command, args, obj=settings, catch_exceptions=False)
+    done = CliRunner().invoke(command, args, obj=settings, catch_exceptions=False, **CONTEXT)
     assert done.exit_code == 0, done.output
     return done.stdout
 
@@ -286,18 +287,18 @@ def test_the_command_says_what_it_cannot_do(state: Path) -> None:
     settings = Settings(state=str(state))
     invoke = CliRunner().invoke
     for sigma in ("0", "-1", "11", "x"):
-        assert invoke(command, ["digits", "--sigma", sigma], obj=settings).exit_code == 2
-    told = invoke(command, ["colours"], obj=settings).exception
+        assert invoke(command, ["digits", "--sigma", sigma], obj=settings, **CONTEXT).exit_code == 2
+    told = invoke(command, ["colours"], obj=settings, **CONTEXT).exception
     assert isinstance(told, DataError)
-    assert str(told) == "colours/1 does not say what it was trained on"
+    assert str(told) == "colours/1: its manifest does not say which data it was made from"
 
 
 def test_the_command_refuses_data_that_changed(tmp_path: Path) -> None:
     tables.publish_digits(tmp_path / "registry", fingerprint="0" * 64)
     settings = Settings(state=str(tmp_path))
-    told = CliRunner().invoke(command, ["digits"], obj=settings).exception
+    told = CliRunner().invoke(command, ["digits"], obj=settings, **CONTEXT).exception
     assert isinstance(told, DataError)
-    assert "changed since digits/1 was trained on it" in str(told)
+    assert "changed since digits/1 was made from it" in str(told)
 
 
 def test_rows_with_a_missing_value_are_left_out() -> None:
