@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from models import attacks, data, export, nets
+from models.allocation import keep_freed_memory
 from models.presets import preset
 from models.recipe import Recipe
 from models.stats import proportion
@@ -40,6 +41,7 @@ def main() -> None:
     parser.add_argument("--load", type=Path)
     asked = parser.parse_args()
     torch.set_num_threads(1)
+    keep_freed_memory()
     rows = data.load(asked.data)
     start = preset(rows.schema, len(rows.train), quick=asked.quick)
     changes = msgspec.json.decode(asked.recipe)

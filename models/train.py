@@ -7,7 +7,6 @@ run that was killed goes on exactly as it would have.
 
 import contextlib
 import copy
-import ctypes
 import math
 import sys
 import time
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 
 from models import checkpoint as checkpoints
 from models import distributed, nets
+from models.allocation import keep_freed_memory
 from models.augment import chain
 from models.data import Rows
 from models.errors import TrainingError
@@ -33,7 +33,6 @@ __all__ = ["Progress", "Recipe", "TrainResult", "train"]
 Progress = Callable[[int, int, float], None]
 SAVE_EVERY_SECONDS = 10.0
 PREPARE_ROWS = 10_000
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ def train(
     """
     if len(rows) < 2:
         raise TrainingError(f"training needs at least 2 rows, got {len(rows)}")
-    _keep_freed_memory()
+    keep_freed_memory()
     started = time.process_time()
     run = _Run(net, rows, schema, recipe)
     digest = "" if checkpoint is None else checkpoints.run_digest(net, rows, recipe)
@@ -199,14 +198,6 @@ def _has_bf16() -> bool:
     except OSError:
         return False
     return "avx512_bf16" in flags or "amx_bf16" in flags
-
-
-def _keep_freed_memory() -> None:
-    """Let glibc keep what is freed: batches are allocated and freed all the time (1.3x)."""
-    with contextlib.suppress(OSError, AttributeError):  # not glibc
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(M_MMAP_THRESHOLD, 32 * 2**20)
-        mallopt(M_TRIM_THRESHOLD, 2**30)
 
 
 def _schedule(share: float, warm_up: float) -> float:

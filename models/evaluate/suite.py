@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from models.allocation import keep_freed_memory
 from models.data import Rows
 from models.errors import DataError
 from models.evaluate.figures import Figures, figures_of
@@ -68,6 +69,7 @@ def evaluate(
         rows = rows.take(np.arange(min(limit, len(rows))))
     if len(rows) == 0:
         raise DataError("no rows to evaluate on: at least one labelled row is needed")
+    keep_freed_memory()
     plan = make_plan(subject, suite, threat, autoattack=autoattack)
     tasks = Tasks(subject, rows, plan, {})
     folder = None if work is None else work / key(subject, rows, window, plan, seed)
