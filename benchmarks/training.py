@@ -22,7 +22,7 @@ from models.train import train
 
 SCHEMA = InputSchema("input", (1, 28, 28), "float32", 0.0, 1.0, "image")
 SPEC = nets.spec_for(SCHEMA, 10, "conv4")
-BATCH, STEPS, EPS, ROUNDS, ROWS = 128, 7, 0.3, 5, 1024
+BATCH, STEPS, EPS, ROUNDS, ROWS = 128, 7, 0.3, 5, 512
 
 
 class Logits(torch.nn.Module):

@@ -19,6 +19,11 @@ class HoldfastError(Exception):
     """Base of all errors that Holdfast raises on purpose; the message is fit for a user."""
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether it says that memory ran out: NumPy by the type, torch and onnxruntime in words."""
+    return isinstance(error, MemoryError) or "allocate memory" in str(error)
+
+
 class InputError(HoldfastError):
     """An input does not fit the schema: names the field, what was expected and what came."""
 

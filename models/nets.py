@@ -196,6 +196,9 @@ def _from_user(spec: NetSpec) -> nn.Module:
         factory = getattr(import_module(module_name), name)
     except (ImportError, AttributeError) as error:
         raise TrainingError(f"net {spec.factory!r} cannot be found: {error}") from error
+    except Exception as error:  # whatever the user's module raises
+        kind = type(error).__name__
+        raise TrainingError(f"net {spec.factory!r}: its module raised {kind}: {error}") from error
     shape, classes = tuple(spec.kwargs["shape"]), int(spec.kwargs["classes"])
     try:
         net = factory(**_accepted(factory, spec.kwargs | {"shape": shape}))

@@ -54,6 +54,12 @@ class AuditRecord(msgspec.Struct, frozen=True):
     event: str | None = None
 
 
+def check_name(model: str) -> None:
+    """Raise RegistryError unless `model` can name a model (and a directory)."""
+    if not MODEL_NAME.fullmatch(model):
+        raise RegistryError(f"model name {model!r}: use a-z, 0-9, '_' and '-', at most 63")
+
+
 def utc_now() -> str:
     """The time now, RFC 3339, UTC, in milliseconds."""
     return dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -144,8 +150,7 @@ class Registry:
         `make(version)` gives the files and the manifest. With an `event` (the id of the job
         that asks) a second call returns the version that the first one wrote: at most once.
         """
-        if not MODEL_NAME.fullmatch(model):
-            raise RegistryError(f"model name {model!r}: use a-z, 0-9, '_' and '-', at most 63")
+        check_name(model)
         folder = self.root / model
         folder.mkdir(parents=True, exist_ok=True)
         with self._changing(model):

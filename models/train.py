@@ -66,7 +66,8 @@ def train(
         rows: raw training rows.
         schema: scales them to [0, 1].
         recipe: method and hyperparameters.
-        progress: called with (step, steps, loss) now and then.
+        progress: called with (step, steps, loss) now and then; first with the step that the run
+            is taken up from, if it is, and NaN.
         checkpoint: file that is written every 10 s, and gone on from if it is of this run.
 
     Raises:
@@ -83,6 +84,8 @@ def train(
     if checkpoint is not None:
         first = checkpoints.restore(checkpoint, digest, net, run.average, run.optimizer)
     saved, loss = time.monotonic(), float("nan")
+    if first and progress is not None:
+        progress(first, run.steps, loss)
     tell_every = run.per_epoch // 20 or run.per_epoch
     for step in range(first, run.steps):
         batch_loss = run.step(step)

@@ -18,7 +18,7 @@ import torch
 from models import gates, nets, stats
 from models.bundle import Bundle
 from models.data import DataSet, Rows
-from models.errors import HoldfastError
+from models.errors import HoldfastError, out_of_memory
 from models.evaluate import Subject, answer, noise_right, right, robust
 from models.evaluate.plan import hopeless
 from models.files import write_atomic
@@ -295,11 +295,6 @@ def _print_progress(step: int, steps: int, loss: float) -> None:
 STEPS = {f.__name__: f for f in (collect, evaluate, train, gate)}
 
 
-def _out_of_memory(error: MemoryError | RuntimeError) -> bool:
-    """NumPy says so by the type, torch in words ("can't allocate memory")."""
-    return isinstance(error, MemoryError) or "allocate memory" in str(error)
-
-
 def main(step: str, folder: Path) -> int:
     """Run a step; 0 and `<step>.json`, or 1 and `<step>.error` with a sentence."""
     os.nice(5)
@@ -309,8 +304,8 @@ def main(step: str, folder: Path) -> int:
     except HoldfastError as error:
         write_atomic(folder / f"{step}.error", str(error).encode())
         return 1
-    except (MemoryError, RuntimeError) as error:
-        if not _out_of_memory(error):
+    except Exception as error:
+        if not out_of_memory(error):
             raise
         write_atomic(folder / f"{step}.error", OUT_OF_MEMORY.encode())
         return 1

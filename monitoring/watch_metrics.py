@@ -13,6 +13,7 @@ OUTCOMES = (
     "passed", "inconclusive", "failed", "refused", "reported", "expired", "rejected",
     "rolled_back", "promoted", "abandoned",
 )  # fmt: skip
+UNNAMED_ATTACK = "pgd+apgd"  # what versions of before were judged by, which did not say
 
 
 class WatchMetrics:
@@ -78,15 +79,20 @@ class WatchMetrics:
             for cell, weight in enumerate(reference.alpha):
                 labels = (model, version, reference.name, f"{cell:02d}")
                 self.reference.labels(*labels).set(weight / total)
-        figures = manifest.evaluation
-        self.expected.labels(model).set(expected_accuracy(figures))
-        self._evaluated(model, version, "none", 0.0, figures["clean"]["value"])
-        self._evaluated(model, version, "pgd+apgd", figures["eps"], figures["robust"]["value"])
-        for point in figures["robust_curve"]:
-            self._evaluated(model, version, point["attack"], point["eps"], point["value"])
+        self.expected.labels(model).set(expected_accuracy(manifest.evaluation))
+        self._evaluated(manifest)
 
-    def _evaluated(self, model: str, version: str, attack: str, eps: float, value: float) -> None:
-        self.evaluation.labels(model, version, "quick", attack, f"{eps:g}").set(value)
+    def _evaluated(self, manifest: Manifest) -> None:
+        """The figures of the version's evaluation, each under the name of the attack it had."""
+        model, version, figures = manifest.model, str(manifest.version), manifest.evaluation
+        robust, suite = figures["robust"], figures.get("suite", "quick")
+        points = [
+            ("none", 0.0, figures["clean"]["value"]),
+            (robust.get("attack", UNNAMED_ATTACK), figures["eps"], robust["value"]),
+            *((p["attack"], p["eps"], p["value"]) for p in figures["robust_curve"]),
+        ]
+        for attack, eps, value in points:
+            self.evaluation.labels(model, version, suite, attack, f"{eps:g}").set(value)
 
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
         return Gauge(f"holdfast_{name}", text, labels, registry=self.registry)

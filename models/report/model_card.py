@@ -89,7 +89,7 @@ def _use(manifest: Manifest) -> str:
 
 
 def _brief(view: View) -> list[str]:
-    short = shortfalls.shortfalls(view.figures)
+    short = shortfalls.shortfalls(view.figures, view.manifest.calibration)
     return [
         *summary.lead(view.figures, view.kind, view.levels),
         *summary.against(view.figures),

@@ -34,7 +34,7 @@ def render(
         made=view.made,
         lead=summary.lead(view.figures, view.kind, view.levels),
         against=summary.against(view.figures),
-        shortfalls=shortfalls.shortfalls(view.figures),
+        shortfalls=shortfalls.shortfalls(view.figures, manifest.calibration),
         limits=summary.limits(view.figures, view.kind, view.levels),
         findings=shortfalls.findings(view.figures),
         n=view.figures.get("n"),

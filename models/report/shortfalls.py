@@ -1,5 +1,6 @@
 """What falls short, and whether the figures may be believed: set by constants, not by taste."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from models.report.summary import (
     difference,
     robust_compared,
 )
+from models.schema import Calibration
 
 HALF = 0.5  # robust accuracy below: wrong more often than right
 KEPT = 0.8  # share of clean accuracy that a corruption of the middle severity may leave
@@ -31,9 +33,10 @@ class Finding:
     detail: str
 
 
-def shortfalls(figures: Figures) -> list[str]:
+def shortfalls(figures: Figures, held: Calibration | None = None) -> list[str]:
     """What falls short, by the constants of this module, in sentences; empty where nothing does."""
     found = [
+        *([] if held is None else too_few_to_flag(held)),
         *_accuracy_short(figures),
         *_corruption_short(figures),
         *_stress_short(figures),
@@ -42,6 +45,17 @@ def shortfalls(figures: Figures) -> list[str]:
         *_failed(figures),
     ]
     return [line for line in found if line]
+
+
+def too_few_to_flag(held: Calibration) -> list[str]:
+    """That no row can be flagged: of n calibration rows the rarest is 1 in n + 1 (conformal)."""
+    needed = math.ceil(1 / held.alpha - 1e-9) - 1
+    if held.n >= needed:
+        return []
+    return [
+        f"Nothing is ever flagged: the scores are calibrated on {held.n} rows, and to flag"
+        f" {held.alpha:.0%} of clean rows takes at least {needed}. Give more rows."
+    ]
 
 
 def findings(figures: Figures) -> list[Finding]:

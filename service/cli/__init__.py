@@ -1,16 +1,22 @@
 """The command line `holdfast`: every command shows an example; status 0, 1 or 2 (usage)."""
 
+import errno
 import os
 import sys
 from pathlib import Path
 
 import click
 
-from models.errors import HoldfastError
+from models.errors import HoldfastError, out_of_memory
 from service import settings
 from service.cli import certify, doctor, evaluate, jobs, models, serve, traffic, train, wrap
 
 TOML = Path("holdfast.toml")
+FULL = (errno.ENOSPC, errno.EDQUOT)  # told of a file that is open, without its name
+OUT_OF_MEMORY = (
+    "there was not enough memory, and nothing was published: take a smaller batch or net or fewer "
+    "rows, or give the machine (or container) more"
+)
 
 
 class Group(click.Group):
@@ -21,8 +27,20 @@ class Group(click.Group):
         try:
             return super().invoke(ctx)
         except HoldfastError as error:
-            click.echo(f"holdfast: {error}", err=True)
-            sys.exit(1)
+            said = str(error)
+        except BrokenPipeError:
+            raise  # whoever read the output has gone; click ends quietly
+        except OSError as error:
+            if error.filename is None and error.errno not in FULL:
+                raise
+            where = "" if error.filename is None else f"{error.filename}: "
+            said = f"{where}{error.strerror}; see to space and permissions there"
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
+            said = OUT_OF_MEMORY
+        click.echo(f"holdfast: {said}", err=True)
+        sys.exit(1)
 
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "show_default": True}

@@ -100,6 +100,7 @@ class Progress:
         self._every = every_seconds
         self._started = self._told = time.monotonic()
         self._first: int | None = None  # what was done before: the rate is of this run
+        self._done = False
         self._terminal = sys.stderr.isatty()
 
     def __call__(self, done: int, total: int, unit: str) -> None:
@@ -108,6 +109,9 @@ class Progress:
         if self._first is None:
             self._first = done
         last = done >= total
+        if self._done and last:
+            return
+        self._done = last
         if not last and now - self._told < (0.1 if self._terminal else self._every):
             return
         self._told = now

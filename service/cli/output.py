@@ -1,5 +1,6 @@
 """How commands talk: tables or JSON on standard output, progress on standard error."""
 
+import math
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -7,6 +8,8 @@ from typing import Any
 
 import click
 import msgspec
+
+from models.schema import Manifest
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -17,6 +20,21 @@ def emit(value: Any, as_json: bool, text: Callable[[], str]) -> None:
         click.echo(msgspec.json.format(msgspec.json.encode(value), indent=1))
     else:
         click.echo(text())
+
+
+def tell_notes(manifest: Manifest, champion: int | None) -> None:
+    """What one should know of a new version besides its figures, on standard error."""
+    from models.report.shortfalls import too_few_to_flag  # reports need the train extra
+
+    notes = too_few_to_flag(manifest.calibration)
+    if champion is not None and champion != manifest.version:
+        model = manifest.model
+        notes.append(
+            f"version {champion} stays champion; `holdfast models promote {model} "
+            f"{manifest.version}` makes this one it"
+        )
+    for note in notes:
+        click.echo(f"note: {note}", err=True)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
@@ -36,15 +54,21 @@ class Progress:
         self._what = what
         self._every = every_seconds
         self._started = self._told = time.monotonic()
+        self._first: int | None = None  # what an earlier run had done: the rate is of this one
         self._terminal = sys.stderr.isatty()
 
     def __call__(self, step: int, steps: int, loss: float) -> None:
-        """Told of every step (or of some)."""
+        """Told of every step (or of some); first of those that an earlier run had done, if any."""
         now = time.monotonic()
+        if self._first is None:
+            self._first = step if math.isnan(loss) else 0
+            if self._first:
+                click.echo(f"{self._what}: goes on after step {step} of {steps}", err=True)
+                return
         if not self._terminal and step < steps and now - self._told < self._every:
             return
         self._told = now
-        left = (now - self._started) * (steps - step) / max(step, 1)
+        left = (now - self._started) * (steps - step) / max(step - self._first, 1)
         text = f"{self._what}: {step}/{steps}, loss {loss:.3f}, {left:.0f} s left"
         if self._terminal:
             full = 24 * step // steps

@@ -21,6 +21,7 @@ from service.settings import Settings, service_lock, watcher_lock
 RESTART_PAUSE = 1.0
 READY_PATIENCE = 60.0
 STOP_PATIENCE = 15.0
+DEMO = "digits"
 
 
 @click.command()
@@ -56,7 +57,7 @@ def watch(settings: Settings) -> None:
 
 
 @click.command()
-@click.option("--model", default="digits", help="What to train if the registry is empty.")
+@click.option("--model", default=DEMO, help="What to train if the registry is empty.")
 @click.pass_obj
 def up(settings: Settings, model: str) -> None:
     """Train the demo model if the registry is empty, then serve and watch. Ctrl-C stops both.
@@ -71,7 +72,8 @@ def up(settings: Settings, model: str) -> None:
     check_alone(watcher_lock(settings), "watcher")
     registry = Registry(settings.registry_dir)
     if not any(registry.aliases(name).champion for name in registry.models()):
-        click.echo(f"no model yet: training {model} (about 45 s of CPU)", err=True)
+        cost = " (about a minute of CPU)" if model == DEMO else ""
+        click.echo(f"no model yet: training {model}{cost}", err=True)
         try:
             trained = subprocess.run([*_HOLDFAST, "train", model], check=False)
         except KeyboardInterrupt:
@@ -122,10 +124,7 @@ class Supervisor:
             click.echo(
                 f"service  {service}   (POST /predict, /v2, /metrics)\n"
                 f"watcher  {watcher}   (/models, /jobs, /metrics)\n"
-                "try, in another terminal:\n"
-                f"  {_program()} traffic --seconds 30 --labels\n"
-                f"  {_program()} traffic --seconds 180 --labels --shift rotate:25\n"
-                f"  {_program()} jobs list\n"
+                f"{examples(Registry(s.registry_dir), _program())}"
                 "Ctrl-C stops both.",
                 err=True,
             )
@@ -172,6 +171,28 @@ def _start(name: str) -> "subprocess.Popen[bytes]":
         start_new_session=True,
         preexec_fn=ends_with_parent(signal.SIGTERM),
     )
+
+
+def examples(registry: Registry, program: str) -> str:
+    """What to try next, with a champion that can be read: the demo model where there is one."""
+    names = sorted(registry.models(), key=lambda name: name != DEMO)
+    for name in names:
+        try:
+            champion = registry.aliases(name).champion
+            if champion is None:
+                continue
+            kind = registry.manifest(name, champion).input.kind
+        except HoldfastError:
+            continue  # the service says what is wrong with it, and serves the one before
+        shift = "rotate:25" if kind == "image" else "unit"
+        chosen = "" if name == DEMO else f" --model {name}"
+        return (
+            "try, in another terminal:\n"
+            f"  {program} traffic{chosen} --seconds 30 --labels\n"
+            f"  {program} traffic{chosen} --seconds 180 --labels --shift {shift}\n"
+            f"  {program} jobs list\n"
+        )
+    return ""
 
 
 def _program() -> str:

@@ -7,8 +7,8 @@ import click
 import msgspec
 import numpy as np
 
-from models.data import DataSet, Rows, Source
-from models.errors import BundleError, HoldfastError
+from models.data import BUNDLED, DataSet, Rows, Source
+from models.errors import BundleError, HoldfastError, UnknownModelError
 from models.registry import Registry
 from models.schema import InputArray, InputSchema
 from models.source import source_of
@@ -134,6 +134,8 @@ def _source(registry: Registry, model: str) -> Source:
             return source_of(registry.manifest(model, version))
         except BundleError:
             continue
+    if model not in BUNDLED:
+        raise UnknownModelError(model, registry.models())
     return Source(path=model)
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import click
 
 from models.errors import DataError, HoldfastError
-from models.registry import Registry
-from service.cli.output import Progress, emit, json_option
+from models.registry import Registry, check_name
+from service.cli.output import Progress, emit, json_option, tell_notes
 from service.cli.source import source_options
 from service.settings import Settings
 
@@ -115,6 +115,7 @@ def train(
 
     rows = sets.load(sets.Source(data, **reading))
     name = model or rows.name
+    check_name(name)
     for note in rows.notes:
         click.echo(f"note: {note}", err=True)
     order = _order(registry, rows, name, net, {"dropout": dropout, "batch_norm": batch_norm},
@@ -124,9 +125,11 @@ def train(
     distributed.leave()
     if not first:
         return
-    figures = registry.manifest(name, version).evaluation
+    manifest = registry.manifest(name, version)
+    figures = manifest.evaluation
     if promote and registry.aliases(name).champion is None:
         registry.promote(name, version, expected=None, actor="command line", reason="the first")
+    tell_notes(manifest, registry.aliases(name).champion)
     clean, robust = figures["clean"]["value"], figures["robust"]["value"]
     emit(
         {"model": name, "version": version, "clean": clean, "robust": robust},
@@ -169,11 +172,12 @@ def _order(
     if test_eps is None:
         test_eps = start.threat.eps if chosen["eps"] is None else recipe.eps
     threat = msgspec.structs.replace(recipe.threat_model, eps=test_eps)
-    for judged in (recipe.threat_model, threat):
+    for option, judged in (("--eps", recipe.threat_model), ("--test-eps", threat)):
         try:
             judged.at(rows.schema)
         except DataError as error:
-            raise HoldfastError(f"--eps: {error}") from None
+            about = f"{option}: " if str(error).startswith("eps ") else ""
+            raise HoldfastError(f"{about}{error}") from None
     parent = None if init_from is None else registry.open(name, init_from)
     spec = spec_for(rows.schema, len(rows.classes), net, **options)
     if parent is not None:
@@ -184,9 +188,21 @@ def _order(
                 f"{parent.name} takes another input or has other classes than {rows.name}: "
                 "its weights cannot be the start"
             )
-        spec = msgspec.convert(parent.manifest.training["net"], NetSpec)
+        kept = msgspec.convert(parent.manifest.training["net"], NetSpec)
+        if (net != "auto" or any(options.values())) and _plain(spec) != _plain(kept):
+            raise DataError(
+                f"{parent.name} has another net than --net, --dropout and --batch-norm ask for: "
+                "leave them out to start from its weights"
+            )
+        spec = kept
     event = {"id": f"train-{uuid.uuid4().hex[:12]}", "reason": f"trained on {rows.name} by hand"}
     return Order(name, recipe, spec, event, "command line", parent=parent, threat=threat)
+
+
+def _plain(spec: Any) -> bytes:
+    import msgspec
+
+    return msgspec.json.encode(spec, order="sorted")
 
 
 def _columns(fixed: tuple[str, ...], bounds: tuple[str, ...]) -> dict[str, Any]:

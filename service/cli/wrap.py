@@ -9,9 +9,9 @@ import click
 
 from models.errors import AdaptError
 from models.files import sha256_file
-from models.registry import MODEL_NAME, Registry
+from models.registry import MODEL_NAME, Registry, check_name
 from service.cli.evaluate import Progress
-from service.cli.output import emit, json_option
+from service.cli.output import emit, json_option, tell_notes
 from service.cli.source import source_options
 from service.cli.train import need_training
 from service.settings import Settings
@@ -80,6 +80,7 @@ def wrap(
     from models.presets import preset
 
     name = model or _name_of(file)
+    check_name(name)
     rows = sets.load(sets.Source(data, **reading))
     for note in rows.notes:
         click.echo(f"note: {note}", err=True)
@@ -130,7 +131,9 @@ def _name_of(file: Path) -> str:
 def _tell(
     registry: Registry, name: str, version: int, facts: dict[str, Any], as_json: bool
 ) -> None:
-    figures = registry.manifest(name, version).evaluation
+    manifest = registry.manifest(name, version)
+    tell_notes(manifest, registry.aliases(name).champion)
+    figures = manifest.evaluation
     clean, robust = figures["clean"]["value"], figures["robust"]["value"]
 
     def text() -> str:

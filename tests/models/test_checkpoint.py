@@ -1,5 +1,6 @@
 """Laws of resuming: a run that was killed ends with the weights it would have had."""
 
+import math
 import signal
 import time
 from pathlib import Path
@@ -24,10 +25,16 @@ def rows(digits: DataSet) -> Rows:
     return digits.train.take(np.arange(200))
 
 
-def run(rows: Rows, digits: DataSet, path: Path | None, recipe: Recipe = RECIPE) -> TrainResult:
+def run(
+    rows: Rows,
+    digits: DataSet,
+    path: Path | None,
+    recipe: Recipe = RECIPE,
+    progress: training.Progress | None = None,
+) -> TrainResult:
     torch.manual_seed(0)
     net = nets.build(nets.NetSpec("small_conv", SPEC | {"dropout": 0.2, "batch_norm": True}))
-    return train(net, rows, digits.schema, recipe, checkpoint=path)
+    return train(net, rows, digits.schema, recipe, checkpoint=path, progress=progress)
 
 
 def weights(result: TrainResult) -> dict[str, torch.Tensor]:
@@ -87,6 +94,22 @@ def test_a_run_killed_by_the_system_is_taken_up(
     monkeypatch.setattr(checkpoint, "restore", told)
     run(rows, digits, path, recipe)
     assert seen[0] > 0
+
+
+def test_progress_begins_at_the_step_that_a_run_is_taken_up_from(
+    rows: Rows, digits: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "run.safetensors"
+    told: list[tuple[int, bool]] = []
+    monkeypatch.setattr(training, "SAVE_EVERY_SECONDS", 0.0)
+    run(rows, digits, path)
+
+    def note(step: int, steps: int, loss: float) -> None:
+        told.append((step, math.isfinite(loss)))
+
+    run(rows, digits, path, progress=note)
+    assert told[0] == (13, False)
+    assert all(step > 13 for step, _ in told[1:])
 
 
 def test_a_checkpoint_of_another_run_is_not_used(

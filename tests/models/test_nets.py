@@ -1,5 +1,6 @@
 """Laws of the nets: any small image fits, logits follow from features, wrong words are errors."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -244,6 +245,15 @@ def test_nets_of_the_user_that_fail_are_an_error_with_their_name(
     schema = InputSchema("input", (1, 8, 8), "float32", 0, 1, "image")
     with pytest.raises(TrainingError, match=says):
         build(spec_for(schema, 3, f"{own_nets}:{factory}"))
+
+
+def test_a_module_of_the_user_that_raises_is_an_error_with_its_name(
+    own_nets: str, tmp_path: Path
+) -> None:
+    (tmp_path / f"{own_nets}_broken.py").write_text("no_such_name")
+    schema = InputSchema("input", (1, 8, 8), "float32", 0, 1, "image")
+    with pytest.raises(TrainingError, match="_broken:f': its module raised NameError: name 'no_"):
+        build(spec_for(schema, 3, f"{own_nets}_broken:f"))
 
 
 def test_module_that_is_not_there_is_an_error() -> None:

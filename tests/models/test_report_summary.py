@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.report import numbers, shortfalls, summary
+from models.schema import Calibration
 from models.stats import proportion
 
 COUNTS = st.integers(1, 400).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
@@ -191,6 +192,17 @@ def test_checks_that_were_not_run_are_not_called_passed() -> None:
     (finding,) = shortfalls.findings({})
     assert finding.passed is None
     assert not _short({})
+
+
+@pytest.mark.parametrize(
+    ("n", "alpha", "silent"),
+    [(98, 0.01, False), (99, 0.01, True), (19, 0.05, True), (18, 0.05, False)],
+)
+def test_too_few_calibration_rows_to_flag_any_are_told(n: int, alpha: float, silent: bool) -> None:
+    held = Calibration(n, alpha, 1.0, 1.0, "held-out rows")
+    assert (not shortfalls.shortfalls({}, held)) == silent
+    # The law behind it: the smallest conformal p-value is 1 / (n + 1).
+    assert (1 / (n + 1) <= alpha) == silent
 
 
 def _short(figures: dict[str, Any]) -> list[str]:

@@ -3,13 +3,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
+from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families as parse
 
 from models.registry import Registry
 from models.runner import Runner
 from monitoring.metrics import Flags, Metrics, ModelMetrics, exposition
+from monitoring.watch_metrics import WatchMetrics
 from tests import bundles
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -99,3 +102,34 @@ def test_counters_of_killed_workers_go_on_in_their_slot(tmp_path: Path) -> None:
         assert found["holdfast_model_loaded_timestamp_seconds", loaded] == life
     files = {path.name for path in tmp_path.glob("*.db")}
     assert files == {"counter_0.db", "gauge_max_0.db", "histogram_0.db"}
+
+
+P = {"value": 0.9, "low": 0.85, "high": 0.93, "n": 300}
+CASCADE = "apgd-ce + apgd-t + square"
+
+
+@pytest.mark.parametrize(
+    ("told", "suite", "attack"),
+    [
+        ({"suite": "full", "robust": P | {"attack": CASCADE}}, "full", CASCADE),
+        ({"suite": "quick", "robust": P | {"attack": "square"}}, "quick", "square"),
+        ({"robust": P}, "quick", "pgd+apgd"),  # a version made before evaluations said so
+    ],
+)
+def test_evaluation_is_shown_by_its_own_suite_and_attacks_and_only_the_champions(
+    runner: Runner, told: dict[str, Any], suite: str, attack: str
+) -> None:
+    curve = [{"attack": "apgd-ce-10", "eps": 0.3, **P}]
+    figures = {"clean": P | {"value": 0.97}, "eps": 0.15, "robust_curve": curve} | told
+    metrics = WatchMetrics()
+    for version in (4, 5):
+        manifest = msgspec.structs.replace(runner.manifest, version=version, evaluation=figures)
+        metrics.show_version(manifest, [])
+    found = samples(generate_latest(metrics.registry))
+    name = "holdfast_evaluation_accuracy_ratio"
+    shown = [(dict(labels), value) for (n, labels), value in found.items() if n == name]
+    common = {"model": "digits", "version": "5", "suite": suite}
+    points = [("none", "0", 0.97), (attack, "0.15", 0.9), ("apgd-ce-10", "0.3", 0.9)]
+    for a, eps, value in points:
+        assert (common | {"attack": a, "eps": eps}, value) in shown
+    assert len(shown) == len(points)
