@@ -106,8 +106,7 @@ def train(
       torchrun --nproc-per-node 2 -m service train photos/
     """
     registry = Registry(settings.registry_dir)
-    if if_empty and _has_champion(registry, model or data):
-        click.echo(f"model {model or data} has a champion already", err=True)
+    if if_empty and _has_champion(registry, model or data):  # told before anything is loaded
         return
     need_training()
     from models import data as sets
@@ -116,6 +115,8 @@ def train(
     rows = sets.load(sets.Source(data, **reading))
     name = model or rows.name
     check_name(name)
+    if if_empty and _has_champion(registry, name):  # a path names no model until it is read
+        return
     for note in rows.notes:
         click.echo(f"note: {note}", err=True)
     order = _order(registry, rows, name, net, {"dropout": dropout, "batch_norm": batch_norm},
@@ -143,7 +144,11 @@ def train(
 
 
 def _has_champion(registry: Registry, name: str) -> bool:
-    return bool(registry.versions(name)) and registry.aliases(name).champion is not None
+    """Whether there is nothing to do under `--if-empty`; says so."""
+    stands = bool(registry.versions(name)) and registry.aliases(name).champion is not None
+    if stands:
+        click.echo(f"model {name} has a champion already", err=True)
+    return stands
 
 
 def _order(

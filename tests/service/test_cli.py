@@ -11,12 +11,14 @@ from click.testing import CliRunner, Result
 
 from models.errors import DataError, TrainingError
 from models.nets import spec_for
+from models.registry import Registry
 from service.cli import CONTEXT, Group
 from service.cli.evaluate import Progress as Judging
 from service.cli.output import Progress, tell_notes
 from service.cli.traffic import traffic
 from service.cli.train import train
 from service.settings import Settings
+from tests import bundles, samples
 from tests.conftest import Published
 
 
@@ -122,3 +124,15 @@ def test_notes_say_what_few_rows_and_a_standing_champion_mean(
     said = capsys.readouterr().err
     assert "note: Nothing is ever flagged: the scores are calibrated on 98 rows" in said
     assert f"note: version {manifest.version + 1} stays champion" in said
+
+
+def test_if_empty_knows_the_model_of_a_path(tmp_path: Path) -> None:
+    registry = tmp_path / "state" / "registry"
+    bundles.publish(registry, "people")
+    source = tmp_path / "people.csv"
+    samples.write_csv(source, samples.people(60))
+    settings = Settings(state=str(tmp_path / "state"))
+    done = CliRunner().invoke(train, [str(source), "--if-empty"], obj=settings, **CONTEXT)
+    assert done.exit_code == 0, done.output
+    assert "model people has a champion already" in done.stderr
+    assert Registry(registry).versions("people") == (1,)
