@@ -1,6 +1,7 @@
 """The part on attacks: curves, the attacks one by one, masking checks, certificates."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from models.report import charts, grids
@@ -12,6 +13,7 @@ from models.report.shortfalls import findings
 from models.report.summary import attacker, threat_of
 
 MOST_SERIES, MOST_EARLIER = 5, 2
+FAR = 4.0  # times the size before it: such an end would squeeze the rest into a corner
 WIDE = 760.0
 
 
@@ -48,6 +50,14 @@ def by_attack(points: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[str
     return curves
 
 
+def far_end(points: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """The strongest attack of the largest size, where that is `FAR` beyond the size before it."""
+    sizes = sorted({float(p["eps"]) for p in (found := [p for p in points if known(p)])})
+    if len(sizes) < 3 or sizes[-1] <= FAR * sizes[-2]:
+        return None
+    return min((p for p in found if p["eps"] == sizes[-1]), key=lambda p: float(p["value"]))
+
+
 def _words(view: View) -> list[str]:
     robust, clean = view.share("robust"), view.share("clean")
     if robust is None:
@@ -78,6 +88,11 @@ def _curves(view: View) -> Plate | None:
     if not series:
         return None
     _, eps, _ = threat_of(view.figures, view.kind)
+    far = far_end(view.items("robust_curve"))
+    if far is not None:
+        series = [
+            replace(s, points=tuple(p for p in s.points if p[0] < far["eps"])) for s in series
+        ]
     most = max([p[0] for s in series for p in s.points] + [eps or 0.0]) or 1.0
     drawn = [
         charts.lines(
@@ -97,6 +112,11 @@ def _curves(view: View) -> Plate | None:
         "Bands are 95% intervals. A robust model falls slowly; noise of the same size must always"
         " do less harm than an attack."
     )
+    if far is not None:
+        caption += (
+            f" Not drawn: at eps {number(far['eps'])}, meant to break any model,"
+            f" {percent(far['value'])} stay right."
+        )
     own, earlier = (by_attack(f.get("robust_curve") or []) for f in (view.figures, view.previous))
     if earlier and not earlier.keys() & own.keys():
         caption += " The previous champion met other attacks: compare the lines with care."

@@ -108,7 +108,7 @@ def test_progress_begins_at_the_step_that_a_run_is_taken_up_from(
         told.append((step, math.isfinite(loss)))
 
     run(rows, digits, path, progress=note)
-    assert told[0] == (13, False)
+    assert told[0] == (13, False), "no loss is known yet"
     assert all(step > 13 for step, _ in told[1:])
 
 

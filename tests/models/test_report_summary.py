@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.report import numbers, shortfalls, summary
+from models.report import numbers, robustness, shortfalls, summary
 from models.schema import Calibration
 from models.stats import proportion
 
@@ -19,6 +19,7 @@ def share(right: int, n: int) -> dict[str, Any]:
 
 
 SHARES = COUNTS.map(lambda pair: share(*pair))
+ATTACKS = (("weak", 8), ("strong", 3))
 GOOD, BAD = share(194, 200), share(60, 200)
 
 
@@ -186,6 +187,18 @@ def test_checks_are_those_of_the_evaluation_and_those_of_the_figures() -> None:
     (line,) = [s for s in _short(figures) if "sanity check" in s]
     for name, finding in found.items():
         assert (name in line) == (finding.passed is False)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "far"),
+    [((0.01, 0.02, 0.04, 1.0), 1.0), ((0.1, 0.2, 0.3, 0.5), None), ((0.1, 1), None)],
+)
+def test_an_end_far_beyond_the_curve_is_told_and_not_drawn(
+    sizes: tuple[float, ...], far: float | None
+) -> None:
+    points = [{"attack": name, "eps": e, **share(n, 9)} for e in sizes for name, n in ATTACKS]
+    end = robustness.far_end(points)
+    assert (end and (end["eps"], end["attack"])) == (far and (far, "strong"))
 
 
 def test_checks_that_were_not_run_are_not_called_passed() -> None:
