@@ -52,7 +52,8 @@ def by_attack(points: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[str
 
 def far_end(points: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
     """The strongest attack of the largest size, where that is `FAR` beyond the size before it."""
-    sizes = sorted({float(p["eps"]) for p in (found := [p for p in points if known(p)])})
+    found = [p for p in points if known(p)]
+    sizes = sorted({float(p["eps"]) for p in found})
     if len(sizes) < 3 or sizes[-1] <= FAR * sizes[-2]:
         return None
     return min((p for p in found if p["eps"] == sizes[-1]), key=lambda p: float(p["value"]))
