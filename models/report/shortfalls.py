@@ -37,6 +37,7 @@ def shortfalls(figures: Figures, held: Calibration | None = None) -> list[str]:
     """What falls short, by the constants of this module, in sentences; empty where nothing does."""
     found = [
         *([] if held is None else too_few_to_flag(held)),
+        *_trivial(figures),
         *_accuracy_short(figures),
         *_corruption_short(figures),
         *_stress_short(figures),
@@ -72,6 +73,21 @@ def findings(figures: Figures) -> list[Finding]:
 def _failed(figures: Figures) -> list[str]:
     names = [finding.name for finding in findings(figures) if finding.passed is False]
     return [f"Not every sanity check passed: {'; '.join(names)}."] if names else []
+
+
+def _trivial(figures: Figures) -> list[str]:
+    """That naming the most frequent class without looking would do as well."""
+    clean = figures.get("clean")
+    counts = [p.get("n") or 0 for p in (figures.get("classes") or {}).values() if p]
+    if clean is None or not known(clean) or not sum(counts):
+        return []
+    most = max(counts) / sum(counts)
+    if clean["low"] > most:
+        return []
+    return [
+        f"It is no better than always naming the most frequent class ({percent(most)} of the rows):"
+        f" {bounds(clean)} right. Its robustness means nothing."
+    ]
 
 
 def _accuracy_short(figures: Figures) -> list[str]:

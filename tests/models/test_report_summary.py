@@ -220,3 +220,11 @@ def test_too_few_calibration_rows_to_flag_any_are_told(n: int, alpha: float, sil
 
 def _short(figures: dict[str, Any]) -> list[str]:
     return shortfalls.shortfalls(figures)
+
+
+def test_naming_the_most_frequent_class_is_told_only_where_it_would_do_as_well() -> None:
+    even = {"a": share(10, 50), "b": share(0, 50)}
+    assert any("always naming" in s for s in _short({"clean": share(52, 100), "classes": even}))
+    assert not any("always naming" in s for s in _short({"clean": share(90, 100), "classes": even}))
+    skewed = {"a": share(90, 95), "b": share(0, 5)}
+    assert any("always naming" in s for s in _short({"clean": share(90, 100), "classes": skewed}))
