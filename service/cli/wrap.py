@@ -140,7 +140,8 @@ def _tell(
         read, layer = facts["output"], facts["features"]
         lines = [
             f"{name}/{version}: clean accuracy {clean:.1%}, {robust:.1%} under attack at eps "
-            f"{figures['eps']:g} (n = {figures['n']}); {registry.path(name, version) / 'report.html'}",
+            f"{figures['eps']:g} (n = {figures['n']}); "
+            f"{registry.path(name, version) / 'report.html'}",
             f"  input: {facts['layout']}, scale {facts['scale']}; classes {facts['classes']}",
             f"  answer: {read['kind']} of {read['tensor']!r}, read from {read['read_from']!r}",
         ]
