@@ -70,12 +70,6 @@ def gather(value: Any) -> list[Any]:
     return values
 
 
-def barrier() -> None:
-    """Wait for all."""
-    if initialised():
-        group.barrier()
-
-
 def leave() -> None:
     """Leave the group, if it was joined."""
     if group.is_available() and group.is_initialized():

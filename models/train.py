@@ -71,7 +71,8 @@ def train(
         checkpoint: file that is written every 10 s, and gone on from if it is of this run.
 
     Raises:
-        TrainingError: no rows, or the loss is no longer finite.
+        TrainingError: no rows, processes that find different checkpoints, or the loss is no
+            longer finite.
         DataError: a threat model that does not fit the input.
     """
     if len(rows) < 2:
@@ -83,6 +84,11 @@ def train(
     first = 0
     if checkpoint is not None:
         first = checkpoints.restore(checkpoint, digest, net, run.average, run.optimizer)
+        if set(distributed.gather(first)) != {first}:
+            raise TrainingError(
+                f"the processes do not find the same checkpoint {checkpoint}: put the state "
+                "directory where all of them can read it, or delete the file"
+            )
     saved, loss = time.monotonic(), float("nan")
     if first and progress is not None:
         progress(first, run.steps, loss)
