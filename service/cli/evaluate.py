@@ -1,7 +1,5 @@
 """`holdfast evaluate`: judge a version anew, with a bar, and go on where it was cut off."""
 
-import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,7 +11,7 @@ from models.errors import DataError, UnknownModelError
 from models.files import write_atomic
 from models.registry import Registry
 from models.schema import Manifest
-from service.cli.output import emit, json_option
+from service.cli.output import Bar, emit, json_option
 from service.cli.train import need_training
 from service.settings import Settings
 
@@ -92,35 +90,14 @@ def evaluate(
     emit(figures, as_json, lambda: _text(bundle.name, figures, folder / f"{name}.html"))
 
 
-class Progress:
-    """A bar with the time left on a terminal, a line every few seconds elsewhere."""
-
-    def __init__(self, what: str, *, every_seconds: float = 5.0) -> None:
-        self._what = what
-        self._every = every_seconds
-        self._started = self._told = time.monotonic()
-        self._first: int | None = None  # what was done before: the rate is of this run
-        self._done = False
-        self._terminal = sys.stderr.isatty()
+class Progress(Bar):
+    """Of an evaluation: share of the work, and the unit at work."""
 
     def __call__(self, done: int, total: int, unit: str) -> None:
-        """Told of every unit, and of every block of the long ones."""
-        now = time.monotonic()
-        if self._first is None:
-            self._first = done
-        last = done >= total
-        if self._done and last:
-            return
-        self._done = last
-        if not last and now - self._told < (0.1 if self._terminal else self._every):
-            return
-        self._told = now
-        left = (now - self._started) * (total - done) / max(done - self._first, 1)
-        text = f"{self._what}: {done / max(total, 1):.0%}, {unit}, {left:.0f} s left"
-        if self._terminal:
-            full = 24 * done // max(total, 1)
-            text = f"\r[{'#' * full}{'.' * (24 - full)}] {text:<70}"
-        click.echo(text, err=True, nl=not self._terminal or last)
+        """Told of every unit, and of every block of the long ones; first of what is kept."""
+        if self.first is None:
+            self.first = done
+        self.show(done, total, f"{done / max(total, 1):.0%}, {unit}")
 
 
 def _threat(
