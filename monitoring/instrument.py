@@ -28,12 +28,12 @@ from models.schema import (
 )
 from monitoring import channels as ch
 from monitoring import perturbation as pb
+from monitoring.cells import emit_cells, reference_cells, score_info
+from monitoring.drift_score import HAIR, emit_p_value
 from monitoring.graph import GraphBuilder
 from monitoring.table_statistics import TableStatistics
 
 ALPHA = 0.01
-TABLE = 1024  # entries of the p-value table at most
-HAIR = 1e-5  # room for rounding beside a calibrated number
 LOGIT_LIMIT = 1e4  # of a model that was given absurd numbers
 
 
@@ -112,7 +112,6 @@ def instrument(
         return _Scores(*run_graph(probe, schema, x, *names))
 
     fit, held = score(material.fit_clean), score(material.held_clean)
-    centre, whitening = _whitening(fit.scores)
     head = pb.fit_head(
         *_three_kinds(fit, score(material.fit_corrupted), score(material.fit_adversarial)),
         seed=seed,
@@ -121,7 +120,8 @@ def instrument(
         head,
         *_three_kinds(held, score(material.held_corrupted), score(material.held_adversarial)),
     )
-    reference = _reference([c.name for c in fitted], score(material.reference), len(classes))
+    live = score(material.reference)
+    reference = reference_cells([c.name for c in fitted], live.scores, live.predicted, len(classes))
     edges = [reference[f"{c.name}/edges"] for c in fitted]
 
     heat = 1.0
@@ -129,14 +129,12 @@ def instrument(
         heat = temperature(held.logits, material.held_labels)
     cooled = graph.op("Mul", logits, graph.const(np.float32(1 / heat)))
     graph.output("probabilities", graph.op("Softmax", cooled, axis=1), "batch", len(classes))
-    white = graph.op("Gemm", scores, graph.const(whitening), graph.const(-centre @ whitening))
-    strangeness = graph.op("ReduceSumSquare", white, graph.const([1]), keepdims=1)
-    held_strangeness = ((held.scores @ whitening - centre @ whitening) ** 2).sum(axis=1)
-    graph.output("drift_p_value", _emit_p_value(graph, strangeness, held_strangeness), "batch")
+    p_value = emit_p_value(graph, scores, fit.scores, held.scores)
+    graph.output("drift_p_value", p_value, "batch")
     perturbed, corrupted = head.emit(graph, evidence)
     graph.output("perturbation_likelihood", perturbed, "batch")
     graph.output("corruption_likelihood", corrupted, "batch")
-    cells = _emit_cells(graph, scores, logits, edges)
+    cells = emit_cells(graph, scores, logits, edges)
     graph.output("cells", cells, "batch", len(fitted) + 1, integer=True)
 
     likelihood, corruption = head.likelihoods(held.evidence)
@@ -148,23 +146,9 @@ def instrument(
         source=source,
         temperature=heat,
     )
-    infos = (_score_info(c.name, e) for c, e in zip(fitted, edges, strict=True))
+    infos = (score_info(c.name, e) for c, e in zip(fitted, edges, strict=True))
     channels = (*infos, ChannelInfo("class", "class", classes))
     return Instrumented(graph.build(), channels, reference, calibration)
-
-
-def conformal_table(held: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Falling edges `(M,)` and p-values `(M + 1,)`: p of a score is table[#edges >= score].
-
-    p(s) = (1 + #{held-out scores >= s}) / (n + 1). Beyond 1024 held-out rows every rank of the
-    upper tail is kept and the rest is thinned, rounding p up, so it stays valid.
-    """
-    falling, n = np.sort(held.astype(np.float32))[::-1], len(held)
-    ranks = np.arange(1, n + 1)
-    if n > TABLE:
-        half = TABLE // 2
-        ranks = np.unique(np.concatenate([ranks[:half], np.linspace(half, n, half).astype(int)]))
-    return falling[ranks - 1].copy(), np.append(ranks, n + 1) / (n + 1)
 
 
 def run_graph(
@@ -245,65 +229,9 @@ def _emit_scores(
     return scores, graph.op("Concat", *evidence, axis=1)
 
 
-def _emit_p_value(graph: GraphBuilder, strangeness: str, held: FloatArray) -> str:
-    edges, table = conformal_table(held * (1 + HAIR) + HAIR)  # upwards: p stays valid
-    above = graph.op("GreaterOrEqual", graph.const(edges[None, :]), strangeness)
-    count = graph.op(
-        "ReduceSum",
-        graph.op("Cast", above, to=onnx.TensorProto.INT32),
-        graph.const([1]),
-        keepdims=0,
-    )
-    return graph.op("Gather", graph.const(table), count)
-
-
-def _emit_cells(graph: GraphBuilder, scores: str, logits: str, edges: list[FloatArray]) -> str:
-    """`(N, S + 1)`: rank cells of the scores, then the predicted class."""
-    width = max(map(len, edges))
-    padded = np.full((1, len(edges), width), -np.inf, dtype=np.float32)
-    for row, falling in enumerate(edges):
-        padded[0, row, : len(falling)] = falling
-    column = graph.op("Unsqueeze", scores, graph.const([2]))
-    above = graph.op("Greater", graph.const(padded), column)
-    count = graph.op(
-        "ReduceSum",
-        graph.op("Cast", above, to=onnx.TensorProto.INT32),
-        graph.const([2]),
-        keepdims=0,
-    )
-    predicted = graph.op("ArgMax", logits, axis=1, keepdims=1)
-    return graph.op("Concat", count, graph.op("Cast", predicted, to=onnx.TensorProto.INT32), axis=1)
-
-
-def _whitening(scores: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Centre `(S,)` and W `(S, S)` such that |(s - centre) W|^2 is the Mahalanobis distance.
-
-    A score that hardly varies counts as if it varied by 1e-4 (or that share of its mean).
-    """
-    scores = scores.astype(np.float64)
-    centre, count = scores.mean(axis=0), scores.shape[1]
-    scale = np.maximum(scores.std(axis=0), 1e-4 * np.maximum(1.0, np.abs(centre)))
-    correlation = np.cov(((scores - centre) / scale).T).reshape(count, count)
-    whitening = np.linalg.cholesky(np.linalg.inv(correlation + 1e-6 * np.eye(count)))
-    return centre.astype(np.float32), (whitening / scale[:, None]).astype(np.float32)
-
-
 def _three_kinds(
     clean: _Scores, corrupted: _Scores, adversarial: _Scores
 ) -> tuple[FloatArray, IntArray]:
     parts = (clean.evidence, corrupted.evidence, adversarial.evidence)
     kind = np.repeat((pb.CLEAN, pb.CORRUPTED, pb.ADVERSARIAL), [len(p) for p in parts])
     return np.concatenate(parts), kind
-
-
-def _reference(names: list[str], live: _Scores, classes: int) -> dict[str, FloatArray]:
-    arrays: dict[str, FloatArray] = {}
-    for column, name in enumerate(names):
-        edges = ch.steady(ch.rank_edges(live.scores[:, column]))
-        arrays[f"{name}/edges"] = edges
-        arrays[f"{name}/alpha"] = ch.score_weights(live.scores[:, column], edges)
-    return arrays | {"class/alpha": ch.class_weights(live.predicted, classes)}
-
-
-def _score_info(name: str, edges: FloatArray) -> ChannelInfo:
-    return ChannelInfo(name, "score", tuple(f"{g:02d}" for g in range(len(edges) + 1)))

@@ -11,7 +11,7 @@ from models.evaluate import answer
 from models.runner import Answer, session
 from models.schema import OUTPUTS, FloatArray
 from models.stats import false_positive_interval
-from monitoring.instrument import TABLE, _whitening, conformal_table
+from monitoring.drift_score import TABLE, conformal_table, whitening
 from tests import bundles
 from tests.conftest import Published
 
@@ -255,8 +255,8 @@ def test_whitening_is_finite_for_scores_that_hardly_vary_or_repeat_each_other(
 ) -> None:
     one = np.array(values)
     scores = np.stack([one * 10.0**-k for k in range(columns)], axis=1).astype(np.float32)
-    centre, whitening = _whitening(scores)
-    distance = ((scores @ whitening - centre @ whitening) ** 2).sum(axis=1)
-    assert np.isfinite(whitening).all()
+    centre, matrix = whitening(scores)
+    distance = ((scores @ matrix - centre @ matrix) ** 2).sum(axis=1)
+    assert np.isfinite(matrix).all()
     assert np.isfinite(distance).all()
     assert np.median(distance) <= 2e3
