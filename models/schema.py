@@ -134,10 +134,14 @@ class InputSchema(msgspec.Struct, frozen=True):
 
 
 class ChannelInfo(msgspec.Struct, frozen=True):
-    """One monitored channel: a score cut into rank cells, or the predicted class."""
+    """One monitored channel; `labels` names its cells.
+
+    A score or a column's number, cut into rank cells (0 holds the highest); the predicted class;
+    or a column's category.
+    """
 
     name: str
-    kind: Literal["score", "class"]
+    kind: Literal["score", "class", "category"]
     labels: tuple[str, ...]
 
 
@@ -145,6 +149,8 @@ class Calibration(msgspec.Struct, frozen=True):
     """What the scores rest on: held-out rows and false-positive rates of the thresholds.
 
     `temperature` divides the logits before the softmax, so that probabilities are frequencies.
+    The perturbation threshold flags at most `alpha` of clean rows *and* `benign_alpha` of every
+    one of `benign_kinds` kinds of benign corruption; versions of before looked at clean rows alone.
     """
 
     n: int
@@ -153,6 +159,8 @@ class Calibration(msgspec.Struct, frozen=True):
     corruption_threshold: float
     source: str
     temperature: float = 1.0
+    benign_alpha: float = 1.0
+    benign_kinds: int = 0
 
 
 class Manifest(msgspec.Struct, frozen=True):

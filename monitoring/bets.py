@@ -1,14 +1,15 @@
 """The bets: fixed ways in which a channel may drift, as tilts of its reference cells.
 
-A bet is a density on the unit interval of ranks (score channels) or on the classes (class
-channels). Over the cells of a reference it becomes a vector ``tau`` of likelihood ratios with
-``sum_g w_g tau_g = 1``, ``w = alpha / sum(alpha)`` and every ``tau_g > 0``. The urn of
+A bet is a density on the unit interval of ranks (score channels) or on the classes or categories
+(class and category channels). Over the cells of a reference it becomes a vector ``tau`` of
+likelihood ratios with ``sum_g w_g tau_g = 1``, ``w = alpha / sum(alpha)`` and every ``tau_g > 0``.
+The urn of
 `monitoring.evidence` plays all bets of a channel at once; the one that wins says what moved.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,7 +23,10 @@ Direction = Literal["higher", "lower", "tails", "middle", "share up", "share dow
 SLOPES = (0.25, 0.5, 1.0, 1.9)
 POWERS = (0.1, 0.25, 0.5, 0.75)
 STEPS = (
+    (0.001, 40.0),
+    (0.002, 20.0),
     (0.005, 4.0),
+    (0.005, 10.0),
     (0.01, 2.0),
     (0.01, 4.0),
     (0.01, 10.0),
@@ -33,7 +37,9 @@ STEPS = (
     (0.1, 5.0),
 )
 BENDS = (0.5, 1.0, 1.9)
+MISSING = "missing"  # the label of a last cell that is no rank
 SHARES = {1.5: "1.5 times", 2.0: "twice", 4.0: "four times", 0.5: "half", 0.2: "a fifth of"}
+FRACTIONS = (0.01, 0.05, 0.2)  # of all requests, for what is rare in the reference
 
 
 class ChannelReferenceError(ValueError):
@@ -46,10 +52,11 @@ class ChannelReference:
 
     Args:
         name: the channel, "energy", "class", ...
-        kind: "score" (cells are rank intervals) or "class" (one cell per class).
+        kind: "score" (cells are rank intervals; the last may be "missing"), "class" (one cell per
+            class) or "category" (one cell per category of a column).
         alpha: (G,) float64 reference weights >= 0. Score: cell 0 holds the HIGHEST scores, cells
             follow in order of falling score, the sum is n + 1, and a cell whose two ranks coincide
-            (small n) weighs 0. Class: the count of the class plus a share of the one prior
+            (small n) weighs 0. Others: the count plus a share of the one prior
             observation, so every weight is > 0.
         labels: (G,) text per cell: the class names, or "00", "01", ... for a score.
 
@@ -59,7 +66,7 @@ class ChannelReference:
     """
 
     name: str
-    kind: Literal["score", "class"]
+    kind: Literal["score", "class", "category"]
     alpha: FloatArray
     labels: tuple[str, ...]
 
@@ -67,18 +74,20 @@ class ChannelReference:
         """Check the weights and keep a read-only float64 copy of them."""
         alpha = np.array(self.alpha, dtype=np.float64)
         where = f"reference of channel {self.name!r}"
-        if self.kind not in ("score", "class"):
-            raise ChannelReferenceError(f"{where}: kind {self.kind!r}, expected 'score' or 'class'")
+        if self.kind not in ("score", "class", "category"):
+            raise ChannelReferenceError(
+                f"{where}: kind {self.kind!r}, expected 'score', 'class' or 'category'"
+            )
         if alpha.ndim != 1 or not np.isfinite(alpha).all() or (alpha < 0).any():
             raise ChannelReferenceError(
                 f"{where}: expected (G,) finite weights >= 0, got {alpha!r}"
             )
         if (alpha > 0).sum() < 2:
             raise ChannelReferenceError(f"{where}: expected two or more cells of positive weight")
-        if self.kind == "class" and (alpha == 0).any():
+        if self.kind != "score" and (alpha == 0).any():
             empty = self.labels[int(np.argmin(alpha))]
             raise ChannelReferenceError(
-                f"{where}: class {empty!r} weighs 0, add a prior such as 1/G"
+                f"{where}: {self.kind} {empty!r} weighs 0, add a prior such as 1/G"
             )
         if len(self.labels) != len(alpha):
             raise ChannelReferenceError(
@@ -144,7 +153,7 @@ def _higher_or_lower(cdf: RankCdf, held: str) -> list[tuple[Bet, RankCdf]]:
 
 
 def score_bets() -> list[tuple[Bet, RankCdf]]:
-    """Return the 40 bets of a score channel, each with its distribution function F on [0, 1].
+    """Return the 46 bets of a score channel, each with its distribution function F on [0, 1].
 
     u is the upper-tail rank: 0 at the highest score. The densities F' are 1 ± e (u - 1/2);
     kappa u^(kappa - 1) and its mirror; tail steps and mirrors; 1 ± e/2 (4 |u - 1/2| - 1).
@@ -196,18 +205,37 @@ def class_tilts(alpha: FloatArray, labels: tuple[str, ...]) -> tuple[tuple[Bet, 
     Returns:
         The J <= 5 G bets and tau, (J, G) float64 > 0, with tau @ (alpha / sum(alpha)) = 1.
     """
+    return share_tilts(alpha, {cell: f"class {name}" for cell, name in enumerate(labels)})
+
+
+def share_tilts(
+    alpha: FloatArray, named: Mapping[int, str], *, rare: bool = False
+) -> tuple[tuple[Bet, ...], FloatArray]:
+    """Change the share of each named cell; the others keep their proportions (see `class_tilts`).
+
+    Args:
+        alpha: (G,) float64 reference weights, those of the named cells > 0.
+        named: what to call a cell, by its number.
+        rare: bet also that a cell takes 1, 5 or 20 % of all requests, where that is more than
+            four times its share: no multiple of almost nothing is worth a bet.
+    """
     bets: list[Bet] = []
     rows: list[FloatArray] = []
     shares = alpha / alpha.sum()
-    for cell, share in enumerate(shares):
-        for factor, words in SHARES.items():
+    for cell, name in named.items():
+        share = shares[cell]
+        ways = {factor: f"{words} its share" for factor, words in SHARES.items()}
+        if rare:
+            taken = {q / share: f"{100 * q:g} % of the requests" for q in FRACTIONS}
+            ways |= {factor: words for factor, words in taken.items() if factor > max(SHARES)}
+        for factor, words in ways.items():
             if factor > 1 and factor * share > 0.95:
                 continue
             row = np.full(len(alpha), (1 - factor * share) / (1 - share))
             row[cell] = factor
             rows.append(row)
             direction: Direction = "share up" if factor > 1 else "share down"
-            bets.append(Bet(direction, f"class {labels[cell]} at {words} its share"))
+            bets.append(Bet(direction, f"{name} at {words}"))
     return tuple(bets), _normalised(np.array(rows), alpha)
 
 
@@ -217,11 +245,19 @@ def tilts(reference: ChannelReference) -> tuple[tuple[Bet, ...], FloatArray]:
     >>> alpha = np.full(20, 5.0)
     >>> bets, tau = tilts(ChannelReference("energy", "score", alpha, ("",) * 20))
     >>> len(bets), bool(np.allclose(tau @ alpha / alpha.sum(), 1)), bool((tau > 0).all())
-    (40, True, True)
+    (46, True, True)
     """
-    if reference.kind == "score":
-        return score_tilts(reference.alpha)
-    return class_tilts(reference.alpha, reference.labels)
+    alpha, labels = reference.alpha, reference.labels
+    if reference.kind == "class":
+        return class_tilts(alpha, labels)
+    if reference.kind == "category":
+        named = {cell: f"{reference.name}: {label}" for cell, label in enumerate(labels)}
+        return share_tilts(alpha, named, rare=True)
+    if labels[-1] != MISSING:
+        return score_tilts(alpha)
+    bets, tau = score_tilts(alpha)
+    more, gone = share_tilts(alpha, {len(alpha) - 1: "missing values"}, rare=True)
+    return bets + more, np.concatenate([tau, gone])
 
 
 def _normalised(tau: FloatArray, alpha: FloatArray) -> FloatArray:

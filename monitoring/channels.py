@@ -1,80 +1,41 @@
 """Channels: what of every request is counted, as NumPy maths and as nodes of the graph.
 
-A score channel gives one number per row; its held-out values are cut into rank cells. The class
-channel gives the predicted class. To add a channel, see CONTRIBUTING.md.
+A score channel gives one number per row; its held-out values are cut into rank cells. Here are
+those of logits, features and shared statistics; `image_channels` and `columns` have the others.
+To add a channel, see CONTRIBUTING.md.
 """
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
-from models.schema import FloatArray, IntArray
+from models.schema import FloatArray
 from monitoring.graph import GraphBuilder
+from monitoring.image_channels import Grain, PixelDistance
 from monitoring.image_statistics import emit_input_statistics, input_statistics
+from monitoring.rows import Rows, ScoreChannel, Tensors
 from monitoring.table_statistics import TableStatistics
 
 __all__ = [
     "Energy",
     "FeatureDistance",
+    "Grain",
+    "PixelDistance",
     "Rows",
     "ScoreChannel",
     "Statistic",
     "TableStatistic",
     "Tensors",
     "Uncertainty",
-    "class_weights",
     "emit_input_statistics",
     "input_statistics",
-    "rank_cells",
-    "rank_edges",
     "score_channels",
-    "score_weights",
-    "steady",
 ]
 
 NEIGHBOURS = 10
 MAX_REFERENCES = 512
 ENERGY_SPREAD = 1e-3  # nats; below it the logits are logarithms of probabilities
-STEADY = 1e-6  # scores that differ by less are the same score, rounded differently
-TAIL_RANKS = (0.001, 0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.065, 0.08, 0.1)
-UPPER_RANKS = (*TAIL_RANKS, *np.linspace(0.12, 0.5, 24)[:-1])
-RANKS = np.array([*UPPER_RANKS, 0.5, *(1 - u for u in reversed(UPPER_RANKS))])
-
-
-@dataclass(frozen=True)
-class Rows:
-    """What the plain graph gives for N rows, as arrays."""
-
-    x_unit: FloatArray  # (N, *shape) as `InputSchema.to_unit` gives it
-    logits: FloatArray  # (N, C)
-    features: FloatArray  # (N, F)
-
-
-@dataclass(frozen=True)
-class Tensors:
-    """The same as names of tensors of the graph, with what channels share."""
-
-    x_unit: str
-    logits: str
-    features: str
-    log_sum_exp: str  # (N, 1)
-    statistics: str  # (N, 5) of an image, see `input_statistics`; (N, 2) of a table's row
-
-
-class ScoreChannel(Protocol):
-    """One number per row; larger need not mean stranger: evidence looks both ways."""
-
-    @property
-    def name(self) -> str:
-        """What it is called in metrics and alarms."""
-
-    def scores(self, rows: Rows) -> FloatArray:
-        """`(N,)` float64."""
-
-    def emit(self, graph: GraphBuilder, tensors: Tensors) -> str:
-        """Nodes that compute the same, as `(N, 1)` float32."""
 
 
 @dataclass(frozen=True)
@@ -194,6 +155,7 @@ def score_channels(
     features: FloatArray | None,
     *,
     logits: FloatArray | None = None,
+    x_unit: FloatArray | None = None,
     table: TableStatistics | None = None,
 ) -> list[ScoreChannel]:
     """The score channels for a kind of input, fitted on training rows.
@@ -202,6 +164,7 @@ def score_channels(
         kind: of the input.
         features: `(R, F)` of training rows; None where the graph has none.
         logits: `(R, C)` of the same rows; the energy is left out where it is the same for all.
+        x_unit: `(R, *shape)` of the same rows; without them an image has no pixel distance.
         table: statistics of a table's rows.
     """
     says_nothing = logits is not None and _spread(logits) < ENERGY_SPREAD
@@ -211,58 +174,14 @@ def score_channels(
     if len(channels) < 2:
         channels.append(Uncertainty())
     if kind == "image":
-        channels += [Statistic("mean", 0), Statistic("gradient", 1)]
+        channels += [Statistic("mean", 0), Statistic("gradient", 1), Grain()]
+        if x_unit is not None:
+            channels.append(PixelDistance.fit(x_unit))
     elif table is not None:
         channels.append(TableStatistic("inside", 0, table))
         if table.whitening.any():
             channels.append(TableStatistic("row_distance", 1, table))
     return channels
-
-
-def rank_edges(scores: FloatArray) -> npt.NDArray[np.float32]:
-    """Falling cell edges at up to 71 upper-tail ranks of held-out scores `(n,)`; ties are merged.
-
-    The edge at rank u is the i-th largest score, i = round(u (n + 1)); the cell of a score s is
-    the number of edges above it.
-    """
-    falling = np.sort(scores.astype(np.float32))[::-1]
-    index = np.unique(np.rint(RANKS * (len(falling) + 1)).astype(int))
-    index = index[(index >= 1) & (index <= len(falling))]
-    return np.unique(falling[index - 1])[::-1].copy()
-
-
-def rank_cells(scores: FloatArray, edges: FloatArray) -> IntArray:
-    """Cell `(N,)` of each score: how many of the falling `edges` lie above it."""
-    above: IntArray = (edges[None, :] > scores.astype(np.float32)[:, None]).sum(axis=1)
-    return above
-
-
-def steady(edges: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Falling edges moved a hair down, so that rounding never parts equal scores.
-
-    Many rows of a table or of a forest have the very same score, and it is often an edge; one run
-    may round it up and the next one down. Edges closer than two hairs are merged, so that every
-    cell keeps a score.
-    """
-    hair = (STEADY * np.maximum(1.0, np.abs(edges))).astype(np.float32)
-    kept: list[int] = []
-    for index, edge in enumerate(edges):
-        if not kept or edge < edges[kept[-1]] - 2 * hair[kept[-1]]:
-            kept.append(index)
-    moved: npt.NDArray[np.float32] = edges[kept] - hair[kept]
-    return moved
-
-
-def score_weights(scores: FloatArray, edges: FloatArray) -> FloatArray:
-    """Reference weights `(G,)` of the cells: counts, plus the (n+1)-th gap in the lowest."""
-    weights = np.bincount(rank_cells(scores, edges), minlength=len(edges) + 1).astype(np.float64)
-    weights[-1] += 1
-    return weights
-
-
-def class_weights(predicted: IntArray, classes: int) -> FloatArray:
-    """Reference weights `(C,)` of the predicted classes: counts and one row spread over all."""
-    return np.bincount(predicted, minlength=classes) + 1.0 / classes
 
 
 def _spread(logits: FloatArray) -> float:

@@ -20,7 +20,8 @@ class TableStatistics:
     """Two numbers per row of `D` columns, fitted on training rows.
 
     inside = mean over the columns of 1 - e, with e = 1 for a missing value or an unseen category,
-    0 inside the range of training, and beyond it the excess in units of the range, at most 1.
+    0 inside the range of the rows it is fitted on (not all of training, so that further training
+    rows leave it as often as new ones do), and beyond it the excess in unit ranges, at most 1.
     row_distance = |(clip(x) - mean) W| / sqrt(D), the root mean square of the whitened numbers
     (Mahalanobis), missing ones at the mean; categories do not count in it.
 
@@ -40,10 +41,11 @@ class TableStatistics:
         """From training rows `(N, D)` as `schema.to_unit` gives them."""
         numeric = np.array([c.kind == "numeric" for c in schema.columns])
         last = np.array([max(len(c.categories) - 1, 0) for c in schema.columns])
-        wide = np.array([c.high > c.low for c in schema.columns])  # a constant has no range
-        half = np.where(numeric, wide, last) / 2
         x = np.where(np.isfinite(x_unit), np.clip(x_unit, *REACH), np.nan).astype(np.float64)
         known = np.isfinite(x)
+        low = np.where(numeric, np.where(known, x, np.inf).min(axis=0), 0)
+        high = np.where(numeric, np.where(known, x, -np.inf).max(axis=0), last)
+        low, high = (np.where(known.any(axis=0) | ~numeric, v, 0) for v in (low, high))
         mean = np.where(known, x, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
         centred = np.where(known, x - mean, 0)[:, numeric]
         covariance = centred.T @ centred / max(len(x), 1)
@@ -53,7 +55,7 @@ class TableStatistics:
         if numeric.any():
             block = np.linalg.cholesky(np.linalg.inv(kept)) / np.sqrt(len(kept))
             whitening[np.ix_(numeric, numeric)] = block
-        arrays = (half, half, np.where(numeric, mean, 0), whitening)
+        arrays = ((low + high) / 2, (high - low) / 2, np.where(numeric, mean, 0), whitening)
         return cls(*(a.astype(np.float32) for a in arrays))
 
     def values(self, x_unit: FloatArray) -> npt.NDArray[np.float64]:

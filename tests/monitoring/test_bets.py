@@ -28,7 +28,7 @@ class_weights = st.lists(st.floats(0.01, 1e4), min_size=2, max_size=12)
 def test_score_bets_are_fair_and_positive_for_any_reference(weights: list[int]) -> None:
     alpha = np.array(weights, dtype=float)
     bets, tau = score_tilts(alpha)
-    assert tau.shape == (len(bets), len(alpha)) == (40, len(alpha))
+    assert tau.shape == (len(bets), len(alpha)) == (46, len(alpha))
     assert (tau > 0).all()
     np.testing.assert_allclose(tau @ alpha / alpha.sum(), 1, rtol=1e-12)
 
@@ -97,6 +97,24 @@ def test_class_bets_move_one_class_and_keep_the_proportions_of_the_others() -> N
 
 
 @pytest.mark.parametrize(
+    ("kind", "labels"),
+    [("category", ("a", "b", "unseen", "missing")), ("score", ("00", "01", "02", "missing"))],
+)
+def test_rare_cells_are_bet_on_by_share_of_all_requests(kind: str, labels: tuple[str, ...]) -> None:
+    alpha = np.array([600.0, 350.0, 0.5, 0.5])
+    bets, tau = tilts(ChannelReference("column:city", kind, alpha, labels))  # type: ignore[arg-type]
+    np.testing.assert_allclose(tau @ alpha / alpha.sum(), 1, rtol=1e-12)
+    assert (tau > 0).all()
+    says = "column:city: missing" if kind == "category" else "missing values"
+    row = [bet.words for bet in bets].index(f"{says} at 20 % of the requests")
+    assert tau[row, 3] * alpha[3] / alpha.sum() == pytest.approx(0.2)
+    assert bets[row].direction == "share up"
+    plain, _ = score_tilts(alpha)
+    assert (len(bets) == len(plain) + 5 + 3) == (kind == "score")
+    assert not any("b at 20 %" in bet.words for bet in bets), "what is common has its multiples"
+
+
+@pytest.mark.parametrize(
     ("kind", "alpha", "labels", "says"),
     [
         ("score", [[1.0, 2.0]], ("a",), "finite weights"),
@@ -105,7 +123,7 @@ def test_class_bets_move_one_class_and_keep_the_proportions_of_the_others() -> N
         ("score", [1.0, 0.0], ("a", "b"), "two or more cells"),
         ("class", [1.0, 0.0, 3.0], ("a", "b", "c"), "class 'b' weighs 0"),
         ("class", [1.0, 2.0], ("a",), "1 labels for 2 cells"),
-        ("histogram", [1.0, 2.0], ("a", "b"), "expected 'score' or 'class'"),
+        ("histogram", [1.0, 2.0], ("a", "b"), "expected 'score', 'class' or 'category'"),
     ],
 )
 def test_reference_refuses_weights_that_carry_no_urn(
