@@ -1,8 +1,10 @@
 """CPU time of one urn update: python benchmarks/urn_update.py
 
 Prints microseconds per channel per piece, for a score channel of 72 cells and 40 bets and for a
-class channel of 10 classes, beside a plain implementation that takes every logarithm and every
-gammaln anew, measured in the same run on the same pieces. Trust the ratio more than the times.
+class channel of 10 classes: `both` copies with all that an interval of one piece costs (phi, too),
+`update` of both copies, the `exact` copy alone, and a plain implementation of the latter that takes
+every logarithm and every gammaln anew, measured in the same run on the same pieces. Trust the
+ratios more than the times.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import numpy as np
 from scipy.special import gammaln, logsumexp
 
 from monitoring.bets import ChannelReference, FloatArray, IntArray, tilts
-from monitoring.urn import ChannelEvidence
+from monitoring.urn import LAG, ChannelEvidence
 
 PIECES = 4000
 ROUNDS = 5
@@ -59,18 +61,29 @@ def microseconds(update: Callable[[IntArray], None], pieces: IntArray) -> float:
     return (time.process_time() - start) / len(pieces) * 1e6
 
 
-def compare(reference: ChannelReference, m: int) -> tuple[float, float]:
-    """Return the best CPU microseconds per piece of ours and of the plain urn, interleaved."""
+def _interval(evidence: ChannelEvidence) -> Callable[[IntArray], None]:
+    """All that one interval of a single piece costs: the bets, the urn, and learning phi."""
+
+    def take(piece: IntArray) -> None:
+        evidence.update(piece)
+        evidence.observe(piece)
+
+    return take
+
+
+def compare(reference: ChannelReference, m: int) -> tuple[float, ...]:
+    """Return the best CPU microseconds per piece, in the order of the table; interleaved."""
     share = reference.alpha / reference.alpha.sum()
     pieces = np.random.default_rng(0).multinomial(m, share, size=PIECES).astype(np.int64)
-    ours, plain = [], []
+    rounds = []
     for _ in range(ROUNDS):
-        evidence, formula = ChannelEvidence(reference), PlainUrn(reference)
-        ours.append(microseconds(evidence.update, pieces))
-        plain.append(microseconds(formula.update, pieces))
+        evidence, formula = ChannelEvidence(reference, lag=0), PlainUrn(reference)
+        both, learning = (ChannelEvidence(reference, eta="auto", lag=LAG) for _ in range(2))
+        updates = (_interval(learning), both.update, evidence.update, formula.update)
+        rounds.append([microseconds(update, pieces) for update in updates])
         if not np.isclose(evidence.log10_r, formula.log10_r, rtol=1e-6, atol=1e-6):
             raise SystemExit(f"evidence differs: {evidence.log10_r} and {formula.log10_r}")
-    return min(ours), min(plain)
+    return tuple(map(min, zip(*rounds, strict=True)))
 
 
 def main() -> None:
@@ -79,14 +92,16 @@ def main() -> None:
     labels = tuple(f"{cell:02}" for cell in range(72))
     score = ChannelReference("energy", "score", np.diff(cuts), labels)
     classes = ChannelReference("class", "class", np.full(10, 500.1), tuple("0123456789"))
-    print(f"{'channel':8}{'cells':>6}{'bets':>6}{'m':>5}{'us/piece':>10}{'plain':>8}{'ratio':>7}")
+    print(
+        f"{'channel':8}{'cells':>6}{'bets':>6}{'m':>5}{'both':>8}{'update':>8}{'exact':>8}{'plain':>8}"
+    )
     for reference in (score, classes):
         for m in (1, 18, 250):
-            ours, plain = compare(reference, m)
+            figures = compare(reference, m)
             cells, bets = len(reference.alpha), len(tilts(reference)[0])
             print(
                 f"{reference.name:8}{cells:>6}{bets:>6}{m:>5}"
-                f"{ours:>10.1f}{plain:>8.1f}{plain / ours:>7.2f}"
+                + "".join(f"{us:>8.1f}" for us in figures)
             )
 
 

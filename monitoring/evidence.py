@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from monitoring.bets import Bet, ChannelReference, Direction, IntArray
-from monitoring.urn import ChannelEvidence
+from monitoring.alarm import Alarm
+from monitoring.bets import Bet, ChannelReference, IntArray
+from monitoring.urn import LAG, ChannelEvidence, Eta
 
 __all__ = [
     "Alarm",
@@ -28,7 +29,7 @@ __all__ = [
     "StreamEvidence",
 ]
 
-SNAPSHOT_FORMAT = 1
+SNAPSHOT_FORMAT = 2
 
 
 class IncrementError(ValueError):
@@ -37,31 +38,6 @@ class IncrementError(ValueError):
 
 class SnapshotError(ValueError):
     """A snapshot that does not belong to the references it is restored for."""
-
-
-@dataclass(frozen=True)
-class Alarm:
-    """What moved, as it stood when the alarm was raised.
-
-    Args:
-        channel: the channel with the most evidence.
-        direction: "higher", "lower", "tails", "middle", "share up" or "share down".
-        words: the winning bet as a sentence for people.
-        log10_r: log10 of the evidence at the alarm, >= log10(C c).
-        requests: requests seen in all when it was raised.
-        change_at: the request after which the winning bet began to win, an estimate of the start.
-        before: (G,) cell shares that the urn expected.
-        after: (G,) cell shares of the requests since about `change_at`.
-    """
-
-    channel: str
-    direction: Direction
-    words: str
-    log10_r: float
-    requests: int
-    change_at: int
-    before: tuple[float, ...]
-    after: tuple[float, ...]
 
 
 @dataclass
@@ -75,11 +51,12 @@ class _Held:
 class StreamEvidence:
     """Pólya-urn Shiryaev-Roberts evidence over all channels of one model version.
 
-    R = mean_j R_j per channel, alarm when R >= C c in any of the C channels. On exchangeable
-    traffic P(an alarm within T requests) <= T / c. It needs exchangeability: bursts of one class
-    or a reference that the model was trained on do alarm.
+    R = mean_j R_j per channel over the bets of the exact and the lagged copy, alarm when R >= C c
+    in any of the C channels. On exchangeable traffic P(an alarm within T requests) <= T / c, for
+    both copies together: the mean of martingales is one. It needs exchangeability: bursts of one
+    class alarm until phi has been learnt, a reference that the model was trained on always.
 
-    While nothing drifts, traffic is put into the urn ("exact"). The piece that crosses and all
+    While nothing drifts, traffic is put into the urn. The piece that crosses and all
     later ones are not: alpha is frozen, every R_j starts again from 0, each renewed crossing keeps
     the alarm alive, and after `clear_after` requests without one it clears and absorbing resumes.
     A drift too weak to cross again within `clear_after` requests therefore alarms repeatedly.
@@ -87,7 +64,9 @@ class StreamEvidence:
     Args:
         references: one per channel, names distinct.
         c: requests > 1 per false alarm at least, in the mean.
-        eta: in (0, 1], the discount for over-dispersed traffic, min(1, 1/phi).
+        eta: in (0, 1], the discount for over-dispersed traffic; "auto": min(1, 1/phi) of each
+            bet, phi from the calls of `update`, each of which is an interval.
+        lag: requests that the lagged copy takes for drifted already; 0: no such copy.
         seed: >= 0, of the random split of large increments.
         clear_after: requests >= 1 without a renewed crossing that clear an alarm.
 
@@ -113,21 +92,24 @@ class StreamEvidence:
         references: Sequence[ChannelReference],
         *,
         c: float = 1e6,
-        eta: float = 1.0,
+        eta: Eta = 1.0,
+        lag: int = LAG,
         seed: int = 0,
         clear_after: int = 1000,
     ) -> None:
         names = [reference.name for reference in references]
         if not names or len(set(names)) != len(names):
             raise ValueError(f"expected one or more channels with distinct names, got {names}")
-        if not c > 1 or not 0 < eta <= 1 or clear_after < 1 or seed < 0:
+        right = c > 1 and (eta == "auto" or 0 < eta <= 1)
+        if not right or clear_after < 1 or min(lag, seed) < 0:
             raise ValueError(
-                "expected c > 1, eta in (0, 1], clear_after >= 1, seed >= 0; "
-                f"got {c=}, {eta=}, {clear_after=}, {seed=}"
+                'expected c > 1, eta in (0, 1] or "auto", lag >= 0, clear_after >= 1, seed >= 0; '
+                f"got {c=}, {eta=}, {lag=}, {clear_after=}, {seed=}"
             )
-        self.c, self.eta, self.seed, self.clear_after = c, eta, seed, clear_after
+        self.c, self.lag, self.seed, self.clear_after = c, lag, seed, clear_after
+        self.eta: Eta = eta
         ordered = sorted(references, key=lambda reference: reference.name)
-        self._channels = {r.name: ChannelEvidence(r, eta=eta) for r in ordered}
+        self._channels = {r.name: ChannelEvidence(r, eta=eta, lag=lag) for r in ordered}
         n = min(round(float(r.alpha.sum())) for r in references) - 1
         self._piece = max(1, n // 20)
         self._alarm: Alarm | None = None
@@ -161,6 +143,14 @@ class StreamEvidence:
             for name, channel in self._channels.items()
         }
 
+    def phi(self) -> dict[str, float]:
+        """Return phi >= 1 per channel, the largest of its bets; 1 says as good as independent."""
+        return {name: channel.phi for name, channel in self._channels.items()}
+
+    def least_eta(self) -> dict[str, float]:
+        """Return the smallest discount in (0, 1] among the bets of each channel."""
+        return {name: channel.least_eta for name, channel in self._channels.items()}
+
     def winners(self) -> dict[str, Bet | None]:
         """Return the leading bet of every channel, None where nothing was weighed yet."""
         return {name: channel.winner() for name, channel in self._channels.items()}
@@ -191,6 +181,8 @@ class StreamEvidence:
         pieces = {name: self._split(name, count) for name, count in counts.items() if count.any()}
         for step in range(max(map(len, pieces.values()), default=0)):
             self._step({name: rows[step] for name, rows in pieces.items() if step < len(rows)})
+        for name in pieces:  # after them: a discount must not know what it discounts
+            self._channels[name].observe(counts[name])
 
     def _split(self, name: str, counts: IntArray) -> IntArray:
         """Deal (G,) counts into (P, G) rows of at most n / 20 requests, at random.
@@ -231,7 +223,7 @@ class StreamEvidence:
         bet = channel.winner()
         assert bet is not None, "a channel that crossed has a leading bet"
         before, after = channel.shares()
-        words = bet.words if channel.reference.kind == "class" else f"{name}: {bet.words}"
+        words = bet.words if channel.reference.kind != "score" else f"{name}: {bet.words}"
         self._crossed_at = self.requests
         self._alarm = Alarm(
             channel=name,
@@ -242,6 +234,7 @@ class StreamEvidence:
             change_at=channel.change_at,
             before=tuple(before.tolist()),
             after=tuple(after.tolist()),
+            gains=tuple(channel.gains().tolist()),
         )
         for other, evidence in self._channels.items():
             self._held[other] = _Held(evidence.log10_r, self.requests)
@@ -271,9 +264,10 @@ class StreamEvidence:
             "format": SNAPSHOT_FORMAT,
             "c": self.c,
             "eta": self.eta,
+            "lag": self.lag,
             "clear_after": self.clear_after,
             "seed": self.seed,
-            "alarm": None if self._alarm is None else _plain(self._alarm),
+            "alarm": None if self._alarm is None else self._alarm.plain(),
             "crossed_at": self._crossed_at,
             "held": {name: asdict(held) for name, held in self._held.items()},
             "channels": {name: channel.snapshot() for name, channel in self._channels.items()},
@@ -286,7 +280,8 @@ class StreamEvidence:
         snapshot: Mapping[str, Any],
         *,
         c: float | None = None,
-        eta: float | None = None,
+        eta: Eta | None = None,
+        lag: int | None = None,
         clear_after: int | None = None,
     ) -> StreamEvidence:
         """Return the stream that goes on exactly where the snapshot was taken.
@@ -294,18 +289,22 @@ class StreamEvidence:
         Args:
             references: of the model version the snapshot was taken for, in any order.
             snapshot: what `snapshot` returned, also after a round trip through JSON.
-            c: new requests per false alarm; None keeps the snapshot's, as with the two below.
-            eta: new discount in (0, 1].
+            c: new requests per false alarm; None keeps the snapshot's, as with those below.
+            eta: new discount in (0, 1], or "auto".
+            lag: new lag; a lagged copy that is new begins with R = 0.
             clear_after: new number of requests that clear an alarm.
 
         Raises:
             SnapshotError: other channels, cells or reference weights, or a damaged snapshot.
         """
         try:
+            if snapshot["format"] != SNAPSHOT_FORMAT:
+                raise ValueError(f"format {snapshot['format']!r}, expected {SNAPSHOT_FORMAT}")
             stream = cls(
                 references,
                 c=snapshot["c"] if c is None else c,
                 eta=snapshot["eta"] if eta is None else eta,
+                lag=snapshot["lag"] if lag is None else lag,
                 seed=snapshot["seed"],
                 clear_after=snapshot["clear_after"] if clear_after is None else clear_after,
             )
@@ -319,8 +318,6 @@ class StreamEvidence:
 
     def _load(self, snapshot: Mapping[str, Any]) -> None:
         """Take over the state of a snapshot."""
-        if snapshot["format"] != SNAPSHOT_FORMAT:
-            raise ValueError(f"format {snapshot['format']!r}, expected {SNAPSHOT_FORMAT}")
         theirs, ours = set(snapshot["channels"]), set(self._channels)
         if theirs != ours:
             raise ValueError(f"channels {sorted(theirs)}, expected {sorted(ours)}")
@@ -330,13 +327,7 @@ class StreamEvidence:
         self._held = {name: _Held(**held) for name, held in snapshot["held"].items()}
         alarm = snapshot["alarm"]
         if alarm is not None:
-            shares = {key: tuple(alarm[key]) for key in ("before", "after")}
-            self._alarm = Alarm(**{**alarm, **shares})
-
-
-def _plain(alarm: Alarm) -> dict[str, Any]:
-    """Return an alarm as JSON-able plain data."""
-    return {**asdict(alarm), "before": list(alarm.before), "after": list(alarm.after)}
+            self._alarm = Alarm.of_plain(alarm)
 
 
 def _whole_counts(channel: ChannelEvidence, counts: npt.ArrayLike) -> IntArray:

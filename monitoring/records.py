@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,7 @@ from models.schema import InputArray, InputSchema, IntArray
 
 BUSY_MILLISECONDS = 3000
 KEYS_PER_QUERY = 400
+T = TypeVar("T")
 _METADATA = sa.MetaData()
 REQUESTS = sa.Table(
     "requests",
@@ -81,6 +82,15 @@ class Key(NamedTuple):
     row: int
 
 
+class Recorded(NamedTuple):
+    """A request as it was recorded; `x` are raw bytes in schema dtype."""
+
+    id: str
+    row: int
+    at: float
+    x: bytes
+
+
 class Found(NamedTuple):
     """What is known of a recorded instance."""
 
@@ -103,6 +113,26 @@ class Labelled:
 
     def __len__(self) -> int:
         return len(self.y)
+
+
+@dataclass(frozen=True)
+class Recent:
+    """The latest requests without their inputs, oldest first; times in seconds since the epoch."""
+
+    seq: IntArray  # (N,)
+    at: npt.NDArray[np.float64]  # (N,) of the request
+    predicted: IntArray  # (N,) class answered
+    p_value: npt.NDArray[np.float64]  # (N,)
+    label: IntArray  # (N,) true class, -1 where none came
+
+    def __len__(self) -> int:
+        return len(self.seq)
+
+    @property
+    def labelled(self) -> npt.NDArray[np.bool_]:
+        """`(N,)`: whether a label came."""
+        came: npt.NDArray[np.bool_] = self.label >= 0
+        return came
 
 
 class Counts(NamedTuple):
@@ -215,6 +245,68 @@ class RecordStore:
             right = connection.execute(query).scalars().all()
         return np.array(right[::-1], dtype=np.bool_)
 
+    def recent(self, model: str, version: int, last: int, *, after: int = 0) -> Recent:
+        """The latest `last` requests whose `seq` is above `after`, labelled or not."""
+        query = (
+            sa.select(*(REQUESTS.c[n] for n in ("seq", "at", "predicted", "p_value")))
+            .add_columns(FEEDBACK.c.label)
+            .join(FEEDBACK, FEEDBACK.c.seq == REQUESTS.c.seq, isouter=True)
+            .where(REQUESTS.c.model == model, REQUESTS.c.version == version)
+            .where(REQUESTS.c.seq > after)
+            .order_by(REQUESTS.c.seq.desc())
+            .limit(last)
+        )
+        with self._guarded("read"), self._engine.connect() as connection:
+            rows = connection.execute(query).all()[::-1]
+        return Recent(
+            seq=np.array([r.seq for r in rows], dtype=np.int64),
+            at=np.array([r.at for r in rows], dtype=np.float64),
+            predicted=np.array([r.predicted for r in rows], dtype=np.int64),
+            p_value=np.array([r.p_value for r in rows], dtype=np.float64),
+            label=np.array([-1 if r.label is None else r.label for r in rows], dtype=np.int64),
+        )
+
+    def inputs(self, seqs: Sequence[int], schema: InputSchema) -> InputArray:
+        """Raw inputs `(N, *shape)` of recorded requests, in the order of `seq`.
+
+        What was pruned meanwhile, or has another shape or dtype than `schema`, is left out.
+        """
+        dtype = np.dtype(schema.dtype)
+        found: list[bytes] = []
+        with self._guarded("read"), self._engine.connect() as connection:
+            for part in _parts(sorted(seqs)):
+                query = sa.select(REQUESTS.c.x).where(REQUESTS.c.seq.in_(part))
+                found += connection.execute(query.order_by(REQUESTS.c.seq)).scalars().all()
+        kept = [x for x in found if len(x) == schema.size * dtype.itemsize]
+        return np.frombuffer(b"".join(kept), dtype=dtype).reshape(len(kept), *schema.shape)
+
+    def latest(self, model: str, version: int, last: int, most: int) -> list[Recorded]:
+        """The latest `last` requests, oldest first, with their inputs; the first `most` of them."""
+        query = (
+            sa.select(*(REQUESTS.c[n] for n in ("id", "row", "at", "x")))
+            .where(REQUESTS.c.model == model, REQUESTS.c.version == version)
+            .order_by(REQUESTS.c.seq.desc())
+            .limit(min(last, most))
+            .offset(max(0, last - most))
+        )
+        with self._guarded("read"), self._engine.connect() as connection:
+            rows = connection.execute(query).all()
+        return [Recorded(*row) for row in reversed(rows)]
+
+    def label_delays(self, model: str, version: int, last: int) -> npt.NDArray[np.float64]:
+        """Seconds from request to label, for the latest `last` labelled rows, oldest first."""
+        query = (
+            sa.select(FEEDBACK.c.at - REQUESTS.c.at)
+            .select_from(REQUESTS)
+            .join(FEEDBACK, FEEDBACK.c.seq == REQUESTS.c.seq)
+            .where(REQUESTS.c.model == model, REQUESTS.c.version == version)
+            .order_by(REQUESTS.c.seq.desc())
+            .limit(last)
+        )
+        with self._guarded("read"), self._engine.connect() as connection:
+            delays = connection.execute(query).scalars().all()
+        return np.array(delays[::-1], dtype=np.float64)
+
     def counts(self, model: str, version: int | None = None) -> Counts:
         """How many records there are of a model (or a version), and how many have a label."""
         query = (
@@ -272,7 +364,7 @@ class RecordStore:
 _INSERT = sa.insert(REQUESTS)
 
 
-def _parts(ids: list[str]) -> Iterator[list[str]]:
+def _parts(ids: list[T]) -> Iterator[list[T]]:
     return (ids[start : start + KEYS_PER_QUERY] for start in range(0, len(ids), KEYS_PER_QUERY))
 
 

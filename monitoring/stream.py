@@ -4,21 +4,27 @@ A new champion starts afresh against its own reference. State survives a restart
 """
 
 import json
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from models.bundle import Bundle
 from models.files import write_atomic
+from monitoring.alarm import Alarm, promise
 from monitoring.bets import ChannelReference
 from monitoring.counters import Counts, increments
-from monitoring.evidence import Alarm, SnapshotError, StreamEvidence
+from monitoring.evidence import SnapshotError, StreamEvidence
+from monitoring.explanation import Explanation
 from monitoring.logs import logger
+from monitoring.urn import LAG, Eta
 
+RATE_LOOKS = 3600  # looks that the rate of requests is measured over
 log = logger("watcher")
 
 
@@ -45,22 +51,33 @@ class Stream:
     path: Path
     alarm_since: float | None = None
     totals: dict[str, dict[str, float]] = field(default_factory=dict)  # service -> cell -> count
+    explained: Explanation | None = None  # the last alarm, also when it is over
+    _looks: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=RATE_LOOKS))
 
     @classmethod
-    def open(cls, bundle: Bundle, folder: Path, *, c: float) -> "Stream":
-        """Go on from the state file if it belongs to this version, else start afresh."""
+    def open(
+        cls, bundle: Bundle, folder: Path, *, c: float, eta: Eta = "auto", lag: int = LAG
+    ) -> "Stream":
+        """Go on from the state file if it belongs to this version, else start afresh.
+
+        A file of an older format is logged as unusable: its evidence starts afresh, too.
+        """
         path = folder / f"{bundle.manifest.model}.json"
         channels = references(bundle)
         try:
             state: dict[str, Any] = json.loads(path.read_text())
             if state["version"] == bundle.manifest.version:
-                evidence = StreamEvidence.restore(channels, state["evidence"], c=c)
-                return cls(bundle, evidence, path, state["alarm_since"], state["totals"])
+                evidence = StreamEvidence.restore(
+                    channels, state["evidence"], c=c, eta=eta, lag=lag
+                )
+                explained = msgspec.convert(state["explained"], Explanation | None)
+                since, totals = state["alarm_since"], state["totals"]
+                return cls(bundle, evidence, path, since, totals, explained)
         except FileNotFoundError:
             pass
         except (SnapshotError, ValueError, KeyError, TypeError) as error:
             log.warning("evidence_state_unusable", path=str(path), error=str(error))
-        return cls(bundle, StreamEvidence(channels, c=c), path)
+        return cls(bundle, StreamEvidence(channels, c=c, eta=eta, lag=lag), path)
 
     @property
     def model(self) -> str:
@@ -111,6 +128,7 @@ class Stream:
         before = self.evidence.alarm
         if table:
             self.evidence.update(table)
+        self._looks.append((now, self.evidence.requests))
         alarm = self.evidence.alarm
         raised = alarm is not None and before is None
         if raised:
@@ -121,12 +139,26 @@ class Stream:
             self.save()
         return alarm if raised else None
 
+    @property
+    def per_second(self) -> float | None:
+        """Requests a second over the latest looks; None where there were too few."""
+        if len(self._looks) < 2:
+            return None
+        (began, first), (ended, last) = self._looks[0], self._looks[-1]
+        return (last - first) / (ended - began) if ended > began else None
+
+    @property
+    def promise(self) -> str:
+        """What the threshold promises, in words."""
+        return promise(self.evidence.c, self.per_second)
+
     def save(self) -> None:
         """Write the state, whole or not at all."""
         state = {
             "version": self.version,
             "alarm_since": self.alarm_since,
             "totals": self.totals,
+            "explained": msgspec.to_builtins(self.explained),
             "evidence": self.evidence.snapshot(),
         }
         self.path.parent.mkdir(parents=True, exist_ok=True)

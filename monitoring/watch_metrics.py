@@ -1,10 +1,12 @@
 """What the watcher exports, on its own registry and port: one process, so ordinary gauges."""
 
+import math
 from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from models.schema import Manifest
+from monitoring.accuracy_watch import Accuracy
 from monitoring.bets import ChannelReference
 from monitoring.performance import expected_accuracy
 from monitoring.triggers import ACTIONS, Refusal
@@ -33,9 +35,35 @@ class WatchMetrics:
         self.observed = self._gauge(
             "observed_accuracy_ratio", "Live accuracy from feedback; NaN without labels", "model"
         )
+        self.dispersion = self._gauge(
+            "drift_dispersion_ratio",
+            "Variance of the counts over that of independent requests", "model", "channel",
+        )  # fmt: skip
         self.observed_labels = self._gauge(
             "observed_accuracy_labels", "Labelled rows that the live accuracy rests on", "model"
         )
+        self.observed_bounds = self._gauge(
+            "observed_accuracy_bound_ratio", "95 % interval of the live accuracy", "model", "bound"
+        )
+        self.coverage = self._gauge(
+            "label_coverage_ratio", "Share of the latest requests that have a label", "model"
+        )
+        self.delay = self._gauge(
+            "label_delay_seconds", "Time from request to label", "model", "quantile"
+        )
+        self.biased = self._gauge(
+            "labels_biased", "1 if the labelled requests do not speak for all", "model"
+        )
+        self.estimated = self._gauge(
+            "estimated_accuracy_ratio", "Live accuracy estimated without labels", "model", "bound"
+        )
+        self.trustworthy = self._gauge(
+            "estimated_accuracy_trustworthy", "0 while a score channel has an alarm", "model"
+        )
+        self.class_shares = self._gauge(
+            "estimated_class_ratio", "Share of a true class, estimated in a class shift",
+            "model", "class",
+        )  # fmt: skip
         self.expected = self._gauge(
             "expected_accuracy_ratio", "Held-out accuracy of the champion", "model"
         )
@@ -81,6 +109,25 @@ class WatchMetrics:
                 self.reference.labels(*labels).set(weight / total)
         self.expected.labels(model).set(expected_accuracy(manifest.evaluation))
         self._evaluated(manifest)
+
+    def show_accuracy(self, model: str, told: Accuracy) -> None:
+        """Export the live accuracy, observed and estimated; what is not known is NaN."""
+        seen, guess, shift = told.observed, told.estimated, told.label_shift
+        for bound in ("low", "high"):
+            value = getattr(seen.accuracy, bound) if seen and seen.accuracy.n else math.nan
+            self.observed_bounds.labels(model, bound).set(value)
+        self.coverage.labels(model).set(seen.coverage.value if seen else math.nan)
+        delays = (seen.delay_median_seconds, seen.delay_p90_seconds) if seen else (None, None)
+        for quantile, delay in zip(("0.5", "0.9"), delays, strict=True):
+            self.delay.labels(model, quantile).set(math.nan if delay is None else delay)
+        self.biased.labels(model).set(bool(seen and seen.bias))
+        for bound in ("value", "low", "high"):
+            value = math.nan if guess is None else getattr(guess, bound)
+            self.estimated.labels(model, bound).set(value)
+        self.trustworthy.labels(model).set(math.nan if guess is None else guess.trustworthy)
+        self.class_shares.remove_by_labels({"model": model})
+        for name, share in (shift.shares if shift else {}).items():
+            self.class_shares.labels(model, name).set(share.value)
 
     def _evaluated(self, manifest: Manifest) -> None:
         """The figures of the version's evaluation, each under the name of the attack it had."""

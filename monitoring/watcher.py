@@ -20,7 +20,9 @@ from models.errors import BundleError, HoldfastError, RegistryError
 from models.registry import Registry
 from models.stats import Proportion, proportion
 from monitoring import counters
+from monitoring.accuracy_watch import Accuracy, AccuracyWatch
 from monitoring.evidence import Alarm
+from monitoring.explanation import explain
 from monitoring.jobs import UNFINISHED, Job, JobStore
 from monitoring.logs import logger
 from monitoring.performance import expected_accuracy, has_fallen
@@ -57,6 +59,7 @@ class Watcher:
     metrics: WatchMetrics
     start_job: Callable[[Job], None]
     streams: dict[str, Stream] = field(default_factory=dict)
+    accuracies: dict[str, AccuracyWatch] = field(default_factory=dict)
     _refused: dict[tuple[str, str], str] = field(default_factory=dict)
     _scheduled: dict[str, float] = field(default_factory=dict)
     _broken: dict[str, int] = field(default_factory=dict)
@@ -80,11 +83,14 @@ class Watcher:
                 continue
             alarm = stream.add(looks, now)
             if alarm is not None:
+                stream.explained = explain(alarm, stream.bundle, self.records, now)
+                stream.save()
                 self._tell(stream, alarm)
             live = self._live(stream)
             self._show(stream, live)
             for event in self._events(stream, live, now):
                 self.consider(event, now)
+            self._show_accuracy(stream, now)
         if now - self._pruned_at > PRUNE_EVERY:
             self._pruned_at = now
             self.records.prune(self.plan.records_kept)
@@ -124,7 +130,8 @@ class Watcher:
         judged = [j for j in ours if j.evaluation["verdict"] != "inconclusive"]
         labels = 0
         if champion is not None:
-            labels = len(self.records.observed(event.model, champion, 5000, since=event.since))
+            since = self._since(event)
+            labels = len(self.records.observed(event.model, champion, 5000, since=since))
         return Situation(
             champion=champion,
             running=next((j.id for j in jobs if j.state in UNFINISHED), None),
@@ -193,14 +200,53 @@ class Watcher:
             log10_evidence=round(alarm.log10_r, 2),
             threshold=round(stream.evidence.threshold_log10, 2),
             requests=alarm.requests,
+            change_at=alarm.change_at,
+            promise=stream.promise,
         )
 
     def _live(self, stream: Stream) -> Proportion:
-        return proportion(self.records.observed(stream.model, stream.version, OBSERVED_ROWS))
+        since = self._champion_since(stream.model)
+        right = self.records.observed(stream.model, stream.version, OBSERVED_ROWS, since=since)
+        return proportion(right)
+
+    def _since(self, event: Event) -> float:
+        """From when on labels count: a new champion, or an old one that came back, starts anew.
+
+        A person may reach further back.
+        """
+        if event.source == "person":
+            return event.since
+        return max(event.since, self._champion_since(event.model))
+
+    def _champion_since(self, model: str) -> float:
+        """When the champion became it, in seconds since the epoch; 0 where nothing is known."""
+        changed, champion = 0.0, None
+        try:
+            audit = self.registry.audit(model)
+        except RegistryError:
+            return 0.0
+        for record in audit:
+            if record.aliases.champion != champion:
+                champion = record.aliases.champion
+                changed = datetime.fromisoformat(record.at).timestamp()
+        return changed
+
+    def _show_accuracy(self, stream: Stream, now: float) -> None:
+        """For people only: it starts nothing, and its failure stops nothing."""
+        try:
+            watch = self.accuracies.get(stream.model)
+            if watch is None or watch.bundle is not stream.bundle:
+                watch = self.accuracies[stream.model] = AccuracyWatch(stream.bundle, self.records)
+            told = watch.look(stream.evidence, now, self._champion_since(stream.model))
+            self.metrics.show_accuracy(stream.model, told)
+        except Exception:
+            log.exception("accuracy_unknown", model=stream.model)
 
     def _show(self, stream: Stream, live: Proportion) -> None:
         for channel, value in stream.evidence.log10_evidence().items():
             self.metrics.evidence.labels(stream.model, channel).set(value)
+        for channel, phi in stream.evidence.phi().items():
+            self.metrics.dispersion.labels(stream.model, channel).set(phi)
         self.metrics.threshold.labels(stream.model).set(stream.evidence.threshold_log10)
         self.metrics.alarm.labels(stream.model).set(stream.evidence.alarm is not None)
         self.metrics.observed.labels(stream.model).set(live.value)
@@ -244,11 +290,15 @@ class Watcher:
             champion=champion,
             source=event.source,
             reason=event.reason,
-            since=event.since,
+            since=self._since(event),
             created_at=now,
             options=options,
         )
         return self.jobs.put(job)
+
+    def _told(self, model: str) -> Accuracy:
+        watch = self.accuracies.get(model)
+        return Accuracy() if watch is None else watch.told
 
     def status(self) -> list[dict[str, Any]]:
         """What is watched and how it stands, as plain data for people."""
@@ -265,8 +315,11 @@ class Watcher:
                     "threshold_log10": stream.evidence.threshold_log10,
                     "alarm": None if alarm is None else msgspec.to_builtins(alarm),
                     "alarm_since": stream.alarm_since,
+                    "promise": stream.promise,
+                    "last_alarm": msgspec.to_builtins(stream.explained),
                     "expected_accuracy": expected_accuracy(stream.bundle.manifest.evaluation),
                     "observed_accuracy": msgspec.to_builtins(live) if live.n else None,
+                    "accuracy": msgspec.to_builtins(self._told(model)),
                     "aliases": msgspec.to_builtins(self.registry.aliases(model)),
                 }
             )

@@ -1,5 +1,9 @@
 """`holdfast models`: the registry from the command line."""
 
+import json
+from datetime import datetime
+from pathlib import Path
+
 import click
 import msgspec
 
@@ -7,6 +11,8 @@ from models.bundle import open_bundle
 from models.errors import BundleError
 from models.registry import Registry
 from models.runner import Runner
+from monitoring.alarm import promise
+from monitoring.explanation import Explanation, histogram_text
 from service.cli.output import emit, json_option, table
 from service.settings import Settings
 
@@ -95,6 +101,61 @@ def show(settings: Settings, model: str, version: str, as_json: bool) -> None:
         )
 
     emit(value, as_json, text)
+
+
+@models.command()
+@click.argument("model")
+@json_option
+@click.pass_obj
+def drift(settings: Settings, model: str, as_json: bool) -> None:
+    """The last drift alarm: what moved, since when, and by which requests.
+
+    \b
+    Example:
+      holdfast models drift digits
+    """
+    Registry(settings.registry_dir).aliases(model)  # an unknown model is told
+    try:
+        state = json.loads((Path(settings.state) / "watch" / f"{model}.json").read_text())
+        told = msgspec.convert(state.get("explained"), Explanation | None)
+    except FileNotFoundError:
+        raise click.ClickException(
+            f"nothing watches {model} yet: start `holdfast watch` (or `holdfast up`)"
+        ) from None
+    except (ValueError, AttributeError) as error:
+        raise click.ClickException(f"the watcher's state is not readable: {error}") from None
+    on = state.get("alarm_since") is not None
+    value = {
+        "model": model,
+        "version": state["version"],
+        "alarm": on,
+        "promise": promise(settings.drift_c, None),
+        "last_alarm": msgspec.to_builtins(told),
+    }
+    emit(value, as_json, lambda: _alarm(told, on, value))
+
+
+def _alarm(told: Explanation | None, on: bool, value: dict[str, object]) -> str:
+    head = f"{value['model']} {value['version']}: {value['promise']}"
+    if told is None:
+        return f"{head}\nno alarm since this version is watched"
+    began = "" if told.began_at is None else f", about {_clock(told.began_at)}"
+    lines = [
+        head,
+        f"alarm {'on' if on else 'over'}, raised {_clock(told.raised_at)}: {told.words}",
+        f"request {told.requests}; it began after request {told.change_at}{began}",
+        "",
+        histogram_text(told),
+        "",
+    ]
+    rows = [(f"{m.id}/{m.row}", _clock(m.at), m.cell, f"{m.gain:.2f}") for m in told.movers]
+    if rows:
+        lines.append(table(("request", "at", "its value", "gain"), rows))
+    return "\n".join([*lines, *([told.note] if told.note else [])])
+
+
+def _clock(at: float) -> str:
+    return datetime.fromtimestamp(at).isoformat(sep=" ", timespec="seconds")
 
 
 @models.command()

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from monitoring.evidence import (
     Alarm,
@@ -337,9 +339,47 @@ def test_restore_refuses_what_does_not_belong() -> None:
 
 def test_stream_refuses_settings_without_meaning() -> None:
     references = World(360, seed=15).references
-    for settings in ({"c": 1.0}, {"eta": 0.0}, {"eta": 1.5}, {"clear_after": 0}, {"seed": -1}):
+    wrong: list[dict[str, Any]] = [{"c": 1.0}, {"eta": 0.0}, {"eta": 1.5}, {"lag": -1}]
+    for options in (*wrong, {"clear_after": 0}, {"seed": -1}):
         with pytest.raises(ValueError, match="expected c > 1"):
-            StreamEvidence(references, **settings)
-    for wrong in ([], [references[0], references[0]]):
+            StreamEvidence(references, **options)
+    for several in ([], [references[0], references[0]]):
         with pytest.raises(ValueError, match="distinct names"):
-            StreamEvidence(wrong)
+            StreamEvidence(several)
+
+
+@settings(max_examples=15)
+@given(st.lists(st.tuples(st.integers(1, 60), st.sampled_from([0.0, 3.0, 9.0])), max_size=8))
+def test_alarmed_traffic_is_never_absorbed_whatever_comes(looks: list[tuple[int, float]]) -> None:
+    world = World(360, seed=16)
+    stream = alarmed(world, clear_after=10_000)
+    frozen = [channel["alpha"] for channel in stream.snapshot()["channels"].values()]
+    for requests, shift in looks:
+        stream.update(world.counts(requests, shift=shift))
+        assert stream.alarm is not None
+        assert [each["alpha"] for each in stream.snapshot()["channels"].values()] == frozen
+
+
+def test_snapshot_of_an_older_format_is_refused_by_its_number() -> None:
+    world = World(360, seed=17)
+    old = {**world.stream().snapshot(), "format": 1}
+    with pytest.raises(SnapshotError, match="format 1, expected 2"):
+        StreamEvidence.restore(world.references, old)
+
+
+def test_bursts_are_learnt_and_stop_alarming() -> None:
+    world = World(2000, seed=18)
+    alarmed_looks = {}
+    for eta in (1.0, "auto"):
+        rng = np.random.default_rng(18)
+        stream = StreamEvidence([world.references[-1]], eta=eta)
+        on = []
+        for _ in range(1500):  # every class comes ten times in a row
+            drawn = np.repeat(rng.integers(10, size=4), 10)
+            stream.update({"class": pieces(drawn, 40, 10)[0]})
+            on.append(stream.alarm is not None)
+        alarmed_looks[eta] = np.mean(on[750:])
+    assert alarmed_looks[1.0] > 0.9
+    assert alarmed_looks["auto"] < 0.1
+    assert stream.phi()["class"] > 5
+    assert stream.least_eta()["class"] == pytest.approx(1 / stream.phi()["class"])

@@ -201,3 +201,36 @@ def test_a_store_that_fails_costs_records_not_the_thread(
     made.put([record("c")])
     made.close()
     assert store.counts("m").requests == 1
+
+
+def test_recent_gives_the_latest_requests_with_and_without_labels(store: RecordStore) -> None:
+    for index in range(5):
+        store.add([record(f"r{index}", predicted=index, at=100.0 + index)])
+    store.add([record("other", version=2)])
+    label(store, "r3", 7)
+    kept = store.recent("m", 1, 3)
+    assert kept.seq.tolist() == [3, 4, 5]
+    assert kept.predicted.tolist() == [2, 3, 4]
+    assert kept.at.tolist() == [102.0, 103.0, 104.0]
+    assert kept.label.tolist() == [-1, 7, -1]
+    assert kept.labelled.tolist() == [False, True, False]
+    assert store.recent("m", 1, 10, after=4).seq.tolist() == [5]
+    assert len(store.recent("m", 3, 10)) == 0
+
+
+def test_inputs_come_in_the_order_of_the_requests(store: RecordStore) -> None:
+    store.add([record(f"r{index}", predicted=index) for index in range(900)])
+    store.add([record("short")._replace(x=b"\0" * 4)])
+    x = store.inputs([901, 700, 3, 5000], SCHEMA)
+    assert x.dtype == np.float32
+    assert x[:, 0, 0].tolist() == [2, 699]
+    assert store.inputs([], SCHEMA).shape == (0, 2, 2)
+
+
+def test_label_delays_are_the_time_from_request_to_label(store: RecordStore) -> None:
+    now = time.time()
+    for index in range(3):
+        store.add([record(f"r{index}", at=now - 10 * (index + 1))])
+        label(store, f"r{index}", 1)
+    assert store.label_delays("m", 1, 2) == pytest.approx([20, 30], abs=2)
+    assert len(store.label_delays("m", 2, 2)) == 0

@@ -13,6 +13,8 @@ from models.bundle import Bundle
 from models.data import DataSet
 from models.evaluate import answer
 from monitoring.counters import Counts
+from monitoring.explanation import explain, histogram_text
+from monitoring.records import Record, RecordStore
 from monitoring.stream import Stream, references
 from tests.conftest import Published
 from tests.killing import in_child
@@ -232,3 +234,41 @@ def test_unusable_state_is_logged_and_the_stream_starts_afresh(
     assert "evidence_state_unusable" in "".join(capsys.readouterr())
     stream.save()
     assert json.loads(stream.path.read_bytes())["version"] == 1
+
+
+def test_an_alarm_is_explained_by_the_requests_that_moved_it(
+    stream: Stream, service: Service, digits: DataSet, tmp_path: Path
+) -> None:
+    store = RecordStore(f"sqlite:///{tmp_path / 'records.db'}")
+    stream.add({"a": service.serve(200)}, now=1.0)
+    alarm = stream.add({"a": service.serve(60, dark=True)}, now=2.0)
+    assert alarm is not None
+    unseen = explain(alarm, stream.bundle, store, 2.0)
+    assert unseen.movers == ()
+    assert "recorded" in unseen.note
+    rows = [(digits.calibration.x[k] * np.float32(0.4), f"dark{k}") for k in range(200)]
+    store.add(
+        [
+            Record(name, 0, 1.0 + k, "digits", stream.version, x.tobytes(), 0, 0.5, 0.1)
+            for k, (x, name) in enumerate(rows)
+        ]
+    )
+    told = explain(alarm, stream.bundle, store, 2.0)
+    assert told.note == ""
+    assert 1 <= len(told.movers) <= 5
+    assert all(mover.id.startswith("dark") and mover.gain > 0 for mover in told.movers)
+    assert told.began_at is not None
+    assert sum(b.before for b in told.histogram) == pytest.approx(1)
+    assert sum(b.after for b in told.histogram) == pytest.approx(1)
+    assert len(histogram_text(told).splitlines()) == len(told.histogram) + 1
+    stream.explained = told
+    stream.save()
+    assert Stream.open(stream.bundle, stream.path.parent, c=C).explained == told
+
+
+def test_the_promise_knows_the_rate_of_the_traffic(stream: Stream, service: Service) -> None:
+    assert "not known" in stream.promise
+    for second in range(1, 5):
+        stream.add({"a": service.serve(20)}, now=float(second))
+    assert stream.per_second == pytest.approx(20)
+    assert "8 minutes at 20 requests a second" in stream.promise  # C = 10,000

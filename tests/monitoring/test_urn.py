@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.special import gammaln
 
 from monitoring.bets import score_tilts, tilts
-from monitoring.urn import MAX_MARKS, ChannelEvidence, ln_e_values
+from monitoring.urn import LAG, MAX_MARKS, ChannelEvidence, lagged_tilts, ln_e_values
 from tests.monitoring.streams import Score, classes
 
 FloatArray = npt.NDArray[np.float64]
@@ -44,7 +44,7 @@ def test_mean_of_every_e_value_under_a_big_urn_is_one_by_simulation() -> None:
     held = reference.alpha > 0
     _, tau = tilts(reference)
     variance = tau**2 @ reference.alpha / reference.alpha.sum() - 1
-    tau = tau[variance < 0.5]  # steeper bets pay too rarely to be simulated
+    tau = tau[variance < 0.25]  # steeper bets pay too rarely to be simulated
     assert len(tau) > 20
     n = 20_000
     e = np.empty((n, len(tau)))
@@ -168,3 +168,74 @@ def test_change_point_and_shares_find_the_drift() -> None:
     assert before[:half].sum() == pytest.approx(0.5, abs=0.05)
     assert after[:half].sum() == pytest.approx(0.84, abs=0.1)  # P(N(1, 1) > 0)
     assert len(evidence.snapshot()["marks"]) <= MAX_MARKS
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    st.lists(st.integers(1, 9), min_size=2, max_size=4),
+    st.integers(1, 5),
+    st.floats(0, 0.99),
+)
+def test_mean_of_every_lagged_e_value_is_exactly_one_for_any_lag(
+    weights: list[int], m: int, share: float
+) -> None:
+    alpha = np.array(weights, dtype=float)
+    tau = lagged_tilts(score_tilts(alpha)[1], share)
+    mean = np.zeros(len(tau))
+    for drawn in product(range(m + 1), repeat=len(alpha)):
+        if sum(drawn) == m:
+            d = np.array(drawn, dtype=float)
+            mean += np.exp(ln_urn_probability(alpha, d) + ln_e_values(alpha, d, tau, np.log(tau)))
+    np.testing.assert_allclose(mean, 1, rtol=1e-9)
+
+
+def test_both_copies_and_a_learnt_discount_obey_the_bound() -> None:
+    n, c, horizon, streams = 100, 500, 200, 500
+    rng = np.random.default_rng(6)
+    alarms = 0
+    for _ in range(streams):
+        channel = Score("energy", rng.normal(size=n))
+        evidence = ChannelEvidence(channel.reference, eta="auto", lag=60)
+        peak = 0.0
+        for row in channel.counts(rng.normal(size=horizon), 5):
+            evidence.update(row)
+            evidence.observe(row)
+            peak = max(peak, evidence.log10_r)
+        alarms += peak >= np.log10(c)
+    bound = horizon / c
+    assert 0 < alarms / streams <= bound + 2 * np.sqrt(bound * (1 - bound) / streams)
+
+
+def test_lagged_copy_sees_earlier_what_the_exact_one_gets_used_to() -> None:
+    delays: dict[int, list[int]] = {0: [], LAG: []}
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        channel = Score("energy", rng.normal(size=5000))
+        t = np.arange(40_000)
+        scores = rng.normal(size=t.size) + 4.0 * (rng.random(t.size) < t / 1e6)
+        rows = channel.counts(scores, 200)
+        for lag, found in delays.items():
+            evidence = ChannelEvidence(channel.reference, lag=lag)
+            for row in rows:
+                evidence.update(row)
+                if evidence.log10_r >= 6:
+                    break
+            found.append(evidence.requests)
+    assert np.median(delays[LAG]) < 0.9 * np.median(delays[0])
+
+
+@pytest.mark.parametrize(("before", "now"), [(0, LAG), (LAG, 0), (LAG, 1000)])
+def test_snapshot_can_go_on_with_another_lag(before: int, now: int) -> None:
+    rng = np.random.default_rng(7)
+    channel = Score("energy", rng.normal(size=360))
+    one = ChannelEvidence(channel.reference, lag=before)
+    other = ChannelEvidence(channel.reference, lag=now)
+    rows = channel.counts(rng.normal(0.2, 1.0, size=3600), 18)
+    for row in rows[:100]:
+        one.update(row)
+    other.load(one.snapshot())
+    np.testing.assert_array_equal(other.alpha, one.alpha)
+    for row in rows[100:]:
+        other.update(row)
+    assert other.requests == 3600
+    assert np.isfinite(other.log10_r)
