@@ -16,6 +16,7 @@ from monitoring.grafana.rows import (
     serving_row,
     tampering_row,
 )
+from monitoring.grafana.unlabelled import unlabelled_row
 
 PATH = Path(__file__).parent / "dashboards" / "holdfast.json"
 
@@ -53,6 +54,7 @@ def dashboard() -> dict[str, Any]:
         ("Has the world moved?", drift_row()),
         ("Is someone tampering?", tampering_row()),
         ("Is it right?", accuracy_row()),
+        ("Is it right where nobody says so?", unlabelled_row()),
         ("What did the loop do?", loop_row()),
     ]
     return {

@@ -155,6 +155,18 @@ def drift_row() -> list[Panel]:
             limits=thresholds((PSI_BOUND, AMBER)),
         ),
         *_drift_detail(),
+        lines(
+            "How bursty is the traffic?",
+            "Variance of the counts over that of independent requests, the largest of each"
+            " channel's bets. Above 1 the evidence is discounted by as much.",
+            {
+                "{{model}} {{channel}}": latest(
+                    "holdfast_drift_dispersion_ratio", by="model, channel"
+                )
+            },
+            unit="none",
+            width=24,
+        ),
     ]
 
 
@@ -191,7 +203,8 @@ def tampering_row() -> list[Panel]:
         lines(
             "What share of the inputs looks perturbed?",
             "Share flagged as adversarially perturbed over 5 minutes; about 1% of clean inputs are."
-            " Alert HoldfastPerturbationRate: above the line.",
+            " Alert HoldfastPerturbationRate: above the line."
+            " Alert HoldfastQueryAttack: more than ten flagged queries in five minutes.",
             {"{{model}}": f'{flagged}{{kind="perturbation", {MODEL}}}'},
             unit="percentunit",
             width=8,
@@ -220,9 +233,15 @@ def accuracy_row() -> list[Panel]:
     return [
         lines(
             "Is it as right as its evaluation promised?",
-            "Accuracy on recent labelled requests (a gap: too few labels) beside that of the served"
-            " version on its test set.",
-            {"{{model}} observed": observed, "{{model}} expected": expected},
+            "Accuracy on recent labelled requests (a gap: too few labels) with its 95% interval,"
+            " beside that of the served version on its test set.",
+            {
+                "{{model}} observed": observed,
+                "{{model}} observed, {{bound}}": latest(
+                    "holdfast_observed_accuracy_bound_ratio", by="model, bound"
+                ),
+                "{{model}} expected": expected,
+            },
             unit="percentunit",
             width=8,
             top=1,
@@ -254,8 +273,12 @@ def _accuracy_detail() -> list[Panel]:
     return [
         lines(
             "What share of the answers gets a label?",
-            "Labels received per prediction made.",
-            {"labelled": f"{labelled} / {rate('holdfast_predictions_total', MODEL)}"},
+            "Labels received per prediction made, and the share of the latest requests that have"
+            " one.",
+            {
+                "labels per answer": f"{labelled} / {rate('holdfast_predictions_total', MODEL)}",
+                "{{model}} latest requests": latest("holdfast_label_coverage_ratio"),
+            },
             unit="percentunit",
             width=5,
         ),

@@ -79,6 +79,11 @@ class StandIn:
         gauges["holdfast_observed_accuracy_ratio"].labels("digits").set(float("nan"))
         gauges["holdfast_observed_accuracy_labels"].labels("digits").set(0)
         gauges["holdfast_expected_accuracy_ratio"].labels("digits").set(0.98)
+        for name in ("label_coverage_ratio", "labels_biased", "estimated_accuracy_trustworthy"):
+            gauges[f"holdfast_{name}"].labels("digits").set(0)
+        for name in ("observed_accuracy_bound_ratio", "estimated_accuracy_ratio"):
+            gauges[f"holdfast_{name}"].labels("digits", "low").set(0.9)
+        gauges["holdfast_label_delay_seconds"].labels("digits", "0.5").set(float("nan"))
         name = "holdfast_evaluation_accuracy_ratio"
         gauges[name].labels("digits", "1", "clean", "none", "0").set(0.98)
         name = "holdfast_evaluation_last_success_timestamp_seconds"
