@@ -141,14 +141,18 @@ class Flags:
 
     drift: npt.NDArray[np.bool_]
     perturbation: npt.NDArray[np.bool_]
+    query: npt.NDArray[np.bool_]
 
     @classmethod
-    def of(cls, answer: Answer, manifest: Manifest) -> "Flags":
-        """p-values at most alpha, and likelihoods above their threshold."""
+    def of(
+        cls, answer: Answer, manifest: Manifest, query: npt.NDArray[np.bool_] | None = None
+    ) -> "Flags":
+        """p-values at most alpha, likelihoods above their threshold, and queries that probe."""
         calibration = manifest.calibration
         return cls(
             answer.drift_p_value <= calibration.alpha,
             answer.perturbation_likelihood > calibration.perturbation_threshold,
+            np.zeros(len(answer.cells), np.bool_) if query is None else query,
         )
 
 
@@ -163,6 +167,7 @@ class ModelMetrics:
         self._likelihood: BulkHistogram = metrics.perturbation_likelihood.labels(model)
         self._flagged_drift = metrics.flagged.labels(model, "drift")
         self._flagged_perturbation = metrics.flagged.labels(model, "perturbation")
+        self._flagged_query = metrics.flagged.labels(model, "query")
         self._cells = [
             [
                 metrics.cell_observations.labels(model, version, channel.name, f"{cell:02d}")
@@ -203,6 +208,8 @@ class ModelMetrics:
             self._flagged_drift.inc(drifted)
         if perturbed := int(np.count_nonzero(flags.perturbation)):
             self._flagged_perturbation.inc(perturbed)
+        if probing := int(np.count_nonzero(flags.query)):
+            self._flagged_query.inc(probing)
 
 
 def _counted(index: IntArray) -> list[tuple[int, int]]:

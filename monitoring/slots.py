@@ -35,10 +35,11 @@ def acquire(directory: Path) -> Slot:
 
 
 def clear(directory: Path) -> None:
-    """Remove the counter files of earlier runs; only while no worker runs."""
+    """Remove what workers of earlier runs counted and remembered; only while no worker runs."""
     directory.mkdir(parents=True, exist_ok=True)
-    for file in directory.glob("*.db"):
-        file.unlink(missing_ok=True)
+    for pattern in ("*.db", "queries-*.map"):
+        for file in directory.glob(pattern):
+            file.unlink(missing_ok=True)
 
 
 def try_exclusive(path: Path) -> IO[bytes] | None:

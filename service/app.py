@@ -12,9 +12,11 @@ from models.errors import HoldfastError
 from models.registry import Registry
 from monitoring.logs import logger
 from monitoring.metrics import METHODS, Metrics, exposition
+from monitoring.queries import QueryWatch
 from monitoring.record_writer import RecordWriter
 from monitoring.records import RecordStore, StoreError
 from service import certify, feedback, health, predict, v2
+from service.clients import client_of
 from service.errors import described, shown
 from service.pipeline import Pipeline
 from service.reload import Champions
@@ -29,7 +31,7 @@ KEPT_HEADERS = ("Allow", "Retry-After", "Location")
 class Service:
     """The living parts behind the addresses; `close` ends their threads."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, metrics_dir: Path | None = None) -> None:
         self.settings = settings
         self.metrics = Metrics()
         self.store = _open_store(settings.database_url)
@@ -41,8 +43,9 @@ class Service:
                 rows_kept=settings.record_rows_kept,
                 dropped=lambda reason, rows: self.metrics.dropped[reason].inc(rows),
             )
+        self.watch = _watch_queries(settings, metrics_dir)
         self.champions = Champions(
-            Registry(settings.registry_dir), self.metrics, settings.model_names
+            Registry(settings.registry_dir), self.metrics, settings.model_names, self.watch
         )
         self.pipeline = Pipeline(self.metrics, self.writer, settings.policy)
         self.champions.start(settings.reload_interval_seconds)
@@ -54,6 +57,8 @@ class Service:
             self.writer.close()
         if self.store is not None:
             self.store.close()
+        if self.watch is not None:
+            self.watch.close()
 
 
 def create_app(settings: Settings, *, metrics_dir: Path | None = None) -> Flask:
@@ -64,7 +69,7 @@ def create_app(settings: Settings, *, metrics_dir: Path | None = None) -> Flask:
         metrics_dir: counter files of all workers (the caller has called `share_counters`), or
             None where this process is the only one.
     """
-    service = Service(settings)
+    service = Service(settings, metrics_dir)
     version = _program_version()
     app = Flask("holdfast", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
@@ -72,9 +77,12 @@ def create_app(settings: Settings, *, metrics_dir: Path | None = None) -> Flask:
     app.extensions["holdfast"] = service
     champions, rows = service.champions, settings.max_rows
     ready = lambda: champions.ready  # noqa: E731
+    client = client_of(settings)
     for routes in (
-        predict.blueprint(service.pipeline, champions.find, rows),
-        v2.blueprint(service.pipeline, champions.find, ready, max_rows=rows, version=version),
+        predict.blueprint(service.pipeline, champions.find, client, rows),
+        v2.blueprint(
+            service.pipeline, champions.find, ready, client, max_rows=rows, version=version
+        ),
         certify.blueprint(champions.find, rows, settings.certify_max_runs),
         feedback.blueprint(
             service.store, champions, wait_seconds=settings.feedback_wait_seconds
@@ -150,6 +158,16 @@ def _open_store(url: str) -> RecordStore | None:
         return RecordStore(url)
     except StoreError as error:
         logger("records").error("store_unavailable", reason=str(error))
+        return None
+
+
+def _watch_queries(settings: Settings, shared: Path | None) -> QueryWatch | None:
+    if settings.query_detection == "off":
+        return None
+    try:
+        return QueryWatch(settings.query_clients, shared)
+    except OSError as error:
+        logger("queries").error("query_detection_off", reason=f"no memory for it: {error}")
         return None
 
 

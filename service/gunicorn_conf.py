@@ -44,6 +44,8 @@ class Server(BaseApplication):  # type: ignore[misc]
 
     def load(self) -> "Flask":
         """Put the parts of a worker together, in the worker."""
+        # Before NumPy is imported: its products are small, and threads that spin take the cores.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         from monitoring.metrics import share_counters
         from service.app import create_app
 

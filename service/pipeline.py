@@ -1,6 +1,8 @@
 """The way of a request, to be read first.
 
-body ─ decode ─ x ─ ONE onnxruntime run ─ answer ─ count ─ record ─ encode ─ body
+body ─ decode ─ x ─ ONE onnxruntime run ─ answer ─ look ─ count ─ record ─ encode ─ body
+
+`look` asks whether the client probes the model: do its queries hardly differ?
 
 A request takes one `Served` at its start and keeps it, so prediction, scores, thresholds and the
 version in the answer are of the same bundle, whatever is promoted meanwhile.
@@ -18,6 +20,7 @@ import numpy.typing as npt
 from models.runner import Answer, Runner
 from models.schema import InputArray, InputSchema, Manifest
 from monitoring.metrics import Flags, Metrics, ModelMetrics
+from monitoring.queries import Detector, Looked
 from monitoring.record_writer import RecordWriter
 from monitoring.records import Record
 from service.errors import FlaggedError
@@ -32,6 +35,7 @@ class Served:
 
     runner: Runner
     metrics: ModelMetrics
+    queries: Detector | None = None  # None: nobody watches the clients of this version
 
     @property
     def manifest(self) -> Manifest:
@@ -55,10 +59,11 @@ class Scored:
     answer: Answer
     predicted: npt.NDArray[np.int64]  # (N,)
     flags: Flags
+    near: npt.NDArray[np.int64] | None  # (N,) near queries of the client; None: not watched
 
 
 class Pipeline:
-    """Decode, run, count, record, encode; the state is the counters and the queue of records."""
+    """Decode, run, look, count, record, encode; the state is counters and a queue of records."""
 
     def __init__(
         self,
@@ -76,10 +81,11 @@ class Pipeline:
     def handle(
         self,
         served: Served,
+        client: str,
         decode: Callable[[InputSchema], Decoded],
         encode: Callable[[Scored], bytes],
     ) -> bytes:
-        """Answer one request with one version.
+        """Answer one request with one version; `client` names who asks and is told to nobody.
 
         Raises:
             InputError: from `decode`, where the body does not fit.
@@ -90,7 +96,8 @@ class Pipeline:
         decoded = time.perf_counter()
         answer = served.runner.run(x)
         ran = time.perf_counter()
-        scored = _scored(request_id or new_id(), served.manifest, answer)
+        looked = _looked(served, client, x)
+        scored = _scored(request_id or new_id(), served.manifest, answer, looked)
         served.metrics.count(answer, scored.predicted, scored.flags)
         if self._writer is not None:
             self._writer.put(_records(scored, x))
@@ -111,9 +118,16 @@ def new_id() -> str:
     return "".join([_PAIRS[number >> shift & 1023] for shift in range(120, -1, -10)])
 
 
-def _scored(request_id: str, manifest: Manifest, answer: Answer) -> Scored:
+def _looked(served: Served, client: str, x: InputArray) -> Looked | None:
+    """What the client's queries look like; None where nobody watches."""
+    return None if served.queries is None else served.queries.look(client, x)
+
+
+def _scored(request_id: str, manifest: Manifest, answer: Answer, looked: Looked | None) -> Scored:
     predicted = answer.probabilities.argmax(axis=1)
-    return Scored(request_id, manifest, answer, predicted, Flags.of(answer, manifest))
+    near, probing = looked or (None, None)
+    flags = Flags.of(answer, manifest, probing)
+    return Scored(request_id, manifest, answer, predicted, flags, near)
 
 
 def _records(scored: Scored, x: InputArray) -> list[Record]:
@@ -133,7 +147,8 @@ def _records(scored: Scored, x: InputArray) -> list[Record]:
 
 
 def _refuse_flagged(scored: Scored) -> None:
-    rows = np.flatnonzero(scored.flags.drift | scored.flags.perturbation).tolist()
+    flags = scored.flags
+    rows = np.flatnonzero(flags.drift | flags.perturbation | flags.query).tolist()
     if rows:
         raise FlaggedError(
             f"{len(rows)} of {len(scored.predicted)} rows flagged; this service refuses those",
@@ -144,7 +159,7 @@ def _refuse_flagged(scored: Scored) -> None:
         )
 
 
-def scores(scored: Scored, row: int) -> dict[str, dict[str, float | bool]]:
+def scores(scored: Scored, row: int) -> dict[str, dict[str, float | bool] | None]:
     """The scores of a row as plain data."""
     answer, flags = scored.answer, scored.flags
     return {
@@ -157,4 +172,7 @@ def scores(scored: Scored, row: int) -> dict[str, dict[str, float | bool]]:
             "corruption": float(answer.corruption_likelihood[row]),
             "flagged": bool(flags.perturbation[row]),
         },
+        "query": None
+        if scored.near is None
+        else {"near": int(scored.near[row]), "flagged": bool(flags.query[row])},
     }

@@ -12,8 +12,16 @@ from service.pipeline import Decoded, Pipeline, Scored, Served
 from service.web import header_id, json_response, read_body, require_json
 
 
-def blueprint(pipeline: Pipeline, find: Callable[[str | None], Served], max_rows: int) -> Blueprint:
-    """The address; `find` gives the served version of a model, or of the only one."""
+def blueprint(
+    pipeline: Pipeline,
+    find: Callable[[str | None], Served],
+    client: Callable[[], str],
+    max_rows: int,
+) -> Blueprint:
+    """The address; `find` gives the served version of a model, or of the only one.
+
+    `client` names who asks.
+    """
     routes = Blueprint("predict", __name__)
 
     def decode(schema: InputSchema) -> Decoded:
@@ -24,7 +32,7 @@ def blueprint(pipeline: Pipeline, find: Callable[[str | None], Served], max_rows
     @routes.post("/predict")
     def predict() -> Response:
         served = find(request.args.get("model"))
-        return json_response(pipeline.handle(served, decode, encode))
+        return json_response(pipeline.handle(served, client(), decode, encode))
 
     return routes
 
@@ -52,6 +60,7 @@ def predictions(scored: Scored) -> list[dict[str, Any]]:
         answer.perturbation_likelihood,
         answer.corruption_likelihood,
         scored.flags.perturbation.tolist(),
+        _queries(scored),
     )
     return [
         {
@@ -65,8 +74,17 @@ def predictions(scored: Scored) -> list[dict[str, Any]]:
                 "corruption": corruption,
                 "flagged": perturbed,
             },
+            "query": query,
         }
-        for index, row, p_value, drifted, likelihood, corruption, perturbed in zip(
+        for index, row, p_value, drifted, likelihood, corruption, perturbed, query in zip(
             *columns, strict=True
         )
     ]
+
+
+def _queries(scored: Scored) -> list[dict[str, Any] | None]:
+    """What the client's queries look like, one object per row; nulls where nobody watches."""
+    if scored.near is None:
+        return [None] * len(scored.predicted)
+    found = zip(scored.near.tolist(), scored.flags.query.tolist(), strict=True)
+    return [{"near": near, "flagged": flagged} for near, flagged in found]

@@ -16,6 +16,7 @@ from models.registry import MODEL_NAME, Registry
 from models.runner import Runner
 from monitoring.logs import logger
 from monitoring.metrics import Metrics, ModelMetrics
+from monitoring.queries import QueryWatch
 from service.errors import NotFoundError, UnavailableError, shown
 from service.pipeline import Served
 
@@ -36,10 +37,17 @@ class _Failure:
 class Champions:
     """Loads and serves the champion of every model, or of the named ones."""
 
-    def __init__(self, registry: Registry, metrics: Metrics, names: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        metrics: Metrics,
+        names: tuple[str, ...] = (),
+        watch: QueryWatch | None = None,
+    ) -> None:
         self._registry = registry
         self._metrics = metrics
         self._names = names
+        self._watch = watch
         self._served: Mapping[str, Served] = MappingProxyType({})
         self._signatures: dict[str, _Signature] = {}
         self._failures: dict[str, _Failure] = {}
@@ -156,7 +164,8 @@ class Champions:
         if current is not None and current.manifest.version == version:
             return
         runner = Runner(self._registry.open(model, str(version)))
-        loaded = Served(runner, ModelMetrics(self._metrics, runner.manifest))
+        queries = None if self._watch is None else self._watch.detector(runner.bundle)
+        loaded = Served(runner, ModelMetrics(self._metrics, runner.manifest), queries)
         self._served = MappingProxyType({**self._served, model: loaded})
         loaded.metrics.loaded()
         self._log.info("model_loaded", model=model, version=version)

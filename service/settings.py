@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from service.errors import SettingsError
+from service.proxies import Proxies
 
 PREFIX = "HOLDFAST_"
 
@@ -54,6 +55,19 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     policy: Annotated[
         Literal["observe", "reject"], _about("flagged requests are answered, or refused with 409")
     ] = "observe"
+    query_detection: Annotated[
+        Literal["on", "off"], _about("watch each client's queries for attacks that probe the model")
+    ] = "on"
+    query_clients: Annotated[
+        int, _about("clients whose last queries are kept; 0.4 MiB each", "clients", ge=1, le=4096)
+    ] = 256
+    query_key: Annotated[
+        Literal["token", "address"],
+        _about("a client is its bearer token where it sends one, else its address; or its address"),
+    ] = "token"
+    trusted_proxies: Annotated[
+        str, _about("addresses and networks whose X-Forwarded-For is believed, comma-separated")
+    ] = ""
     reload_interval_seconds: Annotated[
         float, _about("time between two looks at the aliases", "s", gt=0, le=3600)
     ] = 0.5
@@ -152,6 +166,7 @@ def load(env: Mapping[str, str], toml_path: Path | None = None) -> Settings:
             )
     hints = get_type_hints(Settings, include_extras=True)
     settings = Settings(**{name: _convert(name, v, hints[name]) for name, v in values.items()})
+    Proxies(settings.trusted_proxies)  # refuses what is no address
     database = Path(settings.state).absolute() / "records.sqlite"
     return msgspec.structs.replace(
         settings,

@@ -16,6 +16,7 @@ def blueprint(
     pipeline: Pipeline,
     find: Callable[[str | None], Served],
     ready: Callable[[], bool],
+    client: Callable[[], str],
     *,
     max_rows: int,
     version: str,
@@ -63,7 +64,7 @@ def blueprint(
             return Decoded(decoded.x, decoded.id or header)
 
         return json_response(
-            pipeline.handle(served, decode, lambda scored: encode_infer(scored, outputs))
+            pipeline.handle(served, client(), decode, lambda scored: encode_infer(scored, outputs))
         )
 
     return routes

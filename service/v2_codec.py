@@ -9,7 +9,6 @@ import numpy as np
 import orjson
 
 from models.errors import InputError
-from models.runner import Answer
 from models.schema import OUTPUTS, InputArray, InputSchema, Manifest
 from service.codec import decode_body, read_numbers, to_input
 from service.errors import RequestError, shown
@@ -18,7 +17,9 @@ from service.rows import check_rows, table_of
 from service.web import checked_id
 
 DATATYPES = {"float32": "FP32", "uint8": "UINT8"}
-OUTPUT_DATATYPES = {name: "INT32" if name == "cells" else "FP32" for name in OUTPUTS}
+QUERY_FLAGGED = "query_flagged"  # of the service, not of the graph
+ANSWERED = (*OUTPUTS, QUERY_FLAGGED)
+OUTPUT_DATATYPES = dict.fromkeys(OUTPUTS, "FP32") | {"cells": "INT32", QUERY_FLAGGED: "BOOL"}
 NO_BINARY = "the binary tensor extension is not supported: send and ask for JSON data"
 
 
@@ -73,7 +74,7 @@ def decode_infer(body: bytes, schema: InputSchema, max_rows: int) -> InferReques
 
 def encode_infer(scored: Scored, outputs: Sequence[str]) -> bytes:
     """The answer, its tensors flat in row-major order."""
-    tensors = [_output(scored.answer, name) for name in outputs]
+    tensors = [_output(scored, name) for name in outputs]
     document = {
         "model_name": scored.manifest.model,
         "model_version": str(scored.manifest.version),
@@ -104,7 +105,7 @@ def metadata(manifest: Manifest) -> dict[str, Any]:
         ],
         "outputs": [
             {"name": name, "datatype": OUTPUT_DATATYPES[name], "shape": [-1, *widths.get(name, [])]}
-            for name in OUTPUTS
+            for name in ANSWERED
         ],
     }
 
@@ -159,11 +160,11 @@ def _tensor(tensor: InputTensor, schema: InputSchema, max_rows: int) -> InputArr
 
 def _outputs(requested: list[RequestedOutput] | None) -> tuple[str, ...]:
     if not requested:
-        return OUTPUTS
+        return ANSWERED
     for index, output in enumerate(requested):
-        if output.name not in OUTPUTS:
+        if output.name not in ANSWERED:
             field = f"outputs[{index}].name"
-            raise InputError(field, f"one of {', '.join(OUTPUTS)}", shown(output.name))
+            raise InputError(field, f"one of {', '.join(ANSWERED)}", shown(output.name))
         if _true(output.parameters, "binary_data"):
             raise RequestError(NO_BINARY)
         if output.parameters and "classification" in output.parameters:
@@ -171,8 +172,8 @@ def _outputs(requested: list[RequestedOutput] | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(output.name for output in requested))
 
 
-def _output(answer: Answer, name: str) -> dict[str, Any]:
-    values = getattr(answer, name)
+def _output(scored: Scored, name: str) -> dict[str, Any]:
+    values = scored.flags.query if name == QUERY_FLAGGED else getattr(scored.answer, name)
     return {
         "name": name,
         "datatype": OUTPUT_DATATYPES[name],

@@ -12,6 +12,7 @@ from models import bundle as files
 from models.data import DataSet, Rows, load_digits, split
 from models.registry import Registry, utc_now
 from models.schema import SCHEMA_VERSION, Column, FloatArray, InputSchema, Manifest
+from monitoring import query_embedding
 from monitoring.instrument import Instrumented, Material, instrument
 
 OPSET = 18
@@ -207,10 +208,17 @@ def publish(
     name: str = "small",
     bend: float = 1.0,
     promote: bool = True,
+    watched: bool = True,
 ) -> int:
-    """Publish a version (see `prepared`) to the registry at `root`; its number."""
+    """Publish a version (see `prepared`) to the registry at `root`; its number.
+
+    One that is not `watched` has no threshold of query distances, as versions of old have none.
+    """
     registry, made = Registry(root), prepared(name, bend)
     data = data_of(name)
+    reference = {k: v for k, v in made.reference.items() if not k.startswith("queries/")}
+    if watched:
+        reference |= query_embedding.calibrate(data.schema, data.calibration.x)
 
     def make(version: int) -> tuple[dict[str, bytes], Manifest]:
         manifest = Manifest(
@@ -230,7 +238,7 @@ def publish(
         )
         contents = {
             files.MODEL: made.model.SerializeToString(),
-            files.REFERENCE: npz(made.reference),
+            files.REFERENCE: npz(reference),
         }
         return contents, manifest
 

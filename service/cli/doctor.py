@@ -10,8 +10,10 @@ from typing import Any
 
 import click
 
+from models.bundle import Bundle
 from models.errors import BundleError, RegistryError
 from models.registry import Registry
+from monitoring import query_embedding
 from service import settings as table_of
 from service.cli.output import emit, json_option, table
 from service.cli.serve import answers
@@ -76,13 +78,25 @@ def _state(settings: Settings) -> list[dict[str, Any]]:
     ]
     for model in names:
         try:
-            champion = registry.open(model).name
+            champion = registry.open(model)
             findings.append(
-                _finding(f"champion of {model}", True, f"{champion}, every sha256 right")
+                _finding(f"champion of {model}", True, f"{champion.name}, every sha256 right")
             )
+            findings.append(_queries(settings, champion))
         except (BundleError, RegistryError) as error:
             findings.append(_finding(f"champion of {model}", False, str(error)))
     return findings
+
+
+def _queries(settings: Settings, champion: Bundle) -> dict[str, Any]:
+    """Whether the clients of a model are watched for query attacks."""
+    what = f"query detection of {champion.manifest.model}"
+    if settings.query_detection == "off":
+        return _finding(what, False, "off: HOLDFAST_QUERY_DETECTION", optional=True)
+    if query_embedding.read(champion.manifest.input, champion.reference) is None:
+        detail = f"{champion.name} has no threshold for it: train or wrap the model anew"
+        return _finding(what, False, detail, optional=True)
+    return _finding(what, True, f"the last queries of {settings.query_clients} clients are kept")
 
 
 def _running(settings: Settings) -> list[dict[str, Any]]:

@@ -1,5 +1,6 @@
 """`holdfast train`: what needs torch is imported only when asked for."""
 
+import dataclasses
 import hashlib
 import importlib.util
 import re
@@ -74,6 +75,11 @@ def need_training() -> None:
     help="Share of the features dropped in training.",
 )
 @click.option("--batch-norm", is_flag=True, help="Batch normalisation after each layer.")
+@click.option(
+    "--benign",
+    type=click.Path(),
+    help="Data of your own that are no attacks (formats as DATA): the alarm learns to let them be.",
+)
 @click.option("--init-from", help="Version or alias whose weights are the start.")
 @click.option("--seed", type=int, default=0, help="Of weights, batches and attacks.")
 @json_option
@@ -89,6 +95,7 @@ def train(
     net: str,
     dropout: float,
     batch_norm: bool,
+    benign: str | None,
     init_from: str | None,
     as_json: bool,
     **chosen: Any,
@@ -121,6 +128,7 @@ def train(
         click.echo(f"note: {note}", err=True)
     order = _order(registry, rows, name, net, {"dropout": dropout, "batch_norm": batch_norm},
                    init_from, chosen)  # fmt: skip
+    order = dataclasses.replace(order, benign=benign_examples(benign, rows))
     version = _make(settings, registry, rows, order)
     first = distributed.rank() == 0
     distributed.leave()
@@ -141,6 +149,17 @@ def train(
             f"{registry.path(name, version) / 'report.html'}"
         ),
     )
+
+
+def benign_examples(path: str | None, rows: Any) -> Any:
+    """The user's own benign examples for a model of `rows`, labelled like them; None for none."""
+    if path is None:
+        return None
+    from models.data import Source
+    from monitoring.head_benign import load_benign
+
+    label = rows.source.label if rows.schema.kind == "tabular" else ""
+    return load_benign(Source(path, label=label), rows.schema)
 
 
 def _has_champion(registry: Registry, name: str) -> bool:

@@ -13,7 +13,7 @@ from models.registry import MODEL_NAME, Registry, check_name
 from service.cli.evaluate import Progress
 from service.cli.output import emit, json_option, tell_notes
 from service.cli.source import source_options
-from service.cli.train import need_training
+from service.cli.train import benign_examples, need_training
 from service.settings import Settings
 
 ACTOR = "command line"
@@ -44,6 +44,11 @@ ACTOR = "command line"
 @click.option(
     "--norm", type=click.Choice(["linf", "l2"]), default="linf", help="What eps measures."
 )
+@click.option(
+    "--benign",
+    type=click.Path(),
+    help="Data of your own that are no attacks (formats as --data): the alarm lets them be.",
+)
 @click.option("--promote/--no-promote", default=True, help="Make it the champion if none stands.")
 @json_option
 @click.pass_obj
@@ -60,6 +65,7 @@ def wrap(
     classes: str,
     eps: float | None,
     norm: str,
+    benign: str | None,
     promote: bool,
     as_json: bool,
 ) -> None:
@@ -95,14 +101,21 @@ def wrap(
         classes=tuple(part.strip() for part in classes.split(",")) if classes else (),
     )
     registry = Registry(settings.registry_dir)
-    version, facts = _publish(registry, name, file, rows, options, threat)
+    own = benign_examples(benign, rows)
+    version, facts = _publish(registry, name, file, rows, options, threat, own)
     if promote and registry.aliases(name).champion is None:
         registry.promote(name, version, expected=None, actor=ACTOR, reason="the first")
     _tell(registry, name, version, facts, as_json)
 
 
 def _publish(
-    registry: Registry, name: str, file: Path, rows: Any, options: Any, threat: Any
+    registry: Registry,
+    name: str,
+    file: Path,
+    rows: Any,
+    options: Any,
+    threat: Any,
+    benign: Any,
 ) -> tuple[int, dict[str, Any]]:
     """Adapt, then instrument, calibrate, evaluate and publish; nothing is written before that."""
     from models.adapt import adapt, read_model
@@ -111,7 +124,7 @@ def _publish(
     adapted = adapt(read_model(file), rows, options=options)
     facts = {"file": file.name, "sha256": sha256_file(file)} | adapted.facts
     event = {"id": f"wrap-{uuid.uuid4().hex[:12]}", "reason": f"wrapped {file.name} by hand"}
-    order = WrapOrder(name, event, ACTOR, threat, facts)
+    order = WrapOrder(name, event, ACTOR, threat, facts, benign=benign)
     progress = Progress(f"wrapping {name}")
     return wrap_version(registry, rows, adapted.plain, order, progress=progress), facts
 

@@ -35,7 +35,7 @@ def test_predict_answers_what_one_run_gives(
     for row, got in enumerate(answer["predictions"]):
         index = int(truth.probabilities[row].argmax())
         assert list(got) == [
-            "label", "index", "probability", "probabilities", "drift", "perturbation",
+            "label", "index", "probability", "probabilities", "drift", "perturbation", "query",
         ]  # fmt: skip
         assert got["label"] == runner.manifest.classes[index]
         assert got["index"] == index

@@ -8,6 +8,7 @@ from flask.testing import FlaskClient
 from models.registry import Registry
 from models.runner import Runner
 from models.schema import OUTPUTS
+from service.v2_codec import ANSWERED, QUERY_FLAGGED
 from tests.service.conftest import MakeApp
 
 Rows = np.ndarray[Any, np.dtype[np.float32]]
@@ -28,8 +29,9 @@ def test_infer_answers_all_outputs_as_tensors(
     answer = client.post(URL, json=body).get_json()
     truth = Runner(Registry(published_state / "registry").open("digits")).run(x)
     assert (answer["model_name"], answer["model_version"], answer["id"]) == ("digits", "1", "mine")
-    assert [output["name"] for output in answer["outputs"]] == list(OUTPUTS)
-    for output in answer["outputs"]:
+    assert [output["name"] for output in answer["outputs"]] == list(ANSWERED)
+    assert (*OUTPUTS, QUERY_FLAGGED) == ANSWERED  # tests/service/test_queries.py has the last one
+    for output in answer["outputs"][:-1]:
         expected = getattr(truth, output["name"])
         assert output["shape"] == list(expected.shape)
         integer = output["name"] == "cells"
@@ -77,7 +79,11 @@ def test_a_version_is_served_under_its_number(client: FlaskClient, rows: Rows) -
     assert "served: 1" in refused.get_json()["error"]
 
 
-def test_metadata_says_what_goes_in_and_comes_out(client: FlaskClient) -> None:
+def test_metadata_says_what_goes_in_and_comes_out(
+    client: FlaskClient, published_state: Path
+) -> None:
+    manifest = Registry(published_state / "registry").manifest("digits", 1)
+    channels = len(manifest.channels)
     assert client.get("/v2").get_json()["name"] == "holdfast"
     for path in ("/v2/models/digits", "/v2/models/digits/versions/1"):
         told = client.get(path).get_json()
@@ -85,7 +91,7 @@ def test_metadata_says_what_goes_in_and_comes_out(client: FlaskClient) -> None:
         shapes = {output["name"]: output["shape"] for output in told["outputs"]}
         assert shapes["probabilities"] == [-1, 10]
         assert shapes["drift_p_value"] == [-1]
-        assert shapes["cells"] == [-1, 5]
+        assert shapes["cells"] == [-1, channels]
 
 
 def test_health_follows_what_is_loaded(

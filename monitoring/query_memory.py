@@ -1,0 +1,217 @@
+"""What the clients of a host asked last: one memory-mapped file that all workers share.
+
+A client has a slot: a ring of its last 1000 queries. Slots are few; the client that was silent
+longest gives its slot to a new one. Nothing here can be left broken by a worker that is killed:
+
+- Locks are byte-range locks of the file, which the kernel frees with the process. They belong to
+  processes, so a lock of the process stands before each for its threads. No two are ever held
+  at once: the kernel would take two waiting processes for a deadlock, whatever their threads do.
+- A query counts once `total` is written, after its parts. What was torn before that is overwritten.
+- A slot is handed over by its entry in the directory; whoever finds another `owner` in the slot
+  than the directory says, empties it first.
+
+Without a path the memory is this process's own.
+"""
+
+import fcntl
+import hashlib
+import mmap
+import os
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from monitoring.query_embedding import CAPACITY, WIDTH
+
+MAGIC = b"holdfast queries 1"
+SECRET = slice(64, 80)
+HEADER = 4096
+SLOT = np.dtype(
+    [
+        ("head", np.uint64, 2),
+        ("prints", np.uint64, CAPACITY),
+        ("verdicts", np.uint8, CAPACITY),
+        ("vectors", np.float32, CAPACITY * (WIDTH + 1)),
+    ],
+    align=True,
+)
+SLOT_BYTES = -(-SLOT.itemsize // mmap.PAGESIZE) * mmap.PAGESIZE
+
+
+class Ring:
+    """A client's slot while its lock is held: `with memory.ring(key) as ring`. Arrays are views."""
+
+    def __init__(self, slot: npt.NDArray[Any], unlock: Callable[[], None]) -> None:
+        self.head: npt.NDArray[np.uint64] = slot["head"]  # owner, total
+        self.prints: npt.NDArray[np.uint64] = slot["prints"]  # (1000,) of the raw bytes
+        self.verdicts: npt.NDArray[np.uint8] = slot["verdicts"]  # (1000,) of `monitoring.queries`
+        self._vectors: npt.NDArray[np.float32] = slot["vectors"]
+        self._rows: dict[int, npt.NDArray[np.float32]] = {}
+        self._unlock = unlock
+
+    def __enter__(self) -> "Ring":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._unlock()
+
+    @property
+    def total(self) -> int:
+        """How many queries were added; the next goes to `total % 1000`."""
+        return int(self.head[1])
+
+    def rows(self, width: int) -> npt.NDArray[np.float32]:
+        """`(1000, width)` numbers of the queries, width at most WIDTH + 1."""
+        rows = self._rows.get(width)
+        if rows is None:
+            rows = self._vectors[: CAPACITY * width].reshape(CAPACITY, width)
+            self._rows[width] = rows
+        return rows
+
+    def count(self, total: int) -> None:
+        """Say how many queries were added, after their parts are written."""
+        self.head[1] = total
+
+
+class QueryMemory:
+    """Slots by key, bounded; `ring` gives a client's, found or made.
+
+    Args:
+        clients: slots there are; each takes about 0.4 MB once it is used.
+        path: the shared file, or None for memory of this process.
+
+    Raises:
+        OSError: the file cannot be made.
+    """
+
+    def __init__(self, clients: int, path: Path | None = None) -> None:
+        directory = -(-16 * clients // mmap.PAGESIZE) * mmap.PAGESIZE
+        self._begin = HEADER + directory
+        size = self._begin + clients * SLOT_BYTES
+        self._file = -1 if path is None else _opened(path, size)
+        self._threads = [threading.Lock() for _ in range(clients + 1)]
+        self._memory = mmap.mmap(self._file, size)
+        self._lock(-1)
+        try:
+            if self._memory[: len(MAGIC)] != MAGIC:  # new, or its maker was killed here
+                self._memory[SECRET] = os.urandom(16)
+                self._memory[: len(MAGIC)] = MAGIC
+        finally:
+            self._unlock(-1)
+        self.secret = bytes(self._memory[SECRET])
+        self._keys = np.frombuffer(self._memory, np.uint64, clients, HEADER)
+        self._used = np.frombuffer(self._memory, np.int64, clients, HEADER + 8 * clients)
+        self._rings = [self._ring_at(slot) for slot in range(clients)]
+        self._known: dict[int, int] = {}
+
+    def close(self) -> None:
+        """Give up the file; the memory goes with the last ring."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def key(self, *parts: bytes) -> int:
+        """A number of 64 bits, not 0, that says nothing of the parts to who has not the secret."""
+        made = hashlib.blake2b(key=self.secret, digest_size=8)
+        for part in parts:
+            made.update(len(part).to_bytes(4, "little") + part)
+        return int.from_bytes(made.digest(), "little") or 1
+
+    @property
+    def clients(self) -> int:
+        """How many clients have a slot now."""
+        return int(np.count_nonzero(self._keys))
+
+    def ring(self, key: int) -> Ring:
+        """The slot of `key`, locked until the end of its `with` block.
+
+        Raises:
+            OSError: the disk has no room for one slot more.
+        """
+        while True:
+            slot = self._known.get(key)
+            if slot is None or self._keys[slot] != key:
+                slot = self._assign(key)
+            self._lock(slot)
+            if self._keys[slot] == key:
+                break
+            self._unlock(slot)  # it was taken away meanwhile
+        ring = self._rings[slot]
+        if ring.head[0] != key:
+            try:
+                self._hand_over(slot, key)
+            except BaseException:
+                self._unlock(slot)
+                raise
+        self._used[slot] = time.monotonic_ns()
+        return ring
+
+    def _assign(self, key: int) -> int:
+        """The slot that the directory has for the key, else the one that was silent longest."""
+        self._lock(-1)
+        try:
+            found = np.flatnonzero(self._keys == key)
+            if len(found):
+                slot = int(found[0])
+            else:
+                silent = np.where(self._keys == 0, -1, self._used)
+                slot = int(silent.argmin())
+                self._used[slot] = time.monotonic_ns()
+                self._keys[slot] = key
+        finally:
+            self._unlock(-1)
+        if len(self._known) > 4 * len(self._keys):
+            self._known.clear()
+        self._known[key] = slot
+        return slot
+
+    def _hand_over(self, slot: int, key: int) -> None:
+        ring = self._rings[slot]
+        if self._file >= 0 and ring.head[0] == 0:
+            # A page for which the disk has no room would end the process when it is written.
+            os.posix_fallocate(self._file, self._begin + slot * SLOT_BYTES, SLOT_BYTES)
+        ring.count(0)
+        ring.head[0] = key
+
+    def _ring_at(self, slot: int) -> Ring:
+        view = np.frombuffer(self._memory, SLOT, 1, self._begin + slot * SLOT_BYTES)
+        return Ring(view.reshape(()), partial(self._unlock, slot))
+
+    def _lock(self, slot: int) -> None:
+        """Take the lock of a slot (-1: of the directory) against threads and processes."""
+        self._threads[slot].acquire()
+        if self._file >= 0:
+            try:
+                fcntl.lockf(self._file, fcntl.LOCK_EX, 1, slot + 1)
+            except BaseException:
+                self._threads[slot].release()
+                raise
+
+    def _unlock(self, slot: int) -> None:
+        if self._file >= 0:
+            fcntl.lockf(self._file, fcntl.LOCK_UN, 1, slot + 1)
+        self._threads[slot].release()
+
+
+def file_of(directory: Path, clients: int) -> Path:
+    """The file of a directory; its name holds what its layout depends on."""
+    return directory / f"queries-{clients}x{SLOT_BYTES}.map"
+
+
+def _opened(path: Path, size: int) -> int:
+    """The file, made with holes if absent; two processes may do so at once."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.ftruncate(file, size)
+        os.posix_fallocate(file, 0, size - size // SLOT_BYTES * SLOT_BYTES or HEADER)
+    except OSError:
+        os.close(file)
+        raise
+    return file
