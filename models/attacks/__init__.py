@@ -2,12 +2,19 @@
 
 `logits_of` maps `(N, *shape)` to `(N, C)`; the caller puts the net into eval mode and freezes its
 parameters (`models.attacks.base.frozen`), so that only the gradient of the input is computed.
-`square` needs no gradient. `cascade` is the verdict over several attacks.
+`square` needs no gradient. `cw_l2` and `deepfool` take no threat: they look for the smallest
+change, and so do `hop_skip_jump` and `boundary`, which see labels only. `adaptive` knows the
+detectors as well. `cascade` is the verdict over several attacks.
 """
 
+from models.attacks.adaptive import adaptive
 from models.attacks.apgd import apgd
 from models.attacks.base import LogitsOf, frozen, logits_only
+from models.attacks.boundary import boundary
 from models.attacks.cascade import ATTACKS, Verdict, cascade
+from models.attacks.cw import cw_l2
+from models.attacks.deepfool import deepfool
+from models.attacks.hop_skip_jump import hop_skip_jump
 from models.attacks.pgd import fgsm, pgd
 from models.attacks.reference import reference_autoattack
 from models.attacks.smallest import smallest
@@ -18,11 +25,16 @@ __all__ = [
     "ATTACKS",
     "LogitsOf",
     "Verdict",
+    "adaptive",
     "apgd",
     "apgd_targeted",
+    "boundary",
     "cascade",
+    "cw_l2",
+    "deepfool",
     "fgsm",
     "frozen",
+    "hop_skip_jump",
     "logits_only",
     "pgd",
     "reference_autoattack",

@@ -28,6 +28,12 @@ def _apgd_ce(
     return apgd(f, x, y, threat, steps=steps, loss=cross_entropy, stop_when_wrong=True, generator=g)
 
 
+def _apgd_margin(
+    f: LogitsOf, x: Tensor, y: Tensor, threat: Threat, steps: int, _: int, g: torch.Generator
+) -> Tensor:
+    return apgd(f, x, y, threat, steps=steps, loss=margin, stop_when_wrong=True, generator=g)
+
+
 def _apgd_dlr(
     f: LogitsOf, x: Tensor, y: Tensor, threat: Threat, steps: int, _: int, g: torch.Generator
 ) -> Tensor:
@@ -57,6 +63,7 @@ def _square(
 ATTACKS: dict[str, Attack] = {
     "apgd-ce": _apgd_ce,
     "apgd-dlr": _apgd_dlr,
+    "apgd-margin": _apgd_margin,
     "apgd-t": _apgd_t,
     "pgd": _pgd,
     "square": _square,

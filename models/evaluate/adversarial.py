@@ -15,10 +15,11 @@ from models.evaluate.subject import CHUNK, Subject, right, tensors
 from models.runner import Runner
 from models.schema import InputArray, InputSchema
 from models.stats import Bools
-from models.threat import Linf, Threat, ThreatModel
+from models.threat import Columns, Linf, Threat, ThreatModel
 
 CURVE = (0.05, 0.1, 0.15, 0.2, 0.3, 0.5)
-SINGLE = ("fgsm", "pgd", "apgd", "square")
+SINGLE = ("fgsm", "pgd", "apgd", "apgd-dlr", "cw-l2", "deepfool", "square")
+SMALLEST = ("cw-l2", "deepfool")  # of a size of their own
 
 
 def geometry(schema: InputSchema, threat: Threat | float) -> Threat:
@@ -44,7 +45,11 @@ def attacked(
     loss: Loss = cross_entropy,
     seed: int = 0,
 ) -> InputArray:
-    """Raw adversarial rows against the subject: `fgsm`, `pgd`, `apgd` or `square`.
+    """Raw adversarial rows against the subject, by an attack of `SINGLE`.
+
+    Of the threat `cw-l2` and `deepfool` take only what may change: they look for the smallest
+    change, and leave a row as it is where they find none. `apgd-dlr` has a loss of its own: the
+    margin where there are two classes.
 
     Raises:
         DataError: the attack needs gradients and the subject is a black box, or is not known.
@@ -96,8 +101,13 @@ def _climber(
             return attacks.fgsm(logits_of, x, y, threat)
         if attack == "square":
             return attacks.square(logits_of, x, y, threat, queries=steps, generator=generator)
+        if attack == "cw-l2":
+            return attacks.cw_l2(logits_of, x, y, steps=steps, movable=_movable(threat, x))
+        if attack == "deepfool":
+            return attacks.deepfool(logits_of, x, y, steps=steps, movable=_movable(threat, x))
+        climbed = _ratio(logits_of, x) if attack == "apgd-dlr" else loss
         ascend = attacks.pgd if attack == "pgd" else attacks.apgd
-        return ascend(logits_of, x, y, threat, steps=steps, loss=loss, generator=generator)
+        return ascend(logits_of, x, y, threat, steps=steps, loss=climbed, generator=generator)
 
     def seeded(x: Tensor, y: Tensor) -> Tensor:
         generator = torch.Generator(x.device).manual_seed(seed)
@@ -105,6 +115,19 @@ def _climber(
         return torch.cat([climb(a, b, generator) for a, b in parts])
 
     return seeded
+
+
+def _ratio(logits_of: LogitsOf, x: Tensor) -> Loss:
+    """The difference of logits ratio, which needs three classes, or the margin."""
+    with torch.no_grad():
+        return dlr if logits_of(x[:1]).shape[1] > 2 else margin
+
+
+def _movable(threat: Threat, x: Tensor) -> Tensor | None:
+    """What may change at all `(N, D)`: not every column of a table; None for everything."""
+    if not isinstance(threat, Columns):
+        return None
+    return (threat.down + threat.up > 0).expand(x.shape)
 
 
 def robust(

@@ -9,6 +9,7 @@ import numpy as np
 from models.calibration import reliability
 from models.certify import largest_radius
 from models.corruptions import IMAGENET_C
+from models.evaluate.adaptive import adaptive_figures, obstacle
 from models.evaluate.gallery import gallery
 from models.evaluate.inputs import edge_cases
 from models.evaluate.masking import Evidence, masking
@@ -50,8 +51,14 @@ def figures_of(
         "edge_cases": edge_cases(subject.runner, seed=seed, examples=rows.x),
         "calibration": reliability(np.asarray(results["clean"]["confidence"]), clean),
         "scores": scores(
-            subject.runner, results, plan, _middle(kinds | stressed), black_box=subject.black_box
-        ),
+            subject.runner,
+            results,
+            plan,
+            _middle(kinds | stressed),
+            black_box=subject.black_box,
+            seed=seed,
+        )
+        | {"adaptive": adaptive_figures(results, plan, obstacle(subject))},
         "certified": _certified(results),
         "gallery": _gallery(tasks),
         "previous": None if previous is None else _of_previous(previous, previous_version),

@@ -6,6 +6,7 @@ from typing import Literal
 
 import msgspec
 
+from models.attacks.adaptive import WEIGHTS
 from models.errors import DataError
 from models.evaluate.subject import Subject
 from models.schema import InputSchema
@@ -13,6 +14,7 @@ from models.threat import Columns, ThreatModel
 
 Suite = Literal["quick", "full"]
 SUITES: tuple[Suite, ...] = ("quick", "full")
+QUICK_WEIGHTS = (None, 0.1)  # the first must be good at the margin: see `evaluate.adaptive`
 SIZES = {"quick": (1 / 3, 2 / 3, 1, 4 / 3, 2), "full": (1 / 3, 2 / 3, 1, 4 / 3, 2, 3, 4)}
 
 
@@ -33,6 +35,10 @@ class Plan(msgspec.Struct, frozen=True):
         certificate_rows, gallery_rows: the first so many rows.
         gallery_rounds, gallery_steps: of the search for the smallest perturbation.
         autoattack: whether the reference implementation runs as well.
+        adaptive_rows: the first so many rows meet the attack that knows the detectors.
+        adaptive_weights: of the detectors, an attack each (None: taking turns).
+        adaptive_steps, adaptive_restarts: of each.
+        nearest, nearest_rows, nearest_steps: attacks of a size of their own, for the scores.
     """
 
     suite: Suite
@@ -55,6 +61,13 @@ class Plan(msgspec.Struct, frozen=True):
     gallery_rounds: int
     gallery_steps: int
     autoattack: bool
+    adaptive_rows: int
+    adaptive_weights: tuple[float | None, ...]
+    adaptive_steps: int
+    adaptive_restarts: int
+    nearest: tuple[str, ...]
+    nearest_rows: int
+    nearest_steps: int
 
 
 def make_plan(
@@ -91,7 +104,7 @@ def make_plan(
         few_steps=10 if full else 5,
         dlr_steps=50 if full else 10,
         probe_queries=1000 if full else 100,
-        curve=("apgd-ce", "apgd-dlr") if white else ("square",),
+        curve=("apgd-ce", f"apgd-{ratio}") if white else ("square",),
         curve_steps=50 if full else 10,
         corruptions=suite,
         certificate_rows=100 if full else 0,
@@ -99,6 +112,13 @@ def make_plan(
         gallery_rounds=8 if full else 6,
         gallery_steps=20 if full else 10,
         autoattack=autoattack,
+        adaptive_rows=300 if full else 64,
+        adaptive_weights=WEIGHTS if full else QUICK_WEIGHTS,
+        adaptive_steps=100 if full else 20,
+        adaptive_restarts=2 if full else 1,
+        nearest=("cw-l2", "deepfool") if full and white else (),
+        nearest_rows=500,
+        nearest_steps=50,
     )
 
 

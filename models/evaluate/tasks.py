@@ -11,6 +11,7 @@ from models.attacks.base import Loss, cross_entropy, dlr, margin
 from models.certify import certify
 from models.corruptions import SEVERITIES, Kind, suite
 from models.data import Rows
+from models.evaluate.adaptive import cost, obstacle, search
 from models.evaluate.adversarial import attacked, noisy_rows
 from models.evaluate.plan import Plan
 from models.evaluate.subject import Arrays, Subject, seen
@@ -53,6 +54,8 @@ class Tasks:
             self._corrupted(k, s) for k in suite(schema, plan.corruptions) for s in SEVERITIES
         ]
         units += [self._stressed(n, s) for n in stresses(self.subject) for s in stress.SEVERITIES]
+        units += [self._nearest(attack) for attack in plan.nearest]
+        units += [self._adaptive()] * (obstacle(self.subject) is None)
         units += [self._reference()] * plan.autoattack
         units += [self._certified()] * (plan.certificate_rows > 0 and self._certifiable())
         units += [self._smallest()] * (plan.gallery_rows > 0)
@@ -92,6 +95,27 @@ class Tasks:
         cost = count if attack == "square" else 3 * count
         return Unit(f"alone-{attack}", self.rows, self._asked(change), cost)
 
+    def _nearest(self, attack: str) -> Unit:
+        """An attack that looks for the smallest change, on some rows: for the scores alone."""
+        steps, rows = self.plan.nearest_steps, self._first(self.plan.nearest_rows)
+
+        def change(block: Block) -> InputArray:
+            return attacked(
+                self.subject, block.rows, self._threat(),
+                attack=attack, steps=steps, seed=block.seed,
+            )  # fmt: skip
+
+        return Unit(f"nearest-{attack}", rows, self._asked(change), 15 * steps)
+
+    def _adaptive(self) -> Unit:
+        """The attack that knows the detectors, beside the one that does not."""
+
+        def compute(block: Block) -> Arrays:
+            right = self.results["clean"]["right"][block.index].astype(bool)
+            return search(self.subject, self.plan, self._threat(), block, right)
+
+        return Unit("adaptive", self._first(self.plan.adaptive_rows), compute, cost(self.plan))
+
     def _cascade(
         self, name: str, which: tuple[str, ...], eps: float, steps: int, queries: int
     ) -> Unit:
@@ -121,7 +145,8 @@ class Tasks:
 
             return {"right": self._on_survivors(block, attack), **after}
 
-        costs = {"apgd-ce": 3 * steps, "apgd-dlr": 2 * steps, "square": queries}
+        costs = {"apgd-ce": 3 * steps, "apgd-dlr": 2 * steps, "apgd-margin": 2 * steps}
+        costs["square"] = queries
         cost = sum(costs.get(one, 20 * steps) for one in which)
         return Unit(name, self.rows, compute, cost)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from models.report import charts, grids
+from models.report import charts, detectors, grids
 from models.report.charts import Axis, Mark, Series
 from models.report.numbers import (
     DASH,
@@ -104,10 +104,9 @@ def scores(view: View) -> Section:
             " (drift), and how likely it was tampered with (perturbation). Thresholds are set so"
             f" that {percent(view.alpha)} of clean rows are flagged."
         )
-    words += _caught(view)
-    return Section(
-        "scores", "The scores", words=words, plates=[plate] if plate else [], tables=tables
-    )
+    words += [*_caught(view), *detectors.words(view)]
+    plates = [*([plate] if plate else []), *detectors.plates(view)]
+    return Section("scores", "The scores", words=words, plates=plates, tables=tables)
 
 
 def gallery(view: View) -> Section:
@@ -217,9 +216,10 @@ def _confusions(view: View) -> Table:
 
 def _roc(view: View, curves: Sequence[Mapping[str, Any]]) -> Plate | None:
     drawable = [c for c in curves if len(c.get("points") or []) > 1]
+    drawable.sort(key=lambda c: bool(c.get("trained_on")))  # the honest test first
     if not drawable:
         return None
-    series = []
+    series, left = [], [str(c.get("attack")) for c in drawable[MOST_CURVES:]]
     for k, c in enumerate(drawable[:MOST_CURVES]):
         rates = sorted({*_RATES, *(float(p[0]) for p in c["points"] if p[0] > LOWEST)})
         points = tuple((rate, at_rate(c["points"], rate), None, None) for rate in rates)
@@ -241,7 +241,8 @@ def _roc(view: View, curves: Sequence[Mapping[str, Any]]) -> Plate | None:
         "What the perturbation score catches",
         drawing,
         "Each line is an attack, strong and weak thresholds along it; marked where the threshold"
-        " stands. The horizontal axis is logarithmic. Attacks not trained on are the honest test.",
+        " stands. The horizontal axis is logarithmic. Attacks not trained on are the honest test."
+        + (f" Not drawn: {', '.join(left)}." if left else ""),
     )
 
 
@@ -294,20 +295,28 @@ def _flags(view: View, facts: Mapping[str, Any]) -> Table:
 
 
 def _aurocs(curves: Sequence[Mapping[str, Any]]) -> Table:
+    rates = sorted({rate for c in curves for rate in c.get("caught") or {}}, key=float)
+    head = ("attack", "trained on", "AUROC (95% interval)", "rows")
     return Table(
-        ("attack", "trained on", "AUROC (95% interval)", "rows"),
+        (*head, *(f"caught at {float(rate):.0%}" for rate in rates)),
         [
             (
                 str(c.get("attack", DASH)),
                 "yes" if c.get("trained_on") else "no",
                 _area(c),
                 number(c.get("n"), 9),
+                *(_share_at(c, rate) for rate in rates),
             )
             for c in curves
         ],
-        "Attack by attack",
-        half=True,
+        "Attack by attack" + ", and the share caught where 1 or 5% of clean rows are" * bool(rates),
+        half=not rates,
     )
+
+
+def _share_at(curve: Mapping[str, Any], rate: str) -> str:
+    share = (curve.get("caught") or {}).get(rate)
+    return percent(share["value"]) if known(share) else DASH
 
 
 def _area(curve: Mapping[str, Any]) -> str:

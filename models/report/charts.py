@@ -91,6 +91,9 @@ def reliability(
     about: str,
     bins: Sequence[Mapping[str, Any]],
     intervals: Sequence[tuple[float, float]],
+    *,
+    names: tuple[str, str] = ("confidence", "right"),
+    axes: tuple[str, str] = ("stated confidence", "answered rightly"),
 ) -> Markup:
     """Stated confidence against how often it was right; a cross per bin, and the gap it leaves.
 
@@ -98,18 +101,18 @@ def reliability(
         ident, title, about: as in `svg.figure`.
         bins: with `n` > 0, `confidence` and `accuracy` in [0, 1]; `low` and `high` are their range.
         intervals: of each bin's accuracy.
+        names, axes: of both in the words of a bin and of the axes, for other probabilities.
     """
     side, top = svg.WIDTH - LEFT - RIGHT, TOP + 16
     x = svg.linear((0, 1), (LEFT, svg.WIDTH - RIGHT))
     y = svg.linear((0, 1), (top + 0.8 * side, top))
-    axis = Axis(0, 1, "stated confidence", share=True)
-    body: list[str] = [*_frame(x, y, axis, "answered rightly", svg.WIDTH)]
+    axis = Axis(0, 1, axes[0], share=True)
+    body: list[str] = [*_frame(x, y, axis, axes[1], svg.WIDTH)]
     body.append(svg.path([(x(0), y(0)), (x(1), y(1))], "chance"))
     for b, (low, high) in zip(bins, intervals, strict=True):
         at, right = x(b["confidence"]), y(b["accuracy"])
-        said = (
-            f"confidence {percent(b['confidence'])}, right {percent(b['accuracy'])}, n = {b['n']}"
-        )
+        stated, held = percent(b["confidence"]), percent(b["accuracy"])
+        said = f"{names[0]} {stated}, {names[1]} {held}, n = {b['n']}"
         body.append(svg.line(at, right, at, y(b["confidence"]), "gap"))
         body.append(svg.line(at, y(low), at, y(high), "whisker k0"))
         if b.get("low") is not None and b.get("high") is not None:

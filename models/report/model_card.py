@@ -106,6 +106,7 @@ def _figures(view: View) -> list[tuple[str, str]]:
         usual = f"; {expected[0]} to {expected[1]} of {figures.get('n', DASH)} rows are usual"
     norm, eps, _ = summary.threat_of(figures, view.kind)
     worst = robust.get("attack") or "the worst of the attacks"
+    unseen = summary.fooled_unseen(figures) or (None, None)
     rows: list[tuple[str, Any]] = [
         ("clean accuracy", figures.get("clean")),
         (f"accuracy under {worst}, {norm} {sized(eps, view.levels)}", figures.get("robust")),
@@ -118,6 +119,12 @@ def _figures(view: View) -> list[tuple[str, str]]:
             scores.get("perturbation_false_positives"),
         ),
         ("attacked rows flagged as perturbed", scores.get("perturbation_detected")),
+        ("attacked rows that fool it unseen", unseen[0]),
+        ("attacked rows that fool it unseen, attacker who knows the score", unseen[1]),
+        (
+            "error of the perturbation likelihood (ECE)",
+            (scores.get("likelihood") or {}).get("ece"),
+        ),
         ("accuracy on held-out live rows of the window", figures.get("window")),
         ("calibration error (ECE)", (figures.get("calibration") or {}).get("ece")),
     ]

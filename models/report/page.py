@@ -7,7 +7,16 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
-from models.report import answers, conditions, grids, origin, robustness, shortfalls, summary
+from models.report import (
+    answers,
+    conditions,
+    detectors,
+    grids,
+    origin,
+    robustness,
+    shortfalls,
+    summary,
+)
 from models.report.numbers import Share, bounds, known, number, percent
 from models.report.parts import Section, Tile, View
 from models.schema import Manifest
@@ -102,6 +111,7 @@ def _tiles(view: View) -> list[Tile]:
     caught = scores.get("perturbation_detected")
     if known(caught):
         tiles.append(_tile("Attacks flagged", caught, None, "flagged"))
+    tiles.append(detectors.tile(view))
     if (mce := view.share("mce")) is not None:
         ends = f"{number(mce.get('low'))} to {number(mce.get('high'))}; 1: as the previous champion"
         tiles.append(Tile("Mean corruption error", number(mce["value"]), ends))

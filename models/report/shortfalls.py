@@ -8,6 +8,7 @@ from typing import Any
 from models.report.numbers import LONGEST, bounds, clip, known, listed, percent, sentence, spaced
 from models.report.summary import (
     Figures,
+    adaptive_of,
     champion,
     compared,
     corruption_error,
@@ -21,6 +22,7 @@ KEPT = 0.8  # share of clean accuracy that a corruption of the middle severity m
 MIDDLE = 3
 ECE_LIMIT = 0.05
 AUROC_LIMIT = 0.8
+BLIND = 0.05  # share of rows without a gradient, above which the adaptive figure flatters
 SURE = 0.9  # confidence on something that is no instance of any class
 
 
@@ -164,7 +166,19 @@ def _score_short(figures: Figures) -> list[str]:
             f"Stated probabilities are off by {percent(ece['value'])} on average"
             f" ({bounds(ece)}); more than {ECE_LIMIT:.0%}."
         )
-    for curve in (figures.get("scores") or {}).get("roc") or []:
+    scores = figures.get("scores") or {}
+    likely = (scores.get("likelihood") or {}).get("ece")
+    if known(likely) and (likely.get("low") or 0) > ECE_LIMIT:
+        said.append(
+            f"The perturbation likelihood is off by {percent(likely['value'])} on average"
+            f" ({bounds(likely)}); more than {ECE_LIMIT:.0%}."
+        )
+    if (reason := adaptive_of(figures).get("reason")) is not None:
+        said.append(
+            "What an attacker achieves who knows the perturbation score was not measured:"
+            f" {reason}."
+        )
+    for curve in scores.get("roc") or []:
         known_to_be = curve.get("high", curve.get("auroc"))
         if not curve.get("trained_on") and known_to_be is not None and known_to_be < AUROC_LIMIT:
             said.append(
@@ -212,6 +226,9 @@ def _own_checks(figures: Figures) -> list[Finding]:
         if robust is not None and known(robust) and known(a) and a.get("eps") == figures.get("eps")
         if a["value"] < robust["value"] - 1e-9
     ]
+    if (flat := adaptive_of(figures).get("flat")) is not None:
+        detail = f"Its gradient is zero on {percent(flat)} of the attacked rows."
+        checks.append(Finding("the attacker sees the perturbation score", flat <= BLIND, detail))
     if figures.get("attacks"):
         detail = f"Below it: {listed(above)}." if above else "No attack at this size leaves fewer."
         checks.append(Finding("robust accuracy is the worst case", not above, detail))

@@ -107,8 +107,35 @@ def _scores() -> dict[str, Any]:
         "roc": [
             {"attack": a, "trained_on": t, "auroc": 0.87, "low": 0.84, "high": 0.9, "n": 337}
             | {"points": [[0.0, 0.1], [0.005, 0.3], [0.02, 0.6], [1.0, 1.0]]}
+            | {"caught": {"0.01": share(0.375, 337), "0.05": share(0.61, 337)}}
             for a, t in (("fgsm", True), ("square", False))
         ],
+        "likelihood": {
+            "ece": {"value": 0.0213, "low": 0.0, "high": 0.0577, "n": 368},
+            "bins": _bins(),
+        },
+        "adaptive": _adaptive(),
+    }
+
+
+def _adaptive() -> dict[str, Any]:
+    def shares(*values: float) -> dict[str, Any]:
+        keys = ("fooled", "undetected", "undetected_by_both")
+        return {key: share(v, 64) for key, v in zip(keys, values, strict=True)}
+
+    return {
+        "measured": True,
+        "n": 64,
+        "steps": 20,
+        "restarts": 1,
+        "static": {"attack": "apgd-ce + apgd-t", **shares(0.375, 0.0625, 0.0469)},
+        "adaptive": shares(0.375, 0.25, 0.1875),
+        "weights": [
+            {"weight": "in turn", **shares(0.375, 0.2344, 0.1875)},
+            {"weight": 0.5, **shares(0.375, 0.25, 0.1719)},
+        ],
+        "best": 0.5,
+        "flat": 0.0,
     }
 
 

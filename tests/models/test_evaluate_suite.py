@@ -86,7 +86,7 @@ def test_quick_figures_of_a_white_box(quick: Figures, few: Rows, digits: DataSet
     assert len(quick["masking"]) == 5
     assert all(check["passed"] for check in quick["masking"]), quick["masking"]
     known = {curve["attack"]: curve["trained_on"] for curve in quick["scores"]["roc"]}
-    assert known == {"fgsm": True, "pgd": True, "apgd-dlr": False, "square": False}
+    assert known == {"fgsm": True, "pgd": True, "apgd-dlr": False, "square": True}
     assert quick["certified"] is None
     assert quick["mce"] is None
     assert quick["stress"] == []

@@ -76,7 +76,7 @@ def test_graph_that_does_not_fit_the_manifest_is_refused(published: Published) -
         r"takes \['pixels'\], the manifest says 'input'": other_graph(bundle, "input"),
         r"lacks the outputs \['cells'\]": other_graph(bundle, "output"),
         r"probabilities have shape \(1, 10\)": other_manifest(bundle, classes=("a", "b")),
-        r"cells have shape \(1, 5\)": other_manifest(bundle, channels=manifest.channels[:2]),
+        r"cells have shape \(1, 7\)": other_manifest(bundle, channels=manifest.channels[:2]),
     }
     for words, broken in cases.items():
         with pytest.raises(BundleError, match=words):
