@@ -25,6 +25,7 @@ from models.runner import Runner
 from models.schema import SCHEMA_VERSION, Manifest
 from models.threat import ThreatModel
 from models.train import Progress, Recipe, TrainResult, train
+from monitoring.head_benign import Benign
 from monitoring.instrument import Instrumented, instrument, run_graph
 from monitoring.material import Victim, flops, head_material
 from monitoring.window import Window
@@ -60,6 +61,7 @@ class Order:
     window: Window | None = None
     shuffle_labels: bool = False  # for tests of the gates: a challenger that must be refused
     threat: ThreatModel = THREAT
+    benign: Benign | None = None  # the user's own examples of what is no attack
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ class WrapOrder:
     threat: ThreatModel
     origin: dict[str, Any]
     seed: int = 0
+    benign: Benign | None = None
 
 
 def make_version(
@@ -112,11 +115,14 @@ def make_version(
     if not difference <= export.TOLERANCE:  # NaN is no parity either
         raise TrainingError(f"onnxruntime differs from torch by {difference:.2g} in the logits")
     victim = Victim(data.schema, order.threat, trained.net, plain)
-    material, source = head_material(victim, data, order.window, order.recipe.seed)
+    material, source = head_material(
+        victim, data, order.window, order.recipe.seed, benign=order.benign
+    )
     made = instrument(
         plain, data.schema, data.classes, material, source=source, seed=order.recipe.seed
     )
     training = _training(data, order, rows, trained) | {"parity": difference}
+    training |= _benign_facts(order)
     manifest = _manifest(data, order, made, training)
     window = None if order.window is None else order.window.test
     version = _judge_and_publish(registry, data, order, manifest, made, trained.net, window)
@@ -154,9 +160,10 @@ def wrap_version(
     torch.set_num_threads(1)
     _check_logits(plain, data)
     victim = Victim(data.schema, order.threat, None, plain)
-    material, source = head_material(victim, data, None, order.seed)
+    material, source = head_material(victim, data, None, order.seed, benign=order.benign)
     made = instrument(plain, data.schema, data.classes, material, source=source, seed=order.seed)
     training = {"wrapped": order.origin, "seed": order.seed, "data": _data_facts(data), "rows": 0}
+    training |= _benign_facts(order)
     manifest = _manifest(data, order, made, training)
     return _judge_and_publish(registry, data, order, manifest, made, None, None, progress)
 
@@ -218,6 +225,10 @@ def _data_facts(data: DataSet) -> dict[str, Any]:
     """What is needed to load the same data again, and to see that it is the same."""
     source = msgspec.to_builtins(data.source)
     return {"name": data.name, "fingerprint": data.fingerprint, "source": source}
+
+
+def _benign_facts(order: Order | WrapOrder) -> dict[str, Any]:
+    return {} if order.benign is None else {"benign": order.benign.facts}
 
 
 def _training(data: DataSet, order: Order, rows: Rows, trained: TrainResult) -> dict[str, Any]:

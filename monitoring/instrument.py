@@ -2,8 +2,9 @@
 
 logits, features ─┬─ probabilities
 x ── statistics ──┼─ scores of the channels ─┬─ cells
-                  │                          └─ drift score ── conformal p-value
-                  └─ evidence features ── perturbation head ── likelihoods
+│                 │                          └─ drift score ── conformal p-value
+│                 └─ evidence features ─┬─ perturbation head ── likelihoods
+└─ learned filters (images) ────────────┘
 
 A graph without features (a wrapped model) has fewer channels. Scores may be tied: whatever is
 compared with a calibrated number is given a hair of room, so that rounding never parts equals.
@@ -11,6 +12,7 @@ compared with a calibrated number is given a hair of room, so that rounding neve
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
@@ -28,12 +30,18 @@ from models.schema import (
 )
 from monitoring import channels as ch
 from monitoring import perturbation as pb
-from monitoring.cells import emit_cells, reference_cells, score_info
+from monitoring import query_embedding
+from monitoring.accuracy_fit import accuracy_facts
+from monitoring.cells import Cells
+from monitoring.columns import TableColumn, watched_columns
 from monitoring.drift_score import HAIR, emit_p_value
 from monitoring.graph import GraphBuilder
+from monitoring.head_fit import fit_with_filters
 from monitoring.table_statistics import TableStatistics
 
 ALPHA = 0.01
+BENIGN_ALPHA = 0.03  # of every benign kind, so that fresh rows stay below 5 %
+TOP, FEATURES = 10, 512  # largest logits, and widest feature layer, that are evidence as they are
 LOGIT_LIMIT = 1e4  # of a model that was given absurd numbers
 
 
@@ -52,9 +60,10 @@ class Material:
     held_corrupted: InputArray
     held_adversarial: InputArray
     reference: InputArray  # held-out rows that the stream is compared with
-    held_labels: IntArray | None = (
-        None  # of `held_clean`; None leaves the probabilities as they are
-    )
+    held_labels: IntArray | None = None  # of `held_clean`; None: nothing is fitted to labels
+    recalibrated: bool = True  # False leaves the probabilities as they are
+    fit_moved: InputArray | None = None  # images off their pixel grid: clean to the head
+    held_kinds: IntArray | None = None  # which kind each row of `held_corrupted` is; None: one
 
 
 @dataclass(frozen=True)
@@ -63,7 +72,7 @@ class Instrumented:
 
     model: onnx.ModelProto
     channels: tuple[ChannelInfo, ...]
-    reference: Mapping[str, FloatArray]  # "<channel>/edges", "<channel>/alpha"
+    reference: Mapping[str, FloatArray]  # "<channel>/edges", "<channel>/alpha", "accuracy/..."
     calibration: Calibration
 
 
@@ -72,7 +81,6 @@ class _Scores:
     """The score graph run over N rows."""
 
     scores: FloatArray  # (N, S)
-    evidence: FloatArray  # (N, P)
     logits: FloatArray  # (N, C)
 
     @property
@@ -101,54 +109,48 @@ def instrument(
         source: words that say what the calibration rows are, for the manifest.
         seed: of the head's training.
     """
-    table, fitted = _channels(model, schema, material.references)
+    table, fitted, columns = _channels(model, schema, material.references)
     graph = GraphBuilder(model, reserved=OUTPUTS)
     logits = _emit_logits(graph, schema)
-    scores, evidence = _emit_scores(graph, schema, logits, fitted, table)
-    probe = graph.probe(scores=scores, evidence=evidence, logits=logits)
+    x_unit = _emit_unit(graph, schema)
+    scores, evidence = _emit_scores(graph, schema, x_unit, logits, fitted, table, len(classes))
+    probe = graph.probe(scores=scores, logits=logits)
 
     def score(x: InputArray) -> _Scores:
-        names = ("probe_scores", "probe_evidence", "probe_logits")
-        return _Scores(*run_graph(probe, schema, x, *names))
+        return _Scores(*run_graph(probe, schema, x, "probe_scores", "probe_logits"))
 
     fit, held = score(material.fit_clean), score(material.held_clean)
-    head = pb.fit_head(
-        *_three_kinds(fit, score(material.fit_corrupted), score(material.fit_adversarial)),
-        seed=seed,
-    )
-    head = pb.calibrate(
-        head,
-        *_three_kinds(held, score(material.held_corrupted), score(material.held_adversarial)),
-    )
     live = score(material.reference)
-    reference = reference_cells([c.name for c in fitted], live.scores, live.predicted, len(classes))
-    edges = [reference[f"{c.name}/edges"] for c in fitted]
+    counted = Cells.fit(
+        [c.name for c in fitted],
+        live.scores,
+        live.predicted,
+        classes,
+        columns,
+        schema.to_unit(material.reference),
+    )
 
     heat = 1.0
-    if material.held_labels is not None:
+    if material.held_labels is not None and material.recalibrated:
         heat = temperature(held.logits, material.held_labels)
     cooled = graph.op("Mul", logits, graph.const(np.float32(1 / heat)))
     graph.output("probabilities", graph.op("Softmax", cooled, axis=1), "batch", len(classes))
     p_value = emit_p_value(graph, scores, fit.scores, held.scores)
     graph.output("drift_p_value", p_value, "batch")
-    perturbed, corrupted = head.emit(graph, evidence)
-    graph.output("perturbation_likelihood", perturbed, "batch")
-    graph.output("corruption_likelihood", corrupted, "batch")
-    cells = emit_cells(graph, scores, logits, edges)
-    graph.output("cells", cells, "batch", len(fitted) + 1, integer=True)
+    head = _add_head(graph, schema, x_unit, evidence, material, seed)
+    cells = counted.emit(graph, scores, x_unit, logits)
+    graph.output("cells", cells, "batch", len(counted.channels), integer=True)
 
-    likelihood, corruption = head.likelihoods(held.evidence)
     calibration = Calibration(
-        n=len(held.scores),
-        alpha=ALPHA,
-        perturbation_threshold=min(1.0, pb.threshold(likelihood, ALPHA) + HAIR),
-        corruption_threshold=min(1.0, pb.threshold(corruption, ALPHA) + HAIR),
-        source=source,
-        temperature=heat,
+        n=len(held.scores), alpha=ALPHA, source=source, temperature=heat, **head
     )
-    infos = (score_info(c.name, e) for c, e in zip(fitted, edges, strict=True))
-    channels = (*infos, ChannelInfo("class", "class", classes))
-    return Instrumented(graph.build(), channels, reference, calibration)
+    built, reference = graph.build(), dict(counted.reference)
+    reference |= query_embedding.calibrate(schema, material.held_clean)
+    if material.held_labels is not None:
+        reference |= accuracy_facts(
+            built, schema, material.held_clean, material.held_labels, seed=seed
+        )
+    return Instrumented(built, counted.channels, reference, calibration)
 
 
 def run_graph(
@@ -165,18 +167,22 @@ def run_graph(
 
 def _channels(
     model: onnx.ModelProto, schema: InputSchema, references: InputArray
-) -> tuple[TableStatistics | None, list[ch.ScoreChannel]]:
-    """The channels for what the graph gives, fitted on training rows; a table's statistics."""
+) -> tuple[TableStatistics | None, list[ch.ScoreChannel], list[TableColumn]]:
+    """A table's statistics, score channels and columns, fitted on training rows."""
     has_features = any(output.name == "features" for output in model.graph.output)
     names = ("logits", "features") if has_features else ("logits",)
     logits, *features = run_graph(model, schema, references, *names)
-    table = None
+    table, x_unit = None, schema.to_unit(references)
     if schema.kind == "tabular" and schema.columns:
-        table = TableStatistics.fit(schema, schema.to_unit(references))
+        table = TableStatistics.fit(schema, x_unit)
     fitted = ch.score_channels(
-        schema.kind, features[0] if features else None, logits=np.nan_to_num(logits), table=table
+        schema.kind,
+        features[0] if features else None,
+        logits=np.nan_to_num(logits),
+        x_unit=x_unit,
+        table=table,
     )
-    return table, fitted
+    return table, fitted, watched_columns(schema, x_unit, np.nan_to_num(logits).argmax(axis=1))
 
 
 def _emit_logits(graph: GraphBuilder, schema: InputSchema) -> str:
@@ -205,33 +211,81 @@ def _emit_unit(graph: GraphBuilder, schema: InputSchema) -> str:
 def _emit_scores(
     graph: GraphBuilder,
     schema: InputSchema,
+    x_unit: str,
     logits: str,
     fitted: list[ch.ScoreChannel],
     table: TableStatistics | None,
+    classes: int,
 ) -> tuple[str, str]:
     """All scores `(N, S)` and the evidence features `(N, P)` of the perturbation head."""
-    x_unit = _emit_unit(graph, schema)
     features = "features"
+    distances = [c for c in fitted if isinstance(c, ch.FeatureDistance)]
     if schema.kind == "image":
         statistics = ch.emit_input_statistics(graph, x_unit, schema.shape[0])
     else:
         statistics = table.emit(graph, x_unit) if table is not None else ""
-        if any(isinstance(channel, ch.FeatureDistance) for channel in fitted):
+        if distances:
             features = _emit_finite(graph, features)
     lse = graph.op("ReduceLogSumExp", logits, graph.const([1]), keepdims=1)
-    tensors = ch.Tensors(x_unit, logits, features, lse, statistics)
+    tensors = ch.Tensors(x_unit, logits, features, lse, statistics, schema.shape)
     scores = graph.op("Concat", *(c.emit(graph, tensors) for c in fitted), axis=1)
-    top, _ = graph.ops("TopK", logits, graph.const([2]), outputs=2)
+    top, _ = graph.ops("TopK", logits, graph.const([min(classes, TOP)]), outputs=2)
     evidence = [scores, graph.op("Sub", top, lse)]
+    if distances and distances[0].references.shape[1] <= FEATURES:
+        evidence.append(features)
     if statistics:
         shifted = graph.op("Add", statistics, graph.const(np.float32(1e-3)))
         evidence.append(graph.op("Log", shifted))
     return scores, graph.op("Concat", *evidence, axis=1)
 
 
+def _add_head(
+    graph: GraphBuilder,
+    schema: InputSchema,
+    x_unit: str,
+    evidence: str,
+    material: Material,
+    seed: int,
+) -> dict[str, Any]:
+    """Fit the perturbation head and add it with its outputs; what `Calibration` says of it."""
+
+    def evidence_of(x: InputArray) -> FloatArray:
+        (rows,) = run_graph(graph.probe(evidence=evidence), schema, x, "probe_evidence")
+        return rows
+
+    clean = material.fit_clean
+    if material.fit_moved is not None:
+        clean = np.concatenate([clean, material.fit_moved])
+    x, kind = _three_kinds(clean, material.fit_corrupted, material.fit_adversarial)
+    images = schema.to_unit(x) if schema.kind == "image" else None
+    filters, head = fit_with_filters(evidence_of(x), kind, images, seed=seed)
+    if filters is not None:
+        evidence = graph.op("Concat", evidence, filters.emit(graph, x_unit), axis=1)
+    x, kind = _three_kinds(material.held_clean, material.held_corrupted, material.held_adversarial)
+    rows = evidence_of(x)
+    head = pb.calibrate(head, rows, kind)
+    perturbed, corrupted = head.emit(graph, evidence)
+    graph.output("perturbation_likelihood", perturbed, "batch")
+    graph.output("corruption_likelihood", corrupted, "batch")
+    likelihood, corruption = head.likelihoods(rows)
+    kinds = material.held_kinds
+    kinds = np.zeros(len(material.held_corrupted), dtype=np.int64) if kinds is None else kinds
+    limits = (
+        pb.threshold(likelihood[kind == pb.CLEAN], ALPHA),
+        pb.threshold_for_kinds(likelihood[kind == pb.CORRUPTED], kinds, BENIGN_ALPHA),
+    )
+    corruption_limit = pb.threshold(corruption[kind == pb.CLEAN], ALPHA)
+    return {
+        "perturbation_threshold": min(1.0, max(limits) + HAIR),
+        "corruption_threshold": min(1.0, corruption_limit + HAIR),
+        "benign_alpha": BENIGN_ALPHA,
+        "benign_kinds": len(np.unique(kinds)),
+    }
+
+
 def _three_kinds(
-    clean: _Scores, corrupted: _Scores, adversarial: _Scores
-) -> tuple[FloatArray, IntArray]:
-    parts = (clean.evidence, corrupted.evidence, adversarial.evidence)
+    clean: InputArray, corrupted: InputArray, adversarial: InputArray
+) -> tuple[InputArray, IntArray]:
+    parts = (clean, corrupted, adversarial)
     kind = np.repeat((pb.CLEAN, pb.CORRUPTED, pb.ADVERSARIAL), [len(p) for p in parts])
     return np.concatenate(parts), kind

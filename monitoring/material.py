@@ -1,10 +1,11 @@
 """Material of the score heads: clean, benignly corrupted and attacked rows of a data set.
 
-A net is attacked through its gradients; a graph without a net (wrapped) by Square, which asks it
-many times. Rows are capped, so that the heads of a large data set cost no more than minutes.
+A net is attacked through its gradients (`head_attacks`); a graph without a net (wrapped) by
+Square, which asks it many times. The benign rows are those of `head_negatives` and the user's own.
+Rows are capped, so that the heads of a large data set cost no more than minutes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,20 +16,22 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from models import attacks
-from models.corruptions import random_benign
 from models.data import DataSet, Rows
 from models.errors import DataError
-from models.evaluate import attacked_rows
+from models.evaluate.subject import tensors
 from models.runner import session
 from models.schema import InputArray, InputSchema
-from models.threat import ThreatModel
+from models.threat import Threat, ThreatModel
+from monitoring import head_negatives as hn
+from monitoring.head_attacks import PASSES, SIZES, attacked_unit
+from monitoring.head_benign import Benign
 from monitoring.instrument import Material
 from monitoring.window import Window
 
-SIZES = (1 / 3, 2 / 3, 1.0, 4 / 3, 2.0)  # of the attacks, in units of the threat's eps
-REFERENCE_ROWS, FIT_ROWS, HELD_ROWS, KIND_ROWS = 2048, 1500, 5000, 500
-BENIGN_COPIES = 10
-STEPS, QUERIES, QUERIED_ROWS = 10, 150, 250
+REFERENCE_ROWS, FIT_ROWS, HELD_ROWS, KIND_ROWS = 2048, 1500, 5000, 360
+BENIGN_ROWS, LEAST_COPIES, MOST_COPIES = 12_000, 6, 20  # of the rows that are fitted on
+MOST_VALUES = 2**27  # of all benign rows of one part: fewer rows of large images
+QUERIES, QUERIED_ROWS = 150, 250
 ATTACK_FLOPS = 1e12  # of all attacks on one set of rows; a large net is attacked on fewer rows
 FEWEST_ROWS = 120
 WINDOW_REFERENCE = 40  # held-out window rows from which the stream is compared with the window
@@ -42,46 +45,53 @@ class Victim:
     threat: ThreatModel
     net: nn.Module | None
     plain: onnx.ModelProto
+    without: frozenset[str] = frozenset()  # families of attacks that the head shall not know
 
-    def attacked(self, rows: Rows) -> InputArray:
+    def attacked(self, rows: Rows, seed: int = 0) -> InputArray:
         """The rows under every attack at every size (the first ones, where that is dear).
 
         A row that an attack leaves as it is (it was misclassified before) is no attacked row.
         """
-        most = QUERIED_ROWS if self.net is None else self._affordable(self.net)
-        rows = rows.take(np.arange(min(len(rows), most)))
-        names = ("square",) if self.net is None else ("fgsm", "pgd")
-        unit, parts = self.schema.to_unit(rows.x), []
-        for size in self._sizes():
-            for attack in names:
-                x = self._attack(rows, size, attack)
-                change = np.nan_to_num(np.abs(self.schema.to_unit(x) - unit))
-                changed = change.reshape(len(rows), -1).max(axis=1) > 1e-3 * size
-                parts.append(x[changed] if changed.any() else x)
+        if self.net is None:
+            return self._asked(rows.take(np.arange(min(len(rows), QUERIED_ROWS))), seed)
+        rows = rows.take(np.arange(min(len(rows), self._affordable(self.net))))
+        x, y = tensors(self.net, self.schema, rows)
+        with attacks.frozen(self.net):
+            found = attacked_unit(
+                attacks.logits_only(self.net),
+                x,
+                y,
+                self._at,
+                generator=torch.Generator(x.device).manual_seed(seed),
+                without=self.without,
+            )
+        return self.schema.from_unit(found.cpu().numpy())
+
+    def _at(self, share: float) -> Threat:
+        size = share * self.threat.eps
+        return self.threat.at(self.schema, size if self.threat.norm == "l2" else min(size, 1.0))
+
+    def _asked(self, rows: Rows, seed: int) -> InputArray:
+        """Under Square, at every size."""
+        ask, unit, parts = logits_of(self.plain, self.schema), self.schema.to_unit(rows.x), []
+        for size in SIZES:
+            found = attacks.square(
+                ask,
+                torch.from_numpy(unit),
+                torch.from_numpy(rows.y),
+                self._at(size),
+                queries=QUERIES,
+                generator=torch.Generator().manual_seed(seed),
+            )
+            x = self.schema.from_unit(found.numpy())
+            change = np.nan_to_num(np.abs(self.schema.to_unit(x) - unit))
+            changed = change.reshape(len(rows), -1).max(axis=1) > 1e-3 * self._at(size).eps
+            parts.append(x[changed] if changed.any() else x)
         return np.concatenate(parts)
 
-    def _sizes(self) -> list[float]:
-        sizes = [share * self.threat.eps for share in SIZES]
-        return sizes if self.threat.norm == "l2" else [min(size, 1.0) for size in sizes]
-
-    def _attack(self, rows: Rows, size: float, attack: str) -> InputArray:
-        threat = self.threat.at(self.schema, size)
-        if self.net is not None:
-            return attacked_rows(self.net, self.schema, rows, threat, attack=attack, steps=STEPS)
-        found = attacks.square(
-            logits_of(self.plain, self.schema),
-            torch.from_numpy(self.schema.to_unit(rows.x)),
-            torch.from_numpy(rows.y),
-            threat,
-            queries=QUERIES,
-            generator=torch.Generator().manual_seed(0),
-        )
-        return self.schema.from_unit(found.numpy())
-
     def _affordable(self, net: nn.Module) -> int:
-        """Rows that may be attacked: forward and backward, every step, every size."""
-        a_row = 3 * (STEPS + 1) * len(SIZES) * flops(net, self.schema)
-        return max(FEWEST_ROWS, int(ATTACK_FLOPS / a_row))
+        """Rows that may be attacked: forward and backward, every pass."""
+        return max(FEWEST_ROWS, int(ATTACK_FLOPS / (3 * PASSES * flops(net, self.schema))))
 
 
 def flops(net: nn.Module, schema: InputSchema) -> int:
@@ -105,11 +115,25 @@ def logits_of(plain: onnx.ModelProto, schema: InputSchema) -> Callable[[Tensor],
 
 
 def head_material(
-    victim: Victim, data: DataSet, window: Window | None, seed: int
+    victim: Victim,
+    data: DataSet,
+    window: Window | None,
+    seed: int,
+    *,
+    benign: Benign | None = None,
+    without: Collection[str] = (),
 ) -> tuple[Material, str]:
     """Rows for the heads: half of the training rows as references, of the other half to fit on.
 
     Returns them with words that say what the calibration rests on.
+
+    Args:
+        victim: what is attacked.
+        data: rows to fit and calibrate on.
+        window: labelled traffic that joins them.
+        seed: of draws, corruptions and attacks.
+        benign: the user's own examples; one more kind.
+        without: names of benign kinds to leave out, so that the head can be judged on them.
 
     Raises:
         DataError: too few rows to fit and to calibrate on.
@@ -120,18 +144,30 @@ def head_material(
     shuffled = training.take(rng.permutation(len(training)))
     half = len(shuffled) // 2
     fit = shuffled.take(np.arange(half, min(len(shuffled), half + FIT_ROWS)))
-    few = held.take(_spread(len(held), KIND_ROWS))
+    schema, kinds = data.schema, hn.kinds_of(data.schema, without)
+    step = hn.grid_step(schema.to_unit(fit.x)) if schema.kind == "image" else 0.0
+    few = held.take(_spread(len(held), min(KIND_ROWS, _most(schema, len(kinds)))))
+    own = (fit.x[:0], fit.x[:0]) if benign is None else benign.halves()
+    held_corrupted, held_kinds = hn.by_kind(kinds, few.x, rng)
+    changed = [
+        hn.rounded(schema, x, step, rng)
+        for x in (_benign(schema, kinds, fit.x, rng), victim.attacked(fit, seed),
+                  held_corrupted, victim.attacked(few, seed))
+    ]  # fmt: skip
     material = Material(
         references=shuffled.x[: min(half, REFERENCE_ROWS)],
         fit_clean=fit.x,
-        fit_corrupted=_benign(data.schema, fit.x, rng),
-        fit_adversarial=victim.attacked(fit),
+        fit_corrupted=np.concatenate([changed[0], _repeated(own[0], len(changed[0]))]),
+        fit_adversarial=changed[1],
         held_clean=held.x,
-        held_corrupted=_benign(data.schema, few.x, rng),
-        held_adversarial=victim.attacked(few),
+        held_corrupted=np.concatenate([changed[2], own[1][:KIND_ROWS]]),
+        held_adversarial=changed[3],
         reference=stream.x,
+        held_labels=held.y,
         # A wrapped model keeps the probabilities that its owner knows.
-        held_labels=None if victim.net is None else held.y,
+        recalibrated=victim.net is not None,
+        fit_moved=_off_the_grid(schema, fit.x, step, rng),
+        held_kinds=np.append(held_kinds, np.full(len(own[1][:KIND_ROWS]), len(kinds))),
     )
     return material, source
 
@@ -166,6 +202,33 @@ def _spread(count: int, most: int) -> npt.NDArray[np.intp]:
     return np.arange(kept, dtype=np.intp) * count // max(kept, 1)
 
 
-def _benign(schema: InputSchema, x: InputArray, rng: np.random.Generator) -> InputArray:
-    """Ten benignly changed copies of the rows."""
-    return np.concatenate([random_benign(schema, x, rng) for _ in range(BENIGN_COPIES)])
+def _most(schema: InputSchema, copies: int) -> int:
+    """Rows of which that many copies may be made."""
+    return max(40, MOST_VALUES // (schema.size * max(copies, 1)))
+
+
+def _benign(
+    schema: InputSchema, kinds: dict[str, hn.Change], x: InputArray, rng: np.random.Generator
+) -> InputArray:
+    """Benignly changed copies of the rows, a fifth of them with two changes (one for tables)."""
+    x = x[: _most(schema, LEAST_COPIES)]
+    most = min(MOST_COPIES, _most(schema, len(x)))
+    copies = int(np.clip(BENIGN_ROWS // max(len(x), 1), min(LEAST_COPIES, most), most))
+    parts = [hn.random_changes(kinds, x, rng) for _ in range(copies)]
+    for k in range(0 if schema.kind == "tabular" else copies // 5):
+        parts[k] = hn.random_changes(kinds, parts[k], rng)
+    return np.concatenate(parts)
+
+
+def _repeated(x: InputArray, rows: int) -> InputArray:
+    """The user's own rows, repeated to about a twentieth of all benign ones."""
+    repeats = max(1, rows // (20 * len(x))) if len(x) else 1
+    return np.concatenate([x] * repeats)
+
+
+def _off_the_grid(
+    schema: InputSchema, x: InputArray, step: float, rng: np.random.Generator
+) -> InputArray | None:
+    if schema.kind == "tabular":
+        return None
+    return np.concatenate([hn.off_the_grid(schema, x, step, rng) for _ in range(2)])

@@ -1,11 +1,11 @@
 """The perturbation head: clean, benignly corrupted or adversarial, from what one pass gives.
 
-A small classifier over logits, feature distance and input statistics. It is trained with benign
-corruptions as negatives: without them it flags every blurred or brighter image. It is a
-tripwire; the robust training is the defence (docs/methods.md).
+A small classifier over logits, features, input statistics and what a few learned filters see
+(`head_filters`). It is trained (`head_fit`) with benign corruptions as negatives: without them it
+flags every blurred or brighter image. It is a tripwire; the robust training is the defence
+(docs/methods.md).
 """
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,29 +59,6 @@ class PerturbationHead:
 CORRUPTION_ODDS = np.array([1.0, 2.0, 0.5], dtype=np.float32)
 
 
-def fit_head(evidence: FloatArray, kind: IntArray, *, seed: int) -> PerturbationHead:
-    """Fit the head on evidence features `(N, P)` and kinds `(N,)` in {0, 1, 2}.
-
-    Rows are drawn so that the kinds have the shares 1/4, 1/4, 1/2.
-    """
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.neural_network import MLPClassifier
-
-    rng = np.random.default_rng(seed)
-    size = 4 * max(np.bincount(kind, minlength=3)) // 2
-    drawn = np.concatenate(
-        [rng.choice(np.flatnonzero(kind == k), int(size * s)) for k, s in enumerate(SHARES)]
-    )
-    mean, std = evidence[drawn].mean(axis=0), evidence[drawn].std(axis=0) + 1e-6
-    net = MLPClassifier((HIDDEN,), alpha=1e-3, max_iter=60, batch_size=256, random_state=seed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        net.fit((evidence[drawn] - mean) / std, kind[drawn])
-    (w1, w2), (b1, b2) = net.coefs_, net.intercepts_
-    w1 = w1 / std[:, None]
-    return _float32(w1, b1 - mean @ w1, w2, b2)
-
-
 def calibrate(head: PerturbationHead, evidence: FloatArray, kind: IntArray) -> PerturbationHead:
     """Divide the logits by the temperature that fits held-out rows best (Guo et al. 2017)."""
     counts = np.bincount(kind, minlength=3)
@@ -104,6 +81,23 @@ def threshold(likelihoods: FloatArray, alpha: float) -> float:
     """
     rank = int(np.ceil((len(likelihoods) + 1) * (1 - alpha)))
     return 1.0 if rank > len(likelihoods) else float(np.sort(likelihoods)[rank - 1])
+
+
+def threshold_for_kinds(likelihoods: FloatArray, kind: IntArray, alpha: float) -> float:
+    """The least value that holds for every benign kind what `threshold` holds for clean rows.
+
+    Args:
+        likelihoods: `(n,)` of held-out benign rows.
+        kind: `(n,)`, which kind each row is of. A kind of too few rows for `alpha` counts by its
+            largest likelihood, without a guarantee: else five examples would switch the alarm off.
+        alpha: share of a kind that may be flagged.
+
+    >>> threshold_for_kinds(np.array([0.1, 0.2, 0.7, 0.3]), np.array([0, 0, 1, 1]), 0.05)
+    0.7
+    """
+    parts = (likelihoods[kind == k] for k in np.unique(kind))
+    limits = (min(threshold(part, alpha), float(part.max())) for part in parts)
+    return max(limits, default=0.0)
 
 
 def _float32(*arrays: FloatArray) -> PerturbationHead:

@@ -232,7 +232,9 @@ def test_version_of_a_table_answers_raw_rows_and_is_judged(version: int, tables:
     assert figures["black_box"] is (version == 2)
     assert {row["name"] for row in figures["stress"]} > {"missing", "noise", "unseen_category"}
     names = [c.name for c in manifest.channels]
-    assert names[-3:] == ["inside", "row_distance", "class"]
+    scores = [name for name in names if not name.startswith("column:")]
+    assert scores[-3:] == ["inside", "row_distance", "class"]
+    assert len(names) - len(scores) == len(data.schema.columns)
     assert ("feature_distance" in names) is (version == 1)
     strange = data.test.x[:4].copy()
     strange[[0, 1, 2, 3], [8, 10, 0, 1]] = [np.nan, -1, 1e30, -1e30]

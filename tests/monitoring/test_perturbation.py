@@ -8,20 +8,21 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from models import corruptions
-from models.data import DataSet
+from models.data import DataSet, load_digits
 from models.evaluate import answer, attacked
 from models.runner import session
 from models.schema import FloatArray, IntArray
 from models.stats import auroc
 from monitoring.graph import GraphBuilder
+from monitoring.head_fit import fit_head
 from monitoring.perturbation import (
     ADVERSARIAL,
     CLEAN,
     CORRUPTED,
     PerturbationHead,
     calibrate,
-    fit_head,
     threshold,
+    threshold_for_kinds,
 )
 from tests.conftest import Published
 
@@ -136,6 +137,17 @@ def test_threshold_is_as_low_as_that_allows() -> None:
     assert threshold(values[:99], 0.01) == values[98]
 
 
+def test_every_kind_keeps_below_the_threshold() -> None:
+    rng = np.random.default_rng(0)
+    kind = np.repeat([0, 1, 2], [500, 500, 12])
+    values = rng.random(len(kind)) * np.array([0.2, 0.6, 0.9])[kind]
+    limit = threshold_for_kinds(values, kind, 0.03)
+    assert limit == values[kind == 2].max(), "too few for a quantile: the largest"
+    limit = threshold_for_kinds(values[:1000], kind[:1000], 0.03)
+    assert [(values[kind == k] > limit).mean() for k in (0, 1)] == [0.0, 0.028]
+    assert threshold_for_kinds(values[:0], kind[:0], 0.03) == 0.0
+
+
 def shares_flagged(published: Published, x_unit: FloatArray) -> float:
     """Share of images that the published version calls perturbed."""
     told = answer(published.runner, published.subject.schema.from_unit(x_unit))
@@ -143,14 +155,13 @@ def shares_flagged(published: Published, x_unit: FloatArray) -> float:
     return float((told.perturbation_likelihood > limit).mean())
 
 
-@pytest.mark.parametrize("severity", [3, 4, 5])  # fainter ones look like faint attacks
-@pytest.mark.parametrize("name", ["blur", "brightness", "darkness", "contrast", "pixelate"])
+@pytest.mark.parametrize("kind", corruptions.suite(load_digits().schema), ids=lambda k: k.name)
 def test_benign_images_are_not_called_perturbed(
-    name: str, severity: int, published: Published, digits: DataSet
+    kind: corruptions.Kind, published: Published, digits: DataSet
 ) -> None:
     unit, rng = digits.schema.to_unit(digits.test.x), np.random.default_rng(9)
-    corrupted = corruptions.CORRUPTIONS[name](unit, severity, rng)
-    assert shares_flagged(published, corrupted) <= 0.05
+    flagged = [shares_flagged(published, kind.apply(unit, s, rng)) for s in corruptions.SEVERITIES]
+    assert np.mean(flagged) <= 0.05
 
 
 def test_head_without_corrupted_negatives_would_flag_the_benign() -> None:
@@ -166,7 +177,7 @@ def test_head_without_corrupted_negatives_would_flag_the_benign() -> None:
     assert without.likelihoods(benign)[0].mean() > with_all.likelihoods(benign)[0].mean() + 0.1
 
 
-# Measured with the full recipe: .90 at eps .1, .95 at .15, .98 at .25; APGD was not trained on.
+# Measured with the full recipe: .94 at eps .075 to .99 at .3; APGD was not trained on.
 @pytest.mark.parametrize(
     ("attack", "eps"), [("pgd", 0.1), ("pgd", 0.15), ("apgd", 0.15), ("apgd", 0.25)]
 )
