@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+TEST_PROCESSES ?= 2
 export OMP_NUM_THREADS ?= 1
 
 .PHONY: help run test test-all lint bench clean
@@ -16,7 +17,8 @@ run: $(VENV)/.train ## train the demo model (first time), serve on :8080, watch 
 test: $(VENV)/.dev ## lint, types, contracts and all tests but the slow ones
 	@echo "holdfast: linting, then testing (about 10 minutes on 2 cores)"
 	$(MAKE) --no-print-directory lint
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" --ignore tests/e2e -n $(TEST_PROCESSES) --dist loadscope
+	$(BIN)/python -m pytest -m "not slow" tests/e2e
 
 test-all: $(VENV)/.dev ## every test, the slow ones too
 	$(BIN)/python -m pytest
