@@ -33,6 +33,7 @@ def attacked_unit(
     at: At,
     *,
     generator: torch.Generator,
+    part: float = 1.0,
     without: Collection[str] = (),
 ) -> Tensor:
     """Rows in the unit range under every family, each on a part of the rows per size.
@@ -42,6 +43,7 @@ def attacked_unit(
         x, y: rows and labels `(N,)`.
         at: the threat at a share of its eps.
         generator: makes it reproducible.
+        part: of the rows that each attack takes by default, above 0: less where a net is dear.
         without: families to leave out, so that a head can be judged on them.
 
     Returns:
@@ -52,10 +54,10 @@ def attacked_unit(
         for name, attack in _families(logits_of, at, generator).items()
         if name not in without
         for size in SIZES
-        for rows in (_some(len(x), SHARES.get(name, SHARE), generator),)
+        for rows in (_some(len(x), part * SHARES.get(name, SHARE), generator),)
     ]
     if x.dim() == 4 and "deepfool" not in without:
-        rows = _some(len(x), SHARES["deepfool"], generator)
+        rows = _some(len(x), part * SHARES["deepfool"], generator)
         found += _stretched(logits_of, x[rows], y[rows], _length(at(1.0), x))
     return torch.cat(found)
 
@@ -109,6 +111,6 @@ def _changed(x: Tensor, x_adv: Tensor, eps: float) -> Tensor:
 
 
 def _some(count: int, share: float, generator: torch.Generator) -> Tensor:
-    """A random part of the rows, at least eight where there are so many."""
-    kept = min(count, max(8, round(share * count)))
+    """A random part of the rows, at least two where there are so many."""
+    kept = min(count, max(2, round(share * count)))
     return torch.randperm(count, generator=generator, device=generator.device)[:kept]

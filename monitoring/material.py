@@ -33,7 +33,7 @@ BENIGN_ROWS, LEAST_COPIES, MOST_COPIES = 12_000, 6, 20  # of the rows that are f
 MOST_VALUES = 2**27  # of all benign rows of one part: fewer rows of large images
 QUERIES, QUERIED_ROWS = 150, 250
 ATTACK_FLOPS = 1e12  # of all attacks on one set of rows; a large net is attacked on fewer rows
-FEWEST_ROWS = 120
+FEWEST_ROWS, LEAST_PART = 120, 0.15
 WINDOW_REFERENCE = 40  # held-out window rows from which the stream is compared with the window
 
 
@@ -48,13 +48,16 @@ class Victim:
     without: frozenset[str] = frozenset()  # families of attacks that the head shall not know
 
     def attacked(self, rows: Rows, seed: int = 0) -> InputArray:
-        """The rows under every attack at every size (the first ones, where that is dear).
+        """Parts of the rows under every attack at every size: smaller ones where a net is dear.
 
         A row that an attack leaves as it is (it was misclassified before) is no attacked row.
         """
         if self.net is None:
             return self._asked(rows.take(np.arange(min(len(rows), QUERIED_ROWS))), seed)
-        rows = rows.take(np.arange(min(len(rows), self._affordable(self.net))))
+        # Few attacks on many rows teach the head more than many attacks on few.
+        most = self._affordable(self.net)
+        part = min(1.0, max(LEAST_PART, most / len(rows)))
+        rows = rows.take(np.arange(min(len(rows), max(1, int(most / part)))))
         x, y = tensors(self.net, self.schema, rows)
         with attacks.frozen(self.net):
             found = attacked_unit(
@@ -63,6 +66,7 @@ class Victim:
                 y,
                 self._at,
                 generator=torch.Generator(x.device).manual_seed(seed),
+                part=part,
                 without=self.without,
             )
         return self.schema.from_unit(found.cpu().numpy())
@@ -90,7 +94,7 @@ class Victim:
         return np.concatenate(parts)
 
     def _affordable(self, net: nn.Module) -> int:
-        """Rows that may be attacked: forward and backward, every pass."""
+        """Rows that may be attacked in every way: forward and backward, every pass."""
         return max(FEWEST_ROWS, int(ATTACK_FLOPS / (3 * PASSES * flops(net, self.schema))))
 
 

@@ -59,7 +59,7 @@ class StandIn:
             child.observe(0.01 if name.endswith("seconds") else 0.7)
         counters["holdfast_http_requests_total"].labels("/predict", "POST", "200").inc(40)
         counters["holdfast_predictions_total"].labels("digits", "7").inc(40)
-        for kind in ("drift", "perturbation"):
+        for kind in ("drift", "perturbation", "query"):
             counters["holdfast_flagged_total"].labels("digits", kind).inc(0.4)
         shares = [0.97, *[0.01] * 3] if self.shifted else [0.25] * 4
         for cell, count in enumerate(self._rng.multinomial(40, shares)):
@@ -74,6 +74,7 @@ class StandIn:
         gauges["holdfast_watch_last_tick_timestamp_seconds"].set_to_current_time()
         gauges["holdfast_model_loaded_timestamp_seconds"].labels("digits", "1").set(time.time())
         gauges["holdfast_drift_evidence_log10"].labels("digits", "energy").set(7)
+        gauges["holdfast_drift_dispersion_ratio"].labels("digits", "energy").set(1)
         gauges["holdfast_drift_alarm"].labels("digits").set(float(self.shifted))
         gauges["holdfast_drift_alarm_threshold_log10"].labels("digits").set(6)
         gauges["holdfast_observed_accuracy_ratio"].labels("digits").set(float("nan"))

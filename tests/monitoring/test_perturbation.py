@@ -112,6 +112,15 @@ def test_likelihood_is_calibrated_at_equal_odds(head: PerturbationHead) -> None:
     assert error < 0.06
 
 
+def test_shift_of_a_kind_is_undone(
+    head: PerturbationHead, clouds: tuple[FloatArray, IntArray]
+) -> None:
+    shy = PerturbationHead(head.w1, head.b1, head.w2, head.b2 - np.array([0, 0, 2], np.float32))
+    mended, fitted = calibrate(shy, *clouds), calibrate(head, *clouds)
+    told, wanted = (h.likelihoods(clouds[0])[0] for h in (mended, fitted))
+    np.testing.assert_allclose(told, wanted, atol=0.02)
+
+
 def test_temperature_undoes_overconfidence(
     head: PerturbationHead, clouds: tuple[FloatArray, IntArray]
 ) -> None:
