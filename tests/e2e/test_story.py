@@ -57,7 +57,16 @@ def test_drift_is_noticed_explained_trained_for_and_replaced_without_a_failed_re
             for part in ("1/3", "2/3")
         ]  # fmt: skip
         alarm = until(lambda: stack.watched()["alarm"], seconds=30, what="the alarm")
-        assert alarm["channel"] in ("energy", "feature_distance", "gradient", "mean", "class")
+        moved = (
+            "energy",
+            "feature_distance",
+            "gradient",
+            "grain",
+            "pixel_distance",
+            "mean",
+            "class",
+        )
+        assert alarm["channel"] in moved
         assert alarm["direction"] in alarm["words"] or "share" in alarm["words"]
         assert stack.metric("holdfast_drift_alarm", model="digits") == 1
         job = until(lambda: finished(stack, *RETRAINED), seconds=120, what="the loop has retrained")
