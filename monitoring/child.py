@@ -30,6 +30,7 @@ from models.stats import Bools
 from models.threat import ThreatModel
 from models.train import Recipe
 from monitoring import assemble, performance
+from monitoring.head_benign import again
 from monitoring.jobs import Task
 from monitoring.records import RecordStore
 
@@ -101,6 +102,7 @@ def train(task: Task, folder: Path) -> dict[str, Any]:
         window=window,
         shuffle_labels=spoiled,
         threat=_threat(champion.manifest),
+        benign=again(champion.manifest.training, dataset.schema),
     )
     version = assemble.make_version(
         Registry(Path(task.registry)),
