@@ -13,7 +13,7 @@ import numpy as np
 from models.schema import FloatArray
 from monitoring.graph import GraphBuilder
 from monitoring.image_channels import Grain, PixelDistance
-from monitoring.image_statistics import emit_input_statistics, input_statistics
+from monitoring.image_statistics import emit_edges, emit_input_statistics, input_statistics
 from monitoring.rows import Rows, ScoreChannel, Tensors
 from monitoring.table_statistics import TableStatistics
 
@@ -28,6 +28,7 @@ __all__ = [
     "TableStatistic",
     "Tensors",
     "Uncertainty",
+    "emit_edges",
     "emit_input_statistics",
     "input_statistics",
     "score_channels",

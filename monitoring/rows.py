@@ -25,7 +25,7 @@ class Tensors:
     features: str
     log_sum_exp: str  # (N, 1)
     statistics: str  # (N, 5) of an image, see `input_statistics`; (N, 2) of a table's row
-    shape: tuple[int, ...]  # of one row of x_unit
+    edges: str = ""  # of an image, see `emit_edges`
 
 
 class ScoreChannel(Protocol):

@@ -252,13 +252,14 @@ def _graph(cases: Sequence[Case], rows: ch.Rows, kind: str) -> onnx.ModelProto:
     )
     graph = GraphBuilder(model)
     lse = graph.op("ReduceLogSumExp", "logits", graph.const([1]), keepdims=1)
-    shape = rows.x_unit.shape[1:]
+    edges = ""
     if kind == "image":
-        statistics = ch.emit_input_statistics(graph, "x", shape[0])
+        edges = ch.emit_edges(graph, "x", rows.x_unit.shape[1])
+        statistics = ch.emit_input_statistics(graph, "x", edges, rows.x_unit.shape[1])
     else:
         fitted = TableStatistics.fit(bundles.table().schema, rows.x_unit)
         statistics = fitted.emit(graph, "x")
-    tensors = ch.Tensors("x", "logits", "features", lse, statistics, shape)
+    tensors = ch.Tensors("x", "logits", "features", lse, statistics, edges)
     for case in cases:
         graph.output(f"of_{case.name}", case.emit(graph, tensors), "batch", case.width)
     return graph.build()
