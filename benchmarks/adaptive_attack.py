@@ -19,7 +19,6 @@ import torch
 
 from models import data, export, nets
 from models.allocation import keep_freed_memory
-from models.bundle import Bundle
 from models.data import DataSet
 from models.evaluate import Subject
 from models.evaluate.adaptive import adaptive_figures, obstacle, search
@@ -27,9 +26,7 @@ from models.evaluate.plan import Plan, make_plan
 from models.evaluate.subject import seen
 from models.evaluate.units import BLOCK, Block
 from models.presets import preset
-from models.registry import utc_now
 from models.runner import Runner
-from models.schema import SCHEMA_VERSION, Manifest
 from models.threat import ThreatModel
 from models.train import train
 from monitoring.instrument import instrument
@@ -88,22 +85,8 @@ def _subject(rows: DataSet, threat: ThreatModel, asked: argparse.Namespace) -> S
     plain = export.to_onnx(net, rows.schema)
     material, source = head_material(Victim(rows.schema, threat, net, plain), rows, None, 0)
     made = instrument(plain, rows.schema, rows.classes, material, source=source)
-    manifest = Manifest(
-        schema_version=SCHEMA_VERSION,
-        model=rows.name,
-        version=1,
-        created_at=utc_now(),
-        input=rows.schema,
-        classes=rows.classes,
-        channels=made.channels,
-        calibration=made.calibration,
-        training={},
-        evaluation={},
-        parent=None,
-        event={},
-        files={},
-    )
-    bundle = Bundle(Path("none"), manifest, made.reference, made.model.SerializeToString())
+    manifest = made.manifest(rows.name, rows.schema, rows.classes, version=1)
+    bundle = made.bundle(manifest)
     return Subject(Runner(bundle), net)
 
 

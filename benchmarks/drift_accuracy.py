@@ -24,9 +24,10 @@ from models.allocation import keep_freed_memory
 from models.bundle import Bundle
 from models.corruptions import SEVERITIES, suite
 from models.data import DataSet, Rows
+from models.evaluate.subject import answer as answer_of
 from models.presets import preset
 from models.runner import Answer, Runner
-from models.schema import SCHEMA_VERSION, InputArray, Manifest
+from models.schema import InputArray
 from models.train import train
 from monitoring.accuracy_estimate import Facts, Floats, estimate, evidence
 from monitoring.accuracy_watch import alarmed
@@ -105,20 +106,17 @@ def made(found: DataSet, load: Path | None, name: str) -> Bundle:
         held_labels=held.y,
     )
     done = instrument(plain, found.schema, found.classes, material, source="held-out rows")
-    manifest = Manifest(
-        SCHEMA_VERSION, found.name, 1, "", found.schema, found.classes, done.channels,
-        done.calibration, {}, {}, None, {}, {},
-    )  # fmt: skip
-    return Bundle(Path("none"), manifest, done.reference, done.model.SerializeToString())
+    manifest = done.manifest(found.name, found.schema, found.classes, version=1)
+    return done.bundle(manifest)
 
 
 def report(found: DataSet, bundle: Bundle, rows: int) -> None:
     """Print the tables of one data set."""
     runner = Runner(bundle)
     held = found.calibration.take(np.arange(min(len(found.calibration), HELD)))
-    judge = Judge(bundle, asked(runner, held.x), held)
+    judge = Judge(bundle, answer_of(runner, held.x), held)
     batches = [
-        judge.batch(group, asked(runner, part.x), part) for group, part in shifts(found, rows)
+        judge.batch(group, answer_of(runner, part.x), part) for group, part in shifts(found, rows)
     ]
     print("| shifts | n | " + " | ".join(f"{m}: MAE (bias)" for m in METHODS)
           + " | interval covers | below it | above it | not trustworthy |")  # fmt: skip
@@ -194,7 +192,7 @@ class Judge:
 
 def classes(found: DataSet, bundle: Bundle, runner: Runner, judge: Judge) -> None:
     """Print the table of class shifts."""
-    answers, rng = asked(runner, found.test.x), np.random.default_rng(2)
+    answers, rng = answer_of(runner, found.test.x), np.random.default_rng(2)
     count = len(found.classes)
     even = np.full(count, 1 / count)
     kinds = {
@@ -252,12 +250,6 @@ def scaled(shares: Floats, index: int, factor: float) -> Floats:
     changed = shares.copy()
     changed[index] *= factor
     return changed / changed.sum()
-
-
-def asked(runner: Runner, x: InputArray) -> Answer:
-    """Answers in pieces, joined."""
-    parts = [runner.run(x[start : start + 500]) for start in range(0, len(x), 500)]
-    return Answer(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
 
 def cells(bundle: Bundle, answer: Answer) -> dict[str, np.ndarray]:

@@ -1,6 +1,7 @@
 """One onnxruntime run that answers prediction and scores."""
 
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +30,14 @@ def session(model: bytes, threads: int = 1) -> ort.InferenceSession:
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def in_pieces(
+    run: Callable[[InputArray], Sequence[npt.NDArray[np.generic]]], x: InputArray, rows: int = 512
+) -> list[npt.NDArray[Any]]:
+    """What `run` gives for `(N, *shape)`, asked in pieces of bounded memory and joined."""
+    parts = [run(x[start : start + rows]) for start in range(0, len(x), rows)]
+    return [np.concatenate(columns) for columns in zip(*parts, strict=True)]
 
 
 class Runner:

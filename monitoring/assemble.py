@@ -20,9 +20,9 @@ from models.bundle import MODEL, REFERENCE, WEIGHTS, Bundle
 from models.corruptions import random_benign
 from models.data import DataSet, Rows
 from models.errors import BundleError, RegistryError, TrainingError
-from models.registry import Registry, utc_now
+from models.registry import Registry
 from models.runner import Runner
-from models.schema import SCHEMA_VERSION, Manifest
+from models.schema import Manifest
 from models.threat import ThreatModel
 from models.train import Progress, Recipe, TrainResult, train
 from monitoring.head_benign import Benign
@@ -249,20 +249,11 @@ def _manifest(
     data: DataSet, order: Order | WrapOrder, made: Instrumented, training: dict[str, Any]
 ) -> Manifest:
     parent = order.parent if isinstance(order, Order) else None
-    return Manifest(
-        schema_version=SCHEMA_VERSION,
-        model=order.model,
-        version=0,  # the registry gives the number
-        created_at=utc_now(),
-        input=data.schema,
-        classes=data.classes,
-        channels=made.channels,
-        calibration=made.calibration,
+    return msgspec.structs.replace(
+        made.manifest(order.model, data.schema, data.classes),  # the registry gives the number
         training=training,
-        evaluation={},
         parent=None if parent is None else parent.manifest.version,
         event=order.event,
-        files={},
     )
 
 
@@ -276,10 +267,9 @@ def _judge_and_publish(
     window: Rows | None,
     progress: Judging | None = None,
 ) -> int:
-    unpublished = Bundle(Path(MODEL), manifest, made.reference, made.model.SerializeToString())
     previous_version, previous = _champion_figures(registry, order.model, data)
     figures = evaluate.evaluate(
-        evaluate.Subject(Runner(unpublished), net),
+        evaluate.Subject(Runner(made.bundle(manifest)), net),
         data.test,
         threat=order.threat,
         window=window,

@@ -12,21 +12,26 @@ compared with a calibrated number is given a hair of room, so that rounding neve
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 
+from models.bundle import MODEL, Bundle
 from models.calibration import temperature
-from models.runner import session
+from models.registry import utc_now
+from models.runner import in_pieces, session
 from models.schema import (
     OUTPUTS,
+    SCHEMA_VERSION,
     Calibration,
     ChannelInfo,
     FloatArray,
     InputArray,
     InputSchema,
     IntArray,
+    Manifest,
 )
 from monitoring import channels as ch
 from monitoring import perturbation as pb
@@ -74,6 +79,30 @@ class Instrumented:
     channels: tuple[ChannelInfo, ...]
     reference: Mapping[str, FloatArray]  # "<channel>/edges", "<channel>/alpha", "accuracy/..."
     calibration: Calibration
+
+    def manifest(
+        self, model: str, schema: InputSchema, classes: tuple[str, ...], version: int = 0
+    ) -> Manifest:
+        """What a bundle says of itself before it was trained for, judged or published."""
+        return Manifest(
+            schema_version=SCHEMA_VERSION,
+            model=model,
+            version=version,
+            created_at=utc_now(),
+            input=schema,
+            classes=classes,
+            channels=self.channels,
+            calibration=self.calibration,
+            training={},
+            evaluation={},
+            parent=None,
+            event={},
+            files={},
+        )
+
+    def bundle(self, manifest: Manifest) -> Bundle:
+        """A bundle in memory, which can be run and judged; it stands in no registry."""
+        return Bundle(Path(MODEL), manifest, self.reference, self.model.SerializeToString())
 
 
 @dataclass(frozen=True)
@@ -158,11 +187,7 @@ def run_graph(
 ) -> list[FloatArray]:
     """Run a model over raw rows in chunks; the named outputs, joined."""
     runner = session(model.SerializeToString())
-    parts = [
-        runner.run(outputs, {schema.name: x[start : start + 512]})
-        for start in range(0, len(x), 512)
-    ]
-    return [np.concatenate(columns) for columns in zip(*parts, strict=True)]
+    return in_pieces(lambda part: runner.run(outputs, {schema.name: part}), x)
 
 
 def _channels(
@@ -220,14 +245,16 @@ def _emit_scores(
     """All scores `(N, S)` and the evidence features `(N, P)` of the perturbation head."""
     features = "features"
     distances = [c for c in fitted if isinstance(c, ch.FeatureDistance)]
+    edges = ""
     if schema.kind == "image":
-        statistics = ch.emit_input_statistics(graph, x_unit, schema.shape[0])
+        edges = ch.emit_edges(graph, x_unit, schema.shape[0])
+        statistics = ch.emit_input_statistics(graph, x_unit, edges, schema.shape[0])
     else:
         statistics = table.emit(graph, x_unit) if table is not None else ""
         if distances:
             features = _emit_finite(graph, features)
     lse = graph.op("ReduceLogSumExp", logits, graph.const([1]), keepdims=1)
-    tensors = ch.Tensors(x_unit, logits, features, lse, statistics, schema.shape)
+    tensors = ch.Tensors(x_unit, logits, features, lse, statistics, edges)
     scores = graph.op("Concat", *(c.emit(graph, tensors) for c in fitted), axis=1)
     top, _ = graph.ops("TopK", logits, graph.const([min(classes, TOP)]), outputs=2)
     evidence = [scores, graph.op("Sub", top, lse)]

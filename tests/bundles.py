@@ -10,9 +10,8 @@ from sklearn.linear_model import LogisticRegression
 
 from models import bundle as files
 from models.data import DataSet, Rows, load_digits, split
-from models.registry import Registry, utc_now
-from models.schema import SCHEMA_VERSION, Column, FloatArray, InputSchema, Manifest
-from monitoring import query_embedding
+from models.registry import Registry
+from models.schema import Column, FloatArray, InputSchema, Manifest
 from monitoring.instrument import Instrumented, Material, instrument
 
 OPSET = 18
@@ -216,26 +215,14 @@ def publish(
     """
     registry, made = Registry(root), prepared(name, bend)
     data = data_of(name)
-    reference = {k: v for k, v in made.reference.items() if not k.startswith("queries/")}
-    if watched:
-        reference |= query_embedding.calibrate(data.schema, data.calibration.x)
+    reference = {
+        name: array
+        for name, array in made.reference.items()
+        if watched or not name.startswith("queries/")
+    }
 
     def make(version: int) -> tuple[dict[str, bytes], Manifest]:
-        manifest = Manifest(
-            schema_version=SCHEMA_VERSION,
-            model=model,
-            version=version,
-            created_at=utc_now(),
-            input=data.schema,
-            classes=data.classes,
-            channels=made.channels,
-            calibration=made.calibration,
-            training={},
-            evaluation={},
-            parent=None,
-            event={},
-            files={},
-        )
+        manifest = made.manifest(model, data.schema, data.classes, version)
         contents = {
             files.MODEL: made.model.SerializeToString(),
             files.REFERENCE: npz(reference),

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from models import attacks
 from models.attacks import LogitsOf
 from models.data import Rows
-from models.runner import Answer, Runner
+from models.runner import Answer, Runner, in_pieces
 from models.schema import InputArray, InputSchema
 from models.stats import Bools
 
@@ -73,8 +73,7 @@ def tensors(net: nn.Module | None, schema: InputSchema, rows: Rows) -> tuple[Ten
 
 def answer(runner: Runner, x: InputArray) -> Answer:
     """Run raw rows `(N, *shape)` in chunks."""
-    parts = [runner.run(x[start : start + CHUNK]) for start in range(0, len(x), CHUNK)]
-    return Answer(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+    return Answer(*in_pieces(runner.run, x, CHUNK))
 
 
 def right(runner: Runner, rows: Rows) -> Bools:

@@ -7,13 +7,12 @@ import numpy as np
 import torch
 
 from models import export, nets
-from models.bundle import Bundle
 from models.corruptions import random_benign
 from models.data import DataSet, Rows
 from models.evaluate import Subject, attacked_rows
-from models.registry import Registry, utc_now
+from models.registry import Registry
 from models.runner import Runner
-from models.schema import SCHEMA_VERSION, InputArray, Manifest
+from models.schema import InputArray
 from models.threat import ThreatModel
 from models.train import Recipe, train
 from monitoring.instrument import Material, instrument
@@ -40,22 +39,8 @@ def white_box(name: str) -> Subject:
     net = train(net, data.train, data.schema, recipe).net
     plain = export.to_onnx(net, data.schema)
     made = instrument(plain, data.schema, data.classes, _material(data, net), source="tests")
-    manifest = Manifest(
-        schema_version=SCHEMA_VERSION,
-        model=name,
-        version=1,
-        created_at=utc_now(),
-        input=data.schema,
-        classes=data.classes,
-        channels=made.channels,
-        calibration=made.calibration,
-        training={},
-        evaluation={},
-        parent=None,
-        event={},
-        files={},
-    )
-    bundle = Bundle(Path("model.onnx"), manifest, made.reference, made.model.SerializeToString())
+    manifest = made.manifest(name, data.schema, data.classes, version=1)
+    bundle = made.bundle(manifest)
     return Subject(Runner(bundle), net)
 
 

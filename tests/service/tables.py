@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import onnx
 from flask import Flask
@@ -19,9 +20,8 @@ from sklearn.linear_model import LogisticRegression
 
 from models import bundle as files
 from models.data import DataSet, Rows, split
-from models.registry import Registry, utc_now
+from models.registry import Registry
 from models.schema import (
-    SCHEMA_VERSION,
     Column,
     FloatArray,
     InputSchema,
@@ -256,21 +256,8 @@ def _publish(
     training: dict[str, Any] | None = None,
 ) -> int:
     def make(version: int) -> tuple[dict[str, bytes], Manifest]:
-        manifest = Manifest(
-            schema_version=SCHEMA_VERSION,
-            model=model,
-            version=version,
-            created_at=utc_now(),
-            input=data.schema,
-            classes=data.classes,
-            channels=made.channels,
-            calibration=made.calibration,
-            training=training or {},
-            evaluation={},
-            parent=None,
-            event={},
-            files={},
-        )
+        manifest = made.manifest(model, data.schema, data.classes, version)
+        manifest = msgspec.structs.replace(manifest, training=training or {})
         contents = {
             files.MODEL: made.model.SerializeToString(),
             files.REFERENCE: bundles.npz(made.reference),
