@@ -11,14 +11,13 @@ import numpy as np
 import onnx
 
 from models import stress
-from models.corruptions import SEVERITIES, Corruption, suite
-from models.runner import Answer, session
+from models.corruptions import SEVERITIES, suite
+from models.runner import Answer, in_pieces, session
 from models.schema import OUTPUTS, FloatArray, InputArray, InputSchema, IntArray
 from monitoring.accuracy_estimate import Group, evidence, fit
 from monitoring.label_shift import CONFUSION, confusion
 
 ROWS = 100  # of one corruption at one severity
-PIECE = 512  # rows in one run of the graph
 
 Ask = Callable[[InputArray], Answer]
 Corrupt = Callable[[InputArray, int, np.random.Generator], InputArray]
@@ -66,23 +65,13 @@ def _corruptions(schema: InputSchema) -> dict[str, Corrupt]:
     if schema.kind == "tabular":
         names = [name for name in stress.STRESS if stress.applies(name, schema)]
         return {name: partial(stress.apply, name, schema) for name in names}
-    return {kind.name: partial(_image, schema, kind.corrupt) for kind in suite(schema, "quick")}
-
-
-def _image(
-    schema: InputSchema, corrupt: Corruption, x: InputArray, severity: int, rng: np.random.Generator
-) -> InputArray:
-    return schema.from_unit(corrupt(schema.to_unit(x), severity, rng))
+    return {kind.name: partial(kind.on_raw, schema) for kind in suite(schema, "quick")}
 
 
 def _asking(model: onnx.ModelProto, schema: InputSchema) -> Ask:
     runner = session(model.SerializeToString())
 
     def ask(x: InputArray) -> Answer:
-        parts = [
-            runner.run(list(OUTPUTS), {schema.name: x[start : start + PIECE]})
-            for start in range(0, len(x), PIECE)
-        ]
-        return Answer(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+        return Answer(*in_pieces(lambda part: runner.run(list(OUTPUTS), {schema.name: part}), x))
 
     return ask

@@ -7,6 +7,7 @@ attack would pass. So part of the changed images is rounded to the grid, and cle
 """
 
 from collections.abc import Callable, Collection
+from functools import partial
 
 import numpy as np
 
@@ -34,12 +35,12 @@ def kinds_of(schema: InputSchema, without: Collection[str] = ()) -> dict[str, Ch
     """
     if schema.kind == "tabular":
         return {
-            name: _of_table(schema, name)
+            name: partial(stress.apply, name, schema)
             for name in stress.BENIGN
             if name not in without and stress.applies(name, schema)
         }
     return {
-        f"{kind.group}/{kind.name}": _of_image(schema, kind.apply)
+        f"{kind.group}/{kind.name}": partial(kind.on_raw, schema)
         for kind in suite(schema)
         if kind.name not in without
     }
@@ -104,11 +105,3 @@ def off_the_grid(
     x = schema.to_unit(x_raw)
     reach = max(step / 2, BYTE) * rng.random((len(x), *[1] * (x.ndim - 1)))
     return schema.from_unit(np.clip(x + reach * rng.uniform(-1, 1, x.shape), 0, 1))
-
-
-def _of_table(schema: InputSchema, name: str) -> Change:
-    return lambda x, severity, rng: stress.apply(name, schema, x, severity, rng)
-
-
-def _of_image(schema: InputSchema, apply: Change) -> Change:
-    return lambda x, severity, rng: schema.from_unit(apply(schema.to_unit(x), severity, rng))

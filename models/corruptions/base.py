@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from models.schema import InputArray, InputSchema
+
 Images = npt.NDArray[np.float32]
 Corruption = Callable[[Images, int, np.random.Generator], Images]
 SEVERITIES = (1, 2, 3, 4, 5)
@@ -33,6 +35,12 @@ class Kind:
             return self.corrupt(x_unit, severity, rng)
         starts = range(0, len(x_unit), step)
         return np.concatenate([self.corrupt(x_unit[a : a + step], severity, rng) for a in starts])
+
+    def on_raw(
+        self, schema: InputSchema, x_raw: InputArray, severity: int, rng: np.random.Generator
+    ) -> InputArray:
+        """The same on raw images `(N, *shape)` of a schema."""
+        return schema.from_unit(self.apply(schema.to_unit(x_raw), severity, rng))
 
 
 def unit(x: npt.NDArray[Any]) -> Images:

@@ -175,8 +175,8 @@ class Tasks:
         schema = self.subject.schema
 
         def change(block: Block) -> InputArray:
-            unit, rng = schema.to_unit(block.rows.x), np.random.default_rng(block.seed)
-            return schema.from_unit(kind.apply(unit, severity, rng))
+            rng = np.random.default_rng(block.seed)
+            return kind.on_raw(schema, block.rows.x, severity, rng)
 
         name = f"corruption-{kind.group}-{kind.name}-{severity}"
         return Unit(name, self.rows, self._asked(change), 2)
