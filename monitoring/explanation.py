@@ -13,7 +13,7 @@ from models.bundle import Bundle
 from models.errors import HoldfastError
 from models.runner import Runner
 from monitoring.alarm import Alarm, Bin, bins, cell_label
-from monitoring.records import Recorded, RecordStore
+from monitoring.records import Recorded, RecordStore, fits, raw_inputs
 
 MOVERS = 5
 RUN_AGAIN = 300  # latest recorded requests, at most, that are looked at
@@ -90,12 +90,10 @@ def _movers(
     edges: Any,
 ) -> tuple[Mover, ...]:
     schema = bundle.manifest.input
-    dtype = np.dtype(schema.dtype)
-    whole = [r for r in told if len(r.x) == schema.size * dtype.itemsize]
+    whole = [r for r in told if fits(r.x, schema)]
     if not whole or not alarm.gains:
         return ()
-    x = np.frombuffer(b"".join(r.x for r in whole), dtype).reshape(len(whole), *schema.shape)
-    cells = Runner(bundle).run(x).cells[:, column]
+    cells = Runner(bundle).run(raw_inputs([r.x for r in whole], schema)).cells[:, column]
     gains = np.array(alarm.gains)[cells]
     most = [k for k in np.argsort(-gains, kind="stable")[:MOVERS].tolist() if gains[k] > 0]
     return tuple(

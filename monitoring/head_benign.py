@@ -1,14 +1,13 @@
 """The user's own benign examples: what their customers send that must not be called an attack."""
 
 import hashlib
-import importlib
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from models.data import READERS, Source, hash_shares, resolve, tables
+from models.data import Source, hash_shares, read, resolve, tables
 from models.data.raw import RawColumn, RawPart
 from models.data.records import bytes_of
 from models.errors import DataError, InputError
@@ -50,13 +49,7 @@ def load_benign(source: Source, schema: InputSchema) -> Benign:
     source = resolve(source)
     if source.format == "bundled":
         raise DataError(f"--benign {source.path}: a bundled set is training data; give a path")
-    try:
-        reader: Any = importlib.import_module(f"models.data.{READERS[source.format]}")
-    except ModuleNotFoundError as error:
-        raise DataError(
-            f"reading {source.format} needs {error.name}: pip install 'holdfast[train]'"
-        ) from error
-    raw = reader.read(source)
+    raw = read(source)
     parts = [part for part in (raw.train, raw.test) if part is not None]
     x = np.concatenate([_rows(part, schema, raw.what) for part in parts])
     if len(x) < FEWEST:

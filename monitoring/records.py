@@ -217,11 +217,9 @@ class RecordStore:
             query = query.where(REQUESTS.c.version == version)
         with self._guarded("read"), self._engine.connect() as connection:
             rows = connection.execute(query).all()
-        dtype = np.dtype(schema.dtype)
-        rows = [r for r in reversed(rows) if len(r.x) == schema.size * dtype.itemsize]
-        x = np.frombuffer(b"".join(r.x for r in rows), dtype=dtype)
+        rows = [r for r in reversed(rows) if fits(r.x, schema)]
         return Labelled(
-            x=x.reshape(len(rows), *schema.shape),
+            x=raw_inputs([r.x for r in rows], schema),
             y=np.array([r.label for r in rows], dtype=np.int64),
             predicted=np.array([r.predicted for r in rows], dtype=np.int64),
             at=np.array([r.at for r in rows], dtype=np.float64),
@@ -271,14 +269,12 @@ class RecordStore:
 
         What was pruned meanwhile, or has another shape or dtype than `schema`, is left out.
         """
-        dtype = np.dtype(schema.dtype)
         found: list[bytes] = []
         with self._guarded("read"), self._engine.connect() as connection:
             for part in _parts(sorted(seqs)):
                 query = sa.select(REQUESTS.c.x).where(REQUESTS.c.seq.in_(part))
                 found += connection.execute(query.order_by(REQUESTS.c.seq)).scalars().all()
-        kept = [x for x in found if len(x) == schema.size * dtype.itemsize]
-        return np.frombuffer(b"".join(kept), dtype=dtype).reshape(len(kept), *schema.shape)
+        return raw_inputs([x for x in found if fits(x, schema)], schema)
 
     def latest(self, model: str, version: int, last: int, most: int) -> list[Recorded]:
         """The latest `last` requests, oldest first, with their inputs; the first `most` of them."""
@@ -359,6 +355,17 @@ class RecordStore:
         except (SQLAlchemyError, OSError) as error:
             cause = getattr(error, "orig", None) or error
             raise StoreError(f"the store of records cannot be {verb}: {cause}") from error
+
+
+def fits(x: bytes, schema: InputSchema) -> bool:
+    """Whether recorded bytes are of a row of this shape and dtype."""
+    return len(x) == schema.size * np.dtype(schema.dtype).itemsize
+
+
+def raw_inputs(rows: Sequence[bytes], schema: InputSchema) -> InputArray:
+    """Recorded bytes that `fits` as raw inputs `(N, *shape)`."""
+    x: InputArray = np.frombuffer(b"".join(rows), np.dtype(schema.dtype))
+    return x.reshape(len(rows), *schema.shape)
 
 
 _INSERT = sa.insert(REQUESTS)

@@ -45,6 +45,15 @@ def dlr_targeted(logits: Tensor, pair: Tensor) -> Tensor:
     return (target - own) / (top[:, 0] - top[:, 2:].mean(dim=1) + 1e-12)
 
 
+def check_gradient(logits: Tensor) -> None:
+    """Raise ValueError where logits have no gradient to follow: a black box."""
+    if not logits.requires_grad:
+        raise ValueError(
+            "this attack climbs a gradient, and the logits have none (a black box): "
+            "use the square attack"
+        )
+
+
 def value_and_gradient(
     logits_of: LogitsOf, x: Tensor, y: Tensor, loss: Loss
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -56,11 +65,7 @@ def value_and_gradient(
     with torch.enable_grad():
         x = x.detach().requires_grad_(True)
         logits = logits_of(x)
-        if not logits.requires_grad:
-            raise ValueError(
-                "this attack climbs a gradient, and the logits have none (a black box): "
-                "use the square attack"
-            )
+        check_gradient(logits)
         values = loss(logits, y)
         (gradient,) = torch.autograd.grad(values.sum(), x)
     return values.detach(), gradient, logits.detach()

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from models.attacks.base import LogitsOf, column
+from models.attacks.base import LogitsOf, check_gradient, column
 
 PUSH = 1e-4  # beyond the boundary of the linear model, in units of logits
 
@@ -68,11 +68,7 @@ def _nearest(logits_of: LogitsOf, x: Tensor, y: Tensor, others: Tensor, free: Te
     with torch.enable_grad():
         x = x.detach().requires_grad_(True)
         logits = logits_of(x)
-        if not logits.requires_grad:
-            raise ValueError(
-                "this attack follows gradients, and the logits have none (a black box): "
-                "use the square attack"
-            )
+        check_gradient(logits)
         behind = logits.gather(1, others) - logits.gather(1, y[:, None])
         gradients = [
             torch.autograd.grad(behind[:, k].sum(), x, retain_graph=True)[0]

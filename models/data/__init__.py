@@ -14,6 +14,7 @@ import msgspec
 from models.data.build import build
 from models.data.bundled import BUNDLED, load_digits
 from models.data.found import format_of, name_of
+from models.data.raw import Raw
 from models.data.records import PARTS, DataSet, Rows, Source
 from models.data.split import hash_shares, split
 from models.errors import DataError
@@ -63,13 +64,23 @@ def load(source: Source | str) -> DataSet:
     if source.format == "bundled":
         made = BUNDLED[source.path]()
         return dataclasses.replace(made, name=name, source=source)
+    return build(read(source), source, name)
+
+
+def read(source: Source) -> Raw:
+    """The rows of the user's own data as they stand there; `source` is `resolve`d, not bundled.
+
+    Raises:
+        DataError: they cannot be read, or what reads them is not installed.
+    """
     try:
         reader: Any = importlib.import_module(f"models.data.{READERS[source.format]}")
     except ModuleNotFoundError as error:
         raise DataError(
             f"reading {source.format} needs {error.name}: pip install 'holdfast[train]'"
         ) from error
-    return build(reader.read(source), source, name)
+    raw: Raw = reader.read(source)
+    return raw
 
 
 def resolve(source: Source) -> Source:
