@@ -22,7 +22,7 @@ from models.report.numbers import (
 )
 from models.report.numbers import size as sized
 from models.report.parts import Picture, Plate, Section, Table, View
-from models.stats import proportion
+from models.report.reliability import reliability_plate
 
 WORST = 8
 MOST_PICTURES = 24
@@ -140,35 +140,16 @@ def gallery(view: View) -> Section:
 
 
 def _reliability(bins: Sequence[Mapping[str, Any]]) -> Plate:
-    told = (f"confidence {percent(b['confidence'])}: right {percent(b['accuracy'])}" for b in bins)
-    drawing = charts.reliability(
+    return reliability_plate(
         "reliability",
         "Reliability diagram",
-        "; ".join(told) + ".",
+        "Stated confidence, and how often it was right",
         bins,
-        [_wilson(b["accuracy"], b["n"]) for b in bins],
-    )
-    rows = [
-        (
-            percent(b.get("low")),
-            percent(b.get("high")),
-            str(b["n"]),
-            percent(b["confidence"]),
-            percent(b["accuracy"]),
-        )
-        for b in bins
-    ]
-    caption = (
         "On the diagonal, confidence is what it says; below it the model is surer than it should"
-        " be. Horizontal: the range of the bin; vertical: 95% interval of the share."
+        " be. Horizontal: the range of the bin; vertical: 95% interval of the share.",
+        told="confidence {stated}: right {was}",
+        header=("confidence from", "to", "rows", "mean confidence", "right"),
     )
-    table = Table(("confidence from", "to", "rows", "mean confidence", "right"), rows)
-    return Plate("Stated confidence, and how often it was right", drawing, caption, table)
-
-
-def _wilson(accuracy: float, n: int) -> tuple[float, float]:
-    held = proportion(np.arange(n) < round(accuracy * n))
-    return held.low, held.high
 
 
 def _hardest(clean: Share, robust: Share | None) -> Share:

@@ -3,9 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
-from models.report import charts, grids
+from models.report import grids
 from models.report.numbers import (
     DASH,
     bounds,
@@ -16,8 +14,8 @@ from models.report.numbers import (
     percent,
 )
 from models.report.parts import Plate, Table, Tile, View
+from models.report.reliability import reliability_plate
 from models.report.summary import adaptive_of, fooled_unseen
-from models.stats import proportion
 
 KEYS = ("fooled", "undetected", "undetected_by_both")
 
@@ -120,38 +118,17 @@ def _reliability(view: View) -> Plate | None:
     bins = [b for b in facts.get("bins") or [] if b.get("n")]
     if not bins:
         return None
-    told = (f"likelihood {percent(b['confidence'])}: {percent(b['accuracy'])}" for b in bins)
-    drawing = charts.reliability(
+    ece = facts.get("ece")
+    off = f" Off by {interval(ece)} on average." if known(ece) else ""
+    return reliability_plate(
         "likelihood",
         "Reliability of the perturbation likelihood",
-        "; ".join(told) + ".",
+        "What the likelihood says, and how often it was so",
         bins,
-        [_wilson(b) for b in bins],
+        "Half attacked rows, a quarter clean, a quarter benignly changed: the odds that the"
+        f" likelihood is stated for.{off} Where attacks are rarer, it is too high.",
+        told="likelihood {stated}: {was}",
+        header=("likelihood from", "to", "rows", "mean likelihood", "attacked"),
         names=("likelihood", "attacked"),
         axes=("stated likelihood", "was attacked"),
     )
-    table = Table(
-        ("likelihood from", "to", "rows", "mean likelihood", "attacked"),
-        [
-            (
-                percent(b.get("low")),
-                percent(b.get("high")),
-                str(b["n"]),
-                percent(b["confidence"]),
-                percent(b["accuracy"]),
-            )
-            for b in bins
-        ],
-    )
-    ece = facts.get("ece")
-    off = f" Off by {interval(ece)} on average." if known(ece) else ""
-    caption = (
-        "Half attacked rows, a quarter clean, a quarter benignly changed: the odds that the"
-        f" likelihood is stated for.{off} Where attacks are rarer, it is too high."
-    )
-    return Plate("What the likelihood says, and how often it was so", drawing, caption, table)
-
-
-def _wilson(b: Mapping[str, Any]) -> tuple[float, float]:
-    held = proportion(np.arange(b["n"]) < round(b["accuracy"] * b["n"]))
-    return held.low, held.high
