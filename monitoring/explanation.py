@@ -33,6 +33,7 @@ class Mover(msgspec.Struct, frozen=True):
 class Explanation(msgspec.Struct, frozen=True):
     """What an alarm rests on; times are seconds since the epoch."""
 
+    version: int
     raised_at: float
     channel: str
     direction: str
@@ -68,6 +69,7 @@ def explain(alarm: Alarm, bundle: Bundle, records: RecordStore, now: float) -> E
         movers, note = (), f"the requests cannot be read: {error}"
     before, after = np.array(alarm.before), np.array(alarm.after)
     return Explanation(
+        version=bundle.manifest.version,
         raised_at=now,
         channel=alarm.channel,
         direction=alarm.direction,

@@ -51,7 +51,7 @@ class Stream:
     path: Path
     alarm_since: float | None = None
     totals: dict[str, dict[str, float]] = field(default_factory=dict)  # service -> cell -> count
-    explained: Explanation | None = None  # the last alarm, also when it is over
+    explained: Explanation | None = None  # the last alarm, over or of an earlier version as well
     _looks: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=RATE_LOOKS))
 
     @classmethod
@@ -60,24 +60,26 @@ class Stream:
     ) -> "Stream":
         """Go on from the state file if it belongs to this version, else start afresh.
 
-        A file of an older format is logged as unusable: its evidence starts afresh, too.
+        A file of an older format is logged as unusable: its evidence starts afresh, too. The last
+        alarm stays known, also where it was an earlier version's.
         """
         path = folder / f"{bundle.manifest.model}.json"
-        channels = references(bundle)
+        channels, explained = references(bundle), None
         try:
             state: dict[str, Any] = json.loads(path.read_text())
+            explained = msgspec.convert(state["explained"], Explanation | None)
             if state["version"] == bundle.manifest.version:
                 evidence = StreamEvidence.restore(
                     channels, state["evidence"], c=c, eta=eta, lag=lag
                 )
-                explained = msgspec.convert(state["explained"], Explanation | None)
                 since, totals = state["alarm_since"], state["totals"]
                 return cls(bundle, evidence, path, since, totals, explained)
         except FileNotFoundError:
             pass
         except (SnapshotError, ValueError, KeyError, TypeError) as error:
             log.warning("evidence_state_unusable", path=str(path), error=str(error))
-        return cls(bundle, StreamEvidence(channels, c=c, eta=eta, lag=lag), path)
+        fresh = StreamEvidence(channels, c=c, eta=eta, lag=lag)
+        return cls(bundle, fresh, path, explained=explained)
 
     @property
     def model(self) -> str:

@@ -264,6 +264,10 @@ def test_an_alarm_is_explained_by_the_requests_that_moved_it(
     stream.explained = told
     stream.save()
     assert Stream.open(stream.bundle, stream.path.parent, c=C).explained == told
+    manifest = msgspec.structs.replace(stream.bundle.manifest, version=2)
+    later = Stream.open(replace(stream.bundle, manifest=manifest), stream.path.parent, c=C)
+    assert later.explained == told  # a loop that is quick must not take the explanation along
+    assert later.evidence.requests == 0
 
 
 def test_the_promise_knows_the_rate_of_the_traffic(stream: Stream, service: Service) -> None:

@@ -156,7 +156,7 @@ def test_drift_of_a_model_shows_its_last_alarm(published: Published, tmp_path: P
     bins = (Bin("below 1", 0.9, 0.2), Bin("1 and above", 0.1, 0.8))
     mover = Mover("01J", 2, 5.0, "1 and above", 1.25)
     words = "energy: higher than the reference"
-    told = Explanation(9.0, "energy", "higher", words, 300, 200, 5.0, bins, (mover,), "")
+    told = Explanation(1, 9.0, "energy", "higher", words, 300, 200, 5.0, bins, (mover,), "")
     stream.explained = told
     stream.save()
     shown = run_models(tmp_path, *asked).stdout
