@@ -142,7 +142,7 @@ def _alarm(told: Explanation | None, on: bool, value: dict[str, object]) -> str:
     began = "" if told.began_at is None else f", about {_clock(told.began_at)}"
     lines = [
         head,
-        f"alarm {'on' if on else 'over'}, raised {_clock(told.raised_at)} on version {told.version}:",
+        f"alarm {'on' if on else 'over'}, raised {_clock(told.raised_at)}, version {told.version}:",
         told.words,
         f"request {told.requests}; it began after request {told.change_at}{began}",
         "",
