@@ -1,14 +1,11 @@
 """The WSGI application: the parts put together, and what holds for every address."""
 
-import time
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
-from flask import Flask, Response, request
 from prometheus_client import Counter
-from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
-from models.errors import HoldfastError
 from models.registry import Registry
 from monitoring.logs import logger
 from monitoring.metrics import METHODS, Metrics, exposition
@@ -16,16 +13,12 @@ from monitoring.queries import QueryWatch
 from monitoring.record_writer import RecordWriter
 from monitoring.records import RecordStore, StoreError
 from service import certify, feedback, health, predict, v2
-from service.clients import client_of
-from service.errors import described, shown
+from service.call import Endpoint, Reply
+from service.clients import OpenGuard
+from service.front import UNMATCHED, Front, Observer
 from service.pipeline import Pipeline
 from service.reload import Champions
 from service.settings import Settings
-from service.web import error_response
-
-UNMATCHED = "unmatched"
-BEGAN = "holdfast.began"
-KEPT_HEADERS = ("Allow", "Retry-After", "Location")
 
 
 class Service:
@@ -45,7 +38,11 @@ class Service:
             )
         self.watch = _watch_queries(settings, metrics_dir)
         self.champions = Champions(
-            Registry(settings.registry_dir), self.metrics, settings.model_names, self.watch
+            Registry(settings.registry_dir),
+            self.metrics,
+            settings.model_names,
+            self.watch,
+            max_rows=settings.max_rows,
         )
         self.pipeline = Pipeline(self.metrics, self.writer, settings.policy)
         self.champions.start(settings.reload_interval_seconds)
@@ -61,8 +58,18 @@ class Service:
             self.watch.close()
 
 
-def create_app(settings: Settings, *, metrics_dir: Path | None = None) -> Flask:
-    """The application of one process, its threads running; `app.extensions["holdfast"]` ends them.
+class Application(Front):
+    """The WSGI application, and the living parts behind it."""
+
+    def __init__(self, service: Service, endpoints: Sequence[Endpoint]) -> None:
+        self.service = service
+        settings = service.settings
+        observe = _observer(service.metrics, endpoints)
+        super().__init__(endpoints, OpenGuard(settings), observe, settings.max_body_bytes)
+
+
+def create_app(settings: Settings, *, metrics_dir: Path | None = None) -> Application:
+    """The application of one process, its threads running; `service.close` ends them.
 
     Args:
         settings: from `service.settings.load`.
@@ -71,86 +78,35 @@ def create_app(settings: Settings, *, metrics_dir: Path | None = None) -> Flask:
     """
     service = Service(settings, metrics_dir)
     version = _program_version()
-    app = Flask("holdfast", static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
-    app.url_map.merge_slashes = False
-    app.extensions["holdfast"] = service
-    champions, rows = service.champions, settings.max_rows
-    ready = lambda: champions.ready  # noqa: E731
-    client = client_of(settings)
-    for routes in (
-        predict.blueprint(service.pipeline, champions.find, client, rows),
-        v2.blueprint(
-            service.pipeline, champions.find, ready, client, max_rows=rows, version=version
-        ),
-        certify.blueprint(champions.find, rows, settings.certify_max_runs),
-        feedback.blueprint(
+    champions, pipeline = service.champions, service.pipeline
+    endpoints = (
+        *predict.endpoints(pipeline, champions.find),
+        *v2.endpoints(pipeline, champions.find, lambda: champions.ready, version=version),
+        *certify.endpoints(champions.find, settings.certify_max_runs),
+        *feedback.endpoints(
             service.store, champions, wait_seconds=settings.feedback_wait_seconds
         ),
-        health.blueprint(champions, exposition(service.metrics.registry, metrics_dir), version),
-    ):  # fmt: skip
-        app.register_blueprint(routes)
-    app.register_error_handler(Exception, _answer_error)
-    _observe_requests(app, service.metrics)
-    return app
+        *health.endpoints(champions, exposition(service.metrics.registry, metrics_dir), version),
+    )  # fmt: skip
+    return Application(service, endpoints)
 
 
-def _observe_requests(app: Flask, metrics: Metrics) -> None:
-    """Count and time every answer, whatever its status."""
-    rules = [rule for rule in app.url_map.iter_rules() if rule.methods]
-    metrics.touch_routes(
-        (rule.rule, method)
-        for rule in rules
-        for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"})
-    )
+def _observer(metrics: Metrics, endpoints: Sequence[Endpoint]) -> Observer:
+    """Counts and times every answer, whatever its status."""
+    metrics.touch_routes((endpoint.rule, endpoint.method) for endpoint in endpoints)
     counters: dict[tuple[str, str, int], Counter] = {}
-    timers = {rule.rule: metrics.http_duration.labels(rule.rule) for rule in rules}
+    timers = {endpoint.rule: metrics.http_duration.labels(endpoint.rule) for endpoint in endpoints}
     timers[UNMATCHED] = metrics.http_duration.labels(UNMATCHED)
 
-    @app.before_request
-    def began() -> None:
-        request.environ[BEGAN] = time.perf_counter()
-
-    @app.after_request
-    def count(response: Response) -> Response:
-        route = request.url_rule.rule if request.url_rule else UNMATCHED
-        method = request.method if request.method in METHODS else "other"
-        key = (route, method, response.status_code)
+    def observe(rule: str, method: str, reply: Reply, seconds: float) -> None:
+        key = (rule, method if method in METHODS else "other", reply.status)
         counter = counters.get(key)
         if counter is None:
             counter = counters[key] = metrics.http_requests.labels(*map(str, key))
         counter.inc()
-        timers[route].observe(time.perf_counter() - request.environ[BEGAN])
-        return response
+        timers[rule].observe(seconds)
 
-
-def _answer_error(error: Exception) -> Response:
-    """Every status but 200 in the dialect of its address."""
-    if isinstance(error, HTTPException):
-        status = error.code or 500
-        response = error_response(status, _detail(error))
-        response.headers.extend([(k, v) for k, v in error.get_headers() if k in KEPT_HEADERS])
-        return response
-    if isinstance(error, HoldfastError):
-        status, members, headers = described(error)
-        if status < 500 or status == 503:
-            response = error_response(status, str(error), **members)
-            response.headers.extend(dict(headers))
-            return response
-    logger("http").error(
-        "internal_error", route=request.url_rule.rule if request.url_rule else UNMATCHED,
-        exc_info=error,
-    )  # fmt: skip
-    return error_response(500, "something went wrong inside; the log of the service says what")
-
-
-def _detail(error: HTTPException) -> str:
-    if isinstance(error, NotFound):
-        return f"no such address: {shown(request.path)}"
-    if isinstance(error, MethodNotAllowed):
-        allowed = ", ".join(sorted(error.valid_methods or ()))
-        return f"method: expected one of {allowed}, got {shown(request.method)}"
-    return error.description or error.name
+    return observe
 
 
 def _open_store(url: str) -> RecordStore | None:

@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
-from flask import Blueprint, Response, request
 
 from models.errors import InputError
 from models.schema import InputArray, InputSchema, Manifest
+from service.call import Call, Endpoint, Reply, json_reply
 from service.codec import decode_body, read_instances
 from service.errors import UnavailableError, shown
 from service.pipeline import Served, new_id
-from service.web import header_id, json_response, read_body, require_json
 
 if TYPE_CHECKING:
     from models.certify import Certificate
@@ -41,31 +40,28 @@ class CertifyBody(msgspec.Struct, forbid_unknown_fields=True):
 _decoder = msgspec.json.Decoder(CertifyBody)
 
 
-def blueprint(find: Callable[[str | None], Served], max_rows: int, max_runs: int) -> Blueprint:
+def endpoints(find: Callable[[str | None], Served], max_runs: int) -> tuple[Endpoint, ...]:
     """The address; `find` gives the served version of a model, or of the only one.
 
     Args:
         find: as said.
-        max_rows: most rows in a request.
         max_runs: most noisy rows that a request may have the model run.
     """
-    routes = Blueprint("certify", __name__)
     free = threading.Lock()
 
-    @routes.post("/certify")
-    def certify() -> Response:
-        served = find(request.args.get("model"))
-        request_id = header_id()
-        require_json()
-        body = decode_body(_decoder, read_body())
-        x = _rows(body, served.manifest.input, max_rows, max_runs)
+    def certify(call: Call) -> Reply:
+        served = find(call.argument("model"))
+        request_id = call.id()
+        call.require_json()
+        body = decode_body(_decoder, call.body())
+        x = _rows(body, served.manifest.input, served.max_rows, max_runs)
         with _alone(free):
             certificates, most = _certified(served, x, body)
-        return json_response(
+        return json_reply(
             _answer(request_id or new_id(), served.manifest, body, certificates, most)
         )
 
-    return routes
+    return (Endpoint("POST", "/certify", certify, "predict"),)
 
 
 def _rows(body: CertifyBody, schema: InputSchema, max_rows: int, max_runs: int) -> InputArray:

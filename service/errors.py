@@ -6,7 +6,11 @@ models.errors.HoldfastError
 ├── StateError               the state directory cannot be used as asked (start-up only)
 └── RequestError             a request that is answered with another status than 200
     ├── NotFoundError        404: no such model, version, record
+    ├── UnauthorizedError    401: no token, or one that is not known
+    ├── ForbiddenError       403: a token that may not do this
+    ├── TooLargeError        413: a body beyond the limit
     ├── MediaTypeError       415: a body of a kind that is not read here
+    ├── TooManyError         429 with Retry-After: beyond the client's rate or share
     ├── FlaggedError         409: the policy `reject` and a flagged row
     └── UnavailableError     503 with Retry-After: no model yet, or the store cannot write
 """
@@ -61,6 +65,38 @@ class MediaTypeError(RequestError):
             f"{field}: expected {expected}, got {got}", field=field, expected=expected, got=got
         )
         self.headers = {"Accept": "application/json"}
+
+
+class TooLargeError(RequestError):
+    """A body that is larger than the limit, as it came or decompressed."""
+
+    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+
+    def __init__(self, limit: int, what: str = "the body") -> None:
+        super().__init__(f"{what} is larger than {limit} bytes")
+
+
+class UnauthorizedError(RequestError):
+    """No token came, or one that is not known (any more)."""
+
+    status = HTTPStatus.UNAUTHORIZED
+    headers: Mapping[str, str] = {"WWW-Authenticate": 'Bearer realm="holdfast"'}
+
+
+class ForbiddenError(RequestError):
+    """The caller may not do this."""
+
+    status = HTTPStatus.FORBIDDEN
+
+
+class TooManyError(RequestError):
+    """The client asks too often, or too much at once; it may try again after a pause."""
+
+    status = HTTPStatus.TOO_MANY_REQUESTS
+
+    def __init__(self, detail: str, retry_after_seconds: int) -> None:
+        super().__init__(detail)
+        self.headers = {"Retry-After": str(retry_after_seconds)}
 
 
 class FlaggedError(RequestError):

@@ -5,15 +5,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
-from flask import Blueprint, Response
 
 from models.errors import InputError
 from monitoring.records import Found, Key, RecordStore, StoreError
+from service.call import Call, Endpoint, Reply, json_reply
 from service.codec import decode_body
 from service.errors import NotFoundError, UnavailableError, shown
 from service.pipeline import Served
 from service.reload import Champions
-from service.web import checked_id, json_response, read_body, require_json
+from service.web import checked_id
 
 MAX_LABELS = 10_000
 LOOK_EVERY_SECONDS = 0.05
@@ -36,14 +36,14 @@ class _Label(msgspec.Struct, frozen=True):
 _decoder = msgspec.json.Decoder(Item | list[Item])
 
 
-def blueprint(store: RecordStore | None, champions: Champions, *, wait_seconds: float) -> Blueprint:
+def endpoints(
+    store: RecordStore | None, champions: Champions, *, wait_seconds: float
+) -> tuple[Endpoint, ...]:
     """The address; `store` is None where it could not be opened."""
-    routes = Blueprint("feedback", __name__)
 
-    @routes.post("/feedback")
-    def feedback() -> Response:
-        require_json()
-        labels = _decode(read_body())
+    def feedback(call: Call) -> Reply:
+        call.require_json()
+        labels = _decode(call.body())
         served = champions.served
         _check_labels(labels, served)
         if store is None:
@@ -58,11 +58,11 @@ def blueprint(store: RecordStore | None, champions: Champions, *, wait_seconds: 
         _count(results, found, served)
         if len(known) < len(labels):
             _raise_unknown([label for label in labels if label.key not in found], len(known))
-        return json_response(
+        return json_reply(
             {"accepted": len(known), "results": [document for _, _, document in results]}
         )
 
-    return routes
+    return (Endpoint("POST", "/feedback", feedback, "feedback"),)
 
 
 def _decode(body: bytes) -> list[_Label]:

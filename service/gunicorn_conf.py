@@ -17,7 +17,7 @@ from service.errors import StateError
 from service.settings import Settings, environment, load, service_lock
 
 if TYPE_CHECKING:
-    from flask import Flask
+    from service.app import Application
 
 TIMEOUT_SECONDS = 60
 GRACEFUL_SECONDS = 30
@@ -31,7 +31,7 @@ class Server(BaseApplication):  # type: ignore[misc]
         self._settings = settings
         self._lock: IO[bytes] | None = None
         self._slot: slots.Slot | None = None
-        self._app: Flask | None = None
+        self._app: Application | None = None
         super().__init__()
 
     def load_config(self) -> None:
@@ -42,7 +42,7 @@ class Server(BaseApplication):  # type: ignore[misc]
         self.cfg.set("post_fork", self._post_fork)
         self.cfg.set("worker_exit", self._worker_exit)
 
-    def load(self) -> "Flask":
+    def load(self) -> "Application":
         """Put the parts of a worker together, in the worker."""
         # Before NumPy is imported: its products are small, and threads that spin take the cores.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -70,7 +70,7 @@ class Server(BaseApplication):  # type: ignore[misc]
 
     def _worker_exit(self, arbiter: Any, worker: Any) -> None:
         if self._app is not None:
-            self._app.extensions["holdfast"].close()
+            self._app.service.close()
 
 
 def options(settings: Settings) -> dict[str, Any]:

@@ -3,42 +3,42 @@
 from collections.abc import Callable
 from typing import Any
 
-from flask import Blueprint, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from service.call import Call, Endpoint, Reply, json_reply
 from service.reload import Champions
-from service.web import json_response
 
 
-def blueprint(champions: Champions, exposition: Callable[[], bytes], version: str) -> Blueprint:
+def endpoints(
+    champions: Champions, exposition: Callable[[], bytes], version: str
+) -> tuple[Endpoint, ...]:
     """The addresses that machines look at."""
-    routes = Blueprint("health", __name__)
 
-    @routes.get("/healthz")
-    def healthz() -> Response:
-        return json_response({"status": "ok"})
+    def healthz(call: Call) -> Reply:
+        return json_reply({"status": "ok"})
 
-    @routes.get("/readyz")
-    def readyz() -> Response:
+    def readyz(call: Call) -> Reply:
         ready = champions.ready
         document = {"status": "ready" if ready else "no model is loaded", "models": _versions()}
-        response = json_response(document, 200 if ready else 503)
-        if not ready:
-            response.headers["Retry-After"] = "1"
-        return response
+        if ready:
+            return json_reply(document)
+        return json_reply(document, 503, headers=(("Retry-After", "1"),))
 
-    @routes.get("/metrics")
-    def metrics() -> Response:
-        return Response(exposition(), content_type=CONTENT_TYPE_LATEST)
+    def metrics(call: Call) -> Reply:
+        return Reply(exposition(), media=CONTENT_TYPE_LATEST)
 
-    @routes.get("/")
-    def root() -> Response:
+    def root(call: Call) -> Reply:
         calls = ["/predict", "/certify", "/v2", "/feedback", "/metrics", "/healthz", "/readyz"]
-        return json_response(
+        return json_reply(
             {"name": "holdfast", "version": version, "models": _versions(), "calls": calls}
         )
 
     def _versions() -> dict[str, Any]:
         return {name: served.manifest.version for name, served in champions.served.items()}
 
-    return routes
+    return (
+        Endpoint("GET", "/healthz", healthz),
+        Endpoint("GET", "/readyz", readyz),
+        Endpoint("GET", "/metrics", metrics),
+        Endpoint("GET", "/", root),
+    )

@@ -18,12 +18,14 @@ import numpy as np
 import numpy.typing as npt
 
 from models.runner import Answer, Runner
-from models.schema import InputArray, InputSchema, Manifest
+from models.schema import InputArray, Manifest
 from monitoring.metrics import Flags, Metrics, ModelMetrics
 from monitoring.queries import Detector, Looked
 from monitoring.record_writer import RecordWriter
 from monitoring.records import Record
+from service.call import Reply
 from service.errors import FlaggedError
+from service.web import JSON
 
 _BASE32 = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _PAIRS = [a + b for a in _BASE32 for b in _BASE32]
@@ -36,6 +38,7 @@ class Served:
     runner: Runner
     metrics: ModelMetrics
     queries: Detector | None = None  # None: nobody watches the clients of this version
+    max_rows: int = 1024  # in one request
 
     @property
     def manifest(self) -> Manifest:
@@ -61,6 +64,13 @@ class Scored:
     flags: Flags
     near: npt.NDArray[np.int64] | None  # (N,) near queries of the client; None: not watched
 
+    def reply(
+        self, body: bytes, media: str = JSON, headers: tuple[tuple[str, str], ...] = ()
+    ) -> Reply:
+        """The answer with this body."""
+        manifest = self.manifest
+        return Reply(body, 200, media, headers, self.id, manifest.model, manifest.version)
+
 
 class Pipeline:
     """Decode, run, look, count, record, encode; the state is counters and a queue of records."""
@@ -82,9 +92,9 @@ class Pipeline:
         self,
         served: Served,
         client: str,
-        decode: Callable[[InputSchema], Decoded],
-        encode: Callable[[Scored], bytes],
-    ) -> bytes:
+        decode: Callable[[], Decoded],
+        encode: Callable[[Scored], Reply],
+    ) -> Reply:
         """Answer one request with one version; `client` names who asks and is told to nobody.
 
         Raises:
@@ -92,7 +102,7 @@ class Pipeline:
             FlaggedError: the policy is `reject` and a row is flagged.
         """
         began = time.perf_counter()
-        x, request_id = decode(served.manifest.input)
+        x, request_id = decode()
         decoded = time.perf_counter()
         answer = served.runner.run(x)
         ran = time.perf_counter()
@@ -104,12 +114,12 @@ class Pipeline:
         counted = time.perf_counter()
         if self._reject:
             _refuse_flagged(scored)
-        body = encode(scored)
+        reply = encode(scored)
         self._decode_time.observe(decoded - began)
         self._run_time.observe(ran - decoded)
         self._count_time.observe(counted - ran)
         self._encode_time.observe(time.perf_counter() - counted)
-        return body
+        return reply
 
 
 def new_id() -> str:

@@ -4,40 +4,31 @@ from collections.abc import Callable
 from typing import Any
 
 import orjson
-from flask import Blueprint, Response, request
 
-from models.schema import InputSchema
+from service.call import Call, Endpoint, Reply
 from service.codec import decode_instances
 from service.pipeline import Decoded, Pipeline, Scored, Served
-from service.web import header_id, json_response, read_body, require_json
 
 
-def blueprint(
-    pipeline: Pipeline,
-    find: Callable[[str | None], Served],
-    client: Callable[[], str],
-    max_rows: int,
-) -> Blueprint:
-    """The address; `find` gives the served version of a model, or of the only one.
+def endpoints(pipeline: Pipeline, find: Callable[[str | None], Served]) -> tuple[Endpoint, ...]:
+    """The address; `find` gives the served version of a model, or of the only one."""
 
-    `client` names who asks.
-    """
-    routes = Blueprint("predict", __name__)
+    def predict(call: Call) -> Reply:
+        served = find(call.argument("model"))
+        return pipeline.handle(served, call.caller, lambda: decode(call, served), encode)
 
-    def decode(schema: InputSchema) -> Decoded:
-        request_id = header_id()
-        require_json()
-        return Decoded(decode_instances(read_body(), schema, max_rows), request_id)
-
-    @routes.post("/predict")
-    def predict() -> Response:
-        served = find(request.args.get("model"))
-        return json_response(pipeline.handle(served, client(), decode, encode))
-
-    return routes
+    return (Endpoint("POST", "/predict", predict, "predict", hot=True),)
 
 
-def encode(scored: Scored) -> bytes:
+def decode(call: Call, served: Served) -> Decoded:
+    """The rows of a request."""
+    request_id = call.id()
+    call.require_json()
+    x = decode_instances(call.body(), served.manifest.input, served.max_rows)
+    return Decoded(x, request_id)
+
+
+def encode(scored: Scored) -> Reply:
     """The answer as JSON."""
     manifest = scored.manifest
     document = {
@@ -46,7 +37,7 @@ def encode(scored: Scored) -> bytes:
         "id": scored.id,
         "predictions": predictions(scored),
     }
-    return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+    return scored.reply(orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY))
 
 
 def predictions(scored: Scored) -> list[dict[str, Any]]:

@@ -43,11 +43,14 @@ class Champions:
         metrics: Metrics,
         names: tuple[str, ...] = (),
         watch: QueryWatch | None = None,
+        *,
+        max_rows: int = 1024,
     ) -> None:
         self._registry = registry
         self._metrics = metrics
         self._names = names
         self._watch = watch
+        self._max_rows = max_rows
         self._served: Mapping[str, Served] = MappingProxyType({})
         self._signatures: dict[str, _Signature] = {}
         self._failures: dict[str, _Failure] = {}
@@ -165,7 +168,9 @@ class Champions:
             return
         runner = Runner(self._registry.open(model, str(version)))
         queries = None if self._watch is None else self._watch.detector(runner.bundle)
-        loaded = Served(runner, ModelMetrics(self._metrics, runner.manifest), queries)
+        loaded = Served(
+            runner, ModelMetrics(self._metrics, runner.manifest), queries, self._max_rows
+        )
         self._served = MappingProxyType({**self._served, model: loaded})
         loaded.metrics.loaded()
         self._log.info("model_loaded", model=model, version=version)

@@ -1,73 +1,66 @@
 """The addresses of the Open Inference Protocol (KServe V2)."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
 
-from flask import Blueprint, Response, request
-
-from models.schema import InputSchema
+from service.call import Call, Endpoint, Reply, json_reply
 from service.errors import NotFoundError, RequestError, shown
-from service.pipeline import Decoded, Pipeline, Served
-from service.v2_codec import NO_BINARY, decode_infer, encode_infer, metadata
-from service.web import header_id, json_response, read_body
+from service.pipeline import Decoded, Pipeline, Scored, Served
+from service.v2_codec import ANSWERED, NO_BINARY, decode_infer, encode_infer, metadata
 
 
-def blueprint(
+def endpoints(
     pipeline: Pipeline,
     find: Callable[[str | None], Served],
     ready: Callable[[], bool],
-    client: Callable[[], str],
     *,
-    max_rows: int,
     version: str,
-) -> Blueprint:
+) -> tuple[Endpoint, ...]:
     """All addresses below /v2; bodies are JSON whatever the content type says."""
-    routes = Blueprint("v2", __name__)
 
-    @routes.get("/v2")
-    def server() -> Response:
-        return json_response({"name": "holdfast", "version": version, "extensions": []})
+    def server(call: Call) -> Reply:
+        return json_reply({"name": "holdfast", "version": version, "extensions": []})
 
-    @routes.get("/v2/health/live")
-    def live() -> Response:
-        return json_response({"live": True})
+    def live(call: Call) -> Reply:
+        return json_reply({"live": True})
 
-    @routes.get("/v2/health/ready")
-    def server_ready() -> Response:
+    def server_ready(call: Call) -> Reply:
         now = ready()
-        return json_response({"ready": now}, 200 if now else 503)
+        return json_reply({"ready": now}, 200 if now else 503)
 
-    @routes.get("/v2/models/<model>")
-    @routes.get("/v2/models/<model>/versions/<version>")
-    def model_metadata(model: str, version: str | None = None) -> Response:
-        return json_response(metadata(_version_of(find(model), version).manifest))
+    def model_metadata(call: Call, model: str, version: str | None = None) -> Reply:
+        return json_reply(metadata(_version_of(find(model), version).manifest))
 
-    @routes.get("/v2/models/<model>/ready")
-    @routes.get("/v2/models/<model>/versions/<version>/ready")
-    def model_ready(model: str, version: str | None = None) -> Response:
+    def model_ready(call: Call, model: str, version: str | None = None) -> Reply:
         _version_of(find(model), version)
-        return json_response({"name": model, "ready": True})
+        return json_reply({"name": model, "ready": True})
 
-    @routes.post("/v2/models/<model>/infer")
-    @routes.post("/v2/models/<model>/versions/<version>/infer")
-    def infer(model: str, version: str | None = None) -> Response:
+    def infer(call: Call, model: str, version: str | None = None) -> Reply:
         served = _version_of(find(model), version)
-        if "Inference-Header-Content-Length" in request.headers:
+        if call.header("Inference-Header-Content-Length") is not None:
             raise RequestError(NO_BINARY)
-        outputs: Any = ()
+        outputs: Sequence[str] = ANSWERED
 
-        def decode(schema: InputSchema) -> Decoded:
+        def decode() -> Decoded:
             nonlocal outputs
-            header = header_id()
-            decoded = decode_infer(read_body(), schema, max_rows)
+            header = call.id()
+            decoded = decode_infer(call.body(), served.manifest.input, served.max_rows)
             outputs = decoded.outputs
             return Decoded(decoded.x, decoded.id or header)
 
-        return json_response(
-            pipeline.handle(served, client(), decode, lambda scored: encode_infer(scored, outputs))
-        )
+        def encode(scored: Scored) -> Reply:
+            return encode_infer(scored, outputs)
 
-    return routes
+        return pipeline.handle(served, call.caller, decode, encode)
+
+    of_model = "/v2/models/<model>", "/v2/models/<model>/versions/<version>"
+    return (
+        Endpoint("GET", "/v2", server),
+        Endpoint("GET", "/v2/health/live", live),
+        Endpoint("GET", "/v2/health/ready", server_ready),
+        *(Endpoint("GET", rule, model_metadata) for rule in of_model),
+        *(Endpoint("GET", f"{rule}/ready", model_ready) for rule in of_model),
+        *(Endpoint("POST", f"{rule}/infer", infer, "predict", hot=True) for rule in of_model),
+    )
 
 
 def _version_of(served: Served, version: str | None) -> Served:

@@ -10,6 +10,7 @@ import orjson
 
 from models.errors import InputError
 from models.schema import OUTPUTS, InputArray, InputSchema, Manifest
+from service.call import Reply
 from service.codec import decode_body, read_numbers, to_input
 from service.errors import RequestError, shown
 from service.pipeline import Scored
@@ -72,7 +73,7 @@ def decode_infer(body: bytes, schema: InputSchema, max_rows: int) -> InferReques
     return InferRequest(_tensor(decoded.inputs[0], schema, max_rows), request_id, outputs)
 
 
-def encode_infer(scored: Scored, outputs: Sequence[str]) -> bytes:
+def encode_infer(scored: Scored, outputs: Sequence[str]) -> Reply:
     """The answer, its tensors flat in row-major order."""
     tensors = [_output(scored, name) for name in outputs]
     document = {
@@ -81,7 +82,7 @@ def encode_infer(scored: Scored, outputs: Sequence[str]) -> bytes:
         "id": scored.id,
         "outputs": tensors,
     }
-    return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+    return scored.reply(orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY))
 
 
 def metadata(manifest: Manifest) -> dict[str, Any]:

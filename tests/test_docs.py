@@ -183,9 +183,9 @@ def documented_calls(section: str) -> set[str]:
 def test_every_call_of_the_service_stands_in_its_table(tmp_path: Path) -> None:
     app = create_app(load({"HOLDFAST_STATE": str(tmp_path)}))
     try:
-        assert documented_calls("The service") == calls_of(app)
+        assert documented_calls("The service") == calls_of(app.flask)
     finally:
-        app.extensions["holdfast"].close()
+        app.service.close()
 
 
 def test_every_call_of_the_watcher_stands_in_its_table(tmp_path: Path) -> None:

@@ -7,14 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flask import Flask
 from flask.testing import FlaskClient
 
-from service.app import Service, create_app
+from service.app import Application, Service, create_app
 from service.settings import load
 from tests import bundles
 
-MakeApp = Callable[..., Flask]
+MakeApp = Callable[..., Application]
 
 
 @pytest.fixture(scope="session")
@@ -30,17 +29,19 @@ def make_app() -> Iterator[MakeApp]:
     """Applications that are closed at the end of the test."""
     with ExitStack() as stack:
 
-        def make(state: Path, **settings: Any) -> Flask:
+        def make(state: Path, **settings: Any) -> Application:
             env = {f"HOLDFAST_{name.upper()}": str(value) for name, value in settings.items()}
             app = create_app(load({"HOLDFAST_STATE": str(state), **env}))
-            stack.callback(app.extensions["holdfast"].close)
+            stack.callback(app.service.close)
             return app
 
         yield make
 
 
 @pytest.fixture(scope="session")
-def session_app(published_state: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flask]:
+def session_app(
+    published_state: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Application]:
     """One application for all tests that only ask."""
     records = tmp_path_factory.mktemp("records") / "records.sqlite"
     app = create_app(
@@ -54,19 +55,19 @@ def session_app(published_state: Path, tmp_path_factory: pytest.TempPathFactory)
         )
     )
     yield app
-    app.extensions["holdfast"].close()
+    app.service.close()
 
 
 @pytest.fixture
-def client(session_app: Flask) -> FlaskClient:
+def client(session_app: Application) -> FlaskClient:
     """Asks the shared application."""
     return session_app.test_client()
 
 
 @pytest.fixture
-def service(session_app: Flask) -> Service:
+def service(session_app: Application) -> Service:
     """The parts of the shared application."""
-    found: Service = session_app.extensions["holdfast"]
+    found: Service = session_app.service
     return found
 
 

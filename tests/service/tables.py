@@ -13,7 +13,6 @@ from typing import Any
 import msgspec
 import numpy as np
 import onnx
-from flask import Flask
 from onnx import TensorProto, helper, numpy_helper
 from sklearn.datasets import load_breast_cancer, load_wine
 from sklearn.linear_model import LogisticRegression
@@ -28,7 +27,7 @@ from models.schema import (
     Manifest,
 )
 from monitoring.instrument import Instrumented, Material, instrument
-from service.app import create_app
+from service.app import Application, create_app
 from service.settings import load
 from tests import bundles
 
@@ -105,14 +104,14 @@ def publish_digits(root: Path, **data_facts: str) -> int:
 
 
 @contextmanager
-def served(state: Path, **settings: Any) -> Iterator[Flask]:
+def served(state: Path, **settings: Any) -> Iterator[Application]:
     """An application on a state directory."""
     env = {f"HOLDFAST_{name.upper()}": str(value) for name, value in settings.items()}
     app = create_app(load({"HOLDFAST_STATE": str(state), **env}))
     try:
         yield app
     finally:
-        app.extensions["holdfast"].close()
+        app.service.close()
 
 
 def as_objects(data: DataSet, x: FloatArray) -> list[dict[str, Any]]:

@@ -11,7 +11,6 @@ import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner
-from flask import Flask
 from flask.testing import FlaskClient
 from onnx import numpy_helper
 
@@ -20,7 +19,7 @@ from models.data import Rows
 from models.errors import DataError, InputError
 from models.registry import Registry
 from models.stats import proportion
-from service.app import Service
+from service.app import Application, Service
 from service.cli import CONTEXT
 from service.cli.certify import _chosen
 from service.cli.certify import certify as command
@@ -43,13 +42,13 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def app(state: Path) -> Iterator[Flask]:
+def app(state: Path) -> Iterator[Application]:
     with tables.served(state, certify_max_runs=MAX_RUNS, feedback_wait_seconds=0.1) as app:
         yield app
 
 
 @pytest.fixture
-def client(app: Flask) -> FlaskClient:
+def client(app: Application) -> FlaskClient:
     return app.test_client()
 
 
@@ -115,7 +114,7 @@ def test_an_answer_that_noise_decides_abstains(client: FlaskClient) -> None:
     }  # fmt: skip
 
 
-def test_it_is_no_traffic(app: Flask, client: FlaskClient) -> None:
+def test_it_is_no_traffic(app: Application, client: FlaskClient) -> None:
     row = bundles.digits().test.x[:1].tolist()
     before = samples(client)
     told = asked(client, "digits", row, samples=100)
@@ -130,7 +129,7 @@ def test_it_is_no_traffic(app: Flask, client: FlaskClient) -> None:
     }  # fmt: skip
     counted = {"route": "/certify", "method": "POST", "code": "200"}
     assert ("holdfast_http_requests_total", frozenset(counted.items())) in changed
-    service: Service = app.extensions["holdfast"]
+    service: Service = app.service
     assert service.store is not None
     assert service.store.counts("digits").requests == 0
     label = {"id": told["id"], "label": "0"}
@@ -138,7 +137,7 @@ def test_it_is_no_traffic(app: Flask, client: FlaskClient) -> None:
 
 
 def test_one_at_a_time_and_the_next_is_told_to_come_back(
-    app: Flask, monkeypatch: pytest.MonkeyPatch
+    app: Application, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     row = bundles.digits().test.x[:1].tolist()
     began, end, real = threading.Event(), threading.Event(), maths.certify
@@ -166,7 +165,7 @@ def test_one_at_a_time_and_the_next_is_told_to_come_back(
     assert answers[0].content_type == "application/problem+json"
 
 
-def test_a_failure_lets_the_next_one_in(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_lets_the_next_one_in(app: Application, monkeypatch: pytest.MonkeyPatch) -> None:
     body = {"instances": bundles.digits().test.x[:1].tolist(), "samples": 100}
 
     def refuse(*args: Any, **options: Any) -> maths.Certificate:

@@ -25,7 +25,7 @@ def test_probes_tell_alive_from_ready(make_app: MakeApp, tmp_path: Path) -> None
     assert client.get("/healthz").status_code == 200
     assert client.get("/readyz").status_code == 503
     bundles.publish(tmp_path / "registry")
-    app.extensions["holdfast"].champions.refresh()
+    app.service.champions.refresh()
     assert client.get("/readyz").get_json() == {"status": "ready", "models": {"digits": 1}}
 
 
@@ -64,7 +64,7 @@ def test_every_answer_is_counted_under_its_rule_method_and_status(
     assert count("unmatched", "other", 405) == 1
     assert count("/v2/models/<model>", "GET", 404) == 2
     routes = {dict(labels)["route"] for name, labels in found if "http_requests" in name}
-    assert routes <= {rule.rule for rule in app.url_map.iter_rules()} | {"unmatched"}
+    assert routes <= {rule.rule for rule in app.flask.url_map.iter_rules()} | {"unmatched"}
 
 
 def test_series_exist_at_zero_before_the_first_request(

@@ -169,7 +169,7 @@ def test_a_missing_value_is_recorded_and_labelled_as_it_came(
         for row, y in enumerate(data.test.y)
     ]
     assert client.post("/feedback", json=labels).status_code == 200
-    store = app.extensions["holdfast"].store
+    store = app.service.store
     kept = store.labelled("wine", data.schema)
     np.testing.assert_array_equal(kept.x, x)
     np.testing.assert_array_equal(kept.y, data.test.y)
