@@ -18,7 +18,7 @@ test: $(VENV)/.dev ## lint, types, contracts and all tests but the slow ones
 	@echo "holdfast: linting, then testing (about 10 minutes on 2 cores)"
 	$(MAKE) --no-print-directory lint
 	$(BIN)/python -m pytest -m "not slow" --ignore tests/e2e -n $(TEST_PROCESSES) --dist loadscope
-	$(BIN)/python -m pytest -m "not slow" tests/e2e
+	$(BIN)/python -m pytest -m "not slow" tests/e2e -n $(TEST_PROCESSES) --dist worksteal
 
 test-all: $(VENV)/.dev ## every test, the slow ones too
 	$(BIN)/python -m pytest

@@ -3,14 +3,20 @@ from pathlib import Path
 
 import pytest
 
+from models.files import locked
 from tests.e2e.stack import Stack
 
 
 @pytest.fixture(scope="session")
-def trained_state(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A state directory with the demo model, trained once per session by the real command."""
-    state = tmp_path_factory.mktemp("trained")
-    Stack(state).cli("train", "digits")
+def trained_state(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """A state directory with the demo model, trained once by the real command for all workers."""
+    base = tmp_path_factory.getbasetemp()
+    state = (base if worker_id == "master" else base.parent) / "trained"
+    with locked(state.with_suffix(".lock")):
+        if not state.exists():
+            making = state.with_suffix(".making")
+            Stack(making).cli("train", "digits")
+            making.rename(state)
     return state
 
 

@@ -143,8 +143,8 @@ def ready(stack: Stack) -> bool:
 
 
 def until(condition: Callable[[], Any], *, seconds: float, what: str) -> Any:
-    """Wait for a truth; fail with its name."""
-    deadline = time.monotonic() + seconds
+    """Wait for a truth; fail with its name after twice the seconds: the machine is shared."""
+    deadline = time.monotonic() + 2 * seconds
     while time.monotonic() < deadline:
         if found := condition():
             return found
