@@ -1,11 +1,24 @@
-"""The addresses of the Open Inference Protocol (KServe V2)."""
+"""The addresses of the Open Inference Protocol (KServe V2) that every server of it has.
+
+Statistics and the repository of models, which are extensions, have files of their own.
+"""
 
 from collections.abc import Callable, Sequence
 
 from service.call import Call, Endpoint, Reply, json_reply
-from service.errors import NotFoundError, RequestError, shown
 from service.pipeline import Decoded, Pipeline, Scored, Served
-from service.v2_codec import ANSWERED, NO_BINARY, decode_infer, encode_infer, metadata
+from service.v2_binary import HEADER
+from service.v2_codec import Wanted, decode_infer, encode_infer
+from service.v2_model import configuration, metadata, version_of
+
+EXTENSIONS = (
+    "binary_tensor_data",
+    "classification",
+    "model_configuration",
+    "model_repository",
+    "statistics",
+)
+OF_MODEL = ("/v2/models/<model>", "/v2/models/<model>/versions/<version>")
 
 
 def endpoints(
@@ -15,10 +28,17 @@ def endpoints(
     *,
     version: str,
 ) -> tuple[Endpoint, ...]:
-    """All addresses below /v2; bodies are JSON whatever the content type says."""
+    """Server, health, models and inference; bodies are what the protocol says, whatever the type.
+
+    Args:
+        pipeline: answers a prediction.
+        find: the served version of a model; raises what is answered.
+        ready: whether predictions are answered.
+        version: of this program.
+    """
 
     def server(call: Call) -> Reply:
-        return json_reply({"name": "holdfast", "version": version, "extensions": []})
+        return json_reply({"name": "holdfast", "version": version, "extensions": EXTENSIONS})
 
     def live(call: Call) -> Reply:
         return json_reply({"live": True})
@@ -28,22 +48,25 @@ def endpoints(
         return json_reply({"ready": now}, 200 if now else 503)
 
     def model_metadata(call: Call, model: str, version: str | None = None) -> Reply:
-        return json_reply(metadata(_version_of(find(model), version).manifest))
+        return json_reply(metadata(version_of(find(model), version).manifest))
 
     def model_ready(call: Call, model: str, version: str | None = None) -> Reply:
-        _version_of(find(model), version)
-        return json_reply({"name": model, "ready": True})
+        runs = not version_of(find(model), version).runner.failing
+        return json_reply({"name": model, "ready": runs}, 200 if runs else 503)
+
+    def config(call: Call, model: str, version: str | None = None) -> Reply:
+        served = version_of(find(model), version)
+        return json_reply(configuration(served.manifest, served.max_rows))
 
     def infer(call: Call, model: str, version: str | None = None) -> Reply:
-        served = _version_of(find(model), version)
-        if call.header("Inference-Header-Content-Length") is not None:
-            raise RequestError(NO_BINARY)
-        outputs: Sequence[str] = ANSWERED
+        served = version_of(find(model), version)
+        outputs: Sequence[Wanted] = ()
 
         def decode() -> Decoded:
             nonlocal outputs
-            header = call.id()
-            decoded = decode_infer(call.body(), served.manifest.input, served.max_rows)
+            header, length = call.id(), call.header(HEADER)
+            schema, max_rows = served.manifest.input, served.max_rows
+            decoded = decode_infer(call.body(), schema, max_rows, length)
             outputs = decoded.outputs
             return Decoded(decoded.x, decoded.id or header)
 
@@ -52,25 +75,12 @@ def endpoints(
 
         return pipeline.handle(served, call.caller, decode, encode)
 
-    of_model = "/v2/models/<model>", "/v2/models/<model>/versions/<version>"
     return (
-        Endpoint("GET", "/v2", server),
+        *(Endpoint("GET", rule, server) for rule in ("/v2", "/v2/")),
         Endpoint("GET", "/v2/health/live", live),
         Endpoint("GET", "/v2/health/ready", server_ready),
-        *(Endpoint("GET", rule, model_metadata) for rule in of_model),
-        *(Endpoint("GET", f"{rule}/ready", model_ready) for rule in of_model),
-        *(Endpoint("POST", f"{rule}/infer", infer, "predict", hot=True) for rule in of_model),
+        *(Endpoint("GET", rule, model_metadata) for rule in OF_MODEL),
+        *(Endpoint("GET", f"{rule}/ready", model_ready) for rule in OF_MODEL),
+        *(Endpoint("GET", f"{rule}/config", config) for rule in OF_MODEL),
+        *(Endpoint("POST", f"{rule}/infer", infer, "predict", hot=True) for rule in OF_MODEL),
     )
-
-
-def _version_of(served: Served, version: str | None) -> Served:
-    manifest = served.manifest
-    if version is not None and version != str(manifest.version):
-        raise NotFoundError(
-            f"model {manifest.model!r}: version {shown(version)} is not served; "
-            f"served: {manifest.version}",
-            field="version",
-            expected=str(manifest.version),
-            got=shown(version),
-        )
-    return served

@@ -1,27 +1,42 @@
-"""The Open Inference Protocol (KServe V2) in JSON: requests to arrays, answers to tensors."""
+"""The Open Inference Protocol (KServe V2): requests to arrays, answers to tensors.
+
+A request carries its tensor in the JSON or behind it (`service.v2_binary`); of the answer every
+output can be asked for in either form, and the probabilities as the best classes
+(`service.v2_classification`). Parameters that would change nothing here are not looked at:
+`priority` and `timeout` (nothing waits in a queue of its own), `sequence_id`, `sequence_start` and
+`sequence_end` (no row depends on another), and what a client makes up for itself.
+"""
 
 from collections.abc import Sequence
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
-import numpy as np
 import orjson
 
 from models.errors import InputError
-from models.schema import OUTPUTS, InputArray, InputSchema, Manifest
+from models.schema import OUTPUTS, InputArray, InputSchema
 from service.call import Reply
 from service.codec import decode_body, read_numbers, to_input
 from service.errors import RequestError, shown
 from service.pipeline import Scored
 from service.rows import check_rows, table_of
+from service.v2_binary import HEADER, MEDIA, from_bytes, split, texts_to_bytes, to_bytes
+from service.v2_classification import CLASSIFIED, classified
 from service.web import checked_id
 
 DATATYPES = {"float32": "FP32", "uint8": "UINT8"}
 QUERY_FLAGGED = "query_flagged"  # of the service, not of the graph
 ANSWERED = (*OUTPUTS, QUERY_FLAGGED)
 OUTPUT_DATATYPES = dict.fromkeys(OUTPUTS, "FP32") | {"cells": "INT32", QUERY_FLAGGED: "BOOL"}
-NO_BINARY = "the binary tensor extension is not supported: send and ask for JSON data"
+NO_SHARED_MEMORY = "shared memory is not supported: send tensors in the body of the request"
+
+
+class InputParameters(msgspec.Struct):
+    """What is read of an input's parameters."""
+
+    binary_data_size: int | None = None
+    shared_memory_region: str | None = None
 
 
 class InputTensor(msgspec.Struct):
@@ -31,23 +46,45 @@ class InputTensor(msgspec.Struct):
     shape: list[int]
     datatype: str
     data: msgspec.Raw = msgspec.Raw()  # empty: the field is missing
-    parameters: dict[str, Any] | None = None
+    parameters: InputParameters | None = None
+
+
+class OutputParameters(msgspec.Struct):
+    """What is read of a requested output's parameters."""
+
+    binary_data: bool | None = None
+    classification: int = 0
+    shared_memory_region: str | None = None
 
 
 class RequestedOutput(msgspec.Struct):
     """An output that is asked for."""
 
     name: str
-    parameters: dict[str, Any] | None = None
+    parameters: OutputParameters | None = None
+
+
+class RequestParameters(msgspec.Struct):
+    """What is read of a request's parameters."""
+
+    binary_data_output: bool = False
 
 
 class InferBody(msgspec.Struct):
-    """The JSON body of an inference request."""
+    """The JSON of an inference request."""
 
     inputs: list[InputTensor]
     id: str = ""
     outputs: list[RequestedOutput] | None = None
-    parameters: dict[str, Any] | None = None
+    parameters: RequestParameters | None = None
+
+
+class Wanted(NamedTuple):
+    """An output of the answer, and how it travels."""
+
+    name: str
+    binary: bool = False
+    classes: int = 0  # from 1: as texts, that many of each row
 
 
 class InferRequest(msgspec.Struct, frozen=True):
@@ -55,84 +92,55 @@ class InferRequest(msgspec.Struct, frozen=True):
 
     x: InputArray  # (N, *shape)
     id: str | None
-    outputs: tuple[str, ...]
+    outputs: tuple[Wanted, ...]
 
 
+_ALL = tuple(Wanted(name) for name in ANSWERED)
+_ALL_BINARY = tuple(Wanted(name, binary=True) for name in ANSWERED)
 _decoder = msgspec.json.Decoder(InferBody)
 
 
-def decode_infer(body: bytes, schema: InputSchema, max_rows: int) -> InferRequest:
-    """Decode and check a request. Raises InputError, or RequestError for the binary extension."""
-    decoded = decode_body(_decoder, body)
-    if _true(decoded.parameters, "binary_data_output"):
-        raise RequestError(NO_BINARY)
-    outputs = _outputs(decoded.outputs)
+def decode_infer(
+    body: bytes, schema: InputSchema, max_rows: int, header_length: str | None = None
+) -> InferRequest:
+    """Decode and check a request.
+
+    Args:
+        body: the JSON, and a binary tensor behind it where `header_length` says so.
+        schema: of the model's input.
+        max_rows: the most rows that are answered at once.
+        header_length: the header `Inference-Header-Content-Length`; None: all is JSON.
+
+    Raises:
+        InputError: what does not fit.
+        RequestError: tensors in shared memory.
+    """
+    text, raw = split(body, header_length)
+    decoded = decode_body(_decoder, text)
+    outputs = _outputs(decoded)
     if len(decoded.inputs) != 1:
         raise InputError("inputs", f"one tensor, {schema.name!r}", f"{len(decoded.inputs)} tensors")
     request_id = checked_id(decoded.id, "id") if decoded.id else None
-    return InferRequest(_tensor(decoded.inputs[0], schema, max_rows), request_id, outputs)
+    return InferRequest(_tensor(decoded.inputs[0], raw, schema, max_rows), request_id, outputs)
 
 
-def encode_infer(scored: Scored, outputs: Sequence[str]) -> Reply:
-    """The answer, its tensors flat in row-major order."""
-    tensors = [_output(scored, name) for name in outputs]
+def encode_infer(scored: Scored, outputs: Sequence[Wanted] = _ALL) -> Reply:
+    """The answer: tensors in the JSON are flat in row-major order, the others stand behind it."""
+    behind: list[bytes] = []
+    tensors = [_output(scored, wanted, behind) for wanted in outputs]
     document = {
         "model_name": scored.manifest.model,
         "model_version": str(scored.manifest.version),
         "id": scored.id,
         "outputs": tensors,
     }
-    return scored.reply(orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY))
+    text = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+    if not behind:
+        return scored.reply(text)
+    return scored.reply(b"".join((text, *behind)), MEDIA, ((HEADER, str(len(text))),))
 
 
-def metadata(manifest: Manifest) -> dict[str, Any]:
-    """What the protocol tells of a model: names, datatypes and shapes (-1: any).
-
-    The input of a table has its columns as a parameter: what a client needs to fill the tensor.
-    """
-    schema = manifest.input
-    widths = {"probabilities": [len(manifest.classes)], "cells": [len(manifest.channels)]}
-    return {
-        "name": manifest.model,
-        "versions": [str(manifest.version)],
-        "platform": "onnxruntime_onnx",
-        "inputs": [
-            {
-                "name": schema.name,
-                "datatype": DATATYPES[schema.dtype],
-                "shape": [-1, *schema.shape],
-                **_columns(schema),
-            }
-        ],
-        "outputs": [
-            {"name": name, "datatype": OUTPUT_DATATYPES[name], "shape": [-1, *widths.get(name, [])]}
-            for name in ANSWERED
-        ],
-    }
-
-
-def _columns(schema: InputSchema) -> dict[str, Any]:
-    """Names, kinds, ranges in training and categories (code: place) of a table's columns."""
-    if schema.kind != "tabular":
-        return {}
-    columns = [
-        {"name": column.name, "kind": column.kind, "missing": column.missing}
-        | (
-            {"categories": column.categories}
-            if column.kind == "categorical"
-            else {"low": _short(column.low), "high": _short(column.high)}
-        )
-        for column in schema.columns
-    ]
-    return {"parameters": {"columns": columns}}
-
-
-def _short(value: float) -> float:
-    """The shortest number that is the same in float32, in which rows are compared with it."""
-    return float(str(np.float32(value)))
-
-
-def _tensor(tensor: InputTensor, schema: InputSchema, max_rows: int) -> InputArray:
+def _tensor(tensor: InputTensor, raw: memoryview, schema: InputSchema, max_rows: int) -> InputArray:
     field = f"inputs[0] ({schema.name})"
     if tensor.name != schema.name:
         raise InputError("inputs[0].name", repr(schema.name), shown(tensor.name))
@@ -143,15 +151,30 @@ def _tensor(tensor: InputTensor, schema: InputSchema, max_rows: int) -> InputArr
         wanted = f"[N, {', '.join(map(str, schema.shape))}]"
         raise InputError(f"{field}.shape", wanted, _shape_text(shape))
     check_rows(shape[0], max_rows, f"{field}.shape")
-    raw = bytes(tensor.data)
+    size = _binary_size(tensor, field)
+    if size is not None:
+        return from_bytes(raw, size, shape, schema, field)
+    if raw:
+        raise InputError("body", "nothing behind the JSON", f"{len(raw)} bytes, but no tensor")
+    return _numbers(bytes(tensor.data), shape, schema, field)
+
+
+def _binary_size(tensor: InputTensor, field: str) -> int | None:
+    """How many bytes behind the JSON the tensor says it is; None: its values are in the JSON."""
+    parameters = tensor.parameters
+    if parameters is None:
+        return None
+    if parameters.shared_memory_region is not None:
+        raise RequestError(NO_SHARED_MEMORY)
+    if parameters.binary_data_size is not None and tensor.data:
+        raise InputError(field, "data or parameters.binary_data_size", "both")
+    return parameters.binary_data_size
+
+
+def _numbers(raw: bytes, shape: tuple[int, ...], schema: InputSchema, field: str) -> InputArray:
     if not raw:
-        raise (
-            RequestError(NO_BINARY)
-            if tensor.parameters
-            else InputError(
-                f"{field}.data", "the values of the tensor", "nothing: the field is missing"
-            )
-        )
+        wanted = "the values of the tensor (or parameters.binary_data_size)"
+        raise InputError(f"{field}.data", wanted, "nothing: the field is missing")
     nested = len(shape) > 1 and raw[1:].lstrip()[:1] == b"["
     lists = shape if nested else (prod(shape),)
     nulls = schema.kind == "tabular" and table_of(schema).missing
@@ -159,37 +182,68 @@ def _tensor(tensor: InputTensor, schema: InputSchema, max_rows: int) -> InputArr
     return to_input(numbers.reshape(shape), schema, field)
 
 
-def _outputs(requested: list[RequestedOutput] | None) -> tuple[str, ...]:
-    if not requested:
-        return ANSWERED
-    for index, output in enumerate(requested):
-        if output.name not in ANSWERED:
-            field = f"outputs[{index}].name"
-            raise InputError(field, f"one of {', '.join(ANSWERED)}", shown(output.name))
-        if _true(output.parameters, "binary_data"):
-            raise RequestError(NO_BINARY)
-        if output.parameters and "classification" in output.parameters:
-            raise InputError(f"outputs[{index}].parameters", "no classification", "classification")
-    return tuple(dict.fromkeys(output.name for output in requested))
+def _outputs(decoded: InferBody) -> tuple[Wanted, ...]:
+    binary = decoded.parameters is not None and decoded.parameters.binary_data_output
+    if not decoded.outputs:
+        return _ALL_BINARY if binary else _ALL
+    if len(decoded.outputs) > len(ANSWERED):
+        raise InputError("outputs", f"at most {len(ANSWERED)}", f"{len(decoded.outputs)}")
+    wanted = tuple(
+        _wanted(output, binary, f"outputs[{index}]") for index, output in enumerate(decoded.outputs)
+    )
+    if len({output.name for output in wanted}) < len(wanted):
+        raise InputError("outputs", "each output once", "one that is asked for twice")
+    return wanted
 
 
-def _output(scored: Scored, name: str) -> dict[str, Any]:
+def _wanted(output: RequestedOutput, binary: bool, field: str) -> Wanted:
+    if output.name not in ANSWERED:
+        raise InputError(f"{field}.name", f"one of {', '.join(ANSWERED)}", shown(output.name))
+    parameters = output.parameters
+    if parameters is None:
+        return Wanted(output.name, binary)
+    if parameters.shared_memory_region is not None:
+        raise RequestError(NO_SHARED_MEMORY)
+    classes, field = parameters.classification, f"{field}.parameters.classification"
+    if classes < 0:
+        raise InputError(field, "a number of classes, or 0 for none", f"{classes}"[:24])
+    if classes and output.name != CLASSIFIED:
+        wanted = f"to stand at {CLASSIFIED!r}, the output whose places are classes"
+        raise InputError(field, wanted, f"it at {output.name!r}")
+    asked = parameters.binary_data
+    return Wanted(output.name, binary if asked is None else asked, classes)
+
+
+def _output(scored: Scored, wanted: Wanted, behind: list[bytes]) -> dict[str, Any]:
+    """The output in the JSON; a binary one is put behind it."""
+    name = wanted.name
     values = scored.flags.query if name == QUERY_FLAGGED else getattr(scored.answer, name)
-    return {
-        "name": name,
-        "datatype": OUTPUT_DATATYPES[name],
-        "shape": values.shape,
-        "data": values.ravel(),
-    }
+    if wanted.classes:
+        return _classes(scored, wanted, behind)
+    tensor = {"name": name, "datatype": OUTPUT_DATATYPES[name], "shape": values.shape}
+    if wanted.binary:
+        behind.append(to_bytes(values))
+        tensor["parameters"] = {"binary_data_size": len(behind[-1])}
+    else:
+        tensor["data"] = values.ravel()
+    return tensor
 
 
-def _true(parameters: dict[str, Any] | None, name: str) -> bool:
-    return parameters is not None and parameters.get(name) is True
+def _classes(scored: Scored, wanted: Wanted, behind: list[bytes]) -> dict[str, Any]:
+    """The probabilities as the best classes."""
+    probabilities, labels = scored.answer.probabilities, scored.manifest.classes
+    count = min(wanted.classes, len(labels))
+    texts = classified(probabilities, labels, count)
+    shape = [len(probabilities), count]
+    tensor: dict[str, Any] = {"name": wanted.name, "datatype": "BYTES", "shape": shape}
+    if wanted.binary:
+        behind.append(texts_to_bytes(texts))
+        tensor["parameters"] = {"binary_data_size": len(behind[-1])}
+    else:
+        tensor["data"] = texts
+    return tensor
 
 
 def _shape_text(shape: tuple[int, ...]) -> str:
-    return (
-        "["
-        + ", ".join(f"{size}"[:24] for size in shape[:8])
-        + (", ...]" if len(shape) > 8 else "]")
-    )
+    sizes = ", ".join(f"{size}"[:24] for size in shape[:8])
+    return f"[{sizes}, ...]" if len(shape) > 8 else f"[{sizes}]"

@@ -64,13 +64,6 @@ def test_the_header_is_the_id_where_the_body_has_none(client: FlaskClient, rows:
     assert len(client.post(URL, json=body).get_json()["id"]) == 26
 
 
-def test_the_binary_extension_is_refused_in_words(client: FlaskClient) -> None:
-    headers = {"Inference-Header-Content-Length": "10"}
-    answer = client.post(URL, data=b"{}", headers=headers)
-    assert answer.status_code == 400
-    assert "binary" in answer.get_json()["error"]
-
-
 def test_a_version_is_served_under_its_number(client: FlaskClient, rows: Rows) -> None:
     body = request_of(rows[:1], rows[:1].tolist())
     assert client.post("/v2/models/digits/versions/1/infer", json=body).status_code == 200
