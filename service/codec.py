@@ -44,12 +44,16 @@ class PredictBody(msgspec.Struct):
 _predict_decoder = msgspec.json.Decoder(PredictBody)
 
 
-def decode_body(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
-    """Decode a whole body. Raises InputError where it is no JSON or lacks a field."""
+def decode_body(decoder: msgspec.json.Decoder[T], body: bytes, at: str = "") -> T:
+    """Decode a whole body, or the part of one that is `at` a field.
+
+    Raises:
+        InputError: no JSON, or not of the decoder's type; names the field.
+    """
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
-        _raise_misfit(str(error))
+        _raise_misfit(str(error), at)
     except UnicodeDecodeError:
         raise InputError("body", "JSON in UTF-8", "bytes that are not UTF-8") from None
     except RecursionError:
@@ -104,6 +108,8 @@ def to_input(numbers: Float64s, schema: InputSchema, field: str) -> InputArray:
             row = int(np.argmin((whole & inside).reshape(len(numbers), -1).all(axis=1)))
             value = numbers[row][~(whole & inside)[row]].flat[0]
             raise InputError(f"{field}[{row}]", "integers from 0 to 255", f"{value:g}")
+    elif schema.kind == "image" and numbers.min() >= schema.low and numbers.max() <= schema.high:
+        return numbers.astype(np.float32)  # nothing can be wrong with it: the usual case
     with np.errstate(over="ignore"):  # what overflows becomes infinite, and that is out of range
         x: InputArray = numbers.astype(np.dtype(schema.dtype))
     if schema.kind == "tabular":
@@ -215,21 +221,34 @@ def _flatten(
 _MISFIT = re.compile(r"Expected `(?P<expected>.+)`, got `(?P<got>.+?)`(?: - at `\$\.?(?P<at>.*)`)?")
 _MISSING = re.compile(r"Object missing required field `(?P<name>.+?)`(?: - at `\$\.?(?P<at>.*)`)?")
 _UNKNOWN = re.compile(r"Object contains unknown field `(?P<name>.*)`", re.DOTALL)
+_NO_BASE64 = re.compile(r"Invalid base64 encoded string - at `\$\.?(?P<at>.*)`")
 _TOO_LARGE = re.compile(r"(?:Number|Integer value) out of range - at `\$\.(?P<at>.*)`")
 
 
-def _raise_misfit(message: str) -> NoReturn:
+def _raise_misfit(message: str, at: str) -> NoReturn:
     """Turn a message of msgspec into the three things that every refusal names."""
     if match := _MISFIT.fullmatch(message):
-        raise InputError(match["at"] or "body", match["expected"], match["got"]) from None
+        field = _joined(at, match["at"]) or "body"
+        raise InputError(field, match["expected"], match["got"]) from None
     if match := _MISSING.fullmatch(message):
-        field = ".".join(part for part in (match["at"], match["name"]) if part)
+        field = _joined(at, match["at"], match["name"])
         raise InputError(field, "a value", "nothing: the field is missing") from None
     if match := _UNKNOWN.fullmatch(message):
-        raise InputError("body", "only known members", f"{shown(match['name'])}") from None
+        raise InputError(at or "body", "only known members", f"{shown(match['name'])}") from None
     if match := _TOO_LARGE.fullmatch(message):
-        raise InputError(match["at"], "a number", "one that is too large") from None
-    raise InputError("body", "what the documentation says", message) from None
+        raise InputError(_joined(at, match["at"]), "a number", "one that is too large") from None
+    if match := _NO_BASE64.fullmatch(message):
+        raise InputError(_joined(at, match["at"]), "base64 (RFC 4648, 4)", "another text") from None
+    raise InputError(at or "body", "what the documentation says", message) from None
+
+
+def _joined(*parts: str | None) -> str:
+    """The name of a field within others.
+
+    >>> _joined("inputs", "[3]", "b64"), _joined("", None, "id")
+    ('inputs[3].b64', 'id')
+    """
+    return ".".join(part for part in parts if part).replace(".[", "[")
 
 
 def _head(body: bytes) -> str:

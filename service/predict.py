@@ -7,25 +7,51 @@ import orjson
 
 from service.call import Call, Endpoint, Reply
 from service.codec import decode_instances
+from service.errors import MediaTypeError, shown
+from service.images import MAX_PIXELS, Upload, decode_images, takes_images
+from service.multipart import FORM, read_files
 from service.pipeline import Decoded, Pipeline, Scored, Served
+from service.web import JSON
+
+IMAGES = ("image/png", "image/jpeg")
 
 
-def endpoints(pipeline: Pipeline, find: Callable[[str | None], Served]) -> tuple[Endpoint, ...]:
+def endpoints(
+    pipeline: Pipeline, find: Callable[[str | None], Served], max_pixels: int = MAX_PIXELS
+) -> tuple[Endpoint, ...]:
     """The address; `find` gives the served version of a model, or of the only one."""
 
     def predict(call: Call) -> Reply:
         served = find(call.argument("model"))
-        return pipeline.handle(served, call.caller, lambda: decode(call, served), encode)
+        return pipeline.handle(
+            served, call.caller, lambda: decode(call, served, max_pixels), encode
+        )
 
     return (Endpoint("POST", "/predict", predict, "predict", hot=True),)
 
 
-def decode(call: Call, served: Served) -> Decoded:
-    """The rows of a request."""
-    request_id = call.id()
-    call.require_json()
-    x = decode_instances(call.body(), served.manifest.input, served.max_rows)
+def decode(call: Call, served: Served, max_pixels: int = MAX_PIXELS) -> Decoded:
+    """The rows of a request: JSON, or for a model of pictures one file or a form of several."""
+    request_id, kind, schema = call.id(), call.media_type, served.manifest.input
+    if kind in ("", JSON):
+        return Decoded(decode_instances(call.body(), schema, served.max_rows), request_id)
+    files = _files(call, kind, served)
+    x = decode_images(
+        files, schema, served.max_rows, resize=call.argument("resize"), max_pixels=max_pixels
+    )
     return Decoded(x, request_id)
+
+
+def _files(call: Call, kind: str, served: Served) -> list[Upload]:
+    pictures = takes_images(served.manifest.input)
+    if pictures and kind in IMAGES:
+        return [Upload("body", call.body())]
+    if pictures and kind == FORM:
+        return read_files(call.body(), call.environ["CONTENT_TYPE"], served.max_rows)
+    read = ", ".join((JSON, *IMAGES, FORM) if pictures else (JSON,))
+    error = MediaTypeError("Content-Type", read, shown(kind))
+    error.headers = {"Accept": read}
+    raise error
 
 
 def encode(scored: Scored) -> Reply:

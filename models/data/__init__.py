@@ -31,7 +31,7 @@ __all__ = [
     "split",
 ]
 
-# Imported when asked for: they need pyarrow and pillow, which a serving image does not have.
+# Imported when asked for: they need pyarrow, which a serving image does not have.
 READERS = {
     "npz": "arrays",
     "idx": "idx",

@@ -9,6 +9,7 @@ from PIL import Image, UnidentifiedImageError
 
 from models.data import memory
 from models.errors import DataError
+from models.pixels import ORIENTATION, PLAIN, SIDEWAYS, plain, upright
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -16,8 +17,9 @@ Pixels = npt.NDArray[np.uint8]
 class Stack:
     """Images of one size and mode, decoded one by one into `(count, C, H, W)`.
 
-    Grey images have one channel, colour images three. A palette is colours written another way;
-    opaque alpha holds nothing; anything else is refused and not converted in silence.
+    Grey images have one channel, colour images three, upright as their EXIF orientation says. A
+    palette is colours written another way; opaque alpha holds nothing; anything else is refused
+    and not converted in silence.
     """
 
     def __init__(self, count: int, what: str) -> None:
@@ -38,26 +40,26 @@ class Stack:
         stream = io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded
         try:
             with Image.open(stream) as image:
+                shape = _shape(image)
                 if self.filled == 0:
-                    self._begin(image, name)
-                shape = (_channels(image), image.height, image.width)
+                    self._begin(shape, name)
                 if shape[1:] != self.shape[1:]:
                     self._differs(name, shape)
-                plain = _plain(image, name)
+                pixels = _pixels(image, name)
         except (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError) as error:
             raise DataError(
                 f"{name}: the image cannot be decoded ({_reason(error)}); replace it or take it out"
             ) from error
         except Image.DecompressionBombError as error:
             raise DataError(f"{name}: the image is too large: {error}") from error
-        shape = (1 if plain.ndim == 2 else plain.shape[2], *plain.shape[:2])
+        shape = (1 if pixels.ndim == 2 else pixels.shape[2], *pixels.shape[:2])
         if shape != self.shape:
             self._differs(name, shape)
-        self.pixels[self.filled] = plain if plain.ndim == 2 else plain.transpose(2, 0, 1)
+        self.pixels[self.filled] = pixels if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
         self.filled += 1
 
-    def _begin(self, image: Image.Image, name: str) -> None:
-        self.shape = (_channels(image), image.height, image.width)
+    def _begin(self, shape: tuple[int, int, int], name: str) -> None:
+        self.shape = shape
         size = (self.count, *self.shape)
         memory.require(int(np.prod(size, dtype=np.int64)), f"{self.what} ({self.count} images)")
         self.pixels, self.first = np.empty(size, dtype=np.uint8), name
@@ -69,21 +71,18 @@ class Stack:
         )
 
 
-def _channels(image: Image.Image) -> int:
-    return 1 if image.mode in ("L", "1") else 3
+def _shape(image: Image.Image) -> tuple[int, int, int]:
+    """Channels, height and width that it will have, before it is decoded."""
+    sides = (image.height, image.width)
+    if image.getexif().get(ORIENTATION, 1) in SIDEWAYS:
+        sides = sides[::-1]
+    return (1 if image.mode in ("L", "LA", "1") else 3, *sides)
 
 
-def _plain(image: Image.Image, name: str) -> Pixels:
+def _pixels(image: Image.Image, name: str) -> Pixels:
     """`(H, W)` of a grey or `(H, W, 3)` of a colour image."""
-    if image.mode == "P":
-        image = image.convert("RGBA" if "transparency" in image.info else "RGB")
-    elif image.mode == "1":
-        image = image.convert("L")
-    if image.mode == "RGBA":
-        lowest, _ = image.getchannel("A").getextrema()
-        if lowest == 255:
-            image = image.convert("RGB")
-    if image.mode not in ("L", "RGB"):
+    image = plain(upright(image, image.getexif().get(ORIENTATION)))
+    if image.mode not in PLAIN:
         raise DataError(
             f"{name}: mode {image.mode} is not taken (grey L or colour RGB with 8 bits, opaque); "
             "convert the images first, for a model sees what is left of them"

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 
 from models import data
 from models.data import PARTS, DataSet, Source
@@ -186,6 +186,7 @@ COLOUR = np.stack([GREY, GREY // 2, 255 - GREY], axis=2)
         (Image.fromarray(COLOUR), COLOUR.transpose(2, 0, 1)),
         (Image.fromarray(GREY > 99), (GREY > 99)[None] * 255),
         (Image.fromarray(np.dstack([COLOUR, np.full_like(GREY, 255)])), COLOUR.transpose(2, 0, 1)),
+        (Image.merge("LA", [Image.fromarray(GREY), Image.new("L", (8, 6), 255)]), GREY[None]),
         (
             Image.fromarray(COLOUR).quantize(256, dither=Image.Dither.NONE),
             np.asarray(
@@ -193,13 +194,28 @@ COLOUR = np.stack([GREY, GREY // 2, 255 - GREY], axis=2)
             ).transpose(2, 0, 1),
         ),
     ],
-    ids=["grey", "colour", "bilevel", "opaque alpha", "palette"],
+    ids=["grey", "colour", "bilevel", "opaque alpha", "opaque alpha on grey", "palette"],
 )
 def test_images_are_decoded_without_loss(tmp_path: Path, image: Image.Image, wanted: Any) -> None:
     image.save(tmp_path / "a.png")
     stack = Stack(1, "pictures")
     stack.add(tmp_path / "a.png", "a.png")
     np.testing.assert_array_equal(stack.pixels[0], wanted)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["png", "jpeg"])
+def test_images_are_upright_as_viewers_show_them(
+    tmp_path: Path, kind: str, orientation: int
+) -> None:
+    image = Image.fromarray(COLOUR)
+    image.getexif()[0x0112] = orientation
+    image.save(tmp_path / f"a.{kind}", exif=image.getexif())
+    stack = Stack(1, "pictures")
+    stack.add(tmp_path / f"a.{kind}", f"a.{kind}")
+    with Image.open(tmp_path / f"a.{kind}") as opened:
+        shown = np.asarray(ImageOps.exif_transpose(opened))
+    np.testing.assert_array_equal(stack.pixels[0], shown.transpose(2, 0, 1))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,154 @@
+"""PNG and JPEG files to the model's raw tensor, in bounded memory.
+
+A picture of the model's size gives exactly the pixels that training reads from the same file
+(`models.pixels` is shared). Its size is known from the header: what is too large, or of another
+size, is refused before a pixel is decoded.
+"""
+
+import io
+import threading
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import NamedTuple, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps
+from PIL.Image import Resampling
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+
+from models.errors import InputError
+from models.pixels import PLAIN, SIDEWAYS, plain, upright
+from models.schema import InputArray, InputSchema
+from service.errors import shown
+from service.image_files import FILE, essential
+from service.rows import check_rows
+
+MAX_PIXELS = 16_000_000
+LARGE_PIXELS = 1_000_000  # larger ones are decoded one at a time
+RESIZES = ("stretch", "crop", "pad")
+READERS = {"png": PngImageFile, "jpeg": JpegImageFile}  # no other one ever sees a client's bytes
+MODES = "grey or colour with 8 bits, and nothing transparent"
+Size = tuple[int, int]  # width, height
+_large = threading.Lock()
+
+
+class Upload(NamedTuple):
+    """A file, and what it is called in messages."""
+
+    field: str
+    data: bytes
+
+
+def takes_images(schema: InputSchema) -> bool:
+    """Whether a row is a picture: `(1, H, W)` grey, or `(3, H, W)` red, green and blue."""
+    return schema.kind == "image" and len(schema.shape) == 3 and schema.shape[0] in (1, 3)
+
+
+def decode_images(
+    files: Sequence[Upload],
+    schema: InputSchema,
+    max_rows: int,
+    *,
+    resize: str | None = None,
+    max_pixels: int = MAX_PIXELS,
+) -> InputArray:
+    """One picture per row as `(N, C, H, W)` in the schema's dtype and range.
+
+    A byte v becomes low + (high - low) v / 255. Grey becomes colour by three equal channels,
+    colour becomes grey by its luma (ITU-R BT.601); both change nothing in a grey picture.
+
+    Args:
+        files: PNG or JPEG, whatever their names and types say.
+        schema: one that `takes_images`.
+        max_rows: the most files.
+        resize: what is done to pictures of another size: `stretch`, `crop` (the middle of it is
+            taken) or `pad` (with black), antialiased; None refuses them.
+        max_pixels: the most pixels that all files may have together, and all rows.
+
+    Raises:
+        InputError: too many files or pixels, no PNG or JPEG file, a broken one, another size, or
+            pixels that are not `MODES`.
+    """
+    if resize is not None and resize not in RESIZES:
+        raise InputError("resize", f"one of {', '.join(RESIZES)}", shown(resize))
+    check_rows(len(files), max_rows, "files")
+    channels, height, width = schema.shape
+    _check_pixels(len(files) * height * width, max_pixels, "files")
+    pixels = np.empty((len(files), channels, height, width), dtype=np.uint8)
+    total = 0
+    for row, file in enumerate(files):
+        image, orientation = _opened(file)
+        total += image.width * image.height
+        _check_pixels(total, max_pixels, file.field)
+        with _large if image.width * image.height > LARGE_PIXELS else nullcontext():
+            image = _fitted(image, orientation, (width, height), resize, file.field)
+            array = np.asarray(image.convert(PLAIN[channels == 3]))
+        pixels[row] = array if channels == 1 else array.transpose(2, 0, 1)
+    return _in_range(pixels, schema)
+
+
+def _check_pixels(pixels: int, most: int, field: str) -> None:
+    if pixels > most:
+        expected = f"at most {most} pixels in a request (HOLDFAST_MAX_IMAGE_PIXELS)"
+        raise InputError(field, expected, f"{pixels} pixels")
+
+
+def _opened(file: Upload) -> tuple[Image.Image, int]:
+    """The header of a file, and the orientation that it notes."""
+    kind, data, orientation = essential(file.data, file.field)
+    try:
+        return READERS[kind](io.BytesIO(data)), orientation
+    except Exception as error:  # Pillow says nowhere what its readers may raise
+        _refuse(error, file.field)
+
+
+def _fitted(
+    image: Image.Image, orientation: int, size: Size, resize: str | None, field: str
+) -> Image.Image:
+    """Decoded, upright, in a plain mode and of the size."""
+    width, height = image.size[::-1] if orientation in SIDEWAYS else image.size
+    if resize is None and (width, height) != size:
+        expected = f"{size[0]} x {size[1]} pixels, or ?resize={' or '.join(RESIZES)}"
+        raise InputError(field, expected, f"{width} x {height} pixels (width x height)")
+    try:
+        image = plain(upright(image, orientation))
+        if image.mode in PLAIN and image.size != size:
+            return _resized(image, size, resize)
+        image.load()
+    except Exception as error:
+        _refuse(error, field)
+    if image.mode not in PLAIN:
+        raise InputError(field, f"a picture that is {MODES}", f"one of Pillow's mode {image.mode}")
+    return image
+
+
+def _resized(image: Image.Image, size: Size, resize: str | None) -> Image.Image:
+    """By bicubic interpolation, over all pixels that fall into one where it becomes smaller."""
+    if resize == "crop":
+        return ImageOps.fit(image, size, Resampling.BICUBIC)
+    if resize == "stretch":
+        return image.resize(size, Resampling.BICUBIC)
+    scale = min(size[0] / image.width, size[1] / image.height)
+    width, height = (max(1, round(side * scale)) for side in image.size)
+    padded = Image.new(image.mode, size)
+    inner = image.resize((width, height), Resampling.BICUBIC)
+    padded.paste(inner, ((size[0] - width) // 2, (size[1] - height) // 2))
+    return padded
+
+
+def _in_range(pixels: npt.NDArray[np.uint8], schema: InputSchema) -> InputArray:
+    """Bytes `(N, C, H, W)` to the schema's range and dtype."""
+    if schema.dtype == "uint8" and (schema.low, schema.high) == (0, 255):
+        return pixels
+    of_byte = schema.from_unit(np.arange(256) / 255).clip(schema.low, schema.high)
+    x: InputArray = of_byte[pixels]
+    return x
+
+
+def _refuse(error: Exception, field: str) -> NoReturn:
+    if isinstance(error, MemoryError):
+        raise error
+    got = f"a broken one: {shown(str(error) or type(error).__name__)}"
+    raise InputError(field, FILE, got) from error
