@@ -3,6 +3,7 @@
 model.onnx             the instrumented graph
 manifest.json          schema, classes, channels, calibration, evaluation, sha256 of the rest
 manifest.json.sha256   digest of the manifest itself
+manifest.json.sig      signature of the manifest (where there is a key to sign with)
 reference.npz          per channel: cell edges and reference weights
 weights.safetensors    torch weights (absent for a wrapped ONNX model)
 report.json, card.md   the evaluation, for machines and people
@@ -20,11 +21,13 @@ import numpy as np
 from models.errors import BundleError
 from models.files import fsync_dir, sha256_bytes, write_durable
 from models.schema import SCHEMA_VERSION, FloatArray, Manifest
+from models.signature import SIGNATURE, Keys
 
 MODEL = "model.onnx"
 MANIFEST = "manifest.json"
 REFERENCE = "reference.npz"
 WEIGHTS = "weights.safetensors"
+NO_KEYS = Keys()
 
 
 @dataclass(frozen=True)
@@ -46,8 +49,13 @@ class Bundle:
         return _read_verified(self.path, name, self.manifest.files)
 
 
-def write_files(directory: Path, files: Mapping[str, bytes], manifest: Manifest) -> None:
-    """Write `files` and the manifest (with their digests filled in) into a staging directory."""
+def write_files(
+    directory: Path, files: Mapping[str, bytes], manifest: Manifest, keys: Keys = NO_KEYS
+) -> None:
+    """Write `files` and the manifest (with their digests filled in) into a staging directory.
+
+    With a signing key among the `keys` the manifest is signed.
+    """
     digests = {name: sha256_bytes(data) for name, data in files.items()}
     manifest = msgspec.structs.replace(manifest, files=digests)
     encoded = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
@@ -55,16 +63,20 @@ def write_files(directory: Path, files: Mapping[str, bytes], manifest: Manifest)
         write_durable(directory / name, data)
     write_durable(directory / MANIFEST, encoded)
     write_durable(directory / f"{MANIFEST}.sha256", sha256_bytes(encoded).encode())
+    signature = keys.signature(encoded)
+    if signature is not None:
+        write_durable(directory / SIGNATURE, signature)
     fsync_dir(directory)
 
 
-def open_bundle(path: Path) -> Bundle:
+def open_bundle(path: Path, keys: Keys = NO_KEYS) -> Bundle:
     """Open a bundle; every file is read once and must match its digest.
 
     Raises:
-        BundleError: a file is missing, altered, truncated, or of another schema version.
+        BundleError: a file is missing, altered, truncated, or of another schema version; or keys
+            are trusted and none of them signed it.
     """
-    manifest = read_manifest(path)
+    manifest = read_manifest(path, keys)
     for name in (MODEL, REFERENCE):
         if name not in manifest.files:
             raise BundleError(path, f"the manifest lists no {name}")
@@ -80,8 +92,8 @@ def open_bundle(path: Path) -> Bundle:
     return Bundle(path, manifest, reference, contents[MODEL])
 
 
-def read_manifest(path: Path) -> Manifest:
-    """Read and check the manifest alone."""
+def read_manifest(path: Path, keys: Keys = NO_KEYS) -> Manifest:
+    """Read and check the manifest alone; with trusted `keys` its signature and place as well."""
     try:
         encoded = (path / MANIFEST).read_bytes()
         digest = (path / f"{MANIFEST}.sha256").read_bytes().strip()
@@ -89,6 +101,7 @@ def read_manifest(path: Path) -> Manifest:
         raise BundleError(path, f"cannot read {MANIFEST}: {error.strerror}") from error
     if sha256_bytes(encoded).encode() != digest:
         raise BundleError(path, f"sha256 of {MANIFEST} does not match {MANIFEST}.sha256")
+    keys.check(path, encoded)
     try:
         manifest = msgspec.json.decode(encoded, type=Manifest)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -97,6 +110,9 @@ def read_manifest(path: Path) -> Manifest:
         raise BundleError(
             path, f"schema version {manifest.schema_version}, this program reads {SCHEMA_VERSION}"
         )
+    named = f"{manifest.model}/{manifest.version}"
+    if keys.trusted and named != f"{path.parent.name}/{path.name}":
+        raise BundleError(path, f"it was signed as {named}")
     return manifest
 
 

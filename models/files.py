@@ -29,19 +29,25 @@ def fsync_dir(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_durable(path: Path, data: bytes) -> None:
-    """Write and fsync; the file may be seen half-written (use inside a staging directory)."""
-    with path.open("wb") as stream:
+def write_durable(path: Path, data: bytes, mode: int = 0o666) -> None:
+    """Write and fsync; the file may be seen half-written (use inside a staging directory).
+
+    A file that is new gets `mode` less the umask; a secret takes 0o600.
+    """
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as stream:
         stream.write(data)
         stream.flush()
         os.fsync(stream.fileno())
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Replace `path` by `data`: readers see the old or the new content, also after a crash."""
+def write_atomic(path: Path, data: bytes, mode: int = 0o666) -> None:
+    """Replace `path` by `data`: readers see the old or the new content, also after a crash.
+
+    Of the old file's mode nothing stays: `mode` less the umask.
+    """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        write_durable(temporary, data)
+        write_durable(temporary, data, mode)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import msgspec
 
-from models.bundle import Bundle, open_bundle, read_manifest, write_files
+from models.bundle import NO_KEYS, Bundle, open_bundle, read_manifest, write_files
 from models.errors import (
     ChampionMovedError,
     RegistryError,
@@ -28,6 +28,7 @@ from models.errors import (
 )
 from models.files import fsync_dir, locked, write_atomic
 from models.schema import Manifest
+from models.signature import Keys
 
 MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 VERSION = re.compile(r"[0-9]{1,9}")
@@ -66,10 +67,14 @@ def utc_now() -> str:
 
 
 class Registry:
-    """A directory of models. Safe for several processes on one machine (advisory locks)."""
+    """A directory of models. Safe for several processes on one machine (advisory locks).
 
-    def __init__(self, root: Path) -> None:
+    Versions are signed, and unsigned ones refused, as the `keys` say.
+    """
+
+    def __init__(self, root: Path, keys: Keys = NO_KEYS) -> None:
         self.root = root
+        self.keys = keys
 
     def models(self) -> tuple[str, ...]:
         """Names of models that have at least one version."""
@@ -118,11 +123,11 @@ class Registry:
 
     def open(self, model: str, which: str = "champion") -> Bundle:
         """Open and verify a version by number or alias. Raises BundleError when it is damaged."""
-        return open_bundle(self.path(model, self.resolve(model, which)))
+        return open_bundle(self.path(model, self.resolve(model, which)), self.keys)
 
     def manifest(self, model: str, version: int) -> Manifest:
-        """The manifest alone, checked against its digest."""
-        return read_manifest(self.path(model, version))
+        """The manifest alone, checked against its digest (and signature)."""
+        return read_manifest(self.path(model, version), self.keys)
 
     def audit(self, model: str) -> tuple[AuditRecord, ...]:
         """All whole audit records, oldest first. Raises RegistryError for a damaged file."""
@@ -182,7 +187,7 @@ class Registry:
             ChampionMovedError: the champion is neither `expected` nor already `version`.
             BundleError: the bundle is damaged.
         """
-        open_bundle(self.path(model, version))
+        open_bundle(self.path(model, version), self.keys)
         with self._changing(model):
             now = self.aliases(model)
             if now.champion == version:
@@ -214,7 +219,7 @@ class Registry:
         now = self.aliases(model)
         if now.previous is None:
             raise RegistryError(f"model {model!r} has no previous champion to roll back to")
-        open_bundle(self.path(model, now.previous))
+        open_bundle(self.path(model, now.previous), self.keys)
         with self._changing(model):
             again = self.aliases(model)
             if again != now or (expected is not None and now.champion != expected):
@@ -268,7 +273,7 @@ class Registry:
         staging.mkdir()
         try:
             files, manifest = make(version)
-            write_files(staging, files, manifest)
+            write_files(staging, files, manifest, self.keys)
             open_bundle(staging)
             staging.rename(folder / str(version))
         finally:

@@ -9,7 +9,19 @@ import click
 
 from models.errors import HoldfastError, out_of_memory
 from service import settings
-from service.cli import certify, doctor, evaluate, jobs, models, serve, traffic, train, wrap
+from service.cli import (
+    certify,
+    doctor,
+    evaluate,
+    jobs,
+    models,
+    serve,
+    sign,
+    tokens,
+    traffic,
+    train,
+    wrap,
+)
 
 TOML = Path("holdfast.toml")
 FULL = (errno.ENOSPC, errno.EDQUOT)  # told of a file that is open, without its name
@@ -65,6 +77,7 @@ def main(ctx: click.Context) -> None:
 for command in (
     serve.up, serve.serve, serve.watch, doctor.doctor,
     train.train, wrap.wrap, evaluate.evaluate, certify.certify,
-    traffic.traffic, models.models, jobs.jobs,
+    traffic.traffic, models.models, jobs.jobs, tokens.tokens,
 ):  # fmt: skip
     main.add_command(command)
+models.models.add_command(sign.sign)

@@ -62,7 +62,7 @@ def certify(
     from models.runner import Runner
     from models.source import data_of
 
-    bundle = Registry(settings.registry_dir).open(model, which)
+    bundle = Registry(settings.registry_dir, settings.keys).open(model, which)
     rows = _chosen(data_of(bundle.manifest).test, most, seed)
     reach = largest_radius(sigma, samples, alpha)
     radii = [

@@ -15,9 +15,15 @@ from models.errors import BundleError, RegistryError
 from models.registry import Registry
 from monitoring import query_embedding
 from service import settings as table_of
+from service import sizing
 from service.cli.output import emit, json_option, table
 from service.cli.serve import answers
+from service.guard import exposed, exposure
+from service.model_specs import ModelSpec
+from service.repository import Repository
 from service.settings import Settings
+
+LIMITED = ("rows in a request", "runs at once in a worker")
 
 
 @click.command()
@@ -34,7 +40,7 @@ def doctor(settings: Settings, as_json: bool) -> None:
         {"name": s.variable, "value": getattr(settings, s.name), "unit": s.unit, "help": s.help}
         for s in table_of.table()
     ]
-    findings = [*_packages(), *_state(settings), *_running(settings)]
+    findings = [*_packages(), *_service(settings), *_state(settings), *_running(settings)]
     value = {"settings": rows, "findings": findings}
 
     def text() -> str:
@@ -59,6 +65,8 @@ def _packages() -> list[dict[str, Any]]:
     findings = [_finding("python", sys.version_info >= (3, 11), sys.version.split()[0])]
     for name in ("onnxruntime", "flask", "gunicorn", "dbos", "prometheus-client"):
         findings.append(_finding(name, True, importlib.metadata.version(name)))
+    if importlib.util.find_spec("gunicorn_h1c") is not None:
+        findings.append(_finding("gunicorn_h1c", True, "it reads HTTP, instead of gunicorn"))
     for name in ("torch", "onnx", "sklearn"):
         there = importlib.util.find_spec(name) is not None
         detail = "for training and retraining" + ("" if there else ": pip install '.[train]'")
@@ -66,8 +74,54 @@ def _packages() -> list[dict[str, Any]]:
     return findings
 
 
+def _service(settings: Settings) -> list[dict[str, Any]]:
+    """What the service is started with, and who may call it."""
+    here, sizes = sizing.machine(), sizing.model_sizes(settings.registry_dir)
+    chosen = sizing.choose(here, sizes)
+    set_to = sizing.Sizing(settings.workers, settings.threads, settings.model_threads)
+    detail = f"{sizing.words(set_to)} ({here.why}, {here.memory_bytes / 2**30:.1f} GiB)"
+    if set_to != chosen:
+        detail += f"; set so, left out it would be {sizing.words(chosen)}"
+    danger = exposure(settings)
+    who = "the network, with tokens" if exposed(settings.host) else "this machine only"
+    return [
+        _finding("workers and threads", True, detail),
+        _finding("callers", danger is None, danger or who, optional=True),
+    ]
+
+
+def _models(settings: Settings, registry: Registry) -> list[dict[str, Any]]:
+    """The models that are named or unloaded, and their limits."""
+    findings = [_named(spec, registry) for spec in settings.model_specs]
+    try:
+        for name, wanted in Repository(registry.root).read().models.items():
+            said = "loaded beside the named ones" if wanted else "unloaded, until it is loaded"
+            findings.append(_finding(f"model {name}", True, f"{said} (V2 repository call)"))
+    except RegistryError as error:
+        findings.append(_finding("loaded and unloaded models", False, str(error)))
+    for name, limits in settings.limits.items():
+        own = [f"{n} {what}" for n, what in zip(limits, LIMITED, strict=True) if n is not None]
+        findings.append(_finding(f"limits of {name}", True, ", ".join(own)))
+    return findings
+
+
+def _named(spec: ModelSpec, registry: Registry) -> dict[str, Any]:
+    """Whether a named model can be served, and at which version."""
+    what, detail = f"model {spec.name}", "follows its champion"
+    try:
+        champion = registry.aliases(spec.name).champion
+        if spec.version is not None:
+            bundle = registry.open(spec.name, str(spec.version))
+            detail = f"pinned: {bundle.name}, every sha256 right; the loop does not replace it"
+            if champion not in (None, spec.version):
+                detail += f" (champion is {champion})"
+    except (BundleError, RegistryError) as error:
+        return _finding(what, False, str(error))
+    return _finding(what, True, detail)
+
+
 def _state(settings: Settings) -> list[dict[str, Any]]:
-    state, registry = Path(settings.state), Registry(settings.registry_dir)
+    state, registry = Path(settings.state), Registry(settings.registry_dir, settings.keys)
     base = state if state.exists() else state.absolute().parent
     writable = base.is_dir() and os.access(base, os.W_OK)
     names = registry.models()
@@ -76,6 +130,7 @@ def _state(settings: Settings) -> list[dict[str, Any]]:
         _finding("state directory", writable, f"{state.absolute()} ({free:.1f} GiB free)"),
         _finding("models", bool(names), ", ".join(names) or "none: holdfast train digits"),
     ]
+    findings += _models(settings, registry)
     for model in names:
         try:
             champion = registry.open(model)

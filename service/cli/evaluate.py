@@ -67,7 +67,7 @@ def evaluate(
     from models.source import data_of
     from monitoring.assemble import open_subject
 
-    registry = Registry(settings.registry_dir)
+    registry = Registry(settings.registry_dir, settings.keys)
     bundle = registry.open(model, which)
     manifest = bundle.manifest
     threat = _threat(manifest, eps, norm)

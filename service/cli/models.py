@@ -37,7 +37,7 @@ def list_(settings: Settings, as_json: bool) -> None:
     Example:
       holdfast models list
     """
-    registry, rows = Registry(settings.registry_dir), []
+    registry, rows = Registry(settings.registry_dir, settings.keys), []
     for model in registry.models():
         aliases = msgspec.to_builtins(registry.aliases(model))
         for version in registry.versions(model):
@@ -87,7 +87,7 @@ def show(settings: Settings, model: str, version: str, as_json: bool) -> None:
     Example:
       holdfast models show digits 2
     """
-    registry = Registry(settings.registry_dir)
+    registry = Registry(settings.registry_dir, settings.keys)
     manifest = registry.manifest(model, registry.resolve(model, version))
     audit = registry.audit(model)
     value = {"manifest": msgspec.to_builtins(manifest), "audit": msgspec.to_builtins(audit)}
@@ -114,7 +114,7 @@ def drift(settings: Settings, model: str, as_json: bool) -> None:
     Example:
       holdfast models drift digits
     """
-    Registry(settings.registry_dir).aliases(model)  # an unknown model is told
+    Registry(settings.registry_dir, settings.keys).aliases(model)  # an unknown model is told
     try:
         state = json.loads((Path(settings.state) / "watch" / f"{model}.json").read_text())
         told = msgspec.convert(state.get("explained"), Explanation | None)
@@ -170,7 +170,9 @@ def card(settings: Settings, model: str, version: str) -> None:
     Example:
       holdfast models card digits
     """
-    click.echo(Registry(settings.registry_dir).open(model, version).read("card.md").decode())
+    click.echo(
+        Registry(settings.registry_dir, settings.keys).open(model, version).read("card.md").decode()
+    )
 
 
 @models.command()
@@ -185,14 +187,14 @@ def verify(settings: Settings, model: str, version: str | None, as_json: bool) -
     Example:
       holdfast models verify digits
     """
-    registry = Registry(settings.registry_dir)
+    registry = Registry(settings.registry_dir, settings.keys)
     wanted = [registry.resolve(model, version)] if version else list(registry.versions(model))
     if not wanted:
         registry.path(model, 1)
     results = {}
     for number in wanted:
         try:
-            Runner(open_bundle(registry.path(model, number)))
+            Runner(open_bundle(registry.path(model, number), registry.keys))
             results[number] = "ok"
         except BundleError as error:
             results[number] = error.reason
@@ -217,7 +219,7 @@ def promote(
     Example:
       holdfast models promote digits 2 --reason "checked by eye"
     """
-    registry = Registry(settings.registry_dir)
+    registry = Registry(settings.registry_dir, settings.keys)
     if expected is None:
         expected = registry.aliases(model).champion
     after = registry.promote(model, version, expected=expected, actor="command line", reason=reason)
@@ -236,5 +238,7 @@ def rollback(settings: Settings, model: str, reason: str, as_json: bool) -> None
     Example:
       holdfast models rollback digits --reason "complaints from the field"
     """
-    after = Registry(settings.registry_dir).rollback(model, actor="command line", reason=reason)
+    after = Registry(settings.registry_dir, settings.keys).rollback(
+        model, actor="command line", reason=reason
+    )
     emit(after, as_json, lambda: f"champion of {model} is {after.champion}")

@@ -98,7 +98,13 @@ class Sender:
     """One connection: predict, and now and then the labels (by `names`) of what was answered."""
 
     def __init__(
-        self, url: str, model: str, rows: Rows, tally: Tally, names: tuple[str, ...] | None
+        self,
+        url: str,
+        model: str,
+        rows: Rows,
+        tally: Tally,
+        names: tuple[str, ...] | None,
+        token: str = "",
     ) -> None:
         parts = urllib.parse.urlsplit(url)
         self._host, self._port = parts.hostname or "127.0.0.1", parts.port or 80
@@ -106,6 +112,9 @@ class Sender:
         self._path = f"/predict?model={urllib.parse.quote(model)}"
         self._rows, self._tally, self._names = rows, tally, names
         self._pending: list[dict[str, str]] = []
+        self._headers = {"Content-Type": "application/json"}
+        if token:
+            self._headers["Authorization"] = f"Bearer {token}"
 
     def run(self, plan: Schedule) -> None:
         """Send until the schedule ends."""
@@ -150,7 +159,7 @@ class Sender:
 
     def _post(self, path: str, body: str, request_id: str | None) -> Any:
         """The decoded answer, or a sentence saying what failed."""
-        headers = {"Content-Type": "application/json"}
+        headers = dict(self._headers)
         if request_id is not None:
             headers["X-Request-Id"] = request_id
         for attempt in (1, 2):

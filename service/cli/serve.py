@@ -16,6 +16,7 @@ from models.errors import HoldfastError
 from models.registry import Registry
 from monitoring import slots
 from monitoring.processes import ends_with_parent
+from service.guard import exposure
 from service.settings import Settings, service_lock, watcher_lock
 
 RESTART_PAUSE = 1.0
@@ -70,7 +71,7 @@ def up(settings: Settings, model: str) -> None:
     check_port(settings.watch_host, settings.watch_port, "HOLDFAST_WATCH_PORT")
     check_alone(service_lock(settings), "service")
     check_alone(watcher_lock(settings), "watcher")
-    registry = Registry(settings.registry_dir)
+    registry = Registry(settings.registry_dir, settings.keys)
     if not any(registry.aliases(name).champion for name in registry.models()):
         cost = " (about a minute of CPU)" if model == DEMO else ""
         click.echo(f"no model yet: training {model}{cost}", err=True)
@@ -121,10 +122,12 @@ class Supervisor:
                     raise HoldfastError(f"{url} does not answer; the log above says why")
                 time.sleep(0.2)
         if not self._stopping:
+            if (told := exposure(s)) is not None:
+                click.echo(f"warning: {told}; `holdfast tokens create` makes tokens", err=True)
             click.echo(
                 f"service  {service}   (POST /predict, /v2, /metrics)\n"
                 f"watcher  {watcher}   (/models, /jobs, /metrics)\n"
-                f"{examples(Registry(s.registry_dir), _program())}"
+                f"{examples(Registry(s.registry_dir, s.keys), _program())}"
                 "Ctrl-C stops both.",
                 err=True,
             )

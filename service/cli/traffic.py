@@ -12,6 +12,7 @@ from models.errors import BundleError, HoldfastError, UnknownModelError
 from models.registry import Registry
 from models.schema import InputArray, InputSchema
 from models.source import source_of
+from service.auth import secret_of
 from service.cli import shifts
 from service.cli.output import emit, json_option
 from service.cli.sender import Schedule, Sender, Tally
@@ -36,6 +37,7 @@ ATTACKED_ROWS = 1000  # of a large test set: attacks take their time
 @click.option("--seed", type=int, default=0, help="Of the order of rows and the noise.")
 @click.option("--model", default="digits", help="The model that is asked.")
 @click.option("--url", help="The service; http://HOST:PORT of the settings by default.")
+@click.option("--token-file", help="File with a token of scope predict; feedback, for --labels.")
 @json_option
 @click.pass_obj
 def traffic(
@@ -50,6 +52,7 @@ def traffic(
     seed: int,
     model: str,
     url: str | None,
+    token_file: str | None,
     as_json: bool,
 ) -> None:
     """Send held-out data to a running service and say what came back.
@@ -64,11 +67,12 @@ def traffic(
     rng = np.random.default_rng(seed)
     shifted, dataset = _shifted(settings, model, shift, share, part, rng)
     rows, names = as_sent(shifted, dataset.schema), dataset.classes if labels else None
+    token = secret_of(token_file) if token_file else ""
     target = url or f"http://{settings.host}:{settings.port}"
     tally = Tally()
     plan = Schedule(len(rows), rate, seconds, rng)
     senders = [
-        threading.Thread(target=Sender(target, model, rows, tally, names).run, args=(plan,))
+        threading.Thread(target=Sender(target, model, rows, tally, names, token).run, args=(plan,))
         for _ in range(connections)
     ]
     for sender in senders:
@@ -114,7 +118,7 @@ def _shifted(
 ) -> tuple[Rows, DataSet]:
     from models import data as sets
 
-    dataset = sets.load(_source(Registry(settings.registry_dir), model))
+    dataset = sets.load(_source(Registry(settings.registry_dir, settings.keys), model))
     schema, test = dataset.schema, _part(dataset.test, part)
     name, value = shifts.parse(shift, schema)
     if name == "attack":
@@ -157,7 +161,7 @@ def _attacked(settings: Settings, model: str, rows: Rows, eps: float) -> InputAr
     from models.threat import ThreatModel
     from monitoring.assemble import open_subject
 
-    bundle = Registry(settings.registry_dir).open(model)
+    bundle = Registry(settings.registry_dir, settings.keys).open(model)
     threat = msgspec.convert(bundle.manifest.evaluation.get("threat", {}), ThreatModel)
     subject = open_subject(bundle)
     attack, steps = ("square", 400) if subject.black_box else ("pgd", 40)

@@ -112,7 +112,7 @@ def train(
       holdfast train churn.csv --label left --fixed age
       torchrun --nproc-per-node 2 -m service train photos/
     """
-    registry = Registry(settings.registry_dir)
+    registry = Registry(settings.registry_dir, settings.keys)
     if if_empty and _has_champion(registry, model or data):  # told before anything is loaded
         return
     need_training()

@@ -100,7 +100,7 @@ def wrap(
         layout=layout,  # type: ignore[arg-type]
         classes=tuple(part.strip() for part in classes.split(",")) if classes else (),
     )
-    registry = Registry(settings.registry_dir)
+    registry = Registry(settings.registry_dir, settings.keys)
     own = benign_examples(benign, rows)
     version, facts = _publish(registry, name, file, rows, options, threat, own)
     if promote and registry.aliases(name).champion is None:
