@@ -18,6 +18,7 @@ Refusal = Literal[
     "not_enough_labels",
     "resolved",
     "unknown_action",
+    "pinned",
     "already_handled",
 ]
 DAY = 86_400.0
@@ -44,6 +45,7 @@ class Situation(msgspec.Struct, frozen=True):
     looked_at: float | None  # when it was last re-evaluated at all
     runs_today: int
     labels_seen: int = 0  # labelled rows that the last re-evaluation had
+    pinned: int | None = None  # the version that is served whatever the champion
 
 
 class Policy(msgspec.Struct, frozen=True):
@@ -68,7 +70,7 @@ ACTIONS: tuple[Kind, ...] = ("evaluate", "evaluate_robustness", "retrain")
 def decide(event: Event, situation: Situation, policy: Policy, now: float) -> Decision:
     """Whether `event` starts a job.
 
-    A person overrides the cool-down and the label count, never a running job or the budget.
+    A person overrides the cool-down and the label count, never a pin, a running job or the budget.
 
     >>> event = Event("drift", "digits", "evaluate", since=90.0, reason="energy higher")
     >>> idle = Situation(1, None, 500, None, None, 0)
@@ -81,6 +83,8 @@ def decide(event: Event, situation: Situation, policy: Policy, now: float) -> De
         return _refuse("resolved", "the alert is over")
     if event.action not in ACTIONS:
         return _refuse("unknown_action", f"action {event.action!r} is none of {', '.join(ACTIONS)}")
+    if situation.pinned is not None:
+        return _refuse("pinned", _pinned(event.model, situation.pinned))
     if situation.champion is None:
         return _refuse("no_champion", f"model {event.model!r} has no champion to judge")
     if situation.running is not None:
@@ -99,6 +103,13 @@ def decide(event: Event, situation: Situation, policy: Policy, now: float) -> De
             words = f"{have} labelled rows since the alarm, {need} needed"
             return _refuse("not_enough_labels", words)
     return Decision(kind, None, event.reason)
+
+
+def _pinned(model: str, version: int) -> str:
+    return (
+        f"HOLDFAST_MODELS pins model {model!r} to version {version}: nothing that the loop makes "
+        "would be served; take the pin out first"
+    )
 
 
 def _cooling(situation: Situation, policy: Policy, now: float) -> bool:

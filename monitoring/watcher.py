@@ -46,6 +46,7 @@ class Plan(msgspec.Struct, frozen=True):
     policy: Policy
     schedule: str = ""
     records_kept: int = 200_000
+    serves: Mapping[str, int | None] = msgspec.field(default_factory=dict)  # and pinned to what
 
 
 @dataclass
@@ -78,6 +79,8 @@ class Watcher:
         """One look: counters, evidence, accuracy, triggers."""
         looks = self._look()
         for model in self.registry.models():
+            if self.plan.serves and model not in self.plan.serves:
+                continue  # nothing asks it here
             stream = self._stream(model)
             if stream is None:
                 continue
@@ -140,6 +143,7 @@ class Watcher:
             looked_at=max((j.evaluation["at"] for j in ours), default=None),
             labels_seen=ours[0].evaluation["window"]["n"] if ours else 0,
             runs_today=sum(j.created_at > now - DAY for j in jobs),
+            pinned=self.plan.serves.get(event.model),
         )
 
     def finished(self, job: Job) -> None:
@@ -170,8 +174,8 @@ class Watcher:
         return looks
 
     def _stream(self, model: str) -> Stream | None:
-        """The stream of the champion; a new champion gets a fresh one."""
-        champion = self.registry.aliases(model).champion
+        """The stream of what is served, a champion or pinned; a new version gets a fresh one."""
+        champion = self.plan.serves.get(model) or self.registry.aliases(model).champion
         stream = self.streams.get(model)
         if champion is None or (stream is not None and stream.version == champion):
             return stream
@@ -219,8 +223,13 @@ class Watcher:
         return max(event.since, self._champion_since(event.model))
 
     def _champion_since(self, model: str) -> float:
-        """When the champion became it, in seconds since the epoch; 0 where nothing is known."""
+        """When the champion became it, in seconds since the epoch; 0 where nothing is known.
+
+        A pinned version has no reign that begins or ends.
+        """
         changed, champion = 0.0, None
+        if self.plan.serves.get(model) is not None:
+            return changed
         try:
             audit = self.registry.audit(model)
         except RegistryError:

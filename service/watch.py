@@ -1,6 +1,5 @@
 """The watcher's composition root: settings in, a worker that ticks, runs the loop and listens."""
 
-import secrets
 import threading
 import time
 from pathlib import Path
@@ -10,7 +9,6 @@ import sqlalchemy as sa
 from dbos import DBOS, SetWorkflowID
 from flask import Flask
 
-from models.files import write_atomic
 from models.registry import Registry
 from monitoring import logs, slots
 from monitoring.jobs import UNFINISHED, Job, JobStore
@@ -21,7 +19,8 @@ from monitoring.watch_app import Tokens, create_watch_app
 from monitoring.watch_metrics import WatchMetrics
 from monitoring.watcher import Plan, Watcher
 from monitoring.webhook import HandledAlerts
-from service.errors import SettingsError, StateError
+from service.auth import secret_in
+from service.errors import StateError
 from service.settings import Settings, watcher_lock
 
 LOCK_PATIENCE = 10.0
@@ -32,7 +31,10 @@ def start(settings: Settings) -> Flask:
     logs.configure(settings.log_level)
     keep = _only_one(settings)
     engine = sa.create_engine(settings.database_url)
-    registry, records = Registry(settings.registry_dir), RecordStore(settings.database_url)
+    registry, records = (
+        Registry(settings.registry_dir, settings.keys),
+        RecordStore(settings.database_url),
+    )
     jobs, metrics = JobStore(engine), WatchMetrics()
     watcher = Watcher(_plan(settings), registry, records, jobs, metrics, _start_workflow)
     lifecycle = Lifecycle(_terms(settings), registry, jobs, records, watcher.finished)
@@ -51,8 +53,8 @@ def start(settings: Settings) -> Flask:
 def tokens(settings: Settings) -> Tokens:
     """The secrets of the watcher: from the files that are set, else made once in the state."""
     return Tokens(
-        admin=_token(settings.admin_token_file, Path(settings.state) / "run" / "admin_token"),
-        alert=_token(settings.alert_token_file, Path(settings.state) / "run" / "alert_token"),
+        admin=secret_in(settings.admin_token_file, settings.admin_token_path),
+        alert=secret_in(settings.alert_token_file, Path(settings.state) / "run" / "alert_token"),
     )
 
 
@@ -108,6 +110,7 @@ def _plan(settings: Settings) -> Plan:
         ),
         schedule=settings.schedule,
         records_kept=settings.record_rows_kept,
+        serves={spec.name: spec.version for spec in settings.model_specs},
     )
 
 
@@ -122,24 +125,6 @@ def _terms(settings: Settings) -> Terms:
         min_labels=settings.min_labels,
         label_patience_seconds=settings.label_patience_seconds,
     )
-
-
-def _token(configured: str, default: Path) -> str:
-    if configured:
-        try:
-            token = Path(configured).read_text().strip()
-        except OSError as error:
-            raise SettingsError(f"token file {configured}", "a readable file", str(error)) from None
-        if len(token) < 16:
-            raise SettingsError(
-                f"token file {configured}", "at least 16 characters", f"{len(token)}"
-            )
-        return token
-    if not default.exists():
-        default.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(default, secrets.token_urlsafe(32).encode())
-        default.chmod(0o600)
-    return default.read_text().strip()
 
 
 def _only_one(settings: Settings) -> IO[bytes]:

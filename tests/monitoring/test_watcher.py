@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 import sqlalchemy as sa
 
@@ -60,3 +61,27 @@ def test_live_accuracy_is_that_of_the_present_reign(watcher: Watcher) -> None:
     labelled(watcher.records, "after", now + 60, 7)
     (told,) = watcher.status()
     assert told["observed_accuracy"]["n"] == 7
+
+
+def test_a_pinned_version_is_watched_and_no_event_starts_the_loop(watcher: Watcher) -> None:
+    """What the loop makes would not be served: it must not be made, promoted and believed."""
+    now = time.time()
+    shutil.copytree(watcher.registry.root / "digits" / "1", watcher.registry.root / "digits" / "2")
+    watcher.plan = msgspec.structs.replace(watcher.plan, serves={"digits": 1})
+    aliases = watcher.registry.root / "digits" / "aliases.json"
+    aliases.write_text('{"champion": 2, "previous": 1}')
+    watcher.tick(now)
+    assert [told["version"] for told in watcher.status()] == [1]
+    for source, action in (("drift", "evaluate"), ("person", "retrain")):
+        decision = watcher.consider(Event(source, "digits", action, now - 60, "moved"), now)
+        assert (decision.start, decision.refusal) == (None, "pinned")
+        assert "version 1" in decision.detail
+    assert watcher.jobs.all() == []
+    refused = watcher.metrics.registry.get_sample_value
+    assert refused("holdfast_lifecycle_refusals_total", {"reason": "pinned"}) == 2
+
+
+def test_a_model_that_is_not_served_is_not_watched(watcher: Watcher) -> None:
+    watcher.plan = msgspec.structs.replace(watcher.plan, serves={"another": None})
+    watcher.tick(time.time())
+    assert watcher.status() == []
