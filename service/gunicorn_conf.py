@@ -8,39 +8,51 @@ everything that touches a model is imported in the worker.
 
 import os
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 from gunicorn.app.base import BaseApplication
 
 from monitoring import logs, slots
+from service.arbiter import Arbiter
 from service.errors import StateError
+from service.guard import exposure
 from service.settings import Settings, environment, load, service_lock
+from service.worker import Worker
 
 if TYPE_CHECKING:
     from service.app import Application
 
 TIMEOUT_SECONDS = 60
-GRACEFUL_SECONDS = 30
 KEEP_ALIVE_SECONDS = 75
+LOOK_SECONDS = 0.05
+BACKLOG = 4096  # connections that the kernel accepts ahead of us; it may allow less
 
 
 class Server(BaseApplication):  # type: ignore[misc]
     """gunicorn with the options below."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+        self.settings = settings
         self._lock: IO[bytes] | None = None
         self._slot: slots.Slot | None = None
         self._app: Application | None = None
+        self._successor: Worker | None = None
         super().__init__()
 
     def load_config(self) -> None:
         """Hand the options to gunicorn."""
-        for name, value in options(self._settings).items():
+        for name, value in options(self.settings).items():
             self.cfg.set(name, value)
         self.cfg.set("when_ready", self._when_ready)
         self.cfg.set("post_fork", self._post_fork)
         self.cfg.set("worker_exit", self._worker_exit)
+
+    def run(self) -> None:
+        """Run the master."""
+        Arbiter(self, before_stop=self._tell_draining).run()
 
     def load(self) -> "Application":
         """Put the parts of a worker together, in the worker."""
@@ -49,24 +61,51 @@ class Server(BaseApplication):  # type: ignore[misc]
         from monitoring.metrics import share_counters
         from service.app import create_app
 
-        settings, directory = self._settings, self._settings.metrics_dir
+        settings, directory = self.settings, self.settings.metrics_dir
         logs.configure(settings.log_level)
-        self._slot = slots.acquire(directory)
-        share_counters(directory, self._slot.number)
-        self._app = create_app(settings, metrics_dir=directory)
+        with self._turn_to_load():
+            self._slot = slots.acquire(directory)
+            share_counters(directory, self._slot.number)
+            self._app = create_app(settings, metrics_dir=directory)
         return self._app
+
+    @contextmanager
+    def _turn_to_load(self) -> Iterator[None]:
+        """Successors load one at a time: those that serve meanwhile keep most of the cores."""
+        if self._successor is None:
+            yield
+            return
+        path = self.settings.metrics_dir.parent / "loading.lock"
+        while (lock := slots.try_exclusive(path)) is None:
+            self._successor.notify()
+            time.sleep(LOOK_SECONDS)
+        with lock:
+            yield
 
     def _when_ready(self, arbiter: Any) -> None:
         """In the master, after the port is bound and before the first worker."""
-        directory = self._settings.metrics_dir
-        self._lock = slots.try_exclusive(service_lock(self._settings))
+        directory = self.settings.metrics_dir
+        self._lock = slots.try_exclusive(service_lock(self.settings))
         if self._lock is None:
-            raise StateError(f"another service runs on the state directory {self._settings.state}")
+            raise StateError(f"another service runs on the state directory {self.settings.state}")
         slots.clear(directory)
+        self.settings.draining_file.unlink(missing_ok=True)
+        if (told := exposure(self.settings)) is not None:
+            reason = f"{told}; `holdfast tokens create` makes tokens"
+            logs.logger("auth").warning("open_to_the_network", reason=reason)
+
+    def _tell_draining(self) -> None:
+        """In the master, when a graceful stop begins: from now on nothing is ready."""
+        try:
+            self.settings.draining_file.touch()
+        except OSError as error:
+            logs.logger("service").warning("not_told_draining", reason=str(error))
 
     def _post_fork(self, arbiter: Any, worker: Any) -> None:
         if self._lock is not None:
             self._lock.close()  # else a worker that outlives its master would hold it
+        if worker.age > arbiter.num_workers:
+            self._successor = worker
 
     def _worker_exit(self, arbiter: Any, worker: Any) -> None:
         if self._app is not None:
@@ -78,13 +117,17 @@ def options(settings: Settings) -> dict[str, Any]:
     return {
         "bind": f"{settings.host}:{settings.port}",
         "workers": settings.workers,
-        "worker_class": "gthread",
+        "worker_class": Worker,
         "threads": settings.threads,
         "timeout": TIMEOUT_SECONDS,
-        "graceful_timeout": GRACEFUL_SECONDS,
+        "graceful_timeout": settings.grace_seconds,
+        "max_requests": settings.max_requests,
+        "max_requests_jitter": settings.max_requests // 4,
+        "backlog": BACKLOG,
         "keepalive": KEEP_ALIVE_SECONDS,
         "preload_app": False,
         "control_socket_disable": True,
+        "logger_class": "service.gunicorn_log.JsonLogger",
         "loglevel": settings.log_level,
         "proc_name": "holdfast",
     }

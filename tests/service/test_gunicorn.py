@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +24,8 @@ from tests.service.processes import Running, load, running, wait_until
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     state = tmp_path_factory.mktemp("state")
     bundles.publish(state / "registry")
-    with running(state, max_body_bytes=2**20) as found:
+    options = {"max_body_bytes": 2**20, "header_timeout_seconds": 1, "drain_seconds": 0.2}
+    with running(state, threads=2, **options) as found:
         yield found
 
 
@@ -88,6 +90,10 @@ def test_new_workers_on_hup_take_over_without_a_lost_request_or_count(server: Ru
         wait_until(lambda: len(seen.answers) >= after + 30)
     assert (seen.broken, seen.refused) == ([], [])
     assert predictions(server) == before + len(seen.answers)
+    lines = server.log.rpartition("Handling signal: hup")[2].splitlines()
+    loaded = [number for number, line in enumerate(lines) if "model_loaded" in line]
+    ended = next(number for number, line in enumerate(lines) if "Worker exiting" in line)
+    assert len([number for number in loaded if number < ended]) >= 2  # successors come first
 
 
 def test_the_champion_is_replaced_under_load_and_every_answer_is_of_its_version(
@@ -169,6 +175,7 @@ def exchange(server: Running, *parts: bytes, pause: float = 0.0) -> bytes:
         return received
 
 
+PROBLEM = {"type", "title", "status", "detail"}
 HEAD = (
     b"POST /predict HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\nConnection: close\r\n"
 )
@@ -216,6 +223,59 @@ def test_a_broken_request_is_no_5xx_and_the_worker_lives(server: Running, rest: 
     assert not answer.startswith(b"HTTP/1.1 5")
     predict(server)
     assert server.workers == workers
+
+
+@pytest.mark.parametrize(
+    ("rest", "status"),
+    [
+        (b" HTTP/1.1\r\nHo", 408),
+        (b" HTTP/1.1\r\nContent-Length: 1048577\r\n\r\n", 413),
+        (b" HTTP/1.1\r\nA: " + b"a" * 40_000, 431),
+        (b"/" + b"a" * 40_000, 414),
+        (b" HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n", 400),
+        (b" HTTP/7.0\r\n\r\n", 400),
+    ],
+)
+def test_what_never_reaches_the_application_is_answered_in_the_dialect_of_its_path(
+    server: Running, rest: bytes, status: int
+) -> None:
+    for path, members in ((b"/v2/models/digits/infer", {"error"}), (b"/predict", PROBLEM)):
+        with socket.create_connection(("127.0.0.1", server.port), timeout=10) as link:
+            link.sendall(b"POST " + path + rest)
+            with link.makefile("rb") as stream:
+                head, _, document = stream.read().partition(b"\r\n\r\n")
+        assert int(head.split()[1]) == status
+        assert b"\r\nConnection: close" in head
+        assert json.loads(document).keys() == members
+
+
+def test_feedback_that_waits_keeps_no_prediction_waiting(server: Running) -> None:
+    row = {"instances": bundles.digits().test.x[:1].tolist()}
+    with requests.Session() as session:
+        for _ in range(4):
+            session.post(f"{server.url}/predict", json=row, timeout=5)
+        label = {"json": {"id": "unknown", "label": "1"}, "timeout": 10}
+        waiting = [
+            threading.Thread(target=requests.post, args=(f"{server.url}/feedback",), kwargs=label)
+            for _ in range(8)  # more than all threads of both workers
+        ]
+        for thread in waiting:
+            thread.start()
+        time.sleep(0.3)
+        began = time.monotonic()
+        assert session.post(f"{server.url}/predict", json=row, timeout=5).status_code == 200
+        assert time.monotonic() - began < 1.0
+        assert all(thread.is_alive() for thread in waiting)
+        for thread in waiting:
+            thread.join()
+
+
+def test_a_worker_may_open_as_many_files_as_the_system_allows(server: Running) -> None:
+    for worker in server.workers:
+        limits = Path(f"/proc/{worker}/limits").read_text()
+        line = next(line for line in limits.splitlines() if line.startswith("Max open files"))
+        soft, hard = line.split()[3:5]
+        assert soft == hard
 
 
 def test_feedback_finds_the_record_whichever_worker_answers(server: Running) -> None:
