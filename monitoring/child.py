@@ -47,7 +47,7 @@ OUT_OF_MEMORY = (
 def collect(task: Task, folder: Path) -> dict[str, Any]:
     """Freeze the labelled traffic since the cause began, so that all steps see the same rows."""
     job = task.job
-    manifest = Registry(Path(task.registry)).manifest(job.model, job.champion)
+    manifest = _registry(task).manifest(job.model, job.champion)
     rows = RecordStore(task.database_url).labelled(
         job.model, manifest.input, since=job.since, limit=WINDOW_LIMIT, version=job.champion
     )
@@ -83,6 +83,7 @@ def evaluate(task: Task, folder: Path) -> dict[str, Any]:
 def train(task: Task, folder: Path) -> dict[str, Any]:
     """Fine-tune the champion on its own data and the window's training part; publish."""
     job = task.job
+    task.keys.require_signing()
     champion, dataset, subject = _open(task, job.champion)
     if subject.black_box:
         raise HoldfastError(
@@ -105,7 +106,7 @@ def train(task: Task, folder: Path) -> dict[str, Any]:
         benign=again(champion.manifest.training, dataset.schema),
     )
     version = assemble.make_version(
-        Registry(Path(task.registry)),
+        _registry(task),
         dataset,
         order,
         progress=_print_progress,
@@ -276,8 +277,12 @@ def _verdict(
     return verdict, f"{words}, expected {expected:.1%}, floor {floor:.1%}"
 
 
+def _registry(task: Task) -> Registry:
+    return Registry(Path(task.registry), task.keys)
+
+
 def _open(task: Task, version: int) -> tuple[Bundle, DataSet, Subject]:
-    bundle = Registry(Path(task.registry)).open(task.job.model, str(version))
+    bundle = _registry(task).open(task.job.model, str(version))
     return bundle, data_of(bundle.manifest), assemble.open_subject(bundle)
 
 

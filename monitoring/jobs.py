@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from models.errors import HoldfastError
 from models.gates import Bounds
+from models.signature import Keys
 
 State = Literal["running", "waiting", "done"]
 UNFINISHED = ("running", "waiting")
@@ -43,6 +44,7 @@ class Task(msgspec.Struct, frozen=True):
     database_url: str
     retrain_epochs: int
     bounds: Bounds = Bounds()
+    keys: Keys = Keys()
 
 
 _METADATA = sa.MetaData()

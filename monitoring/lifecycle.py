@@ -190,6 +190,7 @@ class Lifecycle(DBOSConfiguredInstance):
             registry=str(self.registry.root),
             database_url=self.terms.database_url,
             retrain_epochs=self.terms.retrain_epochs,
+            keys=self.registry.keys,
         )
         (folder / f"{step}.task.json").write_bytes(msgspec.json.encode(task))
         return run_child(folder, step)

@@ -3,29 +3,28 @@
     requests   one row per instance: raw input, prediction, scores
     feedback   one row per labelled instance; the last label wins
 
-SQLite (WAL, every commit synced) by default; several processes may write. Not promised: records
-survive a full queue or a locked store; those are dropped and counted, because a prediction never
-waits. A label that was accepted is on disk.
+SQLite by default, PostgreSQL by URL (`monitoring.database`); several processes may write. Not
+promised: records survive a full queue or a locked store; those are dropped and counted, because a
+prediction never waits. A label that was accepted is on disk.
 """
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import SQLAlchemyError
 
-from models.errors import HoldfastError
-from models.files import locked
 from models.schema import InputArray, InputSchema, IntArray
+from monitoring.database import PATIENCE_SECONDS, Database, StoreError
 
-BUSY_MILLISECONDS = 3000
+__all__ = [
+    "FEEDBACK", "REQUESTS", "Counts", "Found", "Key", "Labelled", "Recent", "Record", "RecordStore",
+    "Recorded", "StoreError", "fits", "raw_inputs",
+]  # fmt: skip
 KEYS_PER_QUERY = 400
 T = TypeVar("T")
 _METADATA = sa.MetaData()
@@ -55,10 +54,6 @@ FEEDBACK = sa.Table(
     sa.Column("at", sa.Float, nullable=False),
     sa.Index("feedback_by_seq", "seq"),
 )
-
-
-class StoreError(HoldfastError):
-    """The store of records cannot be read or written now."""
 
 
 class Record(NamedTuple):
@@ -148,27 +143,34 @@ class RecordStore:
     Every method raises StoreError where the database cannot do its part.
     """
 
-    def __init__(self, url: str) -> None:
-        """Connect and create what is missing."""
-        self._engine = sa.create_engine(url)
-        if self._engine.dialect.name == "sqlite":
-            sa.event.listen(self._engine, "connect", _prepare_sqlite)
-        with self._guarded("opened"), self._creating(), self._engine.begin() as connection:
-            for table in _METADATA.sorted_tables:
-                connection.execute(sa.schema.CreateTable(table, if_not_exists=True))
-                for index in table.indexes:
-                    connection.execute(sa.schema.CreateIndex(index, if_not_exists=True))
+    def __init__(
+        self, url: str, *, patience_seconds: float = PATIENCE_SECONDS, later: bool = False
+    ) -> None:
+        """Connect and create what is missing.
+
+        Args:
+            url: SQLAlchemy's, of SQLite or PostgreSQL.
+            patience_seconds: how long a lock, a statement or a connection is waited for.
+            later: do so at the first use, and again after an error: for who can begin without it.
+        """
+        self._database = Database(url, _METADATA, patience_seconds)
+        if not later:
+            self._database.open()
+
+    def open(self) -> None:
+        """Create what is missing, where that was not done since the last error."""
+        self._database.open()
 
     def add(self, records: Sequence[Record]) -> None:
         """Write records in one transaction."""
         if records:
-            with self._guarded("written"), self._engine.begin() as connection:
+            with self._database.writing() as connection:
                 connection.execute(_INSERT, [record._asdict() for record in records])
 
     def find(self, keys: Iterable[Key]) -> dict[Key, Found]:
         """The latest record of each key that is there."""
         found: dict[Key, Found] = {}
-        with self._guarded("read"), self._engine.connect() as connection:
+        with self._database.reading() as connection:
             for part in _parts(sorted({key.id for key in keys})):
                 query = (
                     sa.select(*(REQUESTS.c[n] for n in ("id", "row", *Found._fields)))
@@ -189,8 +191,13 @@ class RecordStore:
             for key, found, label in labels
         }
         if rows:
-            with self._guarded("written"), self._engine.begin() as connection:
+            with self._database.writing() as connection:
                 connection.execute(self._upsert(), list(rows.values()))
+
+    def check_writable(self) -> None:
+        """Raise StoreError where nothing can be written now: another holds the lock, say."""
+        with self._database.writing() as connection:
+            connection.execute(sa.delete(FEEDBACK).where(sa.false()))
 
     def labelled(
         self,
@@ -215,7 +222,7 @@ class RecordStore:
         )
         if version is not None:
             query = query.where(REQUESTS.c.version == version)
-        with self._guarded("read"), self._engine.connect() as connection:
+        with self._database.reading() as connection:
             rows = connection.execute(query).all()
         rows = [r for r in reversed(rows) if fits(r.x, schema)]
         return Labelled(
@@ -239,7 +246,7 @@ class RecordStore:
             .order_by(REQUESTS.c.seq.desc())
             .limit(last)
         )
-        with self._guarded("read"), self._engine.connect() as connection:
+        with self._database.reading() as connection:
             right = connection.execute(query).scalars().all()
         return np.array(right[::-1], dtype=np.bool_)
 
@@ -254,7 +261,7 @@ class RecordStore:
             .order_by(REQUESTS.c.seq.desc())
             .limit(last)
         )
-        with self._guarded("read"), self._engine.connect() as connection:
+        with self._database.reading() as connection:
             rows = connection.execute(query).all()[::-1]
         return Recent(
             seq=np.array([r.seq for r in rows], dtype=np.int64),
@@ -270,7 +277,7 @@ class RecordStore:
         What was pruned meanwhile, or has another shape or dtype than `schema`, is left out.
         """
         found: list[bytes] = []
-        with self._guarded("read"), self._engine.connect() as connection:
+        with self._database.reading() as connection:
             for part in _parts(sorted(seqs)):
                 query = sa.select(REQUESTS.c.x).where(REQUESTS.c.seq.in_(part))
                 found += connection.execute(query.order_by(REQUESTS.c.seq)).scalars().all()
@@ -285,7 +292,7 @@ class RecordStore:
             .limit(min(last, most))
             .offset(max(0, last - most))
         )
-        with self._guarded("read"), self._engine.connect() as connection:
+        with self._database.reading() as connection:
             rows = connection.execute(query).all()
         return [Recorded(*row) for row in reversed(rows)]
 
@@ -299,7 +306,7 @@ class RecordStore:
             .order_by(REQUESTS.c.seq.desc())
             .limit(last)
         )
-        with self._guarded("read"), self._engine.connect() as connection:
+        with self._database.reading() as connection:
             delays = connection.execute(query).scalars().all()
         return np.array(delays[::-1], dtype=np.float64)
 
@@ -312,13 +319,13 @@ class RecordStore:
         )
         if version is not None:
             query = query.where(REQUESTS.c.version == version)
-        with self._guarded("read"), self._engine.connect() as connection:
+        with self._database.reading() as connection:
             return Counts(*connection.execute(query).one())
 
     def prune(self, rows_kept: int) -> int:
         """Remove all but the latest `rows_kept` records, and their labels; how many went."""
         newest = sa.select(sa.func.max(REQUESTS.c.seq)).scalar_subquery()
-        with self._guarded("written"), self._engine.begin() as connection:
+        with self._database.writing() as connection:
             gone = connection.execute(
                 sa.delete(REQUESTS).where(REQUESTS.c.seq <= newest - rows_kept)
             )
@@ -329,32 +336,15 @@ class RecordStore:
 
     def close(self) -> None:
         """Close the connections that are not in use."""
-        self._engine.dispose()
+        self._database.close()
 
     def _upsert(self) -> sa.Executable:
-        make = postgresql.insert if self._engine.dialect.name == "postgresql" else sqlite.insert
+        make = postgresql.insert if self._database.dialect == "postgresql" else sqlite.insert
         insert = make(FEEDBACK)
         return insert.on_conflict_do_update(
             index_elements=["id", "row"],
             set_={name: insert.excluded[name] for name in ("seq", "label", "at")},
         )
-
-    def _creating(self) -> AbstractContextManager[None]:
-        """SQLite: one process at a time creates the file and switches it to WAL."""
-        file = self._engine.url.database
-        if self._engine.dialect.name != "sqlite" or not file or file == ":memory:":
-            return nullcontext()
-        path = Path(file)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return locked(path.with_name(f".{path.name}.lock"))
-
-    @contextmanager
-    def _guarded(self, verb: str) -> Iterator[None]:
-        try:
-            yield
-        except (SQLAlchemyError, OSError) as error:
-            cause = getattr(error, "orig", None) or error
-            raise StoreError(f"the store of records cannot be {verb}: {cause}") from error
 
 
 def fits(x: bytes, schema: InputSchema) -> bool:
@@ -373,11 +363,3 @@ _INSERT = sa.insert(REQUESTS)
 
 def _parts(ids: list[T]) -> Iterator[list[T]]:
     return (ids[start : start + KEYS_PER_QUERY] for start in range(0, len(ids), KEYS_PER_QUERY))
-
-
-def _prepare_sqlite(connection: Any, _: Any) -> None:
-    cursor = connection.cursor()
-    cursor.execute(f"PRAGMA busy_timeout = {BUSY_MILLISECONDS}")
-    cursor.execute("PRAGMA journal_mode = WAL")
-    cursor.execute("PRAGMA synchronous = FULL")
-    cursor.close()

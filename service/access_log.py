@@ -1,7 +1,8 @@
 """One line of log per request: who was asked, what came of it, how long it took; never an input.
 
-    {"component": "http", "event": "request", "level": "info", "timestamp": "...", "route": "/predict",
-     "method": "POST", "code": 200, "duration_ms": 1.204, "id": "01J...", "model": "digits", "version": 3}
+    {"component": "http", "event": "request", "level": "info", "timestamp": "...",
+     "route": "/predict", "method": "POST", "code": 200, "duration_ms": 1.204,
+     "id": "01J...", "model": "digits", "version": 3}
 
 `route` is the rule of the endpoint, so neither a query string nor anything else of the path is
 written. `id`, `model` and `version` are there where the answer knows them.

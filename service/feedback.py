@@ -1,5 +1,11 @@
-"""`POST /feedback`: true labels for answers given earlier; on disk when it answers 200."""
+"""`POST /feedback`: true labels for answers given earlier; on disk when it answers 200.
 
+The store is asked through a gate: one that is locked, full or hangs costs a label a 503 within a
+few seconds, and the next ones a 503 at once, so that predictions keep their threads. A label that
+was refused may still be kept when the store goes on; sent again, it is the same label.
+"""
+
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,6 +13,7 @@ from typing import Any
 import msgspec
 
 from models.errors import InputError
+from monitoring.gate import Gate
 from monitoring.records import Found, Key, RecordStore, StoreError
 from service.call import Call, Endpoint, Reply, json_reply
 from service.codec import decode_body
@@ -18,6 +25,8 @@ from service.web import checked_id
 MAX_LABELS = 10_000
 LOOK_EVERY_SECONDS = 0.05
 MAX_ROW_DIGITS = 7
+STORE_PATIENCE_SECONDS = 3.0  # of the store itself, which can say why
+PATIENCE_SECONDS = 4.0  # of the gate, for a store that says nothing
 
 
 class Item(msgspec.Struct):
@@ -36,23 +45,74 @@ class _Label(msgspec.Struct, frozen=True):
 _decoder = msgspec.json.Decoder(Item | list[Item])
 
 
+class Labels:
+    """The store as feedback asks it: a bounded wait, by a bounded number of requests."""
+
+    def __init__(self, store: RecordStore, wait_seconds: float, at_once: int) -> None:
+        self._store = store
+        self._wait_seconds = wait_seconds
+        self._gate = Gate(at_once, PATIENCE_SECONDS)
+        self._waiting = threading.BoundedSemaphore(at_once)
+
+    def find(self, keys: list[Key]) -> dict[Key, Found]:
+        """Find records; one that is on its way to the store gets a while to arrive.
+
+        Raises:
+            StoreError: the store cannot be read now.
+            UnavailableError: a record is not there yet, and too many requests wait for theirs.
+        """
+        found = self._gate.call(lambda: self._store.find(keys))
+        if len(found) == len(set(keys)) or not self._wait_seconds:
+            return found
+        if not self._waiting.acquire(blocking=False):
+            raise UnavailableError("too many labels wait for their records; no label was kept")
+        try:
+            deadline = time.monotonic() + self._wait_seconds
+            while (missing := [k for k in keys if k not in found]) and time.monotonic() < deadline:
+                time.sleep(LOOK_EVERY_SECONDS)
+                found |= self._gate.call(lambda: self._store.find(missing))
+        finally:
+            self._waiting.release()
+        return found
+
+    def keep(self, labels: Sequence[tuple[Key, Found, int]]) -> None:
+        """Keep labels of found records; on disk on return. Raises StoreError where it is not."""
+        self._gate.call(lambda: self._store.add_feedback(labels))
+
+    def check(self) -> None:
+        """Raise StoreError where records may be missing only because nothing is written now."""
+        self._gate.call(self._store.check_writable)
+
+
 def endpoints(
-    store: RecordStore | None, champions: Champions, *, wait_seconds: float
+    store: RecordStore | None, champions: Champions, *, wait_seconds: float, at_once: int = 2
 ) -> tuple[Endpoint, ...]:
-    """The address; `store` is None where it could not be opened."""
+    """The address.
+
+    Args:
+        store: None where there is none that could ever be opened.
+        champions: whose classes the labels are.
+        wait_seconds: how long a label waits for the record it names.
+        at_once: requests that may wait for the store, or for a record, at the same time; fewer
+            than the threads of the worker.
+    """
+    kept = Labels(store, wait_seconds, at_once) if store is not None else None
 
     def feedback(call: Call) -> Reply:
         call.require_json()
         labels = _decode(call.body())
         served = champions.served
         _check_labels(labels, served)
-        if store is None:
+        if kept is None:
             raise UnavailableError("the store of records is not available; the label was not kept")
         try:
-            found = _wait_for(store, [label.key for label in labels], wait_seconds)
+            found = kept.find([label.key for label in labels])
             known = [label for label in labels if label.key in found]
             results = _resolve(known, found, served)
-            store.add_feedback([(key, found[key], index) for key, index, _ in results])
+            if known:
+                kept.keep([(key, found[key], index) for key, index, _ in results])
+            else:
+                kept.check()
         except StoreError as error:
             raise UnavailableError(f"{error}; the label was not kept") from error
         _count(results, found, served)
@@ -91,16 +151,6 @@ def _check_labels(labels: Sequence[_Label], served: Mapping[str, Served]) -> Non
     for label in labels if served else ():
         if label.label not in classes:
             _raise_no_class(label, sorted(classes))
-
-
-def _wait_for(store: RecordStore, keys: list[Key], wait_seconds: float) -> dict[Key, Found]:
-    """Find records; one that is on its way to the store gets `wait_seconds` to arrive."""
-    deadline = time.monotonic() + wait_seconds
-    found = store.find(keys)
-    while any(key not in found for key in keys) and time.monotonic() < deadline:
-        time.sleep(LOOK_EVERY_SECONDS)
-        found |= store.find([key for key in keys if key not in found])
-    return found
 
 
 def _resolve(

@@ -34,6 +34,8 @@ for index in range(50):
     log.info("said", index=index, text="é\n\u202e\ud800")
 import logging
 logging.getLogger("driver").warning("lost %s", "a connection")
+logging.getLogger("own").addHandler(logging.NullHandler())
+logging.getLogger("own.part").warning("said by a handler of its own")
 """
     done = run(code, capture_output=True)
     found = lines(done)
@@ -87,14 +89,9 @@ with open(os.devnull) as other:
     print(other.fileno() > 2, sys.stderr)
 log.error("said")
 """
-    shell = [f'{sys.executable} -c "$CODE" 2>&-']
-    done = subprocess.run(
-        shell,
-        shell=True,
-        env={**os.environ, "CODE": SAY + code},
-        stdout=subprocess.PIPE,
-        timeout=20,
-    )
+    command = f'{sys.executable} -c "$CODE" 2>&-'
+    env = {**os.environ, "CODE": SAY + code}
+    done = subprocess.run(command, shell=True, env=env, stdout=subprocess.PIPE, timeout=20)
     assert done.stdout == b"True None\n"
     assert done.returncode == 0
 
@@ -140,9 +137,13 @@ def wait_until(condition: Callable[[], bool]) -> None:
         time.sleep(0.005)
 
 
+def _write(number: int, data: bytes) -> None:
+    os.write(number, data)
+
+
 def test_a_forked_process_writes_its_own_lines_and_not_its_parents() -> None:
     read, write = os.pipe()
-    writer = LineWriter(lambda data: [os.write(write, data)] and None)
+    writer = LineWriter(lambda data: _write(write, data))
     writer.put(b"parent\n")
     wait_until(writer.flush)
     assert os.read(read, 100) == b"parent\n"

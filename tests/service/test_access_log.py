@@ -1,14 +1,25 @@
 import json
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from hypothesis import given
 from hypothesis import strategies as st
 
 from monitoring import logs
 from service.access_log import AccessLog, Level
 from service.call import Reply
+from tests import bundles
+from tests.ops import free_port
+from tests.service.conftest import MakeApp
+from tests.service.processes import wait_until
 
 
 @pytest.fixture
@@ -63,3 +74,55 @@ def test_whatever_a_client_sends_is_one_line_of_ascii(method: str, name: str, mo
     assert line.count(b"\n") == 1
     assert len(line) < 1800
     json.loads(line)
+
+
+def test_no_line_of_a_request_holds_what_was_sent(
+    make_app: MakeApp, published_state: Path, rows: Any, written: list[bytes]
+) -> None:
+    client = make_app(published_state, access_log="all").test_client()
+    secret = {"Authorization": "Bearer s3cret", "X-Request-Id": "order-7", "Cookie": "s3cret"}
+    body = {"instances": rows[:1].tolist(), "note": "s3cret"}
+    assert client.post("/predict?model=digits", json=body, headers=secret).status_code in (200, 400)
+    body.pop("note")
+    assert client.post("/predict?model=digits", json=body, headers=secret).status_code == 200
+    assert client.get("/s3cret?key=s3cret", headers=secret).status_code == 404
+    assert client.post("/v2/models/s3cret/infer", data=b"s3cret").status_code in (400, 404)
+    found = [json.loads(line) for line in written]
+    assert [line["route"] for line in found] == [
+        "/predict", "/predict", "unmatched", "/v2/models/<model>/infer",
+    ]  # fmt: skip
+    assert (found[1]["id"], found[1]["model"], found[1]["version"]) == ("order-7", "digits", 1)
+    assert b"s3cret" not in b"".join(written)
+    assert str(rows[0].tolist()).encode() not in b"".join(written)
+
+
+@pytest.mark.slow
+def test_a_log_that_nobody_reads_stops_neither_predictions_nor_the_end_of_the_service(
+    tmp_path: Path, rows: Any
+) -> None:
+    bundles.publish(tmp_path / "registry")
+    port = free_port()
+    env = {"HOLDFAST_STATE": str(tmp_path), "HOLDFAST_PORT": str(port)}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "service.gunicorn_conf"],
+        env={**os.environ, **env, "HOLDFAST_ACCESS_LOG": "all"}, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    url, body = f"http://127.0.0.1:{port}", {"instances": rows[:1].tolist()}
+    try:
+        wait_until(lambda: answers(f"{url}/readyz"))
+        with requests.Session() as session:
+            for _ in range(1500):  # several times what the pipe holds
+                assert session.post(f"{url}/predict", json=body, timeout=2).status_code == 200
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+        process.wait()
+        assert process.stderr is not None
+        process.stderr.close()
+
+
+def answers(url: str) -> bool:
+    with suppress(requests.RequestException):
+        return requests.get(url, timeout=1).status_code == 200
+    return False

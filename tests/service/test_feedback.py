@@ -101,14 +101,22 @@ def test_feedback_waits_for_a_record_that_another_worker_writes(
 
 
 def test_a_store_that_cannot_be_written_refuses_the_label(
-    client: FlaskClient, asked: dict[str, Any], service: Service, monkeypatch: pytest.MonkeyPatch
+    make_app: MakeApp,
+    published_state: Path,
+    tmp_path: Path,
+    rows: Rows,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def full(*_: object) -> None:
         raise StoreError("the store of records cannot be written: disk full")
 
-    client.post("/feedback", json={"id": asked["id"], "label": "1"})  # the record is there
-    monkeypatch.setattr(service.store, "add_feedback", full)
-    answer = client.post("/feedback", json={"id": asked["id"], "label": "1"})
+    app = make_app(published_state, database_url=f"sqlite:///{tmp_path}/records.sqlite")
+    client = app.test_client()
+    asked = client.post("/predict", json={"instances": rows[:1].tolist()}).get_json()
+    body = {"id": asked["id"], "label": "1"}
+    assert client.post("/feedback", json=body).status_code == 200  # the record is there
+    monkeypatch.setattr(app.service.store, "add_feedback", full)
+    answer = client.post("/feedback", json=body)
     assert answer.status_code == 503
     assert answer.headers["Retry-After"]
     assert "not kept" in answer.get_json()["detail"]

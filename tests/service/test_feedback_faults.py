@@ -1,0 +1,149 @@
+"""Labels while the store is locked, hangs or is not there: refused, bounded, and never lost."""
+
+import sqlite3
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from werkzeug.test import Client
+
+from monitoring.records import Key
+from service import feedback
+from service.app import Application
+from tests.service.conftest import MakeApp
+
+Rows = np.ndarray[Any, np.dtype[np.float32]]
+PATIENCE = 0.5
+
+
+@pytest.fixture
+def app(
+    make_app: MakeApp, published_state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Application:
+    """An application on a store of its own, which is not there yet."""
+    monkeypatch.setattr(feedback, "PATIENCE_SECONDS", PATIENCE)
+    url = f"sqlite:///{tmp_path}/folder/records.sqlite"
+    return make_app(published_state, database_url=url, feedback_wait_seconds=0.6)
+
+
+def predict(client: Client, rows: Rows, name: str) -> None:
+    body = {"instances": rows[:1].tolist()}
+    began = time.monotonic()
+    answer = client.post("/predict", json=body, headers={"X-Request-Id": name})
+    assert answer.status_code == 200
+    assert time.monotonic() - began < 0.4
+
+
+def label(client: Client, name: str) -> tuple[int, float]:
+    """The status of the answer, and the seconds that it took."""
+    began = time.monotonic()
+    answer = client.post("/feedback", json={"id": name, "label": "1"})
+    if answer.status_code == 503:
+        assert int(answer.headers["Retry-After"]) >= 1
+    return answer.status_code, time.monotonic() - began
+
+
+def label_until_kept(client: Client, name: str) -> None:
+    deadline = time.monotonic() + 5
+    while label(client, name)[0] != 200:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def kept(app: Application) -> int:
+    assert app.service.store is not None
+    return app.service.store.counts("digits").labelled
+
+
+def test_a_locked_store_costs_one_label_a_wait_and_the_next_ones_nothing(
+    app: Application, tmp_path: Path, rows: Rows
+) -> None:
+    client = app.test_client()
+    predict(client, rows, "a")
+    label_until_kept(client, "a")
+    other = sqlite3.connect(tmp_path / "folder" / "records.sqlite", isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    status, seconds = label(client, "a")
+    assert (status, PATIENCE <= seconds < PATIENCE + 1) == (503, True)
+    for index in range(20):
+        status, seconds = label(client, "a")
+        assert (status, seconds < 0.2) == (503, True)
+        predict(client, rows, f"b{index}")
+    other.execute("COMMIT")
+    other.close()
+    label_until_kept(client, "b19")  # its record waited in the queue
+    assert kept(app) == 2
+
+
+def test_a_label_whose_record_cannot_be_written_now_is_to_be_sent_again(
+    app: Application, tmp_path: Path, rows: Rows
+) -> None:
+    client = app.test_client()
+    predict(client, rows, "a")
+    label_until_kept(client, "a")
+    other = sqlite3.connect(tmp_path / "folder" / "records.sqlite", isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    predict(client, rows, "b")
+    assert label(client, "b")[0] == 503  # and not 404: that would be for good
+    other.execute("COMMIT")
+    other.close()
+    label_until_kept(client, "b")
+
+
+def test_a_store_that_hangs_is_waited_for_once(
+    app: Application, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, goes_on = app.test_client(), threading.Event()
+    predict(client, rows, "a")
+    label_until_kept(client, "a")
+    with monkeypatch.context() as patch:
+        patch.setattr(app.service.store, "find", lambda keys: goes_on.wait(30) and {})
+        status, seconds = label(client, "a")
+        assert (status, PATIENCE <= seconds < PATIENCE + 1) == (503, True)
+        for index in range(10):
+            status, seconds = label(client, "a")
+            assert (status, seconds < 0.2) == (503, True)
+            predict(client, rows, f"b{index}")
+    goes_on.set()
+    label_until_kept(client, "a")
+
+
+def test_few_labels_wait_for_their_records_and_the_others_are_told_to_come_again(
+    app: Application, rows: Rows
+) -> None:
+    predict(app.test_client(), rows, "a")
+    label_until_kept(app.test_client(), "a")
+    answers: list[tuple[int, float]] = []
+    threads = [
+        threading.Thread(target=lambda: answers.append(label(app.test_client(), "nobody")))
+        for _ in range(6)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert Counter(status for status, _ in answers) == {404: 2, 503: 4}
+    assert max(seconds for status, seconds in answers if status == 503) < 0.5
+
+
+def test_a_store_that_comes_later_takes_labels_without_a_restart(
+    app: Application, tmp_path: Path, rows: Rows
+) -> None:
+    client, folder = app.test_client(), tmp_path / "folder"
+    folder.write_text("in the way")
+    predict(client, rows, "lost")
+    assert label(client, "lost")[0] == 503
+    deadline = time.monotonic() + 5
+    dropped = 'holdfast_records_dropped_total{reason="store"} 1.0'
+    while dropped not in client.get("/metrics").text:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    folder.unlink()
+    predict(client, rows, "a")
+    label_until_kept(client, "a")
+    assert app.service.store is not None
+    assert not app.service.store.find([Key("lost", 0)])
