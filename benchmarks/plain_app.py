@@ -3,6 +3,7 @@
 python -m benchmarks.plain_app MODEL PORT WORKERS THREADS
 """
 
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,8 @@ from gunicorn.app.base import BaseApplication
 
 if TYPE_CHECKING:
     from flask import Flask
+
+LENGTH = "Inference-Header-Content-Length"
 
 
 class Plain(BaseApplication):  # type: ignore[misc]
@@ -43,14 +46,32 @@ def create_app(model: bytes) -> "Flask":
 
     app, runner = Flask("plain"), session(model)
 
+    @app.get("/ready")
+    def ready() -> Response:
+        return jsonify(ready=True)
+
     @app.post("/v2/models/digits/infer")
     def infer() -> Response:
+        if LENGTH in request.headers:
+            return binary(request.get_data(), int(request.headers[LENGTH]))
         tensor = request.get_json(force=True)["inputs"][0]
         x = np.asarray(tensor["data"], dtype=np.float32).reshape(tensor["shape"])
         (logits,) = runner.run(["logits"], {"input": x})
         output = {"name": "logits", "shape": list(logits.shape), "datatype": "FP32"}
         data = logits.ravel().tolist()
         return jsonify({"model_name": "digits", "outputs": [{**output, "data": data}]})
+
+    def binary(body: bytes, length: int) -> Response:
+        shape = json.loads(body[:length])["inputs"][0]["shape"]
+        x = np.frombuffer(body, np.float32, offset=length).reshape(shape)
+        (logits,) = runner.run(["logits"], {"input": x})
+        output = {"name": "logits", "shape": list(logits.shape), "datatype": "FP32"}
+        size = {"parameters": {"binary_data_size": logits.nbytes}}
+        header = json.dumps({"model_name": "digits", "outputs": [{**output, **size}]}).encode()
+        told = {LENGTH: str(len(header))}
+        return Response(
+            header + logits.tobytes(), headers=told, mimetype="application/octet-stream"
+        )
 
     return app
 

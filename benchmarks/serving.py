@@ -1,215 +1,273 @@
 """What a scored request costs beside a plain one.
 
-Server CPU (user + system, from /proc) per request for one 28x28 image as V2 JSON: Holdfast, and a
-minimal Flask + gunicorn + onnxruntime app with the same workers and threads serving the same plain
-model, round by round in one run. Then onnxruntime alone, scored against plain, at batch 1 and 32;
-and the growth of the workers' memory under traffic.
+Every server is started here, the peers in environments of their own: Holdfast with all scoring,
+detection of probing clients and records on; the peers with the same plain model and no scoring.
+They answer the same requests from the same client over four connections kept alive, in turns in
+one run. Cost is user + system time of all processes of a server, from /proc. Beyond that: a net of
+ResNet-18's size against onnxruntime alone, memory and start of a worker, onnxruntime alone.
 
-    python -m benchmarks.serving [--requests N] [--rounds N] [--memory-requests N] [--json FILE]
+    python -m benchmarks.serving [--only json,batch,binary,resnet,memory,run] [--peers NAMES]
+                                 [--requests N] [--rounds N] [--json FILE]
 """
 
 import argparse
 import json
-import os
-import socket
 import statistics
-import subprocess
-import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 
+from benchmarks import serving_models as models
+from benchmarks import serving_servers as servers
+from benchmarks.peers import PeerError
+from benchmarks.serving_client import Connection, Float32s, logits_of, send, v2_binary, v2_json
+from benchmarks.serving_models import Model
+from benchmarks.serving_servers import Server
 from models.runner import session
-from tests import bundles
 
-WORKERS, THREADS, CONNECTIONS = 2, 4, 4
-TICK = os.sysconf("SC_CLK_TCK")
-PAGE = os.sysconf("SC_PAGE_SIZE")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+OURS = "Holdfast"
+BATCH = 32
+Named = dict[str, Server]
+Start = Callable[[], AbstractContextManager[Server]]
 
 
-@contextmanager
-def server(module: str, *args: str, port: int, env: dict[str, str]) -> Iterator[list[int]]:
-    """Run `python -m module` with two gunicorn workers; gives their process ids."""
-    process = subprocess.Popen([sys.executable, "-m", module, *args], env={**os.environ, **env})
-    try:
-        deadline = time.monotonic() + 30
-        while len(children(process.pid)) < WORKERS or not _answers(port):
-            if time.monotonic() > deadline:
-                raise SystemExit(f"{module} does not answer")
-            time.sleep(0.1)
-        time.sleep(1.0)
-        yield children(process.pid)
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-def _answers(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def children(pid: int) -> list[int]:
-    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-    return [int(child) for child in text.split()]
-
-
-def cpu_seconds(pids: list[int]) -> float:
-    total = 0
-    for pid in pids:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        total += int(fields[11]) + int(fields[12])
-    return total / TICK
-
-
-def memory_mib(pids: list[int]) -> list[float]:
-    pages = [int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in pids]
-    return [round(count * PAGE / 2**20, 1) for count in pages]
-
-
-def infer_request(rows: int) -> bytes:
-    x = np.random.default_rng(0).random((rows, 1, 28, 28), dtype=np.float32).round(4)
-    tensor = {"name": "input", "shape": [rows, 1, 28, 28], "datatype": "FP32", "data": x.tolist()}
-    body = json.dumps({"inputs": [tensor]}).encode()
-    head = (
-        "POST /v2/models/digits/infer HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json"
-    )
-    return f"{head}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
-
-
-def send(port: int, request: bytes, count: int) -> None:
-    """Send `count` requests over a few connections kept alive; every answer must be 200."""
-    failures: list[str] = []
-
-    def run(share: int) -> None:
-        with socket.create_connection(("127.0.0.1", port)) as link:
-            link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            stream = link.makefile("rb")
-            for _ in range(share):
-                link.sendall(request)
-                status = stream.readline()
-                length = 0
-                while (line := stream.readline()) not in (b"\r\n", b""):
-                    if line.lower().startswith(b"content-length:"):
-                        length = int(line.split(b":")[1])
-                stream.read(length)
-                if b" 200 " not in status:
-                    failures.append(status.decode())
-                    return
-
-    threads = [
-        threading.Thread(target=run, args=(count // CONNECTIONS,)) for _ in range(CONNECTIONS)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if failures:
-        raise SystemExit(f"a request failed: {failures[0]}")
-
-
-def cost_ms(port: int, pids: list[int], request: bytes, count: int) -> float:
-    before = cpu_seconds(pids)
-    send(port, request, count)
-    time.sleep(0.2)  # the writer thread finishes its batch: its time counts too
-    return (cpu_seconds(pids) - before) / count * 1000
-
-
-def plain_graph(model: onnx.ModelProto) -> bytes:
-    plain = onnx.ModelProto()
-    plain.CopyFrom(model)
-    del plain.graph.output[1:]
-    return bytes(plain.SerializeToString())
-
-
-def run_ratio(plain: bytes, scored: bytes, rows: int, repeats: int = 400) -> dict[str, float]:
-    x = np.random.default_rng(0).random((rows, 1, 28, 28), dtype=np.float32)
-    times: dict[str, list[float]] = {"plain": [], "scored": []}
-    sessions = {"plain": session(plain), "scored": session(scored)}
-    for _ in range(repeats):
-        for name, runner in sessions.items():
-            began = time.perf_counter()
-            runner.run(None, {"input": x})
-            times[name].append(time.perf_counter() - began)
-    medians = {name: statistics.median(values) * 1e6 for name, values in times.items()}
+def contestants(model: Model, folder: Path) -> dict[str, Start]:
+    plain = model.plain
     return {
-        "plain_us": round(medians["plain"], 1),
-        "scored_us": round(medians["scored"], 1),
-        "ratio": round(medians["scored"] / medians["plain"], 2),
+        OURS: lambda: servers.holdfast(model.state),
+        "Flask + gunicorn": lambda: servers.flask(plain),
+        "MLServer, in-process": lambda: servers.mlserver(plain, folder, 0),
+        "MLServer, two workers": lambda: servers.mlserver(plain, folder, 2),
+        "Triton, Python backend": lambda: servers.triton(plain, folder),
+        "FastAPI + orjson": lambda: servers.fastapi(plain),
+        "KServe": lambda: servers.kserve(plain),
     }
 
 
-def measure(options: argparse.Namespace, state: Path) -> dict[str, Any]:
-    data = bundles.large_digits()
-    plain = plain_graph(bundles.convolutional(data))
-    scored = bundles.prepared("timing").model.SerializeToString()
-    bundles.publish(state / "registry", name="timing")
-    results: dict[str, Any] = {
-        f"onnxruntime_batch_{rows}": run_ratio(plain, scored, rows) for rows in (1, 32)
+def started(stack: ExitStack, chosen: dict[str, Start]) -> Named:
+    """All that start here; of the others, why not."""
+    running: Named = {}
+    for name, start in chosen.items():
+        try:
+            running[name] = stack.enter_context(start())
+        except PeerError as error:
+            print(f"left out: {name}: {error}", flush=True)
+    return running
+
+
+def answers_right(name: str, server: Server, model: Model, request: Callable[..., bytes]) -> bool:
+    """Whether it speaks this protocol; SystemExit where it answers, but wrongly."""
+    x = model.x[:BATCH]
+    (logits,) = session(model.plain.read_bytes()).run(["logits"], {"input": x})
+    link = Connection(server.port)
+    try:
+        told = logits_of(*link.ask(request(x))).reshape(logits.shape)
+    except (SystemExit, KeyError, ValueError) as error:
+        print(f"left out: {name}: {str(error)[:200]}", flush=True)
+        return False
+    finally:
+        link.close()
+    same = told.argmax(axis=1) == logits.argmax(axis=1)
+    if not same.all() or (name != OURS and not np.allclose(told, logits, atol=1e-4)):
+        raise SystemExit(f"{name} answers something else than the model")
+    return True
+
+
+class Traffic:
+    """Requests of distinct images, never the same one twice within a client's memory."""
+
+    def __init__(self, x: Float32s, rows: int, request: Callable[[Float32s], bytes]) -> None:
+        parts = [x[k : k + rows] for k in range(0, len(x) - rows + 1, rows)]
+        self._requests = [request(part) for part in parts]
+        self._next: dict[int, int] = {}
+
+    def send(self, server: Server, count: int, connections: int = 4) -> Float32s:
+        """Seconds of each request."""
+        first = self._next.get(server.port, 0)
+        self._next[server.port] = first + count
+        return send(server.port, self._requests, count, first=first, connections=connections)
+
+    def cost_ms(self, server: Server, count: int, connections: int = 4) -> float:
+        """Server CPU per request."""
+        before = server.cpu_seconds()
+        self.send(server, count, connections)
+        time.sleep(0.3)  # the writer thread finishes its batch: its time counts too
+        return (server.cpu_seconds() - before) / count * 1000
+
+
+def compare(running: Named, traffic: Traffic, count: int, rounds: int) -> dict[str, Any]:
+    """CPU per request of each server and our ratio to it, round by round."""
+    for server in running.values():
+        traffic.send(server, max(40, count // 3))
+    found: dict[str, list[float]] = {name: [] for name in running}
+    for _ in range(rounds):
+        for name, server in running.items():
+            found[name].append(traffic.cost_ms(server, count))
+    ours = found[OURS]
+    return {
+        name: {
+            "cpu_ms": spread(times),
+            "ratio": spread([a / b for a, b in zip(ours, times, strict=True)]),
+        }
+        for name, times in found.items()
     }
-    ports = free_port(), free_port()
-    env = {
-        "HOLDFAST_STATE": str(state),
-        "HOLDFAST_PORT": str(ports[0]),
-        "HOLDFAST_WORKERS": str(WORKERS),
-        "HOLDFAST_THREADS": str(THREADS),
-        "HOLDFAST_LOG_LEVEL": "warning",
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    return {
+        "median": round(statistics.median(values), 3),
+        "least": round(min(values), 3),
+        "most": round(max(values), 3),
     }
-    (state / "plain.onnx").write_bytes(plain)
-    numbers = (str(ports[1]), str(WORKERS), str(THREADS))
-    with (
-        server("service.gunicorn_conf", port=ports[0], env=env) as ours,
-        server(
-            "benchmarks.plain_app", str(state / "plain.onnx"), *numbers, port=ports[1], env={}
-        ) as theirs,
-    ):
-        for rows, count in ((1, options.requests), (32, options.requests // 10)):
-            request = infer_request(rows)
-            for port in ports:
-                send(port, request, max(200, count // 4))
-            rounds = [
-                (cost_ms(ports[0], ours, request, count), cost_ms(ports[1], theirs, request, count))
-                for _ in range(options.rounds)
-            ]
-            results[f"cpu_per_request_{rows}_rows"] = {
-                "holdfast_ms": round(statistics.median(r[0] for r in rounds), 3),
-                "plain_ms": round(statistics.median(r[1] for r in rounds), 3),
-                "ratio": round(statistics.median(r[0] / r[1] for r in rounds), 2),
-            }
-        if options.memory_requests:
-            request, quarter = infer_request(1), options.memory_requests // 4
-            grown = [memory_mib(ours)]
+
+
+def shown(value: dict[str, float]) -> str:
+    return f"{value['median']:.3g} ({value['least']:.3g}..{value['most']:.3g})"
+
+
+def print_comparison(title: str, found: dict[str, Any]) -> None:
+    print(f"\n{title}\n\n| server | CPU per request, ms | Holdfast is x of it |\n|---|---|---|")
+    for name, row in found.items():
+        ratio = "" if name == OURS else shown(row["ratio"])
+        print(f"| {name} | {shown(row['cpu_ms'])} | {ratio} |", flush=True)
+
+
+def against_peers(options: argparse.Namespace, folder: Path, only: set[str]) -> Iterator[Any]:
+    """One image and 32, in JSON and in binary."""
+    model = models.small(folder)
+    wanted = {name.strip().lower() for name in options.peers.split(",") if name.strip()}
+    chosen = {
+        name: start
+        for name, start in contestants(model, folder).items()
+        if name == OURS or not wanted or any(part in name.lower() for part in wanted)
+    }
+    count, rounds = options.requests, options.rounds
+    cases = {
+        "json": ("one 28x28 image, V2 JSON", 1, v2_json, count),
+        "batch": ("32 images, V2 JSON", BATCH, v2_json, max(60, count // 10)),
+        "binary": ("32 images, V2 binary", BATCH, v2_binary, max(60, count // 5)),
+    }
+    with ExitStack() as stack:
+        running = started(stack, chosen)
+        for case, (title, rows, request, number) in cases.items():
+            if case not in only:
+                continue
+            able = {n: s for n, s in running.items() if answers_right(n, s, model, request)}
+            found = compare(able, Traffic(model.x, rows, request), number, rounds)
+            print_comparison(title, found)
+            yield case, found
+
+
+def resnet(options: argparse.Namespace, folder: Path) -> Any:
+    """A net of ResNet-18's size: CPU per request against a bare run, and latency."""
+    model = models.resnet18(folder)
+    traffic, x = Traffic(model.x, 1, v2_json), model.x[:60]
+    runner = session(model.plain.read_bytes())
+    count = max(60, options.requests // 20)
+
+    def bare_ms() -> float:
+        began = time.process_time()
+        for k in range(len(x)):
+            runner.run(["logits"], {"input": x[k : k + 1]})
+        return (time.process_time() - began) / len(x) * 1000
+
+    with servers.holdfast(model.state) as server:
+        traffic.send(server, 60)
+        bare_ms()
+        rounds = [(bare_ms(), traffic.cost_ms(server, count, 1)) for _ in range(options.rounds)]
+        seconds = np.concatenate([traffic.send(server, 4 * count) for _ in range(2)])
+    p50, p99 = (float(np.percentile(seconds, q)) * 1000 for q in (50, 99))
+    found = {
+        "bare_ms": spread([a for a, _ in rounds]),
+        "holdfast_ms": spread([b for _, b in rounds]),
+        "ratio": spread([b / a for a, b in rounds]),
+        "p50_ms": round(p50, 1),
+        "p99_ms": round(p99, 1),
+        "p99_to_p50": round(p99 / p50, 2),
+    }
+    print("\nResNet-18, one 3x32x32 image, V2 JSON\n\n| measure | value |\n|---|---|")
+    print(f"| plain net in onnxruntime alone, CPU ms | {shown(found['bare_ms'])} |")
+    print(f"| Holdfast, server CPU ms per request, 1 connection | {shown(found['holdfast_ms'])} |")
+    print(f"| ratio | {shown(found['ratio'])} |")
+    print(f"| p50, p99 at 4 connections, ms | {p50:.1f}, {p99:.1f}: x{p99 / p50:.2f} |", flush=True)
+    return found
+
+
+def memory(options: argparse.Namespace, folder: Path) -> Any:
+    """Workers with the MNIST model: ready when, and how large before and after traffic."""
+    model = models.small(folder / "memory")
+    starts = []
+    for _ in range(3):
+        with servers.holdfast(model.state) as server:
+            starts.append((server.ready_seconds, server.ready_cpu_seconds))
+            if len(starts) < 3:
+                continue
+            traffic, sizes = Traffic(model.x, 1, v2_json), [server.memory_mib()]
             for _ in range(4):
-                send(ports[0], request, quarter)
-                grown.append(memory_mib(ours))
-            results["worker_memory_mib"] = grown
-    return results
+                traffic.send(server, 2 * options.requests)
+                sizes.append(server.memory_mib())
+    found = {
+        "ready_seconds": spread([a for a, _ in starts]),
+        "ready_cpu_seconds": spread([b for _, b in starts]),
+        "rss_mib": [[round(rss, 1) for rss, _ in size] for size in sizes],
+        "pss_mib": [[round(pss, 1) for _, pss in size] for size in sizes],
+    }
+    print("\nA service of two workers with the MNIST model\n\n| measure | value |\n|---|---|")
+    print(f"| start to the first 200 of /readyz, s | {shown(found['ready_seconds'])} |")
+    print(f"| CPU until then, all processes, s | {shown(found['ready_cpu_seconds'])} |")
+    for name in ("rss_mib", "pss_mib"):
+        first, last = found[name][0], found[name][-1]
+        title = f"| {name[:3].upper()} of each worker, MiB, idle; after {8 * options.requests}"
+        print(f"{title} requests | {first}; {last} |", flush=True)
+    return found
+
+
+def run_alone(options: argparse.Namespace, folder: Path) -> Any:
+    """onnxruntime alone: the scored graph against the plain one."""
+    model = models.small(folder / "run")
+    sessions = {"plain": session(model.plain.read_bytes()), "scored": session(model.scored)}
+    found: dict[str, Any] = {}
+    print("\nonnxruntime alone, CPU us of a run\n")
+    print("| rows | plain | scored | ratio |\n|---|---|---|---|")
+    for rows in (1, BATCH):
+        times: dict[str, list[float]] = {name: [] for name in sessions}
+        for k in range(400):
+            x = model.x[k : k + rows]
+            for name, runner in sessions.items():
+                began = time.thread_time()
+                runner.run(None, {"input": x})
+                times[name].append((time.thread_time() - began) * 1e6)
+        plain, scored = (statistics.median(times[name]) for name in sessions)
+        found[str(rows)] = {"plain_us": round(plain, 1), "scored_us": round(scored, 1)}
+        print(f"| {rows} | {plain:.1f} | {scored:.1f} | {scored / plain:.2f} |", flush=True)
+    return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--requests", type=int, default=2000)
+    parts = "run,json,batch,binary,resnet,memory"
+    parser.add_argument("--only", default=parts, help=f"some of {parts}")
+    parser.add_argument("--peers", default="", help="parts of names, by comma; empty: all")
+    parser.add_argument("--requests", type=int, default=1500, help="of one image, in a round")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--memory-requests", type=int, default=200_000, help="0: leave it out")
     parser.add_argument("--json", type=Path, default=None)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        results = measure(options, Path(folder))
-    for name, value in results.items():
-        print(f"{name:28} {json.dumps(value)}")
+    only, results = set(options.only.split(",")), {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if "run" in only:
+            results["run"] = run_alone(options, folder)
+        if only & {"json", "batch", "binary"}:
+            results.update(against_peers(options, folder, only))
+        if "resnet" in only:
+            results["resnet"] = resnet(options, folder)
+        if "memory" in only:
+            results["memory"] = memory(options, folder)
     if options.json:
         options.json.write_text(json.dumps(results, indent=1) + "\n")
 

@@ -6,9 +6,9 @@ are looked up once and kept: on the request path a count is one addition.
 
 import os
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,13 +17,17 @@ from prometheus_client import (
     Counter,
     Gauge,
     Histogram,
+    Metric,
     generate_latest,
     values,
 )
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from models.runner import Answer
-from models.schema import FloatArray, IntArray, Manifest
+from models.schema import IntArray, Manifest
+from monitoring import counter_files
+from monitoring.logs import logger
+from monitoring.tally import Tally
 
 TENTHS = tuple(round(0.1 * k, 1) for k in range(1, 11))
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -37,33 +41,53 @@ DROP_REASONS = ("queue", "store")
 def share_counters(directory: Path, slot: int) -> None:
     """Keep the values of metrics made from now on in files of `directory` under this slot.
 
-    Called by the composition root of a worker, once, before its `Metrics` are made.
+    Called by the composition root of a worker, once, before its `Metrics` are made. Where there is
+    no space for the files, this worker counts for itself alone.
     """
+    try:
+        counter_files.allocate(directory, slot)
+    except OSError as error:
+        logger("metrics").error("counters_not_shared", reason=str(error))
+        return
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(directory)
     values.ValueClass = values.MultiProcessValue(lambda: slot)  # type: ignore[no-untyped-call]
 
 
 def exposition(registry: CollectorRegistry, directory: Path | None) -> Callable[[], bytes]:
     """What `/metrics` answers: the sums over all workers of `directory`, or this registry alone."""
+    return lambda: generate_latest(summed(registry, directory))
+
+
+def summed(registry: CollectorRegistry, directory: Path | None) -> CollectorRegistry:
+    """The sums over all workers of `directory` as they are now, or this registry alone."""
     if directory is None:
-        return lambda: generate_latest(registry)
+        return registry
+    if isinstance(registry, Settled):
+        registry.settle()
+    fresh = CollectorRegistry()
+    MultiProcessCollector(fresh, path=str(directory))  # type: ignore[no-untyped-call]
+    return fresh
 
-    def summed() -> bytes:
-        fresh = CollectorRegistry()
-        MultiProcessCollector(fresh, path=str(directory))  # type: ignore[no-untyped-call]
-        return generate_latest(fresh)
 
-    return summed
+class Settled(CollectorRegistry):
+    """A registry that counts what waits in a tally before it is read."""
+
+    def __init__(self, tally: Tally) -> None:
+        super().__init__()
+        self.settle = tally.settle
+
+    def collect(self) -> Iterable[Metric]:
+        """The metrics as they are now."""
+        self.settle()
+        return super().collect()
 
 
 class BulkHistogram(Histogram):
     """A histogram that takes the values of a whole batch at once."""
 
-    def observe_all(self, observed: FloatArray) -> None:
+    def observe_all(self, observed: npt.ArrayLike) -> None:
         """Count `(N,)` values."""
-        if len(observed) == 1:
-            self.observe(float(observed[0]))
-            return
+        observed = np.asarray(observed, np.float64)
         self._sum.inc(float(observed.sum()))
         index = np.searchsorted(self._upper_bounds, observed)
         for bucket, number in _counted(index):
@@ -74,7 +98,8 @@ class Metrics:
     """All metrics of the service, in a registry of their own."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
+        self.tally = Tally()
+        self.registry = Settled(self.tally)
         self.http_requests = self._counter(
             "http_requests", "Requests answered.", "route", "method", "code"
         )
@@ -82,7 +107,26 @@ class Metrics:
             "http_request_duration_seconds", "Time to answer a request.", SECONDS, "route"
         )
         self.stage_duration = self._histogram(
-            "stage_duration_seconds", "Time of a stage of a prediction.", STAGE_SECONDS, "stage"
+            "stage_duration_seconds",
+            "Time of a stage of a prediction.",
+            STAGE_SECONDS,
+            "model",
+            "version",
+            "stage",
+        )
+        self.failures = self._histogram(
+            "inference_failure_duration_seconds",
+            "Time of a prediction request that was refused or failed.",
+            SECONDS,
+            "model",
+            "version",
+        )
+        self.last_inference = Gauge(
+            "holdfast_last_inference_timestamp_seconds",
+            "When the version last answered a prediction.",
+            ("model", "version"),
+            registry=self.registry,
+            multiprocess_mode="max",
         )
         self.batch_rows = self._histogram("batch_rows", "Rows of a prediction request.", ROWS)
         self.predictions = self._counter("predictions", "Rows predicted.", "model", "class")
@@ -115,7 +159,9 @@ class Metrics:
         self.reload_failures = self._counter(
             "model_reload_failures", "Attempts to load a champion that failed.", "model"
         )
-        self.stages = {stage: self.stage_duration.labels(stage) for stage in STAGES}
+        self.run_failures = self._counter(
+            "model_run_failures", "Runs of a loaded model that failed.", "model"
+        )
         self.dropped = {reason: self.records_dropped.labels(reason) for reason in DROP_REASONS}
 
     def touch_routes(self, routes: Iterable[tuple[str, str]]) -> None:
@@ -135,8 +181,7 @@ class Metrics:
         )
 
 
-@dataclass(frozen=True)
-class Flags:
+class Flags(NamedTuple):
     """Which rows are beyond a threshold, `(N,)` each."""
 
     drift: npt.NDArray[np.bool_]
@@ -161,6 +206,10 @@ class ModelMetrics:
 
     def __init__(self, metrics: Metrics, manifest: Manifest) -> None:
         model, version = manifest.model, str(manifest.version)
+        self._tally = metrics.tally
+        self.stages = {s: metrics.stage_duration.labels(model, version, s) for s in STAGES}
+        self.failures: BulkHistogram = metrics.failures.labels(model, version)
+        self._last = metrics.last_inference.labels(model, version)
         self._rows = metrics.batch_rows
         self._predictions = [metrics.predictions.labels(model, name) for name in manifest.classes]
         self._p_value: BulkHistogram = metrics.drift_p_value.labels(model)
@@ -190,26 +239,32 @@ class ModelMetrics:
         self._correct[correct].inc()
 
     def count(self, answer: Answer, predicted: IntArray, flags: Flags) -> None:
-        """Count the N rows of one request."""
-        self._rows.observe(len(predicted))
-        self._p_value.observe_all(answer.drift_p_value)
-        self._likelihood.observe_all(answer.perturbation_likelihood)
-        if len(predicted) == 1:
-            self._predictions[predicted[0]].inc()
-            for series, cell in zip(self._cells, answer.cells[0].tolist(), strict=True):
-                series[cell].inc()
-        else:
-            for label, number in _counted(predicted):
-                self._predictions[label].inc(number)
-            for series, column in zip(self._cells, answer.cells.T, strict=True):
-                for cell, number in _counted(column):
-                    series[cell].inc(number)
-        if drifted := int(np.count_nonzero(flags.drift)):
-            self._flagged_drift.inc(drifted)
-        if perturbed := int(np.count_nonzero(flags.perturbation)):
-            self._flagged_perturbation.inc(perturbed)
-        if probing := int(np.count_nonzero(flags.query)):
-            self._flagged_query.inc(probing)
+        """Have the N rows of one request counted, in bulk with others."""
+        self._tally.put(self._count_all, (answer, predicted, flags))
+
+    def took(self, seconds: Sequence[float]) -> None:
+        """Have the seconds of each of STAGES of an answered request counted, in bulk."""
+        self._tally.put(self._took_all, seconds)
+
+    def _took_all(self, requests: list[Sequence[float]]) -> None:
+        for stage, column in zip(STAGES, zip(*requests, strict=True), strict=True):
+            self.stages[stage].observe_all(column)
+
+    def _count_all(self, requests: list[tuple[Answer, IntArray, Flags]]) -> None:
+        answers, predicted, flags = zip(*requests, strict=True)
+        self._last.set(time.time())
+        self._rows.observe_all([len(each) for each in predicted])
+        self._p_value.observe_all(np.concatenate([a.drift_p_value for a in answers]))
+        self._likelihood.observe_all(np.concatenate([a.perturbation_likelihood for a in answers]))
+        for label, number in _counted(np.concatenate(predicted)):
+            self._predictions[label].inc(number)
+        columns = np.concatenate([a.cells for a in answers]).T
+        for series, column in zip(self._cells, columns, strict=True):
+            for cell, number in _counted(column):
+                series[cell].inc(number)
+        self._flagged_drift.inc(sum(int(np.count_nonzero(f.drift)) for f in flags))
+        self._flagged_perturbation.inc(sum(int(np.count_nonzero(f.perturbation)) for f in flags))
+        self._flagged_query.inc(sum(int(np.count_nonzero(f.query)) for f in flags))
 
 
 def _counted(index: IntArray) -> list[tuple[int, int]]:

@@ -12,7 +12,7 @@ goes on where the last one was.
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -64,6 +64,7 @@ class Detector:
     def look(self, client: str, x: InputArray) -> Looked:
         """Judge the rows `(N, *shape)` of a request and keep them."""
         vectors = self.embedding(x)
+        coarse = vectors.dot(self.embedding.coarse)
         prints = _prints(x, self.memory.secret)
         try:
             held = self.memory.ring(self._key(client))
@@ -72,9 +73,9 @@ class Detector:
             return Looked(np.zeros(len(x), np.int64), np.zeros(len(x), np.bool_))
         with held as ring:
             if len(x) == 1:
-                return _look_at_one(ring, vectors[0], self.threshold, prints[0])
+                return _look_at_one(ring, vectors[0], coarse[0], self.threshold, prints[0])
             parts = [slice(k, k + AT_ONCE) for k in range(0, len(x), AT_ONCE)]
-            looked = [_look(ring, vectors[p], self.threshold, prints[p]) for p in parts]
+            looked = [_look(ring, vectors[p], coarse[p], self.threshold, prints[p]) for p in parts]
         near, flagged = zip(*looked, strict=True)
         return Looked(np.concatenate(near), np.concatenate(flagged))
 
@@ -120,65 +121,98 @@ def _prints(x: InputArray, secret: bytes) -> Uint64s:
     """A number per row that only equal bytes share: keyed, so that nobody can make two agree."""
     rows = (x,) if len(x) == 1 else x  # of one row the bytes are the same, a view less
     # SHA-256 has instructions of its own on servers; cut to a quarter it cannot be extended.
-    digests = [sha256(secret + row.tobytes()).digest()[:8] for row in rows]
+    digests, keyed = [], sha256(secret)
+    for row in rows:
+        made = keyed.copy()
+        made.update(np.ascontiguousarray(row).data)
+        digests.append(made.digest()[:8])
     return np.frombuffer(b"".join(digests), np.uint64)
 
 
-def _look_at_one(ring: Ring, vector: Float32s, threshold: float, made: np.uint64) -> Looked:
+def _look_at_one(
+    ring: Ring, vector: Float32s, coarse: Float32s, threshold: float, made: np.uint64
+) -> Looked:
     """`_look` at one row: the same, in less than half the time."""
-    total, width = ring.total, len(vector) + 1
+    total = ring.total
     filled, at = min(total, CAPACITY), total % CAPACITY
     hits = int(np.count_nonzero(ring.verdicts[max(at - RECENT + 1, 0) : at]))
     if at < RECENT - 1 and total > at:  # the window goes round the end of the ring
         hits += int(np.count_nonzero(ring.verdicts[at - RECENT + 1 :]))
-    near = flagged = False
     if filled:
         same = ring.prints[:filled] == made
         if same[first := int(same.argmax())]:
             hits += int(total >= RECENT and ring.verdicts[at - RECENT] != 0)
             return Looked(np.array([hits]), np.array([int(ring.verdicts[first]) & FLAGGED != 0]))
-    kept = np.empty(width, np.float32)
-    kept[:-1], kept[-1] = vector, 1
-    square = float(vector.dot(vector))
-    rows = ring.rows(width)
+    kept, few = _with(vector, 1), _with(coarse, 1)
+    square, small = float(vector.dot(vector)), float(coarse.dot(coarse))
+    rows, columns = ring.rows(len(kept)), ring.coarse(len(few))
+    near = flagged = False
     if filled:
-        agreement = rows[:filled] @ kept
-        near = float(agreement[agreement.argmax()]) >= (square - threshold * threshold) / 2
-        flagged = near and hits + 1 >= ALARM
-    kept[-1] = -square / 2
-    rows[at], ring.prints[at] = kept, made
+        may = few @ columns[:, :filled]
+        least = _bound(small, threshold) - _slack(square, threshold)
+        if may[may.argmax()] >= least:
+            near = bool((rows[:filled][may >= least] @ kept).max() >= _bound(square, threshold))
+            flagged = near and hits + 1 >= ALARM
+    kept[-1], few[-1] = -square / 2, -small / 2
+    rows[at], columns[:, at], ring.prints[at] = kept, few, made
     ring.verdicts[at] = NEAR * near + FLAGGED * flagged
     ring.count(total + 1)
     return Looked(np.array([hits + near]), np.array([flagged]))
 
 
-def _look(ring: Ring, vectors: Float32s, threshold: float, prints: Uint64s) -> Looked:
+def _with(vector: Float32s, last: float) -> Float32s:
+    """`(width + 1,)`: the vector and one number more."""
+    longer = np.empty(len(vector) + 1, np.float32)
+    longer[:-1], longer[-1] = vector, last
+    return longer
+
+
+def _bound(square: Any, threshold: float) -> Any:
+    """The least agreement of what is near: (|a|^2 - t^2) / 2."""
+    return (square - threshold * threshold) / 2
+
+
+def _slack(square: Any, threshold: float) -> Any:
+    """What rounding may take from the agreement of what is near: float32 keeps 1e-7 of a number."""
+    return 1e-5 * (square**0.5 + threshold) ** 2
+
+
+def _look(
+    ring: Ring, vectors: Float32s, coarse: Float32s, threshold: float, prints: Uint64s
+) -> Looked:
     """Judge rows one after the other, all at once, and keep those that are no retries.
 
     b is near to a where |a - b|^2 <= t^2, that is a b - |b|^2 / 2 >= (|a|^2 - t^2) / 2: one product
-    of matrices, with -|b|^2 / 2 kept as the last column of b.
+    of matrices, with -|b|^2 / 2 kept as the last column of b. It is asked of those alone that are
+    near in the coarse parts: seldom of any.
 
     Args:
         ring: of the client.
         vectors: `(n, width)` embeddings.
+        coarse: `(n, at most 16)` their coarse parts.
         threshold: t.
         prints: `(n,)` of the raw bytes.
     """
     total, n, width = ring.total, len(vectors), vectors.shape[1] + 1
     filled, order = min(total, CAPACITY), np.arange(n)
-    rows = ring.rows(width)
+    rows, columns = ring.rows(width), ring.coarse(coarse.shape[1] + 1)
     in_ring = prints[:, None] == ring.prints[:filled]
     known = in_ring.any(axis=1)
     first = (prints[:, None] == prints).argmax(axis=1)
     fresh = ~known & (first == order)
     squares = np.einsum("nd,nd->n", vectors, vectors)
+    smalls = np.einsum("nd,nd->n", coarse, coarse)
     kept = np.column_stack([vectors, -squares / 2])
     probes = np.column_stack([vectors, np.ones(n, np.float32)])
     within = np.where(fresh & (order < order[:, None]), probes @ kept.T, -np.inf)
     agreement = within.max(axis=1)
     if filled:
-        agreement = np.maximum(agreement, (probes @ rows[:filled].T).max(axis=1))
-    near = fresh & (agreement >= (squares - threshold**2) / 2)
+        asked = np.column_stack([coarse, np.ones(n, np.float32)])
+        least = _bound(smalls, threshold) - _slack(squares, threshold)
+        may = (asked @ columns[:, :filled] >= least[:, None]).any(axis=0)
+        if may.any():
+            agreement = np.maximum(agreement, (probes @ rows[:filled][may].T).max(axis=1))
+    near = fresh & (agreement >= _bound(squares, threshold))
     hits = _hits(ring, near, fresh)
     flagged = near & (hits >= ALARM)
     flagged |= flagged[first]
@@ -187,6 +221,7 @@ def _look(ring: Ring, vectors: Float32s, threshold: float, prints: Uint64s) -> L
         flagged[known] = (verdicts & FLAGGED) != 0
     at = (total + np.arange(np.count_nonzero(fresh))) % CAPACITY
     rows[at], ring.prints[at] = kept[fresh], prints[fresh]
+    columns[:, at] = np.column_stack([coarse, -smalls / 2])[fresh].T
     ring.verdicts[at] = NEAR * near[fresh] + FLAGGED * flagged[fresh]
     ring.count(total + len(at))
     return Looked(hits, flagged)

@@ -16,6 +16,7 @@ from models.schema import FloatArray, InputArray, InputSchema
 
 GRID = 10  # cells of an image along each side, at most
 WIDTH = GRID * GRID  # numbers of an embedding, at most
+COARSE = 16  # numbers of its coarse part, at most
 REACH = (-1.0, 2.0)  # numbers of a table are clipped to this, in units of the training range
 CAPACITY = 1000  # queries of a client that a new one is compared with
 
@@ -41,6 +42,10 @@ class Embedding:
     of length sqrt(1/2), so that two categories are 1 apart. Rows of more than 100 numbers are
     projected at random (Johnson & Lindenstrauss 1984).
 
+    `coarse` has orthonormal columns, so |coarse' (a - b)| <= |a - b|: what is not near in these few
+    numbers is not near at all. Images: the lowest frequencies of the grid, where most of what tells
+    them apart lies; tables: a random subspace.
+
     >>> schema = InputSchema("x", (1, 28, 28), "float32", 0.0, 1.0, "image")
     >>> Embedding.of(schema)(np.ones((2, 1, 28, 28), np.float32)).shape
     (2, 100)
@@ -51,6 +56,7 @@ class Embedding:
     contrast: float
     left: Float32s  # images: (grid, height); tables: (width of the whole row, width)
     right: Float32s  # images: (width, grid)
+    coarse: Float32s  # (width, at most 16)
 
     @classmethod
     def of(cls, schema: InputSchema, contrast: float = 1.0) -> "Embedding":
@@ -60,12 +66,13 @@ class Embedding:
             height, width = schema.shape[-2:]
             slope = np.float32(contrast / ((schema.high - schema.low) or 1.0))
             left, right = slope * _averages(height), np.ascontiguousarray(_averages(width).T)
-            return cls(schema, len(left) * right.shape[1], contrast, left, right)
+            rows, columns = len(left), right.shape[1]
+            return cls(schema, rows * columns, contrast, left, right, _lowest(rows, columns))
         whole = sum(max(len(c.categories), 1) for c in schema.columns) or schema.size
         if whole <= WIDTH:
-            return cls(schema, whole, 1.0, empty, empty)
+            return cls(schema, whole, 1.0, empty, empty, _subspace(whole))
         drawn = np.random.default_rng(0).normal(0, WIDTH**-0.5, (whole, WIDTH))
-        return cls(schema, WIDTH, 1.0, drawn.astype(np.float32), empty)
+        return cls(schema, WIDTH, 1.0, drawn.astype(np.float32), empty, _subspace(WIDTH))
 
     @property
     def fingerprint(self) -> bytes:
@@ -83,6 +90,10 @@ class Embedding:
             middle, half = (schema.low + schema.high) / 2, (schema.high - schema.low) / 2
             u = np.maximum(u, np.float32(middle - half / self.contrast))
             np.minimum(u, np.float32(middle + half / self.contrast), out=u)
+        if len(x) == 1 and x.shape[1] == 1:  # the same, by two plain products of matrices
+            one: Float32s = self.left.dot(u[0, 0]).dot(self.right).reshape(1, self.width)
+            one -= np.float32(np.add.reduce(one[0]) / self.width)
+            return one
         cells = np.matmul(np.matmul(self.left, u), self.right).reshape(len(x), -1, self.width)
         z: Float32s = cells[:, 0] if cells.shape[1] == 1 else cells.mean(axis=1, dtype=np.float32)
         mean = np.add.reduce(z, axis=1, keepdims=True) / np.float32(self.width)
@@ -155,6 +166,28 @@ def _averages(size: int) -> Float32s:
     overlap = np.minimum(edges[1:, None], at + 1) - np.maximum(edges[:-1, None], at)
     overlap = np.maximum(overlap, 0)
     return np.asarray(overlap / overlap.sum(axis=1, keepdims=True), np.float32)
+
+
+def _lowest(height: int, width: int) -> Float32s:
+    """`(height width, at most 16)`: the lowest frequencies (DCT-II) of a grid, orthonormal."""
+    vertical, horizontal = _cosines(height), _cosines(width)
+    places = [(j, k) for j in range(height) for k in range(width)]
+    order = sorted(places[1:], key=lambda at: (at[0] / height) ** 2 + (at[1] / width) ** 2)
+    columns = [np.outer(vertical[j], horizontal[k]).ravel() for j, k in order[:COARSE]]
+    return np.array(columns, np.float32).reshape(-1, height * width).T.copy()
+
+
+def _cosines(size: int) -> FloatArray:
+    """`(size, size)`: row j is the j-th cosine of the DCT-II, of length 1."""
+    at = np.arange(size)
+    waves = np.cos(np.pi / size * (at + 0.5) * at[:, None])
+    return np.asarray(waves / np.linalg.norm(waves, axis=1, keepdims=True), np.float64)
+
+
+def _subspace(width: int) -> Float32s:
+    """`(width, at most 16)`: orthonormal columns drawn at random, always the same ones."""
+    drawn = np.random.default_rng(0).normal(size=(width, min(width, COARSE)))
+    return np.asarray(np.linalg.qr(drawn)[0], np.float32)
 
 
 def _distinct(rows: InputArray) -> InputArray:

@@ -17,6 +17,7 @@ import fcntl
 import hashlib
 import mmap
 import os
+import struct
 import threading
 import time
 from collections.abc import Callable
@@ -27,7 +28,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from monitoring.query_embedding import CAPACITY, WIDTH
+from monitoring.query_embedding import CAPACITY, COARSE, WIDTH
 
 MAGIC = b"holdfast queries 1"
 SECRET = slice(64, 80)
@@ -37,6 +38,7 @@ SLOT = np.dtype(
         ("head", np.uint64, 2),
         ("prints", np.uint64, CAPACITY),
         ("verdicts", np.uint8, CAPACITY),
+        ("coarse", np.float32, (COARSE + 1, CAPACITY)),
         ("vectors", np.float32, CAPACITY * (WIDTH + 1)),
     ],
     align=True,
@@ -51,6 +53,7 @@ class Ring:
         self.head: npt.NDArray[np.uint64] = slot["head"]  # owner, total
         self.prints: npt.NDArray[np.uint64] = slot["prints"]  # (1000,) of the raw bytes
         self.verdicts: npt.NDArray[np.uint8] = slot["verdicts"]  # (1000,) of `monitoring.queries`
+        self._coarse: npt.NDArray[np.float32] = slot["coarse"]
         self._vectors: npt.NDArray[np.float32] = slot["vectors"]
         self._rows: dict[int, npt.NDArray[np.float32]] = {}
         self._unlock = unlock
@@ -70,9 +73,12 @@ class Ring:
         """`(1000, width)` numbers of the queries, width at most WIDTH + 1."""
         rows = self._rows.get(width)
         if rows is None:
-            rows = self._vectors[: CAPACITY * width].reshape(CAPACITY, width)
-            self._rows[width] = rows
+            rows = self._rows[width] = self._vectors[: CAPACITY * width].reshape(CAPACITY, width)
         return rows
+
+    def coarse(self, width: int) -> npt.NDArray[np.float32]:
+        """`(width, 1000)` numbers of their coarse parts, a query a column; width at most 17."""
+        return self._coarse[:width]
 
     def count(self, total: int) -> None:
         """Say how many queries were added, after their parts are written."""
@@ -83,7 +89,7 @@ class QueryMemory:
     """Slots by key, bounded; `ring` gives a client's, found or made.
 
     Args:
-        clients: slots there are; each takes about 0.4 MB once it is used.
+        clients: slots there are; each takes about 0.5 MB once it is used.
         path: the shared file, or None for memory of this process.
 
     Raises:
@@ -188,15 +194,20 @@ class QueryMemory:
         self._threads[slot].acquire()
         if self._file >= 0:
             try:
-                fcntl.lockf(self._file, fcntl.LOCK_EX, 1, slot + 1)
+                fcntl.fcntl(self._file, fcntl.F_OFD_SETLKW, _flock(fcntl.F_WRLCK, slot + 1))
             except BaseException:
                 self._threads[slot].release()
                 raise
 
     def _unlock(self, slot: int) -> None:
         if self._file >= 0:
-            fcntl.lockf(self._file, fcntl.LOCK_UN, 1, slot + 1)
+            fcntl.fcntl(self._file, fcntl.F_OFD_SETLKW, _flock(fcntl.F_UNLCK, slot + 1))
         self._threads[slot].release()
+
+
+def _flock(kind: int, byte: int) -> bytes:
+    """`struct flock` for one byte of the file."""
+    return struct.pack("hhqqi0q", kind, os.SEEK_SET, byte, 1, 0)
 
 
 def file_of(directory: Path, clients: int) -> Path:

@@ -8,23 +8,24 @@ A request takes one `Served` at its start and keeps it, so prediction, scores, t
 version in the answer are of the same bundle, whatever is promoted meanwhile.
 """
 
-import secrets
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from models.runner import Answer, Runner
+from models.runner import Answer
 from models.schema import InputArray, Manifest
-from monitoring.metrics import Flags, Metrics, ModelMetrics
+from monitoring.metrics import STAGES, Flags, ModelMetrics
 from monitoring.queries import Detector, Looked
 from monitoring.record_writer import RecordWriter
 from monitoring.records import Record
 from service.call import Reply
 from service.errors import FlaggedError
+from service.live_runner import LiveRunner
 from service.web import JSON
 
 _BASE32 = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
@@ -35,7 +36,7 @@ _PAIRS = [a + b for a in _BASE32 for b in _BASE32]
 class Served:
     """A loaded version with all that a request needs of it; replaced as a whole."""
 
-    runner: Runner
+    runner: LiveRunner
     metrics: ModelMetrics
     queries: Detector | None = None  # None: nobody watches the clients of this version
     max_rows: int = 1024  # in one request
@@ -53,8 +54,7 @@ class Decoded(NamedTuple):
     id: str | None
 
 
-@dataclass(frozen=True)
-class Scored:
+class Scored(NamedTuple):
     """N answered rows."""
 
     id: str
@@ -72,21 +72,25 @@ class Scored:
         return Reply(body, 200, media, headers, self.id, manifest.model, manifest.version)
 
 
+class Timer(Protocol):
+    """Takes the time of a stage of a request, in seconds."""
+
+    def observe(self, amount: float) -> None:
+        """Note one stage."""
+
+
 class Pipeline:
     """Decode, run, look, count, record, encode; the state is counters and a queue of records."""
 
     def __init__(
         self,
-        metrics: Metrics,
         writer: RecordWriter | None,
         policy: Literal["observe", "reject"] = "observe",
+        timed: Callable[[Mapping[str, Timer]], Mapping[str, Timer]] | None = None,
     ) -> None:
         self._writer = writer
         self._reject = policy == "reject"
-        self._decode_time = metrics.stages["decode"]
-        self._run_time = metrics.stages["run"]
-        self._count_time = metrics.stages["count"]
-        self._encode_time = metrics.stages["encode"]
+        self._timed = timed  # puts timers around a version's own, as tracing does
 
     def handle(
         self,
@@ -100,37 +104,51 @@ class Pipeline:
         Raises:
             InputError: from `decode`, where the body does not fit.
             FlaggedError: the policy is `reject` and a row is flagged.
+            UnavailableError: the model does not run, or as many requests of it run as may at once.
         """
         began = time.perf_counter()
+        try:
+            return self._answer(began, served, client, decode, encode)
+        except Exception:
+            served.metrics.failures.observe(time.perf_counter() - began)
+            raise
+
+    def _answer(
+        self,
+        began: float,
+        served: Served,
+        client: str,
+        decode: Callable[[], Decoded],
+        encode: Callable[[Scored], Reply],
+    ) -> Reply:
         x, request_id = decode()
         decoded = time.perf_counter()
         answer = served.runner.run(x)
         ran = time.perf_counter()
-        looked = _looked(served, client, x)
+        looked = None if served.queries is None else served.queries.look(client, x)
         scored = _scored(request_id or new_id(), served.manifest, answer, looked)
         served.metrics.count(answer, scored.predicted, scored.flags)
         if self._writer is not None:
-            self._writer.put(_records(scored, x))
+            self._writer.put(Answered(scored, x))
         counted = time.perf_counter()
         if self._reject:
             _refuse_flagged(scored)
         reply = encode(scored)
-        self._decode_time.observe(decoded - began)
-        self._run_time.observe(ran - decoded)
-        self._count_time.observe(counted - ran)
-        self._encode_time.observe(time.perf_counter() - counted)
+        ended = time.perf_counter()
+        seconds = (decoded - began, ran - decoded, counted - ran, ended - counted)
+        if self._timed is None:
+            served.metrics.took(seconds)
+        else:
+            timers = self._timed(served.metrics.stages)
+            for stage, stage_seconds in zip(STAGES, seconds, strict=True):
+                timers[stage].observe(stage_seconds)
         return reply
 
 
 def new_id() -> str:
     """A request id: 26 characters that sort by time (ULID), unguessable."""
-    number = int(time.time() * 1000) << 80 | secrets.randbits(80)
+    number = int(time.time() * 1000) << 80 | int.from_bytes(os.urandom(10))
     return "".join([_PAIRS[number >> shift & 1023] for shift in range(120, -1, -10)])
-
-
-def _looked(served: Served, client: str, x: InputArray) -> Looked | None:
-    """What the client's queries look like; None where nobody watches."""
-    return None if served.queries is None else served.queries.look(client, x)
 
 
 def _scored(request_id: str, manifest: Manifest, answer: Answer, looked: Looked | None) -> Scored:
@@ -140,20 +158,27 @@ def _scored(request_id: str, manifest: Manifest, answer: Answer, looked: Looked 
     return Scored(request_id, manifest, answer, predicted, flags, near)
 
 
-def _records(scored: Scored, x: InputArray) -> list[Record]:
-    at, manifest = time.time(), scored.manifest
-    columns = (
-        scored.predicted.tolist(),
-        scored.answer.drift_p_value.tolist(),
-        scored.answer.perturbation_likelihood.tolist(),
-    )
-    return [
-        Record(
-            scored.id, row, at, manifest.model, manifest.version, x[row].tobytes(),
-            predicted, p_value, perturbation,
+class Answered:
+    """The rows of a request as records; made by who iterates, which is the writer's thread."""
+
+    def __init__(self, scored: Scored, x: InputArray) -> None:
+        self._scored, self._x, self._at = scored, x, time.time()
+
+    def __len__(self) -> int:
+        return len(self._x)
+
+    def __iter__(self) -> Iterator[Record]:
+        scored, manifest, answer = self._scored, self._scored.manifest, self._scored.answer
+        columns = (
+            scored.predicted.tolist(),
+            answer.drift_p_value.tolist(),
+            answer.perturbation_likelihood.tolist(),
         )
-        for row, (predicted, p_value, perturbation) in enumerate(zip(*columns, strict=True))
-    ]  # fmt: skip
+        for row, (predicted, p_value, perturbation) in enumerate(zip(*columns, strict=True)):
+            yield Record(
+                scored.id, row, self._at, manifest.model, manifest.version,
+                self._x[row].tobytes(), predicted, p_value, perturbation,
+            )  # fmt: skip
 
 
 def _refuse_flagged(scored: Scored) -> None:

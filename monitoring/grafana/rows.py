@@ -92,9 +92,13 @@ def serving_row() -> list[Panel]:
 
 def _serving_detail() -> list[Panel]:
     stage, rows = "holdfast_stage_duration_seconds", "holdfast_batch_rows"
-    seconds, runs = rate(f"{stage}_sum", by="stage"), rate(f"{stage}_count", by="stage")
+    seconds = rate(f"{stage}_sum", MODEL, by="stage")
+    runs = rate(f"{stage}_count", MODEL, by="stage")
+    refused = "holdfast_inference_failure_duration_seconds_count"
+    asked = latest("holdfast_last_inference_timestamp_seconds", by="model, version")
     dropped = count("holdfast_records_dropped_total", by="reason")
     failed = count("holdfast_model_reload_failures_total", MODEL, by="model")
+    broke = count("holdfast_model_run_failures_total", MODEL, by="model")
     return [
         lines(
             "Where does the time go?",
@@ -113,12 +117,31 @@ def _serving_detail() -> list[Panel]:
         ),
         lines(
             "What was lost?",
-            "Records that could not be kept, and model loads that failed (the version before is"
-            " still served). Alert HoldfastReloadFailing: any failed load.",
-            {"record dropped: {{reason}}": dropped, "load failed: {{model}}": failed},
+            "Records that could not be kept, runs of a model that failed (answered 503), and model"
+            " loads that failed (the version before is still served). Alert HoldfastReloadFailing:"
+            " any failed load.",
+            {
+                "record dropped: {{reason}}": dropped,
+                "run failed: {{model}}": broke,
+                "load failed: {{model}}": failed,
+            },
             unit="short",
             width=9,
             style="bars",
+        ),
+        lines(
+            "Which model is asked for what it cannot answer?",
+            "Prediction requests per second that a version refused or failed.",
+            {"{{model}} v{{version}}": rate(refused, MODEL, by="model, version")},
+            unit="reqps",
+            width=16,
+        ),
+        stat(
+            "When was each version last asked?",
+            "The age of the last prediction of each version that has answered any.",
+            {"{{model}} v{{version}}": f"({asked} > 0) * 1000"},
+            unit="dateTimeFromNow",
+            width=8,
         ),
     ]
 

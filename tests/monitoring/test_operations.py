@@ -20,7 +20,7 @@ from monitoring.grafana import dashboard
 from tests import ops
 
 TOKEN = "a-token-for-tests"
-HISTOGRAM_LABELS = {"route": "/predict", "stage": "run", "model": "digits"}
+HISTOGRAM_LABELS = {"route": "/predict", "stage": "run", "model": "digits", "version": "1"}
 
 
 class StandIn:
@@ -66,13 +66,15 @@ class StandIn:
             key = ("digits", "1", "energy", f"{cell:02}")
             counters["holdfast_cell_observations_total"].labels(*key).inc(int(count))
             gauges["holdfast_reference_ratio"].labels(*key).set(0.25)
-        counters["holdfast_model_reload_failures_total"].labels("digits").inc(0)
+        for name in ("reload", "run"):
+            counters[f"holdfast_model_{name}_failures_total"].labels("digits").inc(0)
         self._watcher_gauges(gauges)
         return generate_latest(self.registry)
 
     def _watcher_gauges(self, gauges: dict[str, Any]) -> None:
         gauges["holdfast_watch_last_tick_timestamp_seconds"].set_to_current_time()
-        gauges["holdfast_model_loaded_timestamp_seconds"].labels("digits", "1").set(time.time())
+        for name in ("model_loaded", "last_inference"):
+            gauges[f"holdfast_{name}_timestamp_seconds"].labels("digits", "1").set(time.time())
         gauges["holdfast_drift_evidence_log10"].labels("digits", "energy").set(7)
         gauges["holdfast_drift_dispersion_ratio"].labels("digits", "energy").set(1)
         gauges["holdfast_drift_alarm"].labels("digits").set(float(self.shifted))

@@ -10,6 +10,7 @@ from models.schema import InputSchema
 from monitoring.queries import ALARM, RECENT, Detector, Looked
 from monitoring.query_embedding import CAPACITY, Embedding
 from monitoring.query_memory import QueryMemory
+from tests import bundles
 
 SCHEMA = InputSchema("x", (1, 4, 4), "float32", 0.0, 1.0, "image")
 THRESHOLD = 0.05
@@ -115,6 +116,24 @@ def test_a_long_stream_round_the_ring_is_judged_alike_one_by_one_and_in_batches(
         a, b = (np.concatenate([getattr(f, name) for f in found]) for found in (one, many))
         np.testing.assert_array_equal(a, b)
     assert 0.05 < np.mean(np.concatenate([f.flagged for f in one])) < 0.5
+
+
+def test_real_images_of_the_full_grid_are_judged_like_the_plain_account() -> None:
+    """The coarse part is a real cut here: 16 numbers of 100."""
+    data = bundles.large_digits()
+    x = data.test.x[:120].repeat(3, axis=0)
+    x[1::3] += np.float32(0.004)  # a change of light is no distance at all
+    x[2::3, 0, 10:14, 10:14] += np.float32(0.06)
+    judge = Detector("m", Embedding.of(data.schema), 0.1, QueryMemory(1))
+    z, near = Embedding.of(data.schema)(x), np.zeros(len(x), int)
+    for k in range(1, len(x)):
+        near[k] = np.linalg.norm(z[:k] - z[k], axis=1).min() <= 0.1
+    expected = [near[max(0, k - RECENT + 1) : k + 1].sum() for k in range(len(x))]
+    one = np.concatenate([judge.look("a", row[None]).near for row in x])
+    many = np.concatenate([judge.look("b", x[k : k + 50]).near for k in range(0, len(x), 50)])
+    np.testing.assert_array_equal(one, expected)
+    np.testing.assert_array_equal(many, expected)
+    assert 0.2 < near.mean() < 0.9
 
 
 def test_a_refused_query_that_is_sent_again_is_refused_again_and_does_not_count() -> None:

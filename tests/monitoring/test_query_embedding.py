@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.schema import Column, InputSchema
-from monitoring.query_embedding import WIDTH, Embedding, calibrate, read
+from monitoring.query_embedding import COARSE, WIDTH, Embedding, calibrate, read
 from tests import bundles
 
 
@@ -121,3 +121,30 @@ def test_the_fingerprint_tells_embeddings_apart() -> None:
     ]
     assert len({each.fingerprint for each in made}) == 3
     assert made[0].fingerprint == Embedding.of(images(1, 28, 28)).fingerprint
+
+
+def table(columns: int) -> InputSchema:
+    named = tuple(Column(f"c{k}") for k in range(columns))
+    return InputSchema("row", (columns,), "float32", 0.0, 1.0, "tabular", named)
+
+
+GRIDS = [images(1, 28, 28), images(3, 9, 40), images(1, 2, 2), images(1, 1, 1)]
+
+
+@given(schema=st.sampled_from([*GRIDS, *map(table, (3, 40, 300))]), seed=st.integers(0, 99))
+def test_coarse_parts_lie_no_further_apart_than_the_whole(schema: InputSchema, seed: int) -> None:
+    embedding = Embedding.of(schema)
+    coarse = embedding.coarse
+    assert coarse.shape[0] == embedding.width
+    assert coarse.shape[1] <= COARSE
+    np.testing.assert_allclose(coarse.T @ coarse, np.eye(coarse.shape[1]), atol=1e-5)
+    z = embedding(np.random.default_rng(seed).random((8, *schema.shape), np.float32))
+    whole, part = (np.linalg.norm(v[:, None] - v, axis=2) for v in (z, z @ coarse))
+    assert (part <= whole + 1e-5).all()
+
+
+def test_the_lowest_frequencies_hold_most_of_what_tells_images_apart() -> None:
+    data = bundles.large_digits()
+    embedding = Embedding.of(data.schema)
+    z = embedding(data.test.x)
+    assert ((z @ embedding.coarse) ** 2).sum() > 0.7 * (z**2).sum()

@@ -1,0 +1,30 @@
+"""The plain model behind FastAPI and orjson, as quick as one writes it: no schema is checked."""
+
+import os
+
+import numpy as np
+import onnxruntime as ort
+import orjson
+from fastapi import FastAPI, Request, Response
+
+options = ort.SessionOptions()
+options.intra_op_num_threads = options.inter_op_num_threads = 1
+options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+session = ort.InferenceSession(os.environ["MODEL"], options, providers=["CPUExecutionProvider"])
+app = FastAPI()
+
+
+@app.get("/ready")
+async def ready() -> dict[str, bool]:
+    return {"ready": True}
+
+
+@app.post("/v2/models/digits/infer")
+async def infer(request: Request) -> Response:
+    tensor = orjson.loads(await request.body())["inputs"][0]
+    x = np.asarray(tensor["data"], dtype=np.float32).reshape(tensor["shape"])
+    (logits,) = session.run(["logits"], {"input": x})
+    output = {"name": "logits", "shape": logits.shape, "datatype": "FP32", "data": logits.ravel()}
+    answer = {"model_name": "digits", "outputs": [output]}
+    body = orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
+    return Response(body, media_type="application/json")
