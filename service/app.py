@@ -1,5 +1,6 @@
 """The WSGI application: the parts put together, and what holds for every address."""
 
+import os
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
@@ -8,14 +9,26 @@ from prometheus_client import Counter
 
 from models.registry import Registry
 from monitoring.logs import logger
-from monitoring.metrics import METHODS, Metrics, exposition
+from monitoring.metrics import METHODS, Metrics, exposition, summed
 from monitoring.queries import QueryWatch
 from monitoring.record_writer import RecordWriter
 from monitoring.records import RecordStore, StoreError
-from service import certify, feedback, health, predict, v2
+from service import (
+    certify,
+    feedback,
+    health,
+    openapi,
+    predict,
+    tracing,
+    v1,
+    v2,
+    v2_repository,
+    v2_statistics,
+)
+from service.access_log import AccessLog
 from service.call import Endpoint, Reply
-from service.clients import OpenGuard
 from service.front import UNMATCHED, Front, Observer
+from service.guard import guard_of
 from service.pipeline import Pipeline
 from service.reload import Champions
 from service.settings import Settings
@@ -26,7 +39,9 @@ class Service:
 
     def __init__(self, settings: Settings, metrics_dir: Path | None = None) -> None:
         self.settings = settings
+        self.version = _program_version()
         self.metrics = Metrics()
+        self.guard = guard_of(settings, metrics_dir)
         self.store = _open_store(settings.database_url)
         self.writer = None
         if self.store is not None:
@@ -38,24 +53,33 @@ class Service:
             )
         self.watch = _watch_queries(settings, metrics_dir)
         self.champions = Champions(
-            Registry(settings.registry_dir),
+            Registry(settings.registry_dir, settings.keys),
             self.metrics,
-            settings.model_names,
+            settings.model_specs,
             self.watch,
             max_rows=settings.max_rows,
+            limits=settings.limits,
+            threads=settings.model_threads,
         )
-        self.pipeline = Pipeline(self.metrics, self.writer, settings.policy)
+        collector = settings.trace_endpoint or os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", "")
+        self.tracing = tracing.start(collector, self.version)
+        timed = self.tracing.timed if self.tracing else None
+        self.pipeline = Pipeline(self.writer, settings.policy, timed)
         self.champions.start(settings.reload_interval_seconds)
 
     def close(self) -> None:
-        """Write the records that wait and end the threads."""
+        """Count and write what waits, and end the threads."""
         self.champions.close()
+        self.metrics.tally.settle()
         if self.writer is not None:
             self.writer.close()
         if self.store is not None:
             self.store.close()
         if self.watch is not None:
             self.watch.close()
+        self.guard.close()
+        if self.tracing is not None:
+            self.tracing.close()
 
 
 class Application(Front):
@@ -64,8 +88,10 @@ class Application(Front):
     def __init__(self, service: Service, endpoints: Sequence[Endpoint]) -> None:
         self.service = service
         settings = service.settings
-        observe = _observer(service.metrics, endpoints)
-        super().__init__(endpoints, OpenGuard(settings), observe, settings.max_body_bytes)
+        observe = _observer(service.metrics, endpoints, AccessLog(settings.access_log))
+        super().__init__(endpoints, service.guard, observe, settings.max_body_bytes)
+        if service.tracing is not None:
+            self.answer = service.tracing.traced(self.answer)
 
 
 def create_app(settings: Settings, *, metrics_dir: Path | None = None) -> Application:
@@ -77,22 +103,27 @@ def create_app(settings: Settings, *, metrics_dir: Path | None = None) -> Applic
             None where this process is the only one.
     """
     service = Service(settings, metrics_dir)
-    version = _program_version()
-    champions, pipeline = service.champions, service.pipeline
+    champions, pipeline, pixels = service.champions, service.pipeline, settings.max_image_pixels
+    registry, draining = service.metrics.registry, settings.draining_file
+    ready = lambda: health.is_ready(champions, draining)  # noqa: E731
     endpoints = (
-        *predict.endpoints(pipeline, champions.find),
-        *v2.endpoints(pipeline, champions.find, lambda: champions.ready, version=version),
+        *predict.endpoints(pipeline, champions.find, pixels),
+        *v1.endpoints(pipeline, champions, pixels),
+        *v2.endpoints(pipeline, champions.find, ready, version=service.version),
+        *v2_statistics.endpoints(champions, lambda: summed(registry, metrics_dir)),
+        *v2_repository.endpoints(champions),
         *certify.endpoints(champions.find, settings.certify_max_runs),
         *feedback.endpoints(
             service.store, champions, wait_seconds=settings.feedback_wait_seconds
         ),
-        *health.endpoints(champions, exposition(service.metrics.registry, metrics_dir), version),
+        *health.endpoints(champions, exposition(registry, metrics_dir), service.version, draining),
+        *openapi.endpoints(),
     )  # fmt: skip
     return Application(service, endpoints)
 
 
-def _observer(metrics: Metrics, endpoints: Sequence[Endpoint]) -> Observer:
-    """Counts and times every answer, whatever its status."""
+def _observer(metrics: Metrics, endpoints: Sequence[Endpoint], log: AccessLog) -> Observer:
+    """Counts, times and logs every answer, whatever its status."""
     metrics.touch_routes((endpoint.rule, endpoint.method) for endpoint in endpoints)
     counters: dict[tuple[str, str, int], Counter] = {}
     timers = {endpoint.rule: metrics.http_duration.labels(endpoint.rule) for endpoint in endpoints}
@@ -105,13 +136,14 @@ def _observer(metrics: Metrics, endpoints: Sequence[Endpoint]) -> Observer:
             counter = counters[key] = metrics.http_requests.labels(*map(str, key))
         counter.inc()
         timers[rule].observe(seconds)
+        log.write(rule, method, reply, seconds)
 
     return observe
 
 
 def _open_store(url: str) -> RecordStore | None:
     try:
-        return RecordStore(url)
+        return RecordStore(url, patience_seconds=feedback.STORE_PATIENCE_SECONDS, later=True)
     except StoreError as error:
         logger("records").error("store_unavailable", reason=str(error))
         return None

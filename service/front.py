@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol
 import orjson
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
+from werkzeug.routing import BaseConverter
 from werkzeug.test import Client
 
 from models.errors import HoldfastError
@@ -49,6 +50,16 @@ class Observer(Protocol):
         """`rule` is that of the endpoint, or `UNMATCHED`."""
 
 
+Answerer = Callable[[Endpoint, Mapping[str, Any], Mapping[str, str]], Reply]
+
+
+class _Name(BaseConverter):
+    """A part of a path; a colon ends it, as in `/v1/models/<model>:predict`."""
+
+    regex = "[^/:]+"
+    part_isolating = True
+
+
 class Match(NamedTuple):
     """An endpoint and what its rule found in the path."""
 
@@ -73,6 +84,7 @@ class Front:
         hot = [endpoint for endpoint in self.endpoints if endpoint.hot]
         self._plain = {(e.method, e.rule): Match(e, {}) for e in hot if "<" not in e.rule}
         self._patterns = [(e, _pattern(e.rule)) for e in hot if "<" in e.rule]
+        self.answer: Answerer = self._answer
         self.flask = self._routed()
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
@@ -100,11 +112,22 @@ class Front:
         return None
 
     def quick(self, environ: Mapping[str, Any]) -> bool:
-        """Whether the request takes so little that handing it to another thread would cost more."""
-        length = environ.get("CONTENT_LENGTH") or ""
-        return length.isdigit() and int(length) <= QUICK_BYTES and self.match(environ) is not None
+        """Whether the request takes so little that handing it to another thread would cost more.
 
-    def answer(
+        Pictures do not: a small file may hold millions of pixels.
+        """
+        length = environ.get("CONTENT_LENGTH") or ""
+        if not length.isdigit() or int(length) > QUICK_BYTES:
+            return False
+        if environ.get("CONTENT_TYPE", "").startswith(("image/", "multipart/")):
+            return False
+        return "resize=" not in environ.get("QUERY_STRING", "") and self.match(environ) is not None
+
+    def refused(self, status: int) -> None:
+        """Count an answer that was given without asking us: bytes that are no request."""
+        self._observe(UNMATCHED, "other", Reply(b"", status), 0.0)
+
+    def _answer(
         self, endpoint: Endpoint, environ: Mapping[str, Any], arguments: Mapping[str, str]
     ) -> Reply:
         """What an endpoint answers; never raises."""
@@ -128,6 +151,7 @@ class Front:
         """Flask with every endpoint behind its rule."""
         app = Flask("holdfast", static_folder=None)
         app.url_map.merge_slashes = False
+        app.url_map.converters = {**app.url_map.converters, "default": _Name}
         for endpoint in self.endpoints:
             app.add_url_rule(
                 endpoint.rule,
@@ -199,7 +223,7 @@ def _pattern(rule: str) -> re.Pattern[str]:
     {'model': 'a'}
     """
     parts = _ARGUMENT.split(rule)
-    names = [f"(?P<{name}>[^/]+)" for name in parts[1::2]]
+    names = [f"(?P<{name}>{_Name.regex})" for name in parts[1::2]]
     texts = [re.escape(text) for text in parts[::2]]
     return re.compile("".join(a + b for a, b in zip(texts, [*names, ""], strict=True)))
 

@@ -13,7 +13,10 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 import msgspec
 from msgspec import Meta
 
+from models.signature import Keys
+from service import sizing
 from service.errors import SettingsError
+from service.model_specs import Limits, ModelSpec, parse_limits, parse_models
 from service.proxies import Proxies
 
 PREFIX = "HOLDFAST_"
@@ -24,16 +27,45 @@ def _about(help: str, unit: str = "", **bounds: Any) -> Meta:
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Everything that can be set; empty texts of `*_url` are filled in by `load`."""
+    """Everything that can be set; empty texts of `*_url` and chosen counts are set by `load`."""
 
     state: Annotated[str, _about("directory of registry, records and run files")] = "./state"
     host: Annotated[str, _about("address the service listens on")] = "127.0.0.1"
     port: Annotated[int, _about("port of the service", ge=1, le=65535)] = 8080
     models: Annotated[
-        str, _about("models to serve, comma-separated; empty: every one with a champion")
+        str,
+        _about(
+            "models to serve, comma-separated, NAME or NAME@VERSION (pinned: the champion does not "
+            "matter); empty: every one with a champion"
+        ),
     ] = ""
-    workers: Annotated[int, _about("worker processes of the service", ge=1, le=256)] = 2
-    threads: Annotated[int, _about("request threads of a worker", ge=1, le=256)] = 4
+    model_limits: Annotated[
+        str,
+        _about(
+            "NAME:rows=N,concurrent=N of some models, separated by ';': most rows in a request, "
+            "most runs at once in a worker; empty: none of their own"
+        ),
+    ] = ""
+    workers: Annotated[
+        int, _about("worker processes of the service; 0: chosen from the cores", ge=0, le=256)
+    ] = 0
+    threads: Annotated[
+        int, _about("request threads of a worker; 0: chosen", ge=0, le=256)
+    ] = 0  # fmt: skip
+    model_threads: Annotated[
+        int, _about("threads of onnxruntime for a run; 0: chosen from the cores", ge=0, le=256)
+    ] = 0
+    max_requests: Annotated[
+        int, _about("requests after which a worker is replaced, and up to a quarter more; 0: never",
+                    "requests", ge=0)
+    ] = 0  # fmt: skip
+    drain_seconds: Annotated[
+        float, _about("time in which a stopping service says so before it stops accepting", "s",
+                      ge=0, le=300)
+    ] = 1.0  # fmt: skip
+    grace_seconds: Annotated[
+        int, _about("time in which a stopping service ends, at most", "s", ge=2, le=3600)
+    ] = 30
     watch_host: Annotated[str, _about("address the watcher listens on")] = "127.0.0.1"
     watch_port: Annotated[int, _about("port of the watcher", ge=1, le=65535)] = 9108
     watch_interval_seconds: Annotated[
@@ -48,7 +80,19 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_body_bytes: Annotated[
         int, _about("largest request body", "B", ge=1024, le=2**30)
     ] = 8 * 2**20  # fmt: skip
+    max_waiting_bytes: Annotated[
+        int, _about("most of unfinished requests that a worker holds, together", "B", ge=2**20)
+    ] = 2**28
+    header_timeout_seconds: Annotated[
+        float, _about("time in which the head of a request must have come", "s", gt=0, le=3600)
+    ] = 10.0
+    body_timeout_seconds: Annotated[
+        float, _about("time in which the body that follows must have come", "s", gt=0, le=3600)
+    ] = 30.0
     max_rows: Annotated[int, _about("most rows in one request", ge=1, le=2**20)] = 1024
+    max_image_pixels: Annotated[
+        int, _about("most pixels of the images of a request, together", "pixels", ge=1, le=10**9)
+    ] = 16_000_000
     certify_max_runs: Annotated[
         int, _about("most noisy rows that one /certify request may run", "rows", ge=1000, le=10**8)
     ] = 20_000
@@ -63,8 +107,17 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = 256
     query_key: Annotated[
         Literal["token", "address"],
-        _about("a client is its bearer token where it sends one, else its address; or its address"),
+        _about("a client is the token it was let in with, else its address; or always its address"),
     ] = "token"
+    rate_per_second: Annotated[
+        float, _about("most calls of a client, over all workers; 0: any", "1/s", ge=0, le=1e6)
+    ] = 0.0
+    rate_burst: Annotated[
+        int, _about("calls of a client that may come at once", "calls", ge=1, le=10**6)
+    ] = 20
+    client_concurrency: Annotated[
+        int, _about("most calls of a client under way at once; 0: any", "calls", ge=0, le=10**4)
+    ] = 0
     trusted_proxies: Annotated[
         str, _about("addresses and networks whose X-Forwarded-For is believed, comma-separated")
     ] = ""
@@ -103,11 +156,31 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = 30.0
     retrain_epochs: Annotated[int, _about("epochs of a retraining", "epochs", ge=1)] = 20
     schedule: Annotated[str, _about("cron line of scheduled evaluations; empty: none")] = ""
+    tokens_file: Annotated[
+        str, _about("file with the service's tokens; empty: tokens.json in the state directory")
+    ] = ""
     admin_token_file: Annotated[str, _about("file with the token of the admin calls")] = ""
     alert_token_file: Annotated[str, _about("file with the token of the alert webhook")] = ""
+    trusted_keys: Annotated[
+        str, _about("file with public keys; set: versions without a signature by one are refused")
+    ] = ""
+    signing_key_file: Annotated[
+        str, _about("file with the private key that signs new versions; empty: they are not signed")
+    ] = ""
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], _about("least severe line that is logged")
     ] = "info"
+    access_log: Annotated[
+        Literal["off", "errors", "all"],
+        _about("requests that get a line in the log: none, those of status 400 and above, all"),
+    ] = "errors"
+    trace_endpoint: Annotated[
+        str,
+        _about(
+            "OTLP/HTTP address traces go to, such as http://127.0.0.1:4318; "
+            "empty: OTEL_EXPORTER_OTLP_ENDPOINT, else none"
+        ),
+    ] = ""
 
     @property
     def registry_dir(self) -> Path:
@@ -115,14 +188,39 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return Path(self.state) / "registry"
 
     @property
+    def draining_file(self) -> Path:
+        """Exists while the service stops: it is not ready any more."""
+        return Path(self.state) / "run" / "draining"
+
+    @property
     def metrics_dir(self) -> Path:
         """Counter files of the workers."""
         return Path(self.state) / "run" / "metrics"
 
     @property
-    def model_names(self) -> tuple[str, ...]:
+    def tokens_path(self) -> Path:
+        """Where the tokens of the service are kept."""
+        return Path(self.tokens_file or Path(self.state) / "tokens.json")
+
+    @property
+    def admin_token_path(self) -> Path:
+        """Where the token of the admin calls is made if `admin_token_file` names none."""
+        return Path(self.state) / "run" / "admin_token"
+
+    @property
+    def keys(self) -> Keys:
+        """What versions are signed with, and whose signatures are trusted."""
+        return Keys(trusted=self.trusted_keys, signing=self.signing_key_file)
+
+    @property
+    def model_specs(self) -> tuple[ModelSpec, ...]:
         """The models named in `models`; empty means every one."""
-        return tuple(name.strip() for name in self.models.split(",") if name.strip())
+        return parse_models(self.models)
+
+    @property
+    def limits(self) -> Mapping[str, Limits]:
+        """The limits of `model_limits`, by model."""
+        return parse_limits(self.model_limits, self.max_rows, self.model_specs)
 
 
 class Setting(msgspec.Struct, frozen=True):
@@ -167,12 +265,20 @@ def load(env: Mapping[str, str], toml_path: Path | None = None) -> Settings:
     hints = get_type_hints(Settings, include_extras=True)
     settings = Settings(**{name: _convert(name, v, hints[name]) for name, v in values.items()})
     Proxies(settings.trusted_proxies)  # refuses what is no address
+    _ = settings.limits  # refuses names and limits that do not read so
     database = Path(settings.state).absolute() / "records.sqlite"
+    sizes = sizing.model_sizes(settings.registry_dir)
+    chosen = sizing.choose(sizing.machine(), sizes, **_counts(settings))
     return msgspec.structs.replace(
         settings,
+        **chosen._asdict(),
         service_url=settings.service_url.rstrip("/") or f"http://127.0.0.1:{settings.port}",
         database_url=settings.database_url or f"sqlite:///{database}",
     )
+
+
+def _counts(settings: Settings) -> dict[str, int]:
+    return {name: getattr(settings, name) for name in sizing.Sizing._fields}
 
 
 def environment(settings: Settings) -> dict[str, str]:

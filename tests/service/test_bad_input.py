@@ -128,12 +128,6 @@ V2 = {
     "boolean rows": infer(shape=[True, 1, 8, 8]),
     "text rows": infer(shape=["1", 1, 8, 8]),
     "unknown output": json.dumps({"inputs": [tensor()], "outputs": [{"name": "logits"}]}).encode(),
-    "binary output": json.dumps(
-        {"inputs": [tensor()], "outputs": [{"name": "cells", "parameters": {"binary_data": True}}]}
-    ).encode(),
-    "binary outputs": json.dumps(
-        {"inputs": [tensor()], "parameters": {"binary_data_output": True}}
-    ).encode(),
     "binary input": infer(data=..., parameters={"binary_data_size": 256}),
     "classification": json.dumps(
         {"inputs": [tensor()], "outputs": [{"name": "cells", "parameters": {"classification": 2}}]}
@@ -204,7 +198,7 @@ def test_a_body_over_the_limit_is_413_with_and_without_its_length(
     "kind", ["text/plain", "image/png", "application/x-www-form-urlencoded", "multipart/form-data"]
 )
 def test_another_content_type_is_415_and_says_what_is_read(client: FlaskClient, kind: str) -> None:
-    for path in ("/predict", "/feedback", "/certify"):
+    for path in ("/feedback", "/certify"):
         answer = client.post(path, data=b"{}", content_type=kind)
         assert answer.status_code == 415
         assert answer.get_json()["expected"] == JSON

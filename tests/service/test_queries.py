@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from flask.testing import FlaskClient
 
 from models.schema import OUTPUTS
+from service import auth
 from service.cli.doctor import doctor
 from service.settings import load
 from tests import bundles
@@ -57,22 +58,38 @@ def test_a_batch_is_judged_row_by_row(asked: FlaskClient, rows: Rows) -> None:
     assert [q["flagged"] for q in found] == [False] * 3 + [True] * 2 + [False] * 2
 
 
-def test_the_scores_tell_clients_apart_and_old_queries_are_near_whatever_address(
+def near(client: FlaskClient, x: Rows, address: str, secret: str = "") -> int:
+    """How many of its last queries are near that of a client."""
+    headers = {"Authorization": f"Bearer {secret}"} if secret else {}
+    environ = {"REMOTE_ADDR": address}
+    (found,) = queries(client, x[None], headers=headers, environ_overrides=environ)
+    return int(found["near"])
+
+
+def test_without_tokens_clients_are_told_apart_by_address_whatever_they_claim(
     asked: FlaskClient, rows: Rows
 ) -> None:
     x = probes(rows, 8)
+    assert [near(asked, x[k], "192.0.2.1") for k in range(3)] == [0, 1, 2]
+    assert near(asked, x[3], "192.0.2.2") == 0, "another address"
+    assert near(asked, x[4], "192.0.2.1", "claimed") == 3, "a token that nobody verified"
 
-    def near(row: int, address: str, token: str = "") -> int:
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
-        environ = {"REMOTE_ADDR": address}
-        (found,) = queries(asked, x[row : row + 1], headers=headers, environ_overrides=environ)
-        return int(found["near"])
 
-    assert [near(k, "192.0.2.1") for k in range(3)] == [0, 1, 2]
-    assert near(3, "192.0.2.2") == 0, "another address"
-    assert near(4, "192.0.2.1", "t") == 0, "a token of the same address"
-    assert near(5, "192.0.2.9", "t") == 1, "the same token from another address"
-    assert near(6, "192.0.2.1") == 3
+@pytest.mark.parametrize("key", ["token", "address"])
+def test_a_client_with_a_token_is_the_same_from_every_address_unless_addresses_are_asked_for(
+    key: str, make_app: MakeApp, published_state: Path, tmp_path: Path, rows: Rows
+) -> None:
+    path, url = tmp_path / "tokens.json", f"sqlite:///{tmp_path}/r.sqlite"
+    one, two = (auth.create(path, name, ("predict",)) for name in ("one", "two"))
+    app = make_app(published_state, tokens_file=path, query_key=key, database_url=url)
+    asked, x = app.test_client(), probes(rows, 4)
+    found = [
+        near(asked, x[0], "192.0.2.1", one),
+        near(asked, x[1], "192.0.2.9", one),
+        near(asked, x[2], "192.0.2.1", two),
+        near(asked, x[3], "192.0.2.1", one),
+    ]
+    assert found == {"token": [0, 1, 0, 2], "address": [0, 0, 1, 2]}[key]
 
 
 def test_forwarded_addresses_count_behind_a_trusted_proxy_only(
@@ -88,18 +105,6 @@ def test_forwarded_addresses_count_behind_a_trusted_proxy_only(
             for k, row in enumerate(probes(rows, 4))
         ]
         assert found == expected
-
-
-def test_by_address_a_token_that_nobody_checks_does_not_hide_a_client(
-    make_app: MakeApp, published_state: Path, tmp_path: Path, rows: Rows
-) -> None:
-    url = f"sqlite:///{tmp_path}/r.sqlite"
-    app = make_app(published_state, query_key="address", database_url=url)
-    found = [
-        queries(app.test_client(), row[None], headers={"Authorization": f"Bearer {k}"})[0]["near"]
-        for k, row in enumerate(probes(rows, 4))
-    ]
-    assert found == [0, 1, 2, 3]
 
 
 def test_reject_refuses_flagged_queries_with_their_scores_also_when_sent_again(

@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +15,28 @@ from models.registry import Registry
 from tests import bundles
 from tests.service.processes import Running, running, wait_until
 
+PROXY = {"trusted_proxies": "127.0.0.1"}
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     state = tmp_path_factory.mktemp("state")
     bundles.publish(state / "registry")
-    with running(state) as found:
+    with running(state, **PROXY) as found:
         yield found
 
 
 class Attacker:
-    """Asks one digit over and over, each time a little changed, on a new connection each."""
+    """Asks one digit over and over, each time a little changed, on a new connection each.
 
-    def __init__(self, server: Running, name: str) -> None:
-        self.server, self._name, self._asked = server, name, 0
+    It has an address of its own behind the proxy that this machine is to the service.
+    """
+
+    addresses = count(1)
+
+    def __init__(self, server: Running) -> None:
+        self.server, self._asked = server, 0
+        self.address = f"192.0.2.{next(self.addresses)}"
 
     def asks(self, count: int = 1) -> list[dict[str, Any]]:
         found = []
@@ -38,7 +47,7 @@ class Attacker:
             answer = requests.post(
                 f"{self.server.url}/predict",
                 json={"instances": x.tolist()},
-                headers={"Authorization": f"Bearer {self._name}", "Connection": "close"},
+                headers={"X-Forwarded-For": self.address, "Connection": "close"},
                 timeout=10,
             )
             assert answer.status_code == 200
@@ -47,14 +56,14 @@ class Attacker:
 
 
 def test_workers_count_one_clients_queries_together(server: Running) -> None:
-    found = Attacker(server, "shared").asks(12)
+    found = Attacker(server).asks(12)
     assert [f["near"] for f in found] == list(range(12))
     assert [f["flagged"] for f in found] == [k >= 3 for k in range(12)]
     assert server.total("holdfast_flagged_total", kind="query") == 9
 
 
 def test_detection_goes_on_when_workers_are_killed_under_attack(server: Running) -> None:
-    attacker = Attacker(server, "killed")
+    attacker = Attacker(server)
     assert [f["near"] for f in attacker.asks(5)] == [0, 1, 2, 3, 4]
     for _ in range(2):
         workers = server.workers
@@ -64,7 +73,7 @@ def test_detection_goes_on_when_workers_are_killed_under_attack(server: Running)
 
 
 def test_detection_goes_on_through_a_reload_of_the_workers(server: Running) -> None:
-    attacker, old = Attacker(server, "reloaded"), server.workers
+    attacker, old = Attacker(server), server.workers
     attacker.asks(3)
     server.signal(signal.SIGHUP)
     wait_until(lambda: len(server.workers) == 2 and not server.workers & old)
@@ -72,7 +81,7 @@ def test_detection_goes_on_through_a_reload_of_the_workers(server: Running) -> N
 
 
 def test_detection_goes_on_in_a_new_version_of_the_model(server: Running) -> None:
-    attacker = Attacker(server, "promoted")
+    attacker = Attacker(server)
     attacker.asks(3)
     version = bundles.publish(server.state / "registry", bend=0.5)
 
@@ -93,19 +102,20 @@ def test_the_memory_is_made_anew_with_the_service_and_nobody_is_named_in_the_log
     bundles.publish(tmp_path / "registry")
     near = []
     for _ in range(2):
-        with running(tmp_path, query_clients=3) as server:
-            near += [f["near"] for f in Attacker(server, "sesame").asks(2)]
+        with running(tmp_path, query_clients=3, **PROXY) as server:
+            attacker = Attacker(server)
+            near += [f["near"] for f in attacker.asks(2)]
             files = list((tmp_path / "run" / "metrics").glob("queries-*.map"))
             assert len(files) == 1
-            assert b"sesame" not in files[0].read_bytes()
-            assert "sesame" not in server.log
+            assert attacker.address.encode() not in files[0].read_bytes()
+            assert attacker.address not in server.log
     assert near == [0, 1, 0, 1]
 
 
 def test_clients_beyond_the_bound_push_out_who_was_silent_longest(tmp_path: Path) -> None:
     bundles.publish(tmp_path / "registry")
-    with running(tmp_path, query_clients=2) as server:
-        a, b, c = (Attacker(server, name) for name in "abc")
+    with running(tmp_path, query_clients=2, **PROXY) as server:
+        a, b, c = (Attacker(server) for _ in range(3))
         a.asks(2), b.asks(2)
         assert a.asks()[0]["near"] == 2
         c.asks(1)
