@@ -81,7 +81,7 @@ def test_the_thread_ends_with_its_tally() -> None:
     deadline = time.monotonic() + 5
     while threads() > before and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert threads() == before
+    assert threads() <= before  # one of an earlier test may have ended, too
 
 
 def test_reading_the_metrics_counts_what_waits() -> None:

@@ -1,6 +1,7 @@
 """NVIDIA's clients, as they are, against the real service."""
 
 import asyncio
+import time
 from collections.abc import Iterator
 from itertools import product
 from typing import Any
@@ -15,6 +16,7 @@ from tritonclient.utils import InferenceServerException
 from models.registry import Registry
 from models.runner import Answer, Runner
 from models.schema import OUTPUTS
+from monitoring.tally import INTERVAL_SECONDS
 from service.auth import secret_in
 from service.v2_codec import ANSWERED
 from tests import bundles
@@ -158,6 +160,7 @@ def test_what_the_server_tells_of_itself_is_read(client: Any) -> None:
 
 def test_the_statistics_are_sums_over_the_workers(server: Running, client: Any, rows: Any) -> None:
     def counts() -> tuple[int, int, int]:
+        time.sleep(4 * INTERVAL_SECONDS)  # every worker has counted what it answered
         (found,) = client.get_inference_statistics(MODEL, "1")["model_stats"]
         stats = found["inference_stats"]
         return found["inference_count"], found["execution_count"], stats["fail"]["count"]
