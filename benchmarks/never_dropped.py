@@ -55,16 +55,14 @@ def disturbed(
     return row(what, clients.books, quiet, during)
 
 
-def recycled(server: Running, count: int) -> Callable[[], None]:
-    """Waits until so many workers have asked to be replaced and are gone."""
-
-    def wait() -> None:
+def recycled(server: Running, truth: Truth, count: int) -> Row:
+    """Workers that ask to be replaced, one after another: there is no quiet time to compare."""
+    with campaign.clients(server, truth) as clients:
         seen = set(server.workers)
         while len(seen) < count + 2:
             seen |= server.workers
             time.sleep(0.05)
-
-    return wait
+    return row(f"{count} workers recycled", clients.books, None, None)
 
 
 def stopped(folder: Path, truth: Truth, times: int) -> tuple[Row, list[float]]:
@@ -143,16 +141,16 @@ def measure(folder: Path, *, quick: bool, slow: int) -> tuple[list[Row], dict[st
     truth, share = campaign.publish(folder), 5 if quick else 1
     rows, more = [], {}
     with running(folder) as server:
+        swaps, few = 20 // share, 5 // share
         for what, disturb, options in (
-            ("20 champion swaps", lambda: campaign.swap(server, 20 // share, 0.5), {}),
-            ("5 HUPs, connections kept", lambda: campaign.hup(server, 5 // share), {}),
-            ("5 HUPs, new connections", lambda: campaign.hup(server, 5 // share), {"keep": False}),
-            ("5 kill -9, one retry", lambda: campaign.kill(server, 5 // share, 2), {"retry": True}),
+            (f"{swaps} champion swaps", lambda: campaign.swap(server, swaps, 0.5), {}),
+            (f"{few} HUPs, connections kept", lambda: campaign.hup(server, few), {}),
+            (f"{few} HUPs, new connections", lambda: campaign.hup(server, few), {"keep": False}),
+            (f"{few} kill -9, one retry", lambda: campaign.kill(server, few, 2), {"retry": True}),
         ):
             rows.append(disturbed(what, server, truth, disturb, **options))
     with running(folder, max_requests=1000) as server:
-        count = 8 // share
-        rows.append(disturbed(f"{count} workers recycled", server, truth, recycled(server, count)))
+        rows.append(recycled(server, truth, 8 // share))
     found, more["stop_seconds"] = stopped(folder, truth, 5 // share)
     rows.append(found)
     if slow:
