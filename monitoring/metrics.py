@@ -1,7 +1,7 @@
 """Metrics of the request path: only counters and histograms, which add up over workers and time.
 
 Label sets are bounded and touched when a model is loaded, so every series exists at 0. Children
-are looked up once and kept: on the request path a count is one addition.
+are looked up once and kept; what a prediction counts is added up in bulk (`monitoring.tally`).
 """
 
 import os

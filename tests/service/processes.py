@@ -66,7 +66,8 @@ def running(state: Path, **settings: Any) -> Iterator[Running]:
     port = free_port()
     log = state / f"service-{port}.log"
     env = {f"HOLDFAST_{name.upper()}": str(value) for name, value in settings.items()}
-    env = {"HOLDFAST_WORKERS": "2", "HOLDFAST_THREADS": "4"} | env
+    given = {"WORKERS": "2", "THREADS": "4", "DRAIN_SECONDS": "0.1"}
+    env = {f"HOLDFAST_{name}": value for name, value in given.items()} | env
     env |= {"HOLDFAST_STATE": str(state), "HOLDFAST_PORT": str(port)}
     env |= {"HOLDFAST_RELOAD_INTERVAL_SECONDS": "0.1"}
     with log.open("wb") as stream:
