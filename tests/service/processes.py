@@ -15,6 +15,7 @@ from typing import Any
 import requests
 from prometheus_client.parser import text_string_to_metric_families as parse
 
+from monitoring.tally import INTERVAL_SECONDS
 from tests import bundles
 from tests.ops import free_port
 
@@ -46,7 +47,8 @@ class Running:
         return self._log.read_text()
 
     def total(self, name: str, **labels: str) -> float:
-        """The sum of a metric's samples that carry the labels."""
+        """The sum of a metric's samples that carry the labels, once every worker has counted."""
+        time.sleep(4 * INTERVAL_SECONDS)
         text = requests.get(f"{self.url}/metrics", timeout=5).text
         return sum(
             s.value

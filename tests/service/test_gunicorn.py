@@ -16,7 +16,6 @@ import requests
 
 from models.registry import Registry
 from models.runner import Runner
-from monitoring.tally import INTERVAL_SECONDS
 from tests import bundles
 from tests.service.processes import Running, load, running, wait_until
 
@@ -37,7 +36,6 @@ def predict(server: Running, count: int = 1) -> None:
 
 
 def predictions(server: Running) -> float:
-    time.sleep(4 * INTERVAL_SECONDS)  # every worker has counted what it answered
     return server.total("holdfast_predictions_total")
 
 
