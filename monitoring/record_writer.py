@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from monitoring.logs import logger
-from monitoring.records import Record, RecordStore
+from monitoring.records import Record, RecordStore, StoreError
 
 BATCH_ROWS = 2000
 PRUNE_EVERY_ROWS = 5000
@@ -78,7 +78,8 @@ class RecordWriter:
         while going:
             batch, going = self._next_batch()
             try:
-                self._write(batch)
+                self._store.add(batch)
+                self._prune(len(batch))
             except Exception as error:  # a thread that died would drop all that follows
                 self._dropped("store", len(batch))
                 self._log(error, len(batch))
@@ -99,12 +100,16 @@ class RecordWriter:
             part = self._queue.get()
         return batch, False
 
-    def _write(self, batch: list[Record]) -> None:
-        self._store.add(batch)
-        self._since_prune += len(batch)
-        if self._since_prune >= PRUNE_EVERY_ROWS:
-            self._since_prune = 0
+    def _prune(self, added: int) -> None:
+        """Remove old records now and then; where that fails, none of the new ones is lost."""
+        self._since_prune += added
+        if self._since_prune < PRUNE_EVERY_ROWS:
+            return
+        self._since_prune = 0
+        try:
             self._store.prune(self._rows_kept)
+        except StoreError as error:
+            logger("records").warning("prune_failed", reason=str(error))
 
     def _log(self, error: Exception, rows: int) -> None:
         now = time.monotonic()

@@ -234,3 +234,18 @@ def test_label_delays_are_the_time_from_request_to_label(store: RecordStore) -> 
         label(store, f"r{index}", 1)
     assert store.label_delays("m", 1, 2) == pytest.approx([20, 30], abs=2)
     assert len(store.label_delays("m", 2, 2)) == 0
+
+
+def test_records_that_were_written_are_not_counted_as_dropped_where_pruning_fails(
+    store: RecordStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(rows_kept: int) -> int:
+        raise StoreError("the store of records cannot be written: it is full")
+
+    monkeypatch.setattr(store, "prune", fails)  # the first batch of a writer prunes
+    drops: Counter[str] = Counter()
+    made = writer(store, drops)
+    made.put([record("a")])
+    made.close()
+    assert store.counts("m").requests == 1
+    assert not drops
