@@ -22,7 +22,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import psutil
 from prometheus_client.parser import text_string_to_metric_families as parse
@@ -180,16 +180,13 @@ class Seen:
         ]
 
 
-class Steady:
-    """Clients that predict at a steady pace and keep what they saw, phase by phase."""
+class Clients:
+    """Threads that ask while the block lasts, each until `_stop` is set."""
 
-    def __init__(self, port: int, clients: int = 2, pause: float = 0.01) -> None:
-        self.phases: dict[str, Seen] = {}
-        self._phase, self._stop = "", threading.Event()
-        self._pause = pause
-        self._threads = [threading.Thread(target=self._run, args=(port, k)) for k in range(clients)]
+    _stop: threading.Event
+    _threads: list[threading.Thread]
 
-    def __enter__(self) -> "Steady":
+    def __enter__(self) -> Self:
         for thread in self._threads:
             thread.start()
         return self
@@ -198,6 +195,16 @@ class Steady:
         self._stop.set()
         for thread in self._threads:
             thread.join()
+
+
+class Steady(Clients):
+    """Clients that predict at a steady pace and keep what they saw, phase by phase."""
+
+    def __init__(self, port: int, clients: int = 2, pause: float = 0.01) -> None:
+        self.phases: dict[str, Seen] = {}
+        self._phase, self._stop = "", threading.Event()
+        self._pause = pause
+        self._threads = [threading.Thread(target=self._run, args=(port, k)) for k in range(clients)]
 
     def phase(self, name: str) -> None:
         """What is answered from now on counts for this phase."""

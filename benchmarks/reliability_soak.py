@@ -33,6 +33,7 @@ from benchmarks.reliability import (
     WORKERS,
     Answer,
     Client,
+    Clients,
     Service,
     conditions,
     digit,
@@ -111,23 +112,13 @@ LOADS: dict[str, tuple[Ask, float]] = {
 }
 
 
-class Load:
+class Load(Clients):
     """Every kind of request at its own pace; what came back, counted."""
 
     def __init__(self, port: int, kinds: Sequence[str] = tuple(LOADS)) -> None:
         self.seen = {kind: Counter[int]() for kind in kinds}
         self._port, self._stop = port, threading.Event()
         self._threads = [threading.Thread(target=self._run, args=(kind,)) for kind in kinds]
-
-    def __enter__(self) -> "Load":
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
 
     def _run(self, kind: str) -> None:
         ask, pause = LOADS[kind]

@@ -28,6 +28,7 @@ import sqlalchemy as sa
 
 from benchmarks.reliability import (
     Client,
+    Clients,
     Service,
     Steady,
     conditions,
@@ -44,7 +45,7 @@ Switch = Callable[[], Any]
 LABELLERS = 4
 
 
-class Labels:
+class Labels(Clients):
     """Clients that label their own predictions; what was acknowledged must be in the store."""
 
     def __init__(self, port: int) -> None:
@@ -54,16 +55,6 @@ class Labels:
         self.kept: set[str] = set()
         self._port, self._stop = port, threading.Event()
         self._threads = [threading.Thread(target=self._run, args=(k,)) for k in range(LABELLERS)]
-
-    def __enter__(self) -> "Labels":
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
 
     def _run(self, number: int) -> None:
         client, index = Client(self._port, timeout=60), 0

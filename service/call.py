@@ -12,8 +12,8 @@ from gunicorn.http.errors import ParseException
 
 from models.errors import InputError
 from service.compression import decompressed
-from service.errors import MediaTypeError, TooLargeError, shown
-from service.web import CHUNK, DISCARDED, JSON, checked_id
+from service.errors import JSON, MediaTypeError, TooLargeError, shown
+from service.web import CHUNK, DISCARDED, checked_id
 
 Scope = Literal["open", "predict", "feedback", "admin"]
 

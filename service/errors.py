@@ -19,9 +19,13 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
+import orjson
+
 from models.errors import HoldfastError, InputError
 
 SHOWN_CHARACTERS = 80
+JSON = "application/json"
+PROBLEM = "application/problem+json"
 
 
 class SettingsError(HoldfastError):
@@ -132,6 +136,16 @@ def problem(status: int, detail: str, **members: Any) -> dict[str, Any]:
     """A problem document (RFC 9457) as plain data."""
     title = HTTPStatus(status).phrase
     return {"type": "about:blank", "title": title, "status": status, "detail": detail, **members}
+
+
+def told(path: str, status: int, detail: str, **members: Any) -> tuple[str, bytes]:
+    """An error in the dialect of the address: media type and body.
+
+    `{"error"}` on /v1 and /v2, whose clients know no other; else a problem document.
+    """
+    if path in ("/v1", "/v2") or path.startswith(("/v1/", "/v2/")):
+        return JSON, orjson.dumps({"error": detail})
+    return PROBLEM, orjson.dumps(problem(status, detail, **members))
 
 
 def described(error: HoldfastError) -> tuple[int, Mapping[str, Any], Mapping[str, str]]:

@@ -8,7 +8,6 @@ from email.utils import formatdate
 from io import BytesIO
 from typing import Any
 
-import orjson
 from gunicorn.http.body import ChunkedReader
 from gunicorn.http.errors import (
     ExpectationFailed,
@@ -21,9 +20,8 @@ from gunicorn.http.message import Request
 from gunicorn.http.unreader import IterUnreader
 from gunicorn.util import unquote_to_wsgi_str
 
-from service.errors import problem, shown
+from service.errors import problem, shown, told
 from service.waiting import Head, RefusedError, guessed_path
-from service.web import JSON, PROBLEM
 
 SERVER = "holdfast"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -163,15 +161,11 @@ def respond(
 
 def refusal(path: str, status: int, detail: str) -> bytes:
     """An answer that ends the connection, as a document in the dialect of the path."""
-    if path.startswith(("/v1/", "/v2/")) or path in ("/v1", "/v2"):
-        media, document = JSON, {"error": detail}
-    else:
-        media, document = PROBLEM, problem(status, detail)
+    media, body = told(path, status, detail)
     headers = [("Content-Type", media)]
     if status == 503:
         headers.append(("Retry-After", "1"))
     title = problem(status, "")["title"]
-    body = orjson.dumps(document)
     return _wire("HTTP/1.1", "", f"{status} {title}", headers, body, keep=False)
 
 

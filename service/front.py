@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
 from typing import Any, NamedTuple, Protocol
 
-import orjson
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from werkzeug.routing import BaseConverter
@@ -22,8 +21,7 @@ from models.errors import HoldfastError
 from monitoring.logs import logger
 from service.call import Call, Endpoint, Reply, Scope
 from service.compression import compressed
-from service.errors import described, problem, shown
-from service.web import PROBLEM
+from service.errors import described, shown, told
 
 UNMATCHED = "unmatched"
 INSIDE = "something went wrong inside; the log of the service says what"
@@ -201,10 +199,8 @@ def _told(
     headers: Iterable[tuple[str, str]],
 ) -> Reply:
     known = {name: members[name] for name in ("id", "model", "version") if name in members}
-    if path.partition("/")[2].partition("/")[0] in ("v1", "v2"):
-        return Reply(orjson.dumps({"error": detail}), status, headers=tuple(headers), **known)
-    document = orjson.dumps(problem(status, detail, **members))
-    return Reply(document, status, PROBLEM, tuple(headers), **known)
+    media, body = told(path, status, detail, **members)
+    return Reply(body, status, media, tuple(headers), **known)
 
 
 def _detail(error: HTTPException) -> str:

@@ -24,9 +24,8 @@ from monitoring.queries import Detector, Looked
 from monitoring.record_writer import RecordWriter
 from monitoring.records import Record
 from service.call import Reply
-from service.errors import FlaggedError
+from service.errors import JSON, FlaggedError
 from service.live_runner import LiveRunner
-from service.web import JSON
 
 _BASE32 = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _PAIRS = [a + b for a in _BASE32 for b in _BASE32]

@@ -7,11 +7,10 @@ import orjson
 
 from service.call import Call, Endpoint, Reply
 from service.codec import decode_instances
-from service.errors import MediaTypeError, shown
+from service.errors import JSON, MediaTypeError, shown
 from service.images import MAX_PIXELS, Upload, decode_images, takes_images
 from service.multipart import FORM, read_files
 from service.pipeline import Decoded, Pipeline, Scored, Served
-from service.web import JSON
 
 IMAGES = ("image/png", "image/jpeg")
 

@@ -7,8 +7,6 @@ from service.errors import shown
 
 DISCARDED = 4  # times the limit: so much of a body that is too large is read, then we hang up
 CHUNK = 1 << 16
-JSON = "application/json"
-PROBLEM = "application/problem+json"
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 ID_TEXT = "1 to 128 characters of A-Z a-z 0-9 . _ : -"
 
