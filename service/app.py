@@ -1,4 +1,4 @@
-"""The WSGI application: the parts put together, and what holds for every address."""
+"""The ASGI application: the parts put together, and what holds for every address."""
 
 import os
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ from service import (
 )
 from service.access_log import AccessLog
 from service.call import Endpoint, Reply
-from service.front import UNMATCHED, Front, Observer
+from service.front import UNMATCHED, Bounds, Front, Observer
 from service.guard import guard_of
 from service.pipeline import Pipeline
 from service.reload import Champions
@@ -38,6 +38,7 @@ class Service:
     """The living parts behind the addresses; `close` ends their threads."""
 
     def __init__(self, settings: Settings, metrics_dir: Path | None = None) -> None:
+        self._closed = False
         self.settings = settings
         self.version = _program_version()
         self.metrics = Metrics()
@@ -68,7 +69,10 @@ class Service:
         self.champions.start(settings.reload_interval_seconds)
 
     def close(self) -> None:
-        """Count and write what waits, and end the threads."""
+        """Count and write what waits, and end the threads; a second time does nothing."""
+        if self._closed:
+            return
+        self._closed = True
         self.champions.close()
         self.metrics.tally.settle()
         if self.writer is not None:
@@ -83,15 +87,30 @@ class Service:
 
 
 class Application(Front):
-    """The WSGI application, and the living parts behind it."""
+    """The ASGI application, and the living parts behind it; the server's end closes them."""
 
     def __init__(self, service: Service, endpoints: Sequence[Endpoint]) -> None:
         self.service = service
         settings = service.settings
         observe = _observer(service.metrics, endpoints, AccessLog(settings.access_log))
-        super().__init__(endpoints, service.guard, observe, settings.max_body_bytes)
+        super().__init__(endpoints, service.guard, observe, bounds(settings))
         if service.tracing is not None:
             self.answer = service.tracing.traced(self.answer)
+
+    def close(self) -> None:
+        """Answer what has begun, then end the living parts."""
+        super().close()
+        self.service.close()
+
+
+def bounds(settings: Settings) -> Bounds:
+    """What the settings allow requests to cost."""
+    return Bounds(
+        settings.max_body_bytes,
+        settings.body_timeout_seconds,
+        settings.max_waiting_bytes,
+        settings.threads,
+    )
 
 
 def create_app(settings: Settings, *, metrics_dir: Path | None = None) -> Application:

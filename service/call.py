@@ -8,14 +8,13 @@ from typing import Any, Literal, NamedTuple
 from urllib.parse import parse_qs
 
 import orjson
-from gunicorn.http.errors import ParseException
 
 from models.errors import InputError
 from service.compression import decompressed
-from service.errors import JSON, MediaTypeError, TooLargeError, shown
-from service.web import CHUNK, DISCARDED, checked_id
+from service.errors import JSON, MediaTypeError, shown
+from service.web import checked_id
 
-Scope = Literal["open", "predict", "feedback", "admin"]
+Scope = Literal["open", "predict", "feedback", "alert", "admin"]
 
 
 class Reply(NamedTuple):
@@ -34,7 +33,7 @@ class Endpoint(NamedTuple):
     """An address: what it is called with, who may call it, and what answers.
 
     `rule` is in Flask's syntax; its `<names>` are handed to the handler as texts. A `hot` endpoint
-    is answered before Flask's routing.
+    is answered without Flask.
     """
 
     method: str
@@ -45,32 +44,49 @@ class Endpoint(NamedTuple):
 
 
 class Call:
-    """One request: its WSGI environ, who sent it, and its body."""
+    """One request: its ASGI scope, its whole body, and who sent it."""
 
-    __slots__ = ("_limit", "caller", "environ")
+    __slots__ = ("_body", "_headers", "_limit", "caller", "scope")
 
-    def __init__(self, environ: Mapping[str, Any], caller: str, max_body_bytes: int) -> None:
-        self.environ = environ
-        self.caller = caller  # told to nobody
-        self._limit = max_body_bytes
+    def __init__(self, scope: Mapping[str, Any], body: bytes, max_body_bytes: int) -> None:
+        self.scope = scope
+        self.caller = ""  # set once the guard has let it in; told to nobody
+        self._body, self._limit = body, max_body_bytes
+        self._headers = read_headers(scope)
+
+    @property
+    def method(self) -> str:
+        """In capitals."""
+        return str(self.scope["method"])
+
+    @property
+    def path(self) -> str:
+        """As it was sent: percent signs are not undone."""
+        return sent_path(self.scope)
+
+    @property
+    def peer(self) -> str:
+        """The address of the other end of the connection; empty where there is none."""
+        client = self.scope.get("client")
+        return str(client[0]) if client else ""
 
     def header(self, name: str) -> str | None:
-        """A header's value, or None."""
-        value: str | None = self.environ.get("HTTP_" + name.upper().replace("-", "_"))
-        return value
+        """A header's value, or None; the values of several of the name are joined by commas."""
+        return self._headers.get(name.lower())
 
     @property
     def media_type(self) -> str:
         """The type of the body in lower case, without parameters; empty where it says none."""
-        return str(self.environ.get("CONTENT_TYPE", "")).partition(";")[0].strip().lower()
+        return (self.header("content-type") or "").partition(";")[0].strip().lower()
 
     def argument(self, name: str) -> str | None:
         """An argument of the query string, or None. Raises InputError where it is given twice."""
-        query = self.environ.get("QUERY_STRING", "")
+        query = self.scope["query_string"]
         if not query:
             return None
         try:
-            values = parse_qs(query, keep_blank_values=True, max_num_fields=100).get(name, [None])
+            text = query.decode("ascii", "replace")
+            values = parse_qs(text, keep_blank_values=True, max_num_fields=100).get(name, [None])
         except ValueError as error:
             raise InputError("query string", "at most 100 arguments", str(error)) from None
         if len(values) > 1:
@@ -80,7 +96,7 @@ class Call:
 
     def id(self) -> str | None:
         """The client's `X-Request-Id`, or None. Raises InputError where it is unfit."""
-        value = self.environ.get("HTTP_X_REQUEST_ID")
+        value = self.header("x-request-id")
         return None if not value else checked_id(value, "X-Request-Id")
 
     def require_json(self) -> None:
@@ -95,50 +111,31 @@ class Call:
         Raises:
             TooLargeError: it is larger.
             MediaTypeError: compressed in a way that is not read here.
-            InputError: it broke off, or is not what its encoding says.
+            InputError: it is not what its encoding says.
         """
-        encoding = self.environ.get("HTTP_CONTENT_ENCODING", "").strip().lower()
-        body = self._read()
+        encoding = (self.header("content-encoding") or "").strip().lower()
         if encoding in ("", "identity"):
-            return body
-        return decompressed(body, encoding, self._limit)
+            return self._body
+        return decompressed(self._body, encoding, self._limit)
 
-    def _read(self) -> bytes:
-        length, limit = self._length(), self._limit
-        if length is None:
-            wanted = limit + 1 if self.environ.get("wsgi.input_terminated") else 0
-        else:
-            wanted = length
-        if wanted > limit + 1:
-            self._discard(min(wanted, DISCARDED * limit))
-            raise TooLargeError(limit)
-        try:
-            body: bytes = self.environ["wsgi.input"].read(wanted)
-        except (OSError, ParseException) as error:
-            got = f"a broken one ({type(error).__name__})"
-            raise InputError("body", "a whole body", got) from error
-        if len(body) > limit:
-            self._discard((DISCARDED - 1) * limit)
-            raise TooLargeError(limit)
-        if length is not None and len(body) < length:
-            raise InputError("body", f"{length} bytes", f"{len(body)} bytes before the client left")
-        return body
 
-    def _length(self) -> int | None:
-        """The Content-Length; None where there is none, or a chunked body."""
-        text = self.environ.get("CONTENT_LENGTH") or ""
-        if not text or "HTTP_TRANSFER_ENCODING" in self.environ:
-            return None
-        return int(text) if text.isascii() and text.isdigit() else None
+def read_headers(scope: Mapping[str, Any]) -> dict[str, str]:
+    """The headers of an ASGI scope by name in lower case; those of one name joined by commas.
 
-    def _discard(self, most: int) -> None:
-        """Read on and keep nothing: a client that is still sending does not see an answer."""
-        stream = self.environ["wsgi.input"]
-        try:
-            while most > 0 and (part := stream.read(min(most, CHUNK))):
-                most -= len(part)
-        except (OSError, ParseException):
-            return
+    >>> read_headers({"headers": [(b"accept", b"a"), (b"host", b"h"), (b"accept", b"b")]})
+    {'accept': 'a,b', 'host': 'h'}
+    """
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in scope["headers"]:
+        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+        headers[name] = f"{headers[name]},{value}" if name in headers else value
+    return headers
+
+
+def sent_path(scope: Mapping[str, Any]) -> str:
+    """The path of an ASGI scope as the client sent it."""
+    raw: bytes | None = scope.get("raw_path")
+    return str(scope["path"]) if raw is None else raw.decode("latin-1")
 
 
 def json_reply(document: bytes | Any, status: int = 200, **members: Any) -> Reply:

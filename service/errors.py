@@ -8,6 +8,7 @@ models.errors.HoldfastError
     ├── NotFoundError        404: no such model, version, record
     ├── UnauthorizedError    401: no token, or one that is not known
     ├── ForbiddenError       403: a token that may not do this
+    ├── RequestTimeoutError  408: a body that did not come in time
     ├── TooLargeError        413: a body beyond the limit
     ├── MediaTypeError       415: a body of a kind that is not read here
     ├── TooManyError         429 with Retry-After: beyond the client's rate or share
@@ -71,6 +72,13 @@ class MediaTypeError(RequestError):
         self.headers = {"Accept": "application/json"}
 
 
+class RequestTimeoutError(RequestError):
+    """The rest of a body did not come in time; the connection ends with the answer."""
+
+    status = HTTPStatus.REQUEST_TIMEOUT
+    headers: Mapping[str, str] = {"Connection": "close"}
+
+
 class TooLargeError(RequestError):
     """A body that is larger than the limit, as it came or decompressed."""
 
@@ -78,6 +86,7 @@ class TooLargeError(RequestError):
 
     def __init__(self, limit: int, what: str = "the body") -> None:
         super().__init__(f"{what} is larger than {limit} bytes")
+        self.headers = {"Connection": "close"}
 
 
 class UnauthorizedError(RequestError):
@@ -138,7 +147,7 @@ def problem(status: int, detail: str, **members: Any) -> dict[str, Any]:
     return {"type": "about:blank", "title": title, "status": status, "detail": detail, **members}
 
 
-def told(path: str, status: int, detail: str, **members: Any) -> tuple[str, bytes]:
+def render_error(path: str, status: int, detail: str, **members: Any) -> tuple[str, bytes]:
     """An error in the dialect of the address: media type and body.
 
     `{"error"}` on /v1 and /v2, whose clients know no other; else a problem document.
@@ -148,7 +157,7 @@ def told(path: str, status: int, detail: str, **members: Any) -> tuple[str, byte
     return PROBLEM, orjson.dumps(problem(status, detail, **members))
 
 
-def described(error: HoldfastError) -> tuple[int, Mapping[str, Any], Mapping[str, str]]:
+def describe_error(error: HoldfastError) -> tuple[int, Mapping[str, Any], Mapping[str, str]]:
     """Status, extra members and headers with which an error is answered."""
     if isinstance(error, RequestError):
         return error.status, error.members, error.headers

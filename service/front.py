@@ -1,40 +1,51 @@
 """Routes a request to its endpoint, and holds what is true of every answer.
 
-guard ─ handler ─ error in the dialect of the address ─ compression ─ count, time, log
+body ─ address ─ guard ─ handler ─ error in the dialect of the address ─ compression ─ count, log
 
-Flask knows every endpoint and decides what is no address, or no method of it. A prediction does
-not pay for that: a `hot` endpoint is found in a table and answered without Flask, by the same code.
+One router says what an address is: Flask's `url_map`, asked with the path as it was sent. An
+address has one spelling (`is_plain`), so that a proxy's rule on a path holds. A
+prediction (a `hot` endpoint) is answered here: in the event loop where it is known to be quick,
+else in a thread of a bounded pool. All else is answered by Flask, in threads of its own.
 """
 
-import re
+import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping
-from http import HTTPStatus
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
+from a2wsgi import ASGIMiddleware, WSGIMiddleware
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
-from werkzeug.routing import BaseConverter
+from werkzeug.routing import BaseConverter, RequestRedirect
 from werkzeug.test import Client
 
 from models.errors import HoldfastError
 from monitoring.logs import logger
-from service.call import Call, Endpoint, Reply, Scope
+from service.call import Call, Endpoint, Reply, Scope, sent_path
 from service.compression import compressed
-from service.errors import described, shown, told
+from service.errors import RequestError, describe_error, render_error, shown
+from service.intake import ClientGoneError, Intake
+from service.pace import Pace
+from service.server.shared import Held
 
 UNMATCHED = "unmatched"
 INSIDE = "something went wrong inside; the log of the service says what"
 KEPT_HEADERS = ("Allow", "Retry-After", "Location")
-QUICK_BYTES = 1 << 18  # a prediction with a body of at most this size is quick
-_STATUS = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
-_ARGUMENT = re.compile(r"<(\w+)>")
+QUICK_BYTES = 1 << 18  # a prediction with a body of at most this size may be quick
+MATCHES_KEPT = 1024
+CALL = "holdfast.call"  # where a scope holds the call, for Flask's views
+
+ASGIScope = dict[str, Any]
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
 
 
 class Guard(Protocol):
     """Who may call, how often, and how much at once."""
 
-    def enter(self, environ: Mapping[str, Any], scope: Scope) -> str:
+    def enter(self, call: Call, scope: Scope) -> str:
         """Name the caller, or raise UnauthorizedError, ForbiddenError or TooManyError."""
 
     def leave(self, caller: str) -> None:
@@ -48,7 +59,16 @@ class Observer(Protocol):
         """`rule` is that of the endpoint, or `UNMATCHED`."""
 
 
-Answerer = Callable[[Endpoint, Mapping[str, Any], Mapping[str, str]], Reply]
+class Bounds(NamedTuple):
+    """Of requests: bytes of a body, seconds in which it comes, bytes of all, answering threads."""
+
+    body_bytes: int
+    body_seconds: float = 30.0
+    held_bytes: int = 2**28
+    threads: int = 4
+
+
+Answerer = Callable[[Endpoint, Call, Mapping[str, str]], Reply]
 
 
 class _Name(BaseConverter):
@@ -66,94 +86,159 @@ class Match(NamedTuple):
 
 
 class Front:
-    """The WSGI application."""
+    """The ASGI application."""
 
     def __init__(
-        self,
-        endpoints: Iterable[Endpoint],
-        guard: Guard,
-        observe: Observer,
-        max_body_bytes: int,
+        self, endpoints: Iterable[Endpoint], guard: Guard, observe: Observer, bounds: Bounds
     ) -> None:
         self.endpoints = tuple(endpoints)
-        self._guard = guard
-        self._observe = observe
-        self._max_body_bytes = max_body_bytes
-        hot = [endpoint for endpoint in self.endpoints if endpoint.hot]
-        self._plain = {(e.method, e.rule): Match(e, {}) for e in hot if "<" not in e.rule}
-        self._patterns = [(e, _pattern(e.rule)) for e in hot if "<" in e.rule]
+        self.held = Held(bounds.held_bytes)
         self.answer: Answerer = self._answer
         self.flask = self._routed()
+        self.match = lru_cache(MATCHES_KEPT)(self._match)
+        self._guard = guard
+        self._observe = observe
+        self._bounds = bounds
+        self._intake = Intake(bounds.body_bytes, bounds.body_seconds, self.held)
+        self._pace = Pace()
+        self._pool = ThreadPoolExecutor(bounds.threads, thread_name_prefix="request")
+        flask: Any = self.flask.wsgi_app  # a2wsgi's types are narrower than the standard's
+        self._flask = WSGIMiddleware(flask, workers=bounds.threads)
+        self._adapter = self.flask.url_map.bind("")
 
-    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        """Answer one request."""
-        found = self.match(environ)
-        if found is None:
-            return self.flask(environ, start_response)
-        began = time.perf_counter()
-        reply = self.answer(found.endpoint, environ, found.arguments)
-        headers = [("Content-Type", reply.media), ("Content-Length", str(len(reply.body)))]
-        start_response(_STATUS[reply.status], [*headers, *reply.headers])
-        endpoint = found.endpoint
-        self._observe(endpoint.rule, endpoint.method, reply, time.perf_counter() - began)
-        return (reply.body,)
+    async def __call__(self, scope: ASGIScope, receive: Receive, send: Send) -> None:
+        """Answer one request, or follow the life of the server."""
+        if scope["type"] == "http":
+            await self._respond(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._live(receive, send)
+        else:
+            raise ValueError(f"HTTP is what is spoken here, not {scope['type']}")
 
-    def match(self, environ: Mapping[str, Any]) -> Match | None:
-        """The hot endpoint of a request, or None."""
-        path, method = environ["PATH_INFO"], environ["REQUEST_METHOD"]
-        found = self._plain.get((method, path))
-        if found is not None:
-            return found
-        for endpoint, pattern in self._patterns:
-            if method == endpoint.method and path.isascii() and (part := pattern.fullmatch(path)):
-                return Match(endpoint, part.groupdict())
-        return None
-
-    def quick(self, environ: Mapping[str, Any]) -> bool:
-        """Whether the request takes so little that handing it to another thread would cost more.
-
-        Pictures do not: a small file may hold millions of pixels.
-        """
-        length = environ.get("CONTENT_LENGTH") or ""
-        if not length.isdigit() or int(length) > QUICK_BYTES:
-            return False
-        if environ.get("CONTENT_TYPE", "").startswith(("image/", "multipart/")):
-            return False
-        return "resize=" not in environ.get("QUERY_STRING", "") and self.match(environ) is not None
+    def close(self) -> None:
+        """End the threads after what they do now."""
+        self._pool.shutdown()
+        self._flask.executor.shutdown()
 
     def refused(self, status: int) -> None:
         """Count an answer that was given without asking us: bytes that are no request."""
         self._observe(UNMATCHED, "other", Reply(b"", status), 0.0)
 
-    def _answer(
-        self, endpoint: Endpoint, environ: Mapping[str, Any], arguments: Mapping[str, str]
-    ) -> Reply:
+    def test_client(self) -> Client:
+        """A client that calls this application in this process; for tests."""
+
+        async def ask(scope: ASGIScope, receive: Receive, send: Send) -> None:
+            scope["raw_path"] = scope["wsgi_environ"]["RAW_URI"].partition("?")[0].encode()
+            await self(scope, receive, send)
+
+        asked: Any = ASGIMiddleware(ask)  # type: ignore[arg-type]
+        peer = {"REMOTE_ADDR": "127.0.0.1", "REMOTE_PORT": "1"}
+        return Client(lambda environ, start: asked({**peer, **environ}, start))
+
+    # --- answering
+
+    async def _respond(self, scope: ASGIScope, receive: Receive, send: Send) -> None:
+        path, method = sent_path(scope), scope["method"]
+        began = time.perf_counter()
+        try:
+            body = await self._read_body(scope, receive)
+        except ClientGoneError:
+            return
+        except RequestError as error:
+            match = self.match(path, method)
+            rule = UNMATCHED if match is None else match.endpoint.rule
+            reply = error_reply(path, error, rule)
+            self._observe(rule, method, reply, time.perf_counter() - began)
+            await _send(reply, send)
+            return
+        try:
+            match = self.match(path, method)
+            if match is not None and match.endpoint.hot:
+                await _send(await self._predict(match, scope, body), send)
+            else:
+                scope[CALL] = Call(scope, body, self._bounds.body_bytes)
+                await self._flask(scope, _replay, send)  # type: ignore[arg-type]
+        finally:
+            self._intake.give_back(body)
+
+    async def _read_body(self, scope: ASGIScope, receive: Receive) -> bytes:
+        length, expects = None, False
+        for name, value in scope["headers"]:
+            if name == b"content-length" and value.isdigit():
+                length = int(value)
+            elif name == b"expect":
+                expects = True
+        return await self._intake.read(length, expects, receive)
+
+    async def _predict(self, match: Match, scope: ASGIScope, body: bytes) -> Reply:
+        call, endpoint = Call(scope, body, self._bounds.body_bytes), match.endpoint
+        began = time.perf_counter()
+        if self.quick(call, len(body)) and self._pace.is_quick(call.path):
+            reply = self._paced(match, call)
+        else:
+            loop = asyncio.get_running_loop()
+            reply = await loop.run_in_executor(self._pool, self._paced, match, call)
+        self._observe(endpoint.rule, endpoint.method, reply, time.perf_counter() - began)
+        return reply
+
+    def _paced(self, match: Match, call: Call) -> Reply:
+        began = time.thread_time()
+        reply = self.answer(match.endpoint, call, match.arguments)
+        self._pace.took(call.path, time.thread_time() - began)
+        return reply
+
+    def quick(self, call: Call, size: int) -> bool:
+        """Whether a prediction may take so little that a thread of its own would cost more.
+
+        Pictures do not: a small file may hold millions of pixels.
+        """
+        if size > QUICK_BYTES or b"resize=" in call.scope["query_string"]:
+            return False
+        return not call.media_type.startswith(("image/", "multipart/"))
+
+    def _match(self, path: str, method: str) -> Match | None:
+        """The endpoint of an address, or None; `self.match` remembers what it said."""
+        if not is_plain(path):
+            return None
+        try:
+            rule, arguments = self._adapter.match(path, method)
+        except (HTTPException, RequestRedirect):
+            return None
+        return Match(self._by_name[rule], arguments) if rule in self._by_name else None
+
+    def _answer(self, endpoint: Endpoint, call: Call, arguments: Mapping[str, str]) -> Reply:
         """What an endpoint answers; never raises."""
         try:
-            caller = self._guard.enter(environ, endpoint.scope)
+            call.caller = self._guard.enter(call, endpoint.scope)
             try:
-                call = Call(environ, caller, self._max_body_bytes)
                 reply = endpoint.handler(call, **arguments)
             finally:
-                self._guard.leave(caller)
+                self._guard.leave(call.caller)
         except Exception as error:
-            reply = error_reply(environ["PATH_INFO"], error, endpoint.rule)
-        accepted = environ.get("HTTP_ACCEPT_ENCODING")
+            reply = error_reply(call.path, error, endpoint.rule)
+        accepted = call.header("accept-encoding")
         return compressed(reply, accepted) if accepted else reply
 
-    def test_client(self) -> Client:
-        """A client that calls this application in this process."""
-        return Client(lambda environ, start: self({"REMOTE_ADDR": "127.0.0.1", **environ}, start))
+    async def _live(self, receive: Receive, send: Send) -> None:
+        """The server's start and end (ASGI lifespan)."""
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await asyncio.get_running_loop().run_in_executor(None, self.close)
+        await send({"type": "lifespan.shutdown.complete"})
+
+    # --- Flask
 
     def _routed(self) -> Flask:
         """Flask with every endpoint behind its rule."""
         app = Flask("holdfast", static_folder=None)
         app.url_map.merge_slashes = False
         app.url_map.converters = {**app.url_map.converters, "default": _Name}
-        for endpoint in self.endpoints:
+        self._by_name = {f"{e.method} {e.rule}": e for e in self.endpoints}
+        for name, endpoint in self._by_name.items():
             app.add_url_rule(
                 endpoint.rule,
-                endpoint=f"{endpoint.method} {endpoint.rule}",
+                endpoint=name,
                 view_func=self._view(endpoint),
                 methods=[endpoint.method],
             )
@@ -164,12 +249,12 @@ class Front:
 
     def _view(self, endpoint: Endpoint) -> Callable[..., Response]:
         def view(**arguments: str) -> Response:
-            return _response(self.answer(endpoint, request.environ, arguments))
+            return _response(self.answer(endpoint, _call(), arguments))
 
         return view
 
     def _answer_error(self, error: Exception) -> Response:
-        return _response(error_reply(request.environ["PATH_INFO"], error, UNMATCHED))
+        return _response(error_reply(_call().path, error, UNMATCHED))
 
     def _finish(self, response: Response) -> Response:
         rule = request.url_rule.rule if request.url_rule else UNMATCHED
@@ -178,20 +263,31 @@ class Front:
         return response
 
 
+def is_plain(path: str) -> bool:
+    """Whether a path may be an address: no address has a percent sign or an empty part.
+
+    werkzeug's router would take both for other spellings of an address.
+
+    >>> [is_plain(path) for path in ("/metrics", "//metrics", "/%6detrics")]
+    [True, False, False]
+    """
+    return "%" not in path and "//" not in path
+
+
 def error_reply(path: str, error: Exception, rule: str) -> Reply:
     """An error as the answer at `path`: `{"error"}` on /v1 and /v2, else a problem document."""
     if isinstance(error, HTTPException):
         kept = [(k, v) for k, v in error.get_headers() if k in KEPT_HEADERS]
-        return _told(path, error.code or 500, _detail(error), {}, kept)
+        return _render(path, error.code or 500, _detail(error, path), {}, kept)
     if isinstance(error, HoldfastError):
-        status, members, headers = described(error)
-        if status < 500 or status == HTTPStatus.SERVICE_UNAVAILABLE:
-            return _told(path, status, str(error), members, headers.items())
+        status, members, headers = describe_error(error)
+        if status < 500 or status == 503:
+            return _render(path, status, str(error), members, headers.items())
     logger("http").error("internal_error", route=rule, exc_info=error)
-    return _told(path, 500, INSIDE, {}, ())
+    return _render(path, 500, INSIDE, {}, ())
 
 
-def _told(
+def _render(
     path: str,
     status: int,
     detail: str,
@@ -199,37 +295,49 @@ def _told(
     headers: Iterable[tuple[str, str]],
 ) -> Reply:
     known = {name: members[name] for name in ("id", "model", "version") if name in members}
-    media, body = told(path, status, detail, **members)
+    media, body = render_error(path, status, detail, **members)
     return Reply(body, status, media, tuple(headers), **known)
 
 
-def _detail(error: HTTPException) -> str:
+def _detail(error: HTTPException, path: str) -> str:
     if isinstance(error, NotFound):
-        return f"no such address: {shown(request.path)}"
+        return f"no such address: {shown(path)}"
     if isinstance(error, MethodNotAllowed):
         allowed = ", ".join(sorted(error.valid_methods or ()))
         return f"method: expected one of {allowed}, got {shown(request.method)}"
     return error.description or error.name
 
 
-def _pattern(rule: str) -> re.Pattern[str]:
-    """A rule as a pattern.
-
-    >>> _pattern("/v1/models/<model>:predict").fullmatch("/v1/models/a:predict").groupdict()
-    {'model': 'a'}
-    """
-    parts = _ARGUMENT.split(rule)
-    names = [f"(?P<{name}>{_Name.regex})" for name in parts[1::2]]
-    texts = [re.escape(text) for text in parts[::2]]
-    return re.compile("".join(a + b for a, b in zip(texts, [*names, ""], strict=True)))
+async def _send(reply: Reply, send: Send) -> None:
+    headers = [
+        (b"content-type", reply.media.encode("latin-1")),
+        (b"content-length", b"%d" % len(reply.body)),
+        *((name.lower().encode("latin-1"), text.encode("latin-1")) for name, text in reply.headers),
+    ]
+    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+    await send({"type": "http.response.body", "body": reply.body})
 
 
-def _begin() -> None:
+async def _replay() -> dict[str, Any]:
+    """What Flask reads: nothing; its views find the body in the call."""
+    return {"type": "http.request", "body": b"", "more_body": False}
+
+
+def _call() -> Call:
+    call: Call = request.environ["asgi.scope"][CALL]
+    return call
+
+
+def _begin() -> Response | None:
+    """Before a view; a path in another spelling than its own is no address."""
     g.began = time.perf_counter()
+    if not is_plain(_call().path):
+        raise NotFound
+    return None
 
 
 def _response(reply: Reply) -> Response:
     g.reply = reply
     response = Response(reply.body, reply.status, content_type=reply.media)
-    response.headers.extend(list(reply.headers))
+    response.headers.extend(reply.headers)
     return response

@@ -7,15 +7,13 @@ listens to the network: there, who has no tokens has no admin calls.
 
 import hmac
 import ipaddress
-from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 from models.errors import HoldfastError
 from monitoring.logs import logger
 from service.auth import Tokens, bearer, secret_in
-from service.call import Scope
+from service.call import Call, Scope
 from service.errors import ForbiddenError, UnauthorizedError
 from service.limits import Limits, limits_of
 from service.proxies import Proxies
@@ -37,7 +35,7 @@ class Guard:
         self._by_token = settings.query_key == "token"
         self._exposed = exposed(settings.host)
 
-    def enter(self, environ: Mapping[str, Any], scope: Scope) -> str:
+    def enter(self, call: Call, scope: Scope) -> str:
         """The caller's name, empty for an open call.
 
         Raises:
@@ -50,14 +48,13 @@ class Guard:
             return ""
         held = ""
         if scope == "admin" or self._tokens.needed():
-            held = self._holder(environ, scope)
-        elif environ.get("HTTP_SEC_FETCH_SITE") == "cross-site":
+            held = self._holder(call, scope)
+        elif call.header("sec-fetch-site") == "cross-site":
             raise ForbiddenError("a page of another site sent this; such calls need a token")
         if held and self._by_token:
             caller = f"token {held}"
         else:
-            peer = environ.get("REMOTE_ADDR", "")
-            caller = self._proxies.client(peer, environ.get("HTTP_X_FORWARDED_FOR"))
+            caller = self._proxies.client(call.peer, call.header("x-forwarded-for"))
         if self._limits is not None:
             self._limits.enter(caller)
         return caller
@@ -72,7 +69,7 @@ class Guard:
         if self._limits is not None:
             self._limits.close()
 
-    def _holder(self, environ: Mapping[str, Any], scope: Scope) -> str:
+    def _holder(self, call: Call, scope: Scope) -> str:
         """The name of the token that came; raises where it does not do."""
         needed = self._tokens.needed()
         if self._exposed and not needed:
@@ -80,7 +77,7 @@ class Guard:
                 f"{exposure(self._settings)}; so admin calls are refused: make a token with "
                 "`holdfast tokens create NAME --scope admin`"
             )
-        secret = bearer(environ.get("HTTP_AUTHORIZATION", ""))
+        secret = bearer(call.header("authorization") or "")
         if not secret:
             raise _unauthorized(f"this call needs a token of scope {scope}: {HOW}", REALM)
         if scope == "admin" and self._is_admin(secret):

@@ -11,16 +11,18 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 from gunicorn.app.base import BaseApplication
 
 from monitoring import logs, slots
-from service.arbiter import Arbiter
 from service.errors import StateError
 from service.guard import exposure
+from service.server.arbiter import Arbiter
+from service.server.shared import Terms
+from service.server.worker import Worker
 from service.settings import Settings, environment, load, service_lock
-from service.worker import Worker
 
 if TYPE_CHECKING:
     from service.app import Application
@@ -36,6 +38,7 @@ class Server(BaseApplication):  # type: ignore[misc]
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.terms = terms(settings, settings.draining_file)
         self._lock: IO[bytes] | None = None
         self._slot: slots.Slot | None = None
         self._app: Application | None = None
@@ -109,7 +112,7 @@ class Server(BaseApplication):  # type: ignore[misc]
 
     def _worker_exit(self, arbiter: Any, worker: Any) -> None:
         if self._app is not None:
-            self._app.service.close()
+            self._app.service.close()  # where the worker did not come so far as to do it
 
 
 def options(settings: Settings) -> dict[str, Any]:
@@ -118,7 +121,6 @@ def options(settings: Settings) -> dict[str, Any]:
         "bind": f"{settings.host}:{settings.port}",
         "workers": settings.workers,
         "worker_class": Worker,
-        "threads": settings.threads,
         "timeout": TIMEOUT_SECONDS,
         "graceful_timeout": settings.grace_seconds,
         "max_requests": settings.max_requests,
@@ -127,10 +129,21 @@ def options(settings: Settings) -> dict[str, Any]:
         "keepalive": KEEP_ALIVE_SECONDS,
         "preload_app": False,
         "control_socket_disable": True,
-        "logger_class": "service.gunicorn_log.JsonLogger",
+        "logger_class": "service.server.gunicorn_log.JsonLogger",
         "loglevel": settings.log_level,
         "proc_name": "holdfast",
     }
+
+
+def terms(settings: Settings, draining: Path | None = None) -> Terms:
+    """How long clients may take, and how a worker ends."""
+    return Terms(
+        header_seconds=settings.header_timeout_seconds,
+        body_seconds=settings.body_timeout_seconds,
+        drain_seconds=settings.drain_seconds,
+        grace_seconds=settings.grace_seconds,
+        draining=draining,
+    )
 
 
 def serve(settings: Settings) -> NoReturn:

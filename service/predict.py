@@ -46,7 +46,7 @@ def _files(call: Call, kind: str, served: Served) -> list[Upload]:
     if pictures and kind in IMAGES:
         return [Upload("body", call.body())]
     if pictures and kind == FORM:
-        return read_files(call.body(), call.environ["CONTENT_TYPE"], served.max_rows)
+        return read_files(call.body(), call.header("content-type") or "", served.max_rows)
     read = ", ".join((JSON, *IMAGES, FORM) if pictures else (JSON,))
     error = MediaTypeError("Content-Type", read, shown(kind))
     error.headers = {"Accept": read}

@@ -14,9 +14,9 @@ import threading
 import time
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from service.call import Endpoint, Reply
+from service.call import Call, Endpoint, Reply
 from service.errors import SettingsError
 from service.front import Answerer
 from service.pipeline import Timer
@@ -63,20 +63,18 @@ class Tracing:
         """What answers requests, with a span around each."""
         from opentelemetry.trace import SpanKind, Status, StatusCode
 
-        def answer_traced(
-            endpoint: Endpoint, environ: Mapping[str, Any], arguments: Mapping[str, str]
-        ) -> Reply:
-            parent = self._propagator.extract(_headers(environ))
+        def answer_traced(endpoint: Endpoint, call: Call, arguments: Mapping[str, str]) -> Reply:
+            parent = self._propagator.extract(_headers(call))
             span = self._tracer.start_span(
                 f"{endpoint.method} {endpoint.rule}",
                 context=parent,
                 kind=SpanKind.SERVER,
-                attributes=_asked(endpoint, environ),
+                attributes=_asked(endpoint, call),
             )
             seen: list[tuple[str, float, int]] = []
             self._stages.seen = seen
             try:
-                reply = answer(endpoint, environ, arguments)
+                reply = answer(endpoint, call, arguments)
                 if span.is_recording():
                     span.set_attributes(_answered(reply))
                     if reply.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
@@ -131,18 +129,18 @@ def start(endpoint: str, version: str) -> Tracing | None:
     return Tracing(endpoint, version) if endpoint else None
 
 
-def _headers(environ: Mapping[str, Any]) -> dict[str, str]:
-    names = {"traceparent": "HTTP_TRACEPARENT", "tracestate": "HTTP_TRACESTATE"}
-    return {name: environ[key] for name, key in names.items() if key in environ}
+def _headers(call: Call) -> dict[str, str]:
+    sent = ((name, call.header(name)) for name in ("traceparent", "tracestate"))
+    return {name: value for name, value in sent if value is not None}
 
 
-def _asked(endpoint: Endpoint, environ: Mapping[str, Any]) -> dict[str, str]:
+def _asked(endpoint: Endpoint, call: Call) -> dict[str, str]:
     return {
         "http.request.method": endpoint.method,
         "http.route": endpoint.rule,
-        "url.scheme": environ.get("wsgi.url_scheme", "http"),
-        "url.path": ascii(environ["PATH_INFO"])[1:-1][:SHOWN_CHARACTERS],
-        "network.protocol.version": environ.get("SERVER_PROTOCOL", "HTTP/1.1").rpartition("/")[2],
+        "url.scheme": call.scope.get("scheme", "http"),
+        "url.path": ascii(call.path)[1:-1][:SHOWN_CHARACTERS],
+        "network.protocol.version": call.scope.get("http_version", "1.1"),
     }
 
 

@@ -1,12 +1,10 @@
-"""What all addresses share: media types, ids, and what a body may cost."""
+"""What all addresses share: ids."""
 
 import re
 
 from models.errors import InputError
 from service.errors import shown
 
-DISCARDED = 4  # times the limit: so much of a body that is too large is read, then we hang up
-CHUNK = 1 << 16
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 ID_TEXT = "1 to 128 characters of A-Z a-z 0-9 . _ : -"
 

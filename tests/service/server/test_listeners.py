@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from service.listeners import raise_file_limit, refuse_new
+from service.server.listeners import raise_file_limit, refuse_new
 
 
 def test_what_has_begun_is_kept_and_nothing_new_begins() -> None:

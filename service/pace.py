@@ -1,0 +1,31 @@
+"""Which requests are quick enough to be answered where they arrive, in the event loop."""
+
+QUICK_SECONDS = 0.002  # of CPU: longer ones would keep the other connections waiting
+KEPT_PATHS = 1024
+WEIGHT = 0.1  # of the latest request in the running mean
+
+
+class Pace:
+    """The CPU time that requests take, per path: a running mean.
+
+    >>> pace = Pace()
+    >>> pace.is_quick("/predict")  # not known
+    False
+    >>> pace.took("/predict", 0.0003)
+    >>> pace.is_quick("/predict")
+    True
+    """
+
+    def __init__(self) -> None:
+        self._seconds: dict[str, float] = {}
+
+    def is_quick(self, path: str) -> bool:
+        """Whether a request to the path is expected to take little."""
+        return self._seconds.get(path, QUICK_SECONDS) < QUICK_SECONDS
+
+    def took(self, path: str, seconds: float) -> None:
+        """A request took so much CPU time."""
+        known = self._seconds.get(path)
+        if known is None and len(self._seconds) >= KEPT_PATHS:
+            self._seconds.clear()  # somebody asks for paths that do not exist
+        self._seconds[path] = seconds if known is None else known + WEIGHT * (seconds - known)
