@@ -30,7 +30,7 @@ LEAST_CHARACTERS = 16  # of a secret that somebody else has made
 LOOK_SECONDS = 1.0  # a token that is revoked is believed for so long
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 WRITABLE_BY_ALL = 0o002
-Held = Literal["predict", "feedback", "admin"]
+Held = Literal["predict", "feedback", "alert", "admin"]
 
 
 class Token(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -12,6 +12,7 @@ models.errors.HoldfastError
     ├── TooLargeError        413: a body beyond the limit
     ├── MediaTypeError       415: a body of a kind that is not read here
     ├── TooManyError         429 with Retry-After: beyond the client's rate or share
+    ├── ConflictError        409: things are not as the call expects them
     ├── FlaggedError         409: the policy `reject` and a flagged row
     └── UnavailableError     503 with Retry-After: no model yet, or the store cannot write
 """
@@ -22,7 +23,15 @@ from typing import Any
 
 import orjson
 
-from models.errors import HoldfastError, InputError
+from models.errors import (
+    BundleError,
+    ChampionMovedError,
+    HoldfastError,
+    InputError,
+    RegistryError,
+    UnknownModelError,
+    UnknownVersionError,
+)
 
 SHOWN_CHARACTERS = 80
 JSON = "application/json"
@@ -112,6 +121,12 @@ class TooManyError(RequestError):
         self.headers = {"Retry-After": str(retry_after_seconds)}
 
 
+class ConflictError(RequestError):
+    """Things are not as the call expects them."""
+
+    status = HTTPStatus.CONFLICT
+
+
 class FlaggedError(RequestError):
     """The policy is `reject` and at least one row is flagged; the scores are in `members`."""
 
@@ -164,4 +179,16 @@ def describe_error(error: HoldfastError) -> tuple[int, Mapping[str, Any], Mappin
     if isinstance(error, InputError):
         members = {"field": error.field, "expected": error.expected, "got": error.got}
         return HTTPStatus.BAD_REQUEST, members, {}
+    for kind, status in _STATUSES.items():
+        if isinstance(error, kind):
+            return status, {}, {}
     return HTTPStatus.INTERNAL_SERVER_ERROR, {}, {}
+
+
+_STATUSES: Mapping[type[HoldfastError], HTTPStatus] = {
+    UnknownModelError: HTTPStatus.NOT_FOUND,
+    UnknownVersionError: HTTPStatus.NOT_FOUND,
+    ChampionMovedError: HTTPStatus.CONFLICT,
+    BundleError: HTTPStatus.CONFLICT,
+    RegistryError: HTTPStatus.CONFLICT,
+}

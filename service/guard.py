@@ -2,11 +2,14 @@
 
 `open` calls (probes, metrics, metadata, pages) pass. Without a tokens file predictions and feedback
 pass as well, and admin calls take the admin token that the watcher takes; but not where the service
-listens to the network: there, who has no tokens has no admin calls.
+listens to the network: there, who has no tokens has no admin calls. The watcher's own calls take
+the token of a file each, wherever it listens.
 """
 
 import hmac
 import ipaddress
+from collections.abc import Callable, Mapping
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -20,20 +23,37 @@ from service.proxies import Proxies
 from service.settings import Settings
 
 REALM = 'Bearer realm="holdfast"'
-ADMIN_TOKEN = "the admin token"
 HOW = "`Authorization: Bearer <token>`; `holdfast tokens create` makes tokens"
 
 
-class Guard:
-    """Admits calls and names the caller; threads share one."""
+Secret = Callable[[], str]  # reads it anew: such calls are few
 
-    def __init__(self, settings: Settings, limits: Limits | None = None) -> None:
+
+class Guard:
+    """Admits calls and names the caller; threads share one.
+
+    Args:
+        settings: of the service or the watcher.
+        limits: of the clients, or None.
+        secrets: of the scopes that always need a token: the one that does without a tokens file.
+        exposed: whether the network reaches us, where nobody has admin calls without tokens.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        limits: Limits | None = None,
+        *,
+        secrets: Mapping[str, Secret],
+        exposed: bool,
+    ) -> None:
         self._settings = settings
+        self._secrets = secrets
         self._tokens = Tokens(settings.tokens_path, required=bool(settings.tokens_file))
         self._limits = limits
         self._proxies = Proxies(settings.trusted_proxies)
         self._by_token = settings.query_key == "token"
-        self._exposed = exposed(settings.host)
+        self._exposed = exposed
 
     def enter(self, call: Call, scope: Scope) -> str:
         """The caller's name, empty for an open call.
@@ -47,7 +67,7 @@ class Guard:
         if scope == "open":
             return ""
         held = ""
-        if scope == "admin" or self._tokens.needed():
+        if scope in self._secrets or self._tokens.needed():
             held = self._holder(call, scope)
         elif call.header("sec-fetch-site") == "cross-site":
             raise ForbiddenError("a page of another site sent this; such calls need a token")
@@ -80,8 +100,8 @@ class Guard:
         secret = bearer(call.header("authorization") or "")
         if not secret:
             raise _unauthorized(f"this call needs a token of scope {scope}: {HOW}", REALM)
-        if scope == "admin" and self._is_admin(secret):
-            return ADMIN_TOKEN
+        if scope in self._secrets and self._fits(secret, self._secrets[scope]):
+            return f"the {scope} token"
         token = self._tokens.find(secret) if needed else None
         if token is None or token.expired():
             what = "no token of this service" if token is None else "expired"
@@ -94,24 +114,41 @@ class Guard:
             raise error
         return token.name
 
-    def _is_admin(self, secret: str) -> bool:
-        """Whether it is the token of the watcher's admin calls; read anew, they are few."""
+    def _fits(self, secret: str, read: Secret) -> bool:
         try:
-            wanted = secret_in(self._settings.admin_token_file, self._settings.admin_token_path)
+            wanted = read()
         except (HoldfastError, OSError) as error:
-            logger("auth").error("admin_token_refused", reason=str(error))
+            logger("auth").error("token_refused", reason=str(error))
             return False
         return hmac.compare_digest(_digest(wanted), _digest(secret))
 
 
 def guard_of(settings: Settings, directory: Path | None = None) -> Guard:
-    """The guard that the settings ask for.
+    """The service's guard, as the settings ask for it.
 
     Args:
         settings: of the service.
         directory: what the workers share, or None where this process is the only one.
     """
-    return Guard(settings, limits_of(settings, directory))
+    secrets = {"admin": partial(admin_secret, settings)}
+    limits = limits_of(settings, directory)
+    return Guard(settings, limits, secrets=secrets, exposed=exposed(settings.host))
+
+
+def watch_guard_of(settings: Settings) -> Guard:
+    """The watcher's guard."""
+    secrets = {"admin": partial(admin_secret, settings), "alert": partial(alert_secret, settings)}
+    return Guard(settings, limits_of(settings, None), secrets=secrets, exposed=False)
+
+
+def admin_secret(settings: Settings) -> str:
+    """The token of the admin calls: from the file that is set, else made once in the state."""
+    return secret_in(settings.admin_token_file, settings.admin_token_path)
+
+
+def alert_secret(settings: Settings) -> str:
+    """The token of the alert webhook, likewise."""
+    return secret_in(settings.alert_token_file, settings.alert_token_path)
 
 
 def exposed(host: str) -> bool:

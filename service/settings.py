@@ -208,6 +208,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return Path(self.state) / "run" / "admin_token"
 
     @property
+    def alert_token_path(self) -> Path:
+        """Where the token of the alerts is made if `alert_token_file` names none."""
+        return Path(self.state) / "run" / "alert_token"
+
+    @property
     def keys(self) -> Keys:
         """What versions are signed with, and whose signatures are trusted."""
         return Keys(trusted=self.trusted_keys, signing=self.signing_key_file)

@@ -2,12 +2,12 @@
 
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
 import sqlalchemy as sa
 from dbos import DBOS, SetWorkflowID
-from flask import Flask
 
 from models.registry import Registry
 from monitoring import logs, slots
@@ -15,18 +15,41 @@ from monitoring.jobs import UNFINISHED, Job, JobStore
 from monitoring.lifecycle import LOOP_VERSION, Lifecycle, Terms
 from monitoring.records import RecordStore
 from monitoring.triggers import Policy
-from monitoring.watch_app import Tokens, create_watch_app
 from monitoring.watch_metrics import WatchMetrics
 from monitoring.watcher import Plan, Watcher
 from monitoring.webhook import HandledAlerts
-from service.auth import secret_in
+from service import watch_calls
+from service.access_log import AccessLog
+from service.call import Endpoint
 from service.errors import StateError
+from service.front import Bounds, Front
+from service.guard import Guard, admin_secret, alert_secret, watch_guard_of
 from service.settings import Settings, watcher_lock
 
 LOCK_PATIENCE = 10.0
+BODY_BYTES = 1 << 20
+HELD_BYTES = 1 << 25
+THREADS = 4
 
 
-def start(settings: Settings) -> Flask:
+class WatchApplication(Front):
+    """The watcher's ASGI application, and what lives behind it; the server's end closes both."""
+
+    def __init__(
+        self, endpoints: Sequence[Endpoint], guard: Guard, log: AccessLog, settings: Settings
+    ) -> None:
+        bounds = Bounds(BODY_BYTES, settings.body_timeout_seconds, HELD_BYTES, THREADS)
+        super().__init__(endpoints, guard, log.write, bounds)
+        self.stop = threading.Event()
+        self.keep: list[IO[bytes]] = []  # locks that are held for as long as this lives
+
+    def close(self) -> None:
+        """Answer what has begun, and tick no more."""
+        super().close()
+        self.stop.set()
+
+
+def start(settings: Settings) -> WatchApplication:
     """Start ticking and resume unfinished jobs; returns the HTTP application."""
     logs.configure(settings.log_level)
     keep = _only_one(settings)
@@ -42,20 +65,14 @@ def start(settings: Settings) -> Flask:
     _LIFECYCLE.append(lifecycle)
     _adopt(jobs)
     watcher.remember()
-    stop = threading.Event()
-    ticking = threading.Thread(target=watcher.run, args=(stop,), name="watch", daemon=True)
-    ticking.start()
-    app = create_watch_app(watcher, HandledAlerts(engine), tokens(settings), time.time)
-    app.extensions["holdfast"] = (keep, stop, ticking)
+    for secret in (admin_secret, alert_secret):
+        secret(settings)  # made now, so that people find it, and a bad file is told at the start
+    calls = watch_calls.endpoints(watcher, HandledAlerts(engine), time.time)
+    log = AccessLog(settings.access_log)
+    app = WatchApplication(calls, watch_guard_of(settings), log, settings)
+    app.keep.append(keep)
+    threading.Thread(target=watcher.run, args=(app.stop,), name="watch", daemon=True).start()
     return app
-
-
-def tokens(settings: Settings) -> Tokens:
-    """The secrets of the watcher: from the files that are set, else made once in the state."""
-    return Tokens(
-        admin=secret_in(settings.admin_token_file, settings.admin_token_path),
-        alert=secret_in(settings.alert_token_file, Path(settings.state) / "run" / "alert_token"),
-    )
 
 
 _LIFECYCLE: list[Lifecycle] = []  # DBOS finds the instance by its name; this keeps it alive

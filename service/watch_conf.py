@@ -11,10 +11,14 @@ from typing import TYPE_CHECKING, NoReturn
 from gunicorn.app.base import BaseApplication
 
 from monitoring import logs
+from service.gunicorn_conf import BACKLOG, KEEP_ALIVE_SECONDS, TIMEOUT_SECONDS, terms
+from service.server.worker import Worker
 from service.settings import Settings, environment, load
 
 if TYPE_CHECKING:
-    from flask import Flask
+    from service.watch import WatchApplication
+
+GRACE_SECONDS = 5
 
 
 class WatchServer(BaseApplication):  # type: ignore[misc]
@@ -22,24 +26,28 @@ class WatchServer(BaseApplication):  # type: ignore[misc]
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self.terms = terms(settings)._replace(drain_seconds=0.0, grace_seconds=GRACE_SECONDS)
         super().__init__()
 
     def load_config(self) -> None:
-        """One process, a few threads, no control socket."""
+        """One process, no control socket."""
         options = {
             "bind": f"{self._settings.watch_host}:{self._settings.watch_port}",
             "workers": 1,
-            "worker_class": "gthread",
-            "threads": 4,
-            "graceful_timeout": 5,
+            "worker_class": Worker,
+            "timeout": TIMEOUT_SECONDS,
+            "graceful_timeout": GRACE_SECONDS,
+            "backlog": BACKLOG,
+            "keepalive": KEEP_ALIVE_SECONDS,
             "control_socket_disable": True,
+            "logger_class": "service.server.gunicorn_log.JsonLogger",
             "loglevel": "warning",
             "proc_name": "holdfast-watch",
         }
         for key, value in options.items():
             self.cfg.set(key, value)
 
-    def load(self) -> "Flask":
+    def load(self) -> "WatchApplication":
         """Put the watcher together, in the worker."""
         from service.watch import start
 

@@ -20,13 +20,14 @@ from monitoring.jobs import JobStore
 from monitoring.metrics import Metrics
 from monitoring.records import RecordStore
 from monitoring.triggers import Policy
-from monitoring.watch_app import Tokens, create_watch_app
 from monitoring.watch_metrics import WatchMetrics
 from monitoring.watcher import Plan, Watcher
 from monitoring.webhook import HandledAlerts
-from service import pages
+from service import pages, watch_calls
 from service.app import create_app
 from service.cli import main
+from service.front import Bounds, Front
+from service.guard import watch_guard_of
 from service.settings import Settings, load, table
 
 ROOT = Path(__file__).parent.parent
@@ -194,8 +195,9 @@ def test_every_call_of_the_watcher_stands_in_its_table(tmp_path: Path) -> None:
     plan = Plan((), str(tmp_path), 1.0, 1e6, Policy())
     jobs, registry = JobStore(engine), Registry(tmp_path / "registry")
     watcher = Watcher(plan, registry, records, jobs, WatchMetrics(), lambda job: None)
-    app = create_watch_app(watcher, HandledAlerts(engine), Tokens("admin", "alert"), lambda: 0.0)
-    assert documented_calls("The watcher") == calls_of(app)
+    calls = watch_calls.endpoints(watcher, HandledAlerts(engine), lambda: 0.0)
+    front = Front(calls, watch_guard_of(load({})), lambda *_: None, Bounds(1000))
+    assert documented_calls("The watcher") == calls_of(front.flask)
     records.close()
     engine.dispose()
 

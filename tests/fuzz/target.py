@@ -10,6 +10,7 @@ The first four bytes say what is asked and how; the rest is the body:
 A number beyond the list means the usual, so that most changes reach what reads the body.
 """
 
+import asyncio
 import gzip
 import io
 import json
@@ -92,6 +93,7 @@ class Target:
 
     def __init__(self, app: Application) -> None:
         self._app = app
+        self._loop = asyncio.new_event_loop()
         self.rules = [
             endpoint.rule
             for endpoint in app.endpoints
@@ -123,20 +125,25 @@ class Target:
         self, method: str, path: str, headers: dict[str, str], body: bytes, query: str = ""
     ) -> Asked:
         """What the application answers."""
-        environ: dict[str, Any] = {
-            "REQUEST_METHOD": method, "PATH_INFO": path, "QUERY_STRING": query, "SCRIPT_NAME": "",
-            "SERVER_PROTOCOL": "HTTP/1.1", "SERVER_NAME": "h", "SERVER_PORT": "80",
-            "REMOTE_ADDR": "127.0.0.1", "wsgi.url_scheme": "http", "wsgi.version": (1, 0),
-            "wsgi.errors": io.StringIO(), "wsgi.multithread": True, "wsgi.multiprocess": False,
-            "wsgi.run_once": False, "CONTENT_LENGTH": str(len(body)),
-            "wsgi.input": io.BytesIO(body), "HTTP_HOST": "h",
+        scope = {
+            "type": "http", "method": method, "path": path, "raw_path": path.encode(),
+            "query_string": query.encode(), "http_version": "1.1", "scheme": "http",
+            "client": ("127.0.0.1", 1), "server": ("h", 80), "root_path": "",
+            "headers": [(b"host", b"h"), (b"content-length", b"%d" % len(body))]
+            + [(name.lower().encode(), value.encode()) for name, value in headers.items()],
         }  # fmt: skip
-        for name, value in headers.items():
-            key = name.upper().replace("-", "_")
-            environ["CONTENT_TYPE" if key == "CONTENT_TYPE" else f"HTTP_{key}"] = value
         said: list[Any] = []
-        answer = b"".join(self._app(environ, lambda *a: said.extend(a[:2])))
-        return Asked(method, path, headers, body, int(said[0].split()[0]), dict(said[1]), answer)
+
+        async def receive() -> Any:
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        async def send(message: Any) -> None:
+            said.append(message)
+
+        self._loop.run_until_complete(self._app(scope, receive, send))
+        answered = {n.decode().title(): v.decode() for n, v in said[0]["headers"]}
+        answer = b"".join(message.get("body", b"") for message in said[1:])
+        return Asked(method, path, headers, body, said[0]["status"], answered, answer)
 
 
 def check(asked: Asked) -> None:

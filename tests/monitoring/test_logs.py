@@ -49,7 +49,7 @@ logging.getLogger("own.part").warning("said by a handler of its own")
 def test_gunicorns_lines_have_the_same_form() -> None:
     code = """
 from gunicorn.config import Config
-from service.gunicorn_log import JsonLogger
+from service.server.gunicorn_log import JsonLogger
 glog = JsonLogger(Config())
 glog.info("Booting worker with pid: %s", 7)
 try:

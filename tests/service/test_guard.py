@@ -15,8 +15,8 @@ from werkzeug.test import Client
 from service import auth
 from service.auth import create, revoke
 from service.call import Call, Endpoint, Reply
-from service.front import Front
-from service.guard import Guard, exposure, guard_of
+from service.front import Bounds, Front
+from service.guard import exposure, guard_of
 from service.settings import load
 
 SCOPES = ("open", "predict", "feedback", "admin")
@@ -44,7 +44,7 @@ def make(state: Path) -> Make:
             for scope in SCOPES
             for method, root in (("POST", ""), ("POST", "v2/"))
         ]
-        return Front(endpoints, guard, lambda *_: None, 1000).test_client()
+        return Front(endpoints, guard, lambda *_: None, Bounds(1000)).test_client()
 
     return made
 
@@ -194,7 +194,9 @@ def test_a_call_frees_its_place_also_when_it_fails(state: Path) -> None:
     def handler(call: Call) -> Reply:
         raise RuntimeError("inside")
 
-    front = Front([Endpoint("POST", "/p", handler, "predict")], guard, lambda *_: None, 1000)
+    front = Front(
+        [Endpoint("POST", "/p", handler, "predict")], guard, lambda *_: None, Bounds(1000)
+    )
     assert [front.test_client().post("/p").status_code for _ in range(3)] == [500] * 3
 
 
@@ -213,7 +215,7 @@ def test_no_header_gets_in_by_its_form(state: Path, header: str, scope: Any) -> 
         create(path, "app", ("predict",))
     front = Front(
         [Endpoint("POST", "/x", lambda call: Reply(b""), scope)],
-        Guard(load(environment(state))), lambda *_: None, 1000,
+        guard_of(load(environment(state))), lambda *_: None, Bounds(1000),
     )  # fmt: skip
     answer = front.test_client().post("/x", environ_base={"HTTP_AUTHORIZATION": header})
     assert answer.status_code == 401
