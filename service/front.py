@@ -9,18 +9,16 @@ else in a thread of a bounded pool. All else is answered by Flask, in threads of
 """
 
 import asyncio
-import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
-from a2wsgi import ASGIMiddleware, WSGIMiddleware
+from a2wsgi import WSGIMiddleware
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from werkzeug.routing import BaseConverter, RequestRedirect
-from werkzeug.test import Client
 
 from models.errors import HoldfastError
 from monitoring.logs import logger
@@ -124,17 +122,6 @@ class Front:
     def refused(self, status: int) -> None:
         """Count an answer that was given without asking us: bytes that are no request."""
         self._observe(UNMATCHED, "other", Reply(b"", status), 0.0)
-
-    def test_client(self) -> Client:
-        """A client that calls this application in this process; for tests."""
-
-        async def ask(scope: ASGIScope, receive: Receive, send: Send) -> None:
-            scope["raw_path"] = scope["wsgi_environ"]["RAW_URI"].partition("?")[0].encode()
-            await self(scope, receive, send)
-
-        asked: Any = ASGIMiddleware(ask, loop=_loop_of_tests())  # type: ignore[arg-type]
-        peer = {"REMOTE_ADDR": "127.0.0.1", "REMOTE_PORT": "1"}
-        return Client(lambda environ, start: asked({**peer, **environ}, start))
 
     # --- answering
 
@@ -322,13 +309,6 @@ async def _send(reply: Reply, send: Send) -> None:
 async def _replay() -> dict[str, Any]:
     """What Flask reads: nothing; its views find the body in the call."""
     return {"type": "http.request", "body": b"", "more_body": False}
-
-
-@cache
-def _loop_of_tests() -> asyncio.AbstractEventLoop:
-    loop = asyncio.new_event_loop()
-    threading.Thread(target=loop.run_forever, daemon=True).start()
-    return loop
 
 
 def _call() -> Call:

@@ -100,7 +100,7 @@ class Guard:
         secret = bearer(call.header("authorization") or "")
         if not secret:
             raise _unauthorized(f"this call needs a token of scope {scope}: {HOW}", REALM)
-        if scope in self._secrets and self._fits(secret, self._secrets[scope]):
+        if scope in self._secrets and self._fits(secret, scope):
             return f"the {scope} token"
         token = self._tokens.find(secret) if needed else None
         if token is None or token.expired():
@@ -114,11 +114,11 @@ class Guard:
             raise error
         return token.name
 
-    def _fits(self, secret: str, read: Secret) -> bool:
+    def _fits(self, secret: str, scope: str) -> bool:
         try:
-            wanted = read()
+            wanted = self._secrets[scope]()
         except (HoldfastError, OSError) as error:
-            logger("auth").error("token_refused", reason=str(error))
+            logger("auth").error(f"{scope}_token_refused", reason=str(error))
             return False
         return hmac.compare_digest(_digest(wanted), _digest(secret))
 

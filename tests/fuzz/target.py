@@ -10,7 +10,6 @@ The first four bytes say what is asked and how; the rest is the body:
 A number beyond the list means the usual, so that most changes reach what reads the body.
 """
 
-import asyncio
 import gzip
 import io
 import json
@@ -27,6 +26,7 @@ from PIL import Image
 from service.app import Application, create_app
 from service.settings import load
 from tests import bundles
+from tests.asgi import ask
 
 HEAD = 4
 MODELS = ("digits", "table", "nobody")
@@ -93,7 +93,6 @@ class Target:
 
     def __init__(self, app: Application) -> None:
         self._app = app
-        self._loop = asyncio.new_event_loop()
         self.rules = [
             endpoint.rule
             for endpoint in app.endpoints
@@ -125,25 +124,9 @@ class Target:
         self, method: str, path: str, headers: dict[str, str], body: bytes, query: str = ""
     ) -> Asked:
         """What the application answers."""
-        scope = {
-            "type": "http", "method": method, "path": path, "raw_path": path.encode(),
-            "query_string": query.encode(), "http_version": "1.1", "scheme": "http",
-            "client": ("127.0.0.1", 1), "server": ("h", 80), "root_path": "",
-            "headers": [(b"host", b"h"), (b"content-length", b"%d" % len(body))]
-            + [(name.lower().encode(), value.encode()) for name, value in headers.items()],
-        }  # fmt: skip
-        said: list[Any] = []
-
-        async def receive() -> Any:
-            return {"type": "http.request", "body": body, "more_body": False}
-
-        async def send(message: Any) -> None:
-            said.append(message)
-
-        self._loop.run_until_complete(self._app(scope, receive, send))
-        answered = {n.decode().title(): v.decode() for n, v in said[0]["headers"]}
-        answer = b"".join(message.get("body", b"") for message in said[1:])
-        return Asked(method, path, headers, body, said[0]["status"], answered, answer)
+        sent = [("Host", "h"), ("Content-Length", str(len(body))), *headers.items()]
+        said = ask(self._app, method, f"{path}?{query}", sent, body)
+        return Asked(method, path, headers, body, said.status, dict(said.headers), said.body)
 
 
 def check(asked: Asked) -> None:

@@ -12,6 +12,7 @@ from flask.testing import FlaskClient
 from service.app import Application, Service, create_app
 from service.settings import load
 from tests import bundles
+from tests.asgi import client_of
 
 MakeApp = Callable[..., Application]
 
@@ -61,7 +62,7 @@ def session_app(
 @pytest.fixture
 def client(session_app: Application) -> FlaskClient:
     """Asks the shared application."""
-    return session_app.test_client()
+    return client_of(session_app)
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from monitoring import logs
 from service.access_log import AccessLog, Level
 from service.call import Reply
 from tests import bundles
+from tests.asgi import client_of
 from tests.ops import free_port
 from tests.service.conftest import MakeApp
 from tests.service.processes import wait_until
@@ -79,7 +80,7 @@ def test_whatever_a_client_sends_is_one_line_of_ascii(method: str, name: str, mo
 def test_no_line_of_a_request_holds_what_was_sent(
     make_app: MakeApp, published_state: Path, rows: Any, written: list[bytes]
 ) -> None:
-    client = make_app(published_state, access_log="all").test_client()
+    client = client_of(make_app(published_state, access_log="all"))
     secret = {"Authorization": "Bearer s3cret", "X-Request-Id": "order-7", "Cookie": "s3cret"}
     body = {"instances": rows[:1].tolist(), "note": "s3cret"}
     assert client.post("/predict?model=digits", json=body, headers=secret).status_code in (200, 400)

@@ -10,6 +10,7 @@ from flask.testing import FlaskClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.asgi import client_of
 from tests.service import tables
 from tests.service.test_codec import json_values
 
@@ -270,7 +271,7 @@ def table_client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FlaskClie
     for data in (tables.wine(), tables.cancer()):
         tables.publish_table(state / "registry", data)
     with tables.served(state) as app:
-        yield app.test_client()
+        yield client_of(app)
 
 
 WINE = tables.as_objects(tables.wine(), tables.wine().test.x[:1])[0]

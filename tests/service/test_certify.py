@@ -25,6 +25,7 @@ from service.cli.certify import _chosen
 from service.cli.certify import certify as command
 from service.settings import Settings
 from tests import bundles
+from tests.asgi import client_of
 from tests.service import tables
 from tests.service.test_health import samples
 
@@ -49,7 +50,7 @@ def app(state: Path) -> Iterator[Application]:
 
 @pytest.fixture
 def client(app: Application) -> FlaskClient:
-    return app.test_client()
+    return client_of(app)
 
 
 def asked(client: FlaskClient, model: str, instances: Any, **options: Any) -> Any:
@@ -151,7 +152,7 @@ def test_one_at_a_time_and_the_next_is_told_to_come_back(
     answers: list[Any] = []
     body = {"instances": row, "samples": 100}
     ask = lambda: answers.append(  # noqa: E731
-        app.test_client().post("/certify?model=digits", json=body)
+        client_of(app).post("/certify?model=digits", json=body)
     )
     first = threading.Thread(target=ask)
     first.start()
@@ -173,8 +174,8 @@ def test_a_failure_lets_the_next_one_in(app: Application, monkeypatch: pytest.Mo
 
     with monkeypatch.context() as patch:
         patch.setattr(maths, "certify", refuse)
-        assert app.test_client().post("/certify?model=digits", json=body).status_code == 400
-    assert app.test_client().post("/certify?model=digits", json=body).status_code == 200
+        assert client_of(app).post("/certify?model=digits", json=body).status_code == 400
+    assert client_of(app).post("/certify?model=digits", json=body).status_code == 200
 
 
 DIGIT = np.zeros((1, 8, 8)).tolist()

@@ -9,6 +9,7 @@ from flask.testing import FlaskClient
 
 from monitoring.records import Record, StoreError
 from service.app import Service
+from tests.asgi import client_of
 from tests.service.conftest import MakeApp
 
 Rows = np.ndarray[Any, np.dtype[np.float32]]
@@ -111,7 +112,7 @@ def test_a_store_that_cannot_be_written_refuses_the_label(
         raise StoreError("the store of records cannot be written: disk full")
 
     app = make_app(published_state, database_url=f"sqlite:///{tmp_path}/records.sqlite")
-    client = app.test_client()
+    client = client_of(app)
     asked = client.post("/predict", json={"instances": rows[:1].tolist()}).get_json()
     body = {"id": asked["id"], "label": "1"}
     assert client.post("/feedback", json=body).status_code == 200  # the record is there
@@ -126,6 +127,6 @@ def test_without_a_store_predictions_go_on_and_labels_are_refused(
     make_app: MakeApp, published_state: Path, rows: Rows
 ) -> None:
     app = make_app(published_state, database_url="sqlite:////proc/none/records.sqlite")
-    client = app.test_client()
+    client = client_of(app)
     assert client.post("/predict", json={"instances": rows[:1].tolist()}).status_code == 200
     assert client.post("/feedback", json={"id": "a", "label": "1"}).status_code == 503

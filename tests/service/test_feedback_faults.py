@@ -14,6 +14,7 @@ from werkzeug.test import Client
 from monitoring.records import Key
 from service import feedback
 from service.app import Application
+from tests.asgi import client_of
 from tests.service.conftest import MakeApp
 
 Rows = np.ndarray[Any, np.dtype[np.float32]]
@@ -62,7 +63,7 @@ def kept(app: Application) -> int:
 def test_a_locked_store_costs_one_label_a_wait_and_the_next_ones_nothing(
     app: Application, tmp_path: Path, rows: Rows
 ) -> None:
-    client = app.test_client()
+    client = client_of(app)
     predict(client, rows, "a")
     label_until_kept(client, "a")
     other = sqlite3.connect(tmp_path / "folder" / "records.sqlite", isolation_level=None)
@@ -82,7 +83,7 @@ def test_a_locked_store_costs_one_label_a_wait_and_the_next_ones_nothing(
 def test_a_label_whose_record_cannot_be_written_now_is_to_be_sent_again(
     app: Application, tmp_path: Path, rows: Rows
 ) -> None:
-    client = app.test_client()
+    client = client_of(app)
     predict(client, rows, "a")
     label_until_kept(client, "a")
     other = sqlite3.connect(tmp_path / "folder" / "records.sqlite", isolation_level=None)
@@ -97,7 +98,7 @@ def test_a_label_whose_record_cannot_be_written_now_is_to_be_sent_again(
 def test_a_store_that_hangs_is_waited_for_once(
     app: Application, rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    client, goes_on = app.test_client(), threading.Event()
+    client, goes_on = client_of(app), threading.Event()
     predict(client, rows, "a")
     label_until_kept(client, "a")
     with monkeypatch.context() as patch:
@@ -115,11 +116,11 @@ def test_a_store_that_hangs_is_waited_for_once(
 def test_few_labels_wait_for_their_records_and_the_others_are_told_to_come_again(
     app: Application, rows: Rows
 ) -> None:
-    predict(app.test_client(), rows, "a")
-    label_until_kept(app.test_client(), "a")
+    predict(client_of(app), rows, "a")
+    label_until_kept(client_of(app), "a")
     answers: list[tuple[int, float]] = []
     threads = [
-        threading.Thread(target=lambda: answers.append(label(app.test_client(), "nobody")))
+        threading.Thread(target=lambda: answers.append(label(client_of(app), "nobody")))
         for _ in range(6)
     ]
     for thread in threads:
@@ -133,7 +134,7 @@ def test_few_labels_wait_for_their_records_and_the_others_are_told_to_come_again
 def test_a_store_that_comes_later_takes_labels_without_a_restart(
     app: Application, tmp_path: Path, rows: Rows
 ) -> None:
-    client, folder = app.test_client(), tmp_path / "folder"
+    client, folder = client_of(app), tmp_path / "folder"
     folder.write_text("in the way")
     predict(client, rows, "lost")
     assert label(client, "lost")[0] == 503

@@ -9,6 +9,7 @@ from service.app import Application
 from service.call import Call, Endpoint, Reply
 from service.front import Bounds, Front
 from tests import bundles
+from tests.asgi import client_of
 
 ROW = {"instances": [[[[0.0] * 8] * 8]]}
 
@@ -47,11 +48,11 @@ def test_a_hot_endpoint_answers_the_same_through_flask(
     tensor = {"name": "input", "shape": [2, 1, 8, 8], "datatype": "FP32", "data": x.tolist()}
     body = {"inputs": [tensor]} if "v2" in path else {"instances": x.tolist()}
     headers = {"X-Request-Id": "same", "Authorization": "Bearer same"}
-    fast = session_app.test_client().post(path, json=body, headers=headers)
+    fast = client_of(session_app).post(path, json=body, headers=headers)
     session_app.match.cache_clear()
     with monkeypatch.context() as patch:
         patch.setattr(session_app, "match", lambda path, method: None)
-        slow = session_app.test_client().post(path, json=body, headers=headers)
+        slow = client_of(session_app).post(path, json=body, headers=headers)
     assert fast.status_code == slow.status_code
     assert without_query(fast.json) == without_query(slow.json)
     assert fast.headers["Content-Type"] == slow.headers["Content-Type"]
@@ -73,7 +74,7 @@ def test_a_handler_that_fails_is_a_500_without_its_words_and_the_caller_leaves(h
         raise RuntimeError("secret")
 
     made, guard, seen = front(fails, hot=hot)
-    answer = made.test_client().post("/a/b:go")
+    answer = client_of(made).post("/a/b:go")
     assert answer.status_code == 500
     assert "secret" not in answer.text
     assert guard.inside == 0
@@ -83,7 +84,7 @@ def test_a_handler_that_fails_is_a_500_without_its_words_and_the_caller_leaves(h
 @pytest.mark.parametrize("hot", [True, False])
 def test_arguments_of_the_rule_reach_the_handler(hot: bool) -> None:
     made, _, _ = front(lambda call, name: Reply(name.encode()), hot=hot)
-    client = made.test_client()
+    client = client_of(made)
     assert client.post("/a/b:go").data == b"b"
     assert client.post("/a/%C3%A9:go").status_code == 404
     assert client.post("/a/%62:go").status_code == 404
@@ -110,7 +111,7 @@ def test_only_small_predictions_are_quick() -> None:
 
 def test_what_two_query_values_mean_is_asked() -> None:
     made, _, _ = front(lambda call, name: Reply((call.argument("q") or "").encode()), hot=True)
-    client = made.test_client()
+    client = client_of(made)
     assert client.post("/a/b:go?q=1").data == b"1"
     assert client.post("/a/b:go").data == b""
     assert client.post("/a/b:go?q=1&q=2").status_code == 400

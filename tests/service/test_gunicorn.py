@@ -246,7 +246,7 @@ def test_what_never_reaches_the_application_is_answered_in_the_dialect_of_its_pa
             with link.makefile("rb") as stream:
                 head, _, document = stream.read().partition(b"\r\n\r\n")
         assert int(head.split()[1]) == status
-        assert b"\r\nConnection: close" in head
+        assert b"\r\nconnection: close" in head
         assert json.loads(document).keys() == members
 
 

@@ -6,6 +6,7 @@ from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families as parse
 
 from tests import bundles
+from tests.asgi import client_of
 from tests.service.conftest import MakeApp
 
 Rows = np.ndarray[Any, np.dtype[np.float32]]
@@ -21,7 +22,7 @@ def samples(client: FlaskClient) -> dict[tuple[str, frozenset[tuple[str, str]]],
 
 def test_probes_tell_alive_from_ready(make_app: MakeApp, tmp_path: Path) -> None:
     app = make_app(tmp_path)
-    client = app.test_client()
+    client = client_of(app)
     assert client.get("/healthz").status_code == 200
     assert client.get("/readyz").status_code == 503
     bundles.publish(tmp_path / "registry")
@@ -31,7 +32,7 @@ def test_probes_tell_alive_from_ready(make_app: MakeApp, tmp_path: Path) -> None
 
 def test_a_named_model_that_is_missing_means_not_ready(make_app: MakeApp, tmp_path: Path) -> None:
     bundles.publish(tmp_path / "registry")
-    assert make_app(tmp_path, models="digits,other").test_client().get("/readyz").status_code == 503
+    assert client_of(make_app(tmp_path, models="digits,other")).get("/readyz").status_code == 503
 
 
 def test_the_root_says_what_is_served(client: FlaskClient) -> None:
@@ -42,7 +43,7 @@ def test_every_answer_is_counted_under_its_rule_method_and_status(
     make_app: MakeApp, published_state: Path, tmp_path: Path, rows: Rows
 ) -> None:
     app = make_app(published_state, database_url=f"sqlite:///{tmp_path}/r.sqlite")
-    client = app.test_client()
+    client = client_of(app)
     body = {"instances": rows[:1].tolist()}
     for _ in range(3):
         client.post("/predict", json=body)
@@ -70,7 +71,7 @@ def test_every_answer_is_counted_under_its_rule_method_and_status(
 def test_series_exist_at_zero_before_the_first_request(
     make_app: MakeApp, published_state: Path
 ) -> None:
-    found = samples(make_app(published_state).test_client())
+    found = samples(client_of(make_app(published_state)))
     names = {name for name, _ in found}
     for name in (
         "http_requests_total", "http_request_duration_seconds_count",

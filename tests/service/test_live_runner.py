@@ -9,6 +9,7 @@ from models.registry import Registry
 from service.errors import UnavailableError
 from service.live_runner import LiveRunner
 from tests import bundles
+from tests.asgi import client_of
 from tests.service.conftest import MakeApp
 
 
@@ -102,7 +103,7 @@ def test_a_service_whose_model_does_not_run_answers_503_and_is_not_ready_until_i
 ) -> None:
     bundles.publish(tmp_path / "registry")
     app = make_app(tmp_path, reload_interval_seconds=3600)
-    client, champions = app.test_client(), app.service.champions
+    client, champions = client_of(app), app.service.champions
     session = broken(champions.find(None).runner)
     body = {"instances": X[:1].tolist()}
     tensor = {"name": "input", "shape": [1, 1, 8, 8], "datatype": "FP32", "data": X[:1].tolist()}

@@ -13,6 +13,7 @@ from openapi_spec_validator import validate
 from service.app import Application, create_app
 from service.openapi import MADE, SOURCE, made_of
 from service.settings import load
+from tests.asgi import client_of
 from tests.service.described import (
     DESCRIPTION,
     JSON,
@@ -32,7 +33,7 @@ ARGUMENT = re.compile(r"<(\w+)>")
 def empty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FlaskClient]:
     """Asks a service without a model."""
     app = create_app(load({"HOLDFAST_STATE": str(tmp_path_factory.mktemp("empty"))}))
-    yield app.test_client()
+    yield client_of(app)
     app.service.close()
 
 

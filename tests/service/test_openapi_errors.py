@@ -10,6 +10,7 @@ from flask.testing import FlaskClient
 
 from service.app import Application
 from service.auth import create
+from tests.asgi import client_of
 from tests.service.conftest import MakeApp
 from tests.service.described import JSON, check_answer, operations
 
@@ -47,7 +48,7 @@ def held(published_state: Path, tmp_path_factory: pytest.TempPathFactory) -> dic
 @pytest.fixture
 def guarded(make_app: MakeApp, published_state: Path, held: dict[str, str]) -> FlaskClient:
     """Asks a service that wants tokens."""
-    return make_app(published_state, tokens_file=held["file"]).test_client()
+    return client_of(make_app(published_state, tokens_file=held["file"]))
 
 
 def test_401_without_a_token_and_403_with_one_of_another_scope(
@@ -61,7 +62,7 @@ def test_401_without_a_token_and_403_with_one_of_another_scope(
 
 
 def test_429_beyond_the_rate(make_app: MakeApp, published_state: Path) -> None:
-    client = make_app(published_state, rate_per_second=0.01, rate_burst=1).test_client()
+    client = client_of(make_app(published_state, rate_per_second=0.01, rate_burst=1))
     client.post("/predict")
     for _, path, operation in SCOPED:
         if {} in operation["security"]:
@@ -90,19 +91,19 @@ def test_a_body_that_is_refused(
     app = make_app(published_state, tokens_file=held["file"], max_body_bytes=1024)
     headers = {**headers, "Authorization": f"Bearer {held['admin']}"}
     for path, operation in POSTS:
-        answer = app.test_client().post(filled(path), data=body, content_type=JSON, headers=headers)
+        answer = client_of(app).post(filled(path), data=body, content_type=JSON, headers=headers)
         refused(operation, answer, status)
 
 
 def test_409_for_a_flagged_row(make_app: MakeApp, published_state: Path, rows: Any) -> None:
-    client = make_app(published_state, policy="reject").test_client()
+    client = client_of(make_app(published_state, policy="reject"))
     for path, operation in PREDICTIONS:
         inverted = body_for(path, np.float32(16) - rows[0])
         refused(operation, client.post(filled(path), json=inverted), 409)
 
 
 def test_503_without_a_model(make_app: MakeApp, tmp_path: Path, rows: Any) -> None:
-    client = make_app(tmp_path).test_client()
+    client = client_of(make_app(tmp_path))
     for path, operation in PREDICTIONS:
         refused(operation, client.post(filled(path), json=body_for(path, rows[0])), 503)
 
@@ -117,6 +118,6 @@ def test_500_where_something_breaks_inside(
 
     monkeypatch.setattr(app.service.pipeline, "handle", broken)
     for path, operation in PREDICTIONS:
-        answer = app.test_client().post(filled(path), json=body_for(path, rows[0]))
+        answer = client_of(app).post(filled(path), json=body_for(path, rows[0]))
         refused(operation, answer, 500)
         assert b"secret" not in answer.data

@@ -12,6 +12,7 @@ from monitoring.records import Key
 from service.app import Service
 from service.pipeline import new_id
 from tests import bundles
+from tests.asgi import client_of
 from tests.service import tables
 from tests.service.conftest import MakeApp
 
@@ -72,7 +73,7 @@ def test_the_model_is_named_where_several_are_served(
 ) -> None:
     for name in ("alpha", "beta"):
         bundles.publish(tmp_path / "registry", name)
-    client = make_app(tmp_path).test_client()
+    client = client_of(make_app(tmp_path))
     body = {"instances": rows[:1].tolist()}
     assert client.post("/predict?model=beta", json=body).get_json()["model"] == "beta"
     answer = client.post("/predict", json=body)
@@ -83,7 +84,7 @@ def test_the_model_is_named_where_several_are_served(
 def test_only_the_models_of_the_settings_are_served(make_app: MakeApp, tmp_path: Path) -> None:
     for name in ("alpha", "beta"):
         bundles.publish(tmp_path / "registry", name)
-    client = make_app(tmp_path, models="beta").test_client()
+    client = client_of(make_app(tmp_path, models="beta"))
     assert client.get("/readyz").get_json()["models"] == {"beta": 1}
 
 
@@ -92,7 +93,7 @@ def test_reject_refuses_flagged_rows_with_their_scores_and_counts_them(
 ) -> None:
     url = f"sqlite:///{tmp_path}/records.sqlite"
     app = make_app(published_state, policy="reject", database_url=url)
-    client, strange = app.test_client(), np.full_like(rows[:1], 16.0)
+    client, strange = client_of(app), np.full_like(rows[:1], 16.0)
     clean = client.post("/predict", json={"instances": rows[:1].tolist()})
     assert clean.status_code == 200
     batch = np.concatenate([rows[:1], strange]).tolist()
@@ -125,7 +126,7 @@ def test_answers_are_recorded_as_they_were_given(
 
 
 def test_without_a_model_predict_says_try_again(make_app: MakeApp, tmp_path: Path) -> None:
-    client = make_app(tmp_path).test_client()
+    client = client_of(make_app(tmp_path))
     answer = client.post("/predict", json={"instances": []})
     assert answer.status_code == 503
     assert answer.headers["Retry-After"] == "1"
@@ -136,7 +137,7 @@ def test_bytes_in_three_channels_are_answered_as_the_graph_does(
     make_app: MakeApp, tmp_path: Path
 ) -> None:
     tables.publish_colours(tmp_path / "registry")
-    client, x = make_app(tmp_path).test_client(), tables.colours().test.x[:9]
+    client, x = client_of(make_app(tmp_path)), tables.colours().test.x[:9]
     truth = Runner(Registry(tmp_path / "registry").open("colours")).run(x)
     friendly = client.post("/predict", json={"instances": x.tolist()}).get_json()["predictions"]
     got = np.float32([p["probabilities"] for p in friendly])
@@ -161,7 +162,7 @@ def test_a_missing_value_is_recorded_and_labelled_as_it_came(
     data = tables.wine()
     tables.publish_table(tmp_path / "registry", data)
     app = make_app(tmp_path)
-    client, x = app.test_client(), data.test.x
+    client, x = client_of(app), data.test.x
     assert np.isnan(x).any()
     answer = client.post("/predict", json={"instances": tables.as_objects(data, x)}).get_json()
     labels = [

@@ -17,6 +17,7 @@ from werkzeug.test import Client
 
 from models.data import Source, folder
 from tests import samples
+from tests.asgi import client_of
 from tests.service import pictures, tables
 from tests.service.conftest import MakeApp
 from tests.service.pictures import colour, grey, saved
@@ -30,7 +31,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     """Asks a service of a model of pictures and one of a table."""
     state = pictures.published(tmp_path_factory)
     with tables.served(state, max_rows=20, query_detection="off") as app:
-        yield app.test_client()
+        yield client_of(app)
 
 
 def answer(client: Client, path: str, data: Any, kind: str, **headers: str) -> Any:
@@ -154,7 +155,7 @@ def test_the_pixels_of_a_request_are_limited_by_a_setting(
     make_app: MakeApp, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
 ) -> None:
     url, state = f"sqlite:///{tmp_path}/records.sqlite", pictures.published(tmp_path_factory)
-    client = make_app(state, max_image_pixels=100, database_url=url).test_client()
+    client = client_of(make_app(state, max_image_pixels=100, database_url=url))
     assert answer(client, "/predict?model=colours", saved(colour()), PNG).status_code == 200
     two = answer(client, "/predict?model=colours", files(*[saved(colour())] * 2), FORM)
     one = answer(client, "/predict?model=colours", saved(colour(height=11, width=10)), PNG)

@@ -14,6 +14,7 @@ from service import auth
 from service.cli.doctor import doctor
 from service.settings import load
 from tests import bundles
+from tests.asgi import client_of
 from tests.service.conftest import MakeApp
 
 Rows = np.ndarray[Any, np.dtype[np.float32]]
@@ -35,7 +36,7 @@ def queries(client: FlaskClient, x: Rows, **options: Any) -> list[dict[str, Any]
 
 @pytest.fixture
 def asked(make_app: MakeApp, published_state: Path, tmp_path: Path) -> FlaskClient:
-    return make_app(published_state, database_url=f"sqlite:///{tmp_path}/r.sqlite").test_client()
+    return client_of(make_app(published_state, database_url=f"sqlite:///{tmp_path}/r.sqlite"))
 
 
 def test_a_series_of_probes_is_flagged_from_the_third_near_one_on(
@@ -82,7 +83,7 @@ def test_a_client_with_a_token_is_the_same_from_every_address_unless_addresses_a
     path, url = tmp_path / "tokens.json", f"sqlite:///{tmp_path}/r.sqlite"
     one, two = (auth.create(path, name, ("predict",)) for name in ("one", "two"))
     app = make_app(published_state, tokens_file=path, query_key=key, database_url=url)
-    asked, x = app.test_client(), probes(rows, 4)
+    asked, x = client_of(app), probes(rows, 4)
     found = [
         near(asked, x[0], "192.0.2.1", one),
         near(asked, x[1], "192.0.2.9", one),
@@ -100,7 +101,7 @@ def test_forwarded_addresses_count_behind_a_trusted_proxy_only(
         app = make_app(published_state, trusted_proxies=proxies, database_url=url)
         found = [
             queries(
-                app.test_client(), row[None], headers={"X-Forwarded-For": f"1.1.1.1, 192.0.2.{k}"}
+                client_of(app), row[None], headers={"X-Forwarded-For": f"1.1.1.1, 192.0.2.{k}"}
             )[0]["near"]
             for k, row in enumerate(probes(rows, 4))
         ]
@@ -111,7 +112,7 @@ def test_reject_refuses_flagged_queries_with_their_scores_also_when_sent_again(
     make_app: MakeApp, published_state: Path, tmp_path: Path
 ) -> None:
     app = make_app(published_state, policy="reject", database_url=f"sqlite:///{tmp_path}/r.sqlite")
-    client, x = app.test_client(), probes(bundles.digits().test.x, 4)
+    client, x = client_of(app), probes(bundles.digits().test.x, 4)
     statuses = [client.post("/predict", json={"instances": [r.tolist()]}).status_code for r in x]
     assert statuses == [200, 200, 200, 409]
     for _ in range(3):
@@ -145,7 +146,7 @@ def test_where_nobody_watches_the_field_is_null_and_the_tensor_false(
 ) -> None:
     bundles.publish(tmp_path / "registry", watched=why == "setting")
     app = make_app(tmp_path, query_detection="off" if why == "setting" else "on")
-    client, x = app.test_client(), probes(rows, 6)
+    client, x = client_of(app), probes(rows, 6)
     assert queries(client, x) == [None] * 6
     tensor = {"name": "input", "shape": list(x.shape), "datatype": "FP32", "data": x.tolist()}
     outputs = client.post(INFER, json={"inputs": [tensor]}).get_json()["outputs"]

@@ -16,6 +16,7 @@ from models.schema import Column, InputSchema
 from service import codec, rows
 from service.codec import decode_instances
 from service.v2_codec import decode_infer
+from tests.asgi import client_of
 from tests.service import tables
 
 MOST = 5
@@ -243,7 +244,7 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def client(state: Path) -> Iterator[FlaskClient]:
     with tables.served(state) as app:
-        yield app.test_client()
+        yield client_of(app)
 
 
 @pytest.mark.parametrize("name", ["wine", "cancer"])

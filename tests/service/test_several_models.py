@@ -13,6 +13,7 @@ import requests
 from models.registry import Registry
 from service.repository import Repository
 from tests import bundles
+from tests.asgi import client_of
 from tests.service.conftest import MakeApp
 from tests.service.processes import Running, running, wait_until
 from tests.service.test_reload import Waiting, damage
@@ -156,7 +157,7 @@ def test_a_pinned_version_that_is_missing_is_told_and_the_service_is_not_ready(
     tmp_path: Path, make_app: MakeApp
 ) -> None:
     bundles.publish(tmp_path / "registry", "b")
-    client = make_app(tmp_path, models="b@7").test_client()
+    client = client_of(make_app(tmp_path, models="b@7"))
     assert client.get("/readyz").status_code == 503
     answer = client.post("/predict", json={"instances": X[:1].tolist()})
     assert answer.status_code == 503
@@ -172,7 +173,7 @@ def test_one_request_too_many_at_once_is_503_and_other_models_answer(
     body, answers = {"instances": X[:1].tolist()}, []
 
     def post(model: str) -> Any:
-        return app.test_client().post(f"/predict?model={model}", json=body)
+        return client_of(app).post(f"/predict?model={model}", json=body)
 
     going = Waiting(app.service.champions.find("a").runner)
     thread = threading.Thread(target=lambda: answers.append(post("a")))

@@ -16,18 +16,19 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from prometheus_client import CollectorRegistry, Histogram
 
-from service.call import Endpoint, Reply
+from service.call import Call, Endpoint, Reply
 from service.tracing import Timer, Tracing, start
+from tests.asgi import client_of
 from tests.service.conftest import MakeApp
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 ENDPOINT = Endpoint("POST", "/v2/models/<model>/infer", lambda: Reply(b""), "predict", True)
-ENVIRON = {
-    "PATH_INFO": "/v2/models/digits/infer",
-    "QUERY_STRING": "secret=1",
-    "REQUEST_METHOD": "POST",
-    "SERVER_PROTOCOL": "HTTP/1.1",
-    "wsgi.url_scheme": "http",
+SCOPE = {
+    "path": "/v2/models/digits/infer",
+    "query_string": b"secret=1",
+    "method": "POST",
+    "http_version": "1.1",
+    "scheme": "http",
 }
 REPLY = Reply(b"{}", 200, id="a-1", model="digits", version=3)
 
@@ -97,7 +98,9 @@ def asked(made: Tracing, reply: Reply, timers: dict[str, Timer] | None = None, *
             timer.observe(seconds)
         return reply
 
-    assert made.traced(answer)(ENDPOINT, ENVIRON | more, {"model": "digits"}) is reply
+    headers = [(name.encode(), value.encode()) for name, value in more.items()]
+    call = Call({**SCOPE, "headers": headers}, b"", 1000)
+    assert made.traced(answer)(ENDPOINT, call, {"model": "digits"}) is reply
 
 
 def test_a_request_is_a_server_span_with_the_conventions_attributes(collector: Collector) -> None:
@@ -124,8 +127,8 @@ def test_a_request_is_a_server_span_with_the_conventions_attributes(collector: C
 
 def test_the_callers_trace_is_taken_over(collector: Collector) -> None:
     with tracing(collector.url) as made:
-        asked(made, REPLY, HTTP_TRACEPARENT=f"00-{TRACE}-{PARENT}-01", HTTP_TRACESTATE="a=b")
-        asked(made, REPLY, HTTP_TRACEPARENT="00-nonsense")
+        asked(made, REPLY, traceparent=f"00-{TRACE}-{PARENT}-01", tracestate="a=b")
+        asked(made, REPLY, traceparent="00-nonsense")
     first, second = collector.spans
     assert (first.trace_id.hex(), first.parent_span_id.hex()) == (TRACE, PARENT)
     assert first.trace_state == "a=b"
@@ -135,7 +138,7 @@ def test_the_callers_trace_is_taken_over(collector: Collector) -> None:
 
 def test_what_the_caller_does_not_sample_is_not_sent(collector: Collector) -> None:
     with tracing(collector.url) as made:
-        asked(made, REPLY, HTTP_TRACEPARENT=f"00-{TRACE}-{PARENT}-00")
+        asked(made, REPLY, traceparent=f"00-{TRACE}-{PARENT}-00")
     assert not collector.spans
 
 
@@ -196,7 +199,7 @@ def test_a_real_prediction_is_a_span_with_its_stages(
     app = make_app(published_state, trace_endpoint=collector.url)
     headers = {"traceparent": f"00-{TRACE}-{PARENT}-01", "X-Request-Id": "order-7"}
     body = {"instances": rows[:1].tolist()}
-    client = app.test_client()
+    client = client_of(app)
     assert client.post("/predict?model=digits", json=body, headers=headers).status_code == 200
     assert client.get("/healthz", headers=headers).status_code == 200
     app.service.close()

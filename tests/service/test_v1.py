@@ -15,6 +15,7 @@ from werkzeug.test import Client
 
 from models.schema import OUTPUTS
 from service.app import Application
+from tests.asgi import client_of
 from tests.service import pictures, tables
 from tests.service.conftest import MakeApp
 from tests.service.pictures import colour, saved
@@ -32,7 +33,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Application]:
 
 @pytest.fixture
 def client(app: Application) -> Client:
-    return app.test_client()
+    return client_of(app)
 
 
 def encoded(*contents: bytes) -> list[dict[str, str]]:
@@ -198,7 +199,7 @@ def test_every_status_has_an_error_text(
 
 
 def test_without_a_model_v1_says_try_again(make_app: MakeApp, tmp_path: Path) -> None:
-    client = make_app(tmp_path).test_client()
+    client = client_of(make_app(tmp_path))
     assert client.get("/v1/models").get_json() == {"models": []}
     for got in (client.get("/v1/models/x"), client.post("/v1/models/x:predict", json={})):
         assert got.status_code == 503
@@ -221,7 +222,7 @@ def test_a_flagged_row_is_409_where_the_policy_is_to_reject(
 ) -> None:
     url = f"sqlite:///{tmp_path}/records.sqlite"
     state = pictures.published(tmp_path_factory)
-    client = make_app(state, policy="reject", database_url=url).test_client()
+    client = client_of(make_app(state, policy="reject", database_url=url))
     strange = np.full((1, 3, 8, 8), 255).tolist()
     got = client.post(PREDICT, json={"instances": strange})
     assert got.status_code == 409

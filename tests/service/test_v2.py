@@ -9,6 +9,7 @@ from models.registry import Registry
 from models.runner import Runner
 from models.schema import OUTPUTS
 from service.v2_codec import ANSWERED, QUERY_FLAGGED
+from tests.asgi import client_of
 from tests.service.conftest import MakeApp
 
 Rows = np.ndarray[Any, np.dtype[np.float32]]
@@ -93,6 +94,6 @@ def test_health_follows_what_is_loaded(
     paths = ("/v2/health/ready", "/v2/models/digits/ready", "/v2/models/digits/versions/1/ready")
     for path in paths:
         assert client.get(path).get_json()["ready"] is True
-    empty = make_app(tmp_path).test_client()
+    empty = client_of(make_app(tmp_path))
     assert [empty.get(path).status_code for path in paths] == [503, 503, 503]
     assert empty.get("/v2/health/live").get_json() == {"live": True}

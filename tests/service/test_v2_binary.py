@@ -15,6 +15,7 @@ from models.errors import HoldfastError, InputError
 from models.schema import DTYPES, Column, InputSchema
 from service.v2_binary import HEADER, split
 from service.v2_codec import ANSWERED, OUTPUT_DATATYPES, Wanted, decode_infer, encode_infer
+from tests.asgi import client_of
 from tests.service import tables as published
 from tests.service.v2_bodies import framed, scored, tensor_of, tensors
 
@@ -288,7 +289,7 @@ def test_every_kind_of_model_answers_bytes_as_it_answers_json(tmp_path: Any) -> 
     published.publish_table(root, published.wine())
     published.publish_colours(root)
     with published.served(tmp_path) as app:
-        client = app.test_client()
+        client = client_of(app)
         for name, data in (("wine", published.wine()), ("colours", published.colours())):
             x, url = data.test.x[:MOST], f"/v2/models/{name}/infer"
             told = {"inputs": [tensor_of(x, data.schema, plain(x))], "id": "mine"}

@@ -9,6 +9,7 @@ from flask.testing import FlaskClient
 from models.registry import Registry
 from service.auth import secret_in
 from tests import bundles
+from tests.asgi import client_of
 from tests.service import v2_schemas as published
 from tests.service.conftest import MakeApp
 
@@ -23,7 +24,7 @@ def client(make_app: MakeApp, tmp_path: Any) -> FlaskClient:
     root = tmp_path / "registry"
     bundles.publish(root)
     bundles.publish(root, "later", promote=False)
-    return make_app(tmp_path).test_client()
+    return client_of(make_app(tmp_path))
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from flask.testing import FlaskClient
 
 from service.app import Application
 from tests import bundles
+from tests.asgi import client_of
 from tests.service.conftest import MakeApp
 
 
@@ -24,7 +25,7 @@ def stats(client: FlaskClient, path: str = "/v2/models/stats") -> dict[tuple[str
 
 
 def test_each_version_has_its_own_sums(two_models: Application, rows: Any) -> None:
-    client, began = two_models.test_client(), time.time()
+    client, began = client_of(two_models), time.time()
     fresh = stats(client)
     assert sorted(fresh) == [("digits", "1"), ("other", "1")]
     assert fresh["other", "1"]["inference_count"] == fresh["other", "1"]["last_inference"] == 0
@@ -49,13 +50,13 @@ def test_each_version_has_its_own_sums(two_models: Application, rows: Any) -> No
 
 
 def test_one_model_or_version_is_told_alone(two_models: Application) -> None:
-    client = two_models.test_client()
+    client = client_of(two_models)
     for path in ("/v2/models/other/stats", "/v2/models/other/versions/1/stats"):
         assert list(stats(client, path)) == [("other", "1")]
 
 
 def test_a_refused_flag_is_a_failure(make_app: MakeApp, published_state: Any, rows: Any) -> None:
-    client = make_app(published_state, policy="reject").test_client()
+    client = client_of(make_app(published_state, policy="reject"))
     noise = (16 - rows[:200]).tolist()
     assert client.post("/predict", json={"instances": noise}).status_code == 409
     (found,) = stats(client).values()
