@@ -31,7 +31,7 @@ from service.front import UNMATCHED, Bounds, Front, Observer
 from service.guard import guard_of
 from service.pipeline import Pipeline
 from service.reload import Champions
-from service.settings import Settings
+from service.settings import Settings, load
 
 
 class Service:
@@ -139,6 +139,16 @@ def create_app(settings: Settings, *, metrics_dir: Path | None = None) -> Applic
         *openapi.endpoints(),
     )  # fmt: skip
     return Application(service, endpoints)
+
+
+def from_environment() -> Application:
+    """The application of a process of its own, for an ASGI server that is not ours.
+
+    As `holdfast serve` it reads `HOLDFAST_*` and `holdfast.toml`.
+    """
+    settings = load(os.environ, Path("holdfast.toml"))
+    settings.draining_file.unlink(missing_ok=True)  # of a master that was here before
+    return create_app(settings)
 
 
 def _observer(metrics: Metrics, endpoints: Sequence[Endpoint], log: AccessLog) -> Observer:
