@@ -22,6 +22,7 @@ from models.errors import (
 from monitoring import webhook
 from monitoring.jobs import UnknownJobError
 from monitoring.logs import logger
+from monitoring.pulse import is_ready
 from monitoring.triggers import ACTIONS, Event
 from monitoring.watcher import Watcher
 
@@ -78,6 +79,11 @@ def create_watch_app(
     @app.get("/healthz")
     def healthz() -> Response:
         return _json({"status": "ok"})
+
+    @app.get("/readyz")
+    def readyz() -> Response:
+        report = watcher.pulse.report()
+        return _json(report, 200 if is_ready(report) else 503)
 
     @app.get("/metrics")
     def metrics() -> Response:

@@ -155,7 +155,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         float, _about("how long a new champion is watched before it stays", "s", ge=0)
     ] = 30.0
     retrain_epochs: Annotated[int, _about("epochs of a retraining", "epochs", ge=1)] = 20
-    schedule: Annotated[str, _about("cron line of scheduled evaluations; empty: none")] = ""
+    schedule: Annotated[
+        str, _about("cron line of scheduled evaluations, of five fields; empty: none")
+    ] = ""
+    timezone: Annotated[
+        str,
+        _about("zone of that line, a name such as Europe/Berlin; empty: the system's zone"),
+    ] = ""
     tokens_file: Annotated[
         str, _about("file with the service's tokens; empty: tokens.json in the state directory")
     ] = ""

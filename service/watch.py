@@ -109,6 +109,7 @@ def _plan(settings: Settings) -> Plan:
             daily_budget=settings.daily_budget,
         ),
         schedule=settings.schedule,
+        timezone=settings.timezone,
         records_kept=settings.record_rows_kept,
         serves={spec.name: spec.version for spec in settings.model_specs},
     )
