@@ -16,6 +16,7 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn
 from gunicorn.app.base import BaseApplication
 
 from monitoring import logs, slots
+from service.addresses import bind_text
 from service.arbiter import Arbiter
 from service.errors import StateError
 from service.guard import exposure
@@ -115,7 +116,7 @@ class Server(BaseApplication):  # type: ignore[misc]
 def options(settings: Settings) -> dict[str, Any]:
     """What gunicorn is told."""
     return {
-        "bind": f"{settings.host}:{settings.port}",
+        "bind": bind_text(settings.host, settings.port),
         "workers": settings.workers,
         "worker_class": Worker,
         "threads": settings.threads,
