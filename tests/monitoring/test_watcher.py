@@ -137,10 +137,10 @@ def test_a_scheduled_evaluation_that_could_not_be_started_is_tried_again(
     noon = datetime(2026, 6, 1, 12, tzinfo=UTC).timestamp()
     running = scheduled(watcher, "0 3 * * *", "UTC")
     running.tick(noon)
-    broken = monkeypatch.context()
-    with broken as patch, pytest.raises(OSError, match="full"):
+    with monkeypatch.context() as patch:
         patch.setattr(running.jobs, "put", fail)
-        running.tick(noon + 86_400)
+        with pytest.raises(OSError, match="full"):
+            running.tick(noon + 86_400)
     assert running.jobs.all() == []
     for second in range(3):
         running.tick(noon + 86_402 + second)
