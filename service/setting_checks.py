@@ -5,6 +5,7 @@ end), or raises SettingsError. What takes a look at files, names and packages is
 """
 
 import re
+import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -50,8 +51,15 @@ def hidden(url: str) -> str:
 def _directory(text: str) -> str:
     if not text.strip() or "\0" in text:
         raise SettingsError("state", "the path of a directory", repr(text)[:60])
-    if Path(text).exists() and not Path(text).is_dir():
-        raise SettingsError("state", "the path of a directory", f"a file ({text[:60]})")
+    try:
+        kind = Path(text).stat().st_mode
+    except FileNotFoundError:
+        return text  # it is made
+    except OSError as error:
+        reason = f"{text[:60]!r}: {error.strerror}"
+        raise SettingsError("state", "the path of a directory", reason) from None
+    if not stat.S_ISDIR(kind):
+        raise SettingsError("state", "the path of a directory", f"a file ({text[:60]!r})")
     return text
 
 

@@ -81,10 +81,10 @@ def _checked(
     value = getattr(settings, name)
     try:
         return Checked(name, parts, check(value), None)
-    except SettingsError as error:
+    except (SettingsError, AddressError) as error:
         fault = SettingsError(name, error.expected, error.got)
-    except AddressError as error:
-        fault = SettingsError(name, error.expected, error.got)
+    except UnicodeDecodeError:
+        fault = SettingsError(name, "a file of text in UTF-8", str(value))
     except HoldfastError as error:
         fault = SettingsError(name, "a file that can be used", str(error))
     return Checked(name, parts, str(fault), fault)

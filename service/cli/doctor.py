@@ -116,7 +116,7 @@ def _database(url: str) -> dict[str, Any]:
             pass
         engine.dispose()
     except (sa.exc.SQLAlchemyError, ImportError, ValueError) as error:
-        reason = str(getattr(error, "orig", None) or type(error).__name__).strip()
+        reason = " ".join(str(getattr(error, "orig", None) or type(error).__name__).split())
         return _finding(what, False, f"{hidden(url)} does not answer: {reason}")
     return _finding(what, True, f"{hidden(url)} answers")
 

@@ -147,6 +147,15 @@ def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
     )
 
 
+def test_a_state_that_cannot_be_a_directory_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    for state in (file, file / "below", tmp_path / ("a" * 300)):
+        with pytest.raises(SettingsError, match="setting state: expected the path of a directory"):
+            load({"HOLDFAST_STATE": str(state)})
+    assert load({"HOLDFAST_STATE": str(tmp_path / "new")}).state == str(tmp_path / "new")
+
+
 def test_no_fault_brings_a_second_one() -> None:
     for name, value in (("max_rows", "0"), ("models", "A"), ("timezone", "Mars")):
         env = {"HOLDFAST_MODEL_LIMITS": "a:rows=64", "HOLDFAST_SCHEDULE": "0 3 * * *"}

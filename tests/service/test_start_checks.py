@@ -45,10 +45,11 @@ def test_files_that_are_not_there_are_told_all_at_once_to_who_reads_them(tmp_pat
 
 def test_files_that_hold_something_else_are_refused(tmp_path: Path) -> None:
     other = tmp_path / "other"
-    other.write_text("short")
-    other.chmod(0o600)
-    settings = loaded(**dict.fromkeys(FILES, other))
-    assert faults(settings, "service", "watcher") == sorted(FILES)
+    for content in (b"short", b"\xff\xfe" * 100):
+        other.write_bytes(content)
+        other.chmod(0o600)
+        settings = loaded(**dict.fromkeys(FILES, other))
+        assert faults(settings, "service", "watcher") == sorted(FILES)
     folder = loaded(**dict.fromkeys(FILES, tmp_path))
     assert faults(folder, "service", "watcher") == sorted(FILES)
 
