@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from monitoring.pulse import Pulse
+from service.cli import CONTEXT
 from service.cli.doctor import doctor
 from service.repository import Repository
 from service.settings import load
@@ -27,7 +28,7 @@ def told(state: Path, **settings: Any) -> tuple[dict[str, dict[str, Any]], int]:
     """What doctor finds, by name, and its status."""
     given = {f"HOLDFAST_{name.upper()}": str(value) for name, value in settings.items()}
     loaded = load({"HOLDFAST_STATE": str(state), "HOLDFAST_PORT": "1", **given})
-    done = CliRunner().invoke(doctor, ["--json"], obj=loaded)
+    done = CliRunner().invoke(doctor, ["--json"], obj=loaded, **CONTEXT)
     findings = json.loads(done.stdout)["findings"]
     return {each["what"]: each for each in findings}, done.exit_code
 
@@ -94,13 +95,13 @@ def test_a_file_that_is_not_there_makes_it_fail(state: Path) -> None:
 def test_a_database_that_does_not_answer_makes_it_fail_without_its_password(state: Path) -> None:
     url = "postgresql://me:secret@127.0.0.1:9/h"
     loaded = load({"HOLDFAST_STATE": str(state), "HOLDFAST_DATABASE_URL": url})
-    done = CliRunner().invoke(doctor, ["--json"], obj=loaded)
+    done = CliRunner().invoke(doctor, ["--json"], obj=loaded, **CONTEXT)
     assert done.exit_code == 1
     assert "secret" not in done.output
     findings = {each["what"]: each for each in json.loads(done.stdout)["findings"]}
     assert not findings["database"]["ok"]
     assert "me:***@127.0.0.1:9/h does not answer: " in findings["database"]["detail"]
-    assert "secret" not in CliRunner().invoke(doctor, [], obj=loaded).output
+    assert "secret" not in CliRunner().invoke(doctor, [], obj=loaded, **CONTEXT).output
 
 
 def test_it_makes_no_file_by_looking(state: Path, tmp_path: Path) -> None:

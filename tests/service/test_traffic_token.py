@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from models.data import Rows
 from service.auth import create
+from service.cli import CONTEXT
 from service.cli.sender import Schedule, Sender, Tally
 from service.cli.traffic import traffic
 from service.settings import load
@@ -37,7 +38,7 @@ def test_traffic_is_let_in_with_its_token_and_refused_without(tmp_path: Path) ->
 def test_an_address_that_is_none_is_wrong_usage(tmp_path: Path) -> None:
     for url in ("localhost:8080", "http://::1:8080", "ftp://a"):
         settings = load({"HOLDFAST_STATE": str(tmp_path)})
-        done = CliRunner().invoke(traffic, ["--url", url], obj=settings)
+        done = CliRunner().invoke(traffic, ["--url", url], obj=settings, **CONTEXT)
         assert done.exit_code == 2
         assert "--url: expected a URL such as" in done.output
 
