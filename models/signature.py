@@ -12,6 +12,7 @@ import base64
 import binascii
 import types
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -44,13 +45,7 @@ class Keys(msgspec.Struct, frozen=True):
         """
         if not self.trusted:
             return
-        crypto, expected = _ed25519(), "Ed25519 public keys in PEM"
-        try:
-            keys = crypto.public_keys(_read(self.trusted))
-        except ValueError as error:
-            raise KeyFileError(self.trusted, expected, str(error)) from None
-        if not keys:
-            raise KeyFileError(self.trusted, expected, "none")
+        crypto, keys = _ed25519(), self._trusted_keys()
         try:
             signature = base64.b64decode((version / SIGNATURE).read_bytes().strip(), validate=True)
         except FileNotFoundError:
@@ -59,6 +54,20 @@ class Keys(msgspec.Struct, frozen=True):
             raise BundleError(version, f"{SIGNATURE} is damaged: {error}") from None
         if not any(crypto.valid(key, signature, _message(manifest)) for key in keys):
             raise BundleError(version, "not signed by a trusted key, or changed since")
+
+    def count_trusted(self) -> int:
+        """How many keys are trusted; raises KeyFileError where the file cannot be used."""
+        return len(self._trusted_keys())
+
+    def _trusted_keys(self) -> list[Any]:
+        expected = "Ed25519 public keys in PEM"
+        try:
+            keys: list[Any] = _ed25519().public_keys(_read(self.trusted))
+        except ValueError as error:
+            raise KeyFileError(self.trusted, expected, str(error)) from None
+        if not keys:
+            raise KeyFileError(self.trusted, expected, "none")
+        return keys
 
     def signature(self, manifest: bytes) -> bytes | None:
         """What stands in the signature file; None where there is no key to sign with.

@@ -17,9 +17,13 @@ Cell = tuple[str, str, str, int]  # model, version, channel, cell
 Counts = dict[Cell, float]
 
 
+# The service is asked where it is, past whatever HTTP_PROXY names for the world outside.
+_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
 def fetch(url: str) -> str:
     """The text of a service's /metrics. Raises OSError."""
-    with urllib.request.urlopen(f"{url.rstrip('/')}/metrics", timeout=TIMEOUT) as answer:
+    with _OPENER.open(f"{url.rstrip('/')}/metrics", timeout=TIMEOUT) as answer:
         return str(answer.read().decode())
 
 

@@ -116,15 +116,21 @@ class Database:
             raise StoreError(f"the store of records cannot be {verb}: {cause}") from error
 
 
-def _engine(url: str, patience_seconds: float) -> sa.Engine:
+def engine_url(url: str) -> sa.URL:
+    """The URL with the driver that is a dependency here, where it names none."""
     parsed = sa.make_url(url)
+    if parsed.drivername == "postgresql":  # which driver that means differs by SQLAlchemy's version
+        return parsed.set(drivername="postgresql+psycopg")
+    return parsed
+
+
+def _engine(url: str, patience_seconds: float) -> sa.Engine:
+    parsed = engine_url(url)
     milliseconds = int(patience_seconds * 1000)
     if parsed.get_backend_name() == "sqlite":
         engine = sa.create_engine(parsed)
         sa.event.listen(engine, "connect", _sqlite_setter(milliseconds))
         return engine
-    if parsed.drivername == "postgresql":  # which driver that means differs by SQLAlchemy's version
-        parsed = parsed.set(drivername="postgresql+psycopg")
     arguments: dict[str, Any] = {
         "connect_timeout": max(LEAST_CONNECT_SECONDS, round(patience_seconds)),
         "keepalives_idle": 5,

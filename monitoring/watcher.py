@@ -8,13 +8,12 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
 import msgspec
-from croniter import croniter
 
 from models.errors import BundleError, HoldfastError, RegistryError
 from models.registry import Registry
@@ -26,13 +25,16 @@ from monitoring.explanation import explain
 from monitoring.jobs import UNFINISHED, Job, JobStore
 from monitoring.logs import logger
 from monitoring.performance import expected_accuracy, has_fallen
+from monitoring.pulse import Pulse
 from monitoring.records import RecordStore
+from monitoring.schedule import DueTimes, Timetable
 from monitoring.stream import Stream, references
 from monitoring.triggers import DAY, Decision, Event, Policy, Situation, decide
 from monitoring.watch_metrics import WatchMetrics
 
 OBSERVED_ROWS = 500
 PRUNE_EVERY = 300.0
+FIRST_LOOK_SECONDS = 2.0  # at most: it is not ready before that
 log = logger("watcher")
 
 
@@ -45,6 +47,7 @@ class Plan(msgspec.Struct, frozen=True):
     c: float
     policy: Policy
     schedule: str = ""
+    timezone: str = ""
     records_kept: int = 200_000
     serves: Mapping[str, int | None] = msgspec.field(default_factory=dict)  # and pinned to what
 
@@ -62,21 +65,36 @@ class Watcher:
     streams: dict[str, Stream] = field(default_factory=dict)
     accuracies: dict[str, AccuracyWatch] = field(default_factory=dict)
     _refused: dict[tuple[str, str], str] = field(default_factory=dict)
-    _scheduled: dict[str, float] = field(default_factory=dict)
     _broken: dict[str, int] = field(default_factory=dict)
     _pruned_at: float = 0.0
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    pulse: Pulse = field(init=False)
+    due_times: DueTimes | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        self.pulse = Pulse(self.plan.interval_seconds)
+        if self.plan.schedule:
+            timetable = Timetable(self.plan.schedule, self.plan.timezone)
+            self.due_times = DueTimes(timetable, Path(self.plan.state) / "watch" / "schedule.json")
+            zone, following = timetable.zone_shown(), timetable.following(time.time())
+            log.info(
+                "schedule", line=timetable.line, zone=zone, following=timetable.shown(following)
+            )
 
     def run(self, stop: threading.Event) -> None:
         """Tick until told to stop; a failed tick is logged and the next one tries again."""
-        while not stop.wait(self.plan.interval_seconds):
+        pause = min(self.plan.interval_seconds, FIRST_LOOK_SECONDS)
+        while not stop.wait(pause):
+            pause = self.plan.interval_seconds
             try:
                 self.tick(time.time())
-            except Exception:
+            except Exception as error:
+                self.pulse.fail(error)
                 log.exception("tick_failed")
 
     def tick(self, now: float) -> None:
         """One look: counters, evidence, accuracy, triggers."""
+        self.pulse.begin()
         looks = self._look()
         for model in self.registry.models():
             if self.plan.serves and model not in self.plan.serves:
@@ -93,11 +111,14 @@ class Watcher:
             self._show(stream, live)
             for event in self._events(stream, live, now):
                 self.consider(event, now)
+                if event.source == "schedule" and self.due_times is not None:
+                    self.due_times.done(model, now)  # after: one that was not answered comes again
             self._show_accuracy(stream, now)
         if now - self._pruned_at > PRUNE_EVERY:
             self._pruned_at = now
             self.records.prune(self.plan.records_kept)
         self.metrics.tick.set(now)
+        self.pulse.end()
 
     def consider(self, event: Event, now: float, options: dict[str, Any] | None = None) -> Decision:
         """Decide on an event and start the job, or count the refusal (once per change of it)."""
@@ -276,24 +297,16 @@ class Watcher:
                 expected = expected_accuracy(figures)
                 words = f"live accuracy {live.value:.1%} (n = {live.n}), expected {expected:.1%}"
                 events.append(Event("accuracy", model, "evaluate", since, words))
-        if self._due(model, now):
+        if self.due_times is not None and self.due_times.due(model, now):
             events.append(Event("schedule", model, "evaluate", now - DAY, "scheduled"))
         return events
-
-    def _due(self, model: str, now: float) -> bool:
-        if not self.plan.schedule:
-            return False
-        following = croniter(self.plan.schedule, datetime.fromtimestamp(now)).get_next(float)
-        due = self._scheduled.get(model)
-        self._scheduled[model] = following
-        return due is not None and now >= due
 
     def _job(self, event: Event, decision: Decision, now: float, options: dict[str, Any]) -> Job:
         champion = self.registry.aliases(event.model).champion
         if champion is None or decision.start is None:
             raise HoldfastError(f"model {event.model!r} has no champion")
         job = Job(
-            id=f"{datetime.fromtimestamp(now):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:6]}",
+            id=f"{datetime.fromtimestamp(now, UTC):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:6]}",
             kind=decision.start,
             model=event.model,
             champion=champion,

@@ -3,6 +3,7 @@
 models.errors.HoldfastError
 ├── InputError (models)      400: the field, what was expected, what came
 ├── SettingsError            a setting cannot be used: its name, what was expected, what came
+│   └── ManySettingsError    several cannot: all of them at once
 ├── StateError               the state directory cannot be used as asked (start-up only)
 └── RequestError             a request that is answered with another status than 200
     ├── NotFoundError        404: no such model, version, record
@@ -17,7 +18,7 @@ models.errors.HoldfastError
     └── UnavailableError     503 with Retry-After: no model yet, or the store cannot write
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -46,6 +47,27 @@ class SettingsError(HoldfastError):
         self.name = name
         self.expected = expected
         self.got = got
+
+
+class ManySettingsError(SettingsError):
+    """Several settings cannot be used; `faults` has one error for each."""
+
+    def __init__(self, faults: Sequence[SettingsError]) -> None:
+        HoldfastError.__init__(
+            self, "\n- ".join([f"{len(faults)} settings cannot be used:", *map(str, faults)])
+        )
+        self.name = ", ".join(fault.name for fault in faults)
+        self.expected = "; ".join(fault.expected for fault in faults)
+        self.got = "; ".join(fault.got for fault in faults)
+        self.faults = tuple(faults)
+
+
+def raise_faults(faults: Sequence[SettingsError]) -> None:
+    """Raise what was collected: one fault as it is, several as ManySettingsError, none not."""
+    if len(faults) > 1:
+        raise ManySettingsError(faults)
+    if faults:
+        raise faults[0]
 
 
 class StateError(HoldfastError):

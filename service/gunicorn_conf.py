@@ -17,6 +17,7 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn
 from gunicorn.app.base import BaseApplication
 
 from monitoring import logs, slots
+from service.addresses import bind_text
 from service.errors import StateError
 from service.guard import exposure
 from service.server.arbiter import Arbiter
@@ -118,7 +119,7 @@ class Server(BaseApplication):  # type: ignore[misc]
 def options(settings: Settings) -> dict[str, Any]:
     """What gunicorn is told."""
     return {
-        "bind": f"{settings.host}:{settings.port}",
+        "bind": bind_text(settings.host, settings.port),
         "workers": settings.workers,
         "worker_class": Worker,
         "timeout": TIMEOUT_SECONDS,

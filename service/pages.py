@@ -27,8 +27,22 @@ def settings_page() -> str:
 
 A setting comes from the environment (`HOLDFAST_PORT=8081`), else from `holdfast.toml` in the
 working directory (`port = 8081`), else it has its default. They are read once, when a command
-starts. A name or a value that does not fit ends the command with a sentence that says what was
-expected. `holdfast doctor` shows what is in force.
+starts. A name or a value that does not fit ends the command with a sentence for each that says what
+was expected: all faults at once. Files, host names and drivers are looked at by the command that
+needs them, before it starts; `holdfast doctor` looks at all, shows what is in force, and exits with
+1 where something that is needed is wrong.
+
+A host is an address or a name without a port; IPv6 with or without brackets (`::1`, `[::1]`).
+`0.0.0.0` and `::` are every address, an empty text is an error. The variables that Kubernetes sets
+for a Service named `holdfast` or `holdfast-...` are no settings, nor is a port of the form
+`tcp://10.0.0.1:8080`: they are passed over. The file is UTF-8, with a byte order mark or without.
+
+`HOLDFAST_SCHEDULE` has the five fields of cron (minute, hour, day of the month, month, day of the
+week; names such as `mon` and `jan`), read in `HOLDFAST_TIMEZONE`. A line that names hours starts an
+evaluation once for each time it names: one that the clock skips in spring when it ends to skip, one
+that it shows twice in autumn the first time. A line of every hour (`*/15 * * * *`) follows the time
+that passes. What came due while the watcher was down starts once when it is back. `holdfast doctor`
+prints the next three times.
 
 | variable | in `holdfast.toml` | type | default | unit | meaning |
 |---|---|---|---|---|---|

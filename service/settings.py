@@ -4,20 +4,22 @@ The record is read once, by the composition root, from `holdfast.toml` and `HOLD
 win), and passed down. Whatever says what the settings are derives from the fields below.
 """
 
-import re
-import tomllib
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 import msgspec
 from msgspec import Meta
 
 from models.signature import Keys
 from service import sizing
-from service.errors import SettingsError
+from service.addresses import near, url_of
+from service.errors import SettingsError, raise_faults
 from service.model_specs import Limits, ModelSpec, parse_limits, parse_models
-from service.proxies import Proxies
+from service.platform_variables import without_platforms
+from service.setting_checks import check_schedule
+from service.setting_values import collect, read_toml, read_value, type_text, unknown
 
 PREFIX = "HOLDFAST_"
 
@@ -72,7 +74,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         float, _about("time between two looks at the counters", "s", gt=0, le=3600)
     ] = 2.0
     service_url: Annotated[
-        str, _about("where the watcher finds the service; empty: http://127.0.0.1:<port>")
+        str,
+        _about(
+            "where the watcher finds the service, several comma-separated; empty: on this machine, "
+            "at host and port"
+        ),
     ] = ""
     database_url: Annotated[
         str, _about("SQLAlchemy URL of records and feedback; empty: SQLite in the state directory")
@@ -155,7 +161,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         float, _about("how long a new champion is watched before it stays", "s", ge=0)
     ] = 30.0
     retrain_epochs: Annotated[int, _about("epochs of a retraining", "epochs", ge=1)] = 20
-    schedule: Annotated[str, _about("cron line of scheduled evaluations; empty: none")] = ""
+    schedule: Annotated[
+        str, _about("cron line of scheduled evaluations, of five fields; empty: none")
+    ] = ""
+    timezone: Annotated[
+        str,
+        _about("zone of that line, a name such as Europe/Berlin; empty: the system's zone"),
+    ] = ""
     tokens_file: Annotated[
         str, _about("file with the service's tokens; empty: tokens.json in the state directory")
     ] = ""
@@ -228,6 +240,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return parse_limits(self.model_limits, self.max_rows, self.model_specs)
 
 
+_DEFAULTS = Settings()
+
+
 class Setting(msgspec.Struct, frozen=True):
     """One row of the table of settings."""
 
@@ -253,31 +268,44 @@ def load(env: Mapping[str, str], toml_path: Path | None = None) -> Settings:
     """Read the settings; the environment wins over the file, which wins over the defaults.
 
     Args:
-        env: variables; those that begin with `HOLDFAST_` must be settings.
+        env: variables; those that begin with `HOLDFAST_` must be settings, but for what platforms
+            set by themselves (`platform_variables`).
         toml_path: a file with `name = value` lines, or None; one that is absent is no error.
 
     Raises:
-        SettingsError: an unknown name or a value that does not fit.
+        SettingsError: an unknown name or a value that does not fit; ManySettingsError where there
+            are several, with all of them.
     """
-    given = {k.removeprefix(PREFIX).lower(): v for k, v in env.items() if k.startswith(PREFIX)}
-    values = {**_read_toml(toml_path), **given}
-    for name in sorted(values):
-        if name not in Settings.__struct_fields__:
-            known = ", ".join(Settings.__struct_fields__)
-            raise SettingsError(
-                name, f"one of {known}", f"an unknown name ({PREFIX}{name.upper()})"
-            )
+    faults: list[SettingsError] = []
+    ours = {k: v for k, v in env.items() if k.startswith(PREFIX)}
+    given = {k.removeprefix(PREFIX).lower(): v for k, v in without_platforms(ours).items()}
+    nothing: dict[str, Any] = {}
+    values = {**collect(faults, lambda: read_toml(toml_path), nothing), **given}
     hints = get_type_hints(Settings, include_extras=True)
-    settings = Settings(**{name: _convert(name, v, hints[name]) for name, v in values.items()})
-    Proxies(settings.trusted_proxies)  # refuses what is no address
-    _ = settings.limits  # refuses names and limits that do not read so
+    known = {}
+    for name, value in sorted(values.items()):
+        if name not in hints:
+            faults.append(unknown(name, hints, f"{PREFIX}{name.upper()}"))
+            continue
+        read = partial(read_value, name, value, hints[name])
+        known[name] = collect(faults, read, getattr(_DEFAULTS, name))
+    settings = Settings(**known)
+    # Of settings that are wrong the defaults stand there, so that no fault brings a second one.
+    collect(faults, lambda: dict(settings.limits), nothing)
+    collect(faults, lambda: check_schedule(settings.schedule, settings.timezone), None)
+    raise_faults(faults)
+    return _filled(settings)
+
+
+def _filled(settings: Settings) -> Settings:
+    """With what follows from other settings and from the machine."""
     database = Path(settings.state).absolute() / "records.sqlite"
     sizes = sizing.model_sizes(settings.registry_dir)
     chosen = sizing.choose(sizing.machine(), sizes, **_counts(settings))
     return msgspec.structs.replace(
         settings,
         **chosen._asdict(),
-        service_url=settings.service_url.rstrip("/") or f"http://127.0.0.1:{settings.port}",
+        service_url=settings.service_url or url_of(near(settings.host), settings.port),
         database_url=settings.database_url or f"sqlite:///{database}",
     )
 
@@ -306,35 +334,5 @@ def _row(name: str, default: Any, hint: Any) -> Setting:
     unit = (about.extra or {}).get("unit", "")
     shown = f"{default:g}" if isinstance(default, float) else str(default)
     return Setting(
-        name, f"{PREFIX}{name.upper()}", _type_text(kind), shown, unit, about.description or ""
+        name, f"{PREFIX}{name.upper()}", type_text(kind), shown, unit, about.description or ""
     )
-
-
-def _type_text(kind: Any) -> str:
-    if get_origin(kind) is Literal:
-        return " | ".join(get_args(kind))
-    return {"str": "text", "int": "integer", "float": "number"}[kind.__name__]
-
-
-def _read_toml(path: Path | None) -> dict[str, Any]:
-    if path is None or not path.exists():
-        return {}
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SettingsError(str(path), "a TOML file", str(error)) from error
-
-
-def _convert(name: str, value: Any, hint: Any) -> Any:
-    try:
-        return msgspec.convert(value, hint, strict=not isinstance(value, str))
-    except msgspec.ValidationError as error:
-        kind, about = get_args(hint)
-        bounds = [
-            f"{sign} {bound:g}"
-            for sign, bound in ((">=", about.ge), (">", about.gt), ("<=", about.le))
-            if bound is not None
-        ]
-        expected = " ".join([_type_text(kind), *bounds])
-        # A value from the environment may be a secret in the wrong place: show it short.
-        raise SettingsError(name, expected, re.sub(r"\s+", " ", repr(value))[:60]) from error

@@ -11,6 +11,7 @@ from dbos import DBOS, SetWorkflowID
 
 from models.registry import Registry
 from monitoring import logs, slots
+from monitoring.database import engine_url
 from monitoring.jobs import UNFINISHED, Job, JobStore
 from monitoring.lifecycle import LOOP_VERSION, Lifecycle, Terms
 from monitoring.records import RecordStore
@@ -53,7 +54,7 @@ def start(settings: Settings) -> WatchApplication:
     """Start ticking and resume unfinished jobs; returns the HTTP application."""
     logs.configure(settings.log_level)
     keep = _only_one(settings)
-    engine = sa.create_engine(settings.database_url)
+    engine = sa.create_engine(engine_url(settings.database_url))
     registry, records = (
         Registry(settings.registry_dir, settings.keys),
         RecordStore(settings.database_url),
@@ -126,6 +127,7 @@ def _plan(settings: Settings) -> Plan:
             daily_budget=settings.daily_budget,
         ),
         schedule=settings.schedule,
+        timezone=settings.timezone,
         records_kept=settings.record_rows_kept,
         serves={spec.name: spec.version for spec in settings.model_specs},
     )

@@ -11,6 +11,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from models.errors import InputError
 from monitoring import webhook
 from monitoring.jobs import Job, UnknownJobError
+from monitoring.pulse import is_ready
 from monitoring.triggers import ACTIONS, Event
 from monitoring.watcher import Watcher
 from service.call import Call, Endpoint, Reply
@@ -45,6 +46,11 @@ def endpoints(
 
     def healthz(call: Call) -> Reply:
         return _reply({"status": "ok"})
+
+    def readyz(call: Call) -> Reply:
+        report = watcher.pulse.report()
+        ready = is_ready(report)
+        return _reply(report, HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE)
 
     def metrics(call: Call) -> Reply:
         return Reply(generate_latest(watcher.metrics.registry), media=CONTENT_TYPE_LATEST)
@@ -121,6 +127,7 @@ def endpoints(
 
     return (
         Endpoint("GET", "/healthz", healthz),
+        Endpoint("GET", "/readyz", readyz),
         Endpoint("GET", "/metrics", metrics),
         Endpoint("GET", "/models", models),
         Endpoint("GET", "/jobs", jobs),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 from gunicorn.app.base import BaseApplication
 
 from monitoring import logs
+from service.addresses import bind_text
 from service.gunicorn_conf import BACKLOG, KEEP_ALIVE_SECONDS, TIMEOUT_SECONDS, terms
 from service.server.worker import Worker
 from service.settings import Settings, environment, load
@@ -32,7 +33,7 @@ class WatchServer(BaseApplication):  # type: ignore[misc]
     def load_config(self) -> None:
         """One process, no control socket."""
         options = {
-            "bind": f"{self._settings.watch_host}:{self._settings.watch_port}",
+            "bind": bind_text(self._settings.watch_host, self._settings.watch_port),
             "workers": 1,
             "worker_class": Worker,
             "timeout": TIMEOUT_SECONDS,

@@ -5,24 +5,33 @@ import importlib.util
 import os
 import shutil
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import click
+import sqlalchemy as sa
 
 from models.bundle import Bundle
 from models.errors import BundleError, RegistryError
 from models.registry import Registry
 from monitoring import query_embedding
+from monitoring.database import engine_url
+from monitoring.schedule import Timetable
 from service import settings as table_of
-from service import sizing
+from service import sizing, start_checks
+from service.addresses import near, url_of
 from service.cli.output import emit, json_option, table
-from service.cli.serve import answers
+from service.cli.serve import ask_ready
+from service.errors import SettingsError
 from service.guard import exposed, exposure
 from service.model_specs import ModelSpec
 from service.repository import Repository
+from service.setting_checks import hidden
 from service.settings import Settings
 
+DUE_TIMES = 3  # shown of the schedule
+CONNECT_SECONDS = 3
 LIMITED = ("rows in a request", "runs at once in a worker")
 
 
@@ -30,17 +39,23 @@ LIMITED = ("rows in a request", "runs at once in a worker")
 @json_option
 @click.pass_obj
 def doctor(settings: Settings, as_json: bool) -> None:
-    """Say what is set, what is there and what is missing.
+    """Say what is set, what is there and what is missing; 1 if something needed is.
 
     \b
     Example:
       holdfast doctor
     """
     rows = [
-        {"name": s.variable, "value": getattr(settings, s.name), "unit": s.unit, "help": s.help}
+        {"name": s.variable, "value": _shown(settings, s.name), "unit": s.unit, "help": s.help}
         for s in table_of.table()
     ]
-    findings = [*_packages(), *_service(settings), *_state(settings), *_running(settings)]
+    findings = [
+        *_packages(),
+        *_settings(settings),
+        *_service(settings),
+        *_state(settings),
+        *_running(settings),
+    ]
     value = {"settings": rows, "findings": findings}
 
     def text() -> str:
@@ -59,6 +74,59 @@ def doctor(settings: Settings, as_json: bool) -> None:
 
 def _finding(what: str, ok: bool, detail: str, *, optional: bool = False) -> dict[str, Any]:
     return {"what": what, "ok": ok, "detail": detail, "optional": optional}
+
+
+def _shown(settings: Settings, name: str) -> Any:
+    """The value of a setting, without a password."""
+    value = getattr(settings, name)
+    return hidden(value) if name == "database_url" else value
+
+
+def _settings(settings: Settings) -> list[dict[str, Any]]:
+    """Whether what the settings speak of is there: hosts, files, database, schedule."""
+    findings = [
+        _finding(f"setting {each.name}", each.fault is None, each.detail)
+        for each in start_checks.look(settings)
+    ]
+    try:
+        start_checks.check_ports(settings)
+    except SettingsError as error:
+        findings.append(_finding("ports", False, str(error), optional=True))
+    if settings.schedule:
+        timetable = Timetable(settings.schedule, settings.timezone)
+        due, times = time.time(), []
+        for _ in range(DUE_TIMES):
+            due = timetable.following(due)
+            times.append(timetable.shown(due))
+        detail = f"{timetable.line} in {timetable.zone_shown()}: {', '.join(times)}, ..."
+        findings.append(_finding("schedule", True, detail))
+    findings.append(_database(settings.database_url))
+    return findings
+
+
+def _database(url: str) -> dict[str, Any]:
+    """Whether the database answers; a SQLite file is not made by looking."""
+    what = "database"
+    try:
+        parsed = engine_url(url)
+        if parsed.get_backend_name() == "sqlite":
+            return _finding(what, *_writable(Path(parsed.database or "")))
+        engine = sa.create_engine(parsed, connect_args={"connect_timeout": CONNECT_SECONDS})
+        with engine.connect():
+            pass
+        engine.dispose()
+    except (sa.exc.SQLAlchemyError, ImportError, ValueError) as error:
+        reason = " ".join(str(getattr(error, "orig", None) or type(error).__name__).split())
+        return _finding(what, False, f"{hidden(url)} does not answer: {reason}")
+    return _finding(what, True, f"{hidden(url)} answers")
+
+
+def _writable(file: Path) -> tuple[bool, str]:
+    """Whether a file can be written, or made where its directory will be made as well."""
+    place = file
+    while not place.exists():
+        place = place.parent
+    return os.access(place, os.W_OK), f"SQLite file {file}"
 
 
 def _packages() -> list[dict[str, Any]]:
@@ -156,11 +224,11 @@ def _queries(settings: Settings, champion: Bundle) -> dict[str, Any]:
 
 def _running(settings: Settings) -> list[dict[str, Any]]:
     places = {
-        "service": f"http://{settings.host}:{settings.port}/readyz",
-        "watcher": f"http://{settings.watch_host}:{settings.watch_port}/healthz",
+        "service": url_of(near(settings.host), settings.port),
+        "watcher": url_of(near(settings.watch_host), settings.watch_port),
     }
     return [
-        _finding(name, there, url if there else f"{url} does not answer", optional=True)
+        _finding(name, there, f"{url}/readyz" if there else f"{url}/readyz {said}", optional=True)
         for name, url in places.items()
-        for there in [answers(url)]
+        for there, said in [ask_ready(url)]
     ]

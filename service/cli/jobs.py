@@ -10,7 +10,9 @@ import msgspec
 import sqlalchemy as sa
 
 from models.errors import HoldfastError
+from monitoring.database import engine_url
 from monitoring.jobs import Job, JobStore
+from service.addresses import join, near
 from service.cli.output import emit, json_option, table
 from service.settings import Settings
 
@@ -132,7 +134,7 @@ def reject(settings: Settings, job_id: str) -> None:
 
 def _store(settings: Settings) -> JobStore:
     Path(settings.state).mkdir(parents=True, exist_ok=True)
-    return JobStore(sa.create_engine(settings.database_url))
+    return JobStore(sa.create_engine(engine_url(settings.database_url)))
 
 
 def _text(job: Job) -> str:
@@ -162,14 +164,14 @@ def _call(settings: Settings, path: str, body: dict[str, Any]) -> Any:
     if not token.exists():
         raise HoldfastError(f"no admin token in {token}: is the watcher running? (holdfast watch)")
     headers = {"Authorization": f"Bearer {token.read_text().strip()}"}
-    host = "127.0.0.1" if settings.watch_host == "0.0.0.0" else settings.watch_host
+    host = near(settings.watch_host)
     connection = http.client.HTTPConnection(host, settings.watch_port, timeout=10)
     try:
         connection.request("POST", path, msgspec.json.encode(body), headers)
         answer = connection.getresponse()
         told = json.loads(answer.read())
     except (OSError, ValueError) as error:
-        where = f"{host}:{settings.watch_port}"
+        where = join(host, settings.watch_port)
         raise HoldfastError(f"the watcher at {where} does not answer: {error}") from error
     if answer.status >= 400:
         raise HoldfastError(told.get("detail", f"status {answer.status}"))

@@ -1,7 +1,7 @@
 """`holdfast models`: the registry from the command line."""
 
 import json
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -156,7 +156,7 @@ def _alarm(told: Explanation | None, on: bool, value: dict[str, object]) -> str:
 
 
 def _clock(at: float) -> str:
-    return datetime.fromtimestamp(at).isoformat(sep=" ", timespec="seconds")
+    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 @models.command()

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from models.data import Rows
+from service.addresses import Place, read_url
 
 LABELS_EVERY = 8
 
@@ -106,10 +107,9 @@ class Sender:
         names: tuple[str, ...] | None,
         token: str = "",
     ) -> None:
-        parts = urllib.parse.urlsplit(url)
-        self._host, self._port = parts.hostname or "127.0.0.1", parts.port or 80
+        self._place = place = read_url(url)
         self._connection: http.client.HTTPConnection | None = None
-        self._path = f"/predict?model={urllib.parse.quote(model)}"
+        self._path = f"{place.path}/predict?model={urllib.parse.quote(model)}"
         self._rows, self._tally, self._names = rows, tally, names
         self._pending: list[dict[str, str]] = []
         self._headers = {"Content-Type": "application/json"}
@@ -148,7 +148,7 @@ class Sender:
     def _send_labels(self) -> None:
         if not self._pending:
             return
-        told = self._post("/feedback", json.dumps(self._pending), None)
+        told = self._post(f"{self._place.path}/feedback", json.dumps(self._pending), None)
         with self._tally.lock:
             if isinstance(told, str):
                 self._tally.labels_failed += len(self._pending)
@@ -166,9 +166,7 @@ class Sender:
             fresh = self._connection is None
             try:
                 if self._connection is None:
-                    self._connection = http.client.HTTPConnection(
-                        self._host, self._port, timeout=30
-                    )
+                    self._connection = _connect(self._place)
                 self._connection.request("POST", path, body, headers)
                 answer = self._connection.getresponse()
                 data = answer.read()
@@ -186,3 +184,10 @@ class Sender:
                 return f"status {answer.status}: {data[:200].decode(errors='replace')}"
             return json.loads(data)
         raise AssertionError("unreachable")
+
+
+def _connect(place: Place) -> http.client.HTTPConnection:
+    """A connection that is opened by the first request."""
+    if place.scheme == "https":
+        return http.client.HTTPSConnection(place.host, place.port, timeout=30)
+    return http.client.HTTPConnection(place.host, place.port, timeout=30)

@@ -1,5 +1,8 @@
 """`holdfast up`, `serve` and `watch`: what runs, and keeps running."""
 
+import errno
+import http.client
+import json
 import os
 import shutil
 import signal
@@ -7,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -16,8 +20,10 @@ from models.errors import HoldfastError
 from models.registry import Registry
 from monitoring import slots
 from monitoring.processes import ends_with_parent
+from service.addresses import family_of, join, listen_address, near, url_of
 from service.guard import exposure
 from service.settings import Settings, service_lock, watcher_lock
+from service.start_checks import check_start
 
 RESTART_PAUSE = 1.0
 READY_PATIENCE = 60.0
@@ -36,6 +42,7 @@ def serve(settings: Settings) -> None:
     """
     from service.gunicorn_conf import serve as run_service
 
+    check_start(settings, "service")
     check_alone(service_lock(settings), "service")
     check_port(settings.host, settings.port, "HOLDFAST_PORT")
     run_service(settings)
@@ -52,6 +59,7 @@ def watch(settings: Settings) -> None:
     """
     from service.watch_conf import watch as run_watcher
 
+    check_start(settings, "watcher")
     check_alone(watcher_lock(settings), "watcher")
     check_port(settings.watch_host, settings.watch_port, "HOLDFAST_WATCH_PORT")
     run_watcher(settings)
@@ -67,6 +75,7 @@ def up(settings: Settings, model: str) -> None:
     Example:
       holdfast up
     """
+    check_start(settings, "service", "watcher")
     check_port(settings.host, settings.port, "HOLDFAST_PORT")
     check_port(settings.watch_host, settings.watch_port, "HOLDFAST_WATCH_PORT")
     check_alone(service_lock(settings), "service")
@@ -113,7 +122,7 @@ class Supervisor:
 
     def _tell_when_ready(self) -> None:
         s = self._settings
-        service, watcher = f"http://{s.host}:{s.port}", f"http://{s.watch_host}:{s.watch_port}"
+        service, watcher = url_of(near(s.host), s.port), url_of(near(s.watch_host), s.watch_port)
         deadline = time.monotonic() + READY_PATIENCE
         for url in (f"{service}/readyz", f"{watcher}/healthz"):
             while not answers(url) and not self._stopping:
@@ -154,13 +163,17 @@ def check_alone(lock: Path, what: str) -> None:
 
 def check_port(host: str, port: int, name: str) -> None:
     """Raise HoldfastError if nobody could listen there; better now than after a long training."""
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+    address = listen_address(host)
+    with socket.socket(family_of(address)) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((host, port))
+            probe.bind((address, port))
         except OSError as error:
+            other = "host" if error.errno == errno.EADDRNOTAVAIL else "port"
+            setting = name.replace("PORT", "HOST") if other == "host" else name
             raise HoldfastError(
-                f"cannot listen on {host}:{port}: {error.strerror}; choose another port with {name}"
+                f"cannot listen on {join(host, port)}: {error.strerror}; choose another {other} "
+                f"with {setting}"
             ) from None
 
 
@@ -205,10 +218,35 @@ def _program() -> str:
     return os.path.relpath(Path(sys.executable).parent / "holdfast")
 
 
+# Straight to the address, whatever HTTP_PROXY says: it is this machine's, or named in a setting.
+_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
 def answers(url: str) -> bool:
     """Whether a GET of `url` is answered with 200."""
+    return _get(url)[0]
+
+
+def ask_ready(url: str) -> tuple[bool, str]:
+    """Whether the server at `url` says that it is ready, and what it says else."""
+    there, body = _get(f"{url}/readyz")
+    if there or not body:
+        return there, "does not answer"
     try:
-        with urllib.request.urlopen(url, timeout=2) as answer:
-            return bool(answer.status == 200)
-    except OSError:
-        return False
+        said = json.loads(body)
+        words = [str(said[name]) for name in ("status", "reason", "since") if said.get(name)]
+    except (ValueError, AttributeError):
+        words = []
+    return False, f"is not ready: {', '.join(words) or 'it does not say why'}"
+
+
+def _get(url: str) -> tuple[bool, bytes]:
+    """Whether it is answered with 200, and the start of the answer."""
+    try:
+        with _OPENER.open(url, timeout=2) as answer:
+            return answer.status == 200, answer.read(4096)
+    except urllib.error.HTTPError as error:
+        with error:
+            return False, error.read(4096)
+    except (OSError, http.client.HTTPException):
+        return False, b""

@@ -12,6 +12,7 @@ from models.errors import BundleError, HoldfastError, UnknownModelError
 from models.registry import Registry
 from models.schema import InputArray, InputSchema
 from models.source import source_of
+from service.addresses import AddressError, near, read_url, url_of
 from service.auth import secret_of
 from service.cli import shifts
 from service.cli.output import emit, json_option
@@ -64,11 +65,11 @@ def traffic(
     Example:
       holdfast traffic --shift rotate:25 --labels --rate 40 --seconds 90
     """
+    target = _target(url, settings)
     rng = np.random.default_rng(seed)
     shifted, dataset = _shifted(settings, model, shift, share, part, rng)
     rows, names = as_sent(shifted, dataset.schema), dataset.classes if labels else None
     token = secret_of(token_file) if token_file else ""
-    target = url or f"http://{settings.host}:{settings.port}"
     tally = Tally()
     plan = Schedule(len(rows), rate, seconds, rng)
     senders = [
@@ -90,6 +91,16 @@ def traffic(
         raise HoldfastError(
             f"{tally.failed} requests and {tally.labels_failed} labels failed: {detail}"
         )
+
+
+def _target(url: str | None, settings: Settings) -> str:
+    """The service that is asked. Raises UsageError for a --url that is none."""
+    target = url or url_of(near(settings.host), settings.port)
+    try:
+        read_url(target)
+    except AddressError as error:
+        raise click.UsageError(f"--url: {error}") from None
+    return target
 
 
 def shifted_rows(

@@ -1,20 +1,26 @@
 """Laws of the watcher: what labels count for, and what an alarm leaves behind."""
 
 import shutil
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
 import sqlalchemy as sa
+from monitoring.watch_app import Tokens, create_watch_app
 
 from models.registry import Registry
-from monitoring.jobs import JobStore
+from monitoring.jobs import Job, JobStore
+from monitoring.pulse import is_ready
 from monitoring.records import Key, Record, RecordStore
 from monitoring.triggers import Event, Policy
 from monitoring.watch_metrics import WatchMetrics
 from monitoring.watcher import Plan, Watcher
+from monitoring.webhook import HandledAlerts
 from tests.conftest import Published
 
 
@@ -26,7 +32,12 @@ def watcher(published: Published, tmp_path: Path) -> Iterator[Watcher]:
     engine = sa.create_engine(f"sqlite:///{tmp_path}/jobs.sqlite")
     records = RecordStore(f"sqlite:///{tmp_path}/records.sqlite")
     plan = Plan((), str(tmp_path), 1.0, 1e6, Policy())
-    yield Watcher(plan, registry, records, JobStore(engine), WatchMetrics(), lambda job: None)
+    jobs = JobStore(engine)
+
+    def finish(job: Job) -> None:
+        jobs.change(job.id, state="done", outcome="passed")
+
+    yield Watcher(plan, registry, records, jobs, WatchMetrics(), finish)
     records.close()
     engine.dispose()
 
@@ -85,3 +96,114 @@ def test_a_model_that_is_not_served_is_not_watched(watcher: Watcher) -> None:
     watcher.plan = msgspec.structs.replace(watcher.plan, serves={"another": None})
     watcher.tick(time.time())
     assert watcher.status() == []
+
+
+def scheduled(watcher: Watcher, line: str, zone: str = "") -> Watcher:
+    """The same watcher started anew, with a schedule."""
+    plan = msgspec.structs.replace(watcher.plan, schedule=line, timezone=zone)
+    return Watcher(
+        plan, watcher.registry, watcher.records, watcher.jobs, WatchMetrics(), watcher.start_job
+    )
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata"])
+@pytest.mark.parametrize("stated", [True, False])
+def test_a_schedule_starts_one_evaluation_a_day_and_one_after_downtime(
+    watcher: Watcher, zone: str, stated: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "UTC" if stated else zone)
+    time.tzset()
+    try:
+        first = datetime(2026, 6, 1, 12, tzinfo=ZoneInfo(zone)).timestamp()
+        running = scheduled(watcher, "0 3 * * *", zone if stated else "")
+        for hour in range(72):
+            running.tick(first + 3600 * hour)
+        again = scheduled(watcher, "0 3 * * *", zone if stated else "")
+        back = datetime(2026, 6, 9, 9, 30, tzinfo=ZoneInfo(zone)).timestamp()
+        for minute in range(5):
+            again.tick(back + 60 * minute)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    jobs = watcher.jobs.all()
+    assert {(job.source, job.kind) for job in jobs} == {("schedule", "evaluate")}
+    at = [datetime.fromtimestamp(job.created_at, ZoneInfo(zone)) for job in reversed(jobs)]
+    assert [f"{each:%d %H:%M}" for each in at] == ["02 03:00", "03 03:00", "04 03:00", "09 09:30"]
+
+
+def test_a_scheduled_evaluation_that_could_not_be_started_is_tried_again(
+    watcher: Watcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noon = datetime(2026, 6, 1, 12, tzinfo=UTC).timestamp()
+    running = scheduled(watcher, "0 3 * * *", "UTC")
+    running.tick(noon)
+    with monkeypatch.context() as patch:
+        patch.setattr(running.jobs, "put", fail)
+        with pytest.raises(OSError, match="full"):
+            running.tick(noon + 86_400)
+    assert running.jobs.all() == []
+    for second in range(3):
+        running.tick(noon + 86_402 + second)
+    assert len(running.jobs.all()) == 1
+
+
+def fail(job: Job) -> Job:
+    raise OSError("disk full")
+
+
+def test_the_id_of_a_job_is_its_time_in_utc_whatever_the_zone(
+    watcher: Watcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "Asia/Kolkata")
+    time.tzset()
+    try:
+        now = datetime(2026, 6, 1, 23, 30, tzinfo=UTC).timestamp()
+        watcher.tick(now)
+        watcher.consider(Event("person", "digits", "evaluate", now, "on purpose"), now)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert watcher.jobs.all()[0].id.startswith("20260601-233000-")
+
+
+def test_the_watcher_is_ready_after_a_look_and_lives_all_the_time(
+    watcher: Watcher, tmp_path: Path
+) -> None:
+    engine = sa.create_engine(f"sqlite:///{tmp_path}/handled.sqlite")
+    app = create_watch_app(watcher, HandledAlerts(engine), Tokens("a", "b"), time.time)
+    client = app.test_client()
+    before = client.get("/readyz")
+    assert before.status_code == 503
+    assert before.get_json()["status"] == "the watcher has not completed a look yet"
+    assert client.get("/healthz").status_code == 200
+    watcher.tick(time.time())
+    assert client.get("/readyz").status_code == 200
+    watcher.pulse.clock = lambda: time.monotonic() + 3600
+    after = client.get("/readyz")
+    assert after.status_code == 503
+    assert "completed its last look" in after.get_json()["status"]
+    assert client.get("/healthz").status_code == 200
+    engine.dispose()
+
+
+def test_a_look_that_fails_is_said_and_the_next_one_tries_again(
+    watcher: Watcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop = threading.Event()
+    watcher.plan = msgspec.structs.replace(watcher.plan, interval_seconds=0.01)
+    with monkeypatch.context() as patch:
+        patch.setattr(watcher.records, "prune", fail)
+        thread = threading.Thread(target=watcher.run, args=(stop,))
+        thread.start()
+        until(lambda: "failed (OSError)" in watcher.pulse.report().get("reason", ""))
+        assert not is_ready(watcher.pulse.report())
+    until(lambda: is_ready(watcher.pulse.report()))
+    stop.set()
+    thread.join()
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.01)

@@ -11,6 +11,7 @@ from flask.testing import FlaskClient
 
 from models.schema import OUTPUTS
 from service import auth
+from service.cli import CONTEXT
 from service.cli.doctor import doctor
 from service.settings import load
 from tests import bundles
@@ -178,7 +179,7 @@ def test_doctor_says_whether_clients_are_watched(
 ) -> None:
     bundles.publish(tmp_path / "registry", watched=watched)
     settings = load({"HOLDFAST_STATE": str(tmp_path), "HOLDFAST_QUERY_DETECTION": detection})
-    told = json.loads(CliRunner().invoke(doctor, ["--json"], obj=settings).stdout)
+    told = json.loads(CliRunner().invoke(doctor, ["--json"], obj=settings, **CONTEXT).stdout)
     (found,) = (f for f in told["findings"] if f["what"] == "query detection of digits")
     assert found["ok"] == ok
     assert detail in found["detail"]
