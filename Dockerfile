@@ -7,6 +7,7 @@
 FROM python:3.11-slim-bookworm AS base
 ENV PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
+    ORT_DISABLE_TELEMETRY=1 \
     PATH=/opt/holdfast/bin:$PATH \
     HOME=/tmp \
     HOLDFAST_STATE=/state \

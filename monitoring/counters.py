@@ -4,8 +4,9 @@ Counters only rise while a process group lives; a smaller value means a restart 
 """
 
 import re
-import urllib.request
 from collections.abc import Mapping
+
+from monitoring.direct import open_url
 
 SERIES = re.compile(
     r"^holdfast_cell_observations_total\{(?P<labels>[^}]*)\} (?P<value>[0-9.e+]+)", re.MULTILINE
@@ -19,7 +20,7 @@ Counts = dict[Cell, float]
 
 def fetch(url: str) -> str:
     """The text of a service's /metrics. Raises OSError."""
-    with urllib.request.urlopen(f"{url.rstrip('/')}/metrics", timeout=TIMEOUT) as answer:
+    with open_url(f"{url.rstrip('/')}/metrics", TIMEOUT) as answer:
         return str(answer.read().decode())
 
 
