@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
 from models.errors import HoldfastError
-from models.files import locked
+from models.files import locked, make_file
 
 PATIENCE_SECONDS = 30.0
 LEAST_CONNECT_SECONDS = 2  # libpq takes no less
@@ -103,7 +103,7 @@ class Database:
         if self.dialect != "sqlite" or not file or file == ":memory:":
             return nullcontext()
         path = Path(file)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_file(path)
         return locked(path.with_name(f".{path.name}.lock"))
 
     @contextmanager
@@ -114,6 +114,13 @@ class Database:
             self._opened = False  # a store that comes back may be an empty one
             cause = getattr(error, "orig", None) or error
             raise StoreError(f"the store of records cannot be {verb}: {cause}") from error
+
+
+def make_sqlite_file(url: str | sa.URL) -> None:
+    """Make the file of an SQLite URL with the mode that the umask says: SQLite asks for 0o644."""
+    parsed = sa.make_url(url)
+    if parsed.get_backend_name() == "sqlite" and parsed.database not in (None, "", ":memory:"):
+        make_file(Path(str(parsed.database)))
 
 
 def _engine(url: str, patience_seconds: float) -> sa.Engine:

@@ -6,11 +6,13 @@ put together in the worker: threads and locks do not survive a fork.
 
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from gunicorn.app.base import BaseApplication
 
 from monitoring import logs
+from monitoring.processes import child_environment, heartbeat_folder, prepare_process
 from service.settings import Settings, environment, load
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ class WatchServer(BaseApplication):  # type: ignore[misc]
             "threads": 4,
             "graceful_timeout": 5,
             "control_socket_disable": True,
+            "worker_tmp_dir": heartbeat_folder(Path(self._settings.state)),
             "loglevel": "warning",
             "proc_name": "holdfast-watch",
         }
@@ -49,12 +52,13 @@ class WatchServer(BaseApplication):  # type: ignore[misc]
 def watch(settings: Settings) -> NoReturn:
     """Become the master process of the watcher with these settings; does not return."""
     command = [sys.executable, "-m", "service.watch_conf"]
-    os.execve(sys.executable, command, {**os.environ, **environment(settings)})
+    os.execve(sys.executable, command, {**child_environment(), **environment(settings)})
 
 
 def main() -> None:
     """Run the master in this process."""
     settings = load(os.environ)
+    prepare_process(Path(settings.state))
     logs.configure(settings.log_level)
     WatchServer(settings).run()
 

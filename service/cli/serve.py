@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from pathlib import Path
 
 import click
@@ -15,7 +14,8 @@ import click
 from models.errors import HoldfastError
 from models.registry import Registry
 from monitoring import slots
-from monitoring.processes import ends_with_parent
+from monitoring.direct import open_url
+from monitoring.processes import child_environment, ends_with_parent
 from service.guard import exposure
 from service.settings import Settings, service_lock, watcher_lock
 
@@ -76,7 +76,9 @@ def up(settings: Settings, model: str) -> None:
         cost = " (about a minute of CPU)" if model == DEMO else ""
         click.echo(f"no model yet: training {model}{cost}", err=True)
         try:
-            trained = subprocess.run([*_HOLDFAST, "train", model], check=False)
+            trained = subprocess.run(
+                [*_HOLDFAST, "train", model], env=child_environment(), check=False
+            )
         except KeyboardInterrupt:
             raise SystemExit(130) from None  # the child has said that it was interrupted
         if trained.returncode:
@@ -171,6 +173,7 @@ def _start(name: str) -> "subprocess.Popen[bytes]":
     """A session of its own: Ctrl-C reaches only the supervisor, which then stops it in order."""
     return subprocess.Popen(
         [*_HOLDFAST, name],
+        env=child_environment(),
         start_new_session=True,
         preexec_fn=ends_with_parent(signal.SIGTERM),
     )
@@ -208,7 +211,7 @@ def _program() -> str:
 def answers(url: str) -> bool:
     """Whether a GET of `url` is answered with 200."""
     try:
-        with urllib.request.urlopen(url, timeout=2) as answer:
+        with open_url(url, 2) as answer:
             return bool(answer.status == 200)
     except OSError:
         return False
