@@ -110,7 +110,7 @@ def train(
     Example:
       holdfast train photos/ --net resnet18 --augment flip --augment shift
       holdfast train churn.csv --label left --fixed age
-      torchrun --nproc-per-node 2 -m service train photos/
+      torchrun --nproc-per-node 2 --no-python holdfast train photos/
     """
     registry = Registry(settings.registry_dir, settings.keys)
     if if_empty and _has_champion(registry, model or data):  # told before anything is loaded
