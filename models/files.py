@@ -82,7 +82,8 @@ def share_with_group(folder: Path) -> None:
 def make_file(path: Path) -> None:
     """Make an empty file with the usual mode, and its folder, where there is none."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o666))
+    if not path.exists():  # one that can only be read stays so
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o666))
 
 
 @contextmanager

@@ -103,7 +103,7 @@ class Database:
         if self.dialect != "sqlite" or not file or file == ":memory:":
             return nullcontext()
         path = Path(file)
-        make_file(path)
+        make_sqlite_file(self._engine.url)
         return locked(path.with_name(f".{path.name}.lock"))
 
     @contextmanager
@@ -119,8 +119,11 @@ class Database:
 def make_sqlite_file(url: str | sa.URL) -> None:
     """Make the file of an SQLite URL with the mode that the umask says: SQLite asks for 0o644."""
     parsed = sa.make_url(url)
-    if parsed.get_backend_name() == "sqlite" and parsed.database not in (None, "", ":memory:"):
-        make_file(Path(str(parsed.database)))
+    file = parsed.database or ""
+    if parsed.get_backend_name() != "sqlite" or file in ("", ":memory:"):
+        return
+    if not file.startswith("file:"):  # SQLite's own form, with options
+        make_file(Path(file))
 
 
 def _engine(url: str, patience_seconds: float) -> sa.Engine:
