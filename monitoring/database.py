@@ -103,6 +103,7 @@ class Database:
         if self.dialect != "sqlite" or not file or file == ":memory:":
             return nullcontext()
         path = Path(file)
+        path.parent.mkdir(parents=True, exist_ok=True)
         make_sqlite_file(self._engine.url)
         return locked(path.with_name(f".{path.name}.lock"))
 
