@@ -7,6 +7,7 @@
 FROM python:3.11-slim-bookworm AS base
 ENV PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
+    ORT_DISABLE_TELEMETRY=1 \
     PATH=/opt/holdfast/bin:$PATH \
     HOME=/tmp \
     HOLDFAST_STATE=/state \
@@ -14,10 +15,11 @@ ENV PYTHONUNBUFFERED=1 \
     HOLDFAST_PORT=8080 \
     HOLDFAST_WATCH_HOST=0.0.0.0 \
     HOLDFAST_WATCH_PORT=9108
-# A volume mounted on /state for the first time takes over this owner.
+# A volume mounted on /state for the first time takes over this owner. Group 0 may write there: some
+# platforms (OpenShift) run every container as a user of their own choice in that group.
 RUN groupadd --gid 10001 holdfast \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin holdfast \
-    && install --directory --owner 10001 --group 10001 /state
+    && install --directory --owner 10001 --group 0 --mode 0775 /state
 WORKDIR /state
 
 FROM base AS build-serve

@@ -15,9 +15,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
-
-import onnxruntime
 
 from benchmarks.peers import PeerError, environment
 
@@ -26,8 +25,8 @@ PATIENCE_SECONDS = 90.0
 TICK = os.sysconf("SC_CLK_TCK")
 HERE = Path(__file__).parent
 LAUNCHERS = HERE / "serving_peers"
-ONNXRUNTIME = f"onnxruntime=={onnxruntime.__version__}"
-QUIET = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+ONNXRUNTIME = f"onnxruntime=={version('onnxruntime')}"
+QUIET = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "ORT_DISABLE_TELEMETRY": "1"}
 
 
 @dataclass(frozen=True)

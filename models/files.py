@@ -3,6 +3,7 @@
 import fcntl
 import hashlib
 import os
+import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,8 +33,11 @@ def fsync_dir(path: Path) -> None:
 def write_durable(path: Path, data: bytes, mode: int = 0o666) -> None:
     """Write and fsync; the file may be seen half-written (use inside a staging directory).
 
-    A file that is new gets `mode` less the umask; a secret takes 0o600.
+    A file that is new gets `mode` less the umask. A secret takes 0o600; its group may use it, too,
+    where the folder is shared by `shared_with_group`.
     """
+    if not mode & 0o077 and shared_with_group(path.parent):
+        mode |= mode >> 3 & 0o070
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as stream:
         stream.write(data)
         stream.flush()
@@ -52,6 +56,34 @@ def write_atomic(path: Path, data: bytes, mode: int = 0o666) -> None:
     finally:
         temporary.unlink(missing_ok=True)
     fsync_dir(path.parent)
+
+
+def shared_with_group(folder: Path) -> bool:
+    """Whether other users of group 0 are meant to use what this process makes in `folder`.
+
+    Platforms that give every container a user id of its own (OpenShift) give it group 0, and
+    folders that this group may write to: the next container is another user of the same group.
+    So: the process has group 0 and is not root, and the folder, or the nearest one above it that
+    exists, belongs to a group of the process that may write there.
+    """
+    if os.getegid() != 0 or os.geteuid() == 0:
+        return False
+    existing = next((f for f in (folder, *folder.absolute().parents) if f.exists()), folder)
+    state = existing.stat()
+    return bool(state.st_mode & stat.S_IWGRP) and state.st_gid in (0, *os.getgroups())
+
+
+def share_with_group(folder: Path) -> None:
+    """From now on let the group of new files do what their owner may, if that is meant."""
+    if shared_with_group(folder):
+        os.umask(os.umask(0o077) & ~0o070)
+
+
+def make_file(path: Path) -> None:
+    """Make an empty file with the usual mode, and its folder, where there is none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():  # one that can only be read stays so
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o666))
 
 
 @contextmanager

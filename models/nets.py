@@ -6,9 +6,7 @@ sees `InputSchema.to_unit` values. Statistics of the training rows are buffers t
 """
 
 import inspect
-import sys
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +15,18 @@ import torch
 from torch import Tensor, nn
 
 from models.errors import TrainingError
+from models.net_files import load_factory, locate
 from models.resnet import PreActResNet
 from models.schema import InputSchema
 from models.table_net import TableMLP
 
 
-class NetSpec(msgspec.Struct, frozen=True):
+class NetSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     """How to rebuild a net: the name of a factory (or `module:factory`) and its arguments."""
 
     factory: str
     kwargs: dict[str, Any]
+    folder: str | None = None  # of a module of the user's; see `models.net_files`
 
 
 class SmallConv(nn.Module):
@@ -138,7 +138,8 @@ def spec_for(schema: InputSchema, classes: int, name: str = "auto", **options: A
     Args:
         schema: what the net takes.
         classes: how many classes it tells apart.
-        name: one of `NAMED`, `module:factory`, or `auto`: by the kind and size of the input.
+        name: one of `NAMED`, `module:factory` (a module of the working directory, or one that is
+            installed), `file.py:factory`, or `auto`: by the kind and size of the input.
         options: further arguments of the factory, such as `dropout` and `batch_norm`.
 
     Raises:
@@ -153,7 +154,8 @@ def spec_for(schema: InputSchema, classes: int, name: str = "auto", **options: A
             name = "conv4" if min(schema.shape[1:]) >= AUTO_CONV4 else "small_conv"
     common: dict[str, Any] = {"shape": list(schema.shape), "classes": classes}
     if ":" in name:
-        return NetSpec(name, common | {k: v for k, v in options.items() if v})
+        factory, folder = locate(name, Path.cwd())
+        return NetSpec(factory, common | {k: v for k, v in options.items() if v}, folder)
     if name not in NAMED:
         raise TrainingError(
             f"unknown net {name!r}; known: auto, {', '.join(NAMED)}, or module:factory of your own"
@@ -187,18 +189,8 @@ def prepare(net: nn.Module, x_unit: Tensor) -> None:
 
 
 def _from_user(spec: NetSpec) -> nn.Module:
-    """Call `module:factory` (the working directory is searched, too) and check what it gives."""
-    module_name, _, name = spec.factory.partition(":")
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        factory = getattr(import_module(module_name), name)
-    except (ImportError, AttributeError) as error:
-        raise TrainingError(f"net {spec.factory!r} cannot be found: {error}") from error
-    except Exception as error:  # whatever the user's module raises
-        kind = type(error).__name__
-        raise TrainingError(f"net {spec.factory!r}: its module raised {kind}: {error}") from error
+    """Call `module:factory` and check what it gives."""
+    factory = load_factory(spec.factory, spec.folder)
     shape, classes = tuple(spec.kwargs["shape"]), int(spec.kwargs["classes"])
     try:
         net = factory(**_accepted(factory, spec.kwargs | {"shape": shape}))

@@ -4,8 +4,9 @@ Counters only rise while a process group lives; a smaller value means a restart 
 """
 
 import re
-import urllib.request
 from collections.abc import Mapping
+
+from monitoring.direct import open_url
 
 SERIES = re.compile(
     r"^holdfast_cell_observations_total\{(?P<labels>[^}]*)\} (?P<value>[0-9.e+]+)", re.MULTILINE
@@ -17,13 +18,9 @@ Cell = tuple[str, str, str, int]  # model, version, channel, cell
 Counts = dict[Cell, float]
 
 
-# The service is asked where it is, past whatever HTTP_PROXY names for the world outside.
-_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-
-
 def fetch(url: str) -> str:
     """The text of a service's /metrics. Raises OSError."""
-    with _OPENER.open(f"{url.rstrip('/')}/metrics", timeout=TIMEOUT) as answer:
+    with open_url(f"{url.rstrip('/')}/metrics", TIMEOUT) as answer:
         return str(answer.read().decode())
 
 

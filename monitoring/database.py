@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
 from models.errors import HoldfastError
-from models.files import locked
+from models.files import locked, make_file
 
 PATIENCE_SECONDS = 30.0
 LEAST_CONNECT_SECONDS = 2  # libpq takes no less
@@ -104,6 +104,7 @@ class Database:
             return nullcontext()
         path = Path(file)
         path.parent.mkdir(parents=True, exist_ok=True)
+        make_sqlite_file(self._engine.url)
         return locked(path.with_name(f".{path.name}.lock"))
 
     @contextmanager
@@ -114,6 +115,16 @@ class Database:
             self._opened = False  # a store that comes back may be an empty one
             cause = getattr(error, "orig", None) or error
             raise StoreError(f"the store of records cannot be {verb}: {cause}") from error
+
+
+def make_sqlite_file(url: str | sa.URL) -> None:
+    """Make the file of an SQLite URL with the mode that the umask says: SQLite asks for 0o644."""
+    parsed = sa.make_url(url)
+    file = parsed.database or ""
+    if parsed.get_backend_name() != "sqlite" or file in ("", ":memory:"):
+        return
+    if not file.startswith("file:"):  # SQLite's own form, with options
+        make_file(Path(file))
 
 
 def engine_url(url: str) -> sa.URL:

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from models.errors import HoldfastError
 from models.gates import Bounds
 from models.signature import Keys
+from monitoring.database import make_sqlite_file
 
 State = Literal["running", "waiting", "done"]
 UNFINISHED = ("running", "waiting")
@@ -71,6 +72,7 @@ class JobStore:
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
+        make_sqlite_file(engine.url)
         _METADATA.create_all(engine)
 
     def put(self, job: Job) -> Job:

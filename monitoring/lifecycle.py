@@ -5,7 +5,6 @@ goes on at that line. Steps may run twice (a crash between the work and its reco
 idempotent: versions are published once per job id, promotion is compare-and-swap.
 """
 
-import os
 import signal
 import subprocess
 import sys
@@ -23,7 +22,7 @@ from models.stats import proportion
 from monitoring.jobs import Job, JobStore, Task
 from monitoring.logs import logger
 from monitoring.performance import MIN_ROWS
-from monitoring.processes import ends_with_parent
+from monitoring.processes import child_environment, ends_with_parent
 from monitoring.records import RecordStore
 
 Mode = Literal["auto", "manual", "report"]
@@ -239,7 +238,7 @@ def run_child(folder: Path, step: str) -> dict[str, Any]:
     """Run `monitoring.child` and read its result. Raises StepFailedError with a sentence."""
     for stale in (f"{step}.json", f"{step}.error"):
         (folder / stale).unlink(missing_ok=True)
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    environment = child_environment() | {"OMP_NUM_THREADS": "1"}
     with (folder / "log").open("ab") as output:
         child = subprocess.Popen(
             [sys.executable, "-m", "monitoring.child", step, str(folder)],

@@ -17,6 +17,7 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn
 from gunicorn.app.base import BaseApplication
 
 from monitoring import logs, slots
+from monitoring.processes import child_environment, heartbeat_folder, prepare_process
 from service.addresses import bind_text
 from service.errors import StateError
 from service.guard import exposure
@@ -130,6 +131,7 @@ def options(settings: Settings) -> dict[str, Any]:
         "keepalive": KEEP_ALIVE_SECONDS,
         "preload_app": False,
         "control_socket_disable": True,
+        "worker_tmp_dir": heartbeat_folder(Path(settings.state)),
         "logger_class": "service.server.gunicorn_log.JsonLogger",
         "loglevel": settings.log_level,
         "proc_name": "holdfast",
@@ -150,12 +152,13 @@ def terms(settings: Settings, draining: Path | None = None) -> Terms:
 def serve(settings: Settings) -> NoReturn:
     """Become the master process of the service with these settings; does not return."""
     command = [sys.executable, "-m", "service.gunicorn_conf"]
-    os.execve(sys.executable, command, {**os.environ, **environment(settings)})
+    os.execve(sys.executable, command, {**child_environment(), **environment(settings)})
 
 
 def main() -> None:
     """Run the master in this process."""
     settings = load(os.environ)
+    prepare_process(Path(settings.state))
     logs.configure(settings.log_level)
     Server(settings).run()
 

@@ -11,7 +11,7 @@ from dbos import DBOS, SetWorkflowID
 
 from models.registry import Registry
 from monitoring import logs, slots
-from monitoring.database import engine_url
+from monitoring.database import engine_url, make_sqlite_file
 from monitoring.jobs import UNFINISHED, Job, JobStore
 from monitoring.lifecycle import LOOP_VERSION, Lifecycle, Terms
 from monitoring.records import RecordStore
@@ -54,6 +54,7 @@ def start(settings: Settings) -> WatchApplication:
     """Start ticking and resume unfinished jobs; returns the HTTP application."""
     logs.configure(settings.log_level)
     keep = _only_one(settings)
+    make_sqlite_file(_system_url(settings))
     engine = sa.create_engine(engine_url(settings.database_url))
     registry, records = (
         Registry(settings.registry_dir, settings.keys),

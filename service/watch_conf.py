@@ -6,11 +6,13 @@ put together in the worker: threads and locks do not survive a fork.
 
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from gunicorn.app.base import BaseApplication
 
 from monitoring import logs
+from monitoring.processes import child_environment, heartbeat_folder, prepare_process
 from service.addresses import bind_text
 from service.gunicorn_conf import BACKLOG, KEEP_ALIVE_SECONDS, TIMEOUT_SECONDS, terms
 from service.server.worker import Worker
@@ -42,6 +44,7 @@ class WatchServer(BaseApplication):  # type: ignore[misc]
             "keepalive": KEEP_ALIVE_SECONDS,
             "control_socket_disable": True,
             "logger_class": "service.server.gunicorn_log.JsonLogger",
+            "worker_tmp_dir": heartbeat_folder(Path(self._settings.state)),
             "loglevel": "warning",
             "proc_name": "holdfast-watch",
         }
@@ -58,12 +61,13 @@ class WatchServer(BaseApplication):  # type: ignore[misc]
 def watch(settings: Settings) -> NoReturn:
     """Become the master process of the watcher with these settings; does not return."""
     command = [sys.executable, "-m", "service.watch_conf"]
-    os.execve(sys.executable, command, {**os.environ, **environment(settings)})
+    os.execve(sys.executable, command, {**child_environment(), **environment(settings)})
 
 
 def main() -> None:
     """Run the master in this process."""
     settings = load(os.environ)
+    prepare_process(Path(settings.state))
     logs.configure(settings.log_level)
     WatchServer(settings).run()
 

@@ -133,3 +133,8 @@ def test_settings_of_the_containers_are_documented() -> None:
     used = set(re.findall(r"HOLDFAST_[A-Z_]+", DOCKERFILE + str(SERVICES)))
     assert used
     assert used <= set(re.findall(r"HOLDFAST_[A-Z_]+", text))
+
+
+def test_images_keep_onnxruntime_from_reporting_and_group_0_may_write_the_state() -> None:
+    assert "ORT_DISABLE_TELEMETRY=1" in stage("base")
+    assert "--group 0 --mode 0775 /state" in stage("base")

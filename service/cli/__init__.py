@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from models.errors import HoldfastError, out_of_memory
+from monitoring.processes import prepare_process
 from service import settings
 from service.cli import (
     certify,
@@ -72,6 +73,7 @@ def main(ctx: click.Context) -> None:
     """
     # Parsed here, once, and passed down.
     ctx.obj = settings.load(os.environ, TOML)
+    prepare_process(Path(ctx.obj.state))
 
 
 for command in (

@@ -59,7 +59,7 @@ def evaluate(
     \b
     Example:
       holdfast evaluate digits --version 2 --suite full
-      torchrun --nproc-per-node 4 -m service evaluate digits --suite full
+      torchrun --nproc-per-node 4 --no-python holdfast evaluate digits --suite full
     """
     need_training()
     from models import distributed, report

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 import urllib.error
-import urllib.request
 from pathlib import Path
 
 import click
@@ -19,7 +18,8 @@ import click
 from models.errors import HoldfastError
 from models.registry import Registry
 from monitoring import slots
-from monitoring.processes import ends_with_parent
+from monitoring.direct import open_url
+from monitoring.processes import child_environment, ends_with_parent
 from service.addresses import family_of, join, listen_address, near, url_of
 from service.guard import exposure
 from service.settings import Settings, service_lock, watcher_lock
@@ -85,7 +85,9 @@ def up(settings: Settings, model: str) -> None:
         cost = " (about a minute of CPU)" if model == DEMO else ""
         click.echo(f"no model yet: training {model}{cost}", err=True)
         try:
-            trained = subprocess.run([*_HOLDFAST, "train", model], check=False)
+            trained = subprocess.run(
+                [*_HOLDFAST, "train", model], env=child_environment(), check=False
+            )
         except KeyboardInterrupt:
             raise SystemExit(130) from None  # the child has said that it was interrupted
         if trained.returncode:
@@ -184,6 +186,7 @@ def _start(name: str) -> "subprocess.Popen[bytes]":
     """A session of its own: Ctrl-C reaches only the supervisor, which then stops it in order."""
     return subprocess.Popen(
         [*_HOLDFAST, name],
+        env=child_environment(),
         start_new_session=True,
         preexec_fn=ends_with_parent(signal.SIGTERM),
     )
@@ -218,10 +221,6 @@ def _program() -> str:
     return os.path.relpath(Path(sys.executable).parent / "holdfast")
 
 
-# Straight to the address, whatever HTTP_PROXY says: it is this machine's, or named in a setting.
-_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-
-
 def answers(url: str) -> bool:
     """Whether a GET of `url` is answered with 200."""
     return _get(url)[0]
@@ -243,7 +242,7 @@ def ask_ready(url: str) -> tuple[bool, str]:
 def _get(url: str) -> tuple[bool, bytes]:
     """Whether it is answered with 200, and the start of the answer."""
     try:
-        with _OPENER.open(url, timeout=2) as answer:
+        with open_url(url, 2) as answer:
             return answer.status == 200, answer.read(4096)
     except urllib.error.HTTPError as error:
         with error:

@@ -110,7 +110,7 @@ def train(
     Example:
       holdfast train photos/ --net resnet18 --augment flip --augment shift
       holdfast train churn.csv --label left --fixed age
-      torchrun --nproc-per-node 2 -m service train photos/
+      torchrun --nproc-per-node 2 --no-python holdfast train photos/
     """
     registry = Registry(settings.registry_dir, settings.keys)
     if if_empty and _has_champion(registry, model or data):  # told before anything is loaded
@@ -218,7 +218,7 @@ def _order(
                 f"{parent.name} has another net than --net, --dropout and --batch-norm ask for: "
                 "leave them out to start from its weights"
             )
-        spec = kept
+        spec = kept if net == "auto" else msgspec.structs.replace(kept, folder=spec.folder)
     event = {"id": f"train-{uuid.uuid4().hex[:12]}", "reason": f"trained on {rows.name} by hand"}
     return Order(name, recipe, spec, event, "command line", parent=parent, threat=threat)
 
@@ -226,7 +226,7 @@ def _order(
 def _plain(spec: Any) -> bytes:
     import msgspec
 
-    return msgspec.json.encode(spec, order="sorted")
+    return msgspec.json.encode([spec.factory, spec.kwargs], order="sorted")
 
 
 def _columns(fixed: tuple[str, ...], bounds: tuple[str, ...]) -> dict[str, Any]:
