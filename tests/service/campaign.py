@@ -149,9 +149,7 @@ class Clients:
         """Wait until so many more have been answered."""
         books = self.books
         goal = len(books.times) + requests
-        wait_until(
-            lambda: len(books.times) >= goal, what=f"{goal} answers; last: {books.failed[-3:]}"
-        )
+        wait_until(lambda: len(books.times) >= goal, what=f"{goal} answers")
 
     def end(self) -> Books:
         """Stop; the books."""

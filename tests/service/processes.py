@@ -107,6 +107,9 @@ def running(state: Path, **settings: Any) -> Iterator[Running]:
             what="two workers, ready",
         )
         yield found
+    except BaseException:
+        print(found.log_tail())  # of a service that is no fixture
+        raise
     finally:
         process.terminate()
         try:
