@@ -20,7 +20,7 @@ from service.guard import exposure
 from service.settings import Settings, service_lock, watcher_lock
 
 RESTART_PAUSE = 1.0
-READY_PATIENCE = 60.0
+READY_PATIENCE = 300.0  # of a busy or small machine; a child that dies is told at once
 STOP_PATIENCE = 15.0
 DEMO = "digits"
 

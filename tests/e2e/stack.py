@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from monitoring.processes import ends_with_parent
 from tests.ops import free_port
 from tests.waiting import PATIENCE_SECONDS, Found, wait_until
 
@@ -91,6 +92,7 @@ class Stack:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            preexec_fn=ends_with_parent(signal.SIGTERM),
         )
 
     def traffic(self, *arguments: str) -> dict[str, Any]:
@@ -186,8 +188,10 @@ def running(stack: Stack) -> Iterator["subprocess.Popen[bytes]"]:
     stack.state.mkdir(parents=True, exist_ok=True)
     with (stack.state / "up.log").open("ab") as log:
         process = subprocess.Popen(
-            [*HOLDFAST, "up"], env=stack.env, stdout=log, stderr=log, start_new_session=True
-        )
+            [*HOLDFAST, "up"],
+            env=stack.env, stdout=log, stderr=log, start_new_session=True,
+            preexec_fn=ends_with_parent(signal.SIGTERM),  # also where pytest is killed
+        )  # fmt: skip
     try:
         stack.until(lambda: ready(stack, process), "service and watcher are ready")
         stack.until_looked()

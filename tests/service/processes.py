@@ -15,6 +15,7 @@ from typing import Any
 import requests
 from prometheus_client.parser import text_string_to_metric_families as parse
 
+from monitoring.processes import ends_with_parent
 from monitoring.tally import INTERVAL_SECONDS
 from tests import bundles
 from tests.ops import free_port
@@ -99,6 +100,7 @@ def running(state: Path, **settings: Any) -> Iterator[Running]:
         process = subprocess.Popen(
             [sys.executable, "-m", "service.gunicorn_conf"],
             env={**os.environ, **env}, stdout=stream, stderr=stream,
+            preexec_fn=ends_with_parent(signal.SIGTERM),  # also where pytest is killed
         )  # fmt: skip
     found = Running(state, process, port, log)
     try:
