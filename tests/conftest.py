@@ -7,6 +7,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -20,6 +21,18 @@ from models.registry import Registry
 from models.runner import Runner
 from models.train import Recipe
 from monitoring import assemble
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
+    """Where a test with a real service fails, the end of its log stands in the report."""
+    report = yield
+    if report.failed:
+        for name, value in getattr(item, "funcargs", {}).items():
+            if hasattr(value, "log_tail"):
+                report.sections.append((f"log of {name}", value.log_tail()))
+    return report
+
 
 # CPU shared with others says nothing about the code: no deadlines.
 settings.register_profile("holdfast", deadline=None)

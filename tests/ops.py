@@ -12,10 +12,10 @@ Only addresses, intervals and waiting times differ from what is shipped: see `re
 """
 
 import json
+import random
 import shutil
 import socket
 import subprocess
-import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -26,17 +26,36 @@ from typing import Any
 
 import yaml
 
+from tests.waiting import PATIENCE_SECONDS, wait_until
+
 ROOT = Path(__file__).parent.parent
 PROMETHEUS = ROOT / "monitoring" / "prometheus"
 ALERTMANAGER = ROOT / "monitoring" / "alertmanager"
+_PORTS = (12_000, 32_000)  # Linux takes ports for outgoing connections from 32768 on
+_HELD: list[socket.socket] = []  # names of this process's ports, for as long as it lives
 
 
 def free_port() -> int:
-    """Return a TCP port of the loopback interface that nothing listens on now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-    return port
+    """Return a TCP port of the loopback interface that nothing listens on and nobody else is given.
+
+    The system gives port 0 and outgoing connections ports of one range, so a port of that range may
+    be some client's before it is listened on. These lie below it; other test processes leave one
+    alone while this process lives, which holds a name for it.
+    """
+    for _ in range(1000):
+        port = random.SystemRandom().randrange(*_PORTS)
+        name = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        with socket.socket() as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                name.bind(f"\0holdfast-test-port-{port}")
+                listener.bind(("127.0.0.1", port))
+            except OSError:
+                name.close()
+                continue
+        _HELD.append(name)
+        return port
+    raise OSError(f"no free TCP port in {_PORTS}")
 
 
 def missing_programs(*names: str) -> list[str]:
@@ -50,7 +69,7 @@ def render_prometheus(
     service_port: int,
     watcher_port: int,
     alertmanager_port: int,
-    interval: str = "1s",
+    interval: str = "2s",
     hold: str = "1s",
 ) -> Path:
     """Write the repository's Prometheus files for local ports and return the configuration's path.
@@ -147,7 +166,7 @@ def firing(prometheus_url: str) -> dict[str, str]:
 
 
 def _get_json(url: str) -> Any:
-    with urllib.request.urlopen(url, timeout=10) as response:
+    with urllib.request.urlopen(url, timeout=PATIENCE_SECONDS) as response:
         return json.load(response)
 
 
@@ -173,19 +192,19 @@ def _running(arguments: Sequence[str], port: int, log: Path) -> Iterator[str]:
         finally:
             process.terminate()
             try:
-                process.wait(timeout=10)
+                process.wait(PATIENCE_SECONDS)
             except subprocess.TimeoutExpired:
                 process.kill()
 
 
 def _wait_ready(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
+    def ready() -> bool:
         if process.poll() is not None:
             raise RuntimeError(f"{process.args!r} ended: {log.read_text(encoding='utf-8')}")
         try:
-            with urllib.request.urlopen(url, timeout=1):
-                return
+            with urllib.request.urlopen(url, timeout=10):
+                return True
         except (urllib.error.URLError, OSError):
-            time.sleep(0.1)
-    raise TimeoutError(f"{url} not ready in 30 s: {log.read_text(encoding='utf-8')}")
+            return False
+
+    wait_until(ready, what=f"{url} answers; its log: {log}")

@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,6 +15,7 @@ import psutil
 import pytest
 
 from tests.ops import free_port
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
 USER = "nobody"  # the server refuses to run as root
 
@@ -34,11 +34,12 @@ class Postgres:
         command += ["-p", str(self._port), "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"]
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, **_as_user())
-        deadline = time.monotonic() + 20
         ready = [_binary("pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self._port)]
-        while subprocess.call(ready):
-            assert time.monotonic() < deadline, (self._folder / "log").read_text()[-500:]
-            time.sleep(0.05)
+        try:
+            wait_until(lambda: subprocess.call(ready) == 0, what="PostgreSQL accepts connections")
+        except AssertionError:
+            print((self._folder / "log").read_text()[-2000:])
+            raise
 
     def pause(self) -> None:
         """Stop every process of the server where it is: connections stay, nothing answers."""
@@ -53,7 +54,7 @@ class Postgres:
         if self._process is not None:
             self.go_on()
             self._process.send_signal(signal.SIGQUIT)
-            self._process.wait(20)
+            self._process.wait(PATIENCE_SECONDS)
             self._process = None
 
     def _signal(self, number: signal.Signals) -> None:

@@ -26,7 +26,7 @@ from service.settings import Settings, service_lock, watcher_lock
 from service.start_checks import check_start
 
 RESTART_PAUSE = 1.0
-READY_PATIENCE = 60.0
+READY_PATIENCE = 300.0  # of a busy or small machine; a child that dies is told at once
 STOP_PATIENCE = 15.0
 DEMO = "digits"
 

@@ -9,13 +9,16 @@ from tests.e2e.stack import Stack
 
 @pytest.fixture(scope="session")
 def trained_state(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
-    """A state directory with the demo model, trained once by the real command for all workers."""
+    """A state directory with the demo model, trained once by the real command for all workers.
+
+    A third of the demo's epochs: what the loop does with a model does not depend on them.
+    """
     base = tmp_path_factory.getbasetemp()
     state = (base if worker_id == "master" else base.parent) / "trained"
     with locked(state.with_suffix(".lock")):
         if not state.exists():
             making = state.with_suffix(".making")
-            Stack(making).cli("train", "digits")
+            Stack(making).cli("train", "digits", "--quick")
             making.rename(state)
     return state
 

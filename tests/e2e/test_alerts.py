@@ -6,7 +6,7 @@ import pytest
 
 from monitoring.grafana import dashboard
 from tests import ops
-from tests.e2e.stack import Stack, running, status_of, until
+from tests.e2e.stack import TRAINS_SECONDS, Stack, running, status_of
 
 MISSING = ops.missing_programs("prometheus", "prometheus-alertmanager")
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}")
@@ -35,35 +35,31 @@ def test_an_attack_alerts_alertmanager_calls_the_watcher_and_robustness_is_evalu
         ):
             stack.traffic("--seconds", "10", "--rate", "60", "--labels")
             assert "HoldfastPerturbationRate" not in ops.firing(prometheus_url)
-            attack = stack.start(
-                "traffic", "--shift", "attack:0.2", "--rate", "60", "--seconds", "40", "--json"
-            )
-            job = until(
-                lambda: next((j for j in stack.jobs() if j["source"] == "alert"), None),
-                seconds=60,
-                what="the alert started a job",
-            )
-            assert job["kind"] == "evaluate_robustness"
-            assert job["reason"].startswith("HoldfastPerturbationRate")
-            done = until(
-                lambda: next((j for j in stack.jobs() if j["state"] == "done"), None),
-                seconds=60,
-                what="the evaluation is done",
-            )
-            assert done["outcome"] == "passed"
-            assert done["challenger"] is None
-            accepted = {"action": "evaluate_robustness", "decision": "started"}
-            assert stack.metric("holdfast_alerts_received_total", **accepted) == 1
+            with stack.sending("--shift", "attack:0.2", "--rate", "60"):
+                job = stack.until(
+                    lambda: next((j for j in stack.jobs() if j["source"] == "alert"), None),
+                    "the alert started a job",
+                )
+                assert job["kind"] == "evaluate_robustness"
+                assert job["reason"].startswith("HoldfastPerturbationRate")
+                done = stack.until(
+                    lambda: next((j for j in stack.jobs() if j["state"] == "done"), None),
+                    "the evaluation is done",
+                    seconds=TRAINS_SECONDS,
+                )
+                assert done["outcome"] == "passed"
+                assert done["challenger"] is None
+                accepted = {"action": "evaluate_robustness", "decision": "started"}
+                assert stack.metric("holdfast_alerts_received_total", **accepted) == 1
 
-            def unanswered() -> list[str]:
-                return [
-                    e
-                    for e in dashboard.expressions(model="digits", rate_interval="10s")
-                    if not ops.ask(prometheus_url, e)
-                ]
+                def unanswered() -> list[str]:
+                    return [
+                        e
+                        for e in dashboard.expressions(model="digits", rate_interval="60s")
+                        if not ops.ask(prometheus_url, e)
+                    ]
 
-            until(lambda: not unanswered(), seconds=30, what="every panel has an answer")
-            attack.communicate(timeout=90)
+                stack.until(lambda: not unanswered(), "every panel has an answer")
 
 
 def test_alerts_without_the_token_are_refused_and_repeats_start_nothing(stack: Stack) -> None:

@@ -4,13 +4,12 @@ import json
 import os
 import shutil
 import signal
-import time
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from tests.e2e.stack import Stack, running, until
+from tests.e2e.stack import TRAINS_SECONDS, Stack, running
 
 
 def processes(stack: Stack, *words: str) -> list[psutil.Process]:
@@ -34,37 +33,60 @@ def workers(stack: Stack) -> list[psutil.Process]:
     return [child for root in roots for child in root.children()]
 
 
+def models_loaded(stack: Stack) -> int:
+    """How many workers have said that they serve."""
+    return sum(line.get("event") == "model_loaded" for line in stack.log())
+
+
+def answered(stack: Stack) -> float:
+    """Predictions of all workers, the dead ones too."""
+    return stack.metric("holdfast_predictions_total", stack.url) or 0.0
+
+
 def test_requests_go_on_while_workers_are_killed(stack: Stack) -> None:
-    with running(stack):
-        sending = stack.start("traffic", "--rate", "60", "--seconds", "15", "--json")
+    with running(stack), stack.sending("--rate", "60") as sending:
         for _ in range(4):
-            time.sleep(2)
-            victim = workers(stack)[0]
-            os.kill(victim.pid, signal.SIGKILL)
-        told, errors = sending.communicate(timeout=60)
+            before = answered(stack)
+            stack.until(lambda before=before: answered(stack) >= before + 60, "requests go on")
+            loaded, old = models_loaded(stack), workers(stack)
+            os.kill(old[0].pid, signal.SIGKILL)
+            # Only what one worker held is sent again: the next one dies when two serve again.
+            stack.until(
+                lambda loaded=loaded: models_loaded(stack) > loaded, "a successor has its model"
+            )
+        before = answered(stack)
+        stack.until(lambda: answered(stack) >= before + 60, "requests go on after the last")
         # What a killed worker held is sent again on a new connection, as HTTP clients do.
-        assert sending.returncode == 0, errors
-        summary = json.loads(told)
-        assert summary["failed"] == 0
-        assert summary["sent"] >= 60 * 15 * 0.9
+        summary = sending.end()  # none failed
+        assert summary["sent"] >= 5 * 60
         assert len(workers(stack)) == 2
+
+
+def in_training(stack: Stack) -> psutil.Process | None:
+    """The process that trains, once it has made its first steps."""
+    if not any("step " in path.read_text() for path in stack.state.glob("jobs/*/log")):
+        return None
+    return next(iter(processes(stack, "monitoring.child train")), None)
+
+
+def dead(process: psutil.Process) -> bool:
+    """Whether it runs no more; nobody may have asked for its end."""
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def test_the_watcher_killed_in_the_middle_of_training_finishes_the_job_once(
     stack: Stack,
 ) -> None:
     with running(stack):
-        options = '{"recipe": {"epochs": 12, "learning_rate": 0.0001}}'
+        options = '{"recipe": {"epochs": 6, "learning_rate": 0.0001}}'
         stack.cli("jobs", "start", "digits", "--kind", "retrain", "--options", options)
-        until(lambda: processes(stack, "monitoring.child train"), seconds=60, what="training")
-        time.sleep(2)
+        training = stack.until(lambda: in_training(stack), "training", seconds=TRAINS_SECONDS)
         for process in processes(stack, "service.watch_conf"):
             process.kill()
-        until(
-            lambda: not processes(stack, "monitoring.child train"),
-            seconds=5,
-            what="the training died with its watcher",
-        )
+        stack.until(lambda: dead(training), "the training died with its watcher")
 
         def done() -> dict[str, Any] | None:
             try:
@@ -72,7 +94,7 @@ def test_the_watcher_killed_in_the_middle_of_training_finishes_the_job_once(
             except OSError:
                 return None
 
-        job = until(done, seconds=120, what="the job is finished by the next watcher")
+        job = stack.until(done, "the job is finished by the next watcher", seconds=TRAINS_SECONDS)
         assert job["outcome"] == "promoted", job
         assert len(stack.jobs()) == 1
     listed = stack.json("models", "list")
@@ -81,60 +103,65 @@ def test_the_watcher_killed_in_the_middle_of_training_finishes_the_job_once(
     assert [a["action"] for a in audit] == ["publish", "promote", "publish", "promote"]
 
 
-def damaged_copy(stack: Stack, damage: str) -> Path:
-    """Version 2: a copy of version 1 with a damaged graph, made champion behind our back."""
+def damaged_copy(stack: Stack, version: int, damage: str) -> Path:
+    """A copy of version 1 with a damaged graph, made champion behind our back."""
     folder = stack.state / "registry" / "digits"
-    shutil.copytree(folder / "1", folder / "2")
-    model = folder / "2" / "model.onnx"
+    shutil.copytree(folder / "1", folder / str(version))
+    model = folder / str(version) / "model.onnx"
     data = bytearray(model.read_bytes())
     if damage == "truncated":
         data = data[: len(data) // 2]
     else:
         data[len(data) // 2] ^= 1
     model.write_bytes(bytes(data))
-    aliases = {"champion": 2, "challenger": None, "previous": 1}
-    temporary = folder / ".aliases"
-    temporary.write_text(json.dumps(aliases))
-    temporary.replace(folder / "aliases.json")
+    make_champion(stack, version)
     return model
+
+
+def make_champion(stack: Stack, version: int) -> None:
+    """Move the alias by hand, whole: who reads it sees the old one or the new one."""
+    folder = stack.state / "registry" / "digits"
+    temporary = folder / ".aliases"
+    temporary.write_text(json.dumps({"champion": version, "challenger": None, "previous": None}))
+    temporary.replace(folder / "aliases.json")
+
+
+def refused_by_workers(stack: Stack, version: int) -> bool:
+    """Whether both workers have said that they do not serve this version."""
+    lines = [line for line in stack.log() if line.get("event") == "model_refused"]
+    said = [str(line.get("reason", "")) for line in lines]
+    return sum(f"digits/{version}" in text and "sha256" in text for text in said) >= 2
 
 
 def test_a_damaged_champion_is_refused_by_name_and_the_old_one_serves_on(stack: Stack) -> None:
     with running(stack):
-        for damage in ("truncated", "changed byte"):
-            failures = stack.metric("holdfast_model_reload_failures_total", stack.url) or 0
-            damaged_copy(stack, damage)
-            until(
-                lambda before=failures: (
-                    (stack.metric("holdfast_model_reload_failures_total", stack.url) or 0) > before
-                ),
-                seconds=15,
-                what="the refusal is counted",
+        for version, damage in ((2, "truncated"), (3, "changed byte")):
+            damaged_copy(stack, version, damage)
+            stack.until(
+                lambda version=version: refused_by_workers(stack, version), "the refusal is told"
             )
+            assert (stack.metric("holdfast_model_reload_failures_total", stack.url) or 0) > 0
             answered = stack.traffic("--seconds", "2")
             assert answered["versions"] == {"1": answered["sent"]}
-            refusals = [line for line in stack.log() if "sha256" in str(line.get("error", ""))]
-            assert refusals
-            assert "model.onnx" in refusals[-1]["error"]
-            verify = stack.cli("models", "verify", "digits", "2", check=False)
+            refusals = [line for line in stack.log() if "sha256" in str(line.get("reason", ""))]
+            assert "model.onnx" in refusals[-1]["reason"]
+            verify = stack.cli("models", "verify", "digits", str(version), check=False)
             assert verify.returncode == 1
             assert "sha256 of model.onnx" in verify.stdout
-            folder = stack.state / "registry" / "digits"
-            (folder / "aliases.json").write_text('{"champion":1,"challenger":null,"previous":null}')
-            shutil.rmtree(folder / "2")
+            make_champion(stack, 1)
 
 
-def test_up_stops_on_ctrl_c_leaves_no_process_and_starts_again_within_seconds(
+def test_up_stops_on_ctrl_c_leaves_no_process_and_starts_again_without_training(
     stack: Stack,
 ) -> None:
     with running(stack) as first:
         assert first.poll() is None
     assert first.returncode == 0
-    until(lambda: not processes(stack, "service"), seconds=10, what="no process is left")
-    started = time.monotonic()
+    stack.until(lambda: not processes(stack, "service"), "no process is left")
     with running(stack):
-        assert time.monotonic() - started < 30
         assert stack.traffic("--seconds", "1")["failed"] == 0
+    assert "no model yet" not in (stack.state / "up.log").read_text()
+    assert [row["version"] for row in stack.json("models", "list")] == [1]
 
 
 def test_a_port_that_is_taken_is_named_before_anything_is_started(stack: Stack) -> None:

@@ -2,7 +2,6 @@
 
 import math
 import signal
-import time
 from pathlib import Path
 
 import msgspec
@@ -15,6 +14,7 @@ from models import train as training
 from models.data import DataSet, Rows
 from models.train import Recipe, TrainResult, train
 from tests.killing import in_child
+from tests.waiting import wait_until
 
 RECIPE = Recipe(max_steps=14, attack_steps=2, augment=("noise",))
 SPEC = {"shape": [1, 8, 8], "classes": 10, "widths": [4, 8], "hidden": 16}
@@ -76,12 +76,9 @@ def test_a_run_killed_by_the_system_is_taken_up(
     path, recipe = tmp_path / "run.safetensors", msgspec.structs.replace(RECIPE, max_steps=4000)
     monkeypatch.setattr(training, "SAVE_EVERY_SECONDS", 0.0)
     child = in_child(lambda: run(rows, digits, path, recipe))
-    deadline = time.monotonic() + 60
-    while not path.exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_until(path.exists, what="a checkpoint")
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    assert path.exists(), "no checkpoint within a minute"
     monkeypatch.setattr(training, "SAVE_EVERY_SECONDS", 1e9)
     monkeypatch.setattr(training._Run, "step", lambda self, n: torch.tensor(float("nan")))
     seen: list[int] = []

@@ -4,7 +4,6 @@ import hashlib
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -28,7 +27,7 @@ from pathlib import Path
 from models.files import locked
 with locked(Path(sys.argv[1])):
     print("held", flush=True)
-    time.sleep(60)
+    time.sleep(600)
 """
 
 
@@ -53,14 +52,15 @@ def test_readers_see_a_whole_file_while_it_is_written_and_after_a_kill(tmp_path:
     path = tmp_path / "file"
     child, seen = started(WRITER, path), set()
     try:
-        until = time.monotonic() + 0.4
-        while time.monotonic() < until:
+        for _ in range(10**6):
             data = path.read_bytes()
             assert data == data[:1] * 2_000_000
             seen.add(data[:1])
+            if len(seen) >= 5:
+                break
     finally:
         killed(child)
-    assert len(seen) > 1, "nothing was written meanwhile: the test shows nothing"
+    assert len(seen) >= 5, "nothing was written meanwhile: the test shows nothing"
     data = path.read_bytes()
     assert data == data[:1] * 2_000_000
 

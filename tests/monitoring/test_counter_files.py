@@ -23,7 +23,7 @@ print(exposition(metrics.registry, folder)().decode())
 
 def count(folder: Path, number: int) -> str:
     command = [sys.executable, "-c", COUNT, str(folder), str(number)]
-    return subprocess.run(command, capture_output=True, check=True, text=True, timeout=30).stdout
+    return subprocess.run(command, capture_output=True, check=True, text=True, timeout=120).stdout
 
 
 def test_the_library_counts_in_files_that_have_their_space_and_takes_them_up_again(

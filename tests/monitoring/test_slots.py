@@ -10,7 +10,7 @@ import sys, time, pathlib
 from monitoring.slots import acquire
 slot = acquire(pathlib.Path(sys.argv[1]))
 print(slot.number, flush=True)
-time.sleep(60)
+time.sleep(600)
 """
 
 

@@ -4,7 +4,6 @@ import gc
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitoring.metrics import BulkHistogram, Metrics, exposition
-from monitoring.tally import INTERVAL_SECONDS, Tally
+from monitoring.tally import Tally
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
 EXITS = """
 import pathlib, sys
@@ -29,9 +29,7 @@ def test_what_is_put_is_counted_soon_without_being_asked_for() -> None:
     tally, seen = Tally(), []
     for event in range(3):
         tally.put(seen.extend, event)
-    deadline = time.monotonic() + 20 * INTERVAL_SECONDS + 5
-    while len(seen) < 3 and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_until(lambda: len(seen) >= 3, what="three are counted")
     assert seen == [0, 1, 2]
 
 
@@ -54,17 +52,16 @@ def test_events_of_many_threads_are_each_counted_once() -> None:
 
 
 def test_one_that_cannot_be_counted_does_not_end_the_counting() -> None:
-    tally, seen = Tally(), []
+    tally, seen, broken = Tally(), [], threading.Event()
 
     def breaks(events: list[int]) -> None:
+        broken.set()
         raise ValueError(f"cannot count {events}")
 
     tally.put(breaks, 1)
-    time.sleep(3 * INTERVAL_SECONDS)
+    assert broken.wait(PATIENCE_SECONDS)
     tally.put(seen.extend, 2)
-    deadline = time.monotonic() + 5
-    while not seen and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_until(lambda: seen, what="the next is counted")
     assert seen == [2]
 
 
@@ -78,10 +75,8 @@ def test_the_thread_ends_with_its_tally() -> None:
     assert threads() == before + 1
     del tally
     gc.collect()
-    deadline = time.monotonic() + 5
-    while threads() > before and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert threads() <= before  # one of an earlier test may have ended, too
+    # One of an earlier test may have ended, too.
+    wait_until(lambda: threads() <= before, what="the thread ends")
 
 
 def test_reading_the_metrics_counts_what_waits() -> None:

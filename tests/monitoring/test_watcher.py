@@ -11,7 +11,6 @@ from zoneinfo import ZoneInfo
 import msgspec
 import pytest
 import sqlalchemy as sa
-from monitoring.watch_app import Tokens, create_watch_app
 
 from models.registry import Registry
 from monitoring.jobs import Job, JobStore
@@ -21,6 +20,11 @@ from monitoring.triggers import Event, Policy
 from monitoring.watch_metrics import WatchMetrics
 from monitoring.watcher import Plan, Watcher
 from monitoring.webhook import HandledAlerts
+from service import watch_calls
+from service.front import Bounds, Front
+from service.guard import watch_guard_of
+from service.settings import load
+from tests.asgi import client_of
 from tests.conftest import Published
 
 
@@ -170,18 +174,19 @@ def test_the_watcher_is_ready_after_a_look_and_lives_all_the_time(
     watcher: Watcher, tmp_path: Path
 ) -> None:
     engine = sa.create_engine(f"sqlite:///{tmp_path}/handled.sqlite")
-    app = create_watch_app(watcher, HandledAlerts(engine), Tokens("a", "b"), time.time)
-    client = app.test_client()
+    calls = watch_calls.endpoints(watcher, HandledAlerts(engine), time.time)
+    guard = watch_guard_of(load({"HOLDFAST_STATE": str(tmp_path)}))
+    client = client_of(Front(calls, guard, lambda *_: None, Bounds(1000)))
     before = client.get("/readyz")
     assert before.status_code == 503
-    assert before.get_json()["status"] == "the watcher has not completed a look yet"
+    assert before.json["status"] == "the watcher has not completed a look yet"
     assert client.get("/healthz").status_code == 200
     watcher.tick(time.time())
     assert client.get("/readyz").status_code == 200
     watcher.pulse.clock = lambda: time.monotonic() + 3600
     after = client.get("/readyz")
     assert after.status_code == 503
-    assert "completed its last look" in after.get_json()["status"]
+    assert "completed its last look" in after.json["status"]
     assert client.get("/healthz").status_code == 200
     engine.dispose()
 

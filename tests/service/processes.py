@@ -15,11 +15,14 @@ from typing import Any
 import requests
 from prometheus_client.parser import text_string_to_metric_families as parse
 
+from monitoring.processes import ends_with_parent
 from monitoring.tally import INTERVAL_SECONDS
 from tests import bundles
 from tests.ops import free_port
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
-PATIENCE = 20.0
+LOG_TAIL = 6000  # characters
+SETTLED_SECONDS = 10 * INTERVAL_SECONDS  # the counts of each worker are added up that often
 
 
 class Running:
@@ -46,10 +49,31 @@ class Running:
         """What the service has logged."""
         return self._log.read_text()
 
+    def log_tail(self) -> str:
+        """The end of that, for who reads of a failure elsewhere (`tests/conftest.py`)."""
+        return self.log[-LOG_TAIL:]
+
     def total(self, name: str, **labels: str) -> float:
-        """The sum of a metric's samples that carry the labels, once every worker has counted."""
-        time.sleep(4 * INTERVAL_SECONDS)
-        text = requests.get(f"{self.url}/metrics", timeout=5).text
+        """The sum of a metric's samples that carry the labels, once every worker has counted.
+
+        That is where two readings, with time for ten countings between them, agree. Who knows what
+        it comes to waits for that (`wait_until_total`).
+        """
+        last, now = None, self._sum(name, labels)
+        while now != last:
+            time.sleep(SETTLED_SECONDS)
+            last, now = now, self._sum(name, labels)
+        return now
+
+    def wait_until_total(self, expected: float, name: str, **labels: str) -> None:
+        """Wait until the sum comes to what is expected; fail where it passes that."""
+        wait_until(
+            lambda: self._sum(name, labels) >= expected, what=f"{expected:g} {name} {labels}"
+        )
+        assert self.total(name, **labels) == expected
+
+    def _sum(self, name: str, labels: dict[str, str]) -> float:
+        text = requests.get(f"{self.url}/metrics", timeout=PATIENCE_SECONDS).text
         return sum(
             s.value
             for family in parse(text)
@@ -76,15 +100,22 @@ def running(state: Path, **settings: Any) -> Iterator[Running]:
         process = subprocess.Popen(
             [sys.executable, "-m", "service.gunicorn_conf"],
             env={**os.environ, **env}, stdout=stream, stderr=stream,
+            preexec_fn=ends_with_parent(signal.SIGTERM),  # also where pytest is killed
         )  # fmt: skip
     found = Running(state, process, port, log)
     try:
-        wait_until(lambda: found.alive() and len(found.workers) == 2 and _ready(found.url))
+        wait_until(
+            lambda: found.alive() and len(found.workers) == 2 and _ready(found.url),
+            what="two workers, ready",
+        )
         yield found
+    except BaseException:
+        print(found.log_tail())  # of a service that is no fixture
+        raise
     finally:
         process.terminate()
         try:
-            process.wait(PATIENCE)
+            process.wait(PATIENCE_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -93,17 +124,9 @@ def running(state: Path, **settings: Any) -> Iterator[Running]:
 
 def _ready(url: str) -> bool:
     try:
-        return requests.get(f"{url}/readyz", timeout=1).status_code == 200
+        return requests.get(f"{url}/readyz", timeout=120).status_code == 200
     except requests.RequestException:
         return False
-
-
-def wait_until(condition: Any, seconds: float = PATIENCE) -> None:
-    """Wait for something to become true; fail when it does not."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
 
 
 @dataclass
@@ -126,7 +149,9 @@ class Load:
                 break
             body = {"instances": rows[index % 20]}
             try:
-                answer = session.post(f"{self.url}/predict", json=body, headers=headers, timeout=10)
+                answer = session.post(
+                    f"{self.url}/predict", json=body, headers=headers, timeout=PATIENCE_SECONDS
+                )
             except requests.RequestException as error:
                 self.broken.append(repr(error))
                 continue

@@ -145,7 +145,7 @@ def test_one_at_a_time_and_the_next_is_told_to_come_back(
 
     def slow(*args: Any, **options: Any) -> maths.Certificate:
         began.set()
-        assert end.wait(20)
+        assert end.wait(120)
         return real(*args, **options)
 
     monkeypatch.setattr(maths, "certify", slow)
@@ -156,7 +156,7 @@ def test_one_at_a_time_and_the_next_is_told_to_come_back(
     )
     first = threading.Thread(target=ask)
     first.start()
-    assert began.wait(20)
+    assert began.wait(120)
     ask()
     end.set()
     first.join()

@@ -35,7 +35,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 def wanted(service: Running) -> Any:
     """What is answered to the same pixels in JSON."""
     body = {"instances": X.tolist()}
-    answer = requests.post(f"{service.url}/predict?model=colours", json=body, timeout=10)
+    answer = requests.post(f"{service.url}/predict?model=colours", json=body, timeout=120)
     return answer.json()["predictions"]
 
 
@@ -51,7 +51,7 @@ def curl(*arguments: str) -> Any:
         pytest.skip("curl is not installed")
     done = subprocess.run(
         [CURL, "--silent", "--show-error", "--fail-with-body", *arguments],
-        capture_output=True, check=True, timeout=20,
+        capture_output=True, check=True, timeout=120,
     )  # fmt: skip
     return json.loads(done.stdout)
 
@@ -79,9 +79,9 @@ def test_curl_sends_a_file_or_a_form_of_files(
 def test_requests_sends_files_in_their_order(service: Running, wanted: Any) -> None:
     files = [("image", (f"{row}.png", each, "image/png")) for row, each in enumerate(FILES)]
     url = f"{service.url}/predict?model=colours"
-    answer = requests.post(url, files=files[::-1], timeout=10)
+    answer = requests.post(url, files=files[::-1], timeout=120)
     check(answer.json()["predictions"], wanted[::-1])
-    answer = requests.post(url, data=FILES[1], headers={"Content-Type": "image/png"}, timeout=10)
+    answer = requests.post(url, data=FILES[1], headers={"Content-Type": "image/png"}, timeout=120)
     check(answer.json()["predictions"], wanted[1:2])
 
 
@@ -89,9 +89,9 @@ def test_what_is_recorded_of_a_file_are_its_pixels(service: Running) -> None:
     url = f"{service.url}/predict?model=colours"
     headers = {"Content-Type": "image/png", "X-Request-Id": "kept"}
     label = tables.colours().classes[int(tables.colours().test.y[0])]
-    assert requests.post(url, data=FILES[0], headers=headers, timeout=10).status_code == 200
+    assert requests.post(url, data=FILES[0], headers=headers, timeout=120).status_code == 200
     feedback = {"id": "kept", "label": label}
-    got = requests.post(f"{service.url}/feedback", json=feedback, timeout=10)
+    got = requests.post(f"{service.url}/feedback", json=feedback, timeout=120)
     assert got.status_code == 200
     store = RecordStore(f"sqlite:///{service.state / 'records.sqlite'}")
     try:
@@ -110,16 +110,16 @@ def test_bombs_do_not_grow_a_worker(service: Running) -> None:
 
     def sent(data: bytes) -> list[requests.Response]:
         return [
-            requests.post(url, data=data, headers=kind, timeout=20),
-            requests.post(f"{url}&resize=pad", data=data, headers=kind, timeout=20),
-            requests.post(f"{url}&resize=pad", files=[("f", ("x", data))] * 3, timeout=20),
+            requests.post(url, data=data, headers=kind, timeout=120),
+            requests.post(f"{url}&resize=pad", data=data, headers=kind, timeout=120),
+            requests.post(f"{url}&resize=pad", files=[("f", ("x", data))] * 3, timeout=120),
         ]
 
     for _ in range(3):
         sent(b"\x89PNG\r\n\x1a\n" + bytes(len(bomb)))  # what such bodies cost anyway
     before = _most_memory(service)
     for _ in range(3):
-        for answer in [*sent(bomb), requests.post(v1, json=encoded, timeout=20)]:
+        for answer in [*sent(bomb), requests.post(v1, json=encoded, timeout=120)]:
             assert answer.status_code == 400
             assert "pixels" in answer.text
     grown = [after - before[pid] for pid, after in _most_memory(service).items()]

@@ -7,20 +7,24 @@ import numpy as np
 import pytest
 from flask.testing import FlaskClient
 
-from monitoring.records import Record, StoreError
+from monitoring.records import Key, Record, StoreError
 from service.app import Service
 from tests.asgi import client_of
 from tests.service.conftest import MakeApp
+from tests.waiting import wait_until
 
 Rows = np.ndarray[Any, np.dtype[np.float32]]
 
 
 @pytest.fixture
-def asked(client: FlaskClient, rows: Rows) -> dict[str, Any]:
-    """An answered request of three rows."""
+def asked(client: FlaskClient, service: Service, rows: Rows) -> dict[str, Any]:
+    """An answered request of three rows, which are in the store."""
     answer: dict[str, Any] = client.post(
         "/predict", json={"instances": rows[:3].tolist()}
     ).get_json()
+    store, keys = service.store, [Key(answer["id"], row) for row in range(3)]
+    assert store is not None
+    wait_until(lambda: len(store.find(keys)) == 3, what="three records")
     return answer
 
 
@@ -84,9 +88,11 @@ def test_an_unknown_id_is_404_and_the_known_ones_of_the_list_are_kept(
 
 
 def test_feedback_waits_for_a_record_that_another_worker_writes(
-    client: FlaskClient, service: Service
+    make_app: MakeApp, published_state: Path, tmp_path: Path
 ) -> None:
-    store = service.store
+    url = f"sqlite:///{tmp_path}/records.sqlite"
+    app = make_app(published_state, database_url=url, feedback_wait_seconds=60)
+    client, store = client_of(app), app.service.store
     assert store is not None
     record = Record("late", 0, time.time(), "digits", 1, b"\0" * 256, 3, 0.5, 0.1)
 

@@ -112,4 +112,4 @@ def test_no_form_takes_long() -> None:
             read_files(body, TYPE, MOST)
         except InputError:
             continue
-    assert time.process_time() - began < 2
+    assert time.process_time() - began < 20  # seconds of CPU; what is quadratic takes hours

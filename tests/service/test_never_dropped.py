@@ -74,6 +74,6 @@ def test_five_services_that_are_stopped(tmp_path: Path) -> None:
                 campaign.clients(server, truth, clients=2, keep=False, pause=0.0) as new,
             ):
                 new.wait(200)
-                assert campaign.stop(server) < 10
+                assert campaign.stop(server) < 60
             assert_clean(kept.books)
             assert_clean(new.books)

@@ -76,7 +76,7 @@ def sent(service: Running, description: dict[str, Any], *options: str) -> None:
 
 def answered_well(service: Running) -> set[tuple[str, str]]:
     """Method and path of the calls that were answered with 2xx."""
-    counted = COUNTED.findall(requests.get(f"{service.url}/metrics", timeout=10).text)
+    counted = COUNTED.findall(requests.get(f"{service.url}/metrics", timeout=120).text)
     return {(method, re.sub(r"<(\w+)>", r"{\1}", rule)) for method, rule in counted}
 
 

@@ -15,6 +15,7 @@ from tests import bundles
 from tests.asgi import client_of
 from tests.service import tables
 from tests.service.conftest import MakeApp
+from tests.waiting import wait_until
 
 Rows = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -118,9 +119,9 @@ def test_answers_are_recorded_as_they_were_given(
     answer = client.post("/predict", json={"instances": rows[:3].tolist()}).get_json()
     keys = [Key(answer["id"], row) for row in range(3)]
     assert service.store is not None
-    deadline = time.monotonic() + 2
-    while len(found := service.store.find(keys)) < 3 and time.monotonic() < deadline:
-        time.sleep(0.01)
+    store = service.store
+    wait_until(lambda: len(store.find(keys)) == 3, what="three records")
+    found = store.find(keys)
     assert [found[key].predicted for key in keys] == [p["index"] for p in answer["predictions"]]
     assert {(f.model, f.version) for f in found.values()} == {("digits", 1)}
 

@@ -50,7 +50,7 @@ class Waiting:
 
     def run(self, *args: Any) -> Any:
         self.begun.set()
-        assert self.end.wait(10)
+        assert self.end.wait(120)
         return self._session.run(*args)
 
 
@@ -285,7 +285,7 @@ def test_a_model_has_its_own_limits_which_its_versions_share(registry: Registry)
     x, going, answer = bundles.digits().test.x[:1], Waiting(before.runner), threading.Event()
     thread = threading.Thread(target=lambda: (before.runner.run(x), answer.set()))
     thread.start()
-    assert going.begun.wait(10)
+    assert going.begun.wait(120)
     bundles.publish(registry.root, "a")
     champions.refresh()
     after = champions.find("a")

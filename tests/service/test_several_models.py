@@ -17,6 +17,7 @@ from tests.asgi import client_of
 from tests.service.conftest import MakeApp
 from tests.service.processes import Running, running, wait_until
 from tests.service.test_reload import Waiting, damage
+from tests.waiting import PATIENCE_SECONDS
 
 MODELS = "a", "b", "c"
 X = bundles.digits().test.x
@@ -37,7 +38,7 @@ def ask(server: Running, model: str, rows: int = 1, session: requests.Session | 
     body = {"instances": X[:rows].tolist()}
     headers = {} if session else {"Connection": "close"}  # the next call may reach another worker
     answer = (session or requests).post(
-        f"{server.url}/predict?model={model}", json=body, headers=headers, timeout=10
+        f"{server.url}/predict?model={model}", json=body, headers=headers, timeout=120
     )
     return int(answer.json()["version"]) if answer.status_code == 200 else -answer.status_code
 
@@ -45,6 +46,10 @@ def ask(server: Running, model: str, rows: int = 1, session: requests.Session | 
 def everywhere(server: Running, model: str, outcome: int, times: int = 12) -> bool:
     """Whether so many calls in a row end so; with two workers both were asked."""
     return all(ask(server, model) == outcome for _ in range(times))
+
+
+def readiness(server: Running) -> requests.Response:
+    return requests.get(f"{server.url}/readyz", timeout=PATIENCE_SECONDS)
 
 
 @contextmanager
@@ -73,10 +78,12 @@ def test_each_answers_under_its_name_and_the_pinned_one_at_its_version(server: R
     assert Registry(server.state / "registry").aliases("b").champion == 2
     assert [ask(server, model) for model in MODELS] == [1, 1, 1]
     assert ask(server, "d") == -404
-    nameless = requests.post(f"{server.url}/predict", json={"instances": X[:1].tolist()}, timeout=5)
+    nameless = requests.post(
+        f"{server.url}/predict", json={"instances": X[:1].tolist()}, timeout=120
+    )
     assert nameless.status_code == 404
     assert "expected one of a, b, c" in nameless.json()["detail"]
-    ready = requests.get(f"{server.url}/readyz", timeout=5)
+    ready = requests.get(f"{server.url}/readyz", timeout=120)
     assert ready.json()["models"] == {"a": 1, "b": 1, "c": 1}
 
 
@@ -86,14 +93,12 @@ def test_a_limit_holds_for_its_model_alone(server: Running) -> None:
 
 
 def test_each_has_its_own_counters(server: Running) -> None:
-    def counted() -> list[float]:
-        name = "holdfast_predictions_total"
-        return [server.total(name, model=model) for model in MODELS]
-
-    before = counted()
+    name = "holdfast_predictions_total"
+    before = [server.total(name, model=model) for model in MODELS]
     for model, rows in zip(MODELS, (1, 2, 3), strict=True):
         ask(server, model, rows)
-    assert [now - then for now, then in zip(counted(), before, strict=True)] == [1, 2, 3]
+    for model, then, rows in zip(MODELS, before, (1, 2, 3), strict=True):
+        server.wait_until_total(then + rows, name, model=model)
 
 
 def test_one_is_swapped_while_the_others_serve(server: Running) -> None:
@@ -114,7 +119,7 @@ def test_unloading_and_loading_reach_both_workers_and_disturb_nobody(server: Run
     with load(server) as seen:
         repository.decide("c", wanted=False, set_so=True)
         wait_until(lambda: everywhere(server, "c", -404))
-        assert requests.get(f"{server.url}/readyz", timeout=5).status_code == 200
+        assert requests.get(f"{server.url}/readyz", timeout=120).status_code == 200
         repository.decide("c", wanted=True, set_so=True)
         wait_until(lambda: everywhere(server, "c", 1))
     assert -500 not in seen["c"]
@@ -136,13 +141,13 @@ def test_a_damaged_one_fails_at_its_own_address_alone_and_the_service_is_not_rea
     with load(server) as seen:
         repository.decide("c", wanted=True, set_so=True)
         wait_until(lambda: everywhere(server, "c", -503))
-        ready = requests.get(f"{server.url}/readyz", timeout=5)
-        assert ready.status_code == 503
+        wait_until(lambda: readiness(server).status_code == 503, what="it is not ready")
+        ready = readiness(server)
         assert ready.headers["Retry-After"] == "1"
         path.write_bytes(whole)
         os.utime(registry.root / "c" / "aliases.json")  # as a promotion would
         wait_until(lambda: everywhere(server, "c", 1))
-        wait_until(lambda: requests.get(f"{server.url}/readyz", timeout=5).status_code == 200)
+        wait_until(lambda: requests.get(f"{server.url}/readyz", timeout=120).status_code == 200)
     assert min(seen["a"] + seen["b"]) > 0
     assert set(seen["c"]) <= {-404, -503, 1}
     assert "sha256 of model.onnx" in server.log
@@ -178,7 +183,7 @@ def test_one_request_too_many_at_once_is_503_and_other_models_answer(
     going = Waiting(app.service.champions.find("a").runner)
     thread = threading.Thread(target=lambda: answers.append(post("a")))
     thread.start()
-    assert going.begun.wait(10)
+    assert going.begun.wait(PATIENCE_SECONDS)
     refused = post("a")
     assert post("b").status_code == 200
     going.end.set()

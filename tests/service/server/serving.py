@@ -155,13 +155,6 @@ class Client:
         return self.stream.read() == b""
 
 
-def until(condition: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
-
-
 Serve = Callable[..., Serving]
 
 

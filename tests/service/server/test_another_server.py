@@ -10,7 +10,7 @@ import requests
 
 from tests import bundles
 from tests.ops import free_port
-from tests.service.processes import wait_until
+from tests.waiting import wait_until
 
 PATIENCE = 120.0
 

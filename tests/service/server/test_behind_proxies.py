@@ -14,7 +14,8 @@ import pytest
 
 from tests import bundles
 from tests.ops import free_port
-from tests.service.processes import Running, running, wait_until
+from tests.service.processes import Running, running
+from tests.waiting import wait_until
 
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
 HAPROXY = shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin")
@@ -99,7 +100,7 @@ def started(
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command(folder), stdout=log, stderr=log)
     try:
-        wait_until(lambda: process.poll() is None and status(port, "/healthz") == 200, PATIENCE)
+        wait_until(lambda: process.poll() is None and status(port, "/healthz") == 200)
         yield port
     finally:
         process.terminate()

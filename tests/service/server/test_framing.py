@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from service.server.protocol import check_head
 from service.server.shared import HEAD_BYTES
-from tests.service.server.serving import BODY, GET, Serve, Serving, post, until
+from tests.service.server.serving import BODY, GET, Serve, Serving, post
+from tests.waiting import wait_until
 
 KINDS = st.sampled_from(["/quick", "/slow", "/chunked", "/upgrade"])
 SIZES = st.sampled_from([0, 1, 300, 16_000]) | st.integers(0, BODY)
@@ -193,10 +194,10 @@ def test_requests_that_wait_behind_others_count_as_held(serve: Serve) -> None:
         clients = [stack.enter_context(serving.client()) for _ in range(10)]
         for client in clients:
             client.send(post("/wait", b"") + post("/x", b"b" * 30_000))
-        until(lambda: len(serving) < 5)
+        wait_until(lambda: len(serving) < 5)
         assert serving.app.held.bytes <= 100_000
         serving.app.gate.set()
-        until(lambda: serving.app.held.bytes == 0)
+        wait_until(lambda: serving.app.held.bytes == 0)
 
 
 def test_the_versions_that_this_room_leans_on_are_the_ones_it_was_checked_with() -> None:

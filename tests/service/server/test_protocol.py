@@ -9,7 +9,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.service.server.serving import BODY, GET, Serve, post, until
+from tests.service.server.serving import BODY, GET, Serve, post
+from tests.waiting import wait_until
 
 
 def test_requests_behind_one_another_are_answered_in_order_however_they_come(serve: Serve) -> None:
@@ -178,7 +179,7 @@ def test_a_client_that_does_not_read_its_answer_holds_nothing_and_is_given_up(se
         time.sleep(0.3)
         normal.send(GET)
         assert normal.answer()[0] == 200
-        until(lambda: len(serving) == 1)
+        wait_until(lambda: len(serving) == 1)
 
 
 def test_answers_that_nobody_reads_count_as_held(serve: Serve) -> None:
@@ -190,7 +191,7 @@ def test_answers_that_nobody_reads_count_as_held(serve: Serve) -> None:
             deaf.connect(serving.address)
             deaf.sendall(b"GET /large?7500000 HTTP/1.1\r\nHost: h\r\n\r\n")
             time.sleep(0.2)
-        until(lambda: len(serving) == 1)
+        wait_until(lambda: len(serving) == 1)
 
 
 def test_a_large_answer_comes_whole_to_a_client_that_reads_slowly(serve: Serve) -> None:
@@ -226,7 +227,7 @@ def test_clients_that_vanish_leave_nothing_behind(serve: Serve) -> None:
             time.sleep(0.05)
             client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     serving.app.gate.set()
-    until(lambda: len(serving) == 0)
+    wait_until(lambda: len(serving) == 0)
 
 
 def test_an_application_that_fails_is_a_500_and_the_next_request_works(
@@ -252,7 +253,7 @@ def test_a_server_that_stops_takes_what_the_kernel_has_and_finishes(serve: Serve
         assert "connection" not in kept.answer()[1]
         late = stack.enter_context(serving.client())
         serving.server.should_exit = True
-        until(lambda: not serving.shared.keeping)
+        wait_until(lambda: not serving.shared.keeping)
         for client in (kept, late):
             client.send(GET)
             assert client.answer()[1]["connection"] == "close"

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 from tests import bundles
 from tests.ops import free_port
-from tests.service.processes import running, wait_until
+from tests.service.processes import running
+from tests.waiting import wait_until
 
 PATIENCE = 120.0
 SMUGGLED = b"GET /v1/models/SMUGGLED HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
