@@ -32,6 +32,7 @@ from service.guard import guard_of
 from service.pipeline import Pipeline
 from service.reload import Champions
 from service.settings import Settings
+from service.wsgi_origins import origins_of
 
 
 class Service:
@@ -89,7 +90,8 @@ class Application(Front):
         self.service = service
         settings = service.settings
         observe = _observer(service.metrics, endpoints, AccessLog(settings.access_log))
-        super().__init__(endpoints, service.guard, observe, settings.max_body_bytes)
+        origins = origins_of(settings, settings.host, service.guard.tokens_needed)
+        super().__init__(endpoints, service.guard, observe, settings.max_body_bytes, origins)
         if service.tracing is not None:
             self.answer = service.tracing.traced(self.answer)
 

@@ -21,7 +21,9 @@ from models.errors import HoldfastError
 from monitoring.logs import logger
 from service.call import Call, Endpoint, Reply, Scope
 from service.compression import compressed
-from service.errors import described, shown, told
+from service.errors import RequestError, described, shown, told
+from service.origins import Origins
+from service.wsgi_origins import asked, with_headers
 
 UNMATCHED = "unmatched"
 INSIDE = "something went wrong inside; the log of the service says what"
@@ -74,9 +76,11 @@ class Front:
         guard: Guard,
         observe: Observer,
         max_body_bytes: int,
+        origins: Origins | None = None,
     ) -> None:
         self.endpoints = tuple(endpoints)
         self._guard = guard
+        self._origins = origins
         self._observe = observe
         self._max_body_bytes = max_body_bytes
         hot = [endpoint for endpoint in self.endpoints if endpoint.hot]
@@ -87,6 +91,18 @@ class Front:
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         """Answer one request."""
+        if self._origins is not None:
+            began = time.perf_counter()
+            try:
+                verdict = self._origins.judge(asked(environ))
+            except RequestError as error:
+                refused = error_reply(environ["PATH_INFO"], error, UNMATCHED)
+                return self._send_other(environ, start_response, refused, began)
+            if verdict.preflight:
+                allowed = Reply(b"", 204, headers=verdict.headers)
+                return self._send_other(environ, start_response, allowed, began)
+            if verdict.headers:
+                start_response = with_headers(start_response, verdict.headers)
         found = self.match(environ)
         if found is None:
             return self.flask(environ, start_response)
@@ -96,6 +112,16 @@ class Front:
         start_response(_STATUS[reply.status], [*headers, *reply.headers])
         endpoint = found.endpoint
         self._observe(endpoint.rule, endpoint.method, reply, time.perf_counter() - began)
+        return (reply.body,)
+
+    def _send_other(
+        self, environ: Mapping[str, Any], start_response: Any, reply: Reply, began: float
+    ) -> Iterable[bytes]:
+        """An answer that no endpoint gave; counted as one of those."""
+        headers = [] if reply.status == 204 else [("Content-Type", reply.media)]
+        headers += [("Content-Length", str(len(reply.body)))] if reply.body else []
+        start_response(_STATUS[reply.status], [*headers, *reply.headers])
+        self._observe(UNMATCHED, environ["REQUEST_METHOD"], reply, time.perf_counter() - began)
         return (reply.body,)
 
     def match(self, environ: Mapping[str, Any]) -> Match | None:

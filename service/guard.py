@@ -6,7 +6,6 @@ listens to the network: there, who has no tokens has no admin calls.
 """
 
 import hmac
-import ipaddress
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
@@ -18,6 +17,7 @@ from service.auth import Tokens, bearer, secret_in
 from service.call import Scope
 from service.errors import ForbiddenError, UnauthorizedError
 from service.limits import Limits, limits_of
+from service.origins import exposed as exposed
 from service.proxies import Proxies
 from service.settings import Settings
 
@@ -51,8 +51,6 @@ class Guard:
         held = ""
         if scope == "admin" or self._tokens.needed():
             held = self._holder(environ, scope)
-        elif environ.get("HTTP_SEC_FETCH_SITE") == "cross-site":
-            raise ForbiddenError("a page of another site sent this; such calls need a token")
         if held and self._by_token:
             caller = f"token {held}"
         else:
@@ -61,6 +59,10 @@ class Guard:
         if self._limits is not None:
             self._limits.enter(caller)
         return caller
+
+    def tokens_needed(self) -> bool:
+        """Whether predictions and feedback need a token now."""
+        return self._tokens.needed()
 
     def leave(self, caller: str) -> None:
         """The call that entered has been answered."""
@@ -115,18 +117,6 @@ def guard_of(settings: Settings, directory: Path | None = None) -> Guard:
         directory: what the workers share, or None where this process is the only one.
     """
     return Guard(settings, limits_of(settings, directory))
-
-
-def exposed(host: str) -> bool:
-    """Whether others than this machine reach who listens there.
-
-    >>> [exposed(host) for host in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "", "10.0.0.5")]
-    [False, False, False, True, True, True]
-    """
-    try:
-        return not ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host != "localhost"
 
 
 def exposure(settings: Settings) -> str | None:

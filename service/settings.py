@@ -17,6 +17,7 @@ from models.signature import Keys
 from service import sizing
 from service.errors import SettingsError
 from service.model_specs import Limits, ModelSpec, parse_limits, parse_models
+from service.origins import parse_hosts, parse_origins
 from service.proxies import Proxies
 
 PREFIX = "HOLDFAST_"
@@ -120,6 +121,12 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = 0
     trusted_proxies: Annotated[
         str, _about("addresses and networks whose X-Forwarded-For is believed, comma-separated")
+    ] = ""
+    allowed_hosts: Annotated[
+        str, _about("names in `Host` that are this service's beside loopback ones, comma-separated")
+    ] = ""
+    allowed_origins: Annotated[
+        str, _about("origins such as https://app.example whose pages may call, comma-separated")
     ] = ""
     reload_interval_seconds: Annotated[
         float, _about("time between two looks at the aliases", "s", gt=0, le=3600)
@@ -265,6 +272,8 @@ def load(env: Mapping[str, str], toml_path: Path | None = None) -> Settings:
     hints = get_type_hints(Settings, include_extras=True)
     settings = Settings(**{name: _convert(name, v, hints[name]) for name, v in values.items()})
     Proxies(settings.trusted_proxies)  # refuses what is no address
+    parse_hosts(settings.allowed_hosts)
+    parse_origins(settings.allowed_origins)
     _ = settings.limits  # refuses names and limits that do not read so
     database = Path(settings.state).absolute() / "records.sqlite"
     sizes = sizing.model_sizes(settings.registry_dir)

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
@@ -19,9 +20,11 @@ from monitoring.watch_app import Tokens, create_watch_app
 from monitoring.watch_metrics import WatchMetrics
 from monitoring.watcher import Plan, Watcher
 from monitoring.webhook import HandledAlerts
+from service import auth
 from service.auth import secret_in
 from service.errors import StateError
 from service.settings import Settings, watcher_lock
+from service.wsgi_origins import origins_of, protect
 
 LOCK_PATIENCE = 10.0
 
@@ -46,6 +49,7 @@ def start(settings: Settings) -> Flask:
     ticking = threading.Thread(target=watcher.run, args=(stop,), name="watch", daemon=True)
     ticking.start()
     app = create_watch_app(watcher, HandledAlerts(engine), tokens(settings), time.time)
+    protect(app, origins_of(settings, settings.watch_host, _tokens_needed(settings)))
     app.extensions["holdfast"] = (keep, stop, ticking)
     return app
 
@@ -56,6 +60,10 @@ def tokens(settings: Settings) -> Tokens:
         admin=secret_in(settings.admin_token_file, settings.admin_token_path),
         alert=secret_in(settings.alert_token_file, Path(settings.state) / "run" / "alert_token"),
     )
+
+
+def _tokens_needed(settings: Settings) -> Callable[[], bool]:
+    return auth.Tokens(settings.tokens_path, required=bool(settings.tokens_file)).needed
 
 
 _LIFECYCLE: list[Lifecycle] = []  # DBOS finds the instance by its name; this keeps it alive
