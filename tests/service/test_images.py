@@ -271,6 +271,33 @@ def test_pixels_are_counted_over_all_files_and_all_rows() -> None:
     assert caught.value.field == "files"
 
 
+@pytest.mark.parametrize("resize", [None, *RESIZES])
+@pytest.mark.parametrize("size", [(1, 16_000_000), (16_000_000, 1), (2, 8_000_000), (1_000_001, 3)])
+def test_a_side_that_is_absurdly_long_is_refused_by_both_sides(
+    size: tuple[int, int], resize: str | None
+) -> None:
+    error = refused(pictures.bomb(*size), COLOUR, resize=resize)
+    assert error.expected.startswith("no side longer than 1000000 pixels")
+    assert error.got == f"{size[0]} x {size[1]} pixels (width x height)"
+
+
+@pytest.mark.parametrize("resize", RESIZES)
+@pytest.mark.parametrize("size", [(1, 65_535), (65_535, 1)])
+def test_a_side_that_jpeg_knows_is_read_however_few_pixels_are_allowed(
+    size: tuple[int, int], resize: str
+) -> None:
+    shape = decoded(pictures.bomb(*size), GREY, resize=resize, max_pixels=65_535).shape
+    assert shape == (1, 8, 8)
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 40), st.integers(1, 40))
+def test_stretch_is_what_pillow_does(width: int, height: int, wide: int, high: int) -> None:
+    image = Image.fromarray(grey(height=height, width=width))
+    made = decoded(saved(image), schema((1, high, wide)), resize="stretch")[0]
+    wanted = np.asarray(image.resize((wide, high), Image.Resampling.BICUBIC))
+    assert made.tolist() == wanted.tolist()
+
+
 def test_only_tensors_that_are_pictures_take_images() -> None:
     assert takes_images(GREY)
     assert takes_images(COLOUR)
@@ -325,3 +352,51 @@ def test_bombs_are_refused_in_constant_memory_and_what_is_allowed_is_bounded(
     kilobytes = [int(each) for each in grown]
     assert max(kilobytes[:3]) < 2000  # a copy of the file, not what it becomes
     assert kilobytes[3] < 80_000
+
+
+RESIZING = """
+import io, resource, sys
+from PIL import Image
+from models.schema import InputSchema
+from service.images import Upload, decode_images
+
+def shape(data, resize, side):
+    wanted = InputSchema("input", (3, side, side), "uint8", 0, 255, kind="image")
+    return decode_images([Upload("body", data)], wanted, 1, resize=resize).shape
+
+def most():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+stream = io.BytesIO()
+Image.new("RGB", (64, 64)).save(stream, "png")
+shape(stream.getvalue(), "stretch", 8)
+for case in sys.argv[1:]:
+    path, resize, side = case.split(":")
+    data = open(path, "rb").read()
+    before = most()
+    print(shape(data, resize, int(side)), most() - before, sep=";")
+"""
+
+
+@pytest.mark.parametrize(
+    ("image", "kind", "resize", "side"),
+    [
+        (Image.new("RGBA", (16, 1_000_000), "white"), "png", "stretch", 8),
+        (Image.new("RGB", (1_000_000, 16)), "png", "pad", 8),
+        (Image.new("P", (4000, 4000)), "png", "crop", 8),
+        (Image.new("RGB", (250, 64_000)), "jpeg", "pad", 8),
+        (Image.new("RGB", (40_000, 400)), "png", "stretch", 1000),  # then it is 400 wide
+    ],
+    ids=["tall", "wide", "palette", "jpeg", "flat"],
+)
+def test_what_resizing_needs_in_between_is_bounded_by_the_pixels(
+    tmp_path: Path, image: Image.Image, kind: str, resize: str, side: int
+) -> None:
+    (tmp_path / "file").write_bytes(saved(image, kind, orientation=6))
+    done = subprocess.run(
+        [sys.executable, "-c", RESIZING, f"{tmp_path / 'file'}:{resize}:{side}"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    shape, grown = done.stdout.split(";")
+    assert shape == f"(1, 3, {side}, {side})"
+    assert int(grown) * 1024 < 10 * MAX_PIXELS  # two pictures of 4 bytes, and the rows' addresses
