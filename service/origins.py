@@ -266,6 +266,7 @@ def _same(origin: Origin, host: Host) -> bool:
     return default is not None and (origin.name, origin.port) == (host.name, port)
 
 
+@lru_cache(maxsize=1024)
 def _address(name: str) -> IPv4Address | IPv6Address | None:
     try:
         address = ip_address(name.partition("%")[0])

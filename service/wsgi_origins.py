@@ -48,7 +48,7 @@ def protect(app: Flask, origins: Origins) -> None:
         try:
             verdict = origins.judge(asked(request.environ))
         except RequestError as error:
-            media, body = told(request.path, error.status, str(error))
+            media, body = told("/", error.status, str(error))
             return Response(body, error.status, content_type=media)
         g.origin_headers = verdict.headers
         return Response(status=204) if verdict.preflight else None
