@@ -7,6 +7,7 @@ HoldfastError
 ├── AdaptError          somebody else's ONNX model cannot be read, understood or wrapped
 ├── BundleError         a bundle is incomplete, altered or from another schema version
 └── RegistryError       the registry cannot do what was asked
+    ├── UnfitFileError       no regular file, or larger than it may be: it is not read
     ├── UnknownModelError
     ├── UnknownVersionError
     └── ChampionMovedError   compare-and-swap: another champion stands than the one judged against
@@ -57,6 +58,15 @@ class BundleError(HoldfastError):
 
 class RegistryError(HoldfastError):
     """The registry cannot do what was asked."""
+
+
+class UnfitFileError(RegistryError):
+    """A name in the registry is no regular file (or folder), or a file is larger than it may be."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path} {reason}")
+        self.path = path
+        self.reason = f"{path.name!r} {reason}"
 
 
 class UnknownModelError(RegistryError):

@@ -14,7 +14,7 @@ import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -23,16 +23,21 @@ from models.bundle import NO_KEYS, Bundle, open_bundle, read_manifest, write_fil
 from models.errors import (
     ChampionMovedError,
     RegistryError,
+    UnfitFileError,
     UnknownModelError,
     UnknownVersionError,
 )
 from models.files import fsync_dir, locked, write_atomic
+from models.inside import Folder, opened
 from models.schema import Manifest
 from models.signature import Keys
 
 MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 VERSION = re.compile(r"[0-9]{1,9}")
 ALIASES = ("champion", "challenger", "previous")
+ALIAS_FILE, AUDIT_FILE, LOCK_FILE = "aliases.json", "audit.jsonl", ".lock"
+MOST_ALIAS_BYTES = 1 << 16
+MOST_AUDIT_BYTES = 1 << 26  # 200,000 changes and more
 
 
 class Aliases(msgspec.Struct, frozen=True):
@@ -92,14 +97,16 @@ class Registry:
 
     def aliases(self, model: str) -> Aliases:
         """The aliases now. Raises UnknownModelError, or RegistryError for an unreadable file."""
-        path = self.root / model / "aliases.json"
         try:
-            return msgspec.json.decode(path.read_bytes(), type=Aliases)
+            data = self._read(model, ALIAS_FILE, MOST_ALIAS_BYTES)
         except FileNotFoundError:
             if not self.versions(model):
                 raise UnknownModelError(model, self.models()) from None
             return Aliases()
-        except msgspec.DecodeError as error:
+        try:
+            return msgspec.json.decode(data, type=Aliases)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            path = self.root / model / ALIAS_FILE
             raise RegistryError(f"{path} is damaged: {error}") from error
 
     def path(self, model: str, version: int) -> Path:
@@ -131,14 +138,16 @@ class Registry:
 
     def audit(self, model: str) -> tuple[AuditRecord, ...]:
         """All whole audit records, oldest first. Raises RegistryError for a damaged file."""
-        path = self.root / model / "audit.jsonl"
-        if not path.exists():
+        try:
+            data = self._read(model, AUDIT_FILE, MOST_AUDIT_BYTES)
+        except FileNotFoundError:
             return ()
         # A torn last line (crash while appending) has no newline: it never took effect.
-        lines = path.read_bytes().split(b"\n")[:-1]
+        lines = data.split(b"\n")[:-1]
         try:
             return tuple(msgspec.json.decode(line, type=AuditRecord) for line in lines)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            path = self.root / model / AUDIT_FILE
             raise RegistryError(f"{path} is damaged: {error}") from error
 
     def publish(
@@ -230,25 +239,42 @@ class Registry:
 
     @contextmanager
     def _changing(self, model: str) -> Iterator[None]:
-        with locked(self.root / model / ".lock"):
+        with self._folder(model) as folder:
+            for name in (LOCK_FILE, AUDIT_FILE):  # both are opened for writing
+                folder.require_file(name)
+        with locked(self.root / model / LOCK_FILE):
             self._mend(model)
             yield
+
+    @contextmanager
+    def _folder(self, model: str) -> Iterator[Folder]:
+        """The folder of a model, opened. Raises UnfitFileError where it is a link."""
+        with opened(self.root / model, inside=1) as folder:
+            yield folder
+
+    def _read(self, model: str, name: str, most: int) -> bytes:
+        """A small file of a model. Raises UnfitFileError, or OSError where it is not there."""
+        with self._folder(model) as folder:
+            return folder.read(name, most)
 
     def _mend(self, model: str) -> None:
         """Undo what a crash left half done: a torn audit line, old aliases, staging folders."""
         folder = self.root / model
-        log, aliases = folder / "audit.jsonl", folder / "aliases.json"
-        if log.exists():
-            data = log.read_bytes()
+        with suppress(FileNotFoundError):
+            data = self._read(model, AUDIT_FILE, MOST_AUDIT_BYTES)
             whole = data.rfind(b"\n") + 1
             if whole != len(data):
-                os.truncate(log, whole)
+                os.truncate(folder / AUDIT_FILE, whole)
         records = self.audit(model)
         if records:
             truth = msgspec.json.encode(records[-1].aliases)
             # Compared as bytes: a damaged file must be mended too, not stop the mending.
-            if not aliases.exists() or aliases.read_bytes() != truth:
-                write_atomic(aliases, truth)
+            try:
+                written = self._read(model, ALIAS_FILE, MOST_ALIAS_BYTES)
+            except (FileNotFoundError, UnfitFileError):
+                written = b""
+            if written != truth:
+                write_atomic(folder / ALIAS_FILE, truth)
         for stale in folder.glob(".staging-*"):
             shutil.rmtree(stale, ignore_errors=True)
 
@@ -292,8 +318,8 @@ class Registry:
     ) -> None:
         folder = self.root / model
         record = AuditRecord(utc_now(), action, version, aliases, actor, reason, event)
-        with (folder / "audit.jsonl").open("ab") as stream:
+        with (folder / AUDIT_FILE).open("ab") as stream:
             stream.write(msgspec.json.encode(record) + b"\n")
             stream.flush()
             os.fsync(stream.fileno())
-        write_atomic(folder / "aliases.json", msgspec.json.encode(aliases))
+        write_atomic(folder / ALIAS_FILE, msgspec.json.encode(aliases))

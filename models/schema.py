@@ -164,7 +164,10 @@ class Calibration(msgspec.Struct, frozen=True):
 
 
 class Manifest(msgspec.Struct, frozen=True):
-    """All that is known of a model version; `files` holds the sha256 of every other file."""
+    """All that is known of a model version.
+
+    `files` holds the sha256 of every other file, `sizes` their bytes (manifests of before: none).
+    """
 
     schema_version: int
     model: str
@@ -179,3 +182,4 @@ class Manifest(msgspec.Struct, frozen=True):
     parent: int | None
     event: dict[str, Any]
     files: dict[str, str]
+    sizes: dict[str, int] = {}

@@ -36,8 +36,13 @@ class Keys(msgspec.Struct, frozen=True):
     trusted: str = ""
     signing: str = ""
 
-    def check(self, version: Path, manifest: bytes) -> None:
-        """Verify the signature in a version's folder, over the bytes of its manifest.
+    def check(self, version: Path, manifest: bytes, encoded: bytes | None) -> None:
+        """Verify the signature of a version over the bytes of its manifest.
+
+        Args:
+            version: its folder, for messages.
+            manifest: the bytes of its manifest.
+            encoded: of its signature file, None where there is none.
 
         Raises:
             BundleError: keys are trusted, and there is no signature by one of them.
@@ -46,11 +51,11 @@ class Keys(msgspec.Struct, frozen=True):
         if not self.trusted:
             return
         crypto, keys = _ed25519(), self._trusted_keys()
+        if encoded is None:
+            raise BundleError(version, "not signed; `holdfast models sign` signs it")
         try:
-            signature = base64.b64decode((version / SIGNATURE).read_bytes().strip(), validate=True)
-        except FileNotFoundError:
-            raise BundleError(version, "not signed; `holdfast models sign` signs it") from None
-        except (OSError, binascii.Error) as error:
+            signature = base64.b64decode(encoded.strip(), validate=True)
+        except (ValueError, binascii.Error) as error:  # ValueError: other than ASCII
             raise BundleError(version, f"{SIGNATURE} is damaged: {error}") from None
         if not any(crypto.valid(key, signature, _message(manifest)) for key in keys):
             raise BundleError(version, "not signed by a trusted key, or changed since")

@@ -28,7 +28,7 @@ from service import (
 from service.access_log import AccessLog
 from service.call import Endpoint, Reply
 from service.front import UNMATCHED, Bounds, Front, Observer
-from service.guard import guard_of
+from service.guard import guard_of, origins_of
 from service.pipeline import Pipeline
 from service.reload import Champions
 from service.settings import Settings, load
@@ -93,7 +93,8 @@ class Application(Front):
         self.service = service
         settings = service.settings
         observe = _observer(service.metrics, endpoints, AccessLog(settings.access_log))
-        super().__init__(endpoints, service.guard, observe, bounds(settings))
+        origins = origins_of(settings, settings.host, service.guard)
+        super().__init__(endpoints, service.guard, observe, bounds(settings), origins)
         if service.tracing is not None:
             self.answer = service.tracing.traced(self.answer)
 

@@ -14,6 +14,7 @@ from service.compression import decompressed
 from service.errors import JSON, MediaTypeError, shown
 from service.web import checked_id
 
+UNTYPED = ("application/x-www-form-urlencoded", "text/plain")
 Scope = Literal["open", "predict", "feedback", "alert", "admin"]
 
 
@@ -44,14 +45,16 @@ class Endpoint(NamedTuple):
 
 
 class Call:
-    """One request: its ASGI scope, its whole body, and who sent it."""
+    """One request: its ASGI scope, who sent it, and its whole body once that was read."""
 
-    __slots__ = ("_body", "_headers", "_limit", "caller", "scope")
+    __slots__ = ("_body", "_headers", "_limit", "caller", "scope", "sent")
 
-    def __init__(self, scope: Mapping[str, Any], body: bytes, max_body_bytes: int) -> None:
+    def __init__(self, scope: Mapping[str, Any], max_body_bytes: int, sent: bytes = b"") -> None:
         self.scope = scope
+        self.sent = sent  # the body as it came
         self.caller = ""  # set once the guard has let it in; told to nobody
-        self._body, self._limit = body, max_body_bytes
+        self._limit = max_body_bytes
+        self._body: bytes | None = None  # decompressed
         self._headers = read_headers(scope)
 
     @property
@@ -75,9 +78,21 @@ class Call:
         return self._headers.get(name.lower())
 
     @property
-    def media_type(self) -> str:
-        """The type of the body in lower case, without parameters; empty where it says none."""
+    def sent_type(self) -> str:
+        """The type that the body says it has: lower case, without parameters; empty: none."""
         return (self.header("content-type") or "").partition(";")[0].strip().lower()
+
+    @property
+    def media_type(self) -> str:
+        """The type of the body, as `sent_type` has it; empty where it is plain JSON.
+
+        `curl -d` says the same of whatever it sends, so the body is asked whether it is JSON. Pages
+        of other sites can send these types unasked, and are refused by `service.origins`.
+        """
+        kind = self.sent_type
+        if kind in UNTYPED and self.body().lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"["):
+            return ""
+        return kind
 
     def argument(self, name: str) -> str | None:
         """An argument of the query string, or None. Raises InputError where it is given twice."""
@@ -113,10 +128,11 @@ class Call:
             MediaTypeError: compressed in a way that is not read here.
             InputError: it is not what its encoding says.
         """
-        encoding = (self.header("content-encoding") or "").strip().lower()
-        if encoding in ("", "identity"):
-            return self._body
-        return decompressed(self._body, encoding, self._limit)
+        if self._body is None:
+            encoding = (self.header("content-encoding") or "").strip().lower()
+            plain = encoding in ("", "identity")
+            self._body = self.sent if plain else decompressed(self.sent, encoding, self._limit)
+        return self._body
 
 
 def read_headers(scope: Mapping[str, Any]) -> dict[str, str]:

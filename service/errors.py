@@ -10,6 +10,7 @@ models.errors.HoldfastError
     ├── UnauthorizedError    401: no token, or one that is not known
     ├── ForbiddenError       403: a token that may not do this
     ├── RequestTimeoutError  408: a body that did not come in time
+    ├── MisdirectedError     421: a `Host` that is none of this service's
     ├── TooLargeError        413: a body beyond the limit
     ├── MediaTypeError       415: a body of a kind that is not read here
     ├── TooManyError         429 with Retry-After: beyond the client's rate or share
@@ -131,6 +132,12 @@ class ForbiddenError(RequestError):
     """The caller may not do this."""
 
     status = HTTPStatus.FORBIDDEN
+
+
+class MisdirectedError(RequestError):
+    """The request was sent to a name that is none of this service's."""
+
+    status = HTTPStatus.MISDIRECTED_REQUEST
 
 
 class TooManyError(RequestError):

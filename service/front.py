@@ -13,6 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from http import HTTPStatus
 from typing import Any, NamedTuple, Protocol
 
 from a2wsgi import WSGIMiddleware
@@ -22,10 +23,11 @@ from werkzeug.routing import BaseConverter, RequestRedirect
 
 from models.errors import HoldfastError
 from monitoring.logs import logger
-from service.call import Call, Endpoint, Reply, Scope, sent_path
+from service.call import Call, Endpoint, Reply, Scope
 from service.compression import compressed
 from service.errors import RequestError, describe_error, render_error, shown
 from service.intake import ClientGoneError, Intake
+from service.origins import Asked, Origins
 from service.pace import Pace
 from service.server.shared import Held
 
@@ -88,7 +90,12 @@ class Front:
     """The ASGI application."""
 
     def __init__(
-        self, endpoints: Iterable[Endpoint], guard: Guard, observe: Observer, bounds: Bounds
+        self,
+        endpoints: Iterable[Endpoint],
+        guard: Guard,
+        observe: Observer,
+        bounds: Bounds,
+        origins: Origins | None = None,
     ) -> None:
         self.endpoints = tuple(endpoints)
         self.held = Held(bounds.held_bytes)
@@ -96,6 +103,7 @@ class Front:
         self.flask = self._routed()
         self.match = lru_cache(MATCHES_KEPT)(self._match)
         self._guard = guard
+        self._origins = origins
         self._observe = observe
         self._bounds = bounds
         self._intake = Intake(bounds.body_bytes, bounds.body_seconds, self.held)
@@ -126,42 +134,51 @@ class Front:
     # --- answering
 
     async def _respond(self, scope: ASGIScope, receive: Receive, send: Send) -> None:
-        path, method = sent_path(scope), scope["method"]
-        began = time.perf_counter()
+        call, began = Call(scope, self._bounds.body_bytes), time.perf_counter()
         try:
-            body = await self._read_body(scope, receive)
+            length, expects = call.header("content-length") or "", call.header("expect")
+            known = int(length) if length.isdigit() else None
+            call.sent = await self._intake.read(known, expects is not None, receive)
         except ClientGoneError:
             return
         except RequestError as error:
-            match = self.match(path, method)
-            rule = UNMATCHED if match is None else match.endpoint.rule
-            reply = error_reply(path, error, rule)
-            self._observe(rule, method, reply, time.perf_counter() - began)
-            await _send(reply, send)
+            await self._send_early(call, error_reply(call.path, error, UNMATCHED), began, send)
             return
         try:
-            match = self.match(path, method)
-            if match is not None and match.endpoint.hot:
-                await _send(await self._predict(match, scope, body), send)
-            else:
-                scope[CALL] = Call(scope, body, self._bounds.body_bytes)
-                await self._flask(scope, _replay, send)  # type: ignore[arg-type]
+            await self._answer_whole(call, send)
         finally:
-            self._intake.give_back(body)
+            self._intake.give_back(call.sent)
 
-    async def _read_body(self, scope: ASGIScope, receive: Receive) -> bytes:
-        length, expects = None, False
-        for name, value in scope["headers"]:
-            if name == b"content-length" and value.isdigit():
-                length = int(value)
-            elif name == b"expect":
-                expects = True
-        return await self._intake.read(length, expects, receive)
-
-    async def _predict(self, match: Match, scope: ASGIScope, body: bytes) -> Reply:
-        call, endpoint = Call(scope, body, self._bounds.body_bytes), match.endpoint
+    async def _answer_whole(self, call: Call, send: Send) -> None:
         began = time.perf_counter()
-        if self.quick(call, len(body)) and self._pace.is_quick(call.path):
+        if self._origins is not None:
+            try:
+                verdict = self._origins.judge(_asked(call))
+            except RequestError as error:
+                await self._send_early(call, error_reply(call.path, error, UNMATCHED), began, send)
+                return
+            if verdict.preflight:
+                reply = Reply(b"", HTTPStatus.NO_CONTENT, "", verdict.headers)
+                await self._send_early(call, reply, began, send)
+                return
+            if verdict.headers:
+                send = _with_headers(send, verdict.headers)
+        match = self.match(call.path, call.method)
+        if match is not None and match.endpoint.hot:
+            await _send(await self._predict(match, call), send)
+        else:
+            await self._flask({**call.scope, CALL: call}, _replay, send)  # type: ignore[arg-type]
+
+    async def _send_early(self, call: Call, reply: Reply, began: float, send: Send) -> None:
+        """Answer before anybody was asked."""
+        match = self.match(call.path, call.method)
+        rule = UNMATCHED if match is None else match.endpoint.rule
+        self._observe(rule, call.method, reply, time.perf_counter() - began)
+        await _send(reply, send)
+
+    async def _predict(self, match: Match, call: Call) -> Reply:
+        endpoint, began = match.endpoint, time.perf_counter()
+        if self.quick(call) and self._pace.is_quick(call.path):
             reply = self._paced(match, call)
         else:
             loop = asyncio.get_running_loop()
@@ -175,14 +192,14 @@ class Front:
         self._pace.took(call.path, time.thread_time() - began)
         return reply
 
-    def quick(self, call: Call, size: int) -> bool:
+    def quick(self, call: Call) -> bool:
         """Whether a prediction may take so little that a thread of its own would cost more.
 
         Pictures do not: a small file may hold millions of pixels.
         """
-        if size > QUICK_BYTES or b"resize=" in call.scope["query_string"]:
+        if len(call.sent) > QUICK_BYTES or b"resize=" in call.scope["query_string"]:
             return False
-        return not call.media_type.startswith(("image/", "multipart/"))
+        return not call.sent_type.startswith(("image/", "multipart/"))
 
     def _match(self, path: str, method: str) -> Match | None:
         """The endpoint of an address, or None; `self.match` remembers what it said."""
@@ -296,12 +313,34 @@ def _detail(error: HTTPException, path: str) -> str:
     return error.description or error.name
 
 
+def _asked(call: Call) -> Asked:
+    """What `Origins` looks at."""
+    return Asked(
+        call.method,
+        call.header("host"),
+        call.header("origin"),
+        call.header("sec-fetch-site"),
+        call.header("access-control-request-method"),
+    )
+
+
+def _with_headers(send: Send, more: Iterable[tuple[str, str]]) -> Send:
+    """A `send` that adds headers, whatever is answered."""
+    pairs = [(name.lower().encode("latin-1"), text.encode("latin-1")) for name, text in more]
+
+    async def send_more(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message["headers"], *pairs]}
+        await send(message)
+
+    return send_more
+
+
 async def _send(reply: Reply, send: Send) -> None:
-    headers = [
-        (b"content-type", reply.media.encode("latin-1")),
-        (b"content-length", b"%d" % len(reply.body)),
-        *((name.lower().encode("latin-1"), text.encode("latin-1")) for name, text in reply.headers),
-    ]
+    headers = [(n.lower().encode("latin-1"), v.encode("latin-1")) for n, v in reply.headers]
+    if reply.status != HTTPStatus.NO_CONTENT:
+        headers.append((b"content-type", reply.media.encode("latin-1")))
+        headers.append((b"content-length", b"%d" % len(reply.body)))
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
     await send({"type": "http.response.body", "body": reply.body})
 

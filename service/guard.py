@@ -7,7 +7,6 @@ the token of a file each, wherever it listens.
 """
 
 import hmac
-import ipaddress
 from collections.abc import Callable, Mapping
 from functools import partial
 from hashlib import sha256
@@ -19,6 +18,8 @@ from service.auth import Tokens, bearer, secret_in
 from service.call import Call, Scope
 from service.errors import ForbiddenError, UnauthorizedError
 from service.limits import Limits, limits_of
+from service.origins import Origins
+from service.origins import exposed as exposed
 from service.proxies import Proxies
 from service.settings import Settings
 
@@ -69,8 +70,6 @@ class Guard:
         held = ""
         if scope in self._secrets or self._tokens.needed():
             held = self._holder(call, scope)
-        elif call.header("sec-fetch-site") == "cross-site":
-            raise ForbiddenError("a page of another site sent this; such calls need a token")
         if held and self._by_token:
             caller = f"token {held}"
         else:
@@ -78,6 +77,10 @@ class Guard:
         if self._limits is not None:
             self._limits.enter(caller)
         return caller
+
+    def tokens_needed(self) -> bool:
+        """Whether predictions and feedback need a token now."""
+        return self._tokens.needed()
 
     def leave(self, caller: str) -> None:
         """The call that entered has been answered."""
@@ -141,6 +144,16 @@ def watch_guard_of(settings: Settings) -> Guard:
     return Guard(settings, limits_of(settings, None), secrets=secrets, exposed=False)
 
 
+def origins_of(settings: Settings, host: str, guard: Guard) -> Origins:
+    """Which pages may call the address that is listened on, under these settings."""
+    return Origins(
+        host,
+        allowed_hosts=settings.allowed_hosts,
+        allowed_origins=settings.allowed_origins,
+        tokens_needed=guard.tokens_needed,
+    )
+
+
 def admin_secret(settings: Settings) -> str:
     """The token of the admin calls: from the file that is set, else made once in the state."""
     return secret_in(settings.admin_token_file, settings.admin_token_path)
@@ -149,18 +162,6 @@ def admin_secret(settings: Settings) -> str:
 def alert_secret(settings: Settings) -> str:
     """The token of the alert webhook, likewise."""
     return secret_in(settings.alert_token_file, settings.alert_token_path)
-
-
-def exposed(host: str) -> bool:
-    """Whether others than this machine reach who listens there.
-
-    >>> [exposed(host) for host in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "", "10.0.0.5")]
-    [False, False, False, True, True, True]
-    """
-    try:
-        return not ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host != "localhost"
 
 
 def exposure(settings: Settings) -> str | None:

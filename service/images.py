@@ -28,8 +28,12 @@ from service.rows import check_rows
 MAX_PIXELS = 16_000_000
 LARGE_PIXELS = 1_000_000  # larger ones are decoded one at a time
 RESIZES = ("stretch", "crop", "pad")
+SLENDER = 16  # pixels of a side that may be long: beside them stands a pointer per row, 32 bytes of
+# weights per pixel of a side that is resized, and these shall not outweigh the pixels
+LONG_SIDE = 65_535  # is always read; JPEG knows no longer one
 READERS = {"png": PngImageFile, "jpeg": JpegImageFile}  # no other one ever sees a client's bytes
 MODES = "grey or colour with 8 bits, and nothing transparent"
+READ_MODES = (*PLAIN, "P", "1", "LA", "RGBA")  # what `plain` may bring to `PLAIN`
 Size = tuple[int, int]  # width, height
 _large = threading.Lock()
 
@@ -65,11 +69,12 @@ def decode_images(
         max_rows: the most files.
         resize: what is done to pictures of another size: `stretch`, `crop` (the middle of it is
             taken) or `pad` (with black), antialiased; None refuses them.
-        max_pixels: the most pixels that all files may have together, and all rows.
+        max_pixels: the most pixels that all files may have together, and all rows. A side may be
+            a `SLENDER`th of it (1,000,000 pixels) long, and `LONG_SIDE` in any case.
 
     Raises:
-        InputError: too many files or pixels, no PNG or JPEG file, a broken one, another size, or
-            pixels that are not `MODES`.
+        InputError: too many files or pixels, too long a side, no PNG or JPEG file, a broken one,
+            another size, or pixels that are not `MODES`.
     """
     if resize is not None and resize not in RESIZES:
         raise InputError("resize", f"one of {', '.join(RESIZES)}", shown(resize))
@@ -80,9 +85,11 @@ def decode_images(
     total = 0
     for row, file in enumerate(files):
         image, orientation = _opened(file)
-        total += image.width * image.height
+        count = image.width * image.height
+        total += count
         _check_pixels(total, max_pixels, file.field)
-        with _large if image.width * image.height > LARGE_PIXELS else nullcontext():
+        _check_sides(image.size, max_pixels, file.field)
+        with _large if count > LARGE_PIXELS else nullcontext():
             image = _fitted(image, orientation, (width, height), resize, file.field)
             array = np.asarray(image.convert(PLAIN[channels == 3]))
         pixels[row] = array if channels == 1 else array.transpose(2, 0, 1)
@@ -93,6 +100,14 @@ def _check_pixels(pixels: int, most: int, field: str) -> None:
     if pixels > most:
         expected = f"at most {most} pixels in a request (HOLDFAST_MAX_IMAGE_PIXELS)"
         raise InputError(field, expected, f"{pixels} pixels")
+
+
+def _check_sides(size: Size, max_pixels: int, field: str) -> None:
+    longest = max(LONG_SIDE, max_pixels // SLENDER)
+    if max(size) > longest:
+        why = f"(a {SLENDER}th of HOLDFAST_MAX_IMAGE_PIXELS)"
+        got = f"{size[0]} x {size[1]} pixels (width x height)"
+        raise InputError(field, f"no side longer than {longest} pixels {why}", got)
 
 
 def _opened(file: Upload) -> tuple[Image.Image, int]:
@@ -113,15 +128,22 @@ def _fitted(
         expected = f"{size[0]} x {size[1]} pixels, or ?resize={' or '.join(RESIZES)}"
         raise InputError(field, expected, f"{width} x {height} pixels (width x height)")
     try:
-        image = plain(upright(image, orientation))
-        if image.mode in PLAIN and image.size != size:
-            return _resized(image, size, resize)
-        image.load()
+        if image.mode in READ_MODES:
+            image.load()
+            image = _instead(image, plain(image))
+            image = _instead(image, upright(image, orientation))
+        if image.mode in PLAIN:
+            return image if image.size == size else _resized(image, size, resize)
     except Exception as error:
         _refuse(error, field)
-    if image.mode not in PLAIN:
-        raise InputError(field, f"a picture that is {MODES}", f"one of Pillow's mode {image.mode}")
-    return image
+    raise InputError(field, f"a picture that is {MODES}", f"one of Pillow's mode {image.mode}")
+
+
+def _instead(old: Image.Image, new: Image.Image) -> Image.Image:
+    """The new one; the pixels of the old one are given up, whoever still knows it."""
+    if new is not old:
+        old.close()
+    return new
 
 
 def _resized(image: Image.Image, size: Size, resize: str | None) -> Image.Image:
@@ -129,13 +151,25 @@ def _resized(image: Image.Image, size: Size, resize: str | None) -> Image.Image:
     if resize == "crop":
         return ImageOps.fit(image, size, Resampling.BICUBIC)
     if resize == "stretch":
-        return image.resize(size, Resampling.BICUBIC)
+        return _scaled(image, size)
     scale = min(size[0] / image.width, size[1] / image.height)
     width, height = (max(1, round(side * scale)) for side in image.size)
     padded = Image.new(image.mode, size)
-    inner = image.resize((width, height), Resampling.BICUBIC)
+    inner = _scaled(image, (width, height))
     padded.paste(inner, ((size[0] - width) // 2, (size[1] - height) // 2))
     return padded
+
+
+def _scaled(image: Image.Image, size: Size) -> Image.Image:
+    """Resized; no large picture in between has more pixels than the larger of both.
+
+    Pillow goes along the rows first: one that becomes wider and lower would first be wider at its
+    full height. Where that is not large it stays so, for the sake of the same values.
+    """
+    widened = size[0] * image.height
+    if widened > LARGE_PIXELS and size[0] > image.width and size[1] < image.height:
+        image = image.resize((image.width, size[1]), Resampling.BICUBIC)
+    return image.resize(size, Resampling.BICUBIC)
 
 
 def _in_range(pixels: npt.NDArray[np.uint8], schema: InputSchema) -> InputArray:

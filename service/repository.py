@@ -13,8 +13,10 @@ import msgspec
 
 from models.errors import RegistryError
 from models.files import locked, write_atomic
+from models.inside import opened
 
 FILE = "repository.json"
+MOST_BYTES = 1 << 22
 Signature = tuple[int, int, int]
 
 
@@ -42,10 +44,13 @@ class Repository:
     def read(self) -> Decisions:
         """The decisions now. Raises RegistryError where the file is damaged."""
         try:
-            return msgspec.json.decode(self._path.read_bytes(), type=Decisions)
+            with opened(self._path.parent) as folder:
+                data = folder.read(FILE, MOST_BYTES)
         except FileNotFoundError:
             return Decisions()
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        try:
+            return msgspec.json.decode(data, type=Decisions)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise RegistryError(
                 f"{self._path} is damaged ({error}): remove it, and load or unload again"
             ) from error

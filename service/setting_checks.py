@@ -13,6 +13,7 @@ from types import MappingProxyType
 from service.addresses import AddressError, read_host, read_url
 from service.errors import SettingsError
 from service.model_specs import parse_models
+from service.origins import parse_hosts, parse_origins
 from service.proxies import Proxies
 
 DATABASES = "sqlite:///PATH or postgresql://USER:PASSWORD@HOST/NAME"
@@ -117,6 +118,16 @@ def _zone(text: str) -> str:
     return text.strip()
 
 
+def _allowed_hosts(text: str) -> str:
+    parse_hosts(text)
+    return text
+
+
+def _allowed_origins(text: str) -> str:
+    parse_origins(text)
+    return text
+
+
 def _proxies(text: str) -> str:
     Proxies(text)
     return text
@@ -145,6 +156,8 @@ CHECKS: Mapping[str, Callable[[str], str]] = MappingProxyType(
         "service_url": _services,
         "database_url": _database,
         "trusted_proxies": _proxies,
+        "allowed_hosts": _allowed_hosts,
+        "allowed_origins": _allowed_origins,
         "timezone": _zone,
         "trace_endpoint": _collector,
         **{

@@ -127,6 +127,12 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     trusted_proxies: Annotated[
         str, _about("addresses and networks whose X-Forwarded-For is believed, comma-separated")
     ] = ""
+    allowed_hosts: Annotated[
+        str, _about("names in `Host` that are this service's beside loopback ones, comma-separated")
+    ] = ""
+    allowed_origins: Annotated[
+        str, _about("origins such as https://app.example whose pages may call, comma-separated")
+    ] = ""
     reload_interval_seconds: Annotated[
         float, _about("time between two looks at the aliases", "s", gt=0, le=3600)
     ] = 0.5

@@ -24,7 +24,13 @@ from service.access_log import AccessLog
 from service.call import Endpoint
 from service.errors import StateError
 from service.front import Bounds, Front
-from service.guard import Guard, admin_secret, alert_secret, watch_guard_of
+from service.guard import (
+    Guard,
+    admin_secret,
+    alert_secret,
+    origins_of,
+    watch_guard_of,
+)
 from service.settings import Settings, watcher_lock
 
 LOCK_PATIENCE = 10.0
@@ -40,7 +46,8 @@ class WatchApplication(Front):
         self, endpoints: Sequence[Endpoint], guard: Guard, log: AccessLog, settings: Settings
     ) -> None:
         bounds = Bounds(BODY_BYTES, settings.body_timeout_seconds, HELD_BYTES, THREADS)
-        super().__init__(endpoints, guard, log.write, bounds)
+        origins = origins_of(settings, settings.watch_host, guard)
+        super().__init__(endpoints, guard, log.write, bounds, origins)
         self.stop = threading.Event()
         self.keep: list[IO[bytes]] = []  # locks that are held for as long as this lives
 

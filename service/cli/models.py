@@ -95,7 +95,7 @@ def show(settings: Settings, model: str, version: str, as_json: bool) -> None:
     def text() -> str:
         header = ("at", "action", "version", "champion", "actor", "reason")
         rows = [(a.at, a.action, a.version, a.aliases.champion, a.actor, a.reason) for a in audit]
-        shown = msgspec.structs.replace(manifest, evaluation={}, files={})
+        shown = msgspec.structs.replace(manifest, evaluation={}, files={}, sizes={})
         return (
             msgspec.json.format(msgspec.json.encode(shown)).decode() + "\n\n" + table(header, rows)
         )

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from models.bundle import MANIFEST, open_bundle
+from models.bundle import manifest_bytes, open_bundle
 from models.registry import Registry
 from models.signature import Keys
 from service.settings import Settings
@@ -36,5 +36,5 @@ def sign(settings: Settings, model: str, version: str, key: Path | None) -> None
     number = registry.resolve(model, version)
     path = registry.path(model, number)
     open_bundle(path)
-    keys.sign(path, (path / MANIFEST).read_bytes())
+    keys.sign(path, manifest_bytes(path))
     click.echo(f"{model}/{number} is signed")

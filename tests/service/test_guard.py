@@ -170,12 +170,6 @@ def test_a_caller_is_its_verified_token_else_its_address(make: Make, state: Path
     assert ask(behind, "predict", secret, **forwarded).text == "198.51.100.4"
 
 
-def test_a_page_of_another_site_cannot_use_a_service_that_asks_for_no_token(make: Make) -> None:
-    client = make()
-    for site, status in (("cross-site", 403), ("same-origin", 200), ("none", 200)):
-        assert ask(client, "feedback", **{"Sec-Fetch-Site": site}).status_code == status
-
-
 def test_limits_refuse_with_429_and_count_what_was_let_in_only(make: Make, state: Path) -> None:
     client = make(rate_per_second=0.5, rate_burst=2)
     assert [ask(client, "predict").status_code for _ in range(3)] == [200, 200, 429]

@@ -37,6 +37,19 @@ def refused(operation: Operation, answer: Any, status: int) -> None:
     check_answer(operation, answer)
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "operation"),
+    [pytest.param(*each, id=each[2]["operationId"]) for each in operations()],
+)
+def test_pages_of_other_sites_are_refused_as_described(
+    session_app: Application, method: str, path: str, operation: Operation
+) -> None:
+    client = session_app.test_client()
+    foreign, rebound = {"Origin": "http://evil.example"}, {"Host": "evil.example"}
+    refused(operation, client.open(filled(path), method=method, headers=foreign), 403)
+    refused(operation, client.open(filled(path), method=method, headers=rebound), 421)
+
+
 @pytest.fixture(scope="module")
 def held(published_state: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """A tokens file, and by scope the secrets of one token each."""

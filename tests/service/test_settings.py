@@ -104,6 +104,8 @@ WRONG = {
     "database_url": ["postgres://db/h", "mysql://db/h", "sqlite://", "records.sqlite", "postgresql://"],
     "trace_endpoint": ["collector:4318", "grpc://collector:4317"],
     "trusted_proxies": ["10.0.0.0/33", "proxy"],
+    "allowed_hosts": ["http://shop.example", "a b", "*"],
+    "allowed_origins": ["shop.example", "*", "null"],
     "models": ["Digits", "a,a", "a@0"],
     "model_limits": ["a:rows=0", "a", "a:rows=99999999"],
     "schedule": ["every day", "0 3 * * mo", "0 0 31 2 *", "0 3 * * * *"],
