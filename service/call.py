@@ -13,13 +13,17 @@ from gunicorn.http.errors import ParseException
 from models.errors import InputError
 from service.compression import decompressed
 from service.errors import JSON, MediaTypeError, TooLargeError, shown
-from service.web import CHUNK, DISCARDED, checked_id
+from service.request_id import read_id
+from service.web import CHUNK, DISCARDED
 
 Scope = Literal["open", "predict", "feedback", "admin"]
 
 
 class Reply(NamedTuple):
-    """What a handler answers; `id`, `model` and `version` are for the log line of a prediction."""
+    """What a handler answers; `id`, `model` and `version` are for the log line of a prediction.
+
+    `given_id` is what the client called the request where another id counts.
+    """
 
     body: bytes
     status: int = 200
@@ -28,6 +32,7 @@ class Reply(NamedTuple):
     id: str = ""
     model: str = ""
     version: int = 0
+    given_id: str = ""
 
 
 class Endpoint(NamedTuple):
@@ -79,9 +84,8 @@ class Call:
         return value
 
     def id(self) -> str | None:
-        """The client's `X-Request-Id`, or None. Raises InputError where it is unfit."""
-        value = self.environ.get("HTTP_X_REQUEST_ID")
-        return None if not value else checked_id(value, "X-Request-Id")
+        """The client's `X-Request-Id`, or None where there is none that can be kept."""
+        return read_id(self.environ)
 
     def require_json(self) -> None:
         """Refuse a body that says it is anything but JSON."""

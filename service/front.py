@@ -22,6 +22,7 @@ from monitoring.logs import logger
 from service.call import Call, Endpoint, Reply, Scope
 from service.compression import compressed
 from service.errors import described, shown, told
+from service.request_id import state_id
 
 UNMATCHED = "unmatched"
 INSIDE = "something went wrong inside; the log of the service says what"
@@ -138,6 +139,7 @@ class Front:
                 self._guard.leave(caller)
         except Exception as error:
             reply = error_reply(environ["PATH_INFO"], error, endpoint.rule)
+        reply = state_id(reply, environ)
         accepted = environ.get("HTTP_ACCEPT_ENCODING")
         return compressed(reply, accepted) if accepted else reply
 

@@ -21,6 +21,7 @@ import orjson
 from models.errors import InputError
 from models.schema import Column, InputArray, InputSchema
 from service.errors import SHOWN_CHARACTERS, shown
+from service.json_amount import check_table
 
 Float64s = npt.NDArray[np.float64]
 NUMBERS = frozenset((int, float, NoneType))
@@ -112,6 +113,7 @@ def read_rows(raw: bytes, schema: InputSchema, most: int, field: str) -> Float64
             no number where one is expected; names the row, and the column where one is at fault.
     """
     table = table_of(schema)
+    check_table(raw, most, len(table.names), field, _form(table))
     try:
         rows = orjson.loads(raw)
     except orjson.JSONDecodeError as error:

@@ -19,11 +19,12 @@ from models.schema import OUTPUTS, InputArray, InputSchema
 from service.call import Reply
 from service.codec import decode_body, read_numbers, to_input
 from service.errors import RequestError, shown
+from service.json_amount import MOST_OBJECTS, check_count
 from service.pipeline import Scored
 from service.rows import check_rows, table_of
 from service.v2_binary import HEADER, MEDIA, from_bytes, split, texts_to_bytes, to_bytes
 from service.v2_classification import CLASSIFIED, classified
-from service.web import checked_id
+from service.web import is_fit_id
 
 DATATYPES = {"float32": "FP32", "uint8": "UINT8"}
 QUERY_FLAGGED = "query_flagged"  # of the service, not of the graph
@@ -53,7 +54,7 @@ class OutputParameters(msgspec.Struct):
     """What is read of a requested output's parameters."""
 
     binary_data: bool | None = None
-    classification: int = 0
+    classification: int | None = None
     shared_memory_region: str | None = None
 
 
@@ -67,14 +68,14 @@ class RequestedOutput(msgspec.Struct):
 class RequestParameters(msgspec.Struct):
     """What is read of a request's parameters."""
 
-    binary_data_output: bool = False
+    binary_data_output: bool | None = None
 
 
 class InferBody(msgspec.Struct):
     """The JSON of an inference request."""
 
     inputs: list[InputTensor]
-    id: str = ""
+    id: str | None = None
     outputs: list[RequestedOutput] | None = None
     parameters: RequestParameters | None = None
 
@@ -88,10 +89,15 @@ class Wanted(NamedTuple):
 
 
 class InferRequest(msgspec.Struct, frozen=True):
-    """A checked inference request."""
+    """A checked inference request.
+
+    The protocol has every `id` given back as it came. One that is unfit for the store is only that:
+    in `given_id`, while `id` is None.
+    """
 
     x: InputArray  # (N, *shape)
     id: str | None
+    given_id: str
     outputs: tuple[Wanted, ...]
 
 
@@ -116,22 +122,30 @@ def decode_infer(
         RequestError: tensors in shared memory.
     """
     text, raw = split(body, header_length)
+    check_count(text, b"{", MOST_OBJECTS, "body", "objects")
     decoded = decode_body(_decoder, text)
     outputs = _outputs(decoded)
     if len(decoded.inputs) != 1:
         raise InputError("inputs", f"one tensor, {schema.name!r}", f"{len(decoded.inputs)} tensors")
-    request_id = checked_id(decoded.id, "id") if decoded.id else None
-    return InferRequest(_tensor(decoded.inputs[0], raw, schema, max_rows), request_id, outputs)
+    given_id = decoded.id or ""
+    request_id = given_id if is_fit_id(given_id) else None
+    x = _tensor(decoded.inputs[0], raw, schema, max_rows)
+    return InferRequest(x, request_id, given_id, outputs)
 
 
-def encode_infer(scored: Scored, outputs: Sequence[Wanted] = _ALL) -> Reply:
-    """The answer: tensors in the JSON are flat in row-major order, the others stand behind it."""
+def encode_infer(scored: Scored, outputs: Sequence[Wanted] = _ALL, given_id: str = "") -> Reply:
+    """The answer: tensors in the JSON are flat in row-major order, the others stand behind it.
+
+    Where the client gave an id in the body, it is given back; where another one counts, that stands
+    in the parameters of the answer.
+    """
     behind: list[bytes] = []
     tensors = [_output(scored, wanted, behind) for wanted in outputs]
     document = {
         "model_name": scored.manifest.model,
         "model_version": str(scored.manifest.version),
-        "id": scored.id,
+        "id": given_id or scored.id,
+        **({"parameters": {"request_id": scored.id}} if given_id not in ("", scored.id) else {}),
         "outputs": tensors,
     }
     text = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
@@ -166,13 +180,13 @@ def _binary_size(tensor: InputTensor, field: str) -> int | None:
         return None
     if parameters.shared_memory_region is not None:
         raise RequestError(NO_SHARED_MEMORY)
-    if parameters.binary_data_size is not None and tensor.data:
+    if parameters.binary_data_size is not None and _is_given(tensor.data):
         raise InputError(field, "data or parameters.binary_data_size", "both")
     return parameters.binary_data_size
 
 
 def _numbers(raw: bytes, shape: tuple[int, ...], schema: InputSchema, field: str) -> InputArray:
-    if not raw:
+    if not _is_given(raw):
         wanted = "the values of the tensor (or parameters.binary_data_size)"
         raise InputError(f"{field}.data", wanted, "nothing: the field is missing")
     nested = len(shape) > 1 and raw[1:].lstrip()[:1] == b"["
@@ -183,7 +197,7 @@ def _numbers(raw: bytes, shape: tuple[int, ...], schema: InputSchema, field: str
 
 
 def _outputs(decoded: InferBody) -> tuple[Wanted, ...]:
-    binary = decoded.parameters is not None and decoded.parameters.binary_data_output
+    binary = decoded.parameters is not None and bool(decoded.parameters.binary_data_output)
     if not decoded.outputs:
         return _ALL_BINARY if binary else _ALL
     if len(decoded.outputs) > len(ANSWERED):
@@ -204,7 +218,7 @@ def _wanted(output: RequestedOutput, binary: bool, field: str) -> Wanted:
         return Wanted(output.name, binary)
     if parameters.shared_memory_region is not None:
         raise RequestError(NO_SHARED_MEMORY)
-    classes, field = parameters.classification, f"{field}.parameters.classification"
+    classes, field = parameters.classification or 0, f"{field}.parameters.classification"
     if classes < 0:
         raise InputError(field, "a number of classes, or 0 for none", f"{classes}"[:24])
     if classes and output.name != CLASSIFIED:
@@ -242,6 +256,11 @@ def _classes(scored: Scored, wanted: Wanted, behind: list[bytes]) -> dict[str, A
     else:
         tensor["data"] = texts
     return tensor
+
+
+def _is_given(raw: bytes | msgspec.Raw) -> bool:
+    """Whether an optional member is there: null is as good as none."""
+    return bytes(raw) not in (b"", b"null")
 
 
 def _shape_text(shape: tuple[int, ...]) -> str:
