@@ -92,6 +92,8 @@ class Registry:
 
     def aliases(self, model: str) -> Aliases:
         """The aliases now. Raises UnknownModelError, or RegistryError for an unreadable file."""
+        if not MODEL_NAME.fullmatch(model):  # which may come from a client: no path of its own
+            raise UnknownModelError(model, self.models())
         path = self.root / model / "aliases.json"
         try:
             return msgspec.json.decode(path.read_bytes(), type=Aliases)

@@ -1,6 +1,5 @@
 """The watcher's HTTP: metrics and health for all, alerts and changes for who has a token."""
 
-import hmac
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -20,7 +19,10 @@ from models.errors import (
     UnknownVersionError,
 )
 from monitoring import webhook
+from monitoring.alert_decisions import decide_alerts
+from monitoring.bearer import is_bearer
 from monitoring.jobs import UnknownJobError
+from monitoring.json_body import decode_members
 from monitoring.logs import logger
 from monitoring.triggers import ACTIONS, Event
 from monitoring.watcher import Watcher
@@ -99,21 +101,8 @@ def create_watch_app(
     @app.post("/alerts")
     def alerts() -> Response:
         _authorise(tokens.alert)
-        told = []
-        known = watcher.registry.models()
-        for alert in webhook.parse(request.get_data()).alerts:
-            event = alert.event(known)
-            if alert.key in handled:
-                decision = "already_handled"
-            else:
-                outcome = watcher.consider(event, clock())
-                decision = "started" if outcome.start else str(outcome.refusal)
-                if outcome.start:
-                    handled.add(alert.key)
-            action = event.action if event.action in ACTIONS else "unknown"
-            watcher.metrics.alerts.labels(action, decision).inc()
-            told.append({"fingerprint": alert.fingerprint, "decision": decision})
-        return _json({"alerts": told}, 202)
+        payload = webhook.parse(request.get_data())
+        return _json({"alerts": decide_alerts(payload, watcher, handled, clock)}, 202)
 
     @app.post("/jobs")
     def start() -> Response:
@@ -164,18 +153,13 @@ def create_watch_app(
 
 
 def _authorise(token: str) -> None:
-    given = request.headers.get("Authorization", "")
-    if not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
+    if not is_bearer(request.headers.get("Authorization", ""), token):
         raise Refused(401, "this call needs `Authorization: Bearer <token>`")
 
 
 def _body(kind: type[Body]) -> Body:
-    try:
-        return msgspec.json.decode(request.get_data() or b"{}", type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InputError(
-            "body", f"JSON of {', '.join(kind.__struct_fields__)}", str(error)
-        ) from None
+    expected = f"JSON of {', '.join(kind.__struct_fields__)}"
+    return decode_members(request.get_data() or b"{}", kind, expected)
 
 
 def _json(value: Any, status: int = 200) -> Response:

@@ -23,9 +23,10 @@ import simdjson
 
 from models.errors import InputError
 from models.schema import InputArray, InputSchema
+from monitoring.json_body import without_mark
 from service.errors import shown
 from service.json_amount import Json, check_numbers, lists_of, parse, shown_json
-from service.json_faults import malformed, without_mark
+from service.json_faults import malformed
 from service.rows import FLOAT32_MAX, NUMBERS, check_rows, read_rows, table_of
 
 T = TypeVar("T")

@@ -18,12 +18,12 @@ import msgspec
 
 from models.errors import InputError
 from models.schema import InputArray, InputSchema
+from monitoring.json_body import without_mark
 from service.base64_file import read_base64
 from service.call import Call
 from service.codec import decode_body, read_instances
 from service.images import Upload, decode_images, takes_images
 from service.json_amount import check_count
-from service.json_faults import without_mark
 from service.pipeline import Served
 
 FIELD = "instances"

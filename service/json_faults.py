@@ -12,7 +12,6 @@ from service.errors import shown
 
 MOST_TOKENS = 50_000  # before the fault; some milliseconds
 SHOWN_PATH = 200
-MARK = b"\xef\xbb\xbf"
 _STOPPED = re.compile(r"(?P<reason>.*) \(byte (?P<at>\d+)\)")
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _WORD = re.compile(rb"[+-]?(?:nan|inf(?:inity)?|none|true|false|undefined)\b", re.IGNORECASE)
@@ -22,15 +21,6 @@ _TOKEN = re.compile(
 )
 _NOT_FINITE = "nan", "inf"
 _SPELLINGS = {b"none": "null", b"undefined": "null", b"true": "true", b"false": "false"}
-
-
-def without_mark(text: bytes) -> bytes:
-    r"""The text without the byte order mark that some editors and shells begin a file with.
-
-    >>> without_mark(b"\xef\xbb\xbf{}")
-    b'{}'
-    """
-    return text.removeprefix(MARK)
 
 
 def malformed(body: bytes, reason: str) -> InputError:
