@@ -25,7 +25,7 @@ from models.errors import InputError
 from models.schema import InputArray, InputSchema
 from monitoring.json_body import without_mark
 from service.errors import shown
-from service.json_amount import Json, check_numbers, lists_of, parse, shown_json
+from service.json_amount import Json, check_numbers, check_table, lists_of, parse, shown_json
 from service.json_faults import malformed
 from service.rows import FLOAT32_MAX, NUMBERS, check_rows, read_rows, table_of
 
@@ -120,6 +120,7 @@ def _refuse_overflow(numbers: Float64s, x: InputArray, schema: InputSchema, fiel
 
 def _read_table(raw: bytes, schema: InputSchema, most: int, field: str) -> Float64s:
     """Rows of a table; quickly where they are lists of nothing but numbers."""
+    check_table(raw, most, schema.size, field)
     numbers = None
     if not table_of(schema).codes and _LISTS.match(raw) and b"null" not in raw:
         numbers = _read_fast(raw, (None, *schema.shape), most)

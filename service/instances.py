@@ -12,6 +12,7 @@ values: a row of a model has so many levels of lists, and a list of rows has one
 
 import re
 from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -23,11 +24,11 @@ from service.base64_file import read_base64
 from service.call import Call
 from service.codec import decode_body, read_instances
 from service.images import Upload, decode_images, takes_images
-from service.json_amount import check_count
+from service.json_amount import check_count, parse
 from service.pipeline import Served
 
 FIELD = "instances"
-LOOKED_BYTES = 1 << 16  # in so much of an object a column of the table is looked for
+MOST_KEYS = 10_000  # of an object are looked at to see whether it is a row of the table
 _FILES = re.compile(rb'\s*\[\s*\{\s*"b64"\s*:')
 _FILE = re.compile(rb'\s*\{\s*"b64"\s*:')
 _OBJECTS = re.compile(rb"\s*\[\s*\{")
@@ -146,8 +147,9 @@ def _is_a_row(body: bytes, schema: InputSchema) -> bool:
     """Whether an object is a row: a file, or one that names a column of the table."""
     if schema.kind == "image":
         return takes_images(schema) and _FILE.match(body) is not None
-    head = body[:LOOKED_BYTES]
-    return any(msgspec.json.encode(column.name) in head for column in schema.columns)
+    names = {column.name for column in schema.columns}
+    keys = islice(parse(body, "body", "JSON").keys(), MOST_KEYS)
+    return any(key in names for key in keys)
 
 
 def _has_column(schema: InputSchema, name: str) -> bool:

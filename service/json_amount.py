@@ -19,6 +19,7 @@ from service.errors import shown
 
 SMALL_BYTES = 1 << 17  # a text of at most this size costs little, whatever it holds
 MOST_OBJECTS = 1000  # of a body whose rows are lists of numbers, or that has none
+MOST_BIG = 10_000  # numbers beyond 64 bits, which are rewritten one by one
 Json = Any  # a value of simdjson: a list or object that is not read yet, or plain data
 _BIG = re.compile(rb"(?<=[\[,\s:])-?\d{19,}(?=[\],\s}])")
 
@@ -47,7 +48,7 @@ def check_numbers(raw: bytes, shape: Sequence[int], field: str) -> None:
     lists, values = raw.count(b"[") + raw.count(b"{"), raw.count(b",") + 1
     most_lists, most_values = lists_of(shape), prod(shape)
     if lists > most_lists or values > most_values:
-        wanted = f"at most {shape[0]} rows: {most_values} numbers in {most_lists} lists"
+        wanted = f"at most {shape[0]} rows: {most_values} values in {most_lists} lists"
         raise InputError(field, wanted, f"{values} values in {lists} lists")
 
 
@@ -61,7 +62,12 @@ def check_count(raw: bytes, sign: bytes, most: int, field: str, what: str) -> No
         raise InputError(field, f"at most {most} {what}", f"{count}")
 
 
-def check_table(raw: bytes, most: int, width: int, field: str, row_form: str) -> None:
+def row_form(width: int) -> str:
+    """What a row of a table looks like, for a message."""
+    return f"a list of {width} in the order of the columns, or an object by column name"
+
+
+def check_table(raw: bytes, most: int, width: int, field: str) -> None:
     """Refuse a text that cannot be 1 to `most` rows of `width` values, each a list or an object.
 
     Args:
@@ -69,27 +75,29 @@ def check_table(raw: bytes, most: int, width: int, field: str, row_form: str) ->
         most: rows at most.
         width: values of a row.
         field: its name, for the message.
-        row_form: what a row looks like, for the message.
 
     Raises:
         InputError: more rows, a row of another length, or one that holds lists or objects.
     """
-    lists, commas = raw.count(b"[") + raw.count(b"{"), raw.count(b",")
-    if len(raw) <= SMALL_BYTES or (lists <= 1 + most and commas < most * width):
+    if len(raw) <= SMALL_BYTES:
         return
-    document = parse(raw, field, "a list of rows")
+    if raw.count(b"[") + raw.count(b"{") <= 1 + most and raw.count(b",") < most * width:
+        return
+    if b'"' not in raw:  # then nothing was counted that is part of a text
+        check_numbers(raw, (most, width), field)
+    document, form = parse(raw, field, "a list of rows"), row_form(width)
     if not isinstance(document, simdjson.Array):
-        raise InputError(field, f"a list of rows, each {row_form}", shown_json(document))
+        raise InputError(field, f"a list of rows, each {form}", shown_json(document))
     if len(document) > most:
         raise InputError(field, f"1 to {most} rows", f"{len(document)} rows")
     for index, row in enumerate(document):
         place = f"{field}[{index}]"
         if not isinstance(row, simdjson.Array | simdjson.Object) or len(row) != width:
-            raise InputError(place, row_form, shown_json(row))
+            raise InputError(place, form, shown_json(row))
         values = row if isinstance(row, simdjson.Array) else row.values()
         for value in values:
             if isinstance(value, simdjson.Array | simdjson.Object):
-                raise InputError(place, f"{row_form} of numbers and texts", shown_json(value))
+                raise InputError(place, f"{form}, of numbers and texts", shown_json(value))
 
 
 def parse(raw: bytes, field: str, wanted: str) -> Json:
@@ -98,7 +106,7 @@ def parse(raw: bytes, field: str, wanted: str) -> Json:
     A whole number beyond 64 bits is the nearest float64.
 
     Raises:
-        InputError: a number beyond float64, or too deep.
+        InputError: a number beyond float64 (or very many beyond 64 bits), or too deep.
     """
     try:
         return simdjson.Parser().parse(raw)
@@ -107,7 +115,8 @@ def parse(raw: bytes, field: str, wanted: str) -> Json:
     if "DEPTH" in reason:
         raise InputError(field, wanted, "too many levels of nesting")
     try:
-        return simdjson.Parser().parse(_BIG.sub(lambda big: repr(float(big[0])).encode(), raw))
+        as_float = _BIG.sub(lambda big: repr(float(big[0])).encode(), raw, count=MOST_BIG)
+        return simdjson.Parser().parse(as_float)
     except (RuntimeError, ValueError):
         raise InputError(field, wanted, "a number that is too large") from None
 

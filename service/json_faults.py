@@ -90,7 +90,7 @@ def _word_at(body: bytes, at: int) -> tuple[int, bytes] | None:
     for start in range(max(0, at - len("+infinity")), min(at + 1, len(body))):
         match = _WORD.match(body, start)
         outside = start == 0 or body[start - 1 : start] in b"[:, \t\r\n"
-        if match and outside and match.end() >= at and match[0] not in (b"true", b"false"):
+        if match and outside and match.end() >= at - 1 and match[0] not in (b"true", b"false"):
             return start, match[0]
     return None
 

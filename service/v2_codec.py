@@ -30,6 +30,7 @@ DATATYPES = {"float32": "FP32", "uint8": "UINT8"}
 QUERY_FLAGGED = "query_flagged"  # of the service, not of the graph
 ANSWERED = (*OUTPUTS, QUERY_FLAGGED)
 OUTPUT_DATATYPES = dict.fromkeys(OUTPUTS, "FP32") | {"cells": "INT32", QUERY_FLAGGED: "BOOL"}
+LONGEST_SHAPE_BYTES = 16_384
 NO_SHARED_MEMORY = "shared memory is not supported: send tensors in the body of the request"
 
 
@@ -44,7 +45,7 @@ class InputTensor(msgspec.Struct):
     """A tensor of a request; `data` stays raw until the shape is known to be right."""
 
     name: str
-    shape: list[int]
+    shape: msgspec.Raw  # a list of integers, read where it is not absurdly long
     datatype: str
     data: msgspec.Raw = msgspec.Raw()  # empty: the field is missing
     parameters: InputParameters | None = None
@@ -104,6 +105,7 @@ class InferRequest(msgspec.Struct, frozen=True):
 _ALL = tuple(Wanted(name) for name in ANSWERED)
 _ALL_BINARY = tuple(Wanted(name, binary=True) for name in ANSWERED)
 _decoder = msgspec.json.Decoder(InferBody)
+_integers = msgspec.json.Decoder(list[int])
 
 
 def decode_infer(
@@ -160,7 +162,7 @@ def _tensor(tensor: InputTensor, raw: memoryview, schema: InputSchema, max_rows:
         raise InputError("inputs[0].name", repr(schema.name), shown(tensor.name))
     if tensor.datatype != DATATYPES[schema.dtype]:
         raise InputError(f"{field}.datatype", DATATYPES[schema.dtype], shown(tensor.datatype))
-    shape = tuple(tensor.shape)
+    shape = _shape(tensor.shape, f"{field}.shape")
     if len(shape) < 1 or shape[1:] != schema.shape:
         wanted = f"[N, {', '.join(map(str, schema.shape))}]"
         raise InputError(f"{field}.shape", wanted, _shape_text(shape))
@@ -171,6 +173,13 @@ def _tensor(tensor: InputTensor, raw: memoryview, schema: InputSchema, max_rows:
     if raw:
         raise InputError("body", "nothing behind the JSON", f"{len(raw)} bytes, but no tensor")
     return _numbers(bytes(tensor.data), shape, schema, field)
+
+
+def _shape(raw: msgspec.Raw, field: str) -> tuple[int, ...]:
+    text = bytes(raw)
+    if len(text) > LONGEST_SHAPE_BYTES:
+        raise InputError(field, "a short list of integers", f"{len(text)} bytes of JSON")
+    return tuple(decode_body(_integers, text, field))
 
 
 def _binary_size(tensor: InputTensor, field: str) -> int | None:

@@ -11,6 +11,7 @@ import numpy as np
 import psutil
 import pytest
 
+from models.errors import InputError
 from models.registry import Registry
 from monitoring.metrics import Metrics
 from monitoring.queries import QueryWatch
@@ -269,7 +270,7 @@ def test_the_only_one_that_could_be_loaded_does_not_answer_for_the_others(
     bundles.publish(registry.root, "a")
     champions = Champions(registry, Metrics(), (ModelSpec("a"), ModelSpec("b")))
     champions.refresh()
-    with pytest.raises(NotFoundError, match="got none"):
+    with pytest.raises(InputError, match="got none, where several"):
         champions.find(None)
     assert failures(champions, "b") == 1
 
