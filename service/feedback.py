@@ -26,7 +26,7 @@ from service.reload import Champions
 from service.web import checked_id
 
 MAX_LABELS = 10_000
-MOST_BRACES = 8 * MAX_LABELS  # ids and labels may hold some of their own
+MOST_BRACES = 2 * MAX_LABELS  # a label may hold one of its own
 LOOK_EVERY_SECONDS = 0.05
 MAX_ROW_DIGITS = 7
 STORE_PATIENCE_SECONDS = 3.0  # of the store itself, which can say why

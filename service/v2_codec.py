@@ -105,7 +105,7 @@ class InferRequest(msgspec.Struct, frozen=True):
 _ALL = tuple(Wanted(name) for name in ANSWERED)
 _ALL_BINARY = tuple(Wanted(name, binary=True) for name in ANSWERED)
 _decoder = msgspec.json.Decoder(InferBody)
-_integers = msgspec.json.Decoder(list[int])
+_integers: msgspec.json.Decoder[list[int]] = msgspec.json.Decoder(list[int])
 
 
 def decode_infer(
@@ -179,7 +179,8 @@ def _shape(raw: msgspec.Raw, field: str) -> tuple[int, ...]:
     text = bytes(raw)
     if len(text) > LONGEST_SHAPE_BYTES:
         raise InputError(field, "a short list of integers", f"{len(text)} bytes of JSON")
-    return tuple(decode_body(_integers, text, field))
+    sizes: list[int] = decode_body(_integers, text, field)
+    return tuple(sizes)
 
 
 def _binary_size(tensor: InputTensor, field: str) -> int | None:

@@ -60,8 +60,8 @@ def filled(unit: bytes) -> bytes:
     return (unit * (BYTES // len(unit))).rstrip(b",")
 
 
-def refused(client: Client, path: str, body: bytes) -> int:
-    """Send it, expect a 4xx, and return the most bytes that Python held meanwhile."""
+def most_held(client: Client, path: str, body: bytes) -> int:
+    """Send it, expect no 5xx, and return the most bytes that Python held meanwhile."""
     headers = {"Authorization": "Bearer an admin token of the test"}
     tracemalloc.start()
     try:
@@ -69,7 +69,7 @@ def refused(client: Client, path: str, body: bytes) -> int:
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-        assert 400 <= answer.status_code < 500, answer.text[:200]
+        assert answer.status_code < 500, answer.text[:200]
         assert len(answer.data) < 2000
 
 
@@ -78,7 +78,7 @@ def test_megabytes_of_anything_make_few_objects(client: Client, path: str) -> No
     for frame in FRAMES[path]:
         for name, unit in UNITS.items():
             body = frame.replace(b"%s", filled(unit))
-            most = refused(client, path, body)
+            most = most_held(client, path, body)
             assert most < MOST_TIMES * len(body), (frame, name, most / len(body))
 
 
@@ -90,13 +90,7 @@ def test_many_names_make_few_objects(client: Client, path: str) -> None:
         b"{%s}" % names, b'{"instances":[{%s}]}' % names, b'{"inputs":{%s}}' % names,
         b'{"parameters":{%s}}' % names, b"{%s}" % twice,
     ):  # fmt: skip
-        if path == "/v2/repository/index" and body.startswith(b'{"p'):
-            continue  # members that it does not know are not looked at
-        headers = {"Authorization": "Bearer an admin token of the test"}
-        tracemalloc.start()
-        client.post(path, data=body, content_type="application/json", headers=headers)
-        most = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
+        most = most_held(client, path, body)
         assert most < MOST_TIMES * len(body), (body[:40], most / len(body))
 
 
