@@ -124,8 +124,7 @@ class Champions:
             raise UnavailableError(f"model {name!r} is not loaded; the log of the service says why")
         names = ", ".join(sorted(view.wanted))
         if model is None:
-            wanted = f"?model= and one of {names}"
-            raise InputError("model", wanted, "none, where several are served")
+            raise InputError("model", f"one of {names}", "none: name it as ?model=")
         got = shown(model)
         raise NotFoundError(
             f"model: expected one of {names}, got {got}",

@@ -78,7 +78,7 @@ def test_the_model_is_named_where_several_are_served(
     answer = client.post("/predict", json=body)
     assert answer.status_code == 400
     assert answer.get_json()["field"] == "model"
-    assert answer.get_json()["expected"] == "?model= and one of alpha, beta"
+    assert answer.get_json()["expected"] == "one of alpha, beta"
     unknown = client.post("/predict?model=gamma", json=body)
     assert unknown.status_code == 404
     assert unknown.get_json()["expected"] == "one of alpha, beta"
