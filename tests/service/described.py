@@ -81,7 +81,8 @@ def narrowed(model: str, spare: str) -> dict[str, Any]:
     schemas["Instances"]["properties"]["instances"] = schemas["Rows"]
     schemas["PredictRequest"] = schemas["Instances"]  # what is bare is read in other tests
     for name in ("instances", "inputs"):
-        schemas["V1PredictRequest"]["properties"][name] = schemas["Rows"]
+        rows = {"anyOf": [schemas["Rows"], {"type": "null"}]}
+        schemas["V1PredictRequest"]["properties"][name] = rows
     known = {"anyOf": [{"const": model}, {"$ref": "#/components/schemas/ModelName"}]}
     for name in ("Model", "ModelArgument"):
         parameters[name]["schema"] = known
