@@ -97,6 +97,8 @@ class Registry:
 
     def aliases(self, model: str) -> Aliases:
         """The aliases now. Raises UnknownModelError, or RegistryError for an unreadable file."""
+        if not MODEL_NAME.fullmatch(model):  # which may come from a client: no path of its own
+            raise UnknownModelError(model, self.models())
         try:
             data = self._read(model, ALIAS_FILE, MOST_ALIAS_BYTES)
         except FileNotFoundError:

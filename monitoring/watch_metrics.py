@@ -79,7 +79,7 @@ class WatchMetrics:
         self.runs = self._counter("lifecycle_runs", "Runs of the loop", "kind", "outcome")
         self.refusals = self._counter("lifecycle_refusals", "Runs that were not started", "reason")
         self.alerts = self._counter(
-            "alerts_received", "Alerts from Alertmanager", "action", "decision"
+            "alerts_received", "Alerts from Alertmanager or Grafana", "action", "decision"
         )
         self.scrape_failures = self._counter(
             "watch_scrape_failures", "Looks at the service that failed"
@@ -96,6 +96,7 @@ class WatchMetrics:
         for action in (*ACTIONS, "unknown"):
             for decision in ("started", *get_args(Refusal)):
                 self.alerts.labels(action, decision)
+        self.alerts.labels("unknown", "unreadable")
 
     def show_version(self, manifest: Manifest, references: list[ChannelReference]) -> None:
         """Export a new champion's reference and figures; those of the old one go."""

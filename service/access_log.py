@@ -2,10 +2,11 @@
 
     {"component": "http", "event": "request", "level": "info", "timestamp": "...",
      "route": "/predict", "method": "POST", "code": 200, "duration_ms": 1.204,
-     "id": "01J...", "model": "digits", "version": 3}
+     "id": "01J...", "model": "digits", "version": 3, "given_id": "8d5b8ad6#12"}
 
 `route` is the rule of the endpoint, so neither a query string nor anything else of the path is
-written. `id`, `model` and `version` are there where the answer knows them.
+written. `id`, `model` and `version` are there where the answer knows them; `given_id` is the
+`X-Request-Id` of a client or a proxy, cut and escaped, where another id counts.
 """
 
 from datetime import UTC, datetime
@@ -56,6 +57,8 @@ class AccessLog:
             line["model"] = _plain(reply.model)
         if reply.version:
             line["version"] = reply.version
+        if reply.given_id:
+            line["given_id"] = _plain(reply.given_id)
         logs.write(orjson.dumps(line, option=orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE))
 
 
@@ -71,4 +74,5 @@ def _plain(text: str) -> str:
     >>> _plain("digits"), _plain("d\\u202egits")
     ('digits', "'d\\\\u202egits'")
     """
-    return (text if text.isascii() else ascii(text))[:SHOWN_CHARACTERS]
+    kept = text[:SHOWN_CHARACTERS]
+    return (kept if kept.isascii() and kept.isprintable() else ascii(kept))[:SHOWN_CHARACTERS]

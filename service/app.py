@@ -137,7 +137,7 @@ def create_app(settings: Settings, *, metrics_dir: Path | None = None) -> Applic
             service.store, champions, wait_seconds=settings.feedback_wait_seconds
         ),
         *health.endpoints(champions, exposition(registry, metrics_dir), service.version, draining),
-        *openapi.endpoints(),
+        *openapi.endpoints(lambda: [each.manifest for each in champions.served.values()]),
     )  # fmt: skip
     return Application(service, endpoints)
 

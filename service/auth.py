@@ -194,13 +194,13 @@ class Tokens:
 
 
 def bearer(header: str) -> str:
-    """The secret in an `Authorization` header, or nothing.
+    r"""The secret, or nothing; the scheme in any case, any blanks between (RFC 9110, 11.1).
 
-    >>> bearer("Bearer abc"), bearer("bearer  abc "), bearer("Basic abc"), bearer("")
-    ('abc', 'abc', '', '')
+    >>> bearer("Bearer abc"), bearer("bearer  abc "), bearer("BEARER\tabc"), bearer("Basic abc")
+    ('abc', 'abc', 'abc', '')
     """
-    scheme, _, secret = header.partition(" ")
-    return secret.strip() if scheme.lower() == "bearer" else ""
+    scheme, *rest = header.split(None, 1)[:2] or [""]
+    return rest[0].strip() if rest and scheme.lower() == "bearer" else ""
 
 
 def secret_in(configured: str, default: Path) -> str:

@@ -12,14 +12,17 @@ import orjson
 from models.errors import InputError
 from service.compression import decompressed
 from service.errors import JSON, MediaTypeError, shown
-from service.web import checked_id
+from service.web import is_fit_id
 
 UNTYPED = ("application/x-www-form-urlencoded", "text/plain")
 Scope = Literal["open", "predict", "feedback", "alert", "admin"]
 
 
 class Reply(NamedTuple):
-    """What a handler answers; `id`, `model` and `version` are for the log line of a prediction."""
+    """What a handler answers; `id`, `model` and `version` are for the log line of a prediction.
+
+    `given_id` is what the client called the request where another id counts.
+    """
 
     body: bytes
     status: int = 200
@@ -28,6 +31,7 @@ class Reply(NamedTuple):
     id: str = ""
     model: str = ""
     version: int = 0
+    given_id: str = ""
 
 
 class Endpoint(NamedTuple):
@@ -110,9 +114,9 @@ class Call:
         return value
 
     def id(self) -> str | None:
-        """The client's `X-Request-Id`, or None. Raises InputError where it is unfit."""
-        value = self.header("x-request-id")
-        return None if not value else checked_id(value, "X-Request-Id")
+        """The client's `X-Request-Id`, or None where there is none that can be kept."""
+        given = self.header("x-request-id") or ""
+        return given if is_fit_id(given) else None
 
     def require_json(self) -> None:
         """Refuse a body that says it is anything but JSON."""

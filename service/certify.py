@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from secrets import randbits
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -29,10 +29,18 @@ LARGEST_ALPHA = 0.5
 
 
 class CertifyBody(msgspec.Struct, forbid_unknown_fields=True):
-    """The JSON body; `sigma` is in units of the model's range."""
+    """The JSON body."""
 
     instances: msgspec.Raw
-    sigma: float = 0.25
+    sigma: float | None = None
+    samples: int | None = None
+    alpha: float | None = None
+
+
+class Smoothing(NamedTuple):
+    """How a row is certified; what a body leaves out, or says null for, is as it stands here."""
+
+    sigma: float = 0.25  # in units of the model's range
     samples: int = 1000
     alpha: float = 0.001
 
@@ -54,33 +62,43 @@ def endpoints(find: Callable[[str | None], Served], max_runs: int) -> tuple[Endp
         request_id = call.id()
         call.require_json()
         body = decode_body(_decoder, call.body())
-        x = _rows(body, served.manifest.input, served.max_rows, max_runs)
+        smoothing = _smoothing(body, max_runs)
+        x = _rows(body, smoothing, served.manifest.input, served.max_rows, max_runs)
         with _alone(free):
-            certificates, most = _certified(served, x, body)
-        return json_reply(
-            _answer(request_id or new_id(), served.manifest, body, certificates, most)
-        )
+            certificates, most = _certified(served, x, smoothing)
+        manifest, name = served.manifest, request_id or new_id()
+        document = _answer(name, manifest, smoothing, certificates, most)
+        return json_reply(document, id=name, model=manifest.model, version=manifest.version)
 
     return (Endpoint("POST", "/certify", certify, "predict"),)
 
 
-def _rows(body: CertifyBody, schema: InputSchema, max_rows: int, max_runs: int) -> InputArray:
+def _smoothing(body: CertifyBody, max_runs: int) -> Smoothing:
+    """What the body asks for, checked."""
+    given = {name: getattr(body, name) for name in Smoothing._fields}
+    asked = Smoothing(**{name: value for name, value in given.items() if value is not None})
+    if not 1 <= asked.samples <= max_runs:
+        raise InputError("samples", f"1 to {max_runs}", shown(asked.samples))
+    if not 0 < asked.alpha <= LARGEST_ALPHA:
+        raise InputError("alpha", f"above 0, at most {LARGEST_ALPHA:g}", f"{asked.alpha:g}")
+    return asked
+
+
+def _rows(
+    body: CertifyBody, smoothing: Smoothing, schema: InputSchema, max_rows: int, max_runs: int
+) -> InputArray:
     """The rows, checked with what each costs, before any work is done."""
-    if not 1 <= body.samples <= max_runs:
-        raise InputError("samples", f"1 to {max_runs}", shown(body.samples))
-    if not 0 < body.alpha <= LARGEST_ALPHA:
-        raise InputError("alpha", f"above 0, at most {LARGEST_ALPHA:g}", f"{body.alpha:g}")
     x = read_instances(bytes(body.instances), schema, max_rows, "instances")
     if schema.kind == "tabular" and np.isnan(x).any():
         row, column = np.argwhere(np.isnan(x))[0]
         field = f"instances[{row}].{schema.columns[column].name}"
         raise InputError(field, "a number: an L2 length needs them all", "a missing value")
-    each = body.samples + SELECTION
+    each = smoothing.samples + SELECTION
     if len(x) * each > max_runs:
         raise InputError(
             "samples",
             f"at most {max_runs} noisy rows in a request (HOLDFAST_CERTIFY_MAX_RUNS)",
-            f"{len(x)} x ({body.samples} + {SELECTION}) = {len(x) * each}",
+            f"{len(x)} x ({smoothing.samples} + {SELECTION}) = {len(x) * each}",
         )
     return x
 
@@ -96,7 +114,7 @@ def _alone(free: threading.Lock) -> Iterator[None]:
 
 
 def _certified(
-    served: Served, x: InputArray, body: CertifyBody
+    served: Served, x: InputArray, smoothing: Smoothing
 ) -> tuple[list["Certificate"], float]:
     """A certificate for each row, and the largest radius that so many samples can give."""
     # SciPy is slow to import and large; a worker that is never asked need not have it.
@@ -109,21 +127,21 @@ def _certified(
             served.runner,
             served.manifest.input,
             row,
-            sigma=body.sigma,
-            samples=body.samples,
+            sigma=smoothing.sigma,
+            samples=smoothing.samples,
             selection=SELECTION,
-            alpha=body.alpha,
+            alpha=smoothing.alpha,
             seed=(seed, index),
         )
         for index, row in enumerate(x)
     ]
-    return certificates, largest_radius(body.sigma, body.samples, body.alpha)
+    return certificates, largest_radius(*smoothing)
 
 
 def _answer(
     request_id: str,
     manifest: Manifest,
-    body: CertifyBody,
+    smoothing: Smoothing,
     certificates: list["Certificate"],
     most: float,
 ) -> dict[str, Any]:
@@ -133,8 +151,8 @@ def _answer(
         "id": request_id,
         "norm": "l2",
         "unit": _unit(manifest.input),
-        "sigma": body.sigma,
-        "alpha": body.alpha,
+        "sigma": smoothing.sigma,
+        "alpha": smoothing.alpha,
         "largest_radius": most,
         "certificates": [
             {

@@ -6,26 +6,28 @@ is checked beside it: the lists down to the last level but one must have the len
 and the number of `[` in the text must be exactly that of the shape, which leaves no room for a
 list (or a missing one) at the last level. Whatever is unusual is read again slowly, by code that
 says which row is wrong and how. Rows of tables that hold texts, names or missing values are read by
-`service.rows`.
+`service.rows`. What has more parts than any right request is refused before objects are made of it
+(`service.json_amount`), and what is no JSON at all is explained by `service.json_faults`.
 """
 
-import math
 import re
 import threading
-from collections.abc import Sequence
 from math import prod
+from types import NoneType
 from typing import Any, NoReturn, TypeVar
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
-import orjson
 import simdjson
 
 from models.errors import InputError
 from models.schema import InputArray, InputSchema
+from monitoring.json_body import without_mark
 from service.errors import shown
-from service.rows import FLOAT32_MAX, check_rows, read_rows, table_of
+from service.json_amount import Json, check_numbers, check_table, lists_of, parse, shown_json
+from service.json_faults import malformed
+from service.rows import FLOAT32_MAX, NUMBERS, check_rows, read_rows, table_of
 
 T = TypeVar("T")
 Float64s = npt.NDArray[np.float64]
@@ -35,21 +37,13 @@ _LISTS = re.compile(rb"\s*\[\s*\[")  # how a list of lists begins
 _parsers = threading.local()
 
 
-class PredictBody(msgspec.Struct):
-    """The JSON body of `/predict`."""
-
-    instances: msgspec.Raw
-
-
-_predict_decoder = msgspec.json.Decoder(PredictBody)
-
-
 def decode_body(decoder: msgspec.json.Decoder[T], body: bytes, at: str = "") -> T:
-    """Decode a whole body, or the part of one that is `at` a field.
+    """Decode a whole body, or the part of one that is `at` a field; skips a byte order mark.
 
     Raises:
         InputError: no JSON, or not of the decoder's type; names the field.
     """
+    body = without_mark(body)
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
@@ -59,14 +53,7 @@ def decode_body(decoder: msgspec.json.Decoder[T], body: bytes, at: str = "") -> 
     except RecursionError:
         raise InputError("body", "JSON", "too many levels of nesting") from None
     except msgspec.DecodeError as error:
-        reason = str(error).removeprefix("JSON is malformed: ")
-        raise InputError("body", "JSON", f"{_head(body)}: {reason}") from None
-
-
-def decode_instances(body: bytes, schema: InputSchema, max_rows: int) -> InputArray:
-    """The `instances` of a `/predict` body as `(N, *shape)` in the schema's dtype, checked."""
-    raw = bytes(decode_body(_predict_decoder, body).instances)
-    return read_instances(raw, schema, max_rows, "instances")
+        raise malformed(body, str(error)) from None
 
 
 def read_instances(raw: bytes, schema: InputSchema, max_rows: int, field: str) -> InputArray:
@@ -95,6 +82,7 @@ def read_numbers(
     Raises:
         InputError: ragged, of another shape, or something in it is no finite number.
     """
+    check_numbers(raw, _whole(shape, most), field)
     numbers = None if nulls and b"null" in raw else _read_fast(raw, shape, most)
     return _read_slow(raw, shape, most, field, nulls) if numbers is None else numbers
 
@@ -132,6 +120,7 @@ def _refuse_overflow(numbers: Float64s, x: InputArray, schema: InputSchema, fiel
 
 def _read_table(raw: bytes, schema: InputSchema, most: int, field: str) -> Float64s:
     """Rows of a table; quickly where they are lists of nothing but numbers."""
+    check_table(raw, most, schema.size, field)
     numbers = None
     if not table_of(schema).codes and _LISTS.match(raw) and b"null" not in raw:
         numbers = _read_fast(raw, (None, *schema.shape), most)
@@ -143,7 +132,9 @@ def _read_fast(raw: bytes, shape: Shape, most: int) -> Float64s | None:
     try:
         document = _parser().parse(raw)
         full = _whole(shape, len(document))
-        usual = 1 <= full[0] <= most and raw.count(b"[") == _lists(full) and _nests(document, full)
+        usual = (
+            1 <= full[0] <= most and raw.count(b"[") == lists_of(full) and _nests(document, full)
+        )
         numbers = np.frombuffer(document.as_buffer(of_type="d"), np.float64) if usual else None
     except (RuntimeError, ValueError, TypeError, AttributeError):
         # A parser whose document is still held by a traceback cannot be used again.
@@ -162,19 +153,6 @@ def _parser() -> Any:
     return parser
 
 
-def _lists(shape: Sequence[int]) -> int:
-    """How many lists a nested list of `shape` has.
-
-    >>> _lists((2, 3)), _lists((5,))
-    (3, 1)
-    """
-    total = level = 1
-    for size in shape[:-1]:
-        level *= size
-        total += level
-    return total
-
-
 def _whole(shape: Shape, length: int) -> tuple[int, ...]:
     return tuple(length if size is None else size for size in shape)
 
@@ -187,41 +165,52 @@ def _nests(array: Any, shape: tuple[int, ...]) -> bool:
 
 
 def _read_slow(raw: bytes, shape: Shape, most: int, field: str, nulls: bool = False) -> Float64s:
-    try:
-        value = orjson.loads(raw)
-    except orjson.JSONDecodeError as error:
-        raise InputError(field, "lists of finite numbers", error.msg) from None
-    if not isinstance(value, list):
+    """Read what is unusual; what is wrong is found without making objects of all that is right."""
+    document = parse(raw, field, "lists of finite numbers")
+    if not isinstance(document, simdjson.Array):
         inner = "".join(f"[{size}]" for size in shape[1:])
-        raise InputError(field, f"a list of rows, each {inner or 'a number'}", shown(value))
+        raise InputError(field, f"a list of rows, each {inner or 'a number'}", shown_json(document))
     if shape[0] is None:
-        check_rows(len(value), most, field)
-    full = _whole(shape, len(value))
-    flat: list[float] = []
-    _flatten(value, full, field, flat, nulls)
-    return np.array(flat, dtype=np.float64).reshape(full)
+        check_rows(len(document), most, field)
+    full = _whole(shape, len(document))
+    flat: list[Float64s] = []
+    _flatten(document, full, field, flat, nulls)
+    return np.concatenate(flat).reshape(full)
 
 
 def _flatten(
-    value: Any, shape: tuple[int, ...], field: str, into: list[float], nulls: bool
+    value: Json, shape: tuple[int, ...], field: str, into: list[Float64s], nulls: bool
 ) -> None:
-    if not shape:
-        if value is None and nulls:
-            value = math.nan
-        if type(value) is not float and type(value) is not int:
-            raise InputError(field, "a number", shown(value))
-        into.append(float(value))
+    if not isinstance(value, simdjson.Array) or len(value) != shape[0]:
+        raise InputError(field, f"a list of {shape[0]}", shown_json(value))
+    if len(shape) == 1:
+        into.append(_numbers(value, field, nulls))
         return
-    if not isinstance(value, list) or len(value) != shape[0]:
-        raise InputError(field, f"a list of {shape[0]}", shown(value))
     for index, part in enumerate(value):
         _flatten(part, shape[1:], f"{field}[{index}]", into, nulls)
 
 
+def _numbers(values: Any, field: str, nulls: bool) -> Float64s:
+    """The numbers of a list without lists, float64 `(n,)`; null is NaN where it may be there."""
+    try:
+        quick = np.frombuffer(values.as_buffer(of_type="d"), np.float64)
+        if values.mini.count(b"[") == 1:  # the buffer has the numbers of inner lists, too
+            return quick
+    except (RuntimeError, ValueError, TypeError, AttributeError):
+        pass  # one of them is no number: which one is seen below
+    flat = list(values)
+    known = NUMBERS if nulls else NUMBERS - {NoneType}
+    for index, value in enumerate(flat):
+        if type(value) not in known:
+            raise InputError(f"{field}[{index}]", "a number", shown_json(value))
+    return np.array(flat, dtype=np.float64)
+
+
 _MISFIT = re.compile(r"Expected `(?P<expected>.+)`, got `(?P<got>.+?)`(?: - at `\$\.?(?P<at>.*)`)?")
 _MISSING = re.compile(r"Object missing required field `(?P<name>.+?)`(?: - at `\$\.?(?P<at>.*)`)?")
-_UNKNOWN = re.compile(r"Object contains unknown field `(?P<name>.*)`", re.DOTALL)
-_NO_BASE64 = re.compile(r"Invalid base64 encoded string - at `\$\.?(?P<at>.*)`")
+_UNKNOWN = re.compile(
+    r"Object contains unknown field `(?P<name>.*?)`(?: - at `\$\.?(?P<at>[^`]*)`)?", re.DOTALL
+)
 _TOO_LARGE = re.compile(r"(?:Number|Integer value) out of range - at `\$\.(?P<at>.*)`")
 
 
@@ -234,11 +223,10 @@ def _raise_misfit(message: str, at: str) -> NoReturn:
         field = _joined(at, match["at"], match["name"])
         raise InputError(field, "a value", "nothing: the field is missing") from None
     if match := _UNKNOWN.fullmatch(message):
-        raise InputError(at or "body", "only known members", f"{shown(match['name'])}") from None
+        field = _joined(at, match["at"]) or "body"
+        raise InputError(field, "only known members", shown(match["name"])) from None
     if match := _TOO_LARGE.fullmatch(message):
         raise InputError(_joined(at, match["at"]), "a number", "one that is too large") from None
-    if match := _NO_BASE64.fullmatch(message):
-        raise InputError(_joined(at, match["at"]), "base64 (RFC 4648, 4)", "another text") from None
     raise InputError(at or "body", "what the documentation says", message) from None
 
 
@@ -249,7 +237,3 @@ def _joined(*parts: str | None) -> str:
     ('inputs[3].b64', 'id')
     """
     return ".".join(part for part in parts if part).replace(".[", "[")
-
-
-def _head(body: bytes) -> str:
-    return shown(body[:40].decode("utf-8", errors="replace")) if body else "an empty body"

@@ -8,7 +8,8 @@ was refused may still be kept when the store goes on; sent again, it is the same
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from itertools import chain
+from typing import Any, NoReturn
 
 import msgspec
 
@@ -16,13 +17,16 @@ from models.errors import InputError
 from monitoring.gate import Gate
 from monitoring.records import Found, Key, RecordStore, StoreError
 from service.call import Call, Endpoint, Reply, json_reply
+from service.class_labels import AmbiguousLabelError, ClassLabels, label_text
 from service.codec import decode_body
 from service.errors import NotFoundError, UnavailableError, shown
+from service.json_amount import check_count
 from service.pipeline import Served
 from service.reload import Champions
 from service.web import checked_id
 
 MAX_LABELS = 10_000
+MOST_BRACES = 2 * MAX_LABELS  # a label may hold one of its own
 LOOK_EVERY_SECONDS = 0.05
 MAX_ROW_DIGITS = 7
 STORE_PATIENCE_SECONDS = 3.0  # of the store itself, which can say why
@@ -30,10 +34,10 @@ PATIENCE_SECONDS = 4.0  # of the gate, for a store that says nothing
 
 
 class Item(msgspec.Struct):
-    """One label: `id` or `id/row`, and the name of the true class."""
+    """One label: `id` or `id/row`, and the true class as its file writes it."""
 
     id: str
-    label: str
+    label: msgspec.Raw
 
 
 class _Label(msgspec.Struct, frozen=True):
@@ -102,13 +106,14 @@ def endpoints(
         call.require_json()
         labels = _decode(call.body())
         served = champions.served
-        _check_labels(labels, served)
+        classes = {name: ClassLabels(model.manifest.classes) for name, model in served.items()}
+        _check_labels(labels, classes)
         if kept is None:
             raise UnavailableError("the store of records is not available; the label was not kept")
         try:
             found = kept.find([label.key for label in labels])
             known = [label for label in labels if label.key in found]
-            results = _resolve(known, found, served)
+            results = _resolve(known, found, classes)
             if known:
                 kept.keep([(key, found[key], index) for key, index, _ in results])
             else:
@@ -126,6 +131,7 @@ def endpoints(
 
 
 def _decode(body: bytes) -> list[_Label]:
+    check_count(body, b"{", MOST_BRACES, "body", "labels")
     decoded = decode_body(_decoder, body)
     single = isinstance(decoded, Item)
     items: list[Item] = [decoded] if isinstance(decoded, Item) else decoded
@@ -133,7 +139,7 @@ def _decode(body: bytes) -> list[_Label]:
         raise InputError("body", f"1 to {MAX_LABELS} labels", f"{len(items)}")
     places = ("",) if single else tuple(f"[{n}]." for n in range(len(items)))
     return [
-        _Label(place, _key(item.id, f"{place}id"), item.label)
+        _Label(place, _key(item.id, f"{place}id"), _text(item.label, f"{place}label"))
         for place, item in zip(places, items, strict=True)
     ]
 
@@ -145,34 +151,56 @@ def _key(text: str, field: str) -> Key:
     return Key(checked_id(request_id, field), int(row) if slash else 0)
 
 
-def _check_labels(labels: Sequence[_Label], served: Mapping[str, Served]) -> None:
+def _text(raw: msgspec.Raw, field: str) -> str:
+    """The text of a label. Raises InputError where it is no text, number or truth value."""
+    text = label_text(bytes(raw))
+    if text is None:
+        kinds = {b"n": "null", b"[": "a list", b"{": "an object"}
+        raise InputError(field, "the name of a class", kinds[bytes(raw)[:1]])
+    return text
+
+
+def _check_labels(labels: Sequence[_Label], classes: Mapping[str, ClassLabels]) -> None:
     """Refuse a label that is no class of any served model, before waiting for records."""
-    classes = {name for model in served.values() for name in model.manifest.classes}
-    for label in labels if served else ():
-        if label.label not in classes:
-            _raise_no_class(label, sorted(classes))
+    known: set[str] = set()
+    for label in labels if classes else ():
+        if label.label not in known:
+            if not any(each.may_mean(label.label) for each in classes.values()):
+                names = dict.fromkeys(chain.from_iterable(each.names for each in classes.values()))
+                _raise_no_class(label, list(names))
+            known.add(label.label)
+
+
+def _class_of(label: _Label, classes: ClassLabels) -> int:
+    """The place of the class that a label means. Raises InputError."""
+    try:
+        index = classes.index(label.label)
+    except AmbiguousLabelError as error:
+        got = f"{shown(label.label)}, which may mean {error}"
+        raise InputError(f"{label.field}label", "the name of one class", got) from None
+    if index is None:
+        _raise_no_class(label, classes.names)
+    return index
 
 
 def _resolve(
-    known: Sequence[_Label], found: Mapping[Key, Found], served: Mapping[str, Served]
+    known: Sequence[_Label], found: Mapping[Key, Found], classes: Mapping[str, ClassLabels]
 ) -> list[tuple[Key, int, dict[str, Any]]]:
     """Class index and answer of every label whose record is there."""
     results = []
     for label in known:
         record = found[label.key]
-        if record.model not in served:
+        if record.model not in classes:
             raise NotFoundError(f"{label.field}id: model {record.model!r} is not served now")
-        classes = served[record.model].manifest.classes
-        if label.label not in classes:
-            _raise_no_class(label, classes)
-        index = classes.index(label.label)
+        index = _class_of(label, classes[record.model])
+        names = classes[record.model].names
         document = {
             "id": label.key.id,
             "row": label.key.row,
             "model": record.model,
             "version": record.version,
-            "predicted": classes[record.predicted],
-            "label": label.label,
+            "predicted": names[record.predicted],
+            "label": names[index],
             "correct": record.predicted == index,
         }
         results.append((label.key, index, document))
@@ -188,7 +216,7 @@ def _count(
         served[found[key].model].metrics.feedback(document["correct"])
 
 
-def _raise_no_class(label: _Label, classes: Sequence[str]) -> None:
+def _raise_no_class(label: _Label, classes: Sequence[str]) -> NoReturn:
     names = ", ".join(classes[:20]) + (", ..." if len(classes) > 20 else "")
     raise InputError(f"{label.field}label", f"one of {names}", shown(label.label))
 

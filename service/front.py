@@ -29,6 +29,7 @@ from service.errors import RequestError, describe_error, render_error, shown
 from service.intake import ClientGoneError, Intake
 from service.origins import Asked, Origins
 from service.pace import Pace
+from service.request_id import state_id
 from service.server.shared import Held
 
 UNMATCHED = "unmatched"
@@ -171,6 +172,7 @@ class Front:
 
     async def _send_early(self, call: Call, reply: Reply, began: float, send: Send) -> None:
         """Answer before anybody was asked."""
+        reply = state_id(reply, call)
         match = self.match(call.path, call.method)
         rule = UNMATCHED if match is None else match.endpoint.rule
         self._observe(rule, call.method, reply, time.perf_counter() - began)
@@ -221,6 +223,7 @@ class Front:
                 self._guard.leave(call.caller)
         except Exception as error:
             reply = error_reply(call.path, error, endpoint.rule)
+        reply = state_id(reply, call)
         accepted = call.header("accept-encoding")
         return compressed(reply, accepted) if accepted else reply
 
@@ -259,7 +262,8 @@ class Front:
         return view
 
     def _answer_error(self, error: Exception) -> Response:
-        return _response(error_reply(_call().path, error, UNMATCHED))
+        call = _call()
+        return _response(state_id(error_reply(call.path, error, UNMATCHED), call))
 
     def _finish(self, response: Response) -> Response:
         rule = request.url_rule.rule if request.url_rule else UNMATCHED

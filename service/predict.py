@@ -6,9 +6,9 @@ from typing import Any
 import orjson
 
 from service.call import Call, Endpoint, Reply
-from service.codec import decode_instances
 from service.errors import JSON, MediaTypeError, shown
 from service.images import MAX_PIXELS, Upload, decode_images, takes_images
+from service.instances import FIELD, read_predict_body, read_rows_of
 from service.multipart import FORM, read_files
 from service.pipeline import Decoded, Pipeline, Scored, Served
 
@@ -33,7 +33,8 @@ def decode(call: Call, served: Served, max_pixels: int = MAX_PIXELS) -> Decoded:
     """The rows of a request: JSON, or for a model of pictures one file or a form of several."""
     request_id, kind, schema = call.id(), call.media_type, served.manifest.input
     if kind in ("", JSON):
-        return Decoded(decode_instances(call.body(), schema, served.max_rows), request_id)
+        rows = read_predict_body(call.body(), schema)
+        return Decoded(read_rows_of(rows, FIELD, served, call, max_pixels), request_id)
     files = _files(call, kind, served)
     x = decode_images(
         files, schema, served.max_rows, resize=call.argument("resize"), max_pixels=max_pixels

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
-from models.errors import HoldfastError, RegistryError
+from models.errors import HoldfastError, InputError, RegistryError
 from models.registry import Registry
 from monitoring.logs import logger
 from monitoring.metrics import Metrics
@@ -110,7 +110,8 @@ class Champions:
 
         Raises:
             UnavailableError: the model is to be served and cannot be now.
-            NotFoundError: the model is not to be served, or several are and none is named.
+            NotFoundError: the model is not to be served.
+            InputError: several are, and none is named.
         """
         view = self._view
         name = view.only if model is None else model
@@ -122,7 +123,9 @@ class Champions:
         if name in view.wanted:
             raise UnavailableError(f"model {name!r} is not loaded; the log of the service says why")
         names = ", ".join(sorted(view.wanted))
-        got = "none" if model is None else shown(model)
+        if model is None:
+            raise InputError("model", f"one of {names}", "none: name it as ?model=")
+        got = shown(model)
         raise NotFoundError(
             f"model: expected one of {names}, got {got}",
             field="model",

@@ -21,6 +21,7 @@ import orjson
 from models.errors import InputError
 from models.schema import Column, InputArray, InputSchema
 from service.errors import SHOWN_CHARACTERS, shown
+from service.json_amount import row_form
 
 Float64s = npt.NDArray[np.float64]
 NUMBERS = frozenset((int, float, NoneType))
@@ -212,8 +213,7 @@ def _name_the_columns(row: Mapping[str, Any], table: Table, field: str) -> NoRet
 
 
 def _form(table: Table) -> str:
-    size = len(table.names)
-    return f"a list of {size} in the order of the columns, or an object by column name"
+    return row_form(len(table.names))
 
 
 def _wanted(column: Column) -> str:

@@ -8,46 +8,35 @@ Sources: TensorFlow Serving, "RESTful API"; KServe, "Data Plane (V1)", which lea
 of an answer to the server.
 """
 
-import re
 from typing import Any
 
 import msgspec
 import orjson
 
 from models.errors import InputError
-from models.schema import OUTPUTS, InputArray, InputSchema
+from models.schema import OUTPUTS
 from service.call import Call, Endpoint, Reply, json_reply
-from service.codec import decode_body, read_instances
+from service.codec import decode_body
 from service.errors import UnavailableError, shown
-from service.images import MAX_PIXELS, Upload, decode_images, takes_images
+from service.images import MAX_PIXELS
+from service.instances import held, read_rows_of
 from service.pipeline import Decoded, Pipeline, Scored, Served
 from service.predict import predictions
 from service.reload import DOES_NOT_RUN, Champions
 from service.v2_model import version_of
 
-SIGNATURES = ("serving_default", "")
-_FILES = re.compile(rb'\s*\[\s*\{\s*"b64"\s*:')
-_OBJECTS = re.compile(rb"\s*\[\s*\{")
+SIGNATURES = ("serving_default", "", None)
 
 
 class V1Body(msgspec.Struct):
-    """The JSON body of a prediction; an empty text is a member that is missing."""
+    """The JSON body of a prediction; an empty text, and null, is a member that is missing."""
 
     instances: msgspec.Raw = msgspec.Raw()
     inputs: msgspec.Raw = msgspec.Raw()
-    signature_name: str = ""
-
-
-class Encoded(msgspec.Struct):
-    """A file in base64."""
-
-    b64: bytes
+    signature_name: str | None = None
 
 
 _body = msgspec.json.Decoder(V1Body)
-_files = msgspec.json.Decoder(list[Encoded])
-_named = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_named_rows = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
 
 
 def endpoints(
@@ -69,7 +58,9 @@ def endpoints(
             nonlocal field
             request_id = call.id()
             field, raw = read_body(call.body())
-            return Decoded(rows_of(raw, field, served, call, max_pixels), request_id)
+            if field == "inputs" and raw.lstrip().startswith(b"{"):
+                raw = held(raw, served.manifest.input.name, field)
+            return Decoded(read_rows_of(raw, field, served, call, max_pixels), request_id)
 
         def encode_it(scored: Scored) -> Reply:
             return encode(scored, field)
@@ -89,32 +80,11 @@ def read_body(body: bytes) -> tuple[str, bytes]:
     decoded = decode_body(_body, body)
     if decoded.signature_name not in SIGNATURES:
         raise InputError("signature_name", repr(SIGNATURES[0]), shown(decoded.signature_name))
-    instances, inputs = bytes(decoded.instances), bytes(decoded.inputs)
+    given = (bytes(each) for each in (decoded.instances, decoded.inputs))
+    instances, inputs = (b"" if each == b"null" else each for each in given)
     if bool(instances) == bool(inputs):
         raise InputError("instances", "either instances or inputs", "both" if inputs else "neither")
     return ("instances", instances) if instances else ("inputs", inputs)
-
-
-def rows_of(raw: bytes, field: str, served: Served, call: Call, max_pixels: int) -> InputArray:
-    """Rows as `(N, *shape)` in the schema's dtype, checked.
-
-    Args:
-        raw: JSON text of a list of rows, or of an object that holds them by the input's name.
-            Rows of a picture may be `{"b64": ...}`: a PNG or JPEG file in base64.
-        field: the member that holds it.
-        served: what is asked.
-        call: may say how pictures of another size are resized.
-        max_pixels: the most pixels of all pictures.
-    """
-    schema = served.manifest.input
-    raw = _unnamed(raw, schema, field)
-    if not (takes_images(schema) and _FILES.match(raw)):
-        return read_instances(raw, schema, served.max_rows, field)
-    encoded = decode_body(_files, raw, field)
-    files = [Upload(f"{field}[{row}].b64", each.b64) for row, each in enumerate(encoded)]
-    return decode_images(
-        files, schema, served.max_rows, resize=call.argument("resize"), max_pixels=max_pixels
-    )
 
 
 def encode(scored: Scored, field: str) -> Reply:
@@ -137,24 +107,12 @@ def status_of(served: Served) -> dict[str, Any]:
         "state": "AVAILABLE",
         "status": {"error_code": "OK", "error_message": ""},
     }
-    return {"name": manifest.model, "ready": True, "model_version_status": [available]}
-
-
-def _unnamed(raw: bytes, schema: InputSchema, field: str) -> bytes:
-    """Without the input's name where the rows, or each row of a picture, are held by it."""
-    if field == "inputs" and raw.lstrip().startswith(b"{"):
-        return _held(decode_body(_named, raw, field), schema.name, field)
-    if schema.kind == "image" and _OBJECTS.match(raw) and not _FILES.match(raw):
-        rows = decode_body(_named_rows, raw, field)
-        held = [_held(each, schema.name, f"{field}[{row}]") for row, each in enumerate(rows)]
-        return b"[" + b",".join(held) + b"]"
-    return raw
-
-
-def _held(values: dict[str, msgspec.Raw], name: str, field: str) -> bytes:
-    if list(values) != [name]:
-        raise InputError(field, f"an object of one member, {name!r}", shown(list(values)[:3]))
-    return bytes(values[name])
+    return {
+        "name": manifest.model,
+        "ready": True,
+        "model_version_status": [available],
+        "classes": manifest.classes,
+    }
 
 
 def _columns(scored: Scored) -> dict[str, Any]:

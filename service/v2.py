@@ -61,17 +61,18 @@ def endpoints(
     def infer(call: Call, model: str, version: str | None = None) -> Reply:
         served = version_of(find(model), version)
         outputs: Sequence[Wanted] = ()
+        given_id = ""
 
         def decode() -> Decoded:
-            nonlocal outputs
+            nonlocal outputs, given_id
             header, length = call.id(), call.header(HEADER)
             schema, max_rows = served.manifest.input, served.max_rows
             decoded = decode_infer(call.body(), schema, max_rows, length)
-            outputs = decoded.outputs
+            outputs, given_id = decoded.outputs, decoded.given_id
             return Decoded(decoded.x, decoded.id or header)
 
         def encode(scored: Scored) -> Reply:
-            return encode_infer(scored, outputs)
+            return encode_infer(scored, outputs, given_id)
 
         return pipeline.handle(served, call.caller, decode, encode)
 

@@ -19,16 +19,18 @@ from models.schema import OUTPUTS, InputArray, InputSchema
 from service.call import Reply
 from service.codec import decode_body, read_numbers, to_input
 from service.errors import RequestError, shown
+from service.json_amount import MOST_OBJECTS, check_count
 from service.pipeline import Scored
 from service.rows import check_rows, table_of
 from service.v2_binary import HEADER, MEDIA, from_bytes, split, texts_to_bytes, to_bytes
 from service.v2_classification import CLASSIFIED, classified
-from service.web import checked_id
+from service.web import is_fit_id
 
 DATATYPES = {"float32": "FP32", "uint8": "UINT8"}
 QUERY_FLAGGED = "query_flagged"  # of the service, not of the graph
 ANSWERED = (*OUTPUTS, QUERY_FLAGGED)
 OUTPUT_DATATYPES = dict.fromkeys(OUTPUTS, "FP32") | {"cells": "INT32", QUERY_FLAGGED: "BOOL"}
+LONGEST_SHAPE_BYTES = 16_384
 NO_SHARED_MEMORY = "shared memory is not supported: send tensors in the body of the request"
 
 
@@ -43,7 +45,7 @@ class InputTensor(msgspec.Struct):
     """A tensor of a request; `data` stays raw until the shape is known to be right."""
 
     name: str
-    shape: list[int]
+    shape: msgspec.Raw  # a list of integers, read where it is not absurdly long
     datatype: str
     data: msgspec.Raw = msgspec.Raw()  # empty: the field is missing
     parameters: InputParameters | None = None
@@ -53,7 +55,7 @@ class OutputParameters(msgspec.Struct):
     """What is read of a requested output's parameters."""
 
     binary_data: bool | None = None
-    classification: int = 0
+    classification: int | None = None
     shared_memory_region: str | None = None
 
 
@@ -67,14 +69,14 @@ class RequestedOutput(msgspec.Struct):
 class RequestParameters(msgspec.Struct):
     """What is read of a request's parameters."""
 
-    binary_data_output: bool = False
+    binary_data_output: bool | None = None
 
 
 class InferBody(msgspec.Struct):
     """The JSON of an inference request."""
 
     inputs: list[InputTensor]
-    id: str = ""
+    id: str | None = None
     outputs: list[RequestedOutput] | None = None
     parameters: RequestParameters | None = None
 
@@ -88,16 +90,22 @@ class Wanted(NamedTuple):
 
 
 class InferRequest(msgspec.Struct, frozen=True):
-    """A checked inference request."""
+    """A checked inference request.
+
+    The protocol has every `id` given back as it came. One that is unfit for the store is only that:
+    in `given_id`, while `id` is None.
+    """
 
     x: InputArray  # (N, *shape)
     id: str | None
+    given_id: str
     outputs: tuple[Wanted, ...]
 
 
 _ALL = tuple(Wanted(name) for name in ANSWERED)
 _ALL_BINARY = tuple(Wanted(name, binary=True) for name in ANSWERED)
 _decoder = msgspec.json.Decoder(InferBody)
+_integers: msgspec.json.Decoder[list[int]] = msgspec.json.Decoder(list[int])
 
 
 def decode_infer(
@@ -116,22 +124,30 @@ def decode_infer(
         RequestError: tensors in shared memory.
     """
     text, raw = split(body, header_length)
+    check_count(text, b"{", MOST_OBJECTS, "body", "objects")
     decoded = decode_body(_decoder, text)
     outputs = _outputs(decoded)
     if len(decoded.inputs) != 1:
         raise InputError("inputs", f"one tensor, {schema.name!r}", f"{len(decoded.inputs)} tensors")
-    request_id = checked_id(decoded.id, "id") if decoded.id else None
-    return InferRequest(_tensor(decoded.inputs[0], raw, schema, max_rows), request_id, outputs)
+    given_id = decoded.id or ""
+    request_id = given_id if is_fit_id(given_id) else None
+    x = _tensor(decoded.inputs[0], raw, schema, max_rows)
+    return InferRequest(x, request_id, given_id, outputs)
 
 
-def encode_infer(scored: Scored, outputs: Sequence[Wanted] = _ALL) -> Reply:
-    """The answer: tensors in the JSON are flat in row-major order, the others stand behind it."""
+def encode_infer(scored: Scored, outputs: Sequence[Wanted] = _ALL, given_id: str = "") -> Reply:
+    """The answer: tensors in the JSON are flat in row-major order, the others stand behind it.
+
+    Where the client gave an id in the body, it is given back; where another one counts, that stands
+    in the parameters of the answer.
+    """
     behind: list[bytes] = []
     tensors = [_output(scored, wanted, behind) for wanted in outputs]
     document = {
         "model_name": scored.manifest.model,
         "model_version": str(scored.manifest.version),
-        "id": scored.id,
+        "id": given_id or scored.id,
+        **({"parameters": {"request_id": scored.id}} if given_id not in ("", scored.id) else {}),
         "outputs": tensors,
     }
     text = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
@@ -146,7 +162,7 @@ def _tensor(tensor: InputTensor, raw: memoryview, schema: InputSchema, max_rows:
         raise InputError("inputs[0].name", repr(schema.name), shown(tensor.name))
     if tensor.datatype != DATATYPES[schema.dtype]:
         raise InputError(f"{field}.datatype", DATATYPES[schema.dtype], shown(tensor.datatype))
-    shape = tuple(tensor.shape)
+    shape = _shape(tensor.shape, f"{field}.shape")
     if len(shape) < 1 or shape[1:] != schema.shape:
         wanted = f"[N, {', '.join(map(str, schema.shape))}]"
         raise InputError(f"{field}.shape", wanted, _shape_text(shape))
@@ -159,6 +175,14 @@ def _tensor(tensor: InputTensor, raw: memoryview, schema: InputSchema, max_rows:
     return _numbers(bytes(tensor.data), shape, schema, field)
 
 
+def _shape(raw: msgspec.Raw, field: str) -> tuple[int, ...]:
+    text = bytes(raw)
+    if len(text) > LONGEST_SHAPE_BYTES:
+        raise InputError(field, "a short list of integers", f"{len(text)} bytes of JSON")
+    sizes: list[int] = decode_body(_integers, text, field)
+    return tuple(sizes)
+
+
 def _binary_size(tensor: InputTensor, field: str) -> int | None:
     """How many bytes behind the JSON the tensor says it is; None: its values are in the JSON."""
     parameters = tensor.parameters
@@ -166,13 +190,13 @@ def _binary_size(tensor: InputTensor, field: str) -> int | None:
         return None
     if parameters.shared_memory_region is not None:
         raise RequestError(NO_SHARED_MEMORY)
-    if parameters.binary_data_size is not None and tensor.data:
+    if parameters.binary_data_size is not None and _is_given(tensor.data):
         raise InputError(field, "data or parameters.binary_data_size", "both")
     return parameters.binary_data_size
 
 
 def _numbers(raw: bytes, shape: tuple[int, ...], schema: InputSchema, field: str) -> InputArray:
-    if not raw:
+    if not _is_given(raw):
         wanted = "the values of the tensor (or parameters.binary_data_size)"
         raise InputError(f"{field}.data", wanted, "nothing: the field is missing")
     nested = len(shape) > 1 and raw[1:].lstrip()[:1] == b"["
@@ -183,7 +207,7 @@ def _numbers(raw: bytes, shape: tuple[int, ...], schema: InputSchema, field: str
 
 
 def _outputs(decoded: InferBody) -> tuple[Wanted, ...]:
-    binary = decoded.parameters is not None and decoded.parameters.binary_data_output
+    binary = decoded.parameters is not None and bool(decoded.parameters.binary_data_output)
     if not decoded.outputs:
         return _ALL_BINARY if binary else _ALL
     if len(decoded.outputs) > len(ANSWERED):
@@ -204,7 +228,7 @@ def _wanted(output: RequestedOutput, binary: bool, field: str) -> Wanted:
         return Wanted(output.name, binary)
     if parameters.shared_memory_region is not None:
         raise RequestError(NO_SHARED_MEMORY)
-    classes, field = parameters.classification, f"{field}.parameters.classification"
+    classes, field = parameters.classification or 0, f"{field}.parameters.classification"
     if classes < 0:
         raise InputError(field, "a number of classes, or 0 for none", f"{classes}"[:24])
     if classes and output.name != CLASSIFIED:
@@ -242,6 +266,11 @@ def _classes(scored: Scored, wanted: Wanted, behind: list[bytes]) -> dict[str, A
     else:
         tensor["data"] = texts
     return tensor
+
+
+def _is_given(raw: bytes | msgspec.Raw) -> bool:
+    """Whether an optional member is there: null is as good as none."""
+    return bytes(raw) not in (b"", b"null")
 
 
 def _shape_text(shape: tuple[int, ...]) -> str:

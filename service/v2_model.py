@@ -12,6 +12,7 @@ import numpy as np
 from models.schema import InputSchema, Manifest
 from service.errors import NotFoundError, shown
 from service.pipeline import Served
+from service.v2_classification import CLASSIFIED
 from service.v2_codec import ANSWERED, DATATYPES, OUTPUT_DATATYPES
 
 PLATFORM = "onnxruntime_onnx"
@@ -35,6 +36,7 @@ def metadata(manifest: Manifest) -> dict[str, Any]:
     """Names, datatypes and shapes (-1: any).
 
     The input of a table has its columns as a parameter: what a client needs to fill the tensor.
+    The output `probabilities` has the names of its places: what a client needs to read it.
     """
     schema = manifest.input
     return {
@@ -50,7 +52,7 @@ def metadata(manifest: Manifest) -> dict[str, Any]:
             }
         ],
         "outputs": [
-            {"name": name, "datatype": datatype, "shape": [-1, *width]}
+            {"name": name, "datatype": datatype, "shape": [-1, *width], **_classes(name, manifest)}
             for name, datatype, width in _outputs(manifest)
         ],
     }
@@ -80,6 +82,10 @@ def _outputs(manifest: Manifest) -> Iterator[tuple[str, str, list[int]]]:
     widths = {"probabilities": [len(manifest.classes)], "cells": [len(manifest.channels)]}
     for name in ANSWERED:
         yield name, OUTPUT_DATATYPES[name], widths.get(name, [])
+
+
+def _classes(name: str, manifest: Manifest) -> dict[str, Any]:
+    return {"parameters": {"classes": manifest.classes}} if name == CLASSIFIED else {}
 
 
 def _columns(schema: InputSchema) -> dict[str, Any]:

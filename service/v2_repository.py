@@ -3,13 +3,14 @@
 Source: Triton's `extension_model_repository`, and for the answers its server.
 """
 
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 
 from service.call import Call, Endpoint, Reply, json_reply
 from service.codec import decode_body
 from service.errors import RequestError, shown
+from service.json_amount import MOST_OBJECTS, check_count
 from service.reload import Champions, ModelState
 
 READY = "READY"
@@ -19,13 +20,13 @@ T = TypeVar("T")
 class IndexBody(msgspec.Struct):
     """The JSON body of an index request."""
 
-    ready: bool = False
+    ready: bool | None = None
 
 
 class ChangeBody(msgspec.Struct):
     """The JSON body of a request to load or unload."""
 
-    parameters: dict[str, Any] = msgspec.field(default_factory=dict)
+    parameters: dict[str, msgspec.Raw] | None = None
 
 
 _index_decoder = msgspec.json.Decoder(IndexBody)
@@ -37,7 +38,7 @@ def endpoints(champions: Champions) -> tuple[Endpoint, ...]:
 
     def indexed(call: Call) -> Reply:
         asked = _body(call, _index_decoder)
-        only_ready = asked is not None and asked.ready
+        only_ready = asked is not None and bool(asked.ready)
         found = [
             _entry(each) for each in champions.index() if each.state == READY or not only_ready
         ]
@@ -70,12 +71,13 @@ def _entry(state: ModelState) -> dict[str, str]:
 def _body(call: Call, decoder: msgspec.json.Decoder[T]) -> T | None:
     """What the body says; an empty one says nothing."""
     body = call.body()
+    check_count(body, b":", MOST_OBJECTS, "body", "members")
     return decode_body(decoder, body) if body.strip() else None
 
 
 def _refuse_parameters(asked: ChangeBody | None, known: tuple[str, ...]) -> None:
     """A model is what its bundle says: neither `config` nor files come over the network."""
-    for name in asked.parameters if asked is not None else ():
+    for name in (asked.parameters or ()) if asked is not None else ():
         if name not in known:
             raise RequestError(
                 f"parameters: expected none, got {shown(name)}: a version is published with "

@@ -10,7 +10,9 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from models.errors import InputError
 from monitoring import webhook
+from monitoring.alert_decisions import decide_alerts
 from monitoring.jobs import Job, UnknownJobError
+from monitoring.json_body import decode_members
 from monitoring.pulse import is_ready
 from monitoring.triggers import ACTIONS, Event
 from monitoring.watcher import Watcher
@@ -71,24 +73,9 @@ def endpoints(
             raise NotFoundError(str(error)) from None
 
     def alerts(call: Call) -> Reply:
-        decisions = []
-        known = watcher.registry.models()
-        for alert in webhook.parse(call.body()).alerts:
-            decision = _decide(alert, alert.event(known))
-            decisions.append({"fingerprint": alert.fingerprint, "decision": decision})
+        payload = webhook.parse(call.body())
+        decisions = decide_alerts(payload, watcher, handled, clock)
         return _reply({"alerts": decisions}, HTTPStatus.ACCEPTED)
-
-    def _decide(alert: webhook.Alert, event: Event) -> str:
-        if alert.key in handled:
-            decision = "already_handled"
-        else:
-            outcome = watcher.consider(event, clock())
-            decision = "started" if outcome.start else str(outcome.refusal)
-            if outcome.start:
-                handled.add(alert.key)
-        action = event.action if event.action in ACTIONS else "unknown"
-        watcher.metrics.alerts.labels(action, decision).inc()
-        return decision
 
     def start(call: Call) -> Reply:
         wish = _body(call, JobRequest)
@@ -151,12 +138,9 @@ def _refusal(name: str, detail: str) -> RequestError:
 
 
 def _body(call: Call, kind: type[Body]) -> Body:
-    try:
-        return msgspec.json.decode(call.body() or b"{}", type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InputError(
-            "body", f"JSON of {', '.join(kind.__struct_fields__)}", str(error)
-        ) from None
+    return decode_members(
+        call.body() or b"{}", kind, f"JSON of {', '.join(kind.__struct_fields__)}"
+    )
 
 
 def _reply(value: Any, status: int = HTTPStatus.OK) -> Reply:

@@ -208,6 +208,7 @@ def test_the_watchers_webhook_is_authenticated_and_told_of_the_end() -> None:
     (webhook,) = receiver["webhook_configs"]
     assert webhook["url"] == "http://watcher:9108/alerts"
     assert webhook["send_resolved"] is True
+    assert 0 < webhook["max_alerts"] <= 500  # 0 means all, which may be more than 1 MiB
     assert webhook["http_config"]["authorization"] == {
         "type": "Bearer",
         "credentials_file": "/etc/alertmanager/secrets/alert_token",

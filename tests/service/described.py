@@ -78,8 +78,11 @@ def narrowed(model: str, spare: str) -> dict[str, Any]:
     plane = {"type": "array", "minItems": 8, "maxItems": 8, "items": pixels}
     schemas["Row"] = {"type": "array", "minItems": 1, "maxItems": 1, "items": plane}
     schemas["Rows"]["maxItems"] = MOST_ROWS
+    schemas["Instances"]["properties"]["instances"] = schemas["Rows"]
+    schemas["PredictRequest"] = schemas["Instances"]  # what is bare is read in other tests
     for name in ("instances", "inputs"):
-        schemas["V1PredictRequest"]["properties"][name] = schemas["Rows"]
+        rows = {"anyOf": [schemas["Rows"], {"type": "null"}]}
+        schemas["V1PredictRequest"]["properties"][name] = rows
     known = {"anyOf": [{"const": model}, {"$ref": "#/components/schemas/ModelName"}]}
     for name in ("Model", "ModelArgument"):
         parameters[name]["schema"] = known

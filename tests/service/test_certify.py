@@ -244,7 +244,7 @@ def test_tables_with_categories_or_missing_values_are_refused_in_words(
 
 def test_the_model_is_named_where_several_are_served(client: FlaskClient) -> None:
     answer = client.post("/certify", json={"instances": [DIGIT]})
-    assert answer.status_code == 404
+    assert answer.status_code == 400
     assert answer.get_json()["field"] == "model"
 
 

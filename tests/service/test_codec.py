@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.errors import InputError
-from models.schema import InputSchema
+from models.schema import InputArray, InputSchema
 from service import codec
-from service.codec import decode_instances, read_numbers
+from service.codec import read_instances, read_numbers
+from service.instances import read_predict_body
 
 SCHEMA = InputSchema(
     name="input", shape=(2, 3), dtype="float32", low=-10.0, high=10.0, kind="image"
@@ -25,6 +26,11 @@ def nested(shape: tuple[int, ...], leaf: st.SearchStrategy[Any]) -> st.SearchStr
     for size in reversed(shape):
         leaf = st.lists(leaf, min_size=size, max_size=size)
     return leaf
+
+
+def decode_instances(text: bytes, schema: InputSchema, most: int) -> InputArray:
+    """A body of `/predict` as rows."""
+    return read_instances(read_predict_body(text, schema), schema, most, "instances")
 
 
 def body(instances: Any, indent: int | None = None) -> bytes:

@@ -136,3 +136,22 @@ def test_without_a_store_predictions_go_on_and_labels_are_refused(
     client = client_of(app)
     assert client.post("/predict", json={"instances": rows[:1].tolist()}).status_code == 200
     assert client.post("/feedback", json={"id": "a", "label": "1"}).status_code == 503
+
+
+@pytest.mark.parametrize("spelled", ["7", " 7", "7.0", 7, 7.0, "+7", "7e0"])
+def test_a_label_is_read_as_the_file_writes_it(
+    client: FlaskClient, asked: dict[str, Any], spelled: Any
+) -> None:
+    answer = client.post("/feedback", json={"id": asked["id"], "label": spelled})
+    assert answer.status_code == 200, answer.text
+    assert answer.get_json()["results"][0]["label"] == "7"
+
+
+@pytest.mark.parametrize("spelled", ["seven", 7.5, "07", True, "", 10])
+def test_a_label_that_is_no_class_in_any_spelling_is_refused_with_the_classes(
+    client: FlaskClient, asked: dict[str, Any], spelled: Any
+) -> None:
+    answer = client.post("/feedback", json=[{"id": asked["id"], "label": spelled}])
+    assert answer.status_code == 400
+    assert answer.get_json()["field"] == "[0].label"
+    assert answer.get_json()["expected"] == "one of 0, 1, 2, 3, 4, 5, 6, 7, 8, 9"

@@ -78,8 +78,12 @@ def test_the_model_is_named_where_several_are_served(
     body = {"instances": rows[:1].tolist()}
     assert client.post("/predict?model=beta", json=body).get_json()["model"] == "beta"
     answer = client.post("/predict", json=body)
-    assert answer.status_code == 404
+    assert answer.status_code == 400
+    assert answer.get_json()["field"] == "model"
     assert answer.get_json()["expected"] == "one of alpha, beta"
+    unknown = client.post("/predict?model=gamma", json=body)
+    assert unknown.status_code == 404
+    assert unknown.get_json()["expected"] == "one of alpha, beta"
 
 
 def test_only_the_models_of_the_settings_are_served(make_app: MakeApp, tmp_path: Path) -> None:
@@ -143,7 +147,9 @@ def test_bytes_in_three_channels_are_answered_as_the_graph_does(
     friendly = client.post("/predict", json={"instances": x.tolist()}).get_json()["predictions"]
     got = np.float32([p["probabilities"] for p in friendly])
     np.testing.assert_array_equal(got, truth.probabilities)
-    (told,) = client.get("/v2/models/colours").get_json()["inputs"]
+    metadata = client.get("/v2/models/colours").get_json()
+    (told,), (probabilities, *_) = metadata["inputs"], metadata["outputs"]
+    assert probabilities["parameters"] == {"classes": list(tables.colours().classes)}
     assert told == {"name": "input", "datatype": "UINT8", "shape": [-1, 3, 8, 8]}
     tensor = {**told, "shape": list(x.shape), "data": x.ravel().tolist()}
     v2 = client.post("/v2/models/colours/infer", json={"inputs": [tensor]}).get_json()

@@ -11,6 +11,7 @@ import numpy as np
 import psutil
 import pytest
 
+from models.errors import InputError
 from models.registry import Registry
 from monitoring.metrics import Metrics
 from monitoring.queries import QueryWatch
@@ -257,7 +258,8 @@ def test_one_damaged_model_takes_no_other_down(registry: Registry) -> None:
     with pytest.raises(UnavailableError, match="'b'"):
         champions.find("b")
     for name in (None, "d"):
-        with pytest.raises(NotFoundError, match="expected one of a, b, c"):
+        kind = InputError if name is None else NotFoundError
+        with pytest.raises(kind, match="expected one of a, b, c"):
             champions.find(name)
     states = {each.name: each.state for each in champions.index()}
     assert states == {"a": "READY", "b": "UNAVAILABLE", "c": "READY"}
@@ -269,7 +271,7 @@ def test_the_only_one_that_could_be_loaded_does_not_answer_for_the_others(
     bundles.publish(registry.root, "a")
     champions = Champions(registry, Metrics(), (ModelSpec("a"), ModelSpec("b")))
     champions.refresh()
-    with pytest.raises(NotFoundError, match="got none"):
+    with pytest.raises(InputError, match="one of a, b, got none"):
         champions.find(None)
     assert failures(champions, "b") == 1
 

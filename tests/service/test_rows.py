@@ -14,10 +14,10 @@ from models.registry import Registry
 from models.runner import Runner
 from models.schema import Column, InputSchema
 from service import codec, rows
-from service.codec import decode_instances
 from service.v2_codec import decode_infer
 from tests.asgi import client_of
 from tests.service import tables
+from tests.service.test_codec import decode_instances
 
 MOST = 5
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=6)
@@ -150,7 +150,7 @@ def test_rows_of_numbers_alone_take_the_quick_way(monkeypatch: pytest.MonkeyPatc
     slow = decoded([{"age": 1, "gap": 2.5}, [3, None]], schema)
     np.testing.assert_array_equal(slow, np.float32([[1, 2.5], [3, np.nan]]))
     monkeypatch.setattr(rows, "orjson", None)
-    monkeypatch.setattr(codec, "orjson", None)
+    monkeypatch.setattr(codec, "parse", None)
     np.testing.assert_array_equal(decoded([[1, 2.5], [3, 4]], schema), [[1, 2.5], [3, 4]])
 
 

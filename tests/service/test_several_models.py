@@ -81,7 +81,7 @@ def test_each_answers_under_its_name_and_the_pinned_one_at_its_version(server: R
     nameless = requests.post(
         f"{server.url}/predict", json={"instances": X[:1].tolist()}, timeout=120
     )
-    assert nameless.status_code == 404
+    assert nameless.status_code == 400
     assert "expected one of a, b, c" in nameless.json()["detail"]
     ready = requests.get(f"{server.url}/readyz", timeout=120)
     assert ready.json()["models"] == {"a": 1, "b": 1, "c": 1}

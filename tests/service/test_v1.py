@@ -135,14 +135,14 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "neither": ({}, "instances: expected either instances or inputs, got neither"),
     "both": ({"instances": [], "inputs": []}, "got both"),
     "nothing": ({"instances": []}, "instances: expected"),
-    "null": ({"instances": None}, "instances: expected"),
+    "null": ({"instances": None}, "got neither"),
     "another signature": ({"instances": X.tolist(), "signature_name": "x"}, "signature_name: "),
     "another input": ({"inputs": {"x": X.tolist()}}, "inputs: expected an object of one member"),
     "two inputs": ({"inputs": {"input": 1, "x": 1}}, "inputs: expected an object of one member"),
     "another name": ({"instances": [{"x": 1}]}, "instances[0]: expected an object of one member"),
     "one without": ({"instances": [{"input": 1}, {}]}, "instances[1]: expected an object of one"),
     "no base64": ({"instances": [{"b64": "?"}]}, "instances[0].b64: expected base64"),
-    "no text": ({"instances": [{"b64": 3}]}, "instances[0].b64: expected `?bytes"),
+    "no text": ({"instances": [{"b64": 3}]}, "instances[0].b64: expected"),
     "no file": ({"instances": [{"b64": ""}]}, "instances[0].b64: expected a PNG or JPEG file"),
     "mixed": ({"inputs": [*encoded(FILES[0]), X[0].tolist()]}, "inputs[1]: expected object"),
     "another file": ({"instances": encoded(FILES[0], b"GIF89a")}, "instances[1].b64: expected a"),
@@ -166,6 +166,7 @@ def test_a_model_is_told_as_both_servers_tell_it(client: Client) -> None:
     for path in ("/v1/models/colours", "/v1/models/colours/versions/1"):
         status = client.get(path).get_json()
         assert (status["name"], status["ready"]) == ("colours", True)
+        assert status["classes"] == list(tables.colours().classes)
         (version,) = status["model_version_status"]
         assert version == {
             "version": "1",
