@@ -7,11 +7,14 @@ one run. Cost is user + system time of all processes of a server, from /proc. Be
 ResNet-18's size against onnxruntime alone, memory and start of a worker, onnxruntime alone.
 
     python -m benchmarks.serving [--only json,batch,binary,resnet,memory,run] [--peers NAMES]
-                                 [--requests N] [--rounds N] [--json FILE]
+                                 [--requests N] [--rounds N] [--json FILE] [--before CHECKOUT]
+
+`--before` takes another checkout of Holdfast as one more contestant: what a change costs.
 """
 
 import argparse
 import json
+import shutil
 import statistics
 import tempfile
 import time
@@ -31,6 +34,7 @@ from benchmarks.serving_servers import Server
 from models.runner import session
 
 OURS = "Holdfast"
+BEFORE = "Holdfast, before"
 BATCH = 32
 Named = dict[str, Server]
 Start = Callable[[], AbstractContextManager[Server]]
@@ -73,7 +77,7 @@ def answers_right(name: str, server: Server, model: Model, request: Callable[...
     finally:
         link.close()
     same = told.argmax(axis=1) == logits.argmax(axis=1)
-    if not same.all() or (name != OURS and not np.allclose(told, logits, atol=1e-4)):
+    if not same.all() or (name not in (OURS, BEFORE) and not np.allclose(told, logits, atol=1e-4)):
         raise SystemExit(f"{name} answers something else than the model")
     return True
 
@@ -146,6 +150,10 @@ def against_peers(options: argparse.Namespace, folder: Path, only: set[str]) -> 
         for name, start in contestants(model, folder).items()
         if name == OURS or not wanted or any(part in name.lower() for part in wanted)
     }
+    if options.before is not None:
+        state = folder / "before"  # a state of its own: formats of what lies there may differ
+        shutil.copytree(model.state / "registry", state / "registry")
+        chosen[BEFORE] = lambda: servers.holdfast(state, options.before.absolute())
     count, rounds = options.requests, options.rounds
     cases = {
         "json": ("one 28x28 image, V2 JSON", 1, v2_json, count),
@@ -256,6 +264,7 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=1500, help="of one image, in a round")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path, default=None)
+    parser.add_argument("--before", type=Path, help="another checkout of Holdfast")
     options = parser.parse_args()
     only, results = set(options.only.split(",")), {}
     with tempfile.TemporaryDirectory() as name:

@@ -79,8 +79,8 @@ def free_port() -> int:
 
 
 @contextmanager
-def holdfast(state: Path) -> Iterator[Server]:
-    """All scoring, query detection and records on, as by default."""
+def holdfast(state: Path, checkout: Path | None = None) -> Iterator[Server]:
+    """All scoring, query detection and records on, as by default; maybe another checkout's."""
     port = free_port()
     env = {
         "HOLDFAST_STATE": str(state),
@@ -90,7 +90,9 @@ def holdfast(state: Path) -> Iterator[Server]:
         "HOLDFAST_LOG_LEVEL": "warning",
     }
     command = [sys.executable, "-m", "service.gunicorn_conf"]
-    with _started(command, port, "/readyz", env) as server:
+    if checkout is not None:
+        env |= {"PYTHONPATH": str(checkout)}
+    with _started(command, port, "/readyz", env, checkout) as server:
         yield server
 
 
