@@ -27,8 +27,9 @@ from service import (
 )
 from service.access_log import AccessLog
 from service.call import Endpoint, Reply
-from service.front import UNMATCHED, Bounds, Front, Observer
+from service.front import Bounds, Front
 from service.guard import guard_of, origins_of
+from service.observer import UNMATCHED, Observer
 from service.pipeline import Pipeline
 from service.reload import Champions
 from service.settings import Settings, load

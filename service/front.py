@@ -1,10 +1,8 @@
-"""Routes a request to its endpoint, and holds what is true of every answer.
+"""The ASGI application: answers requests, and holds what is true of every answer.
 
-body ─ address ─ guard ─ handler ─ error in the dialect of the address ─ compression ─ count, log
+body ─ page ─ address ─ guard ─ handler ─ error in the dialect of the address ─ compression ─ count
 
-One router says what an address is: Flask's `url_map`, asked with the path as it was sent. An
-address has one spelling (`is_plain`), so that a proxy's rule on a path holds. A
-prediction (a `hot` endpoint) is answered here: in the event loop where it is known to be quick,
+A prediction (a `hot` endpoint) is answered here: in the event loop where it is known to be quick,
 else in a thread of a bounded pool. All else is answered by Flask, in threads of its own.
 """
 
@@ -12,32 +10,24 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, NamedTuple, Protocol
 
 from a2wsgi import WSGIMiddleware
-from flask import Flask, Response, g, request
-from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
-from werkzeug.routing import BaseConverter, RequestRedirect
 
-from models.errors import HoldfastError
-from monitoring.logs import logger
 from service.call import Call, Endpoint, Reply, Scope
 from service.compression import compressed
-from service.errors import RequestError, describe_error, render_error, shown
+from service.error_reply import error_reply
+from service.errors import RequestError
 from service.intake import ClientGoneError, Intake
+from service.observer import UNMATCHED, Observer
 from service.origins import Asked, Origins
 from service.pace import Pace
 from service.request_id import state_id
+from service.router import CALL, Answerer, Match, Router
 from service.server.shared import Held
 
-UNMATCHED = "unmatched"
-INSIDE = "something went wrong inside; the log of the service says what"
-KEPT_HEADERS = ("Allow", "Retry-After", "Location")
 QUICK_BYTES = 1 << 18  # a prediction with a body of at most this size may be quick
-MATCHES_KEPT = 1024
-CALL = "holdfast.call"  # where a scope holds the call, for Flask's views
 
 ASGIScope = dict[str, Any]
 Receive = Callable[[], Awaitable[Any]]
@@ -54,13 +44,6 @@ class Guard(Protocol):
         """The call that entered has been answered."""
 
 
-class Observer(Protocol):
-    """Told of every answer."""
-
-    def __call__(self, rule: str, method: str, reply: Reply, seconds: float) -> None:
-        """`rule` is that of the endpoint, or `UNMATCHED`."""
-
-
 class Bounds(NamedTuple):
     """Of requests: bytes of a body, seconds in which it comes, bytes of all, answering threads."""
 
@@ -68,23 +51,6 @@ class Bounds(NamedTuple):
     body_seconds: float = 30.0
     held_bytes: int = 2**28
     threads: int = 4
-
-
-Answerer = Callable[[Endpoint, Call, Mapping[str, str]], Reply]
-
-
-class _Name(BaseConverter):
-    """A part of a path; a colon ends it, as in `/v1/models/<model>:predict`."""
-
-    regex = "[^/:]+"
-    part_isolating = True
-
-
-class Match(NamedTuple):
-    """An endpoint and what its rule found in the path."""
-
-    endpoint: Endpoint
-    arguments: Mapping[str, str]
 
 
 class Front:
@@ -101,8 +67,7 @@ class Front:
         self.endpoints = tuple(endpoints)
         self.held = Held(bounds.held_bytes)
         self.answer: Answerer = self._answer
-        self.flask = self._routed()
-        self.match = lru_cache(MATCHES_KEPT)(self._match)
+        self.router = Router(self.endpoints, lambda: self.answer, observe)
         self._guard = guard
         self._origins = origins
         self._observe = observe
@@ -110,9 +75,8 @@ class Front:
         self._intake = Intake(bounds.body_bytes, bounds.body_seconds, self.held)
         self._pace = Pace()
         self._pool = ThreadPoolExecutor(bounds.threads, thread_name_prefix="request")
-        flask: Any = self.flask.wsgi_app  # a2wsgi's types are narrower than the standard's
+        flask: Any = self.router.flask.wsgi_app  # a2wsgi's types are narrower than the standard's
         self._flask = WSGIMiddleware(flask, workers=bounds.threads)
-        self._adapter = self.flask.url_map.bind("")
 
     async def __call__(self, scope: ASGIScope, receive: Receive, send: Send) -> None:
         """Answer one request, or follow the life of the server."""
@@ -164,7 +128,7 @@ class Front:
                 return
             if verdict.headers:
                 send = _with_headers(send, verdict.headers)
-        match = self.match(call.path, call.method)
+        match = self.router.match(call.path, call.method)
         if match is not None and match.endpoint.hot:
             await _send(await self._predict(match, call), send)
         else:
@@ -173,7 +137,7 @@ class Front:
     async def _send_early(self, call: Call, reply: Reply, began: float, send: Send) -> None:
         """Answer before anybody was asked."""
         reply = state_id(reply, call)
-        match = self.match(call.path, call.method)
+        match = self.router.match(call.path, call.method)
         rule = UNMATCHED if match is None else match.endpoint.rule
         self._observe(rule, call.method, reply, time.perf_counter() - began)
         await _send(reply, send)
@@ -203,16 +167,6 @@ class Front:
             return False
         return not call.sent_type.startswith(("image/", "multipart/"))
 
-    def _match(self, path: str, method: str) -> Match | None:
-        """The endpoint of an address, or None; `self.match` remembers what it said."""
-        if not is_plain(path):
-            return None
-        try:
-            rule, arguments = self._adapter.match(path, method)
-        except (HTTPException, RequestRedirect):
-            return None
-        return Match(self._by_name[rule], arguments) if rule in self._by_name else None
-
     def _answer(self, endpoint: Endpoint, call: Call, arguments: Mapping[str, str]) -> Reply:
         """What an endpoint answers; never raises."""
         try:
@@ -234,87 +188,6 @@ class Front:
         await receive()
         await asyncio.get_running_loop().run_in_executor(None, self.close)
         await send({"type": "lifespan.shutdown.complete"})
-
-    # --- Flask
-
-    def _routed(self) -> Flask:
-        """Flask with every endpoint behind its rule."""
-        app = Flask("holdfast", static_folder=None)
-        app.url_map.merge_slashes = False
-        app.url_map.converters = {**app.url_map.converters, "default": _Name}
-        self._by_name = {f"{e.method} {e.rule}": e for e in self.endpoints}
-        for name, endpoint in self._by_name.items():
-            app.add_url_rule(
-                endpoint.rule,
-                endpoint=name,
-                view_func=self._view(endpoint),
-                methods=[endpoint.method],
-            )
-        app.register_error_handler(Exception, self._answer_error)
-        app.before_request(_begin)
-        app.after_request(self._finish)
-        return app
-
-    def _view(self, endpoint: Endpoint) -> Callable[..., Response]:
-        def view(**arguments: str) -> Response:
-            return _response(self.answer(endpoint, _call(), arguments))
-
-        return view
-
-    def _answer_error(self, error: Exception) -> Response:
-        call = _call()
-        return _response(state_id(error_reply(call.path, error, UNMATCHED), call))
-
-    def _finish(self, response: Response) -> Response:
-        rule = request.url_rule.rule if request.url_rule else UNMATCHED
-        reply = g.get("reply") or Reply(b"", response.status_code)
-        self._observe(rule, request.method, reply, time.perf_counter() - g.began)
-        return response
-
-
-def is_plain(path: str) -> bool:
-    """Whether a path may be an address: no address has a percent sign or an empty part.
-
-    werkzeug's router would take both for other spellings of an address.
-
-    >>> [is_plain(path) for path in ("/metrics", "//metrics", "/%6detrics")]
-    [True, False, False]
-    """
-    return "%" not in path and "//" not in path
-
-
-def error_reply(path: str, error: Exception, rule: str) -> Reply:
-    """An error as the answer at `path`: `{"error"}` on /v1 and /v2, else a problem document."""
-    if isinstance(error, HTTPException):
-        kept = [(k, v) for k, v in error.get_headers() if k in KEPT_HEADERS]
-        return _render(path, error.code or 500, _detail(error, path), {}, kept)
-    if isinstance(error, HoldfastError):
-        status, members, headers = describe_error(error)
-        if status < 500 or status == 503:
-            return _render(path, status, str(error), members, headers.items())
-    logger("http").error("internal_error", route=rule, exc_info=error)
-    return _render(path, 500, INSIDE, {}, ())
-
-
-def _render(
-    path: str,
-    status: int,
-    detail: str,
-    members: Mapping[str, Any],
-    headers: Iterable[tuple[str, str]],
-) -> Reply:
-    known = {name: members[name] for name in ("id", "model", "version") if name in members}
-    media, body = render_error(path, status, detail, **members)
-    return Reply(body, status, media, tuple(headers), **known)
-
-
-def _detail(error: HTTPException, path: str) -> str:
-    if isinstance(error, NotFound):
-        return f"no such address: {shown(path)}"
-    if isinstance(error, MethodNotAllowed):
-        allowed = ", ".join(sorted(error.valid_methods or ()))
-        return f"method: expected one of {allowed}, got {shown(request.method)}"
-    return error.description or error.name
 
 
 def _asked(call: Call) -> Asked:
@@ -352,23 +225,3 @@ async def _send(reply: Reply, send: Send) -> None:
 async def _replay() -> dict[str, Any]:
     """What Flask reads: nothing; its views find the body in the call."""
     return {"type": "http.request", "body": b"", "more_body": False}
-
-
-def _call() -> Call:
-    call: Call = request.environ["asgi.scope"][CALL]
-    return call
-
-
-def _begin() -> Response | None:
-    """Before a view; a path in another spelling than its own is no address."""
-    g.began = time.perf_counter()
-    if not is_plain(_call().path):
-        raise NotFound
-    return None
-
-
-def _response(reply: Reply) -> Response:
-    g.reply = reply
-    response = Response(reply.body, reply.status, content_type=reply.media)
-    response.headers.extend(reply.headers)
-    return response

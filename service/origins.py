@@ -38,6 +38,7 @@ TOLD_HEADERS = (
     "WWW-Authenticate, X-Request-Id"
 )
 PREFLIGHT_SECONDS = 600
+LONGEST = 300  # characters of a host or an origin: names have 253 at most
 DEFAULT_PORTS = {"http": 80, "https": 443}
 _AUTHORITY = r"(\[[0-9a-f:.]+(?:%[0-9a-z._-]+)?\]|[0-9a-z._-]+)(?::([0-9]{0,5}))?"
 _HOST = re.compile(_AUTHORITY)
@@ -167,25 +168,33 @@ _PREFLIGHT: Headers = (
 )
 
 
-@lru_cache(maxsize=1024)
 def parse_host(text: str) -> Host | None:
     """A `Host` header, or None where it is none.
 
     >>> parse_host("Shop.Example.:8080"), parse_host("[0:0::1]"), parse_host("a, b")
     (Host(name='shop.example', port=8080), Host(name='::1', port=None), None)
     """
-    match = _HOST.fullmatch(text.lower()) if text.isascii() else None
-    return None if match is None else _host(match[1], match[2])
+    return _parse_host(text) if len(text) <= LONGEST and text.isascii() else None
 
 
 @lru_cache(maxsize=1024)
+def _parse_host(text: str) -> Host | None:
+    match = _HOST.fullmatch(text.lower())
+    return None if match is None else _host(match[1], match[2])
+
+
 def parse_origin(text: str) -> Origin | None:
     """An `Origin` header; None for `null`, and where it is none.
 
     >>> parse_origin("https://Shop.Example"), parse_origin("null")
     (Origin(scheme='https', name='shop.example', port=443), None)
     """
-    match = _ORIGIN.fullmatch(text.lower()) if text.isascii() else None
+    return _parse_origin(text) if len(text) <= LONGEST and text.isascii() else None
+
+
+@lru_cache(maxsize=1024)
+def _parse_origin(text: str) -> Origin | None:
+    match = _ORIGIN.fullmatch(text.lower())
     host = _host(match[2], match[3]) if match else None
     if match is None or host is None:
         return None

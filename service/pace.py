@@ -2,6 +2,7 @@
 
 QUICK_SECONDS = 0.002  # of CPU: longer ones would keep the other connections waiting
 KEPT_PATHS = 1024
+LONGEST_KEPT = 256  # characters of a path
 WEIGHT = 0.1  # of the latest request in the running mean
 
 
@@ -25,6 +26,8 @@ class Pace:
 
     def took(self, path: str, seconds: float) -> None:
         """A request took so much CPU time."""
+        if len(path) > LONGEST_KEPT:
+            return
         known = self._seconds.get(path)
         if known is None and len(self._seconds) >= KEPT_PATHS:
             self._seconds.clear()  # somebody asks for paths that do not exist

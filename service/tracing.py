@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 
 from service.call import Call, Endpoint, Reply
 from service.errors import SettingsError
-from service.front import Answerer
 from service.pipeline import Timer
+from service.router import Answerer
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span

@@ -184,7 +184,7 @@ def documented_calls(section: str) -> set[str]:
 def test_every_call_of_the_service_stands_in_its_table(tmp_path: Path) -> None:
     app = create_app(load({"HOLDFAST_STATE": str(tmp_path)}))
     try:
-        assert documented_calls("The service") == calls_of(app.flask)
+        assert documented_calls("The service") == calls_of(app.router.flask)
     finally:
         app.service.close()
 
@@ -197,7 +197,7 @@ def test_every_call_of_the_watcher_stands_in_its_table(tmp_path: Path) -> None:
     watcher = Watcher(plan, registry, records, jobs, WatchMetrics(), lambda job: None)
     calls = watch_calls.endpoints(watcher, HandledAlerts(engine), lambda: 0.0)
     front = Front(calls, watch_guard_of(load({})), lambda *_: None, Bounds(1000))
-    assert documented_calls("The watcher") == calls_of(front.flask)
+    assert documented_calls("The watcher") == calls_of(front.router.flask)
     records.close()
     engine.dispose()
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from models.errors import InputError
 from models.schema import Column, InputSchema
 from service.codec import Float64s, read_numbers
+from service.error_reply import error_reply
 from service.errors import SHOWN_CHARACTERS, FlaggedError, NotFoundError, UnavailableError, shown
-from service.front import error_reply
 from service.rows import read_rows
 
 TABLE = InputSchema(

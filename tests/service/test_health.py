@@ -65,7 +65,7 @@ def test_every_answer_is_counted_under_its_rule_method_and_status(
     assert count("unmatched", "other", 405) == 1
     assert count("/v2/models/<model>", "GET", 404) == 2
     routes = {dict(labels)["route"] for name, labels in found if "http_requests" in name}
-    assert routes <= {rule.rule for rule in app.flask.url_map.iter_rules()} | {"unmatched"}
+    assert routes <= {rule.rule for rule in app.router.flask.url_map.iter_rules()} | {"unmatched"}
 
 
 def test_series_exist_at_zero_before_the_first_request(
