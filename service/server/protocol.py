@@ -114,6 +114,13 @@ class Protocol(HttpToolsProtocol):
             return True
         return self._owed > 0
 
+    def timeout_keep_alive_handler(self) -> None:
+        """End an idle connection, at once where it does not take its last answer."""
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()
+        else:
+            super().timeout_keep_alive_handler()
+
     def shutdown(self) -> None:
         """End an idle connection, others after what they are about."""
         self._shared.keeping = False
