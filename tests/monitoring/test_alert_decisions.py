@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from flask.testing import FlaskClient
-from monitoring.watch_app import Tokens, create_watch_app
 from structlog.testing import capture_logs
+from werkzeug.test import Client
 
 from models.registry import Registry
 from monitoring.jobs import Job, JobStore
@@ -18,10 +17,15 @@ from monitoring.triggers import Policy
 from monitoring.watch_metrics import WatchMetrics
 from monitoring.watcher import Plan, Watcher
 from monitoring.webhook import HandledAlerts
+from service import watch_calls
+from service.front import Bounds, Front
+from service.guard import watch_guard_of
+from service.settings import load
 from tests import bundles
+from tests.asgi import client_of
 from tests.monitoring.test_webhook import PAYLOAD
 
-TOKEN = {"Authorization": "Bearer alert-token"}
+TOKEN = {"Authorization": "Bearer alert-token-of-the-tests"}
 NOW = 1714722800.0
 # As Grafana 11 sends it: Alertmanager's members, its own beside them, and version 1.
 GRAFANA: dict[str, Any] = {
@@ -84,10 +88,17 @@ def watcher(state: Path, tmp_path: Path, started: list[Job]) -> Iterator[Watcher
 
 
 @pytest.fixture
-def client(watcher: Watcher, tmp_path: Path) -> Iterator[FlaskClient]:
+def client(watcher: Watcher, tmp_path: Path) -> Iterator[Client]:
     engine = sa.create_engine(f"sqlite:///{tmp_path}/handled.sqlite")
-    tokens = Tokens("admin-token", "alert-token")
-    yield create_watch_app(watcher, HandledAlerts(engine), tokens, lambda: NOW).test_client()
+    env = {"HOLDFAST_STATE": str(tmp_path)}
+    for name in ("admin", "alert"):
+        file = tmp_path / name
+        file.write_text(f"{name}-token-of-the-tests")
+        env[f"HOLDFAST_{name.upper()}_TOKEN_FILE"] = str(file)
+    calls = watch_calls.endpoints(watcher, HandledAlerts(engine), lambda: NOW)
+    front = Front(calls, watch_guard_of(load(env)), lambda *_: None, Bounds(2**20))
+    yield client_of(front)
+    front.close()
     engine.dispose()
 
 
@@ -95,7 +106,7 @@ def alert(**members: Any) -> dict[str, Any]:
     return PAYLOAD["alerts"][0] | members
 
 
-def sent(client: FlaskClient, *alerts: Any, **members: Any) -> Any:
+def sent(client: Client, *alerts: Any, **members: Any) -> Any:
     return client.post("/alerts", json=PAYLOAD | {"alerts": alerts} | members, headers=TOKEN)
 
 
@@ -104,7 +115,7 @@ def count(watcher: Watcher, action: str, decision: str) -> float | None:
     return watcher.metrics.registry.get_sample_value("holdfast_alerts_received_total", labels)
 
 
-def test_a_bad_alert_does_not_refuse_its_group(client: FlaskClient, watcher: Watcher) -> None:
+def test_a_bad_alert_does_not_refuse_its_group(client: Client, watcher: Watcher) -> None:
     before = count(watcher, "unknown", "unreadable")
     assert before == 0
     with capture_logs() as logged:
@@ -125,7 +136,7 @@ def test_a_bad_alert_does_not_refuse_its_group(client: FlaskClient, watcher: Wat
 
 
 def test_a_group_of_nothing_but_bad_alerts_is_a_400_that_names_them_all(
-    client: FlaskClient, watcher: Watcher
+    client: Client, watcher: Watcher
 ) -> None:
     one = sent(client, alert(startsAt="yesterday"))
     assert one.status_code == 400
@@ -137,7 +148,7 @@ def test_a_group_of_nothing_but_bad_alerts_is_a_400_that_names_them_all(
     assert count(watcher, "unknown", "unreadable") == 3
 
 
-def test_grafanas_webhook_is_read_as_alertmanagers(client: FlaskClient, started: list[Job]) -> None:
+def test_grafanas_webhook_is_read_as_alertmanagers(client: Client, started: list[Job]) -> None:
     answer = client.post("/alerts", json=GRAFANA, headers=TOKEN)
     assert answer.status_code == 202
     assert answer.get_json() == {
@@ -154,20 +165,20 @@ def test_grafanas_webhook_is_read_as_alertmanagers(client: FlaskClient, started:
     assert [(job.kind, job.source) for job in started] == [("evaluate_robustness", "alert")]
 
 
-def test_another_version_is_refused_by_name(client: FlaskClient) -> None:
+def test_another_version_is_refused_by_name(client: Client) -> None:
     answer = sent(client, alert(), version="2")
     assert answer.status_code == 400
     assert "4 (Alertmanager) or 1 (Grafana), got 2" in answer.get_json()["detail"]
 
 
-def test_alerts_that_the_sender_left_out_are_logged(client: FlaskClient) -> None:
+def test_alerts_that_the_sender_left_out_are_logged(client: Client) -> None:
     with capture_logs() as logged:
         assert sent(client, alert(status="resolved"), truncatedAlerts=17).status_code == 202
     (line,) = (line for line in logged if line["event"] == "alerts_truncated")
     assert (line["alerts"], line["sender"], line["log_level"]) == (17, "Alertmanager", "warning")
 
 
-def test_a_model_that_is_none_is_refused_by_the_decision(client: FlaskClient) -> None:
+def test_a_model_that_is_none_is_refused_by_the_decision(client: Client) -> None:
     for name in ("nobody", "../../etc", "a\x00b", "a" * 300):
         labels = {"action": "evaluate", "model": name}
         (decided,) = sent(client, alert(labels=labels)).get_json()["alerts"]
@@ -177,20 +188,20 @@ def test_a_model_that_is_none_is_refused_by_the_decision(client: FlaskClient) ->
 @pytest.mark.parametrize(
     ("given", "status"),
     [
-        ("Bearer alert-token", 202),
-        ("bearer alert-token", 202),
-        ("BEARER   alert-token ", 202),
-        ("Bearer\talert-token", 202),
-        ("Bearer admin-token", 401),
+        ("Bearer alert-token-of-the-tests", 202),
+        ("bearer alert-token-of-the-tests", 202),
+        ("BEARER   alert-token-of-the-tests ", 202),
+        ("Bearer\talert-token-of-the-tests", 202),
+        ("Bearer admin-token-of-the-tests", 401),
         ("Bearer", 401),
         ("Bearer ", 401),
-        ("alert-token", 401),
-        ("Basic alert-token", 401),
+        ("alert-token-of-the-tests", 401),
+        ("Basic alert-token-of-the-tests", 401),
         ("", 401),
     ],
 )
 def test_the_scheme_is_read_in_any_case_and_with_any_blanks(
-    client: FlaskClient, given: str, status: int
+    client: Client, given: str, status: int
 ) -> None:
     body = PAYLOAD | {"alerts": [alert(status="resolved")]}
     answer = client.post("/alerts", json=body, headers={"Authorization": given})
@@ -198,8 +209,10 @@ def test_the_scheme_is_read_in_any_case_and_with_any_blanks(
 
 
 @pytest.mark.parametrize("path", ["/alerts", "/jobs", "/models/digits/promote"])
-def test_json_nested_without_end_is_a_400(client: FlaskClient, path: str) -> None:
-    token = {"Authorization": f"Bearer {'alert' if path == '/alerts' else 'admin'}-token"}
+def test_json_nested_without_end_is_a_400(client: Client, path: str) -> None:
+    token = {
+        "Authorization": f"Bearer {'alert' if path == '/alerts' else 'admin'}-token-of-the-tests"
+    }
     for opening, closing in (("[", "]"), ('{"a":', "}")):
         deep = opening * 5000 + "1" + closing * 5000
         for body in (deep, f'{{"version": "4", "alerts": {deep}}}', f'{{"reason": {deep}}}'):
@@ -208,15 +221,17 @@ def test_json_nested_without_end_is_a_400(client: FlaskClient, path: str) -> Non
 
 
 @pytest.mark.parametrize("path", ["/alerts", "/jobs", "/models/digits/promote"])
-def test_what_any_address_is_sent_gives_no_5xx(client: FlaskClient, path: str) -> None:
-    token = {"Authorization": f"Bearer {'alert' if path == '/alerts' else 'admin'}-token"}
+def test_what_any_address_is_sent_gives_no_5xx(client: Client, path: str) -> None:
+    token = {
+        "Authorization": f"Bearer {'alert' if path == '/alerts' else 'admin'}-token-of-the-tests"
+    }
     for body in (b"\xff", b"\xef\xbb\xbf", b"[]", b"null", b"NaN", b'{"version": NaN}', b'{"a"'):
         assert client.post(path, data=body, headers=token).status_code == 400
 
 
-def test_a_byte_order_mark_and_nulls_are_skipped(client: FlaskClient, started: list[Job]) -> None:
+def test_a_byte_order_mark_and_nulls_are_skipped(client: Client, started: list[Job]) -> None:
     text = json.dumps({"model": "digits", "kind": "retrain", "reason": None, "options": None})
-    token = {"Authorization": "Bearer admin-token"}
+    token = {"Authorization": "Bearer admin-token-of-the-tests"}
     answer = client.post("/jobs", data=b"\xef\xbb\xbf" + text.encode(), headers=token)
     assert answer.status_code == 202, answer.text
     assert [job.reason for job in started] == ["asked for by a person"]

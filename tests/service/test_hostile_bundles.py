@@ -9,6 +9,7 @@ from click.testing import CliRunner
 from service.cli import main
 from service.repository import FILE, Repository
 from tests import bundles
+from tests.asgi import client_of
 from tests.models.test_inside import CASES, refusal, swap
 from tests.service.conftest import MakeApp
 
@@ -27,7 +28,7 @@ def test_a_service_refuses_a_hostile_champion_and_serves_on(
     assert (state.version, state.state) == (1, "READY")
     assert words in state.reason
     body = {"instances": bundles.digits().test.x[:1].tolist()}
-    assert app.test_client().post("/predict", json=body).get_json()["version"] == 1
+    assert client_of(app).post("/predict", json=body).get_json()["version"] == 1
 
 
 @CASES

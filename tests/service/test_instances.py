@@ -11,6 +11,7 @@ from werkzeug.test import Client
 from models.schema import Column, InputSchema
 from service.app import Application
 from service.instances import read_predict_body
+from tests.asgi import client_of
 from tests.service import pictures, tables
 
 X = tables.colours().test.x[:2]
@@ -33,7 +34,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Application]:
 
 @pytest.fixture
 def client(app: Application) -> Client:
-    return app.test_client()
+    return client_of(app)
 
 
 def predictions(client: Client, path: str, body: Any) -> Any:

@@ -11,6 +11,7 @@ from werkzeug.test import Client
 
 from models.errors import InputError
 from service.json_amount import SMALL_BYTES, check_numbers, check_table
+from tests.asgi import client_of
 from tests.service import pictures, tables
 
 BYTES = 1 << 20  # 350,000 lists; as objects they take 25 times as much
@@ -53,7 +54,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     settings = {"database_url": f"sqlite:///{folder}/records.sqlite",
                 "admin_token_file": folder / "admin"}  # fmt: skip
     with tables.served(state, **settings) as app:
-        yield app.test_client()
+        yield client_of(app)
 
 
 def filled(unit: bytes) -> bytes:

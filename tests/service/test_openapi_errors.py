@@ -44,7 +44,7 @@ def refused(operation: Operation, answer: Any, status: int) -> None:
 def test_pages_of_other_sites_are_refused_as_described(
     session_app: Application, method: str, path: str, operation: Operation
 ) -> None:
-    client = session_app.test_client()
+    client = client_of(session_app)
     foreign, rebound = {"Origin": "http://evil.example"}, {"Host": "evil.example"}
     refused(operation, client.open(filled(path), method=method, headers=foreign), 403)
     refused(operation, client.open(filled(path), method=method, headers=rebound), 421)

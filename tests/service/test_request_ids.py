@@ -14,6 +14,7 @@ from monitoring.records import Found, Key
 from service.app import Service
 from service.web import REQUEST_ID
 from tests import bundles
+from tests.asgi import client_of
 from tests.service.conftest import MakeApp
 from tests.service.processes import wait_until
 
@@ -117,7 +118,7 @@ def test_the_log_has_the_id_that_counts_and_the_given_one_escaped(
 ) -> None:
     url = f"sqlite:///{tmp_path}/records.sqlite"
     app = make_app(published_state, access_log="all", database_url=url)
-    client, given = app.test_client(), ["a\u202eb", "8d5b8ad6#12", 'a\x7f"b', "x" * 3000]
+    client, given = client_of(app), ["a\u202eb", "8d5b8ad6#12", 'a\x7f"b', "x" * 3000]
     for each in given:
         send(client, "predict", each)
     send(client, "v2", "of-the-proxy", id="mine")
