@@ -30,7 +30,7 @@ from benchmarks.reliability import Service, Steady, conditions, digit, service, 
 from benchmarks.reliability_soak import files_open
 
 MIB = 2**20
-HEAD = b"POST /predict HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\n"
+HEAD = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 GIGABYTE = 2**30
 
 

@@ -13,7 +13,7 @@ import sys
 import time
 from collections import deque
 
-HEAD = b"POST /predict HTTP/1.1\r\nHost: h\r\nX-Slow: "
+HEAD = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nX-Slow: "
 BYTE_SECONDS = 5.0
 OPENING = 400  # at once
 

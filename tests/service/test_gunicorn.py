@@ -180,7 +180,8 @@ def exchange(server: Running, *parts: bytes, pause: float = 0.0) -> bytes:
 
 PROBLEM = {"type", "title", "status", "detail"}
 HEAD = (
-    b"POST /predict HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\nConnection: close\r\n"
+    b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    b"Connection: close\r\n"
 )
 
 
@@ -232,10 +233,10 @@ def test_a_broken_request_is_no_5xx_and_the_worker_lives(server: Running, rest: 
     ("rest", "status"),
     [
         (b" HTTP/1.1\r\nHo", 408),
-        (b" HTTP/1.1\r\nContent-Length: 1048577\r\n\r\n", 413),
+        (b" HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1048577\r\n\r\n", 413),
         (b" HTTP/1.1\r\nA: " + b"a" * 40_000, 431),
         (b"/" + b"a" * 40_000, 414),
-        (b" HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n", 400),
+        (b" HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n", 400),
         (b" HTTP/7.0\r\n\r\n", 400),
     ],
 )

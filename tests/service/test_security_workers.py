@@ -105,7 +105,7 @@ def test_no_secret_reaches_the_log_or_the_metrics(server: Running, secret: str) 
 def test_the_body_of_a_call_that_is_refused_is_never_taken_for_the_next_call(
     server: Running, secret: str
 ) -> None:
-    smuggled = b"POST /predict HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n" * 2000
+    smuggled = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n" * 2000
     with requests.Session() as session:
         for _ in range(3):
             answer = session.post(
@@ -120,7 +120,7 @@ def raw(server: Running, authorization: bytes, request_id: bytes = b"an-id") -> 
     """What a client with headers of its own making is answered."""
     body = json.dumps(CALL).encode()
     head = (
-        b"POST /predict HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: %d\r\n"
+        b"POST /predict HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: %d\r\n"
         b"Authorization: %b\r\nX-Request-Id: %b\r\n\r\n" % (len(body), authorization, request_id)
     )
     with socket.create_connection(("127.0.0.1", server.port), timeout=120) as connection:
