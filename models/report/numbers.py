@@ -43,11 +43,11 @@ def bounds(p: Share) -> str:
 def of_100(value: float) -> str:
     """A share as a natural frequency; whole, but never rounded to all or nothing.
 
-    >>> of_100(0.971), of_100(0.9972), of_100(1.0), of_100(0.9999)
-    ('97', '99.7', '100', 'more than 99.9')
+    >>> of_100(0.971), of_100(0.9972), of_100(1.0), of_100(0.9999), of_100(0.005)
+    ('97', '99.7', '100', 'more than 99.9', '0.5')
     """
     hundred = 100 * value
-    if hundred in (0, 100) or 0.5 <= hundred < 99.5:
+    if hundred in (0, 100) or 0.5 < hundred < 99.5:  # 0.5 itself would be rounded to 0
         return f"{hundred:.0f}"
     if hundred >= 99.95:
         return "more than 99.9"
