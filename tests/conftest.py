@@ -1,9 +1,13 @@
 """What many tests share: the digits, and a real version of them that trains in seconds."""
 
 import os
+import signal
 
 # Before torch is imported: spinning threads make each other slow on shared cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# A shell starts what it puts into the background without Ctrl-C, and so would start what we start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from dataclasses import dataclass
 from pathlib import Path
