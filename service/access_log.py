@@ -58,7 +58,8 @@ class AccessLog:
         if reply.version:
             line["version"] = reply.version
         if reply.given_id:
-            line["given_id"] = _plain(reply.given_id)
+            # Some who read logs look `${...}` up.
+            line["given_id"] = _plain(reply.given_id).replace("$", "\\u0024")
         logs.write(orjson.dumps(line, option=orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE))
 
 

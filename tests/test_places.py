@@ -16,8 +16,9 @@ import pytest
 from models.files import shared_with_group
 from service.cli.serve import answers
 from tests import bundles
-from tests.e2e.stack import get, status_of, until
+from tests.e2e.stack import get, status_of
 from tests.ops import ROOT, free_port
+from tests.waiting import wait_until
 
 COMMAND = (sys.executable, "-m", "service")
 FIRST, SECOND = 1_000_680_000, 1_000_690_000  # as OpenShift gives them
@@ -111,7 +112,7 @@ def running(state: Path, prefix: tuple[str, ...]) -> Iterator[tuple[str, str]]:
         for log, process, url in zip(
             logs, processes, (f"{urls[0]}/readyz", f"{urls[1]}/healthz"), strict=True
         ):
-            until(
+            wait_until(
                 lambda u=url, p=process: answers(u) or p.poll() is not None,
                 seconds=120, what=f"{url} answers",
             )  # fmt: skip
@@ -133,7 +134,7 @@ def use(service: str, request_id: str) -> None:
     assert status == 200, told
     label = told["predictions"][0]["label"]
     feedback = {"id": request_id, "label": label}
-    until(  # the row it belongs to is written behind the answer
+    wait_until(  # the row it belongs to is written behind the answer
         lambda: status_of(f"{service}/feedback", feedback)[0] == 200,
         seconds=20, what="the label is taken",
     )  # fmt: skip

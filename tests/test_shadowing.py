@@ -15,8 +15,9 @@ from models.data.bundled import load_table
 from monitoring.lifecycle import StepFailedError, run_child
 from service.cli.serve import answers
 from tests import bundles
-from tests.e2e.stack import Stack, get, status_of, until
+from tests.e2e.stack import Stack, get, status_of
 from tests.ops import ROOT, free_port
+from tests.waiting import wait_until
 
 TRAPS = (
     "models/__init__.py", "service/__init__.py", "monitoring.py", "json.py", "click.py",
@@ -89,8 +90,8 @@ def up(
     with (tmp_path / "up.log").open("wb") as log:
         process = subprocess.Popen([*COMMAND, "up"], env=env, cwd=folder, stdout=log, stderr=log)
     try:
-        until(lambda: answers(f"{service}/readyz"), seconds=120, what="the service is ready")
-        until(lambda: answers(f"{watcher}/healthz"), seconds=120, what="the watcher answers")
+        wait_until(lambda: answers(f"{service}/readyz"), seconds=120, what="the service is ready")
+        wait_until(lambda: answers(f"{watcher}/healthz"), seconds=120, what="the watcher answers")
         rows = load_table("wine").test.x[:1].tolist()
         status, told = status_of(f"{service}/predict", {"instances": rows})
         assert status == 200, told
@@ -98,7 +99,7 @@ def up(
         asked = {"model": "wine", "kind": "evaluate"}
         status, told = status_of(f"{watcher}/jobs", asked, {"Authorization": f"Bearer {token}"})
         assert status < 300, told
-        ended = until(
+        ended = wait_until(
             lambda: [j for j in get(f"{watcher}/jobs") if j["state"] != "running"],
             seconds=240, what="the evaluation has ended",
         )  # fmt: skip
@@ -117,7 +118,7 @@ def test_service_and_watcher_start_among_names_of_ours(trapped: Path, tmp_path: 
         )
     try:
         for url in (f"{stack.url}/readyz", f"{stack.watch_url}/healthz"):
-            until(lambda url=url: answers(url), seconds=120, what=f"{url} answers")
+            wait_until(lambda url=url: answers(url), seconds=120, what=f"{url} answers")
         rows = bundles.digits().test.x[:1].tolist()
         status, told = status_of(f"{stack.url}/predict", {"instances": rows})
         assert status == 200, told

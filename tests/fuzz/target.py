@@ -124,7 +124,7 @@ class Target:
         self, method: str, path: str, headers: dict[str, str], body: bytes, query: str = ""
     ) -> Asked:
         """What the application answers."""
-        sent = [("Host", "h"), ("Content-Length", str(len(body))), *headers.items()]
+        sent = [("Host", "localhost"), ("Content-Length", str(len(body))), *headers.items()]
         said = ask(self._app, method, f"{path}?{query}", sent, body)
         return Asked(method, path, headers, body, said.status, dict(said.headers), said.body)
 

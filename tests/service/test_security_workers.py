@@ -97,7 +97,7 @@ def test_no_secret_reaches_the_log_or_the_metrics(server: Running, secret: str) 
         raw(server, f"Bearer {secret}".encode(), unfit.encode())
     assert requests.get(f"{server.url}/readyz", timeout=120).status_code == 200
     seen = server.log + requests.get(f"{server.url}/metrics", timeout=120).text
-    for hidden in (secret, secret[9:], UNKNOWN, "jndi", "\x1b"):
+    for hidden in (secret, secret[9:], UNKNOWN, "${", "\x1b"):
         assert hidden not in seen
     assert "127.0.0.1" not in requests.get(f"{server.url}/metrics", timeout=120).text
 

@@ -154,11 +154,14 @@ def test_a_client_in_good_standing_is_not_the_one_that_makes_room(serve: Serve) 
 
 
 def test_the_one_that_waited_longest_makes_room_for_another(serve: Serve) -> None:
-    serving = serve(connections=5, header_seconds=5.0)
+    serving = serve(connections=5, header_seconds=60.0)
     with ExitStack() as stack:
-        clients = [stack.enter_context(serving.client()) for _ in range(5)]
-        for client in clients:
-            client.send(GET[:10])
+        clients = []
+        for _ in range(5):  # one after the other: the loop's clock counts milliseconds
+            clients.append(stack.enter_context(serving.client()))
+            clients[-1].send(GET[:10])
+            wait_until(lambda: len(serving) == len(clients))
+            time.sleep(0.02)
         time.sleep(0.1)
         newest = stack.enter_context(serving.client())
         newest.send(GET)
