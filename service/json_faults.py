@@ -52,7 +52,8 @@ def path_to(body: bytes, at: int) -> str | None:
     """The path of the value that begins at a byte of a text that is JSON up to there.
 
     Returns:
-        The path, `body` for the outermost value, or None where too much stands before it.
+        The path, `body` for the outermost value, or None where too much stands before it, or what
+        is no JSON either.
 
     Example:
         >>> path_to(b'{"instances": [[1, 2], [3, NaN]]}', 27)
@@ -62,7 +63,8 @@ def path_to(body: bytes, at: int) -> str | None:
     key = b""
     for count, match in enumerate(_TOKEN.finditer(body, 0, at)):
         token = match[0]
-        if count == MOST_TOKENS:
+        stray = not places and (token in (b"]", b"}", b":") or token.endswith(b","))
+        if count == MOST_TOKENS or stray:
             return None
         if token == b"[":
             places.append(0)

@@ -76,7 +76,7 @@ def test_square_agrees_with_a_search_that_asks_everything(logits_of: Any, digits
     x = torch.from_numpy(digits.schema.to_unit(digits.test.x[:7]))
     y, threat = torch.from_numpy(digits.test.y[:7]), Linf(0.1)
     generator = torch.Generator().manual_seed(0)
-    x_adv = attacks.square(logits_of, x, y, threat, queries=1500, generator=generator)
+    x_adv = attacks.square(logits_of, x, y, threat, queries=4000, generator=generator)
     with torch.no_grad():
         width = attacks.base.margin(logits_of(x_adv), y)
         left = (width <= 0).nonzero()[:, 0]
