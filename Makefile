@@ -15,7 +15,7 @@ run: $(VENV)/.train ## train the demo model (first time), serve on :8080, watch 
 	@exec $(BIN)/holdfast up
 
 test: $(VENV)/.dev ## lint, types, contracts and all tests but the slow ones
-	@echo "holdfast: linting, then testing (about 10 minutes on 2 cores)"
+	@echo "holdfast: linting, then testing (about 20 minutes on 2 cores)"
 	$(MAKE) --no-print-directory lint
 	$(BIN)/python -m pytest -m "not slow" --ignore tests/e2e -n $(TEST_PROCESSES) --dist loadscope
 	$(BIN)/python -m pytest -m "not slow" tests/e2e -n $(TEST_PROCESSES) --dist worksteal
