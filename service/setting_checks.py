@@ -118,24 +118,14 @@ def _zone(text: str) -> str:
     return text.strip()
 
 
-def _allowed_hosts(text: str) -> str:
-    parse_hosts(text)
-    return text
+def _parsed_by(parse: Callable[[str], object]) -> Callable[[str], str]:
+    """A check that leaves the text as it is where `parse` takes it."""
 
+    def check(text: str) -> str:
+        parse(text)
+        return text
 
-def _allowed_origins(text: str) -> str:
-    parse_origins(text)
-    return text
-
-
-def _proxies(text: str) -> str:
-    Proxies(text)
-    return text
-
-
-def _models(text: str) -> str:
-    parse_models(text)
-    return text
+    return check
 
 
 def _path(name: str) -> Callable[[str], str]:
@@ -152,12 +142,12 @@ CHECKS: Mapping[str, Callable[[str], str]] = MappingProxyType(
         "state": _directory,
         "host": _host("host"),
         "watch_host": _host("watch_host"),
-        "models": _models,
+        "models": _parsed_by(parse_models),
         "service_url": _services,
         "database_url": _database,
-        "trusted_proxies": _proxies,
-        "allowed_hosts": _allowed_hosts,
-        "allowed_origins": _allowed_origins,
+        "trusted_proxies": _parsed_by(Proxies),
+        "allowed_hosts": _parsed_by(parse_hosts),
+        "allowed_origins": _parsed_by(parse_origins),
         "timezone": _zone,
         "trace_endpoint": _collector,
         **{
