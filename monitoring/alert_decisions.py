@@ -66,7 +66,7 @@ def _decide(
     if alert.key in handled:
         decision = "already_handled"
     else:
-        outcome = watcher.consider(event, clock())
+        outcome = watcher.dispatcher.consider(event, clock())
         decision = "started" if outcome.start else str(outcome.refusal)
         if outcome.start:
             handled.add(alert.key)

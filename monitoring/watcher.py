@@ -5,31 +5,30 @@ It runs beside the service, never in the request path; losing it costs no predic
 
 import threading
 import time
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from models.errors import BundleError, HoldfastError, RegistryError
+from models.errors import BundleError, RegistryError
 from models.registry import Registry
 from models.stats import Proportion, proportion
 from monitoring import counters
 from monitoring.accuracy_watch import Accuracy, AccuracyWatch
+from monitoring.dispatcher import Dispatcher
 from monitoring.evidence import Alarm
 from monitoring.explanation import explain
-from monitoring.jobs import UNFINISHED, Job, JobStore
+from monitoring.jobs import Job, JobStore
 from monitoring.logs import logger
 from monitoring.performance import expected_accuracy, has_fallen
 from monitoring.pulse import Pulse
 from monitoring.records import RecordStore
 from monitoring.schedule import DueTimes, Timetable
 from monitoring.stream import Stream, references
-from monitoring.triggers import DAY, Decision, Event, Policy, Situation, decide
+from monitoring.triggers import DAY, Event, Policy
 from monitoring.watch_metrics import WatchMetrics
 
 OBSERVED_ROWS = 500
@@ -64,15 +63,23 @@ class Watcher:
     start_job: Callable[[Job], None]
     streams: dict[str, Stream] = field(default_factory=dict)
     accuracies: dict[str, AccuracyWatch] = field(default_factory=dict)
-    _refused: dict[tuple[str, str], str] = field(default_factory=dict)
     _broken: dict[str, int] = field(default_factory=dict)
     _pruned_at: float = 0.0
-    _lock: threading.Lock = field(default_factory=threading.Lock)
     pulse: Pulse = field(init=False)
+    dispatcher: Dispatcher = field(init=False)
     due_times: DueTimes | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.pulse = Pulse(self.plan.interval_seconds)
+        self.dispatcher = Dispatcher(
+            self.plan.policy,
+            self.plan.serves,
+            self.registry,
+            self.records,
+            self.jobs,
+            self.metrics,
+            self.start_job,
+        )
         if self.plan.schedule:
             timetable = Timetable(self.plan.schedule, self.plan.timezone)
             self.due_times = DueTimes(timetable, Path(self.plan.state) / "watch" / "schedule.json")
@@ -110,7 +117,7 @@ class Watcher:
             live = self._live(stream)
             self._show(stream, live)
             for event in self._events(stream, live, now):
-                self.consider(event, now)
+                self.dispatcher.consider(event, now)
                 if event.source == "schedule" and self.due_times is not None:
                     self.due_times.done(model, now)  # after: one that was not answered comes again
             self._show_accuracy(stream, now)
@@ -119,53 +126,6 @@ class Watcher:
             self.records.prune(self.plan.records_kept)
         self.metrics.tick.set(now)
         self.pulse.end()
-
-    def consider(self, event: Event, now: float, options: dict[str, Any] | None = None) -> Decision:
-        """Decide on an event and start the job, or count the refusal (once per change of it)."""
-        with self._lock:
-            decision = decide(event, self.situation(event, now), self.plan.policy, now)
-            if decision.start is not None:
-                job = self._job(event, decision, now, options or {})
-                log.info("job_started", job=job.id, kind=job.kind, model=job.model, why=job.reason)
-                self.start_job(job)
-                self._refused.pop((event.model, event.source), None)
-                return Decision(decision.start, None, job.id)
-            key, name = (event.model, event.source), str(decision.refusal)
-            if self._refused.get(key) != name or event.source in ("alert", "person"):
-                self._refused[key] = name
-                self.metrics.refusals.labels(name).inc()
-                log.info(
-                    "job_refused",
-                    model=event.model,
-                    source=event.source,
-                    refusal=name,
-                    why=decision.detail,
-                )
-            return decision
-
-    def situation(self, event: Event, now: float) -> Situation:
-        """What the decision rests on, from registry, jobs and records."""
-        try:
-            champion = self.registry.aliases(event.model).champion
-        except RegistryError:
-            champion = None
-        jobs = self.jobs.all(event.model)
-        ours = [j for j in jobs if j.champion == champion and j.evaluation]
-        judged = [j for j in ours if j.evaluation["verdict"] != "inconclusive"]
-        labels = 0
-        if champion is not None:
-            since = self._since(event)
-            labels = len(self.records.observed(event.model, champion, 5000, since=since))
-        return Situation(
-            champion=champion,
-            running=next((j.id for j in jobs if j.state in UNFINISHED), None),
-            labels_since=labels,
-            judged_at=max((j.evaluation["at"] for j in judged), default=None),
-            looked_at=max((j.evaluation["at"] for j in ours), default=None),
-            labels_seen=ours[0].evaluation["window"]["n"] if ours else 0,
-            runs_today=sum(j.created_at > now - DAY for j in jobs),
-            pinned=self.plan.serves.get(event.model),
-        )
 
     def finished(self, job: Job) -> None:
         """Count a job that ended and export what it found."""
@@ -230,36 +190,9 @@ class Watcher:
         )
 
     def _live(self, stream: Stream) -> Proportion:
-        since = self._champion_since(stream.model)
+        since = self.dispatcher.champion_since(stream.model)
         right = self.records.observed(stream.model, stream.version, OBSERVED_ROWS, since=since)
         return proportion(right)
-
-    def _since(self, event: Event) -> float:
-        """From when on labels count: a new champion, or an old one that came back, starts anew.
-
-        A person may reach further back.
-        """
-        if event.source == "person":
-            return event.since
-        return max(event.since, self._champion_since(event.model))
-
-    def _champion_since(self, model: str) -> float:
-        """When the champion became it, in seconds since the epoch; 0 where nothing is known.
-
-        A pinned version has no reign that begins or ends.
-        """
-        changed, champion = 0.0, None
-        if self.plan.serves.get(model) is not None:
-            return changed
-        try:
-            audit = self.registry.audit(model)
-        except RegistryError:
-            return 0.0
-        for record in audit:
-            if record.aliases.champion != champion:
-                champion = record.aliases.champion
-                changed = datetime.fromisoformat(record.at).timestamp()
-        return changed
 
     def _show_accuracy(self, stream: Stream, now: float) -> None:
         """For people only: it starts nothing, and its failure stops nothing."""
@@ -267,7 +200,7 @@ class Watcher:
             watch = self.accuracies.get(stream.model)
             if watch is None or watch.bundle is not stream.bundle:
                 watch = self.accuracies[stream.model] = AccuracyWatch(stream.bundle, self.records)
-            told = watch.look(stream.evidence, now, self._champion_since(stream.model))
+            told = watch.look(stream.evidence, now, self.dispatcher.champion_since(stream.model))
             self.metrics.show_accuracy(stream.model, told)
         except Exception:
             log.exception("accuracy_unknown", model=stream.model)
@@ -300,23 +233,6 @@ class Watcher:
         if self.due_times is not None and self.due_times.due(model, now):
             events.append(Event("schedule", model, "evaluate", now - DAY, "scheduled"))
         return events
-
-    def _job(self, event: Event, decision: Decision, now: float, options: dict[str, Any]) -> Job:
-        champion = self.registry.aliases(event.model).champion
-        if champion is None or decision.start is None:
-            raise HoldfastError(f"model {event.model!r} has no champion")
-        job = Job(
-            id=f"{datetime.fromtimestamp(now, UTC):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:6]}",
-            kind=decision.start,
-            model=event.model,
-            champion=champion,
-            source=event.source,
-            reason=event.reason,
-            since=self._since(event),
-            created_at=now,
-            options=options,
-        )
-        return self.jobs.put(job)
 
     def _told(self, model: str) -> Accuracy:
         watch = self.accuracies.get(model)

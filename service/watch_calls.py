@@ -82,7 +82,7 @@ def endpoints(
         if wish.kind not in ACTIONS:
             raise InputError("kind", f"one of {', '.join(ACTIONS)}", wish.kind[:40])
         event = Event("person", wish.model, wish.kind, wish.since, wish.reason)
-        decision = watcher.consider(event, clock(), wish.options)
+        decision = watcher.dispatcher.consider(event, clock(), wish.options)
         if decision.start is None:
             raise _refusal(str(decision.refusal), decision.detail)
         return _reply(watcher.jobs.get(decision.detail), HTTPStatus.ACCEPTED)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -61,8 +62,8 @@ def test_labels_from_before_the_champion_came_back_count_for_a_person_only(
     labelled(watcher.records, "after", now + 60, 7)
     drift = Event("drift", "digits", "evaluate", now - 7200, "since long")
     person = Event("person", "digits", "evaluate", now - 7200, "on purpose")
-    assert watcher.situation(drift, now + 120).labels_since == 7
-    assert watcher.situation(person, now + 120).labels_since == 37
+    assert watcher.dispatcher.situation(drift, now + 120).labels_since == 7
+    assert watcher.dispatcher.situation(person, now + 120).labels_since == 37
 
 
 def test_live_accuracy_is_that_of_the_present_reign(watcher: Watcher) -> None:
@@ -82,13 +83,15 @@ def test_a_pinned_version_is_watched_and_no_event_starts_the_loop(watcher: Watch
     """What the loop makes would not be served: it must not be made, promoted and believed."""
     now = time.time()
     shutil.copytree(watcher.registry.root / "digits" / "1", watcher.registry.root / "digits" / "2")
-    watcher.plan = msgspec.structs.replace(watcher.plan, serves={"digits": 1})
+    watcher = planned(watcher, serves={"digits": 1})
     aliases = watcher.registry.root / "digits" / "aliases.json"
     aliases.write_text('{"champion": 2, "previous": 1}')
     watcher.tick(now)
     assert [told["version"] for told in watcher.status()] == [1]
     for source, action in (("drift", "evaluate"), ("person", "retrain")):
-        decision = watcher.consider(Event(source, "digits", action, now - 60, "moved"), now)
+        decision = watcher.dispatcher.consider(
+            Event(source, "digits", action, now - 60, "moved"), now
+        )
         assert (decision.start, decision.refusal) == (None, "pinned")
         assert "version 1" in decision.detail
     assert watcher.jobs.all() == []
@@ -97,14 +100,19 @@ def test_a_pinned_version_is_watched_and_no_event_starts_the_loop(watcher: Watch
 
 
 def test_a_model_that_is_not_served_is_not_watched(watcher: Watcher) -> None:
-    watcher.plan = msgspec.structs.replace(watcher.plan, serves={"another": None})
+    watcher = planned(watcher, serves={"another": None})
     watcher.tick(time.time())
     assert watcher.status() == []
 
 
 def scheduled(watcher: Watcher, line: str, zone: str = "") -> Watcher:
     """The same watcher started anew, with a schedule."""
-    plan = msgspec.structs.replace(watcher.plan, schedule=line, timezone=zone)
+    return planned(watcher, schedule=line, timezone=zone)
+
+
+def planned(watcher: Watcher, **changes: Any) -> Watcher:
+    """The same watcher started anew, with a changed plan."""
+    plan = msgspec.structs.replace(watcher.plan, **changes)
     return Watcher(
         plan, watcher.registry, watcher.records, watcher.jobs, WatchMetrics(), watcher.start_job
     )
@@ -163,7 +171,7 @@ def test_the_id_of_a_job_is_its_time_in_utc_whatever_the_zone(
     try:
         now = datetime(2026, 6, 1, 23, 30, tzinfo=UTC).timestamp()
         watcher.tick(now)
-        watcher.consider(Event("person", "digits", "evaluate", now, "on purpose"), now)
+        watcher.dispatcher.consider(Event("person", "digits", "evaluate", now, "on purpose"), now)
     finally:
         monkeypatch.undo()
         time.tzset()
