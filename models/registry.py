@@ -180,7 +180,7 @@ class Registry:
             old = now.aliases
             if old.champion == version:
                 return old
-            if expected not in ("any", old.champion):
+            if expected != "any" and old.champion != expected:
                 raise ChampionMovedError(model, expected, old.champion)
             if not by_person and (hold := now.held(time.time())) is not None:
                 raise HeldError(model, hold)

@@ -143,8 +143,8 @@ def check_until(until: float | None) -> None:
     now = time.time()
     if not (math.isfinite(until) and now < until <= now + LONGEST_HOLD_SECONDS):
         raise RegistryError(
-            f"a hold until {until:g} (seconds since 1970): a time to come is expected, in ten years "
-            "at most"
+            f"a hold until {until:g} (seconds since 1970): expected is a time to come, within "
+            "ten years"
         )
 
 
