@@ -94,6 +94,7 @@ JOBS = sa.Table(
     sa.Column("created_at", sa.Float, nullable=False),
     sa.Column("job", sa.LargeBinary, nullable=False),
 )
+_BY_MODEL = sa.Index("jobs_by_model", JOBS.c.model, JOBS.c.created_at)
 
 
 class UnknownJobError(HoldfastError):
@@ -128,6 +129,7 @@ class JobStore:
         self._engine = engine
         make_sqlite_file(engine.url)
         _METADATA.create_all(engine)
+        _BY_MODEL.create(engine, checkfirst=True)  # a table from before has none
 
     def put(self, job: Job) -> Job:
         """Insert or replace; `updated_at` becomes now."""
@@ -184,6 +186,13 @@ class JobStore:
     def unfinished(self, model: str | None = None) -> list[Job]:
         """All jobs that run or wait, the newest first."""
         return self._select(model, JOBS.c.state.in_(UNFINISHED), None)
+
+    def begun(
+        self, model: str, *, after: float = 0.0, until: float, limit: int | None = None
+    ) -> list[Job]:
+        """Jobs of a model by when they began (seconds since 1970), the newest first."""
+        between = sa.and_(JOBS.c.created_at > after, JOBS.c.created_at <= until)
+        return self._select(model, between, limit)
 
     def _select(self, model: str | None, which: Any, limit: int | None) -> list[Job]:
         query = sa.select(JOBS.c.job).where(which).order_by(JOBS.c.created_at.desc()).limit(limit)
