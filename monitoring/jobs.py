@@ -48,7 +48,8 @@ class Answer(msgspec.Struct, frozen=True):
 class Job(msgspec.Struct, frozen=True):
     """One run of the loop. `outcome` and `ended_at` are set when it is done.
 
-    `terms` are the settings that it depends on, as they were when it began.
+    `terms` are the settings that it depends on, as they were when it began; `waited` says how much
+    of its waits has passed, in seconds.
     """
 
     id: str
@@ -71,6 +72,7 @@ class Job(msgspec.Struct, frozen=True):
     ended_at: float | None = None
     answer: Answer | None = None
     terms: dict[str, Any] = {}
+    waited: dict[str, float] = {}
 
 
 class Task(msgspec.Struct, frozen=True):
@@ -101,6 +103,14 @@ class UnknownJobError(HoldfastError):
 
     def __init__(self, job_id: str) -> None:
         super().__init__(f"no job {job_id!r}; see: holdfast jobs list")
+
+
+class JobOverError(HoldfastError):
+    """The job has ended, by whatever hand: nothing more is done for it."""
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(f"job {job.id} has ended already ({job.outcome}: {job.detail})")
+        self.job = job
 
 
 class NotWaitingError(HoldfastError):
@@ -144,6 +154,28 @@ class JobStore:
         """Replace fields of a stored job. Raises UnknownJobError."""
         return self._swap(job_id, lambda job: msgspec.structs.replace(job, **fields))
 
+    def advance(self, job_id: str, **fields: Any) -> Job:
+        """Replace fields of a job that has not ended. Raises JobOverError, UnknownJobError."""
+
+        def go_on(job: Job) -> Job:
+            if job.state == "done":
+                raise JobOverError(job)
+            return msgspec.structs.replace(job, **fields)
+
+        return self._swap(job_id, go_on)
+
+    def ask(self, job_id: str) -> Job:
+        """Let a job wait for an answer, unless it has one. Raises JobOverError."""
+
+        def wait(job: Job) -> Job:
+            if job.state == "done":
+                raise JobOverError(job)
+            if job.answer is not None:
+                return job
+            return msgspec.structs.replace(job, stage="approval", state="waiting")
+
+        return self._swap(job_id, wait)
+
     def answer(self, job_id: str, answer: Answer) -> Job:
         """Answer a job that waits: the first answer counts.
 
@@ -171,6 +203,12 @@ class JobStore:
         """Close a job as `expired` if it still waits; one that was answered stays as it is."""
         return self._swap(
             job_id, lambda job: _ended(job, "expired", detail) if job.state == "waiting" else job
+        )
+
+    def abandon(self, seen: Job, detail: str) -> Job:
+        """Close a job as `abandoned` if it is still as it was seen; returns the stored one."""
+        return self._swap(
+            seen.id, lambda job: _ended(job, "abandoned", detail) if job == seen else job
         )
 
     def get(self, job_id: str) -> Job:
