@@ -5,12 +5,14 @@ other: the first answer to an approval counts, and a job ends once.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 import msgspec
 import sqlalchemy as sa
+from sqlalchemy.exc import SQLAlchemyError
 
 from models.errors import HoldfastError
 from models.gates import Bounds
@@ -136,14 +138,15 @@ class JobStore:
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
-        make_sqlite_file(engine.url)
-        _METADATA.create_all(engine)
+        self._made = False
+        with suppress(SQLAlchemyError, OSError):  # a store that is away now may come back
+            self._make()
 
     def put(self, job: Job) -> Job:
         """Insert or replace; `updated_at` becomes now."""
         job = msgspec.structs.replace(job, updated_at=time.time())
         row = _row(job)
-        with self._engine.begin() as connection:
+        with self._writing() as connection:
             changed = connection.execute(sa.update(JOBS).where(JOBS.c.id == job.id).values(**row))
             if changed.rowcount == 0:
                 row |= {"id": job.id, "created_at": job.created_at}
@@ -223,16 +226,34 @@ class JobStore:
         """All jobs that run or wait, the newest first."""
         return self._select(model, JOBS.c.state.in_(UNFINISHED), None)
 
+    def _make(self) -> None:
+        if not self._made:
+            make_sqlite_file(self._engine.url)
+            _METADATA.create_all(self._engine)
+            self._made = True
+
+    @contextmanager
+    def _reading(self) -> Iterator[sa.Connection]:
+        self._make()
+        with self._engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def _writing(self) -> Iterator[sa.Connection]:
+        self._make()
+        with self._engine.begin() as connection:
+            yield connection
+
     def _select(self, model: str | None, which: Any, limit: int | None) -> list[Job]:
         query = sa.select(JOBS.c.job).where(which).order_by(JOBS.c.created_at.desc()).limit(limit)
         if model is not None:
             query = query.where(JOBS.c.model == model)
-        with self._engine.connect() as connection:
+        with self._reading() as connection:
             found = connection.execute(query).scalars().all()
         return [msgspec.json.decode(row, type=Job) for row in found]
 
     def _stored(self, job_id: str) -> bytes:
-        with self._engine.connect() as connection:
+        with self._reading() as connection:
             found = connection.execute(sa.select(JOBS.c.job).where(JOBS.c.id == job_id)).scalar()
         if found is None:
             raise UnknownJobError(job_id)
@@ -248,7 +269,7 @@ class JobStore:
                 return before
             after = msgspec.structs.replace(after, updated_at=time.time())
             same = sa.and_(JOBS.c.id == job_id, JOBS.c.job == stored)
-            with self._engine.begin() as connection:
+            with self._writing() as connection:
                 done = connection.execute(sa.update(JOBS).where(same).values(**_row(after)))
             if done.rowcount == 1:
                 return after

@@ -108,6 +108,8 @@ class Lifecycle(DBOSConfiguredInstance):
             return "refused", _refusal(failing)
         if terms.mode == "report":
             return "reported", f"version {challenger} passed every gate"
+        if held := self.held(job_id):
+            return "reported", f"version {challenger} passed every gate; {held}"
         if terms.mode == "manual" and (unwanted := self.approval(job_id)):
             return unwanted[0], unwanted[1]
 
@@ -223,6 +225,14 @@ class Lifecycle(DBOSConfiguredInstance):
         return None if told.answer.approved else ("rejected", told.answer.words)
 
     @recorded
+    def held(self, job_id: str) -> str | None:
+        """Who holds the model, and what a person may do with the challenger."""
+        job = self.jobs.get(job_id)
+        held = promotion.held_words(self.registry, job)
+        ways = f"promote it by hand or release it (`holdfast models release {job.model}`)"
+        return held and f"{held}; {ways}"
+
+    @recorded
     def promote(self, job_id: str, challenger: int) -> tuple[str, str] | None:
         """Make the challenger the champion; outcome and detail where that may not be."""
         job = self.jobs.advance(job_id, stage="promoting")
@@ -303,7 +313,7 @@ class Lifecycle(DBOSConfiguredInstance):
         act: Callable[[], Result],
         patience_seconds: float | None = None,
     ) -> Result:
-        """The result of `act`, tried again while its fault passes; the job says what it waits for."""
+        """The result of `act`, tried again while its fault passes; the job says what for."""
         waited = False
 
         def tell(words: str, tries: int) -> None:

@@ -4,7 +4,7 @@ Each may be asked for twice (a crash between the deed and its record) and is don
 person did meanwhile is told and left as it is.
 """
 
-from models.errors import ChampionMovedError, RegistryError
+from models.errors import ChampionMovedError, HeldError
 from models.registry import AuditRecord, Registry
 from models.stats import proportion
 from monitoring.jobs import Job
@@ -33,6 +33,8 @@ def promote(registry: Registry, job: Job, challenger: int) -> tuple[str, str] | 
         )
     except ChampionMovedError as error:
         return "refused", str(error)
+    except HeldError as error:
+        return "reported", str(error)
     return None
 
 
@@ -71,8 +73,9 @@ def roll_back(registry: Registry, job: Job, challenger: int, why: str) -> str:
 
 
 def held_words(registry: Registry, job: Job) -> str | None:
-    """Who holds the model and why, or None."""
-    return None
+    """Who holds the model, until when and why; or None."""
+    hold = registry.held(job.model)
+    return None if hold is None else hold.words()
 
 
 def challenger_of(registry: Registry, job: Job) -> int | None:
@@ -94,11 +97,3 @@ def _since_promotion(registry: Registry, job: Job) -> list[AuditRecord]:
     audit = registry.audit(job.model)
     ours = [k for k, r in enumerate(audit) if r.event == job.id and r.action == "promote"]
     return list(audit[ours[-1] + 1 :]) if ours else []
-
-
-def has_promoted(registry: Registry, job: Job) -> bool:
-    """Whether the job's version became the champion."""
-    try:
-        return any(r.event == job.id and r.action == "promote" for r in registry.audit(job.model))
-    except RegistryError:
-        return False

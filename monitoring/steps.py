@@ -22,6 +22,7 @@ from monitoring.faults import PassingError
 from monitoring.patience import Interrupted
 from monitoring.processes import child_environment, ends_with_parent
 
+CHILD = "monitoring.child"
 LOOK_SECONDS = 0.1
 PASSING_STATUS = os.EX_TEMPFAIL  # what failed in the child passes: try again
 
@@ -44,7 +45,7 @@ def run_child(
         (folder / stale).unlink(missing_ok=True)
     with (folder / "log").open("ab") as output:
         child = subprocess.Popen(
-            [sys.executable, "-m", "monitoring.child", step, str(folder)],
+            [sys.executable, "-m", CHILD, step, str(folder)],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

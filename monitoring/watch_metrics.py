@@ -16,8 +16,8 @@ OUTCOMES = (
     "rolled_back", "promoted", "abandoned",
 )  # fmt: skip
 STEPS = (
-    "stage", "change", "against_training", "await_labels", "child", "approval", "promote",
-    "probation", "end",
+    "stage", "change", "against_training", "await_labels", "child", "held", "approval",
+    "promote", "probation", "end",
 )  # fmt: skip
 UNNAMED_ATTACK = "pgd+apgd"  # what versions of before were judged by, which did not say
 
