@@ -129,7 +129,7 @@ class Dispatcher:
             champion=champion,
             running=next((j.id for j in open_jobs if j.state == "running"), None),
             waiting=next((j.id for j in open_jobs if j.state == "waiting"), None),
-            labels_since=self.count_labels(event, champion, now),
+            labels_since=self.count_labels(event, champion, now) if event.source == "drift" else 0,
             looked_at=max((look["at"] for look in looks), default=None),
             labels_seen=looks[0]["window"]["n"] if looks else 0,
             runs_today=sum(job.source != "person" for job in today),
@@ -156,8 +156,8 @@ class Dispatcher:
             limit *= 4
 
     def count_labels(self, event: Event, champion: int | None, now: float) -> int:
-        """Labelled rows of the champion since the event's cause began; only drift asks for them."""
-        if champion is None or event.source != "drift":
+        """Labelled rows of the champion since the event's cause began."""
+        if champion is None:
             return 0
         since = self.since(event, now)
         return len(self.records.observed(event.model, champion, MOST_LABELS, since=since))
