@@ -4,7 +4,7 @@ Each change has a reason and names the token that it came with. What the registr
 there, so that the command line has the same effect without a watcher.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -20,6 +20,7 @@ from monitoring.watcher import Watcher
 from service import watch_bodies as bodies
 from service.call import Call, Endpoint, Reply
 from service.errors import ConflictError, NotFoundError, RequestError, UnavailableError
+from service.holds import show_state
 from service.reasons import NO_REASON
 
 STARTED_BY = "asked for by a person"
@@ -131,12 +132,6 @@ class Changes:
         if (hold := self.registry.held(job.model)) is not None:
             text = f"{HeldError(job.model, hold)}; job {job.id} waits on"
             raise ConflictError(text, hold=msgspec.to_builtins(hold))
-
-
-def show_state(registry: Registry, model: str) -> dict[str, Any]:
-    """The aliases of a model and the hold in force, as plain data."""
-    aliases: Mapping[str, Any] = msgspec.to_builtins(registry.aliases(model))
-    return {**aliases, "hold": msgspec.to_builtins(registry.held(model))}
 
 
 def _refusal(name: str, detail: str) -> RequestError:
