@@ -71,11 +71,10 @@ def _figures(registry: Registry, model: str, version: int) -> dict[str, object]:
         manifest = registry.manifest(model, version)
     except (BundleError, RegistryError) as error:
         return {"error": str(error)}
-    figures = manifest.evaluation
+    figures = {name: manifest.evaluation.get(name, {}).get("value") for name in ("clean", "robust")}
     return {
         "created_at": manifest.created_at,
-        "clean": figures["clean"]["value"],
-        "robust": figures["robust"]["value"],
+        **figures,
         "reason": manifest.event.get("reason", ""),
     }
 
@@ -88,10 +87,15 @@ def _listing(rows: list[dict[str, object]]) -> str:
     return table(
         header,
         [
-            (r["model"], r["version"], ",".join(r["aliases"]), *(r.get(k, "damaged") for k in keys))  # type: ignore[arg-type]
+            (r["model"], r["version"], ",".join(r["aliases"]), *(_cell(r, k) for k in keys))  # type: ignore[arg-type]
             for r in rows
         ],
     )
+
+
+def _cell(row: dict[str, object], name: str) -> object:
+    value = row.get(name, "damaged")
+    return "unknown" if value is None else value
 
 
 @models.command()
