@@ -1,74 +1,50 @@
 """Versions and aliases of models in a directory: immutable bundles, audited pointers.
 
     <root>/<model>/<version>/     a bundle (models.bundle), never changed once it has its number
-    <root>/<model>/audit.jsonl    append-only; every record carries the aliases it leads to
-    <root>/<model>/aliases.json   what readers look at: the aliases of the last audit record
+    <root>/<model>/audit.jsonl    append-only; every record carries the state that it leads to
+    <root>/<model>/aliases.json   what readers look at: the state after the last audit record
 
 The audit record is written first (fsync), the alias file second (atomic rename). A crash in
-between is mended by the next writer: the last whole audit record is the truth.
+between is mended by the next writer: the last whole audit record is the truth. The state is the
+aliases and the holds: a person's word that the loop shall leave the model alone.
 """
 
-import datetime as dt
-import os
 import re
 import shutil
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
 from models.bundle import NO_KEYS, Bundle, open_bundle, read_manifest, write_files
 from models.errors import (
+    BundleError,
     ChampionMovedError,
+    HeldError,
     RegistryError,
-    UnfitFileError,
     UnknownModelError,
     UnknownVersionError,
 )
-from models.files import fsync_dir, locked, write_atomic
-from models.inside import Folder, opened
+from models.files import fsync_dir, locked
+from models.inside import opened
+from models.registry_files import AUDIT_FILE, LOCK_FILE, ModelFiles
+from models.registry_state import ALIASES as ALIASES
+from models.registry_state import MODEL_NAME as MODEL_NAME
+from models.registry_state import Aliases as Aliases
+from models.registry_state import AuditRecord as AuditRecord
+from models.registry_state import Hold as Hold
+from models.registry_state import State, Stops, check_until
+from models.registry_state import check_name as check_name
+from models.registry_state import utc_now as utc_now
 from models.schema import Manifest
 from models.signature import Keys
 
-MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 VERSION = re.compile(r"[0-9]{1,9}")
-ALIASES = ("champion", "challenger", "previous")
-ALIAS_FILE, AUDIT_FILE, LOCK_FILE = "aliases.json", "audit.jsonl", ".lock"
-MOST_ALIAS_BYTES = 1 << 16
-MOST_AUDIT_BYTES = 1 << 26  # 200,000 changes and more
-
-
-class Aliases(msgspec.Struct, frozen=True):
-    """Which version each alias names; `None` where it names none."""
-
-    champion: int | None = None
-    challenger: int | None = None
-    previous: int | None = None
-
-
-class AuditRecord(msgspec.Struct, frozen=True):
-    """One change of the registry: who, what, why, and the aliases after it."""
-
-    at: str
-    action: str
-    version: int
-    aliases: Aliases
-    actor: str
-    reason: str
-    event: str | None = None
-
-
-def check_name(model: str) -> None:
-    """Raise RegistryError unless `model` can name a model (and a directory)."""
-    if not MODEL_NAME.fullmatch(model):
-        raise RegistryError(f"model name {model!r}: use a-z, 0-9, '_' and '-', at most 63")
-
-
-def utc_now() -> str:
-    """The time now, RFC 3339, UTC, in milliseconds."""
-    return dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+Mends = Literal["no", "what is certain", "all"]
 
 
 class Registry:
@@ -93,23 +69,29 @@ class Registry:
         folder = self.root / model
         if not MODEL_NAME.fullmatch(model) or not folder.is_dir():
             return ()
-        return tuple(sorted(int(p.name) for p in folder.iterdir() if VERSION.fullmatch(p.name)))
+        try:
+            return tuple(sorted(int(p.name) for p in folder.iterdir() if VERSION.fullmatch(p.name)))
+        except OSError:  # gone meanwhile, or not for us: the others are not concerned
+            return ()
 
     def aliases(self, model: str) -> Aliases:
         """The aliases now. Raises UnknownModelError, or RegistryError for an unreadable file."""
+        return self.state(model).aliases
+
+    def held(self, model: str, now: float | None = None) -> Hold | None:
+        """The hold in force at `now` (seconds since 1970), or None. Raises as `aliases` does."""
+        return self.state(model).held(time.time() if now is None else now)
+
+    def state(self, model: str) -> State:
+        """Aliases and holds in one look. Raises as `aliases` does."""
         if not MODEL_NAME.fullmatch(model):  # which may come from a client: no path of its own
             raise UnknownModelError(model, self.models())
         try:
-            data = self._read(model, ALIAS_FILE, MOST_ALIAS_BYTES)
+            return ModelFiles(self.root / model).read_state()
         except FileNotFoundError:
             if not self.versions(model):
                 raise UnknownModelError(model, self.models()) from None
-            return Aliases()
-        try:
-            return msgspec.json.decode(data, type=Aliases)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            path = self.root / model / ALIAS_FILE
-            raise RegistryError(f"{path} is damaged: {error}") from error
+            return State()
 
     def path(self, model: str, version: int) -> Path:
         """Folder of a version. Raises UnknownModelError or UnknownVersionError."""
@@ -140,17 +122,7 @@ class Registry:
 
     def audit(self, model: str) -> tuple[AuditRecord, ...]:
         """All whole audit records, oldest first. Raises RegistryError for a damaged file."""
-        try:
-            data = self._read(model, AUDIT_FILE, MOST_AUDIT_BYTES)
-        except FileNotFoundError:
-            return ()
-        # A torn last line (crash while appending) has no newline: it never took effect.
-        lines = data.split(b"\n")[:-1]
-        try:
-            return tuple(msgspec.json.decode(line, type=AuditRecord) for line in lines)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            path = self.root / model / AUDIT_FILE
-            raise RegistryError(f"{path} is damaged: {error}") from error
+        return ModelFiles(self.root / model).read_audit()
 
     def publish(
         self,
@@ -169,15 +141,16 @@ class Registry:
         check_name(model)
         folder = self.root / model
         folder.mkdir(parents=True, exist_ok=True)
-        with self._changing(model):
+        with self._changing(model, actor) as now:
             version = None if event is None else self.published_for(model, event)
             if version is None:
-                version = max(self.versions(model), default=0) + 1
+                version = self._next_version(model, now)
                 self._write_version(folder, version, make)
             elif any(r.event == event and r.action == "publish" for r in self.audit(model)):
                 return version
-            aliases = msgspec.structs.replace(self.aliases(model), challenger=version)
-            self._record(model, "publish", version, aliases, actor, reason, event)
+            aliases = msgspec.structs.replace(now.aliases, challenger=version)
+            after = msgspec.structs.replace(now, aliases=aliases)
+            self._record(model, now, after, "publish", version, actor, reason, event=event)
             return version
 
     def promote(
@@ -185,100 +158,154 @@ class Registry:
         model: str,
         version: int,
         *,
-        expected: int | None,
+        expected: int | Literal["any"] | None,
         actor: str,
         reason: str,
         event: str | None = None,
+        by_person: bool = False,
     ) -> Aliases:
         """Make `version` the champion if the champion is still `expected` (compare-and-swap).
 
-        The bundle is verified first. Promoting the champion again is a no-op.
+        The bundle is verified first. Promoting the champion again is a no-op. A person goes
+        through a hold (which stays), may name no champion (`any`), and mends damaged files.
 
         Raises:
             ChampionMovedError: the champion is neither `expected` nor already `version`.
+            HeldError: a hold is in force, and no person promotes.
             BundleError: the bundle is damaged.
         """
         open_bundle(self.path(model, version), self.keys)
-        with self._changing(model):
-            now = self.aliases(model)
-            if now.champion == version:
-                return now
-            if now.champion != expected:
-                raise ChampionMovedError(model, expected, now.champion)
-            challenger = None if now.challenger == version else now.challenger
-            after = Aliases(champion=version, challenger=challenger, previous=now.champion)
-            self._record(model, "promote", version, after, actor, reason, event)
-            return after
+        mends: Mends = "all" if by_person else "no"
+        with self._changing(model, actor, mends=mends) as now:
+            old = now.aliases
+            if old.champion == version:
+                return old
+            if expected != "any" and old.champion != expected:
+                raise ChampionMovedError(model, expected, old.champion)
+            if not by_person and (hold := now.held(time.time())) is not None:
+                raise HeldError(model, hold)
+            challenger = None if old.challenger == version else old.challenger
+            aliases = Aliases(champion=version, challenger=challenger, previous=old.champion)
+            after = msgspec.structs.replace(now, aliases=aliases)
+            self._record(
+                model,
+                now,
+                after,
+                "promote",
+                version,
+                actor,
+                reason,
+                event=event,
+                by_person=by_person,
+            )
+            return aliases
 
     def withdraw(self, model: str, version: int, *, actor: str, reason: str) -> Aliases:
         """`version` is no longer the challenger; a no-op where it is not. The bundle stays."""
-        with self._changing(model):
-            now = self.aliases(model)
-            if now.challenger != version:
-                return now
-            after = msgspec.structs.replace(now, challenger=None)
-            self._record(model, "withdraw", version, after, actor, reason, None)
-            return after
+        with self._changing(model, actor) as now:
+            if now.aliases.challenger != version:
+                return now.aliases
+            aliases = msgspec.structs.replace(now.aliases, challenger=None)
+            after = msgspec.structs.replace(now, aliases=aliases)
+            self._record(model, now, after, "withdraw", version, actor, reason)
+            return aliases
 
     def rollback(
-        self, model: str, *, expected: int | None = None, actor: str, reason: str
+        self,
+        model: str,
+        *,
+        expected: int | None = None,
+        actor: str,
+        reason: str,
+        by_person: bool = False,
     ) -> Aliases:
         """Make `previous` the champion again; the bad champion becomes `previous`.
 
-        With `expected` given it happens only while that version is the champion.
+        With `expected` given it happens only while that version is the champion. No hold stops it.
+        A person's rollback holds promotions until they are released: what was rolled back was made
+        by the loop, which would make it again.
         """
-        now = self.aliases(model)
-        if now.previous is None:
-            raise RegistryError(f"model {model!r} has no previous champion to roll back to")
-        open_bundle(self.path(model, now.previous), self.keys)
-        with self._changing(model):
-            again = self.aliases(model)
-            if again != now or (expected is not None and now.champion != expected):
-                raise ChampionMovedError(model, expected or now.champion, again.champion)
-            after = Aliases(champion=now.previous, challenger=now.challenger, previous=now.champion)
-            self._record(model, "rollback", now.previous, after, actor, reason, None)
-            return after
+        self._require(model)
+        with self._changing(model, actor, mends="what is certain", by_person=by_person) as now:
+            old = now.aliases
+            if expected is not None and old.champion != expected:
+                raise ChampionMovedError(model, expected, old.champion)
+            if old.previous is None:
+                raise RegistryError(f"model {model!r} has no previous champion to roll back to")
+            open_bundle(self.path(model, old.previous), self.keys)
+            aliases = Aliases(old.previous, old.challenger, previous=old.champion)
+            after = msgspec.structs.replace(now, aliases=aliases)
+            if by_person:
+                why = f"rolled back from version {old.champion} to {old.previous}: {reason}"
+                after = after.with_hold(Hold(actor, why, utc_now(), None, "promotions"))
+            self._record(
+                model, now, after, "rollback", old.previous, actor, reason, by_person=by_person
+            )
+            return aliases
+
+    def hold(
+        self,
+        model: str,
+        *,
+        actor: str,
+        reason: str,
+        until: float | None = None,
+        stops: Stops = "everything",
+    ) -> Hold:
+        """Hold a model until a time (seconds since 1970), or until it is released.
+
+        It takes the place of an earlier hold of its kind. Raises RegistryError for a time that is
+        over, or without end.
+        """
+        check_until(until)
+        self._require(model)
+        hold = Hold(actor, reason, utc_now(), until, stops)
+        with self._changing(model, actor, mends="what is certain", by_person=True) as now:
+            version = now.aliases.champion or 0
+            after = now.with_hold(hold)
+            self._record(model, now, after, "hold", version, actor, reason, by_person=True)
+        return hold
+
+    def release(self, model: str, *, actor: str, reason: str) -> Hold | None:
+        """End all holds of a model; returns the one that was in force. A no-op without holds."""
+        self._require(model)
+        with self._changing(model, actor, mends="what is certain", by_person=True) as now:
+            if now.holds:
+                version = now.aliases.champion or 0
+                after = msgspec.structs.replace(now, holds=())
+                self._record(model, now, after, "release", version, actor, reason, by_person=True)
+            return now.held(time.time())
+
+    def _require(self, model: str) -> None:
+        if not self.versions(model):
+            raise UnknownModelError(model, self.models())
 
     @contextmanager
-    def _changing(self, model: str) -> Iterator[None]:
-        with self._folder(model) as folder:
-            for name in (LOCK_FILE, AUDIT_FILE):  # both are opened for writing
-                folder.require_file(name)
-        with locked(self.root / model / LOCK_FILE):
-            self._mend(model)
-            yield
+    def _changing(
+        self, model: str, actor: str, *, mends: Mends = "no", by_person: bool = False
+    ) -> Iterator[State]:
+        """Hold the lock, mend what a crash or damage left, and give the state that then stands.
 
-    @contextmanager
-    def _folder(self, model: str) -> Iterator[Folder]:
-        """The folder of a model, opened. Raises UnfitFileError where it is a link."""
-        with opened(self.root / model, inside=1) as folder:
-            yield folder
-
-    def _read(self, model: str, name: str, most: int) -> bytes:
-        """A small file of a model. Raises UnfitFileError, or OSError where it is not there."""
-        with self._folder(model) as folder:
-            return folder.read(name, most)
-
-    def _mend(self, model: str) -> None:
-        """Undo what a crash left half done: a torn audit line, old aliases, staging folders."""
-        folder = self.root / model
-        with suppress(FileNotFoundError):
-            data = self._read(model, AUDIT_FILE, MOST_AUDIT_BYTES)
-            whole = data.rfind(b"\n") + 1
-            if whole != len(data):
-                os.truncate(folder / AUDIT_FILE, whole)
-        records = self.audit(model)
-        if records:
-            truth = msgspec.json.encode(records[-1].aliases)
-            # Compared as bytes: a damaged file must be mended too, not stop the mending.
-            try:
-                written = self._read(model, ALIAS_FILE, MOST_ALIAS_BYTES)
-            except (FileNotFoundError, UnfitFileError):
-                written = b""
-            if written != truth:
-                write_atomic(folder / ALIAS_FILE, truth)
-        for stale in folder.glob(".staging-*"):
-            shutil.rmtree(stale, ignore_errors=True)
+        Where the audit itself is damaged, `mends` says whether a new one is begun: a person looks
+        at it first, but never where it keeps the model from a champion that was good.
+        """
+        files = ModelFiles(self.root / model)
+        with opened(files.folder, inside=1) as folder:
+            folder.require_file(LOCK_FILE)  # it is opened for writing
+        with locked(files.folder / LOCK_FILE):
+            for stale in files.folder.glob(".staging-*"):
+                shutil.rmtree(stale, ignore_errors=True)
+            truth = files.find_truth()
+            if not truth.damage:
+                state = files.mend(truth)
+            elif mends == "all" or (mends == "what is certain" and truth.certain):
+                state = files.start_anew(truth, actor, by_person or mends == "all")
+            else:
+                raise RegistryError(
+                    f"{truth.damage}; `holdfast models promote {model} VERSION` begins a new "
+                    f"{AUDIT_FILE} and keeps this one beside it"
+                )
+            yield state
 
     def published_for(self, model: str, event: str) -> int | None:
         """The version that the job `event` has written already, audited or not; else None."""
@@ -287,9 +314,23 @@ class Registry:
             if version in audited:
                 if audited[version] == event:
                     return version
-            elif self.manifest(model, version).event.get("id") == event:
+            elif self._made_for(model, version) == event:
                 return version
         return None
+
+    def _made_for(self, model: str, version: int) -> str | None:
+        """The event in a version's manifest; None where the version is damaged."""
+        try:
+            event: str | None = self.manifest(model, version).event.get("id")
+        except BundleError:
+            return None
+        return event
+
+    def _next_version(self, model: str, now: State) -> int:
+        """A number that no version has or had: one whose folder is gone does not come back."""
+        audited = (record.version for record in self.audit(model))
+        named = (number or 0 for number in msgspec.structs.astuple(now.aliases))
+        return max((*self.versions(model), *audited, *named), default=0) + 1
 
     def _write_version(
         self,
@@ -311,17 +352,17 @@ class Registry:
     def _record(
         self,
         model: str,
+        before: State,
+        after: State,
         action: str,
         version: int,
-        aliases: Aliases,
         actor: str,
         reason: str,
-        event: str | None,
+        *,
+        event: str | None = None,
+        by_person: bool = False,
     ) -> None:
-        folder = self.root / model
-        record = AuditRecord(utc_now(), action, version, aliases, actor, reason, event)
-        with (folder / AUDIT_FILE).open("ab") as stream:
-            stream.write(msgspec.json.encode(record) + b"\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-        write_atomic(folder / ALIAS_FILE, msgspec.json.encode(aliases))
+        record = AuditRecord(
+            utc_now(), action, version, after.aliases, actor, reason, event, after.holds, by_person
+        )
+        ModelFiles(self.root / model).append(record, before)

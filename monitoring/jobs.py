@@ -1,6 +1,12 @@
-"""Jobs of the loop as people see them: one row each, kept for ever."""
+"""Jobs of the loop as people see them: one row each, kept for ever.
+
+A change is a compare-and-swap on the whole row, so that of two writers at once neither undoes the
+other: the first answer to an approval counts, and a job ends once.
+"""
 
 import time
+from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 import msgspec
@@ -15,8 +21,35 @@ State = Literal["running", "waiting", "done"]
 UNFINISHED = ("running", "waiting")
 
 
+class Answer(msgspec.Struct, frozen=True):
+    """What a person said to a challenger that waited, and when (seconds since 1970)."""
+
+    approved: bool
+    actor: str
+    reason: str
+    at: float
+
+    @property
+    def word(self) -> str:
+        """`approved` or `rejected`."""
+        return "approved" if self.approved else "rejected"
+
+    @property
+    def words(self) -> str:
+        """Who said what, when and why.
+
+        >>> Answer(True, "ada", "looks right", 0.0).words
+        "approved by 'ada' at 1970-01-01 00:00:00 UTC: looks right"
+        """
+        at = f"{datetime.fromtimestamp(self.at, UTC):%Y-%m-%d %H:%M:%S} UTC"
+        return f"{self.word} by {self.actor!r} at {at}" + (self.reason and f": {self.reason}")
+
+
 class Job(msgspec.Struct, frozen=True):
-    """One run of the loop. `outcome` and `checks` are set when it is done."""
+    """One run of the loop. `outcome` and `ended_at` are set when it is done.
+
+    `terms` are the settings that it depends on, as they were when it began.
+    """
 
     id: str
     kind: str
@@ -35,6 +68,9 @@ class Job(msgspec.Struct, frozen=True):
     checks: list[dict[str, Any]] = []
     evaluation: dict[str, Any] = {}
     options: dict[str, Any] = {}
+    ended_at: float | None = None
+    answer: Answer | None = None
+    terms: dict[str, Any] = {}
 
 
 class Task(msgspec.Struct, frozen=True):
@@ -67,8 +103,26 @@ class UnknownJobError(HoldfastError):
         super().__init__(f"no job {job_id!r}; see: holdfast jobs list")
 
 
+class NotWaitingError(HoldfastError):
+    """The job does not wait for an answer."""
+
+    def __init__(self, job: Job) -> None:
+        at = f"done ({job.outcome}: {job.detail})" if job.state == "done" else job.stage
+        super().__init__(f"job {job.id} does not wait for approval: it is {at}")
+        self.job = job
+
+
+class AnsweredError(HoldfastError):
+    """Somebody was first: the first answer counts."""
+
+    def __init__(self, job: Job, answer: Answer) -> None:
+        super().__init__(f"job {job.id} was answered already: {answer.words}")
+        self.job = job
+        self.answer = answer
+
+
 class JobStore:
-    """Jobs in the database beside the records. One writer (the watcher), any number of readers."""
+    """Jobs in the database beside the records; any number of readers and writers."""
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
@@ -78,11 +132,7 @@ class JobStore:
     def put(self, job: Job) -> Job:
         """Insert or replace; `updated_at` becomes now."""
         job = msgspec.structs.replace(job, updated_at=time.time())
-        row: dict[str, Any] = {
-            "model": job.model,
-            "state": job.state,
-            "job": msgspec.json.encode(job),
-        }
+        row = _row(job)
         with self._engine.begin() as connection:
             changed = connection.execute(sa.update(JOBS).where(JOBS.c.id == job.id).values(**row))
             if changed.rowcount == 0:
@@ -92,21 +142,86 @@ class JobStore:
 
     def change(self, job_id: str, **fields: Any) -> Job:
         """Replace fields of a stored job. Raises UnknownJobError."""
-        return self.put(msgspec.structs.replace(self.get(job_id), **fields))
+        return self._swap(job_id, lambda job: msgspec.structs.replace(job, **fields))
+
+    def answer(self, job_id: str, answer: Answer) -> Job:
+        """Answer a job that waits: the first answer counts.
+
+        Raises:
+            AnsweredError: there is an answer already.
+            NotWaitingError: the job waits for none.
+            UnknownJobError: there is no such job.
+        """
+
+        def note(job: Job) -> Job:
+            if job.answer is not None:
+                raise AnsweredError(job, job.answer)
+            if job.state != "waiting":
+                raise NotWaitingError(job)
+            stage = answer.word
+            return msgspec.structs.replace(job, answer=answer, state="running", stage=stage)
+
+        return self._swap(job_id, note)
+
+    def end(self, job_id: str, outcome: str, detail: str) -> Job:
+        """Close a job; one that is done already stays as it ended. Returns the stored job."""
+        return self._swap(job_id, lambda job: _ended(job, outcome, detail))
+
+    def expire(self, job_id: str, detail: str) -> Job:
+        """Close a job as `expired` if it still waits; one that was answered stays as it is."""
+        return self._swap(
+            job_id, lambda job: _ended(job, "expired", detail) if job.state == "waiting" else job
+        )
 
     def get(self, job_id: str) -> Job:
         """One job. Raises UnknownJobError."""
-        with self._engine.connect() as connection:
-            found = connection.execute(sa.select(JOBS.c.job).where(JOBS.c.id == job_id)).scalar()
-        if found is None:
-            raise UnknownJobError(job_id)
-        return msgspec.json.decode(found, type=Job)
+        return msgspec.json.decode(self._stored(job_id), type=Job)
 
     def all(self, model: str | None = None, limit: int = 200) -> list[Job]:
         """The newest jobs first."""
-        query = sa.select(JOBS.c.job).order_by(JOBS.c.created_at.desc()).limit(limit)
+        return self._select(model, sa.true(), limit)
+
+    def unfinished(self, model: str | None = None) -> list[Job]:
+        """All jobs that run or wait, the newest first."""
+        return self._select(model, JOBS.c.state.in_(UNFINISHED), None)
+
+    def _select(self, model: str | None, which: Any, limit: int | None) -> list[Job]:
+        query = sa.select(JOBS.c.job).where(which).order_by(JOBS.c.created_at.desc()).limit(limit)
         if model is not None:
             query = query.where(JOBS.c.model == model)
         with self._engine.connect() as connection:
             found = connection.execute(query).scalars().all()
         return [msgspec.json.decode(row, type=Job) for row in found]
+
+    def _stored(self, job_id: str) -> bytes:
+        with self._engine.connect() as connection:
+            found = connection.execute(sa.select(JOBS.c.job).where(JOBS.c.id == job_id)).scalar()
+        if found is None:
+            raise UnknownJobError(job_id)
+        return bytes(found)
+
+    def _swap(self, job_id: str, change: Callable[[Job], Job]) -> Job:
+        """Change the row that was read, and read again where it has changed meanwhile."""
+        while True:
+            stored = self._stored(job_id)
+            before = msgspec.json.decode(stored, type=Job)
+            after = change(before)
+            if after == before:
+                return before
+            after = msgspec.structs.replace(after, updated_at=time.time())
+            same = sa.and_(JOBS.c.id == job_id, JOBS.c.job == stored)
+            with self._engine.begin() as connection:
+                done = connection.execute(sa.update(JOBS).where(same).values(**_row(after)))
+            if done.rowcount == 1:
+                return after
+
+
+def _row(job: Job) -> dict[str, Any]:
+    return {"model": job.model, "state": job.state, "job": msgspec.json.encode(job)}
+
+
+def _ended(job: Job, outcome: str, detail: str) -> Job:
+    if job.state == "done":
+        return job
+    closed = {"state": "done", "stage": "done", "outcome": outcome, "detail": detail}
+    return msgspec.structs.replace(job, **closed, ended_at=time.time())

@@ -137,7 +137,9 @@ def train(
     manifest = registry.manifest(name, version)
     figures = manifest.evaluation
     if promote and registry.aliases(name).champion is None:
-        registry.promote(name, version, expected=None, actor="command line", reason="the first")
+        registry.promote(
+            name, version, expected=None, actor="command line", reason="the first", by_person=True
+        )
     tell_notes(manifest, registry.aliases(name).champion)
     clean, robust = figures["clean"]["value"], figures["robust"]["value"]
     emit(

@@ -104,7 +104,9 @@ def wrap(
     own = benign_examples(benign, rows)
     version, facts = _publish(registry, name, file, rows, options, threat, own)
     if promote and registry.aliases(name).champion is None:
-        registry.promote(name, version, expected=None, actor=ACTOR, reason="the first")
+        registry.promote(
+            name, version, expected=None, actor=ACTOR, reason="the first", by_person=True
+        )
     _tell(registry, name, version, facts, as_json)
 
 
