@@ -84,9 +84,6 @@ class WatchMetrics:
             "When the watcher last looked",
             registry=None,
         )
-        self.stalled = self._gauge(
-            "lifecycle_stalled", "1 while a job of the model does not move", "model"
-        )
         self.problem = self._gauge(
             "watch_problem", "1 while the model has the problem", "model", "problem"
         )
