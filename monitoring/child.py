@@ -8,6 +8,8 @@ import json
 import os
 import sys
 import time
+import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +32,11 @@ from models.stats import Bools
 from models.threat import ThreatModel
 from models.train import Recipe
 from monitoring import assemble, performance
+from monitoring.faults import passing_words
 from monitoring.head_benign import again
 from monitoring.jobs import Task
 from monitoring.records import RecordStore
+from monitoring.steps import PASSING_STATUS
 
 WINDOW_LIMIT = 5000
 ATTACKED_ROWS = 1000  # of a large test set, evenly spread
@@ -303,21 +307,30 @@ STEPS = {f.__name__: f for f in (collect, evaluate, train, gate)}
 
 
 def main(step: str, folder: Path) -> int:
-    """Run a step; 0 and `<step>.json`, or 1 and `<step>.error` with a sentence."""
+    """Run a step: 0 and `<step>.json`; else `<step>.error` with a sentence.
+
+    The status is then 1, or `steps.PASSING_STATUS` where the fault passes and a new try is worth
+    while.
+    """
     os.nice(5)
-    task = msgspec.json.decode((folder / f"{step}.task.json").read_bytes(), type=Task)
     try:
+        task = msgspec.json.decode((folder / f"{step}.task.json").read_bytes(), type=Task)
         result = STEPS[step](task, folder)
-    except HoldfastError as error:
-        write_atomic(folder / f"{step}.error", str(error).encode())
-        return 1
+        write_atomic(folder / f"{step}.json", json.dumps(result).encode())
     except Exception as error:
-        if not out_of_memory(error):
-            raise
-        write_atomic(folder / f"{step}.error", OUT_OF_MEMORY.encode())
-        return 1
-    write_atomic(folder / f"{step}.json", json.dumps(result).encode())
+        passing = passing_words(error) is not None
+        if not isinstance(error, HoldfastError):
+            traceback.print_exc()
+        with suppress(OSError):  # the status alone says enough
+            write_atomic(folder / f"{step}.error", _sentence(error).encode())
+        return PASSING_STATUS if passing else 1
     return 0
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, HoldfastError):
+        return str(error)
+    return OUT_OF_MEMORY if out_of_memory(error) else f"{type(error).__name__}: {error}"
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ class Database:
         self._opened = False
         self._opening = threading.Lock()
         try:
-            self._engine = _engine(url, patience_seconds)
+            self._engine = make_engine(url, patience_seconds)
         except ImportError as error:
             wanted = "the driver of its database (pip install 'holdfast[postgres]')"
             raise StoreError(f"the store of records needs {wanted}: {error}") from error
@@ -135,7 +135,8 @@ def engine_url(url: str) -> sa.URL:
     return parsed
 
 
-def _engine(url: str, patience_seconds: float) -> sa.Engine:
+def make_engine(url: str, patience_seconds: float) -> sa.Engine:
+    """An engine that waits no longer than this for a lock, a statement or a connection."""
     parsed = engine_url(url)
     milliseconds = int(patience_seconds * 1000)
     if parsed.get_backend_name() == "sqlite":

@@ -5,12 +5,14 @@ other: the first answer to an approval counts, and a job ends once.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 import msgspec
 import sqlalchemy as sa
+from sqlalchemy.exc import SQLAlchemyError
 
 from models.errors import HoldfastError
 from models.gates import Bounds
@@ -48,7 +50,8 @@ class Answer(msgspec.Struct, frozen=True):
 class Job(msgspec.Struct, frozen=True):
     """One run of the loop. `outcome` and `ended_at` are set when it is done.
 
-    `terms` are the settings that it depends on, as they were when it began.
+    `terms` are the settings that it depends on, as they were when it began; `waited` says how much
+    of its waits has passed, in seconds.
     """
 
     id: str
@@ -71,6 +74,7 @@ class Job(msgspec.Struct, frozen=True):
     ended_at: float | None = None
     answer: Answer | None = None
     terms: dict[str, Any] = {}
+    waited: dict[str, float] = {}
 
 
 class Task(msgspec.Struct, frozen=True):
@@ -103,6 +107,14 @@ class UnknownJobError(HoldfastError):
         super().__init__(f"no job {job_id!r}; see: holdfast jobs list")
 
 
+class JobOverError(HoldfastError):
+    """The job has ended, by whatever hand: nothing more is done for it."""
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(f"job {job.id} has ended already ({job.outcome}: {job.detail})")
+        self.job = job
+
+
 class NotWaitingError(HoldfastError):
     """The job does not wait for an answer."""
 
@@ -126,14 +138,15 @@ class JobStore:
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
-        make_sqlite_file(engine.url)
-        _METADATA.create_all(engine)
+        self._made = False
+        with suppress(SQLAlchemyError, OSError):  # a store that is away now may come back
+            self._make()
 
     def put(self, job: Job) -> Job:
         """Insert or replace; `updated_at` becomes now."""
         job = msgspec.structs.replace(job, updated_at=time.time())
         row = _row(job)
-        with self._engine.begin() as connection:
+        with self._writing() as connection:
             changed = connection.execute(sa.update(JOBS).where(JOBS.c.id == job.id).values(**row))
             if changed.rowcount == 0:
                 row |= {"id": job.id, "created_at": job.created_at}
@@ -143,6 +156,28 @@ class JobStore:
     def change(self, job_id: str, **fields: Any) -> Job:
         """Replace fields of a stored job. Raises UnknownJobError."""
         return self._swap(job_id, lambda job: msgspec.structs.replace(job, **fields))
+
+    def advance(self, job_id: str, **fields: Any) -> Job:
+        """Replace fields of a job that has not ended. Raises JobOverError, UnknownJobError."""
+
+        def go_on(job: Job) -> Job:
+            if job.state == "done":
+                raise JobOverError(job)
+            return msgspec.structs.replace(job, **fields)
+
+        return self._swap(job_id, go_on)
+
+    def ask(self, job_id: str) -> Job:
+        """Let a job wait for an answer, unless it has one. Raises JobOverError."""
+
+        def wait(job: Job) -> Job:
+            if job.state == "done":
+                raise JobOverError(job)
+            if job.answer is not None:
+                return job
+            return msgspec.structs.replace(job, stage="approval", state="waiting")
+
+        return self._swap(job_id, wait)
 
     def answer(self, job_id: str, answer: Answer) -> Job:
         """Answer a job that waits: the first answer counts.
@@ -173,6 +208,12 @@ class JobStore:
             job_id, lambda job: _ended(job, "expired", detail) if job.state == "waiting" else job
         )
 
+    def abandon(self, seen: Job, detail: str) -> Job:
+        """Close a job as `abandoned` if it is still as it was seen; returns the stored one."""
+        return self._swap(
+            seen.id, lambda job: _ended(job, "abandoned", detail) if job == seen else job
+        )
+
     def get(self, job_id: str) -> Job:
         """One job. Raises UnknownJobError."""
         return msgspec.json.decode(self._stored(job_id), type=Job)
@@ -185,16 +226,34 @@ class JobStore:
         """All jobs that run or wait, the newest first."""
         return self._select(model, JOBS.c.state.in_(UNFINISHED), None)
 
+    def _make(self) -> None:
+        if not self._made:
+            make_sqlite_file(self._engine.url)
+            _METADATA.create_all(self._engine)
+            self._made = True
+
+    @contextmanager
+    def _reading(self) -> Iterator[sa.Connection]:
+        self._make()
+        with self._engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def _writing(self) -> Iterator[sa.Connection]:
+        self._make()
+        with self._engine.begin() as connection:
+            yield connection
+
     def _select(self, model: str | None, which: Any, limit: int | None) -> list[Job]:
         query = sa.select(JOBS.c.job).where(which).order_by(JOBS.c.created_at.desc()).limit(limit)
         if model is not None:
             query = query.where(JOBS.c.model == model)
-        with self._engine.connect() as connection:
+        with self._reading() as connection:
             found = connection.execute(query).scalars().all()
         return [msgspec.json.decode(row, type=Job) for row in found]
 
     def _stored(self, job_id: str) -> bytes:
-        with self._engine.connect() as connection:
+        with self._reading() as connection:
             found = connection.execute(sa.select(JOBS.c.job).where(JOBS.c.id == job_id)).scalar()
         if found is None:
             raise UnknownJobError(job_id)
@@ -210,7 +269,7 @@ class JobStore:
                 return before
             after = msgspec.structs.replace(after, updated_at=time.time())
             same = sa.and_(JOBS.c.id == job_id, JOBS.c.job == stored)
-            with self._engine.begin() as connection:
+            with self._writing() as connection:
                 done = connection.execute(sa.update(JOBS).where(same).values(**_row(after)))
             if done.rowcount == 1:
                 return after

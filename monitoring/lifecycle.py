@@ -2,53 +2,44 @@
 
 It is one durable function: every step's result is kept by DBOS, so a process killed at any line
 goes on at that line. Steps may run twice (a crash between the work and its record), so each is
-idempotent: versions are published once per job id, promotion is compare-and-swap.
+idempotent: versions are published once per job id, a job promotes once, by compare-and-swap. Any
+exception ends the job by name; what passes is waited for (`monitoring.patience`), and what stops
+the process (`Interrupted`) ends nothing.
 """
 
-import signal
-import subprocess
-import sys
-import time
+import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, TypeVar
 
 import msgspec
 from dbos import DBOS, DBOSConfiguredInstance
 
-from models.errors import ChampionMovedError, HoldfastError
 from models.registry import Registry
-from models.stats import proportion
-from monitoring.jobs import Job, JobStore, Task
+from monitoring import promotion
+from monitoring.beats import Beats
+from monitoring.jobs import Job, JobOverError, JobStore, Task
 from monitoring.logs import logger
-from monitoring.performance import MIN_ROWS
-from monitoring.processes import child_environment, ends_with_parent
+from monitoring.patience import rest, try_patiently
+from monitoring.recorded import recorded, sentence
 from monitoring.records import RecordStore
+from monitoring.steps import run_child
+from monitoring.terms import Terms, terms_of
+from monitoring.turns import Turns
+from monitoring.waits import wait_for
+from monitoring.watch_metrics import WatchMetrics
 
-Mode = Literal["auto", "manual", "report"]
-LOOP_VERSION = "1"  # a workflow begun under one version is never continued under another
-CHILD_TIMEOUT = 3600.0
-POLL_SECONDS = 2.0
-PROBATION_ROWS = 1000
-WITHDRAWN = ("refused", "rejected", "expired")
+RUN_ON_SECONDS = float("inf")  # a job's end is tried until it is written
+WITHDRAWN = ("refused", "rejected", "expired", "failed", "abandoned")
+Result = TypeVar("Result")
 log = logger("lifecycle")
 
 
-class StepFailedError(HoldfastError):
-    """A child process failed; the message is its own sentence or the end of its log."""
-
-
-class Terms(msgspec.Struct, frozen=True):
-    """How the loop is run."""
+class Place(msgspec.Struct, frozen=True):
+    """Where the loop works; no part of a job, so that a state directory can be moved."""
 
     state: str
     database_url: str
-    mode: Mode = "auto"
-    approval_timeout_seconds: float = 86_400.0
-    probation_seconds: float = 30.0
-    retrain_epochs: int = 20
-    min_labels: int = 300
-    label_patience_seconds: float = 900.0
 
 
 @DBOS.dbos_class()
@@ -57,215 +48,304 @@ class Lifecycle(DBOSConfiguredInstance):
 
     def __init__(
         self,
-        terms: Terms,
+        place: Place,
         registry: Registry,
         jobs: JobStore,
         records: RecordStore,
+        metrics: WatchMetrics,
         finished: Callable[[Job], None],
+        trainings: int = 1,
     ) -> None:
         super().__init__(config_name="lifecycle")
-        self.terms = terms
+        self.place = place
         self.registry = registry
         self.jobs = jobs
         self.records = records
+        self.metrics = metrics
         self.finished = finished
+        self.turns = Turns(trainings)
+        self.beats = Beats()
+        self.stop = threading.Event()
 
-    @DBOS.workflow(name="loop")
+    @DBOS.workflow(name="loop", max_recovery_attempts=None)
     def run(self, job_id: str) -> str:
         """Run a job to its outcome and return that: the whole loop, top to bottom."""
-        try:
-            return self._run(job_id)
-        except HoldfastError as error:
-            return self.end(job_id, "failed", str(error))
+        with self.beats.running(job_id):
+            try:
+                return self.end(job_id, *self._run(job_id))
+            except JobOverError as error:
+                return self.end(job_id, str(error.job.outcome), error.job.detail)
+            except Exception as error:
+                log.exception("job_failed", job=job_id, error=sentence(error))
+                return self.end(job_id, "failed", sentence(error))
 
-    def _run(self, job_id: str) -> str:
+    def _run(self, job_id: str) -> tuple[str, str]:
         job = self.stage(job_id, "collecting")
+        terms = msgspec.convert(job["terms"], Terms)
         self.child(job_id, "collect")
         self.stage(job_id, "evaluating")
         evaluation = self.child(job_id, "evaluate")
         self.change(job_id, {"evaluation": evaluation})
         verdict, words = evaluation["verdict"], evaluation["words"]
         if job["kind"] == "evaluate_robustness":
-            return self.end(job_id, verdict, f"{words}; suspicious inputs are never trained on")
+            return verdict, f"{words}; suspicious inputs are never trained on"
         if verdict != "failed" and job["kind"] != "retrain":
-            return self.end(job_id, verdict, words)
+            return verdict, words
 
-        if job["kind"] != "retrain" and (short := self.await_labels(job_id)):
-            return self.end(job_id, "inconclusive", f"{words}; {short}")
-        self.stage(job_id, "training")
+        if job["kind"] != "retrain":
+            if against := self.against_training(job_id):
+                return "reported", f"{words}; {against}"
+            self.stage(job_id, "awaiting labels")
+            if short := self.await_labels(job_id):
+                return "inconclusive", f"{words}; {short}"
+            self.child(job_id, "collect")
         challenger = self.child(job_id, "train")["version"]
         self.change(job_id, {"challenger": challenger})
         self.stage(job_id, "gating")
         checks = self.child(job_id, "gate")["checks"]
         self.change(job_id, {"checks": checks})
         if failing := [c for c in checks if not c["passed"]]:
-            return self.end(job_id, "refused", _refusal(failing))
-        if self.terms.mode == "report":
-            return self.end(job_id, "reported", f"version {challenger} passed every gate")
-        if self.terms.mode == "manual":
-            self.wait(job_id)
-            answer = DBOS.recv("approval", self.terms.approval_timeout_seconds)
-            if answer is None:
-                return self.end(job_id, "expired", "nobody approved it in time")
-            if not answer["approved"]:
-                return self.end(job_id, "rejected", f"by {answer['actor']}")
+            return "refused", _refusal(failing)
+        if terms.mode == "report":
+            return "reported", f"version {challenger} passed every gate"
+        if held := self.held(job_id):
+            return "reported", f"version {challenger} passed every gate; {held}"
+        if terms.mode == "manual" and (unwanted := self.approval(job_id)):
+            return unwanted[0], unwanted[1]
 
         self.stage(job_id, "promoting")
-        if moved := self.promote(job_id, challenger):
-            return self.end(job_id, "refused", moved)
+        if stopped := self.promote(job_id, challenger):
+            return stopped[0], stopped[1]
         self.stage(job_id, "probation")
-        deadline = self.clock() + self.terms.probation_seconds
-        while self.clock() < deadline:
-            DBOS.sleep(min(POLL_SECONDS, self.terms.probation_seconds))
-            if worse := self.worse_than_before(job_id, challenger):
-                return self.end(job_id, "rolled_back", self.roll_back(job_id, challenger, worse))
-        return self.end(job_id, "promoted", f"version {challenger} replaced {job['champion']}")
+        if ended := self.probation(job_id, challenger):
+            return ended[0], ended[1]
+        return "promoted", f"version {challenger} replaced {job['champion']}"
 
+    @recorded
+    def stage(self, job_id: str, stage: str) -> dict[str, Any]:
+        """Note where the job stands; returns the job as plain data."""
+        log.info("job_stage", job=job_id, stage=stage)
+        return dict(msgspec.to_builtins(self.jobs.advance(job_id, stage=stage, state="running")))
+
+    @recorded
+    def change(self, job_id: str, fields: dict[str, Any]) -> None:
+        """Note results on the job."""
+        self.jobs.advance(job_id, **fields)
+
+    @recorded
+    def against_training(self, job_id: str) -> str | None:
+        """Why a failed evaluation is only reported: a hold, or a challenger that waits."""
+        job = self.jobs.get(job_id)
+        if (held := promotion.held_words(self.registry, job)) and job.source != "person":
+            return f"{held}: nothing is trained until `holdfast models release {job.model}`"
+        waiting = [other for other in self.jobs.unfinished(job.model) if other.id != job_id]
+        if not waiting:
+            return None
+        other = waiting[0]
+        return f"nothing is trained while job {other.id} has challenger {other.challenger} waiting"
+
+    @recorded
     def await_labels(self, job_id: str) -> str | None:
-        """Collect again once there are labels enough to train and to judge by.
+        """Wait until there are labels enough to train and to judge by.
 
         A fall in accuracy shows in fewer labels than it takes to mend it. Returns a sentence
         where they do not come in time.
         """
-        need, deadline = self.terms.min_labels, self.clock() + self.terms.label_patience_seconds
-        self.stage(job_id, "awaiting labels")
-        while (have := self.labels(job_id)) < need:
-            if self.clock() > deadline:
-                waited = self.terms.label_patience_seconds
-                return f"{have} of the {need} labels that retraining needs after {waited:g} s"
-            DBOS.sleep(POLL_SECONDS)
-        self.child(job_id, "collect")
-        return None
-
-    @DBOS.step()
-    def labels(self, job_id: str) -> int:
-        """Labelled rows of the champion since the cause began."""
         job = self.jobs.get(job_id)
-        limit = self.terms.min_labels
-        return len(self.records.observed(job.model, job.champion, limit, since=job.since))
+        terms, since = terms_of(job), job.since
 
-    @DBOS.step()
-    def clock(self) -> float:
-        """Seconds since 1970, the same when the workflow is replayed."""
-        return time.time()
+        def labels() -> int:
+            limit = terms.min_labels
+            return len(self.records.observed(job.model, job.champion, limit, since=since))
 
-    @DBOS.step()
-    def stage(self, job_id: str, stage: str) -> dict[str, Any]:
-        """Note where the job stands; returns the job as plain data."""
-        log.info("job_stage", job=job_id, stage=stage)
-        job = self.jobs.change(job_id, stage=stage, state="running")
-        return dict(msgspec.to_builtins(job))
+        def enough() -> bool | None:
+            return labels() >= terms.min_labels or None
 
-    @DBOS.step()
-    def wait(self, job_id: str) -> None:
-        """Note that the job waits for a person."""
-        log.info("job_waits_for_approval", job=job_id)
-        self.jobs.change(job_id, stage="approval", state="waiting")
+        if self._wait(job_id, "labels", terms.label_patience_seconds, enough):
+            return None
+        waited = terms.label_patience_seconds
+        return (
+            f"{labels()} of the {terms.min_labels} labels that retraining needs after {waited:g} s"
+        )
 
-    @DBOS.step()
-    def change(self, job_id: str, fields: dict[str, Any]) -> None:
-        """Note results on the job."""
-        self.jobs.change(job_id, **fields)
-
-    @DBOS.step()
-    def end(self, job_id: str, outcome: str, detail: str) -> str:
-        """Close the job and tell everybody."""
-        job = self.jobs.get(job_id)
-        if job.challenger is not None and outcome in WITHDRAWN:
-            why = f"{outcome}: {detail}"
-            self.registry.withdraw(job.model, job.challenger, actor="lifecycle", reason=why)
-        job = self.jobs.change(job_id, state="done", stage="done", outcome=outcome, detail=detail)
-        log.info("job_done", job=job_id, model=job.model, outcome=outcome, detail=detail)
-        self.finished(job)
-        return outcome
-
-    @DBOS.step()
+    @recorded
     def child(self, job_id: str, step: str) -> dict[str, Any]:
-        """Run a heavy step in a process of its own that dies with this one."""
-        folder = Path(self.terms.state) / "jobs" / job_id
+        """Run a heavy step in a process of its own; trainings take turns."""
+        job = self.jobs.get(job_id)
+        if step != "train":
+            return self._child(job, step)
+
+        def tell(place: int) -> None:
+            stage = f"queued for training ({_nth(place)})" if place else "training"
+            self.beats.beat(job_id)
+            if self.jobs.get(job_id).stage != stage:
+                log.info("job_stage", job=job_id, stage=stage)
+                self.jobs.advance(job_id, stage=stage)
+
+        with self.turns.turn(job.model, job.created_at, tell, self.stop):
+            return self._child(job, step)
+
+    def _child(self, job: Job, step: str) -> dict[str, Any]:
+        terms = terms_of(job)
+        folder = Path(self.place.state) / "jobs" / job.id
         folder.mkdir(parents=True, exist_ok=True)
         task = Task(
-            job=self.jobs.get(job_id),
+            job=job,
             registry=str(self.registry.root),
-            database_url=self.terms.database_url,
-            retrain_epochs=self.terms.retrain_epochs,
+            database_url=self.place.database_url,
+            retrain_epochs=terms.retrain_epochs,
+            bounds=terms.bounds,
             keys=self.registry.keys,
         )
         (folder / f"{step}.task.json").write_bytes(msgspec.json.encode(task))
-        return run_child(folder, step)
-
-    @DBOS.step()
-    def promote(self, job_id: str, challenger: int) -> str | None:
-        """Compare-and-swap the champion; a sentence where another one took its place."""
-        job = self.jobs.get(job_id)
-        try:
-            self.registry.promote(
-                job.model,
-                challenger,
-                expected=job.champion,
-                actor="lifecycle",
-                reason=job.reason,
-                event=job_id,
-            )
-        except ChampionMovedError as error:
-            return str(error)
-        return None
-
-    @DBOS.step()
-    def worse_than_before(self, job_id: str, challenger: int) -> str | None:
-        """A sentence if live labels already show the new champion to be worse than the old."""
-        job = self.jobs.get(job_id)
-        before = job.evaluation.get("window", {})
-        now = proportion(self.records.observed(job.model, challenger, PROBATION_ROWS))
-        if now.n < MIN_ROWS or not before.get("n") or now.high >= before["low"]:
-            return None
-        return f"live accuracy {now.value:.1%} (n = {now.n}) after {before['value']:.1%} before"
-
-    @DBOS.step()
-    def roll_back(self, job_id: str, challenger: int, why: str) -> str:
-        """Bring the previous champion back, unless somebody else has changed it meanwhile."""
-        job = self.jobs.get(job_id)
-        if self.registry.aliases(job.model).champion == job.champion:
-            return why  # rolled back already, before this step's result was kept
-        try:
-            self.registry.rollback(job.model, expected=challenger, actor="lifecycle", reason=why)
-        except ChampionMovedError as error:
-            return f"{why}; not rolled back: {error}"
-        return why
-
-
-def run_child(folder: Path, step: str) -> dict[str, Any]:
-    """Run `monitoring.child` and read its result. Raises StepFailedError with a sentence."""
-    for stale in (f"{step}.json", f"{step}.error"):
-        (folder / stale).unlink(missing_ok=True)
-    environment = child_environment() | {"OMP_NUM_THREADS": "1"}
-    with (folder / "log").open("ab") as output:
-        child = subprocess.Popen(
-            [sys.executable, "-m", "monitoring.child", step, str(folder)],
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            preexec_fn=ends_with_parent(signal.SIGKILL),
+        return run_child(
+            folder,
+            step,
+            seconds=terms.step_timeout_seconds,
+            beat=lambda: self.beats.beat(job.id),
+            stop=self.stop,
         )
+
+    @recorded
+    def approval(self, job_id: str) -> tuple[str, str] | None:
+        """Wait for a person: the first answer counts. Outcome and detail where it is not yes."""
+        job = self.jobs.ask(job_id)
+        log.info("job_waits_for_approval", job=job_id)
+
+        def answered() -> Job | None:
+            now = self.jobs.get(job_id)
+            return now if now.state == "done" or now.answer is not None else None
+
+        told = self._wait(job_id, "approval", terms_of(job).approval_timeout_seconds, answered)
+        if told is None:
+            told = self.jobs.expire(job_id, "nobody approved it in time")
+            self._tell(told)
+        if told.answer is None:
+            return str(told.outcome), told.detail
+        return None if told.answer.approved else ("rejected", told.answer.words)
+
+    @recorded
+    def held(self, job_id: str) -> str | None:
+        """Who holds the model, and what a person may do with the challenger."""
+        job = self.jobs.get(job_id)
+        held = promotion.held_words(self.registry, job)
+        ways = f"promote it by hand or release it (`holdfast models release {job.model}`)"
+        return held and f"{held}; {ways}"
+
+    @recorded
+    def promote(self, job_id: str, challenger: int) -> tuple[str, str] | None:
+        """Make the challenger the champion; outcome and detail where that may not be."""
+        job = self.jobs.advance(job_id, stage="promoting")
+        return promotion.promote(self.registry, job, challenger)
+
+    @recorded
+    def probation(self, job_id: str, challenger: int) -> tuple[str, str] | None:
+        """Watch the new champion; outcome and detail where it does not stay."""
+        job = self.jobs.get(job_id)
+
+        def verdict() -> tuple[str, str] | None:
+            if changed := promotion.replaced_by(self.registry, job, challenger):
+                return "rolled_back", changed
+            worse = promotion.worse_than_before(self.records, job, challenger)
+            if worse is None:
+                return None
+            return "rolled_back", promotion.roll_back(self.registry, job, challenger, worse)
+
+        ended = self._wait(job_id, "probation", terms_of(job).probation_seconds, verdict)
+        return ended or verdict()
+
+    def end(self, job_id: str, outcome: str, detail: str) -> str:
+        """Close the job and tell everybody; no step, as it is idempotent by itself."""
+
+        def close() -> Job:
+            before = self.jobs.get(job_id)
+            self._withdraw(before, outcome, detail)
+            job = self.jobs.end(job_id, outcome, detail)
+            if before.state != "done":
+                self._tell(job)
+            return job
+
+        return str(self.patiently(job_id, "end", close, RUN_ON_SECONDS).outcome)
+
+    def _withdraw(self, job: Job, outcome: str, detail: str) -> None:
+        """Take back a challenger that is not wanted; a broken registry does not keep a job open."""
+        if outcome not in WITHDRAWN:
+            return
+        why = f"{outcome}: {detail}"
         try:
-            status = child.wait(CHILD_TIMEOUT)
-        except subprocess.TimeoutExpired:
-            raise StepFailedError(f"{step} took more than {CHILD_TIMEOUT:g} s") from None
-        finally:
-            child.kill()
-    if status == 0:
-        result: dict[str, Any] = msgspec.json.decode((folder / f"{step}.json").read_bytes())
+            self.patiently(job.id, "end", lambda: promotion.withdraw(self.registry, job, why))
+        except Exception as error:
+            log.error("challenger_not_withdrawn", job=job.id, error=sentence(error))
+
+    def abandon(self, seen: Job, detail: str) -> None:
+        """Close a job that nobody goes on with, if it is still as it was seen."""
+        job = self.jobs.abandon(seen, detail)
+        if job.outcome == "abandoned":
+            self._withdraw(job, "abandoned", detail)
+            self._tell(job)
+
+    def _tell(self, job: Job) -> None:
+        if job.state != "done":
+            return
+        told = {"model": job.model, "outcome": job.outcome, "detail": job.detail}
+        log.info("job_done", job=job.id, **told)
+        try:
+            self.finished(job)
+        except Exception:
+            log.exception("job_end_not_shown", job=job.id)
+
+    def _wait(
+        self, job_id: str, name: str, seconds: float, look: Callable[[], Result | None]
+    ) -> Result | None:
+        return wait_for(
+            look, jobs=self.jobs, job_id=job_id, name=name, seconds=seconds,
+            beat=lambda: self.beats.beat(job_id), rest=lambda pause: rest(pause, self.stop),
+        )  # fmt: skip
+
+    def over(self, job_id: str) -> Job:
+        """The job as it is stored."""
+        return self.jobs.get(job_id)
+
+    def patiently(
+        self,
+        job_id: str,
+        step: str,
+        act: Callable[[], Result],
+        patience_seconds: float | None = None,
+    ) -> Result:
+        """The result of `act`, tried again while its fault passes; the job says what for."""
+        waited = False
+
+        def tell(words: str, tries: int) -> None:
+            nonlocal waited
+            waited = True
+            self.beats.beat(job_id)
+            self.metrics.retries.labels(step).inc()
+            log.warning("step_waits", job=job_id, step=step, why=words, tries=tries)
+            self._note(job_id, f"waiting: {words} (try {tries})")
+
+        bound = {} if patience_seconds is None else {"patience_seconds": patience_seconds}
+        result = try_patiently(act, tell, self.stop, **bound)
+        if waited and step != "end":
+            self._note(job_id, "")
         return result
-    told = folder / f"{step}.error"
-    if told.exists():
-        raise StepFailedError(f"{step}: {told.read_text()}")
-    if status == -signal.SIGKILL:
-        raise StepFailedError(
-            f"{step} was killed, most likely for lack of memory: give the watcher's machine or "
-            "container more, or make the data, the net or the batch smaller; "
-            f"log: {folder / 'log'}"
-        )
-    raise StepFailedError(f"{step} ended with status {status}; log: {folder / 'log'}")
+
+    def _note(self, job_id: str, detail: str) -> None:
+        """Say it in the job where that can be written: it may be what is waited for."""
+        try:
+            self.jobs.advance(job_id, detail=detail)
+        except Exception as error:
+            log.debug("job_not_told", job=job_id, error=sentence(error))
+
+
+def _nth(place: int) -> str:
+    """1st, 2nd, 3rd, 4th ... of a short queue.
+
+    >>> [_nth(k) for k in (1, 2, 3, 4, 11, 22)]
+    ['1st', '2nd', '3rd', '4th', '11th', '22nd']
+    """
+    teen = place % 100 in (11, 12, 13)
+    return f"{place}{'th' if teen else {1: 'st', 2: 'nd', 3: 'rd'}.get(place % 10, 'th')}"
 
 
 def _refusal(failing: list[dict[str, Any]]) -> str:

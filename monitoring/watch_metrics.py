@@ -17,6 +17,10 @@ OUTCOMES = (
     "passed", "inconclusive", "failed", "refused", "reported", "expired", "rejected",
     "rolled_back", "promoted", "abandoned",
 )  # fmt: skip
+STEPS = (
+    "stage", "change", "against_training", "await_labels", "child", "held", "approval",
+    "promote", "probation", "end",
+)  # fmt: skip
 UNNAMED_ATTACK = "pgd+apgd"  # what versions of before were judged by, which did not say
 
 
@@ -98,6 +102,16 @@ class WatchMetrics:
         )
         self.runs = self._counter("lifecycle_runs", "Runs of the loop", "kind", "outcome")
         self.refusals = self._counter("lifecycle_refusals", "Runs that were not started", "reason")
+        self.retries = self._counter(
+            "lifecycle_retries", "Tries of a step that a passing fault ended", "step"
+        )
+        self.stalled = self._gauge(
+            "lifecycle_stalled", "1 while the running job of a model does not move", "model"
+        )
+        self.moved = self._gauge(
+            "lifecycle_moved_timestamp_seconds", "When the running job of a model last moved",
+            "model",
+        )  # fmt: skip
         self.alerts = self._counter(
             "alerts_received", "Alerts from Alertmanager or Grafana", "action", "decision"
         )
@@ -111,6 +125,8 @@ class WatchMetrics:
         for kind in ACTIONS:
             for outcome in OUTCOMES:
                 self.runs.labels(kind, outcome)
+        for step in STEPS:
+            self.retries.labels(step)
         for reason in get_args(Refusal):
             self.refusals.labels(reason)
         for action in (*ACTIONS, "unknown"):

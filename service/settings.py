@@ -167,6 +167,12 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         float, _about("how long a new champion is watched before it stays", "s", ge=0)
     ] = 30.0
     retrain_epochs: Annotated[int, _about("epochs of a retraining", "epochs", ge=1)] = 20
+    trainings: Annotated[
+        int, _about("trainings of the loop at the same time, over all models", "trainings", ge=1)
+    ] = 1
+    step_timeout_seconds: Annotated[
+        float, _about("how long a step of the loop may take, a training for one", "s", gt=0)
+    ] = 3600.0
     schedule: Annotated[
         str, _about("cron line of scheduled evaluations, of five fields; empty: none")
     ] = ""

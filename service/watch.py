@@ -1,20 +1,23 @@
 """The watcher's composition root: settings in, a worker that ticks, runs the loop and listens."""
 
+import os
 import threading
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import IO
 
-import sqlalchemy as sa
-from dbos import DBOS, SetWorkflowID
+from dbos import DBOS
 
 from models.registry import Registry
 from monitoring import logs, slots
-from monitoring.database import engine_url, make_sqlite_file
-from monitoring.jobs import UNFINISHED, Job, JobStore
-from monitoring.lifecycle import LOOP_VERSION, Lifecycle, Terms
+from monitoring.database import make_engine, make_sqlite_file
+from monitoring.jobs import JobStore
+from monitoring.lifecycle import Lifecycle, Place
 from monitoring.records import RecordStore
+from monitoring.supervisor import Supervisor
+from monitoring.terms import LOOP_VERSION, Terms
 from monitoring.triggers import Policy
 from monitoring.watch_metrics import WatchMetrics
 from monitoring.watcher import Plan, Watcher
@@ -34,6 +37,8 @@ from service.guard import (
 from service.settings import Settings, watcher_lock
 
 LOCK_PATIENCE = 10.0
+LEAVE_SECONDS = 4.0  # less than the master's patience with its worker
+STORE_PATIENCE_SECONDS = 10.0
 BODY_BYTES = 1 << 20
 HELD_BYTES = 1 << 25
 THREADS = 4
@@ -43,56 +48,65 @@ class WatchApplication(Front):
     """The watcher's ASGI application, and what lives behind it; the server's end closes both."""
 
     def __init__(
-        self, endpoints: Sequence[Endpoint], guard: Guard, log: AccessLog, settings: Settings
+        self,
+        endpoints: Sequence[Endpoint],
+        guard: Guard,
+        log: AccessLog,
+        settings: Settings,
+        stop: threading.Event,
     ) -> None:
         bounds = Bounds(BODY_BYTES, settings.body_timeout_seconds, HELD_BYTES, THREADS)
         origins = origins_of(settings, settings.watch_host, guard)
         super().__init__(endpoints, guard, log.write, bounds, origins)
-        self.stop = threading.Event()
+        self.stop = stop  # of the loop and of the ticks
         self.keep: list[IO[bytes]] = []  # locks that are held for as long as this lives
 
     def close(self) -> None:
-        """Answer what has begun, and tick no more."""
-        super().close()
+        """Answer what has begun, tick no more, and leave the jobs where they stand.
+
+        A thread that waits for a database would hold the process, and its locks, for ever.
+        """
+        leave = threading.Timer(LEAVE_SECONDS, os._exit, (0,))
+        leave.daemon = True
+        leave.start()
         self.stop.set()
+        super().close()
 
 
 def start(settings: Settings) -> WatchApplication:
     """Start ticking and resume unfinished jobs; returns the HTTP application."""
     logs.configure(settings.log_level)
     keep = _only_one(settings)
-    make_sqlite_file(_system_url(settings))
-    engine = sa.create_engine(engine_url(settings.database_url))
+    engine = make_engine(settings.database_url, STORE_PATIENCE_SECONDS)
     registry, records = (
         Registry(settings.registry_dir, settings.keys),
         RecordStore(settings.database_url),
     )
     jobs, metrics = JobStore(engine), WatchMetrics()
-    watcher = Watcher(_plan(settings), registry, records, jobs, metrics, _start_workflow)
-    lifecycle = Lifecycle(_terms(settings), registry, jobs, records, watcher.finished)
-    _launch(settings)
-    _LIFECYCLE.append(lifecycle)
-    _adopt(jobs)
+    loop: list[Supervisor] = []  # the watcher and the loop know each other
+    watcher = Watcher(
+        _plan(settings), registry, records, jobs, metrics, lambda job: loop[0].begin(job)
+    )
+    place = Place(settings.state, settings.database_url)
+    lifecycle = Lifecycle(
+        place, registry, jobs, records, metrics, watcher.finished, settings.trainings
+    )
+    loop.append(Supervisor(lifecycle, _terms(settings), partial(_launch, settings)))
     watcher.remember()
     for secret in (admin_secret, alert_secret):
         secret(settings)  # made now, so that people find it, and a bad file is told at the start
     calls = watch_calls.endpoints(watcher, HandledAlerts(engine), time.time)
     log = AccessLog(settings.access_log)
-    app = WatchApplication(calls, watch_guard_of(settings), log, settings)
+    app = WatchApplication(calls, watch_guard_of(settings), log, settings, lifecycle.stop)
     app.keep.append(keep)
+    loop[0].start()
     threading.Thread(target=watcher.run, args=(app.stop,), name="watch", daemon=True).start()
     return app
 
 
-_LIFECYCLE: list[Lifecycle] = []  # DBOS finds the instance by its name; this keeps it alive
-
-
-def _start_workflow(job: Job) -> None:
-    with SetWorkflowID(job.id):
-        DBOS.start_workflow(_LIFECYCLE[0].run, job.id)
-
-
 def _launch(settings: Settings) -> None:
+    """Start DBOS, which resumes unfinished workflows. Raises where its database is away."""
+    make_sqlite_file(_system_url(settings))
     DBOS(
         config={
             "name": "holdfast",
@@ -103,7 +117,11 @@ def _launch(settings: Settings) -> None:
             "notification_listener_polling_interval_sec": 0.5,
         }
     )
-    DBOS.launch()
+    try:
+        DBOS.launch()
+    except Exception:
+        DBOS.destroy()
+        raise
 
 
 def _system_url(settings: Settings) -> str:
@@ -111,16 +129,6 @@ def _system_url(settings: Settings) -> str:
     if settings.database_url.startswith("sqlite"):
         return f"sqlite:///{Path(settings.state) / 'loop.sqlite'}"
     return settings.database_url
-
-
-def _adopt(jobs: JobStore) -> None:
-    """Close jobs that no workflow will ever finish (begun under another version of the loop)."""
-    for job in jobs.all():
-        if job.state in UNFINISHED:
-            status = DBOS.get_workflow_status(job.id)
-            if status is None or status.status not in ("PENDING", "ENQUEUED", "DELAYED"):
-                detail = "no workflow goes on with it; start it again if it is still wanted"
-                jobs.change(job.id, state="done", outcome="abandoned", detail=detail)
 
 
 def _plan(settings: Settings) -> Plan:
@@ -143,14 +151,13 @@ def _plan(settings: Settings) -> Plan:
 
 def _terms(settings: Settings) -> Terms:
     return Terms(
-        state=settings.state,
-        database_url=settings.database_url,
         mode=settings.mode,
         approval_timeout_seconds=settings.approval_timeout_seconds,
         probation_seconds=settings.probation_seconds,
         retrain_epochs=settings.retrain_epochs,
         min_labels=settings.min_labels,
         label_patience_seconds=settings.label_patience_seconds,
+        step_timeout_seconds=settings.step_timeout_seconds,
     )
 
 

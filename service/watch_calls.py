@@ -5,13 +5,12 @@ from http import HTTPStatus
 from typing import Any, TypeVar
 
 import msgspec
-from dbos import DBOS
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from models.errors import InputError
 from monitoring import webhook
 from monitoring.alert_decisions import decide_alerts
-from monitoring.jobs import Job, UnknownJobError
+from monitoring.jobs import Answer, AnsweredError, Job, NotWaitingError, UnknownJobError
 from monitoring.json_body import decode_members
 from monitoring.pulse import is_ready
 from monitoring.triggers import ACTIONS, Event
@@ -88,9 +87,11 @@ def endpoints(
         return _reply(watcher.jobs.get(decision.detail), HTTPStatus.ACCEPTED)
 
     def answer(call: Call, job_id: str, answer: str) -> Reply:
-        if (found := find_job(job_id)).state != "waiting":
-            raise ConflictError(f"job {job_id} does not wait for approval: it is {found.stage}")
-        DBOS.send(job_id, {"approved": answer == "approve", "actor": "admin"}, "approval")
+        find_job(job_id)
+        try:
+            watcher.jobs.answer(job_id, Answer(answer == "approve", "admin", "", clock()))
+        except (AnsweredError, NotWaitingError) as error:
+            raise ConflictError(str(error)) from None
         return _reply({"id": job_id, "answer": answer}, HTTPStatus.ACCEPTED)
 
     def promote(call: Call, model: str) -> Reply:

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from models.data.bundled import load_table
-from monitoring.lifecycle import StepFailedError, run_child
+from monitoring.steps import StepFailedError, run_child
 from service.cli.serve import answers
 from tests import bundles
 from tests.e2e.stack import Stack, get, status_of
@@ -135,7 +136,7 @@ def test_a_step_of_the_loop_runs_among_names_of_ours(
     job.mkdir()
     monkeypatch.chdir(trapped)
     with pytest.raises(StepFailedError):
-        run_child(job, "collect")
+        run_child(job, "collect", seconds=120, beat=lambda: None, stop=threading.Event())
     assert "collect.task.json" in (job / "log").read_text(), "it came to where it reads its task"
     assert not (tmp_path / "imported").exists()
 
