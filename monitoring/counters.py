@@ -95,7 +95,9 @@ def shown(url: str) -> str:
     'http://[::1]:8080/inner'
     """
     parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path.rstrip("/"), "", ""))
+    return urlunsplit(
+        (parts.scheme, parts.netloc.rpartition("@")[2], parts.path.rstrip("/"), "", "")
+    )
 
 
 def read_page(text: str) -> Page:
@@ -109,7 +111,9 @@ def read_page(text: str) -> Page:
         raise ForeignPageError(f"{what}, no metrics of a service of Holdfast")
     page, spoiled = Page(), set()
     for match in SERIES.finditer(text):
-        labels = {name: ESCAPED.sub(_plain, value) for name, value in LABEL.findall(match["labels"])}
+        labels = {
+            name: ESCAPED.sub(_plain, value) for name, value in LABEL.findall(match["labels"])
+        }
         value = _count(match["value"])
         try:
             model = labels["model"]

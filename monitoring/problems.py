@@ -34,7 +34,6 @@ Problem = Literal[
     "schedule_state",
     "registry",
     "prune",
-    "export",
     "unexpected",
 ]
 PROBLEMS: tuple[Problem, ...] = get_args(Problem)  # the gravest first
@@ -45,16 +44,16 @@ Found = TypeVar("Found")
 log = logger("watcher")
 
 ADVICE: dict[Problem, str] = {
-    "alias_file": "write it anew: holdfast models promote MODEL VERSION",
+    "alias_file": "write it anew: holdfast models promote <model> <version>",
     "audit_file": "restore audit.jsonl of the model from a backup; until then nothing is changed",
     "model_missing": "HOLDFAST_MODELS names a model that the registry does not hold: train it, or "
     "take the name out",
     "champion_missing": "restore the version's folder, or promote another version",
-    "champion_damaged": "holdfast models verify MODEL VERSION names the file; restore it, or "
+    "champion_damaged": "holdfast models verify <model> <version> names the file; restore it, or "
     "promote another version",
     "model_unwatched": "compare HOLDFAST_SERVICE_URL with where the model is served; see the "
     "service's /readyz and its log",
-    "counters_still": "see which version the service answers with (/v2/models/MODEL) and why it "
+    "counters_still": "see which version the service answers with (/v2/models/<model>) and why it "
     "did not take the champion",
     "counters_refused": "see the service's /metrics: what is there cannot have been counted",
     "evidence_state": "see that the folder watch/ of the state can be written and has space; a "
@@ -68,7 +67,6 @@ ADVICE: dict[Problem, str] = {
     "schedule_state": "see that watch/schedule.json of the state can be written",
     "registry": "see that the registry's folder is there and can be read: is it mounted?",
     "prune": "see that the database of records can be written and has space",
-    "export": "see the watcher's log; the job itself is not touched",
     "unexpected": "see the watcher's log, and report it: it is a defect",
 }
 
@@ -100,7 +98,7 @@ class Problems:
     def note(self, model: str, problem: Problem, detail: str, now: float) -> None:
         """The model has it. Logged and counted where that is new."""
         key, detail = (model, problem), detail[:SHOWN_CHARACTERS]
-        advice = ADVICE[problem].replace("MODEL", model or "MODEL")
+        advice = ADVICE[problem].replace("<model>", model or "<model>")
         with self._lock:
             known = self._troubles.get(key)
             since = now if known is None else min(known.since, now)  # also of a clock set back

@@ -1,4 +1,4 @@
-"""Whether the counters of what is watched move while its model answers, and whether anyone has them.
+"""Whether counters of what is watched move while its model answers, and whether anyone has them.
 
 No traffic is *not known*, and no problem: a quiet night says nothing. Looks are counted, not
 seconds, so that a clock that is set says nothing either.

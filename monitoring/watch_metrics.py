@@ -9,6 +9,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from models.schema import Manifest
 from monitoring.accuracy_watch import Accuracy
 from monitoring.bets import ChannelReference
+from monitoring.jobs import Job
 from monitoring.performance import expected_accuracy
 from monitoring.stream import Stream
 from monitoring.triggers import ACTIONS, Refusal
@@ -156,6 +157,13 @@ class WatchMetrics:
             self.dispersion.labels(model, channel).set(phi)
         self.threshold.labels(model).set(evidence.threshold_log10)
         self.alarm.labels(model).set(evidence.alarm is not None)
+
+    def show_job(self, job: Job) -> None:
+        """Export what a job that ended found."""
+        for check in job.checks:
+            self.gate.labels(job.model, check["name"]).set(check["passed"])
+        if job.evaluation:
+            self.evaluated_at.labels(job.model).set(job.evaluation["at"])
 
     def looked(self, now: float) -> None:
         """A look at all models is complete."""

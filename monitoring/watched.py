@@ -47,7 +47,7 @@ class WatchedVersions:
     folder: Path  # of the streams' state files
     c: float
     problems: Problems
-    opened: Callable[[Stream], None]  # is told of each new stream
+    opened: Callable[[Stream, float], None]  # is told of each new stream
     streams: dict[str, Stream] = field(default_factory=dict)
     names: tuple[str, ...] = ()  # of the last look
     _marks: dict[str, Mark] = field(default_factory=dict)
@@ -134,7 +134,7 @@ class WatchedVersions:
             log.info("watching", model=model, version=version)
             if stream.fault:
                 self.problems.note(model, "evidence_state", stream.fault, now)
-            self.opened(stream)
+            self.opened(stream, now)
         return stream
 
     def _fail(self, model: str, version: int, mark: Mark, error: Exception, now: float) -> None:
