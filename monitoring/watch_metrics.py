@@ -131,7 +131,7 @@ class WatchMetrics:
         for reason in get_args(Refusal):
             self.refusals.labels(reason)
         for action in (*ACTIONS, "unknown"):
-            for decision in ("started", *get_args(Refusal)):
+            for decision in ("started", "failed", *get_args(Refusal)):
                 self.alerts.labels(action, decision)
         self.alerts.labels("unknown", "unreadable")
 

@@ -37,7 +37,6 @@ def _row(watcher: "Watcher", model: str) -> dict[str, Any]:
         "observed_accuracy": _known(model, lambda: _live(watcher, model)),
         "accuracy": _known(model, lambda: msgspec.to_builtins(watcher.accuracy(model))),
         "aliases": _known(model, lambda: msgspec.to_builtins(watcher.registry.aliases(model))),
-        "hold": _known(model, lambda: msgspec.to_builtins(watcher.registry.held(model))),
         "problem": None if first is None else first.problem,
         "since": None if first is None else first.since,
         "advice": None if first is None else first.advice,

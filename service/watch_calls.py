@@ -9,14 +9,21 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from models.errors import InputError
 from monitoring import webhook
-from monitoring.alert_decisions import decide_alerts
+from monitoring.alert_decisions import UndecidedError, decide_alerts
+from monitoring.handled_alerts import HandledAlerts
 from monitoring.jobs import Answer, AnsweredError, Job, NotWaitingError, UnknownJobError
 from monitoring.json_body import decode_members
 from monitoring.pulse import is_ready
 from monitoring.triggers import ACTIONS, Event
 from monitoring.watcher import Watcher
 from service.call import Call, Endpoint, Reply
-from service.errors import ConflictError, NotFoundError, RequestError, TooManyError
+from service.errors import (
+    ConflictError,
+    NotFoundError,
+    RequestError,
+    TooManyError,
+    UnavailableError,
+)
 
 Body = TypeVar("Body", bound=msgspec.Struct)
 BUDGET_PAUSE_SECONDS = 3600
@@ -41,7 +48,7 @@ class Change(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def endpoints(
-    watcher: Watcher, handled: webhook.HandledAlerts, clock: Callable[[], float]
+    watcher: Watcher, handled: HandledAlerts, clock: Callable[[], float]
 ) -> tuple[Endpoint, ...]:
     """The addresses; `watcher` may tick in another thread."""
 
@@ -73,7 +80,10 @@ def endpoints(
 
     def alerts(call: Call) -> Reply:
         payload = webhook.parse(call.body())
-        decisions = decide_alerts(payload, watcher, handled, clock)
+        try:
+            decisions = decide_alerts(payload, watcher, handled, clock)
+        except UndecidedError as error:  # what has started is known: all may be sent again
+            raise UnavailableError(str(error)) from None
         return _reply({"alerts": decisions}, HTTPStatus.ACCEPTED)
 
     def start(call: Call) -> Reply:

@@ -14,13 +14,13 @@ import pytest
 import sqlalchemy as sa
 
 from models.registry import Registry
+from monitoring.handled_alerts import HandledAlerts
 from monitoring.jobs import Job, JobStore
 from monitoring.pulse import is_ready
 from monitoring.records import Key, Record, RecordStore
 from monitoring.triggers import Event, Policy
 from monitoring.watch_metrics import WatchMetrics
 from monitoring.watcher import Plan, Watcher
-from monitoring.webhook import HandledAlerts
 from service import watch_calls
 from service.front import Bounds, Front
 from service.guard import watch_guard_of
