@@ -9,15 +9,17 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from models.errors import RegistryError
 from monitoring import webhook
-from monitoring.alert_decisions import decide_alerts
+from monitoring.alert_decisions import UndecidedError, decide_alerts
+from monitoring.handled_alerts import HandledAlerts
 from monitoring.pulse import is_ready
 from monitoring.watcher import Watcher
 from service.call import Call, Endpoint, Reply
+from service.errors import UnavailableError
 from service.watch_changes import Changes
 
 
 def endpoints(
-    watcher: Watcher, handled: webhook.HandledAlerts, clock: Callable[[], float]
+    watcher: Watcher, handled: HandledAlerts, clock: Callable[[], float]
 ) -> tuple[Endpoint, ...]:
     """The addresses; `watcher` may tick in another thread."""
     changes = Changes(watcher, clock)
@@ -50,7 +52,10 @@ def endpoints(
 
     def alerts(call: Call) -> Reply:
         payload = webhook.parse(call.body())
-        decisions = decide_alerts(payload, watcher, handled, clock)
+        try:
+            decisions = decide_alerts(payload, watcher, handled, clock)
+        except UndecidedError as error:  # what has started is known: all may be sent again
+            raise UnavailableError(str(error)) from None
         return _reply({"alerts": decisions}, HTTPStatus.ACCEPTED)
 
     return (
