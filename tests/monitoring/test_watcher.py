@@ -62,8 +62,10 @@ def test_labels_from_before_the_champion_came_back_count_for_a_person_only(
     labelled(watcher.records, "after", now + 60, 7)
     drift = Event("drift", "digits", "evaluate", now - 7200, "since long")
     person = Event("person", "digits", "evaluate", now - 7200, "on purpose")
-    assert watcher.dispatcher.situation(drift, now + 120).labels_since == 7
-    assert watcher.dispatcher.situation(person, now + 120).labels_since == 37
+    situation = watcher.dispatcher.situation
+    assert situation(drift, now + 120).labels_since == 7
+    assert situation(person, now + 120).labels_since == 0, "nobody asks, so nothing is counted"
+    assert watcher.dispatcher.count_labels(person, 1, now + 120) == 37
 
 
 def test_live_accuracy_is_that_of_the_present_reign(watcher: Watcher) -> None:
