@@ -1,10 +1,11 @@
-"""Points at which a process of the loop may be killed, counted over all processes of a run.
+"""Points at which a process of the loop may be killed or an error be raised, counted over a run.
 
 The points are where something is kept: each step before it begins, after its work, and after its
 record; each change of a job or of the registry, before and after. They are discovered by a run that
 is killed at none.
 """
 
+import errno
 import fcntl
 import os
 import signal
@@ -12,7 +13,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy.exc import OperationalError
+
 FOLDER = "LOOP_POINTS"  # the variable that names where they are counted
+ERRORS: dict[str, Callable[[], Exception]] = {
+    "KeyError": lambda: KeyError("champion"),
+    "RuntimeError": lambda: RuntimeError("out of luck"),
+    "full": lambda: OSError(errno.ENOSPC, "No space left on device"),
+    "database full": lambda: OperationalError("", {}, Exception("database or disk is full")),
+    "locked": lambda: OperationalError("", {}, Exception("database is locked")),
+}
 
 
 def point(name: str) -> None:
@@ -25,6 +35,11 @@ def point(name: str) -> None:
         points.seek(0)
         number = len(points.readlines())
         points.write(f"{name}\n")
+    raised = folder / f"raise-{number}"
+    if raised.exists():
+        error = ERRORS[raised.read_text()]
+        raised.rename(folder / f"raised-{number}")
+        raise error()
     wanted = folder / f"kill-{number}"
     if wanted.exists():
         wanted.rename(folder / f"killed-{number}")
@@ -50,6 +65,11 @@ def wanted_victims(file: Path) -> list[int]:
 def ask_for(folder: Path, number: int, victims: str = "self") -> None:
     """Have the process die that comes to this point: `self`, `parent`, or both in an order."""
     (folder / f"kill-{number}").write_text(victims)
+
+
+def ask_error(folder: Path, number: int, error: str) -> None:
+    """Have an error of `ERRORS` raised at this point, once."""
+    (folder / f"raise-{number}").write_text(error)
 
 
 def points(folder: Path) -> list[str]:
