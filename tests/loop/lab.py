@@ -22,7 +22,7 @@ from models.registry import Registry
 from monitoring import lifecycle, steps, supervisor
 from monitoring.database import make_engine
 from monitoring.jobs import Job, JobStore
-from monitoring.records import RecordStore
+from monitoring.records import Key, Record, RecordStore
 from monitoring.terms import LOOP_VERSION, Terms
 from monitoring.watch_metrics import WatchMetrics
 from tests.loop import kills, versions
@@ -82,6 +82,30 @@ class Lab:
         for job in jobs:
             JobStore(engine).put(job)
         engine.dispose()
+
+    def label(self, model: str, version: int, rows: int, *, right: bool = True) -> None:
+        """Record answers of a version, and their labels."""
+        records, tag = RecordStore(self.database_url), f"{time.time_ns()}"
+        keys = [Key(f"{tag}-{k}", 0) for k in range(rows)]
+        now, label = time.time(), 0 if right else 1
+        records.add([Record(key.id, 0, now, model, version, b"", 0, 0.5, 0.1) for key in keys])
+        found = records.find(keys)
+        records.add_feedback([(key, found[key], label) for key in keys])
+        records.close()
+
+    def until(self, name: str, *stages: str) -> Job:
+        """Wait until a job is at one of these stages; `approval` means that it waits."""
+
+        def there() -> bool:
+            return self.jobs()[name].stage in stages
+
+        wait_until(there, what=f"{name} is at {' or '.join(stages)}", every=0.05)
+        return self.jobs()[name]
+
+    def stop(self, process: int) -> None:
+        """End a life in order, as the server's end does."""
+        os.kill(process, signal.SIGTERM)
+        assert self.wait(process) == 0
 
     def begin(self) -> int:
         """Start a life; its process number."""
