@@ -3,6 +3,7 @@
 import itertools
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -49,10 +50,14 @@ def begin(turns: Turns, done: list[str], *wanted: tuple[str, float]) -> list[Tra
     return found
 
 
+def _has_turn(training: Training) -> bool:
+    return training.place == 0
+
+
 def finish(*trainings: Training) -> None:
     """Let them end, one after the other."""
     for training in trainings:
-        wait_until(lambda training=training: training.place == 0, what="its turn", every=0.01)
+        wait_until(partial(_has_turn, training), what="its turn", every=0.01)
         training.go.set()
         training.join(60)
 
