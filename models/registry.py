@@ -122,6 +122,8 @@ class Registry:
 
     def audit(self, model: str) -> tuple[AuditRecord, ...]:
         """All whole audit records, oldest first. Raises RegistryError for a damaged file."""
+        if not MODEL_NAME.fullmatch(model):
+            return ()
         return ModelFiles(self.root / model).read_audit()
 
     def publish(

@@ -125,9 +125,24 @@ def decode_record(line: bytes) -> AuditRecord:
 
 def _decode(data: bytes, kind: type[Kind]) -> Kind:
     try:
-        return msgspec.json.decode(data, type=kind)
+        value = msgspec.json.decode(data, type=kind)
+        _require_names(msgspec.json.decode(data), kind)
     except (msgspec.DecodeError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
         raise ValueError(str(error)) from error
+    return value
+
+
+def _require_names(members: dict[str, Any], kind: Any) -> None:
+    """Raise ValueError where a name is unknown and another is missing: the one was the other.
+
+    Unknown names alone are those of a later version, missing ones alone of an earlier.
+    """
+    known = set(kind.__struct_fields__)
+    unknown, missing = sorted(set(members) - known), sorted(known - set(members))
+    if unknown and missing:
+        raise ValueError(f"Object contains {unknown[0]!a}, and no `{missing[0]}`")
+    if "aliases" in members:
+        _require_names(members["aliases"], Aliases)
 
 
 def check_name(model: str) -> None:

@@ -1,18 +1,46 @@
-"""What the watcher does with each alert of a webhook: one decision each, counted and told."""
+"""What the watcher does with each alert of a webhook: one decision each, counted and told.
+
+One alert that cannot be decided on, because its model is broken say, has the decision `failed` and
+costs the others nothing. Where the store is away nobody can be told what was started: the sender
+gets an error and sends all again, and what has started is known by then, for the job itself keeps
+the alert's key.
+"""
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
-from models.errors import InputError
+import sqlalchemy as sa
+
+from models.errors import InputError, RegistryError
+from monitoring.database import StoreError
+from monitoring.handled_alerts import HandledAlerts
+from monitoring.jobs import Job
 from monitoring.logs import logger
+from monitoring.problems import in_words
 from monitoring.triggers import ACTIONS
 from monitoring.watcher import Watcher
-from monitoring.webhook import Alert, HandledAlerts, Payload
+from monitoring.webhook import Alert, Payload
 
 UNKNOWN = "unknown"
 UNREADABLE = "unreadable"
+FAILED = "failed"
+STORE_ERRORS = (StoreError, sa.exc.DBAPIError, sa.exc.TimeoutError)
+# Refusals that hold for all alerts of a model that ask for the same, whenever they began.
+SHARED = frozenset(
+    ("already_running", "held", "cool_down", "daily_budget", "no_champion", "pinned")
+)
 MOST_TOLD = 10
 log = logger("alerts")
+
+
+class UndecidedError(StoreError):
+    """The store is away, and alerts are left undecided: send them again."""
+
+    def __init__(self, undecided: int, error: Exception) -> None:
+        super().__init__(
+            f"{undecided} alerts are not decided on, send them again: {in_words(error)}"
+        )
 
 
 def decide_alerts(
@@ -24,19 +52,25 @@ def decide_alerts(
     nobody acts on must be seen by somebody.
 
     Returns:
-        For each alert its `fingerprint` and the `decision`; for one that could not be read its
-        `place` and `why`.
+        For each alert its `fingerprint` and the `decision`; for one that could not be read or
+        decided on also its `place` and `why`.
 
     Raises:
         InputError: none of the alerts could be read.
+        UndecidedError: the store is away.
     """
     if payload.truncated:
         log.warning("alerts_truncated", sender=payload.sender, alerts=payload.truncated)
-    known = watcher.registry.models()
     decided: dict[int, dict[str, Any]] = {}
-    for place, alert in payload.alerts.items():
-        decision = _decide(alert, known, watcher, handled, clock)
-        decided[place] = {"fingerprint": alert.fingerprint, "decision": decision}
+    desk = _Desk(watcher, handled, clock())
+    try:
+        desk.prepare(payload)
+        for place, alert in payload.alerts.items():
+            decided[place] = desk.decide(place, alert)
+    except STORE_ERRORS as error:
+        left = len(payload.alerts) - len(decided)
+        log.error("alerts_undecided", sender=payload.sender, alerts=left, why=in_words(error))
+        raise UndecidedError(left, error) from error
     for place, error in payload.unreadable:
         why = str(error)
         log.warning("alert_unreadable", sender=payload.sender, place=place, why=ascii(why)[1:-1])
@@ -55,21 +89,73 @@ def _refusal(errors: list[InputError]) -> InputError:
     return InputError("alerts", "at least one that can be read", told)
 
 
-def _decide(
-    alert: Alert,
-    models: tuple[str, ...],
-    watcher: Watcher,
-    handled: HandledAlerts,
-    clock: Callable[[], float],
-) -> str:
-    event = alert.event(models)
-    if alert.key in handled:
-        decision = "already_handled"
-    else:
-        outcome = watcher.dispatcher.consider(event, clock())
-        decision = "started" if outcome.start else str(outcome.refusal)
-        if outcome.start:
-            handled.add(alert.key)
-    action = event.action if event.action in ACTIONS else UNKNOWN
-    watcher.metrics.alerts.labels(action, decision).inc()
-    return decision
+@dataclass
+class _Desk:
+    """Decides on the alerts of one body; what is the same for several is asked once."""
+
+    watcher: Watcher
+    handled: HandledAlerts
+    now: float
+    models: tuple[str, ...] = ()
+    known: set[str] = field(default_factory=set)  # keys of alerts that have started a job
+    started: dict[str, set[str]] = field(default_factory=dict)  # by model, as its jobs say
+    refused: dict[tuple[str, str], str] = field(default_factory=dict)  # by model and wish
+
+    def prepare(self, payload: Payload) -> None:
+        """Ask what all the alerts need. Raises where the store is away."""
+        try:
+            self.models = self.watcher.registry.models()
+        except (OSError, RegistryError) as error:
+            log.error("registry_unread", why=in_words(error))
+            self.models = self.watcher.watched.names
+        keys = [alert.key for alert in payload.alerts.values()]
+        self.known = self.handled.find(list(dict.fromkeys(keys)), self.now)
+
+    def decide(self, place: int, alert: Alert) -> dict[str, Any]:
+        """The decision on one alert. Raises where the store is away."""
+        event = alert.event(self.models)
+        decided: dict[str, Any] = {"fingerprint": alert.fingerprint}
+        try:
+            decided["decision"] = self._decide(alert)
+        except STORE_ERRORS:
+            raise
+        except Exception as error:
+            decided |= {"decision": FAILED, "place": place, "why": in_words(error)}
+            log.exception("alert_failed", model=ascii(event.model)[1:-1], place=place)
+        action = event.action if event.action in ACTIONS else UNKNOWN
+        self.watcher.metrics.alerts.labels(action, decided["decision"]).inc()
+        return decided
+
+    def _decide(self, alert: Alert) -> str:
+        event = alert.event(self.models)
+        if not event.resolved and self._has_started(event.model, alert.key):
+            return "already_handled"
+        wish = event.model, "resolved" if event.resolved else event.action
+        if (shared := self.refused.get(wish)) is not None:
+            self.watcher.metrics.refusals.labels(shared).inc()
+            return shared
+        found = self.watcher.dispatcher.consider(event, self.now, {"alert": alert.key})
+        if found.start is None:
+            refusal = str(found.refusal)
+            if refusal in SHARED:
+                self.refused[wish] = refusal
+            return refusal
+        self.known.add(alert.key)
+        try:
+            self.handled.add(alert.key, self.now)
+        except STORE_ERRORS as error:  # the job has the key as well
+            log.warning("alert_not_noted", key=alert.key, why=in_words(error))
+        return "started"
+
+    def _has_started(self, model: str, key: str) -> bool:
+        if key in self.known:
+            return True
+        if model not in self.started:
+            jobs = self.watcher.jobs.all(model) if model in self.models else []
+            self.started[model] = {str(job.options.get("alert")) for job in jobs if _counts(job)}
+        return key in self.started[model]
+
+
+def _counts(job: Job) -> bool:
+    """Whether the job stands for its alert: one that the loop did not take, or lost, does not."""
+    return job.outcome not in ("failed", "abandoned")

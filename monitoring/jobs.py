@@ -98,6 +98,7 @@ JOBS = sa.Table(
     sa.Column("created_at", sa.Float, nullable=False),
     sa.Column("job", sa.LargeBinary, nullable=False),
 )
+_BY_MODEL = sa.Index("jobs_by_model", JOBS.c.model, JOBS.c.created_at)
 
 
 class UnknownJobError(HoldfastError):
@@ -226,11 +227,20 @@ class JobStore:
         """All jobs that run or wait, the newest first."""
         return self._select(model, JOBS.c.state.in_(UNFINISHED), None)
 
+    def begun(
+        self, model: str, *, after: float = 0.0, until: float, limit: int | None = None
+    ) -> list[Job]:
+        """Jobs of a model by when they began (seconds since 1970), the newest first."""
+        between = sa.and_(JOBS.c.created_at > after, JOBS.c.created_at <= until)
+        return self._select(model, between, limit)
+
     def _make(self) -> None:
         if not self._made:
             make_sqlite_file(self._engine.url)
             _METADATA.create_all(self._engine)
             self._made = True
+            with suppress(SQLAlchemyError):  # for speed only; a table from before has none
+                _BY_MODEL.create(self._engine, checkfirst=True)
 
     @contextmanager
     def _reading(self) -> Iterator[sa.Connection]:

@@ -1,5 +1,6 @@
 """Whether live accuracy still is what the evaluation promised, and what its labels are worth."""
 
+import math
 from typing import Any, Literal
 
 import msgspec
@@ -21,29 +22,41 @@ FEW = 5.0  # expected rows of a class below which classes are joined
 
 
 def expected_accuracy(evaluation: dict[str, Any]) -> float:
-    """The accuracy to expect of live traffic.
+    """The accuracy to expect of live traffic; NaN where the version has no figures.
 
     On held-out rows of the window that a version was retrained for; of the data set without one.
+
+    >>> expected_accuracy({})
+    nan
     """
-    return float((evaluation.get("window") or evaluation["clean"])["value"])
+    return _figure(evaluation, "value")
 
 
 def accuracy_floor(evaluation: dict[str, Any]) -> float:
     """Live accuracy below this has fallen: 3 points under the expected, or its interval's end.
+
+    NaN where the version has no figures: nothing can fall below it.
 
     >>> round(accuracy_floor({"clean": {"value": 0.97, "low": 0.95}}), 2)
     0.94
     >>> accuracy_floor({"clean": {}, "window": {"value": 0.9, "low": 0.8}})
     0.8
     """
-    expected = evaluation.get("window") or evaluation["clean"]
-    return float(min(expected["value"] - TOLERANCE, expected["low"]))
+    value, low = (_figure(evaluation, name) for name in ("value", "low"))
+    return float(np.minimum(value - TOLERANCE, low))  # of NaN: NaN
+
+
+def _figure(evaluation: dict[str, Any], name: str) -> float:
+    """A figure of the clean accuracy; a bundle of somebody else's may lack it."""
+    figures = evaluation.get("window") or evaluation.get("clean")
+    value = figures.get(name) if isinstance(figures, dict) else None
+    return float(value) if isinstance(value, int | float) else math.nan
 
 
 def judge(live: Proportion, evaluation: dict[str, Any]) -> Literal["passed", "failed", "undecided"]:
     """Whether live accuracy holds: its interval lies above the floor, below it, or across it.
 
-    On 2000 rows and more the share itself decides.
+    On 2000 rows and more the share itself decides. Without figures to hold it against: undecided.
 
     >>> card = {"clean": {"value": 0.97, "low": 0.95}}
     >>> judge(Proportion(0.90, 0.85, 0.95, 200), card)
@@ -56,7 +69,7 @@ def judge(live: Proportion, evaluation: dict[str, Any]) -> Literal["passed", "fa
         return "failed"
     if live.n >= MIN_ROWS and live.low >= floor:
         return "passed"
-    if live.n >= DECISIVE_ROWS:
+    if live.n >= DECISIVE_ROWS and not math.isnan(floor):
         return "passed" if live.value >= floor else "failed"
     return "undecided"
 

@@ -148,17 +148,21 @@ class DueTimes:
 
     Args:
         timetable: of all models.
-        path: of the file; one that is damaged, or of another timetable, counts as absent.
+        path: of the file; one that is damaged, or of another timetable, counts as absent. Where it
+            cannot be written, `fault` says why.
     """
 
     def __init__(self, timetable: Timetable, path: Path) -> None:
         self.timetable = timetable
         self._path = path
         self._key = f"{timetable.line} {timetable.zone_shown()}"
+        self.fault = ""  # of the file, in words; empty once it is written
         self._due = self._read()
 
     def due(self, model: str, now: float) -> bool:
         """Whether the model's time has come; the first look at a model only notes its next one."""
+        if self.fault:
+            self._write()
         at = self._due.get(model)
         following = self.timetable.following(now)
         # One that is later than the next was noted by a clock that ran ahead.
@@ -173,8 +177,17 @@ class DueTimes:
 
     def _note(self, model: str, at: float) -> None:
         self._due[model] = at
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(self._path, msgspec.json.encode({"schedule": self._key, "due": self._due}))
+        self._write()
+
+    def _write(self) -> None:
+        """Where that fails, the times stay in memory, and the next look tries again."""
+        kept = msgspec.json.encode({"schedule": self._key, "due": self._due})
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(self._path, kept)
+            self.fault = ""
+        except OSError as error:
+            self.fault = f"{self._path.name} cannot be written: {error.strerror or error}"
 
     def _read(self) -> dict[str, float]:
         try:

@@ -60,7 +60,10 @@ class Tally:
             for add, event in waiting:
                 events.setdefault(add, []).append(event)
             for add, own in events.items():
-                add(own)
+                try:
+                    add(own)
+                except Exception as error:  # of one model, say: the others' counts are not lost
+                    logger("metrics").exception("not_counted", reason=str(error))
 
     def _start(self) -> None:
         if self._started:

@@ -1,17 +1,23 @@
 """When the loop runs: a pure decision from an event and what is known now.
 
 A ladder, not a jump: drift or low accuracy starts a re-evaluation; only a failed re-evaluation
-retrains. A refusal has a name, so that it can be counted and shown.
+retrains. A refusal has a name, so that it can be counted and shown. A person is obeyed: what bounds
+the loop's own eagerness (a hold, the budget, the rest after a run, labels) is no bound for people.
 """
 
 from typing import Literal
 
 import msgspec
 
+from models.registry_state import Hold
+from monitoring.cooling import DAY as DAY
+from monitoring.cooling import Rest
+
 Kind = Literal["evaluate", "evaluate_robustness", "retrain"]
 Source = Literal["drift", "alert", "accuracy", "schedule", "person"]
 Refusal = Literal[
     "already_running",
+    "held",
     "cool_down",
     "daily_budget",
     "no_champion",
@@ -21,7 +27,6 @@ Refusal = Literal[
     "pinned",
     "already_handled",
 ]
-DAY = 86_400.0
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -41,11 +46,14 @@ class Situation(msgspec.Struct, frozen=True):
     champion: int | None
     running: str | None  # id of the job that runs
     labels_since: int  # labelled rows of the champion since the event's cause began
-    judged_at: float | None  # when the champion was last re-evaluated with a verdict
-    looked_at: float | None  # when it was last re-evaluated at all
-    runs_today: int
+    looked_at: float | None  # when the champion was last re-evaluated
+    runs_today: int  # that the loop began by itself
     labels_seen: int = 0  # labelled rows that the last re-evaluation had
     pinned: int | None = None  # the version that is served whatever the champion
+    waiting: str | None = None  # id of a job whose challenger waits for a person
+    hold: Hold | None = None  # in force
+    rest: Rest = Rest()
+    damage: str = ""  # why the champion is not known
 
 
 class Policy(msgspec.Struct, frozen=True):
@@ -70,10 +78,11 @@ ACTIONS: tuple[Kind, ...] = ("evaluate", "evaluate_robustness", "retrain")
 def decide(event: Event, situation: Situation, policy: Policy, now: float) -> Decision:
     """Whether `event` starts a job.
 
-    A person overrides the cool-down and the label count, never a pin, a running job or the budget.
+    A person's event is refused only for what cannot be done: an unknown action, a pin, no champion,
+    a job that is at it already.
 
     >>> event = Event("drift", "digits", "evaluate", since=90.0, reason="energy higher")
-    >>> idle = Situation(1, None, 500, None, None, 0)
+    >>> idle = Situation(1, None, 500, None, 0)
     >>> decide(event, idle, Policy(), now=100.0).start
     'evaluate'
     >>> decide(event, msgspec.structs.replace(idle, running="j1"), Policy(), now=100.0).refusal
@@ -86,16 +95,20 @@ def decide(event: Event, situation: Situation, policy: Policy, now: float) -> De
     if situation.pinned is not None:
         return _refuse("pinned", _pinned(event.model, situation.pinned))
     if situation.champion is None:
-        return _refuse("no_champion", f"model {event.model!r} has no champion to judge")
-    if situation.running is not None:
-        return _refuse("already_running", f"job {situation.running} is at it")
+        missing = f"model {event.model!r} has no champion to judge"
+        return _refuse("no_champion", situation.damage or missing)
+    by_person, hold = event.source == "person", situation.hold
+    if not by_person and hold is not None and hold.stops == "everything":
+        return _refuse("held", f"{hold.words()}; `holdfast models release {event.model}` ends that")
+    if busy := _busy(event, situation):
+        return _refuse("already_running", busy)
+    kind: Kind = event.action
+    if by_person:
+        return Decision(kind, None, event.reason)
     if situation.runs_today >= policy.daily_budget:
         return _refuse("daily_budget", f"{situation.runs_today} runs in the last 24 hours")
-    kind: Kind = event.action
-    if event.source == "person":
-        return Decision(kind, None, event.reason)
-    if _cooling(situation, policy, now):
-        return _refuse("cool_down", f"judged less than {policy.cool_down_seconds:g} s ago")
+    if situation.rest.left(policy.cool_down_seconds, now) > 0:
+        return _refuse("cool_down", situation.rest.words(policy.cool_down_seconds, now))
     if event.source == "drift" and situation.looked_at is not None:
         # One look at once, whatever the labels; the next ones when there is twice as much to see.
         have, need = situation.labels_since, max(policy.min_labels, 2 * situation.labels_seen)
@@ -105,16 +118,26 @@ def decide(event: Event, situation: Situation, policy: Policy, now: float) -> De
     return Decision(kind, None, event.reason)
 
 
+def _busy(event: Event, situation: Situation) -> str:
+    """What is at it already, in words; empty where nothing is in the way.
+
+    A challenger that waits for a person stops no evaluation: only another challenger.
+    """
+    if situation.running is not None:
+        return f"job {situation.running} is at it"
+    if situation.waiting is not None and event.action == "retrain":
+        return (
+            f"the challenger of job {situation.waiting} waits for approval: answer it first "
+            f"(`holdfast jobs approve {situation.waiting}`, or `reject`)"
+        )
+    return ""
+
+
 def _pinned(model: str, version: int) -> str:
     return (
         f"HOLDFAST_MODELS pins model {model!r} to version {version}: nothing that the loop makes "
         "would be served; take the pin out first"
     )
-
-
-def _cooling(situation: Situation, policy: Policy, now: float) -> bool:
-    judged = situation.judged_at
-    return judged is not None and now - judged < policy.cool_down_seconds
 
 
 def _refuse(name: Refusal, detail: str) -> Decision:

@@ -4,11 +4,14 @@ import math
 from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client.metrics import MetricWrapperBase
 
 from models.schema import Manifest
 from monitoring.accuracy_watch import Accuracy
 from monitoring.bets import ChannelReference
+from monitoring.jobs import Job
 from monitoring.performance import expected_accuracy
+from monitoring.stream import Stream
 from monitoring.triggers import ACTIONS, Refusal
 
 OUTCOMES = (
@@ -27,6 +30,7 @@ class WatchMetrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self._ticks = False
         self.evidence = self._gauge("drift_evidence_log10", "Evidence of drift", "model", "channel")
         self.threshold = self._gauge(
             "drift_alarm_threshold_log10", "Evidence at which the alarm is raised", "model"
@@ -79,7 +83,24 @@ class WatchMetrics:
             "evaluation_last_success_timestamp_seconds", "When a version was last judged", "model"
         )
         self.gate = self._gauge("gate_passed", "1 if the last gate passed", "model", "check")
-        self.tick = self._gauge("watch_last_tick_timestamp_seconds", "When the watcher last looked")
+        # Absent until the first look: 1970 would be a lie, and absence is what alerts bridge.
+        self.tick = Gauge(
+            "holdfast_watch_last_tick_timestamp_seconds",
+            "When the watcher last looked",
+            registry=None,
+        )
+        self.problem = self._gauge(
+            "watch_problem", "1 while the model has the problem", "model", "problem"
+        )
+        self.problems = self._counter(
+            "watch_problems", "Times that a model got the problem", "model", "problem"
+        )
+        self.service_up = self._gauge(
+            "watch_service_up", "1 while the service's counters can be read", "service"
+        )
+        self.service_failures = self._counter(
+            "watch_service_failures", "Looks at a service that failed", "service", "reason"
+        )
         self.runs = self._counter("lifecycle_runs", "Runs of the loop", "kind", "outcome")
         self.refusals = self._counter("lifecycle_refusals", "Runs that were not started", "reason")
         self.retries = self._counter(
@@ -110,14 +131,14 @@ class WatchMetrics:
         for reason in get_args(Refusal):
             self.refusals.labels(reason)
         for action in (*ACTIONS, "unknown"):
-            for decision in ("started", *get_args(Refusal)):
+            for decision in ("started", "failed", *get_args(Refusal)):
                 self.alerts.labels(action, decision)
         self.alerts.labels("unknown", "unreadable")
 
     def show_version(self, manifest: Manifest, references: list[ChannelReference]) -> None:
         """Export a new champion's reference and figures; those of the old one go."""
         model, version = manifest.model, str(manifest.version)
-        for gauge in (self.reference, self.evaluation, self.evidence):
+        for gauge in (self.reference, self.evaluation, self.evidence, self.dispersion):
             gauge.remove_by_labels({"model": model})
         for reference in references:
             total = reference.alpha.sum()
@@ -126,6 +147,36 @@ class WatchMetrics:
                 self.reference.labels(*labels).set(weight / total)
         self.expected.labels(model).set(expected_accuracy(manifest.evaluation))
         self._evaluated(manifest)
+
+    def show_stream(self, stream: Stream) -> None:
+        """Export the evidence of a stream as it is now."""
+        model, evidence = stream.model, stream.evidence
+        for channel, value in evidence.log10_evidence().items():
+            self.evidence.labels(model, channel).set(value)
+        for channel, phi in evidence.phi().items():
+            self.dispersion.labels(model, channel).set(phi)
+        self.threshold.labels(model).set(evidence.threshold_log10)
+        self.alarm.labels(model).set(evidence.alarm is not None)
+
+    def show_job(self, job: Job) -> None:
+        """Export what a job that ended found."""
+        for check in job.checks:
+            self.gate.labels(job.model, check["name"]).set(check["passed"])
+        if job.evaluation:
+            self.evaluated_at.labels(job.model).set(job.evaluation["at"])
+
+    def looked(self, now: float) -> None:
+        """A look at all models is complete."""
+        self.tick.set(now)
+        if not self._ticks:
+            self.registry.register(self.tick)
+            self._ticks = True
+
+    def forget(self, model: str) -> None:
+        """Nothing of a model that is gone stays."""
+        for metric in vars(self).values():
+            if isinstance(metric, MetricWrapperBase) and "model" in metric._labelnames:
+                metric.remove_by_labels({"model": model})
 
     def show_accuracy(self, model: str, told: Accuracy) -> None:
         """Export the live accuracy, observed and estimated; what is not known is NaN."""
@@ -149,12 +200,13 @@ class WatchMetrics:
     def _evaluated(self, manifest: Manifest) -> None:
         """The figures of the version's evaluation, each under the name of the attack it had."""
         model, version, figures = manifest.model, str(manifest.version), manifest.evaluation
-        robust, suite = figures["robust"], figures.get("suite", "quick")
-        points = [
-            ("none", 0.0, figures["clean"]["value"]),
-            (robust.get("attack", UNNAMED_ATTACK), figures["eps"], robust["value"]),
-            *((p["attack"], p["eps"], p["value"]) for p in figures["robust_curve"]),
-        ]
+        suite, points = figures.get("suite", "quick"), []
+        if "clean" in figures:  # a version that was never evaluated has no figures
+            points.append(("none", 0.0, figures["clean"]["value"]))
+        if "robust" in figures:
+            robust = figures["robust"]
+            points.append((robust.get("attack", UNNAMED_ATTACK), figures["eps"], robust["value"]))
+        points += [(p["attack"], p["eps"], p["value"]) for p in figures.get("robust_curve", ())]
         for attack, eps, value in points:
             self.evaluation.labels(model, version, suite, attack, f"{eps:g}").set(value)
 

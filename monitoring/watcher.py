@@ -1,35 +1,42 @@
 """The watcher: look at the counters, weigh the evidence, start the loop. One tick reads all.
 
-It runs beside the service, never in the request path; losing it costs no prediction.
+It runs beside the service, never in the request path; losing it costs no prediction. Each part of a
+look, and each model, is tried by itself: what is broken becomes a problem by name
+(`monitoring.problems`) and stops nothing else.
 """
 
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from http.client import HTTPException
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import sqlalchemy as sa
 
-from models.errors import BundleError, RegistryError
 from models.registry import Registry
 from models.stats import Proportion, proportion
-from monitoring import counters
+from monitoring import watch_status
 from monitoring.accuracy_watch import Accuracy, AccuracyWatch
+from monitoring.counters import Page
 from monitoring.dispatcher import Dispatcher
 from monitoring.evidence import Alarm
 from monitoring.explanation import explain
 from monitoring.jobs import Job, JobStore
 from monitoring.logs import logger
 from monitoring.performance import expected_accuracy, has_fallen
+from monitoring.problems import ALL_MODELS, Found, Problem, Problems
 from monitoring.pulse import Pulse
-from monitoring.records import RecordStore
+from monitoring.records import RecordStore, StoreError
 from monitoring.schedule import DueTimes, Timetable
+from monitoring.services import Services
+from monitoring.stillness import Stillness
 from monitoring.stream import Stream, references
 from monitoring.triggers import DAY, Event, Policy
 from monitoring.watch_metrics import WatchMetrics
+from monitoring.watched import WatchedVersions
 
 OBSERVED_ROWS = 500
 PRUNE_EVERY = 300.0
@@ -61,32 +68,46 @@ class Watcher:
     jobs: JobStore
     metrics: WatchMetrics
     start_job: Callable[[Job], None]
-    streams: dict[str, Stream] = field(default_factory=dict)
     accuracies: dict[str, AccuracyWatch] = field(default_factory=dict)
-    _broken: dict[str, int] = field(default_factory=dict)
+    _still: dict[str, Stillness] = field(default_factory=dict)
+    _store_away: Exception | None = None  # in this look: it is not waited for twice
     _pruned_at: float = 0.0
     pulse: Pulse = field(init=False)
+    problems: Problems = field(init=False)
+    services: Services = field(init=False)
+    watched: WatchedVersions = field(init=False)
     dispatcher: Dispatcher = field(init=False)
     due_times: DueTimes | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        self.pulse = Pulse(self.plan.interval_seconds)
+        plan, folder = self.plan, Path(self.plan.state) / "watch"
+        self.pulse = Pulse(plan.interval_seconds)
+        self.problems = Problems(self.metrics.problem, self.metrics.problems)
+        self.services = Services(plan.services, self.metrics)
+        self.watched = WatchedVersions(
+            self.registry, plan.serves, folder, plan.c, self.problems, self._show_version
+        )
         self.dispatcher = Dispatcher(
-            self.plan.policy,
-            self.plan.serves,
+            plan.policy,
+            plan.serves,
             self.registry,
             self.records,
             self.jobs,
             self.metrics,
             self.start_job,
         )
-        if self.plan.schedule:
-            timetable = Timetable(self.plan.schedule, self.plan.timezone)
-            self.due_times = DueTimes(timetable, Path(self.plan.state) / "watch" / "schedule.json")
+        if plan.schedule:
+            timetable = Timetable(plan.schedule, plan.timezone)
+            self.due_times = DueTimes(timetable, folder / "schedule.json")
             zone, following = timetable.zone_shown(), timetable.following(time.time())
             log.info(
                 "schedule", line=timetable.line, zone=zone, following=timetable.shown(following)
             )
+
+    @property
+    def streams(self) -> dict[str, Stream]:
+        """The streams that are weighed, by model."""
+        return self.watched.streams
 
     def run(self, stop: threading.Event) -> None:
         """Tick until told to stop; a failed tick is logged and the next one tries again."""
@@ -100,32 +121,114 @@ class Watcher:
                 log.exception("tick_failed")
 
     def tick(self, now: float) -> None:
-        """One look: counters, evidence, accuracy, triggers."""
+        """One look: counters, evidence, accuracy, triggers, of every model."""
         self.pulse.begin()
-        looks = self._look()
-        for model in self.registry.models():
-            if self.plan.serves and model not in self.plan.serves:
-                continue  # nothing asks it here
-            stream = self._stream(model)
-            if stream is None:
-                continue
-            alarm = stream.add(looks, now)
-            if alarm is not None:
-                stream.explained = explain(alarm, stream.bundle, self.records, now)
-                stream.save()
-                self._tell(stream, alarm)
-            live = self._live(stream)
-            self._show(stream, live)
-            for event in self._events(stream, live, now):
-                self.dispatcher.consider(event, now)
-                if event.source == "schedule" and self.due_times is not None:
-                    self.due_times.done(model, now)  # after: one that was not answered comes again
-            self._show_accuracy(stream, now)
-        if now - self._pruned_at > PRUNE_EVERY:
+        self._store_away = None
+        pages = self.services.look(now)
+        before, models = self.watched.names, self.watched.models(now)
+        for model in set(before) - set(models):
+            self._forget(model)
+        for model in models:
+            self.problems.attempt(
+                model, "unexpected", now, partial(self._look_at, model, pages, now)
+            )
+        if not 0 <= now - self._pruned_at <= PRUNE_EVERY:
             self._pruned_at = now
-            self.records.prune(self.plan.records_kept)
-        self.metrics.tick.set(now)
+            self._ask_store(ALL_MODELS, "prune", now, self._prune)
+        self.metrics.looked(now)
         self.pulse.end()
+
+    def _prune(self) -> None:
+        self.records.prune(self.plan.records_kept)
+
+    def _look_at(self, model: str, pages: Mapping[str, Page], now: float) -> None:
+        """All parts of a look at one model; what fails leaves the others alone."""
+        stream = self.watched.find(model, now)
+        if stream is None:
+            return
+        self._look_for_movement(stream, pages, now)
+        self._weigh(stream, pages, now)
+        live = self._ask_store(model, "records", now, partial(self.observe, stream))
+        if live is not None:
+            self.metrics.observed.labels(model).set(live.value)
+            self.metrics.observed_labels.labels(model).set(live.n)
+        answer = partial(self._answer, self._events(stream, live, now), now)
+        self._ask_store(model, "trigger", now, answer)
+        if self.due_times is not None:
+            self._tell(model, "schedule_state", self.due_times.fault, now)
+        self._ask_store(model, "accuracy", now, partial(self._show_accuracy, stream, now))
+
+    def _answer(self, events: list[Event], now: float) -> None:
+        for event in events:
+            self.dispatcher.consider(event, now)
+            if event.source == "schedule" and self.due_times is not None:
+                self.due_times.done(event.model, now)  # after: one not answered comes again
+
+    def _ask_store(
+        self, model: str, problem: Problem, now: float, ask: Callable[[], Found]
+    ) -> Found | None:
+        """As `Problems.attempt`; a store that was away for one is not waited for by the next."""
+
+        def asked() -> Found:
+            if self._store_away is not None:
+                raise self._store_away
+            try:
+                return ask()
+            except (StoreError, sa.exc.OperationalError) as error:
+                self._store_away = error
+                raise
+
+        return self.problems.attempt(model, problem, now, asked)
+
+    def _tell(self, model: str, problem: Problem, words: str | None, now: float) -> None:
+        """Note it, where there are words; clear it where they are empty; None: it is not known."""
+        if words:
+            self.problems.note(model, problem, words, now)
+        elif words is not None:
+            self.problems.clear(model, problem, now)
+
+    def _look_for_movement(self, stream: Stream, pages: Mapping[str, Page], now: float) -> None:
+        model, still = stream.model, self._still.get(stream.model)
+        if still is None or still.version != stream.version:
+            still = self._still[model] = Stillness(model, stream.version)
+        verdict = still.look(pages)
+        self._tell(model, "counters_still", verdict.still, now)
+        self._tell(model, "model_unwatched", verdict.unseen, now)
+
+    def _weigh(self, stream: Stream, pages: Mapping[str, Page], now: float) -> None:
+        model, cells = stream.model, {name: page.cells for name, page in pages.items()}
+        add = partial(stream.add, cells, now, self.services.distrusted)
+        alarm = self.problems.attempt(model, "evidence", now, add)
+        if alarm is not None:
+            self._log_alarm(stream, alarm)
+            explanation = self.problems.attempt(
+                model, "explanation", now, partial(explain, alarm, stream.bundle, self.records, now)
+            )
+            if explanation is not None:
+                stream.explained = explanation
+                stream.save()
+        elif stream.evidence.alarm is None:
+            self.problems.clear(model, "explanation", now)
+        ours = f"{model}/{stream.version}/"
+        spoiled = {
+            f"{name} has a value in {channel} that is no count"
+            for name, page in pages.items()
+            for channel in page.spoiled
+            if channel.startswith(ours)
+        }
+        words = "; ".join(sorted(stream.refused | spoiled))
+        self._tell(model, "counters_refused", words, now)
+        self._tell(model, "evidence_state", stream.fault, now)
+        self.metrics.show_stream(stream)
+
+    def _forget(self, model: str) -> None:
+        """The model has left the registry: nothing of it is shown as if it still were."""
+        self.watched.forget(model)
+        self.accuracies.pop(model, None)
+        self._still.pop(model, None)
+        self.problems.forget(model)
+        self.metrics.forget(model)
+        log.info("model_gone", model=model)
 
     def finished(self, job: Job) -> None:
         """Count a job that ended and export what it found."""
@@ -139,42 +242,16 @@ class Watcher:
                 self._export(job)
 
     def _export(self, job: Job) -> None:
-        for check in job.checks:
-            self.metrics.gate.labels(job.model, check["name"]).set(check["passed"])
-        if job.evaluation:
-            self.metrics.evaluated_at.labels(job.model).set(job.evaluation["at"])
-
-    def _look(self) -> Mapping[str, counters.Counts]:
-        looks = {}
-        for url in self.plan.services:
-            try:
-                looks[url] = counters.parse(counters.fetch(url))
-            except (OSError, HTTPException, ValueError) as error:
-                self.metrics.scrape_failures.inc()
-                log.warning("service_unreachable", url=url, error=str(error))
-        return looks
-
-    def _stream(self, model: str) -> Stream | None:
-        """The stream of what is served, a champion or pinned; a new version gets a fresh one."""
-        champion = self.plan.serves.get(model) or self.registry.aliases(model).champion
-        stream = self.streams.get(model)
-        if champion is None or (stream is not None and stream.version == champion):
-            return stream
-        if self._broken.get(model) == champion:
-            return stream
         try:
-            bundle = self.registry.open(model, str(champion))
-        except (BundleError, RegistryError) as error:
-            self._broken[model] = champion
-            log.error("champion_unusable", model=model, version=champion, error=str(error))
-            return stream
-        stream = Stream.open(bundle, Path(self.plan.state) / "watch", c=self.plan.c)
-        self.streams[model] = stream
-        self.metrics.show_version(bundle.manifest, references(bundle))
-        log.info("watching", model=model, version=champion)
-        return stream
+            self.metrics.show_job(job)
+        except Exception:  # figures of a child of another version, say: the job ends all the same
+            log.exception("job_not_exported", job=job.id)
 
-    def _tell(self, stream: Stream, alarm: Alarm) -> None:
+    def _show_version(self, stream: Stream, now: float) -> None:
+        show = partial(self.metrics.show_version, stream.bundle.manifest, references(stream.bundle))
+        self.problems.attempt(stream.model, "figures", now, show)
+
+    def _log_alarm(self, stream: Stream, alarm: Alarm) -> None:
         log.warning(
             "drift_alarm",
             model=stream.model,
@@ -189,76 +266,46 @@ class Watcher:
             promise=stream.promise,
         )
 
-    def _live(self, stream: Stream) -> Proportion:
+    def observe(self, stream: Stream) -> Proportion:
+        """Live accuracy of the champion's present reign, from labels. Raises StoreError."""
         since = self.dispatcher.champion_since(stream.model)
         right = self.records.observed(stream.model, stream.version, OBSERVED_ROWS, since=since)
         return proportion(right)
 
     def _show_accuracy(self, stream: Stream, now: float) -> None:
-        """For people only: it starts nothing, and its failure stops nothing."""
-        try:
-            watch = self.accuracies.get(stream.model)
-            if watch is None or watch.bundle is not stream.bundle:
-                watch = self.accuracies[stream.model] = AccuracyWatch(stream.bundle, self.records)
-            told = watch.look(stream.evidence, now, self.dispatcher.champion_since(stream.model))
-            self.metrics.show_accuracy(stream.model, told)
-        except Exception:
-            log.exception("accuracy_unknown", model=stream.model)
+        """For people only: it starts nothing."""
+        watch = self.accuracies.get(stream.model)
+        if watch is None or watch.bundle is not stream.bundle:
+            watch = self.accuracies[stream.model] = AccuracyWatch(stream.bundle, self.records)
+        found = watch.look(stream.evidence, now, self.dispatcher.champion_since(stream.model))
+        self.metrics.show_accuracy(stream.model, found)
 
-    def _show(self, stream: Stream, live: Proportion) -> None:
-        for channel, value in stream.evidence.log10_evidence().items():
-            self.metrics.evidence.labels(stream.model, channel).set(value)
-        for channel, phi in stream.evidence.phi().items():
-            self.metrics.dispersion.labels(stream.model, channel).set(phi)
-        self.metrics.threshold.labels(stream.model).set(stream.evidence.threshold_log10)
-        self.metrics.alarm.labels(stream.model).set(stream.evidence.alarm is not None)
-        self.metrics.observed.labels(stream.model).set(live.value)
-        self.metrics.observed_labels.labels(stream.model).set(live.n)
-
-    def _events(self, stream: Stream, live: Proportion, now: float) -> list[Event]:
+    def _events(self, stream: Stream, live: Proportion | None, now: float) -> list[Event]:
         events = []
         model, alarm = stream.model, stream.evidence.alarm
         if alarm is not None and stream.alarm_since is not None:
             events.append(Event("drift", model, "evaluate", stream.alarm_since, alarm.words))
-        else:
-            figures = stream.bundle.manifest.evaluation
-            if has_fallen(live, figures):
-                rows = self.records.labelled(
-                    model, stream.bundle.manifest.input, limit=OBSERVED_ROWS, version=stream.version
-                )
-                since = float(rows.at[0])
-                expected = expected_accuracy(figures)
-                words = f"live accuracy {live.value:.1%} (n = {live.n}), expected {expected:.1%}"
-                events.append(Event("accuracy", model, "evaluate", since, words))
+        elif live is not None and has_fallen(live, stream.bundle.manifest.evaluation):
+            fallen = self._ask_store(model, "records", now, partial(self._fallen, stream, live))
+            events += [] if fallen is None else [fallen]
         if self.due_times is not None and self.due_times.due(model, now):
             events.append(Event("schedule", model, "evaluate", now - DAY, "scheduled"))
         return events
 
-    def _told(self, model: str) -> Accuracy:
+    def _fallen(self, stream: Stream, live: Proportion) -> Event:
+        manifest = stream.bundle.manifest
+        rows = self.records.labelled(
+            stream.model, manifest.input, limit=OBSERVED_ROWS, version=stream.version
+        )
+        expected = expected_accuracy(manifest.evaluation)
+        words = f"live accuracy {live.value:.1%} (n = {live.n}), expected {expected:.1%}"
+        return Event("accuracy", stream.model, "evaluate", float(rows.at[0]), words)
+
+    def accuracy(self, model: str) -> Accuracy:
+        """What is known of the model's live accuracy."""
         watch = self.accuracies.get(model)
         return Accuracy() if watch is None else watch.told
 
     def status(self) -> list[dict[str, Any]]:
         """What is watched and how it stands, as plain data for people."""
-        rows = []
-        for model, stream in self.streams.items():
-            alarm = stream.evidence.alarm
-            live = self._live(stream)
-            rows.append(
-                {
-                    "model": model,
-                    "version": stream.version,
-                    "requests": stream.evidence.requests,
-                    "evidence_log10": stream.evidence.log10_evidence(),
-                    "threshold_log10": stream.evidence.threshold_log10,
-                    "alarm": None if alarm is None else msgspec.to_builtins(alarm),
-                    "alarm_since": stream.alarm_since,
-                    "promise": stream.promise,
-                    "last_alarm": msgspec.to_builtins(stream.explained),
-                    "expected_accuracy": expected_accuracy(stream.bundle.manifest.evaluation),
-                    "observed_accuracy": msgspec.to_builtins(live) if live.n else None,
-                    "accuracy": msgspec.to_builtins(self._told(model)),
-                    "aliases": msgspec.to_builtins(self.registry.aliases(model)),
-                }
-            )
-        return rows
+        return watch_status.rows(self)

@@ -13,7 +13,6 @@ from datetime import datetime
 from typing import Literal, NamedTuple
 
 import msgspec
-import sqlalchemy as sa
 
 from models.errors import InputError
 from monitoring.json_body import decode_json
@@ -113,26 +112,3 @@ def _is_rfc3339(text: str) -> bool:
         return datetime.fromisoformat(text).tzinfo is not None  # without: this machine's own zone
     except ValueError:
         return False
-
-
-_METADATA = sa.MetaData()
-HANDLED = sa.Table("alerts_handled", _METADATA, sa.Column("key", sa.String, primary_key=True))
-
-
-class HandledAlerts:
-    """Keys of the alerts that have started a job, kept in the database."""
-
-    def __init__(self, engine: sa.Engine) -> None:
-        self._engine = engine
-        _METADATA.create_all(engine)
-
-    def __contains__(self, key: str) -> bool:
-        with self._engine.connect() as connection:
-            found = connection.execute(sa.select(HANDLED.c.key).where(HANDLED.c.key == key))
-            return found.first() is not None
-
-    def add(self, key: str) -> None:
-        """Remember a key."""
-        if key not in self:
-            with self._engine.begin() as connection:
-                connection.execute(sa.insert(HANDLED).values(key=key))

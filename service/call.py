@@ -51,12 +51,13 @@ class Endpoint(NamedTuple):
 class Call:
     """One request: its ASGI scope, who sent it, and its whole body once that was read."""
 
-    __slots__ = ("_body", "_headers", "_limit", "caller", "scope", "sent")
+    __slots__ = ("_body", "_headers", "_limit", "actor", "caller", "scope", "sent")
 
     def __init__(self, scope: Mapping[str, Any], max_body_bytes: int, sent: bytes = b"") -> None:
         self.scope = scope
         self.sent = sent  # the body as it came
         self.caller = ""  # set once the guard has let it in; told to nobody
+        self.actor = ""  # whose token let it in, for the audit: `admin`, or `token <name>`
         self._limit = max_body_bytes
         self._body: bytes | None = None  # decompressed
         self._headers = read_headers(scope)

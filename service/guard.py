@@ -57,7 +57,7 @@ class Guard:
         self._exposed = exposed
 
     def enter(self, call: Call, scope: Scope) -> str:
-        """The caller's name, empty for an open call.
+        """The caller's name, empty for an open call; the call is told whose token it came with.
 
         Raises:
             UnauthorizedError: no token, or one that is unknown or expired.
@@ -70,6 +70,7 @@ class Guard:
         held = ""
         if scope in self._secrets or self._tokens.needed():
             held = self._holder(call, scope)
+            call.actor = scope if held == _own(scope) else f"token {held}"
         if held and self._by_token:
             caller = f"token {held}"
         else:
@@ -104,7 +105,7 @@ class Guard:
         if not secret:
             raise _unauthorized(f"this call needs a token of scope {scope}: {HOW}", REALM)
         if scope in self._secrets and self._fits(secret, scope):
-            return f"the {scope} token"
+            return _own(scope)
         token = self._tokens.find(secret) if needed else None
         if token is None or token.expired():
             what = "no token of this service" if token is None else "expired"
@@ -172,6 +173,11 @@ def exposure(settings: Settings) -> str | None:
         f"the service listens on {settings.host or 'every address'} and has no tokens: who reaches "
         "it may ask for predictions and send labels"
     )
+
+
+def _own(scope: Scope) -> str:
+    """What the token of a file is called: no token of the tokens file can be named so."""
+    return f"the {scope} token"
 
 
 def _unauthorized(detail: str, challenge: str) -> UnauthorizedError:

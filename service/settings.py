@@ -153,9 +153,23 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         float, _about("how long a failed re-evaluation waits for those labels", "s", ge=0)
     ] = 900.0
     cool_down_seconds: Annotated[
-        float, _about("quiet time after a re-evaluation with a verdict", "s", ge=0)
-    ] = 300.0  # fmt: skip
-    daily_budget: Annotated[int, _about("lifecycle runs in 24 hours, at most", "runs", ge=0)] = 20
+        float,
+        _about(
+            "rest of the loop after a run of a model, from its end; doubled by each run in a row "
+            "that led nowhere, up to a day",
+            "s",
+            ge=0,
+        ),
+    ] = 300.0
+    daily_budget: Annotated[
+        int,
+        _about(
+            "runs of a model in 24 hours that the loop begins by itself, at most; those of a "
+            "person do not count",
+            "runs",
+            ge=0,
+        ),
+    ] = 20
     mode: Annotated[
         Literal["auto", "manual", "report"],
         _about("promote by itself, after approval, or never"),

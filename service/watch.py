@@ -13,6 +13,7 @@ from dbos import DBOS
 from models.registry import Registry
 from monitoring import logs, slots
 from monitoring.database import make_engine, make_sqlite_file
+from monitoring.handled_alerts import HandledAlerts
 from monitoring.jobs import JobStore
 from monitoring.lifecycle import Lifecycle, Place
 from monitoring.records import RecordStore
@@ -21,7 +22,6 @@ from monitoring.terms import LOOP_VERSION, Terms
 from monitoring.triggers import Policy
 from monitoring.watch_metrics import WatchMetrics
 from monitoring.watcher import Plan, Watcher
-from monitoring.webhook import HandledAlerts
 from service import watch_calls
 from service.access_log import AccessLog
 from service.call import Endpoint
@@ -39,7 +39,7 @@ from service.settings import Settings, watcher_lock
 LOCK_PATIENCE = 10.0
 LEAVE_SECONDS = 4.0  # less than the master's patience with its worker
 STORE_PATIENCE_SECONDS = 10.0
-BODY_BYTES = 1 << 20
+BODY_BYTES = 1 << 22  # a thousand alerts of Alertmanager with their texts are up to 2 MiB
 HELD_BYTES = 1 << 25
 THREADS = 4
 

@@ -16,13 +16,13 @@ from prometheus_client import Counter
 from prometheus_client.metrics import MetricWrapperBase
 
 from models.registry import Registry
+from monitoring.handled_alerts import HandledAlerts
 from monitoring.jobs import JobStore
 from monitoring.metrics import Metrics
 from monitoring.records import RecordStore
 from monitoring.triggers import Policy
 from monitoring.watch_metrics import WatchMetrics
 from monitoring.watcher import Plan, Watcher
-from monitoring.webhook import HandledAlerts
 from service import pages, watch_calls
 from service.app import create_app
 from service.cli import main

@@ -13,6 +13,7 @@ from models.errors import HoldfastError
 from monitoring.database import engine_url
 from monitoring.jobs import Job, JobStore
 from service.addresses import join, near
+from service.cli.changes import reason_option
 from service.cli.output import emit, json_option, table
 from service.settings import Settings
 
@@ -82,7 +83,7 @@ def show(settings: Settings, job_id: str, as_json: bool) -> None:
     default="evaluate",
     help="What shall be done.",
 )
-@click.option("--reason", default="asked for on the command line", help="Why; kept with the run.")
+@reason_option("asked for on the command line")
 @click.option("--options", default="{}", help='JSON, e.g. \'{"recipe": {"epochs": 5}}\'.')
 @json_option
 @click.pass_obj
@@ -106,30 +107,34 @@ def start(
 
 @jobs.command()
 @click.argument("job_id")
+@reason_option()
+@json_option
 @click.pass_obj
-def approve(settings: Settings, job_id: str) -> None:
-    """Let a waiting challenger be promoted.
+def approve(settings: Settings, job_id: str, reason: str, as_json: bool) -> None:
+    """Let a waiting challenger be promoted; the first answer counts.
 
     \b
     Example:
-      holdfast jobs approve 20260101-120000-abc123
+      holdfast jobs approve 20260101-120000-abc123 --reason "looks right"
     """
-    _call(settings, f"/jobs/{job_id}/approve", {})
-    click.echo(f"{job_id}: approved")
+    told = _call(settings, f"/jobs/{job_id}/approve", {"reason": reason})
+    emit(told, as_json, lambda: f"{job_id}: approved")
 
 
 @jobs.command()
 @click.argument("job_id")
+@reason_option()
+@json_option
 @click.pass_obj
-def reject(settings: Settings, job_id: str) -> None:
-    """Refuse a waiting challenger.
+def reject(settings: Settings, job_id: str, reason: str, as_json: bool) -> None:
+    """Refuse a waiting challenger; the first answer counts.
 
     \b
     Example:
-      holdfast jobs reject 20260101-120000-abc123
+      holdfast jobs reject 20260101-120000-abc123 --reason "the labels are wrong"
     """
-    _call(settings, f"/jobs/{job_id}/reject", {})
-    click.echo(f"{job_id}: rejected")
+    told = _call(settings, f"/jobs/{job_id}/reject", {"reason": reason})
+    emit(told, as_json, lambda: f"{job_id}: rejected")
 
 
 def _store(settings: Settings) -> JobStore:
@@ -151,6 +156,8 @@ def _text(job: Job) -> str:
         "detail",
     )
     lines = [f"job {job.id}", *(f"  {k:10} {facts[k]}" for k in keys if facts[k] is not None)]
+    if job.answer is not None:
+        lines.append(f"  {'answer':10} {job.answer.words}")
     lines += [
         f"  {'passed' if c['passed'] else 'FAILED':6} {c['name']}: {c['detail']}"
         for c in job.checks

@@ -1,6 +1,7 @@
 """`holdfast models`: the registry from the command line."""
 
 import json
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -8,57 +9,74 @@ import click
 import msgspec
 
 from models.bundle import open_bundle
-from models.errors import BundleError
+from models.errors import BundleError, RegistryError
 from models.registry import Registry
 from models.runner import Runner
 from monitoring.alarm import promise
 from monitoring.explanation import Explanation, histogram_text
+from service.cli.changes import hold, promote, release, rollback
 from service.cli.output import emit, json_option, table
+from service.holds import hold_note
 from service.settings import Settings
 
 
 @click.group()
 def models() -> None:
-    """List, show, verify, promote and roll back versions.
+    """List, show, verify, promote and roll back versions; hold and release models.
 
     \b
     Example:
       holdfast models list
     """
+
+
+for change in (promote, rollback, hold, release):
+    models.add_command(change)
 
 
 @models.command("list")
 @json_option
 @click.pass_obj
 def list_(settings: Settings, as_json: bool) -> None:
-    """All versions of all models.
+    """All versions of all models, and who holds which.
 
     \b
     Example:
       holdfast models list
     """
-    registry, rows = Registry(settings.registry_dir, settings.keys), []
+    registry, rows, notes = Registry(settings.registry_dir, settings.keys), [], []
     for model in registry.models():
-        aliases = msgspec.to_builtins(registry.aliases(model))
+        try:
+            state = registry.state(model)
+        except RegistryError as error:
+            state, damage = None, str(error)
+            notes.append(damage)
+        held = None if state is None else state.held(time.time())
+        notes += [] if held is None else [hold_note(model, held)]
         for version in registry.versions(model):
-            named = [name for name, number in aliases.items() if number == version]
-            row = {"model": model, "version": version, "aliases": named}
-            try:
-                manifest = registry.manifest(model, version)
-            except BundleError as error:
-                rows.append(row | {"error": str(error)})
+            row = {"model": model, "version": version, "aliases": []}
+            if state is None:
+                rows.append(row | {"error": damage})
                 continue
-            figures = manifest.evaluation
-            rows.append(
-                row
-                | {
-                    "created_at": manifest.created_at,
-                    "clean": figures["clean"]["value"],
-                    "robust": figures["robust"]["value"],
-                    "reason": manifest.event.get("reason", ""),
-                }
-            )
-    emit(rows, as_json, lambda: _listing(rows))
+            aliases = msgspec.to_builtins(state.aliases)
+            row["aliases"] = [name for name, number in aliases.items() if number == version]
+            row["hold"] = msgspec.to_builtins(held)
+            rows.append(row | _figures(registry, model, version))
+    emit(rows, as_json, lambda: "\n".join([_listing(rows), *notes]))
+
+
+def _figures(registry: Registry, model: str, version: int) -> dict[str, object]:
+    """What a listing says of a version, or why it cannot."""
+    try:
+        manifest = registry.manifest(model, version)
+    except (BundleError, RegistryError) as error:
+        return {"error": str(error)}
+    figures = {name: manifest.evaluation.get(name, {}).get("value") for name in ("clean", "robust")}
+    return {
+        "created_at": manifest.created_at,
+        **figures,
+        "reason": manifest.event.get("reason", ""),
+    }
 
 
 def _listing(rows: list[dict[str, object]]) -> str:
@@ -69,10 +87,15 @@ def _listing(rows: list[dict[str, object]]) -> str:
     return table(
         header,
         [
-            (r["model"], r["version"], ",".join(r["aliases"]), *(r.get(k, "damaged") for k in keys))  # type: ignore[arg-type]
+            (r["model"], r["version"], ",".join(r["aliases"]), *(_cell(r, k) for k in keys))  # type: ignore[arg-type]
             for r in rows
         ],
     )
+
+
+def _cell(row: dict[str, object], name: str) -> object:
+    value = row.get(name, "damaged")
+    return "unknown" if value is None else value
 
 
 @models.command()
@@ -81,7 +104,7 @@ def _listing(rows: list[dict[str, object]]) -> str:
 @json_option
 @click.pass_obj
 def show(settings: Settings, model: str, version: str, as_json: bool) -> None:
-    """A version's manifest, and the audit of the model.
+    """A version's manifest, who holds the model, and its audit.
 
     \b
     Example:
@@ -89,16 +112,29 @@ def show(settings: Settings, model: str, version: str, as_json: bool) -> None:
     """
     registry = Registry(settings.registry_dir, settings.keys)
     manifest = registry.manifest(model, registry.resolve(model, version))
-    audit = registry.audit(model)
-    value = {"manifest": msgspec.to_builtins(manifest), "audit": msgspec.to_builtins(audit)}
+    try:
+        audit, damage = registry.audit(model), ""
+    except RegistryError as error:
+        audit, damage = (), str(error)
+    held = registry.held(model)
+    value = {
+        "manifest": msgspec.to_builtins(manifest),
+        "hold": msgspec.to_builtins(held),
+        "audit": msgspec.to_builtins(audit),
+    }
+    if damage:
+        value["audit_error"] = damage
 
     def text() -> str:
         header = ("at", "action", "version", "champion", "actor", "reason")
         rows = [(a.at, a.action, a.version, a.aliases.champion, a.actor, a.reason) for a in audit]
         shown = msgspec.structs.replace(manifest, evaluation={}, files={}, sizes={})
-        return (
-            msgspec.json.format(msgspec.json.encode(shown)).decode() + "\n\n" + table(header, rows)
-        )
+        parts = [
+            msgspec.json.format(msgspec.json.encode(shown)).decode(),
+            "" if held is None else hold_note(model, held),
+            damage or table(header, rows),
+        ]
+        return "\n\n".join(part for part in parts if part)
 
     emit(value, as_json, text)
 
@@ -201,44 +237,3 @@ def verify(settings: Settings, model: str, version: str | None, as_json: bool) -
     emit(results, as_json, lambda: "\n".join(f"{model}/{n}: {r}" for n, r in results.items()))
     if any(r != "ok" for r in results.values()):
         raise click.exceptions.Exit(1)
-
-
-@models.command()
-@click.argument("model")
-@click.argument("version", type=int)
-@click.option("--expected", type=int, help="The champion it shall replace; the present one.")
-@click.option("--reason", default="by hand", help="Why; kept in the audit.")
-@json_option
-@click.pass_obj
-def promote(
-    settings: Settings, model: str, version: int, expected: int | None, reason: str, as_json: bool
-) -> None:
-    """Make a version the champion; running services follow within a second.
-
-    \b
-    Example:
-      holdfast models promote digits 2 --reason "checked by eye"
-    """
-    registry = Registry(settings.registry_dir, settings.keys)
-    if expected is None:
-        expected = registry.aliases(model).champion
-    after = registry.promote(model, version, expected=expected, actor="command line", reason=reason)
-    emit(after, as_json, lambda: f"champion of {model} is {after.champion}")
-
-
-@models.command()
-@click.argument("model")
-@click.option("--reason", default="by hand", help="Why; kept in the audit.")
-@json_option
-@click.pass_obj
-def rollback(settings: Settings, model: str, reason: str, as_json: bool) -> None:
-    """Bring the previous champion back.
-
-    \b
-    Example:
-      holdfast models rollback digits --reason "complaints from the field"
-    """
-    after = Registry(settings.registry_dir, settings.keys).rollback(
-        model, actor="command line", reason=reason
-    )
-    emit(after, as_json, lambda: f"champion of {model} is {after.champion}")

@@ -11,12 +11,12 @@ from structlog.testing import capture_logs
 from werkzeug.test import Client
 
 from models.registry import Registry
+from monitoring.handled_alerts import HandledAlerts
 from monitoring.jobs import Job, JobStore
 from monitoring.records import RecordStore
 from monitoring.triggers import Policy
 from monitoring.watch_metrics import WatchMetrics
 from monitoring.watcher import Plan, Watcher
-from monitoring.webhook import HandledAlerts
 from service import watch_calls
 from service.front import Bounds, Front
 from service.guard import watch_guard_of

@@ -14,13 +14,13 @@ import pytest
 import sqlalchemy as sa
 
 from models.registry import Registry
+from monitoring.handled_alerts import HandledAlerts
 from monitoring.jobs import Job, JobStore
 from monitoring.pulse import is_ready
 from monitoring.records import Key, Record, RecordStore
 from monitoring.triggers import Event, Policy
 from monitoring.watch_metrics import WatchMetrics
 from monitoring.watcher import Plan, Watcher
-from monitoring.webhook import HandledAlerts
 from service import watch_calls
 from service.front import Bounds, Front
 from service.guard import watch_guard_of
@@ -62,8 +62,10 @@ def test_labels_from_before_the_champion_came_back_count_for_a_person_only(
     labelled(watcher.records, "after", now + 60, 7)
     drift = Event("drift", "digits", "evaluate", now - 7200, "since long")
     person = Event("person", "digits", "evaluate", now - 7200, "on purpose")
-    assert watcher.dispatcher.situation(drift, now + 120).labels_since == 7
-    assert watcher.dispatcher.situation(person, now + 120).labels_since == 37
+    situation = watcher.dispatcher.situation
+    assert situation(drift, now + 120).labels_since == 7
+    assert situation(person, now + 120).labels_since == 0, "nobody asks, so nothing is counted"
+    assert watcher.dispatcher.count_labels(person, 1, now + 120) == 37
 
 
 def test_live_accuracy_is_that_of_the_present_reign(watcher: Watcher) -> None:
@@ -99,10 +101,14 @@ def test_a_pinned_version_is_watched_and_no_event_starts_the_loop(watcher: Watch
     assert refused("holdfast_lifecycle_refusals_total", {"reason": "pinned"}) == 2
 
 
-def test_a_model_that_is_not_served_is_not_watched(watcher: Watcher) -> None:
+def test_a_model_that_is_not_served_is_not_watched_and_one_that_is_not_there_is_named(
+    watcher: Watcher,
+) -> None:
     watcher = planned(watcher, serves={"another": None})
     watcher.tick(time.time())
-    assert watcher.status() == []
+    (told,) = watcher.status()
+    assert (told["model"], told["version"], told["problem"]) == ("another", None, "model_missing")
+    assert watcher.streams == {}
 
 
 def scheduled(watcher: Watcher, line: str, zone: str = "") -> Watcher:
@@ -151,15 +157,15 @@ def test_a_scheduled_evaluation_that_could_not_be_started_is_tried_again(
     running.tick(noon)
     with monkeypatch.context() as patch:
         patch.setattr(running.jobs, "put", fail)
-        with pytest.raises(OSError, match="full"):
-            running.tick(noon + 86_400)
+        running.tick(noon + 86_400)
+        assert running.problems.has("digits", "trigger")
     assert running.jobs.all() == []
     for second in range(3):
         running.tick(noon + 86_402 + second)
     assert len(running.jobs.all()) == 1
 
 
-def fail(job: Job) -> Job:
+def fail(anything: object) -> Any:
     raise OSError("disk full")
 
 
@@ -205,7 +211,7 @@ def test_a_look_that_fails_is_said_and_the_next_one_tries_again(
     stop = threading.Event()
     watcher.plan = msgspec.structs.replace(watcher.plan, interval_seconds=0.01)
     with monkeypatch.context() as patch:
-        patch.setattr(watcher.records, "prune", fail)
+        patch.setattr(watcher.services, "look", fail)
         thread = threading.Thread(target=watcher.run, args=(stop,))
         thread.start()
         until(lambda: "failed (OSError)" in watcher.pulse.report().get("reason", ""))

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.errors import InputError
-from monitoring.webhook import HandledAlerts, parse
+from monitoring.handled_alerts import HandledAlerts
+from monitoring.webhook import parse
 
 # As Alertmanager 0.25 sends it (nanoseconds, zero endsAt, members that nobody here reads).
 PAYLOAD: dict[str, Any] = {

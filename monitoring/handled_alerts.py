@@ -1,0 +1,66 @@
+"""Which alerts have started a job: their keys, kept in the database beside the jobs."""
+
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+
+KEPT_SECONDS = 90 * 86_400.0  # since an alert was last sent
+KEPT_LEAST = 10_000  # keys that are kept whatever their age: a clock that is set drops none of them
+REFRESH_SECONDS = 86_400.0
+CHUNK = 500  # keys in one statement
+
+_METADATA = sa.MetaData()
+HANDLED = sa.Table(
+    "alerts_handled",
+    _METADATA,
+    sa.Column("key", sa.String, primary_key=True),
+    sa.Column("at", sa.Float, nullable=False, server_default="0"),  # when it was last sent
+)
+
+
+class HandledAlerts:
+    """Keys of the alerts that have started a job. They go some months after their last sending."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+        _METADATA.create_all(engine)
+        columns = {each["name"] for each in sa.inspect(engine).get_columns(HANDLED.name)}
+        if "at" not in columns:  # a table of before: its keys count as sent long ago
+            with engine.begin() as connection:
+                words = f"ALTER TABLE {HANDLED.name} ADD COLUMN at FLOAT NOT NULL DEFAULT 0"
+                connection.execute(sa.text(words))
+
+    def __contains__(self, key: str) -> bool:
+        return bool(self.find([key]))
+
+    def find(self, keys: Sequence[str], now: float = 0.0) -> set[str]:
+        """Those of the keys that are known; they count as sent `now` (seconds since 1970)."""
+        known: dict[str, float] = {}
+        with self._engine.connect() as connection:
+            for start in range(0, len(keys), CHUNK):
+                some = HANDLED.c.key.in_(keys[start : start + CHUNK])
+                known |= {
+                    row.key: row.at for row in connection.execute(sa.select(HANDLED).where(some))
+                }
+        old = [key for key, at in known.items() if now - at > REFRESH_SECONDS]
+        if old:
+            with self._engine.begin() as connection:
+                for start in range(0, len(old), CHUNK):
+                    some = HANDLED.c.key.in_(old[start : start + CHUNK])
+                    connection.execute(sa.update(HANDLED).where(some).values(at=now))
+        return set(known)
+
+    def add(self, key: str, now: float = 0.0) -> None:
+        """Remember a key, sent `now`."""
+        if not self.find([key], now):
+            with self._engine.begin() as connection:
+                connection.execute(sa.insert(HANDLED).values(key=key, at=now))
+
+    def prune(self, now: float) -> int:
+        """Forget keys that were not sent for long, where there are many; how many went."""
+        with self._engine.begin() as connection:
+            kept = sa.select(sa.func.count()).select_from(HANDLED)
+            if (connection.execute(kept).scalar() or 0) <= KEPT_LEAST:
+                return 0
+            old = sa.delete(HANDLED).where(HANDLED.c.at < now - KEPT_SECONDS)
+            return connection.execute(old).rowcount
