@@ -7,6 +7,7 @@ import pytest
 
 from tests.loop import kills
 from tests.loop.lab import Lab, audit, job_of, leftovers
+from tests.loop.parameters import first_of
 from tests.loop.test_kills import PROMOTED, fresh, is_whole
 from tests.waiting import wait_until
 
@@ -87,7 +88,7 @@ def test_a_fault_that_passes_at_every_point_changes_nothing(part: int, tmp_path:
         print(f"{error} at {number} {points[number]!r}: whole")
 
 
-@pytest.mark.parametrize("step", ["collect", pytest.param("train", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("step", first_of("collect", "train"))
 def test_a_child_that_fails_by_what_passes_is_tried_again(step: str, tmp_path: Path) -> None:
     lab = Lab(tmp_path)
     lab.put(job_of("job", fails={step: "full"}))

@@ -20,6 +20,7 @@ from monitoring.jobs import Job
 from monitoring.processes import ends_with_parent
 from tests.loop import kills
 from tests.loop.lab import Lab, audit, job_of, leftovers
+from tests.loop.parameters import first_of
 from tests.ops import free_port
 from tests.waiting import PATIENCE_SECONDS, wait_until
 
@@ -132,9 +133,7 @@ def is_finished_once(watch: Watch) -> None:
 ORDERS = ["master", "worker", "master worker child", "child master worker", "worker child master"]
 
 
-@pytest.mark.parametrize(
-    "order", [ORDERS[0], *(pytest.param(o, marks=pytest.mark.slow) for o in ORDERS[1:])]
-)
+@pytest.mark.parametrize("order", first_of(*ORDERS))
 def test_whoever_is_killed_the_job_is_finished_once(order: str, watch: Watch) -> None:
     with watch.running() as first:
         everybody = in_training(watch, first.pid)
@@ -151,9 +150,7 @@ def test_whoever_is_killed_the_job_is_finished_once(order: str, watch: Watch) ->
     is_finished_once(watch)
 
 
-@pytest.mark.parametrize(
-    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("number", first_of(signal.SIGINT, signal.SIGTERM))
 def test_a_watcher_that_is_ended_in_order_leaves_its_job_to_the_next(
     number: signal.Signals, watch: Watch
 ) -> None:

@@ -40,13 +40,7 @@ OF_MODE = {
 }
 
 
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [
-        pair if pair == ("manual", "auto") else pytest.param(*pair, marks=pytest.mark.slow)
-        for pair in PAIRS
-    ],
-)
+@pytest.mark.parametrize(("old", "new"), first_of(*PAIRS))
 def test_a_mode_changed_at_every_stage_that_waits_changes_nothing(
     old: str, new: str, tmp_path: Path
 ) -> None:
