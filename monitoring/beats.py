@@ -39,3 +39,8 @@ class Beats:
         with self._guard:
             last = self._last.get(job_id)
         return None if last is None else self.clock() - last
+
+    def all(self) -> tuple[str, ...]:
+        """The jobs that run here."""
+        with self._guard:
+            return tuple(self._last)

@@ -77,7 +77,7 @@ class Lifecycle(DBOSConfiguredInstance):
                 return self.end(job_id, str(error.job.outcome), error.job.detail)
             except Exception as error:
                 log.exception("job_failed", job=job_id, error=sentence(error))
-                return self.end(job_id, "failed", sentence(error))
+                return self.end(job_id, "failed", sentence(error) + self._standing(job_id))
 
     def _run(self, job_id: str) -> tuple[str, str]:
         job = self.stage(job_id, "collecting")
@@ -254,6 +254,16 @@ class Lifecycle(DBOSConfiguredInstance):
         ended = self._wait(job_id, "probation", terms_of(job).probation_seconds, verdict)
         return ended or verdict()
 
+    def _standing(self, job_id: str) -> str:
+        """What a job that failed leaves behind, where that is a champion nobody watches."""
+        try:
+            job = self.jobs.get(job_id)
+            stands = promotion.promoted_by(self.registry, job)
+        except Exception as error:
+            log.warning("job_standing_unknown", job=job_id, error=sentence(error))
+            return ""
+        return f"; version {stands} was promoted before, and stays" if stands else ""
+
     def end(self, job_id: str, outcome: str, detail: str) -> str:
         """Close the job and tell everybody; no step, as it is idempotent by itself."""
 
@@ -324,8 +334,7 @@ class Lifecycle(DBOSConfiguredInstance):
             log.warning("step_waits", job=job_id, step=step, why=words, tries=tries)
             self._note(job_id, f"waiting: {words} (try {tries})")
 
-        bound = {} if patience_seconds is None else {"patience_seconds": patience_seconds}
-        result = try_patiently(act, tell, self.stop, **bound)
+        result = try_patiently(act, tell, self.stop, patience_seconds)
         if waited and step != "end":
             self._note(job_id, "")
         return result

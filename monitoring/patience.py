@@ -31,9 +31,9 @@ def try_patiently(
     act: Callable[[], Result],
     tell: Callable[[str, int], None],
     stop: threading.Event,
-    patience_seconds: float = PATIENCE_SECONDS,
+    patience_seconds: float | None = None,
 ) -> Result:
-    """The result of `act`, tried again while it fails by what passes.
+    """The result of `act`, tried again while it fails by what passes, for four minutes or so.
 
     `tell(words, tries)` is called before each pause. The time counts from the first failure, on the
     monotonic clock, which no correction of the wall clock moves.
@@ -42,6 +42,7 @@ def try_patiently(
         Interrupted: the process is told to stop.
         Exception: what `act` raised, where it does not pass or has not passed in time.
     """
+    patience = PATIENCE_SECONDS if patience_seconds is None else patience_seconds
     failed_at, pause, tries = None, FIRST_PAUSE_SECONDS, 0
     while True:
         try:
@@ -49,7 +50,7 @@ def try_patiently(
         except Exception as error:
             words, now = passing_words(error), time.monotonic()
             failed_at = now if failed_at is None else failed_at
-            if words is None or (tries >= LEAST_TRIES and now - failed_at > patience_seconds):
+            if words is None or (tries >= LEAST_TRIES and now - failed_at > patience):
                 raise
             tries += 1
             tell(words, tries)

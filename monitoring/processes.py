@@ -29,6 +29,16 @@ def ends_with_parent(number: signal.Signals) -> Callable[[], None]:
     return ask_the_kernel
 
 
+def end_with_parent(parent: int) -> None:
+    """Have the kernel kill this process once its parent is gone; at once where it is already.
+
+    For a process that was forked: an orphan would go on with the locks and ports that it holds.
+    """
+    ends_with_parent(signal.SIGKILL)()
+    if os.getppid() != parent:
+        os._exit(1)
+
+
 def child_environment() -> dict[str, str]:
     """The environment for `python -m` one of our modules: ours is imported, whatever lies around.
 

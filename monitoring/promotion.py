@@ -20,7 +20,7 @@ def promote(registry: Registry, job: Job, challenger: int) -> tuple[str, str] | 
 
     A job promotes once: where somebody has taken its champion back since, that stays.
     """
-    if any(r.event == job.id and r.action == "promote" for r in registry.audit(job.model)):
+    if promoted_by(registry, job) is not None:
         return None
     try:
         registry.promote(
@@ -36,6 +36,12 @@ def promote(registry: Registry, job: Job, challenger: int) -> tuple[str, str] | 
     except HeldError as error:
         return "reported", str(error)
     return None
+
+
+def promoted_by(registry: Registry, job: Job) -> int | None:
+    """The version that the job has made champion, if it has come to that."""
+    ours = (r for r in registry.audit(job.model) if r.event == job.id and r.action == "promote")
+    return next((record.version for record in ours), None)
 
 
 def replaced_by(registry: Registry, job: Job, challenger: int) -> str | None:

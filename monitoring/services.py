@@ -165,6 +165,8 @@ def reason_of(error: Exception) -> Reason:
     cause = error.reason if isinstance(error, URLError) else error
     if isinstance(cause, TimeoutError):
         return "timeout"
+    if isinstance(cause, ConnectionError):  # also one that closes without a word
+        return "refused"
     if isinstance(cause, ForeignPageError | HTTPException | ValueError):
         return "not_metrics"
     return "refused"

@@ -69,6 +69,7 @@ class Stream:
     explained: Explanation | None = None  # the last alarm, over or of an earlier version as well
     refused: set[str] = field(default_factory=set)  # what the last look could not weigh, in words
     fault: str = ""  # of the file, in words; empty once it is as it should be
+    noticed: str = ""  # what was wrong with the file at the last look, and is mended
     _told: set[str] = field(default_factory=set)  # of those, in the log
     _written: tuple[int, ...] | None = None  # the file as this stream left it
     _looks: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=RATE_LOOKS))
@@ -190,7 +191,10 @@ class Stream:
             self.alarm_since = None
         elif self.alarm_since is not None:
             self.alarm_since = min(self.alarm_since, now)  # a clock that ran ahead has noted it
-        if table or new or self.fault or self._disturbed():
+        disturbed = self._disturbed()
+        words = f"{self.path.name} was changed or removed by somebody else; it was written anew"
+        self.noticed = words if disturbed else ""
+        if table or new or self.fault or disturbed:
             self.save()  # once: a crash between two writes would leave an alarm without its time
         return alarm if raised else None
 

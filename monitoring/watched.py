@@ -19,6 +19,7 @@ from monitoring.stream import Stream
 
 LEAST_PAUSE_SECONDS = 2.0
 MOST_PAUSE_SECONDS = 300.0
+SCHEDULE_FILE = "schedule.json"
 TRACES = (ALIAS_FILE, AUDIT_FILE)
 log = logger("watcher")
 
@@ -60,7 +61,7 @@ class WatchedVersions:
         """
         try:
             found = known_models(self.registry, self.serves)
-            lost = bool(self.names) and not found
+            lost = not found and bool(self.names or self._had_models())
             words = f"{self.registry.root} holds no model any more"
         except OSError as error:
             found, lost, words = (), True, in_words(error)
@@ -70,6 +71,14 @@ class WatchedVersions:
         self.problems.clear(ALL_MODELS, "registry", now)
         self.names = found
         return found
+
+    def _had_models(self) -> bool:
+        """Whether an earlier watcher has left evidence of models."""
+        return any(
+            MODEL_NAME.fullmatch(p.stem)
+            for p in self.folder.glob("*.json")
+            if p.name != SCHEDULE_FILE
+        )
 
     def forget(self, model: str) -> None:
         """The model is gone."""
@@ -114,6 +123,8 @@ class WatchedVersions:
         audit = self.problems.attempt(model, "audit_file", now, lambda: self.registry.audit(model))
         if torn and audit:
             champion = audit[-1].aliases.champion
+        elif torn and audit is not None:
+            self.problems.note(model, "audit_file", "it has no whole record", now)
         return self.serves.get(model) or champion
 
     def _open(self, model: str, version: int, mark: Mark, now: float) -> Stream | None:

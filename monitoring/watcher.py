@@ -36,7 +36,7 @@ from monitoring.stillness import Stillness
 from monitoring.stream import Stream, references
 from monitoring.triggers import DAY, Event, Policy
 from monitoring.watch_metrics import WatchMetrics
-from monitoring.watched import WatchedVersions
+from monitoring.watched import SCHEDULE_FILE, WatchedVersions
 
 OBSERVED_ROWS = 500
 PRUNE_EVERY = 300.0
@@ -98,7 +98,7 @@ class Watcher:
         )
         if plan.schedule:
             timetable = Timetable(plan.schedule, plan.timezone)
-            self.due_times = DueTimes(timetable, folder / "schedule.json")
+            self.due_times = DueTimes(timetable, folder / SCHEDULE_FILE)
             zone, following = timetable.zone_shown(), timetable.following(time.time())
             log.info(
                 "schedule", line=timetable.line, zone=zone, following=timetable.shown(following)
@@ -218,7 +218,7 @@ class Watcher:
         }
         words = "; ".join(sorted(stream.refused | spoiled))
         self._tell(model, "counters_refused", words, now)
-        self._tell(model, "evidence_state", stream.fault, now)
+        self._tell(model, "evidence_state", stream.fault or stream.noticed, now)
         self.metrics.show_stream(stream)
 
     def _forget(self, model: str) -> None:

@@ -7,12 +7,17 @@ put together in the worker: threads and locks do not survive a fork.
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from gunicorn.app.base import BaseApplication
 
 from monitoring import logs
-from monitoring.processes import child_environment, heartbeat_folder, prepare_process
+from monitoring.processes import (
+    child_environment,
+    end_with_parent,
+    heartbeat_folder,
+    prepare_process,
+)
 from service.addresses import bind_text
 from service.gunicorn_conf import BACKLOG, KEEP_ALIVE_SECONDS, TIMEOUT_SECONDS, terms
 from service.server.worker import Worker
@@ -47,6 +52,7 @@ class WatchServer(BaseApplication):  # type: ignore[misc]
             "worker_tmp_dir": heartbeat_folder(Path(self._settings.state)),
             "loglevel": "warning",
             "proc_name": "holdfast-watch",
+            "post_fork": _end_with_master,
         }
         for key, value in options.items():
             self.cfg.set(key, value)
@@ -56,6 +62,14 @@ class WatchServer(BaseApplication):  # type: ignore[misc]
         from service.watch import start
 
         return start(self._settings)
+
+
+def _end_with_master(master: Any, worker: Any) -> None:
+    """A worker whose master was killed must not keep the port and the state's lock.
+
+    What it was doing goes on in the next one: jobs survive a kill at any point.
+    """
+    end_with_parent(master.pid)
 
 
 def watch(settings: Settings) -> NoReturn:

@@ -1,0 +1,1 @@
+"""The loop under faults: its steps are real, its children cheap."""

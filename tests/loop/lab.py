@@ -1,0 +1,210 @@
+"""The loop in a process of its own that may die at any point, and be started again.
+
+Jobs, registry, records and DBOS are the real ones; the children are `tests.loop.child`.
+"""
+
+import os
+import shutil
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from dbos import DBOS
+
+from models.registry import Registry
+from monitoring import lifecycle, steps, supervisor
+from monitoring.database import make_engine
+from monitoring.jobs import Job, JobStore
+from monitoring.records import Key, Record, RecordStore
+from monitoring.terms import LOOP_VERSION, Terms
+from monitoring.watch_metrics import WatchMetrics
+from tests.loop import kills, versions
+from tests.waiting import wait_until
+
+GENTLE = Terms(probation_seconds=0.2, label_patience_seconds=0.2, min_labels=0)
+Hook = Callable[[], None]
+
+
+def job_of(name: str, model: str = "digits", **options: Any) -> Job:
+    """A job of an evaluation that has failed, asked for by the loop."""
+    return Job(
+        name, "evaluate", model, 1, "accuracy", "as asked", 0.0, time.time(), options=options
+    )
+
+
+@dataclass
+class Lab:
+    """A state directory with a version of each model, and lives of the loop over it."""
+
+    folder: Path
+    models: tuple[str, ...] = ("digits",)
+    terms: Terms = GENTLE
+    trainings: int = 1
+    database_url: str = ""
+    system_url: str = ""
+    hooks: list[Hook] = field(default_factory=list)  # called in each life before it begins
+
+    def __post_init__(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.database_url = self.database_url or f"sqlite:///{self.folder}/records.sqlite"
+        self.system_url = self.system_url or f"sqlite:///{self.folder}/loop.sqlite"
+        if not self.registry.models():
+            for model in self.models:
+                versions.publish(self.folder / "registry", model)
+
+    @property
+    def registry(self) -> Registry:
+        """The registry of the state."""
+        return Registry(self.folder / "registry")
+
+    def jobs(self) -> dict[str, Job]:
+        """The jobs by name, read with an engine of their own."""
+        engine = make_engine(self.database_url, 10.0)
+        try:
+            return {job.id: job for job in JobStore(engine).all()}
+        finally:
+            engine.dispose()
+
+    def store(self) -> JobStore:
+        """A store for the test's own changes; of no life."""
+        return JobStore(make_engine(self.database_url, 30.0))
+
+    def put(self, *jobs: Job) -> None:
+        """Store jobs, as a dispatcher would."""
+        engine = make_engine(self.database_url, 10.0)
+        for job in jobs:
+            JobStore(engine).put(job)
+        engine.dispose()
+
+    def label(self, model: str, version: int, rows: int, *, right: bool = True) -> None:
+        """Record answers of a version, and their labels."""
+        records, tag = RecordStore(self.database_url), f"{time.time_ns()}"
+        keys = [Key(f"{tag}-{k}", 0) for k in range(rows)]
+        now, label = time.time(), 0 if right else 1
+        records.add([Record(key.id, 0, now, model, version, b"", 0, 0.5, 0.1) for key in keys])
+        found = records.find(keys)
+        records.add_feedback([(key, found[key], label) for key in keys])
+        records.close()
+
+    def until(self, name: str, *stages: str) -> Job:
+        """Wait until a job is at one of these stages; `approval` means that it waits."""
+
+        def there() -> bool:
+            return self.jobs()[name].stage in stages
+
+        wait_until(there, what=f"{name} is at {' or '.join(stages)}", every=0.05)
+        return self.jobs()[name]
+
+    def stop(self, process: int) -> None:
+        """End a life in order, as the server's end does."""
+        os.kill(process, signal.SIGTERM)
+        assert self.wait(process) == 0
+
+    def begin(self) -> int:
+        """Start a life; its process number."""
+        sys.stdout.flush()
+        if process := os.fork():
+            return process
+        status = 1
+        try:
+            os.setsid()
+            log = os.open(self.folder / "life.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            os.dup2(log, 1)
+            os.dup2(log, 2)
+            self.live()
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stderr.flush()
+            os._exit(status)
+
+    def live(self) -> None:
+        """Run the loop in this process until every job has ended."""
+        os.environ[kills.FOLDER] = str(self.folder)
+        steps.CHILD = "tests.loop.child"
+        kills.install()
+        for hook in self.hooks:
+            hook()
+        jobs, metrics = JobStore(make_engine(self.database_url, 10.0)), WatchMetrics()
+        place = lifecycle.Place(str(self.folder), self.database_url)
+        records = RecordStore(self.database_url)
+        loop = lifecycle.Lifecycle(
+            place, self.registry, jobs, records, metrics, lambda job: None, self.trainings
+        )
+        keeper = supervisor.Supervisor(loop, self.terms, partial(launch, self.system_url))
+        signal.signal(signal.SIGTERM, lambda *_: loop.stop.set())
+        keeper.start()
+        while not loop.stop.wait(0.05):
+            with suppress(Exception):
+                if not jobs.unfinished() and not loop.beats.all():
+                    return
+
+    def run(self, seconds: float = 120.0) -> int:
+        """One life to its end; 0, or the signal that ended it, negative."""
+        return self.wait(self.begin(), seconds)
+
+    def wait(self, process: int, seconds: float = 120.0) -> int:
+        """Wait for a life's end, and see that it left no child."""
+        ended: list[int] = []
+
+        def gone() -> bool:
+            found, status = os.waitpid(process, os.WNOHANG)
+            if found:
+                ended.append(os.waitstatus_to_exitcode(status))
+            return bool(found)
+
+        try:
+            wait_until(gone, seconds, what=f"the end of a life of {self.folder}", every=0.05)
+        except BaseException:
+            os.kill(process, signal.SIGKILL)
+            os.waitpid(process, 0)
+            print((self.folder / "life.log").read_text()[-6000:])
+            raise
+        return ended[0]
+
+    def run_to_the_end(self, most: int = 20) -> int:
+        """Lives until one ends by itself; how many there were."""
+        for lives in range(1, most + 1):
+            status = self.run()
+            if status == 0:
+                return lives
+            assert status == -signal.SIGKILL, (self.folder / "life.log").read_text()[-6000:]
+        raise AssertionError(f"not ended after {most} lives")
+
+    def again(self, folder: Path) -> "Lab":
+        """A fresh state with the same versions."""
+        shutil.copytree(self.folder / "registry", folder / "registry")
+        return Lab(folder, self.models, self.terms, self.trainings, hooks=self.hooks)
+
+
+def launch(system_url: str) -> None:
+    """Start DBOS as `service.watch` does."""
+    DBOS(
+        config={
+            "name": "holdfast",
+            "system_database_url": system_url,
+            "executor_id": "watcher",
+            "application_version": LOOP_VERSION,
+            "log_level": "WARNING",
+        }
+    )
+    DBOS.launch()
+
+
+def audit(lab: Lab, model: str = "digits") -> list[str]:
+    """What was done to a model, in order."""
+    return [record.action for record in lab.registry.audit(model)]
+
+
+def leftovers(lab: Lab) -> Mapping[str, list[Path]]:
+    """What a crash left half done."""
+    found = {"staging": list((lab.folder / "registry").glob("*/.staging-*"))}
+    return {name: paths for name, paths in found.items() if paths}
