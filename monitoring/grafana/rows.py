@@ -374,8 +374,46 @@ def _loop_detail() -> list[Panel]:
         ),
         lines(
             "Can the watcher read the counters?",
-            "Failed reads of the service's counters.",
-            {"failed reads": _summed("increase", "holdfast_watch_scrape_failures_total", "", "")},
+            "Failed reads of the services' counters, by service and reason. Alert"
+            " HoldfastServiceUnread: one that is not read for a minute.",
+            {
+                "all": _summed("increase", "holdfast_watch_scrape_failures_total", "", ""),
+                "{{service}} {{reason}}": count(
+                    "holdfast_watch_service_failures_total", by="service, reason"
+                ),
+            },
+            unit="short",
+            width=9,
+            style="bars",
+        ),
+        *_watch_detail(),
+    ]
+
+
+def _watch_detail() -> list[Panel]:
+    problem = "max by (model, problem) (holdfast_watch_problem) or on () vector(0)"
+    begun = count("holdfast_watch_problems_total", by="model, problem")
+    return [
+        lines(
+            "What is wrong, and with which model?",
+            "1 while a model has the problem. Alerts HoldfastModelBroken, HoldfastWatchImpaired,"
+            " HoldfastWatcherBlind, HoldfastCountersStill: for a minute.",
+            {"{{model}} {{problem}}": problem},
+            unit="none",
+            width=10,
+        ),
+        stat(
+            "Which services are read?",
+            "1 while the counters of a service are read and believed.",
+            {"{{service}}": "min by (service) (holdfast_watch_service_up) or on () vector(0)"},
+            unit="none",
+            width=5,
+            mappings=[value_map({"0": ("not read", RED), "1": ("read", GREEN)})],
+        ),
+        lines(
+            "How often did something break?",
+            "Problems that began, by model and name.",
+            {"{{model}} {{problem}}": begun},
             unit="short",
             width=9,
             style="bars",
