@@ -22,6 +22,7 @@ from models.registry import Registry
 from monitoring import lifecycle, steps, supervisor
 from monitoring.database import make_engine
 from monitoring.jobs import Job, JobStore
+from monitoring.processes import end_with_parent
 from monitoring.records import Key, Record, RecordStore
 from monitoring.terms import LOOP_VERSION, Terms
 from monitoring.watch_metrics import WatchMetrics
@@ -110,14 +111,14 @@ class Lab:
     def begin(self) -> int:
         """Start a life; its process number."""
         sys.stdout.flush()
+        parent = os.getpid()
         if process := os.fork():
             return process
         status = 1
         try:
             os.setsid()
-            log = os.open(self.folder / "life.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-            os.dup2(log, 1)
-            os.dup2(log, 2)
+            end_with_parent(parent)
+            sys.stdout = sys.stderr = (self.folder / "life.log").open("a", buffering=1)
             self.live()
             status = 0
         except BaseException:
