@@ -143,6 +143,7 @@ class _Desk:
         self.known.add(alert.key)
         try:
             self.handled.add(alert.key, self.now)
+            self.handled.prune(self.now)
         except STORE_ERRORS as error:  # the job has the key as well
             log.warning("alert_not_noted", key=alert.key, why=in_words(error))
         return "started"

@@ -145,12 +145,12 @@ class Dispatcher:
         Enough are those back to the last look at this champion and to the last success; what a
         person starts, however often, hides neither.
         """
-        limit = FIRST_PAGE
+        limit, begun = FIRST_PAGE, reign.since if reign.since <= now else 0.0
         while True:
             jobs = self.jobs.begun(model, until=now, limit=limit)
             looked = any(job.champion == champion and job.evaluation for job in jobs)
             settled = any(job.outcome in ("passed", "promoted") for job in jobs)
-            whole = len(jobs) < limit or jobs[-1].created_at < reign.since
+            whole = len(jobs) < limit or jobs[-1].created_at < begun
             if whole or (looked and settled) or limit >= LONGEST_PAGE:
                 return jobs
             limit *= 4

@@ -45,7 +45,8 @@ log = logger("watcher")
 
 ADVICE: dict[Problem, str] = {
     "alias_file": "write it anew: holdfast models promote <model> <version>",
-    "audit_file": "restore audit.jsonl of the model from a backup; until then nothing is changed",
+    "audit_file": "restore audit.jsonl of the model from a backup, or begin a new one: "
+    "holdfast models promote <model> <version>",
     "model_missing": "HOLDFAST_MODELS names a model that the registry does not hold: train it, or "
     "take the name out",
     "champion_missing": "restore the version's folder, or promote another version",

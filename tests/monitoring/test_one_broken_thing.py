@@ -462,9 +462,10 @@ def test_an_event_that_raises_is_a_problem_of_its_model_and_tried_again(
             raise RuntimeError("out of the blue, with a secret")
         return consider(event, now)
 
-    with monkeypatch.context() as patch:
+    with monkeypatch.context() as patch, capture_logs() as logged:
         patch.setattr(watching.watcher.dispatcher, "consider", broken)
         watching.tick()
+    assert [line["event"] for line in logged].count("part_failed") == 1
     assert [job.model for job in watching.started] == ["beta"]
     (trouble,) = watching.row("alpha")["problems"]
     assert trouble["problem"] == "trigger"

@@ -1,4 +1,4 @@
-"""Laws of counters that stand still and of a watcher that sees nothing; a quiet night is neither."""
+"""Laws of counters that stand still, and of a watcher that sees nothing; a quiet night is none."""
 
 from pathlib import Path
 
