@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from dbos import DBOS
 
 from models.registry import Registry
@@ -209,3 +210,13 @@ def leftovers(lab: Lab) -> Mapping[str, list[Path]]:
     """What a crash left half done."""
     found = {"staging": list((lab.folder / "registry").glob("*/.staging-*"))}
     return {name: paths for name, paths in found.items() if paths}
+
+
+def main(folder: Path, terms: Terms) -> None:
+    """A life in a process that was started for it, as one must be under a clock of its own."""
+    Lab(folder, terms=terms).live()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), msgspec.json.decode(sys.argv[2], type=Terms))
