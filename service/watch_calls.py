@@ -15,7 +15,7 @@ from monitoring.pulse import is_ready
 from monitoring.watcher import Watcher
 from service.call import Call, Endpoint, Reply
 from service.errors import UnavailableError
-from service.watch_changes import Changes
+from service.watch_changes import Changes, say_what_passes
 
 
 def endpoints(
@@ -63,8 +63,8 @@ def endpoints(
         Endpoint("GET", "/readyz", readyz),
         Endpoint("GET", "/metrics", metrics),
         Endpoint("GET", "/models", models),
-        Endpoint("GET", "/jobs", jobs),
-        Endpoint("GET", "/jobs/<job_id>", job),
+        Endpoint("GET", "/jobs", say_what_passes(jobs)),
+        Endpoint("GET", "/jobs/<job_id>", say_what_passes(job)),
         Endpoint("POST", "/alerts", alerts, "alert"),
         *changes.endpoints(),
     )

@@ -6,6 +6,7 @@ there, so that the command line has the same effect without a watcher.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import wraps
 from http import HTTPStatus
 from typing import Any
 
@@ -14,6 +15,7 @@ import msgspec
 from models.errors import HeldError
 from models.registry import Registry
 from monitoring.dispatcher import NotStartedError
+from monitoring.faults import passing_words
 from monitoring.jobs import Answer, AnsweredError, Job, NotWaitingError, UnknownJobError
 from monitoring.triggers import Event
 from monitoring.watcher import Watcher
@@ -35,14 +37,17 @@ class Changes:
 
     def endpoints(self) -> tuple[Endpoint, ...]:
         """Their addresses: all of them for the admin token."""
-        answers = "/jobs/<job_id>/<any(approve,reject):answer>"
-        return (
-            Endpoint("POST", "/jobs", self.start, "admin"),
-            Endpoint("POST", answers, self.answer, "admin"),
-            Endpoint("POST", "/models/<model>/promote", self.promote, "admin"),
-            Endpoint("POST", "/models/<model>/rollback", self.rollback, "admin"),
-            Endpoint("POST", "/models/<model>/hold", self.hold, "admin"),
-            Endpoint("POST", "/models/<model>/release", self.release, "admin"),
+        handlers: dict[str, Callable[..., Reply]] = {
+            "/jobs": self.start,
+            "/jobs/<job_id>/<any(approve,reject):answer>": self.answer,
+            "/models/<model>/promote": self.promote,
+            "/models/<model>/rollback": self.rollback,
+            "/models/<model>/hold": self.hold,
+            "/models/<model>/release": self.release,
+        }
+        return tuple(
+            Endpoint("POST", rule, say_what_passes(handler), "admin")
+            for rule, handler in handlers.items()
         )
 
     @property
@@ -132,6 +137,22 @@ class Changes:
         if (hold := self.registry.held(job.model)) is not None:
             text = f"{HeldError(job.model, hold)}; job {job.id} waits on"
             raise ConflictError(text, hold=msgspec.to_builtins(hold))
+
+
+def say_what_passes(handler: Callable[..., Reply]) -> Callable[..., Reply]:
+    """The handler, which answers 503 where a locked store or a full disk is in the way."""
+
+    @wraps(handler)
+    def answer(call: Call, **arguments: str) -> Reply:
+        try:
+            return handler(call, **arguments)
+        except Exception as error:
+            words = passing_words(error)
+            if words is None or isinstance(error, RequestError):
+                raise
+            raise UnavailableError(f"{words}: look how it stands, and try again") from error
+
+    return answer
 
 
 def _refusal(name: str, detail: str) -> RequestError:

@@ -10,7 +10,7 @@ import msgspec
 
 from models.bundle import open_bundle
 from models.errors import BundleError, RegistryError
-from models.registry import Registry
+from models.registry import AuditRecord, Registry
 from models.runner import Runner
 from monitoring.alarm import promise
 from monitoring.explanation import Explanation, histogram_text
@@ -112,11 +112,12 @@ def show(settings: Settings, model: str, version: str, as_json: bool) -> None:
     """
     registry = Registry(settings.registry_dir, settings.keys)
     manifest = registry.manifest(model, registry.resolve(model, version))
+    held, damage = None, ""
+    audit: tuple[AuditRecord, ...] = ()
     try:
-        audit, damage = registry.audit(model), ""
-    except RegistryError as error:
-        audit, damage = (), str(error)
-    held = registry.held(model)
+        held, audit = registry.held(model), registry.audit(model)
+    except RegistryError as error:  # of one of them: the manifest is whole
+        damage = str(error)
     value = {
         "manifest": msgspec.to_builtins(manifest),
         "hold": msgspec.to_builtins(held),

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import click
 
-from models.errors import HoldfastError
+from models.errors import HoldfastError, RegistryError
 from models.registry import Registry
 from monitoring import slots
 from monitoring.direct import open_url
@@ -81,7 +81,7 @@ def up(settings: Settings, model: str) -> None:
     check_alone(service_lock(settings), "service")
     check_alone(watcher_lock(settings), "watcher")
     registry = Registry(settings.registry_dir, settings.keys)
-    if not any(registry.aliases(name).champion for name in registry.models()):
+    if not any(_has_champion(registry, name) for name in registry.models()):
         cost = " (about a minute of CPU)" if model == DEMO else ""
         click.echo(f"no model yet: training {model}{cost}", err=True)
         try:
@@ -93,6 +93,14 @@ def up(settings: Settings, model: str) -> None:
         if trained.returncode:
             raise HoldfastError("training failed; nothing is served")
     Supervisor(settings).run()
+
+
+def _has_champion(registry: Registry, model: str) -> bool:
+    """Whether a model has one, or may have: what is damaged is not trained anew."""
+    try:
+        return registry.aliases(model).champion is not None
+    except RegistryError:
+        return True
 
 
 class Supervisor:

@@ -1,6 +1,9 @@
 """Laws of holds: a person's word stands until its time or its release, whatever else happens."""
 
+import os
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -14,6 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from models.errors import ChampionMovedError, HeldError, RegistryError, UnknownModelError
 from models.registry import Aliases, Hold, Registry
 from models.registry_state import LONGEST_HOLD_SECONDS
+from tests.killing import in_child
 from tests.models.test_registry import WHY, deaths, publish, snapshot, with_versions
 
 ADA: dict[str, Any] = {"actor": "token ada", "reason": "complaints"}
@@ -177,6 +181,32 @@ def test_a_change_killed_at_any_line_is_whole_or_has_not_happened(tmp_path: Path
         assert (state.aliases.previous == 2) == rolled
 
     assert deaths(tmp_path, change, judge) > 40
+
+
+def test_of_processes_at_once_none_promotes_after_the_hold_of_another(tmp_path: Path) -> None:
+    registry, go = with_versions(tmp_path, 9), tmp_path / "go"
+
+    def contend(act: Callable[[], object]) -> int:
+        def run() -> None:
+            while not go.exists():
+                time.sleep(0.001)
+            with suppress(HeldError, ChampionMovedError):
+                act()
+
+        return in_child(run)
+
+    def promote_next(version: int) -> None:
+        for _ in range(20):
+            with suppress(ChampionMovedError):
+                promote_by_loop(registry, version)
+
+    children = [contend(lambda v=version: promote_next(v)) for version in range(2, 9)]
+    children.append(contend(lambda: registry.hold("tiny", **ADA)))
+    go.touch()
+    assert {os.waitpid(child, 0)[1] for child in children} == {0}
+    actions = [record.action for record in registry.audit("tiny")]
+    assert "promote" not in actions[actions.index("hold") :]
+    assert registry.held("tiny") is not None
 
 
 class HeldMachine(RuleBasedStateMachine):

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from models.registry import Registry
-from service.cli.serve import examples
+from service.cli.serve import _has_champion, examples
 from tests import bundles
 
 
@@ -21,3 +21,13 @@ def test_examples_fit_the_served_model_and_name_it_unless_it_is_the_demo(tmp_pat
     assert "churn" not in told
     (registry.path("digits", version) / "manifest.json").write_text("{")
     assert "--model churn" in examples(registry, "holdfast")
+
+
+def test_a_model_that_cannot_be_read_is_not_trained_anew(tmp_path: Path) -> None:
+    registry = Registry(tmp_path)
+    bundles.publish(tmp_path, "churn", name="asked", promote=False)
+    assert not _has_champion(registry, "churn")
+    registry.promote("churn", 1, expected=None, actor="test", reason="test")
+    assert _has_champion(registry, "churn")
+    (tmp_path / "churn" / "aliases.json").write_text("{")
+    assert _has_champion(registry, "churn")

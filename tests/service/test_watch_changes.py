@@ -1,6 +1,8 @@
 """A person is obeyed: holds, releases, champions and answers by HTTP, each with who and why."""
 
+import errno
 import shutil
+import sqlite3
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from werkzeug.test import Client, TestResponse
 
+from models import registry_files
 from models.registry import Registry
 from monitoring.handled_alerts import HandledAlerts
 from monitoring.jobs import Job, JobStore
@@ -68,7 +71,7 @@ def watcher(made: Path, tmp_path: Path) -> Iterator[Watcher]:
     """A watcher of the three models, with no budget."""
     shutil.copytree(made, tmp_path / "registry")
     registry = Registry(tmp_path / "registry")
-    engine = sa.create_engine(f"sqlite:///{tmp_path}/jobs.sqlite")
+    engine = sa.create_engine(f"sqlite:///{tmp_path}/jobs.sqlite", connect_args={"timeout": 0.1})
     records = RecordStore(f"sqlite:///{tmp_path}/records.sqlite")
     plan = Plan((), str(tmp_path), 1.0, 1e6, Policy(daily_budget=0))
     yield Watcher(plan, registry, records, JobStore(engine), WatchMetrics(), lambda job: None)
@@ -285,6 +288,38 @@ def test_a_run_that_cannot_be_started_now_is_a_503(client: Caller, watcher: Watc
     assert answer.status_code == 503
     assert "the store is locked" in answer.get_json()["detail"]
     assert answer.headers["Retry-After"]
+
+
+def test_a_store_that_is_locked_is_a_503_and_the_registry_goes_on(
+    client: Caller, watcher: Watcher, tmp_path: Path
+) -> None:
+    waiting(watcher)
+    other = sqlite3.connect(tmp_path / "jobs.sqlite")
+    other.execute("BEGIN EXCLUSIVE")
+    for path, body in (("/jobs", {"model": "fine", "kind": "evaluate"}), ("/jobs/j1/reject", {})):
+        answer = post(client, path, **body)
+        assert answer.status_code == 503, answer.text
+        assert "the database is locked" in answer.get_json()["detail"]
+    assert told(client, "/models/fine/hold")["hold"] is not None
+    other.rollback()
+    other.close()
+    told(client, "/jobs/j1/reject")
+
+
+def test_a_full_disk_is_a_503_and_what_was_left_is_mended(
+    client: Caller, watcher: Watcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, data: bytes, mode: int = 0) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(registry_files, "write_atomic", full)
+        answer = post(client, "/models/fine/promote", version=3)
+        assert answer.status_code == 503
+        assert "the disk is full" in answer.get_json()["detail"]
+    assert told(client, "/models/fine/promote", version=3)["champion"] == 3
+    actions = [record.action for record in watcher.registry.audit("fine")]
+    assert actions.count("promote") == 3, "two of before, and this one once"
 
 
 @pytest.mark.parametrize(
