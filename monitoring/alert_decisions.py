@@ -71,13 +71,13 @@ def decide_alerts(
         left = len(payload.alerts) - len(decided)
         log.error("alerts_undecided", sender=payload.sender, alerts=left, why=in_words(error))
         raise UndecidedError(left, error) from error
-    for place, error in payload.unreadable:
-        why = str(error)
+    for place, fault in payload.unreadable:
+        why = str(fault)
         log.warning("alert_unreadable", sender=payload.sender, place=place, why=ascii(why)[1:-1])
         watcher.metrics.alerts.labels(UNKNOWN, UNREADABLE).inc()
         decided[place] = {"place": place, "decision": UNREADABLE, "why": why}
     if payload.unreadable and not payload.alerts:
-        raise _refusal([error for _, error in payload.unreadable])
+        raise _refusal([fault for _, fault in payload.unreadable])
     return [decided[place] for place in sorted(decided)]
 
 

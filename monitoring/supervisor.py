@@ -49,6 +49,7 @@ class Supervisor:
     launch: Callable[[], None]
     wake: threading.Event = field(default_factory=threading.Event)
     _idle: dict[str, _Idle] = field(default_factory=dict)
+    _missed: dict[str, float] = field(default_factory=dict)
     _stalled: set[str] = field(default_factory=set)
     _shown: set[str] = field(default_factory=set)
 
@@ -128,12 +129,11 @@ class Supervisor:
         """Show which jobs stand still, and end those that have done so for too long."""
         jobs = self.lifecycle.jobs.unfinished()
         metrics, seen = self.lifecycle.metrics, set()
-        for job in jobs:
-            age = self.lifecycle.beats.age(job.id)
-            if age is None or job.model in seen:
-                continue
+        names = {job.id for job in jobs}
+        self._missed = {name: since for name, since in self._missed.items() if name in names}
+        for age, job in sorted(((self._age(j), j) for j in jobs), key=lambda pair: pair[0]):
             seen.add(job.model)
-            self._show(job, age)
+            self._show(job, age)  # of several jobs of a model the one that is worst off is last
             if age > terms_of(job).step_timeout_seconds + STALLED_SECONDS:
                 detail = f"it stood still for {age:.0f} s at {job.stage!r}"
                 self.lifecycle.abandon(job, detail)
@@ -141,7 +141,16 @@ class Supervisor:
             for gauge in (metrics.stalled, metrics.moved):
                 gauge.remove_by_labels({"model": model})
         self._shown = seen
-        self._stalled &= {job.id for job in jobs}
+        self._stalled &= names
+
+    def _age(self, job: Job) -> float:
+        """Seconds since it moved; of one that does not run here, since that was first seen."""
+        beats = self.lifecycle.beats
+        age = beats.age(job.id)
+        if age is not None:
+            self._missed.pop(job.id, None)
+            return age
+        return beats.clock() - self._missed.setdefault(job.id, beats.clock())
 
     def _show(self, job: Job, age: float) -> None:
         metrics, stalled = self.lifecycle.metrics, age > STALLED_SECONDS

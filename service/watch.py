@@ -80,7 +80,7 @@ def start(settings: Settings) -> WatchApplication:
     engine = make_engine(settings.database_url, STORE_PATIENCE_SECONDS)
     registry, records = (
         Registry(settings.registry_dir, settings.keys),
-        RecordStore(settings.database_url),
+        RecordStore(settings.database_url, later=True),
     )
     jobs, metrics = JobStore(engine), WatchMetrics()
     loop: list[Supervisor] = []  # the watcher and the loop know each other

@@ -16,12 +16,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from dbos import DBOS
 
 from models.registry import Registry
 from monitoring import lifecycle, steps, supervisor
 from monitoring.database import make_engine
 from monitoring.jobs import Job, JobStore
+from monitoring.processes import end_with_parent
 from monitoring.records import Key, Record, RecordStore
 from monitoring.terms import LOOP_VERSION, Terms
 from monitoring.watch_metrics import WatchMetrics
@@ -110,14 +112,14 @@ class Lab:
     def begin(self) -> int:
         """Start a life; its process number."""
         sys.stdout.flush()
+        parent = os.getpid()
         if process := os.fork():
             return process
         status = 1
         try:
             os.setsid()
-            log = os.open(self.folder / "life.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-            os.dup2(log, 1)
-            os.dup2(log, 2)
+            end_with_parent(parent)
+            sys.stdout = sys.stderr = (self.folder / "life.log").open("a", buffering=1)
             self.live()
             status = 0
         except BaseException:
@@ -208,3 +210,13 @@ def leftovers(lab: Lab) -> Mapping[str, list[Path]]:
     """What a crash left half done."""
     found = {"staging": list((lab.folder / "registry").glob("*/.staging-*"))}
     return {name: paths for name, paths in found.items() if paths}
+
+
+def main(folder: Path, terms: Terms) -> None:
+    """A life in a process that was started for it, as one must be under a clock of its own."""
+    Lab(folder, terms=terms).live()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), msgspec.json.decode(sys.argv[2], type=Terms))

@@ -10,6 +10,7 @@ from monitoring.jobs import Answer
 from monitoring.terms import LOOP_VERSION, Terms, begun_elsewhere, frozen, terms_of
 from tests.loop import versions
 from tests.loop.lab import Lab, audit, job_of
+from tests.loop.parameters import first_of
 
 MODES = ("manual", "auto", "report")
 PAIRS = list(itertools.permutations(MODES, 2))  # of the first one the job waits for a person

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from monitoring.metrics import BulkHistogram, Metrics, exposition
 from monitoring.tally import Tally
@@ -49,6 +50,23 @@ def test_events_of_many_threads_are_each_counted_once() -> None:
         thread.join()
     tally.settle()
     assert sorted(seen) == [(own, k) for own in range(8) for k in range(500)]
+
+
+def test_one_that_cannot_be_counted_takes_no_others_counts_with_it() -> None:
+    """Of one batch: who comes after the broken one is counted, and nobody twice."""
+    tally, first, last = Tally(), [], []
+
+    def breaks(events: list[int]) -> None:
+        raise ValueError(f"cannot count {events}")
+
+    with capture_logs() as logged:
+        for event in range(3):
+            for add in (first.extend, breaks, last.extend):
+                tally.put(add, event)
+        tally.settle()
+        tally.settle()
+    assert first == last == [0, 1, 2]
+    assert [line["event"] for line in logged] == ["not_counted"]
 
 
 def test_one_that_cannot_be_counted_does_not_end_the_counting() -> None:
