@@ -112,8 +112,8 @@ def test_a_database_that_is_locked_when_the_loop_begins_is_waited_for(tmp_path: 
     with locked(tmp_path / "loop.sqlite"):
         process = lab.begin()
         wait_until(
-            lambda: log.exists() and "jobs_not_started" in log.read_text(),
-            what="it is told that jobs cannot be started",
+            lambda: log.exists() and "database is locked" in log.read_text(),
+            what="it is told why nothing starts",
         )
         assert lab.jobs()["job"].state == "running"
     assert lab.wait(process) == 0
