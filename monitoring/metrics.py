@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -92,6 +92,13 @@ class BulkHistogram(Histogram):
         index = np.searchsorted(self._upper_bounds, observed)
         for bucket, number in _counted(index):
             self._buckets[bucket].inc(number)
+
+
+class Timer(Protocol):
+    """Takes the time of a stage of a request, in seconds."""
+
+    def observe(self, amount: float) -> None:
+        """Note one stage."""
 
 
 class Metrics:
