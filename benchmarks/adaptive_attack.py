@@ -20,10 +20,9 @@ import torch
 from models import data, export, nets
 from models.allocation import keep_freed_memory
 from models.data import DataSet
-from models.evaluate import Subject
 from models.evaluate.adaptive import adaptive_figures, obstacle, search
 from models.evaluate.plan import Plan, make_plan
-from models.evaluate.subject import seen
+from models.evaluate.subject import Subject, seen
 from models.evaluate.units import BLOCK, Block
 from models.presets import preset
 from models.runner import Runner

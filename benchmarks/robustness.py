@@ -69,7 +69,9 @@ def main() -> None:
         for eps in asked.eps or [start.threat.eps]:
             threat = start.threat.at(rows.schema, eps)
             began = time.process_time()
-            verdict = attacks.cascade(logits_of, x, y, threat, queries=asked.queries)
+            verdict = attacks.cascade(
+                logits_of, x, y, threat, attacks=attacks.standard(queries=asked.queries)
+            )
             used = time.process_time() - began
             for name, survived in verdict.after.items():
                 print(f"eps {eps:.4g} after {name}: {share(survived)}", flush=True)

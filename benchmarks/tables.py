@@ -56,7 +56,9 @@ def main() -> None:
                     f = attacks.logits_only(net)
                     right = f(x).argmax(1) == y
                     threat = start.threat.at(found.schema)
-                    verdict = attacks.cascade(f, x, y, threat, queries=300)
+                    verdict = attacks.cascade(
+                        f, x, y, threat, attacks=attacks.standard(queries=300)
+                    )
                 scores.setdefault(f"own {method}", []).append(float(right.float().mean()))
                 robust = float(verdict.survived.float().mean())
                 scores.setdefault(f"own {method}, attacked at {threat.eps:g}", []).append(robust)

@@ -15,11 +15,14 @@ import onnx
 import torch
 from torch import nn
 
-from models import distributed, evaluate, export, nets, report
+from models import distributed, export, nets, report
 from models.bundle import MODEL, REFERENCE, WEIGHTS, Bundle
 from models.corruptions import random_benign
 from models.data import DataSet, Rows
 from models.errors import BundleError, RegistryError, TrainingError
+from models.evaluate.figures import summary
+from models.evaluate.subject import Subject
+from models.evaluate.suite import evaluate
 from models.registry import Registry
 from models.runner import Runner
 from models.schema import Manifest
@@ -176,11 +179,11 @@ def rebuild(bundle: Bundle) -> nn.Module:
     return export.load_weights(nets.build(spec), bundle.read(WEIGHTS))
 
 
-def open_subject(bundle: Bundle) -> evaluate.Subject:
+def open_subject(bundle: Bundle) -> Subject:
     """The served graph and the torch net of a bundle (None: wrapped), on one thread."""
     torch.set_num_threads(1)
     net = rebuild(bundle) if WEIGHTS in bundle.manifest.files else None
-    return evaluate.Subject(Runner(bundle), net)
+    return Subject(Runner(bundle), net)
 
 
 def _start(order: Order) -> nn.Module:
@@ -268,8 +271,8 @@ def _judge_and_publish(
     progress: Judging | None = None,
 ) -> int:
     previous_version, previous = _champion_figures(registry, order.model, data)
-    figures = evaluate.evaluate(
-        evaluate.Subject(Runner(made.bundle(manifest)), net),
+    figures = evaluate(
+        Subject(Runner(made.bundle(manifest)), net),
         data.test,
         threat=order.threat,
         window=window,
@@ -278,7 +281,7 @@ def _judge_and_publish(
         limit=_judged_rows(net, data),
         progress=progress,
     )
-    manifest = msgspec.structs.replace(manifest, evaluation=evaluate.summary(figures))
+    manifest = msgspec.structs.replace(manifest, evaluation=summary(figures))
 
     def make(version: int) -> tuple[Mapping[str, bytes], Manifest]:
         numbered = msgspec.structs.replace(manifest, version=version)

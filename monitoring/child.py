@@ -19,8 +19,9 @@ from models import gates, nets, stats
 from models.bundle import Bundle
 from models.data import DataSet, Rows
 from models.errors import HoldfastError, out_of_memory
-from models.evaluate import Subject, answer, noise_right, right, robust
+from models.evaluate.adversarial import noise_right, robust
 from models.evaluate.plan import hopeless
+from models.evaluate.subject import Subject, answer, right
 from models.files import write_atomic
 from models.registry import Registry
 from models.runner import Runner

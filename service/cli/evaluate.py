@@ -63,7 +63,7 @@ def evaluate(
     """
     need_training()
     from models import distributed, report
-    from models.evaluate import evaluate as judge
+    from models.evaluate.suite import evaluate as judge
     from models.source import data_of
     from monitoring.assemble import open_subject
 

@@ -9,7 +9,8 @@ import torch
 from models import export, nets
 from models.corruptions import random_benign
 from models.data import DataSet, Rows
-from models.evaluate import Subject, attacked_rows
+from models.evaluate.adversarial import attacked_rows
+from models.evaluate.subject import Subject
 from models.registry import Registry
 from models.runner import Runner
 from models.schema import InputArray
@@ -52,7 +53,7 @@ def _material(data: DataSet, net: torch.nn.Module) -> Material:
         return np.concatenate([random_benign(data.schema, x, rng) for _ in range(3)])
 
     def attack(rows: Rows) -> InputArray:
-        return attacked_rows(net, data.schema, rows, threat, attack="pgd", steps=5)
+        return attacked_rows(net, data.schema, rows, threat, attack="pgd", budget=5)
 
     return Material(
         references=fit.x,
