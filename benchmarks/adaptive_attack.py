@@ -24,9 +24,10 @@ from models.evaluate.adaptive import adaptive_figures, obstacle, search
 from models.evaluate.plan import Plan, make_plan
 from models.evaluate.subject import Subject, seen
 from models.evaluate.units import BLOCK, Block
+from models.judging import ThreatModel
 from models.presets import preset
 from models.runner import Runner
-from models.threat import ThreatModel
+from models.threat import geometry_of
 from models.train import train
 from monitoring.instrument import instrument
 from monitoring.material import Victim, head_material
@@ -95,7 +96,7 @@ def _measured(subject: Subject, rows: DataSet, plan: Plan, count: int) -> dict[s
         index = np.arange(start, min(start + BLOCK, count, len(rows.test)))
         block = Block(rows.test.take(index), index, seed=start)
         right = np.asarray(seen(subject.runner, block.rows)["right"], bool)
-        threat = plan.threat.at(subject.schema)
+        threat = geometry_of(plan.threat, subject.schema)
         parts.append(search(subject, plan, threat, block, right))
     told = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     return adaptive_figures({"adaptive": told}, plan, obstacle(subject))

@@ -18,6 +18,7 @@ from sklearn.preprocessing import StandardScaler
 from models import attacks, data, nets
 from models.data import DataSet, Rows
 from models.presets import preset
+from models.threat import geometry_of
 from models.train import train
 
 SEEDS = range(10)
@@ -55,7 +56,7 @@ def main() -> None:
                 with attacks.frozen(net):
                     f = attacks.logits_only(net)
                     right = f(x).argmax(1) == y
-                    threat = start.threat.at(found.schema)
+                    threat = geometry_of(start.threat, found.schema)
                     verdict = attacks.cascade(
                         f, x, y, threat, attacks=attacks.standard(queries=300)
                     )

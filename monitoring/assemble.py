@@ -23,10 +23,11 @@ from models.errors import BundleError, RegistryError, TrainingError
 from models.evaluate.figures import summary
 from models.evaluate.subject import Subject
 from models.evaluate.suite import evaluate
+from models.judging import ThreatModel
 from models.registry import Registry
 from models.runner import Runner
 from models.schema import Manifest
-from models.threat import ThreatModel
+from models.threat import geometry_of
 from models.train import Progress, Recipe, TrainResult, train
 from monitoring.head_benign import Benign
 from monitoring.instrument import Instrumented, instrument, run_graph
@@ -105,7 +106,7 @@ def make_version(
     made_before = registry.published_for(order.model, str(order.event["id"]))
     if made_before is not None:
         return made_before
-    order.threat.at(data.schema)  # a threat that does not fit is told before the training
+    geometry_of(order.threat, data.schema)  # a threat that does not fit is told before the training
     torch.set_num_threads(1)
     torch.manual_seed(order.recipe.seed)
     rows = _training_rows(data, order)
@@ -159,7 +160,7 @@ def wrap_version(
     made_before = registry.published_for(order.model, str(order.event["id"]))
     if made_before is not None:
         return made_before
-    order.threat.at(data.schema)
+    geometry_of(order.threat, data.schema)
     torch.set_num_threads(1)
     _check_logits(plain, data)
     victim = Victim(data.schema, order.threat, None, plain)

@@ -8,7 +8,7 @@ which suite and whether the head learns from it stands nowhere else.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 import msgspec
 import torch
@@ -21,10 +21,9 @@ from models.attacks.deepfool import deepfool
 from models.attacks.pgd import fgsm, pgd
 from models.attacks.square import square
 from models.attacks.targeted import apgd_targeted
+from models.judging import SUITES, Suite
 from models.threat import Columns, Threat
 
-Suite = Literal["quick", "full"]
-SUITES: tuple[Suite, ...] = get_args(Suite)
 SHARE = 0.35  # of the rows that the perturbation head meets an attack on, per size
 
 

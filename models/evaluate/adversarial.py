@@ -12,10 +12,11 @@ from models.attacks.catalogue import CATALOGUE, Attack, Effort, Strength, find_a
 from models.data import Rows
 from models.errors import DataError
 from models.evaluate.subject import CHUNK, Subject, right, tensors
+from models.judging import ThreatModel
 from models.runner import Runner
 from models.schema import InputArray, InputSchema
 from models.stats import Bools
-from models.threat import Linf, Threat, ThreatModel
+from models.threat import Linf, Threat, geometry_of
 
 CURVE = (0.05, 0.1, 0.15, 0.2, 0.3, 0.5)
 QUERIES_PER_STEP = 10  # of a black box, where a step with a gradient cannot be taken
@@ -31,7 +32,7 @@ def geometry(schema: InputSchema, threat: Threat | float) -> Threat:
     if not isinstance(threat, float | int):
         return threat
     size = float(threat)
-    return Linf(size) if schema.kind == "image" else ThreatModel(eps=size).at(schema)
+    return Linf(size) if schema.kind == "image" else geometry_of(ThreatModel(eps=size), schema)
 
 
 def attacked(

@@ -8,11 +8,12 @@ from typing import Literal
 import msgspec
 
 from models.attacks.adaptive import WEIGHTS
-from models.attacks.catalogue import SUITES, Strength, Suite, strengths
+from models.attacks.catalogue import Strength, strengths
 from models.errors import DataError
 from models.evaluate.subject import Subject
+from models.judging import SUITES, Suite, ThreatModel
 from models.schema import InputSchema
-from models.threat import Columns, ThreatModel
+from models.threat import Columns, geometry_of
 
 QUICK_WEIGHTS = (None, 0.1)  # the first must be good at the margin: see `evaluate.adaptive`
 SIZES = {"quick": (1 / 3, 2 / 3, 1, 4 / 3, 2), "full": (1 / 3, 2 / 3, 1, 4 / 3, 2, 3, 4)}
@@ -76,7 +77,7 @@ def make_plan(
     """
     if suite not in SUITES:
         raise DataError(f"unknown suite {suite!r}: known are {', '.join(SUITES)}")
-    threat.at(subject.schema)  # says what is wrong with it
+    geometry_of(threat, subject.schema)  # says what is wrong with it
     if autoattack and (subject.black_box or subject.schema.kind == "tabular"):
         raise DataError(
             "the reference AutoAttack needs an image model with its torch net; this one is "
@@ -119,7 +120,7 @@ def hopeless(schema: InputSchema, threat: ThreatModel) -> float | None:
     None where the attacker cannot change every column of a table all the way.
     """
     if schema.kind == "tabular":
-        box = threat.at(schema, 1.0)
+        box = geometry_of(threat, schema, 1.0)
         assert isinstance(box, Columns)
         return 1.0 if bool((box.down >= 1).all() and (box.up >= 1).all()) else None
     return 0.5 if threat.norm == "linf" else 0.5 * math.sqrt(schema.size)

@@ -18,7 +18,7 @@ from models.evaluate.subject import Arrays, Subject, seen
 from models.evaluate.units import BLOCK, Block, Results, Unit
 from models.schema import InputArray
 from models.stats import Bools
-from models.threat import Threat
+from models.threat import Threat, geometry_of
 
 SIGMA = 0.25  # of the noise that certificates rest on
 SAMPLES = 1000
@@ -58,7 +58,7 @@ class Tasks:
         return units
 
     def _threat(self, eps: float | None = None) -> Threat:
-        return self.plan.threat.at(self.subject.schema, eps)
+        return geometry_of(self.plan.threat, self.subject.schema, eps)
 
     def _asked(self, change: Callable[[Block], InputArray]) -> Callable[[Block], Arrays]:
         """Rows are changed, then asked about."""

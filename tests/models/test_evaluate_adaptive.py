@@ -16,7 +16,7 @@ from models.evaluate.scores import likelihood
 from models.evaluate.subject import Subject, answer
 from models.evaluate.suite import Tasks, evaluate
 from models.evaluate.white_box import WhiteBox
-from models.threat import ThreatModel
+from models.judging import ThreatModel
 from tests.conftest import Published
 from tests.models import evaluated
 from tests.models.evaluated import black_box

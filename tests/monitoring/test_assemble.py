@@ -16,10 +16,11 @@ from models.data import PARTS, DataSet, Rows, Source
 from models.errors import DataError, RegistryError, TrainingError
 from models.evaluate.adversarial import attacked
 from models.evaluate.subject import answer, right
+from models.judging import ThreatModel
 from models.registry import Aliases, Registry
 from models.runner import Runner
 from models.stats import auroc, false_positive_interval, paired_difference
-from models.threat import ThreatModel
+from models.threat import geometry_of
 from models.train import Recipe
 from monitoring import assemble
 from monitoring.assemble import Order, Window, WrapOrder, make_version, wrap_version
@@ -261,7 +262,7 @@ def test_attacked_rows_of_a_table_rank_above_clean_ones(
 ) -> None:
     data = bundles.table()
     subject = assemble.open_subject(tables.open("rows", version))
-    threat = ThreatModel(eps=0.1, columns={"n0": 0.0}).at(data.schema)
+    threat = geometry_of(ThreatModel(eps=0.1, columns={"n0": 0.0}), data.schema)
     some = data.test.take(np.arange(100))
     x = attacked(subject, some, threat, attack=attack, budget=60, seed=9)
     moved = np.abs(data.schema.to_unit(x) - data.schema.to_unit(some.x))

@@ -10,9 +10,9 @@ from torch import nn
 from models import export, nets
 from models.attacks.catalogue import learnt_attacks
 from models.data import DataSet, Rows, Source
+from models.judging import ThreatModel
 from models.runner import session
 from models.schema import InputArray
-from models.threat import ThreatModel
 from monitoring import material
 from monitoring.head_attacks import SIZES
 from monitoring.head_benign import Benign
