@@ -16,11 +16,10 @@ from monitoring.accuracy_estimate import (
     STRANGE,
     Facts,
     Floats,
-    Group,
     estimate,
     evidence,
-    fit,
 )
+from monitoring.accuracy_fit import Group, fit
 
 PACKAGE = Path(__file__).parents[2] / "monitoring"
 SLOPES = np.array([0.6, -1.5, 0.2])
