@@ -83,7 +83,7 @@ class QueryMemory:
     """Slots by key, bounded; `ring` gives a client's, found or made.
 
     Args:
-        clients: slots there are; each takes about 0.5 MB once it is used.
+        clients: slots there are; each takes about 0.5 MiB once it is used.
         path: the shared file, or None for memory of this process.
 
     Raises:
