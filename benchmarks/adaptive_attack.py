@@ -20,14 +20,14 @@ import torch
 from models import data, export, nets
 from models.allocation import keep_freed_memory
 from models.data import DataSet
-from models.evaluate import Subject
 from models.evaluate.adaptive import adaptive_figures, obstacle, search
 from models.evaluate.plan import Plan, make_plan
-from models.evaluate.subject import seen
+from models.evaluate.subject import Subject, seen
 from models.evaluate.units import BLOCK, Block
+from models.judging import ThreatModel
 from models.presets import preset
 from models.runner import Runner
-from models.threat import ThreatModel
+from models.threat import geometry_of
 from models.train import train
 from monitoring.instrument import instrument
 from monitoring.material import Victim, head_material
@@ -96,7 +96,7 @@ def _measured(subject: Subject, rows: DataSet, plan: Plan, count: int) -> dict[s
         index = np.arange(start, min(start + BLOCK, count, len(rows.test)))
         block = Block(rows.test.take(index), index, seed=start)
         right = np.asarray(seen(subject.runner, block.rows)["right"], bool)
-        threat = plan.threat.at(subject.schema)
+        threat = geometry_of(plan.threat, subject.schema)
         parts.append(search(subject, plan, threat, block, right))
     told = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     return adaptive_figures({"adaptive": told}, plan, obstacle(subject))

@@ -23,8 +23,9 @@ import torch
 from torch import Tensor, nn
 
 from models import attacks, data, nets
+from models.judging import ThreatModel
 from models.recipe import Recipe
-from models.threat import Threat, ThreatModel
+from models.threat import Threat, geometry_of
 from models.train import train
 
 MNIST = (Path(__file__).parents[1] / "../shared/data/mnist").resolve()
@@ -108,7 +109,7 @@ def main() -> None:
     test = rows.test.take(slice(0, options.mnist or options.rows))  # type: ignore[arg-type]
     x, y = torch.from_numpy(rows.schema.to_unit(test.x)), torch.from_numpy(test.y)
     eps = options.eps if options.eps is not None else 0.3 if options.mnist else 0.2
-    threat = ThreatModel(options.norm, eps).at(rows.schema)
+    threat = geometry_of(ThreatModel(options.norm, eps), rows.schema)
     results = []
     for seed in range(options.runs):
         results.append(compare(net, x, y, threat, seed=seed, full=options.full))

@@ -33,11 +33,11 @@ from benchmarks.perturbation_data import (
 from models import data, export, nets
 from models.allocation import keep_freed_memory
 from models.data import DataSet
+from models.judging import ThreatModel
 from models.presets import preset
 from models.runner import session
 from models.schema import FloatArray
 from models.stats import auroc
-from models.threat import ThreatModel
 from models.train import train
 from monitoring import head_negatives as hn
 from monitoring.instrument import Instrumented, instrument, run_graph

@@ -23,7 +23,7 @@ FOUND = 0.0  # stands for the size that CW and DeepFool found
 ATTACKS = ("fgsm", "pgd", "apgd-dlr", "cw-l2", "deepfool", "square")
 # Attacks by family, with the families of `monitoring.head_attacks` that are left out for each.
 ATTACK_FAMILIES = {
-    "L-inf gradient": (("fgsm", "pgd", "apgd-dlr"), ("fgsm", "pgd", "dlr")),
+    "L-inf gradient": (("fgsm", "pgd", "apgd-dlr"), ("fgsm", "pgd", "pgd-dlr")),
     "nearest in L2": (("cw-l2", "deepfool"), ("l2", "deepfool")),
     "queries": (("square",), ("square",)),
 }

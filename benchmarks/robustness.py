@@ -18,6 +18,7 @@ from models.allocation import keep_freed_memory
 from models.presets import preset
 from models.recipe import Recipe
 from models.stats import proportion
+from models.threat import geometry_of
 from models.train import train
 
 
@@ -67,9 +68,11 @@ def main() -> None:
         print(f"clean: {share(right)}", flush=True)
         x, y = x[: asked.rows], y[: asked.rows]
         for eps in asked.eps or [start.threat.eps]:
-            threat = start.threat.at(rows.schema, eps)
+            threat = geometry_of(start.threat, rows.schema, eps)
             began = time.process_time()
-            verdict = attacks.cascade(logits_of, x, y, threat, queries=asked.queries)
+            verdict = attacks.cascade(
+                logits_of, x, y, threat, attacks=attacks.standard(queries=asked.queries)
+            )
             used = time.process_time() - began
             for name, survived in verdict.after.items():
                 print(f"eps {eps:.4g} after {name}: {share(survived)}", flush=True)

@@ -18,6 +18,7 @@ from sklearn.preprocessing import StandardScaler
 from models import attacks, data, nets
 from models.data import DataSet, Rows
 from models.presets import preset
+from models.threat import geometry_of
 from models.train import train
 
 SEEDS = range(10)
@@ -55,8 +56,10 @@ def main() -> None:
                 with attacks.frozen(net):
                     f = attacks.logits_only(net)
                     right = f(x).argmax(1) == y
-                    threat = start.threat.at(found.schema)
-                    verdict = attacks.cascade(f, x, y, threat, queries=300)
+                    threat = geometry_of(start.threat, found.schema)
+                    verdict = attacks.cascade(
+                        f, x, y, threat, attacks=attacks.standard(queries=300)
+                    )
                 scores.setdefault(f"own {method}", []).append(float(right.float().mean()))
                 robust = float(verdict.survived.float().mean())
                 scores.setdefault(f"own {method}, attacked at {threat.eps:g}", []).append(robust)

@@ -7,9 +7,9 @@ from typing import Any
 
 import msgspec
 
+from models.judging import ThreatModel
 from models.recipe import Recipe
 from models.schema import InputSchema
-from models.threat import ThreatModel
 
 BYTE = 1 / 255
 

@@ -1,14 +1,19 @@
 """The recipe: all that determines a training run besides the data and the net."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import msgspec
 
-from models.threat import Reach, ThreatModel
+from models.judging import Norm, Reach, ThreatModel
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Share = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
+Method = Literal["trades", "pgd", "fgsm", "nfgsm", "standard"]
 Augmentation = Literal["shift", "flip", "crop", "noise", "cutout", "augmix"]
+Precision = Literal["auto", "fp32", "bf16"]
+METHODS: tuple[Method, ...] = get_args(Method)
+AUGMENTATIONS: tuple[Augmentation, ...] = get_args(Augmentation)
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 
 class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -19,8 +24,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `corrupted_copies` adds copies of every training row, each with a random benign corruption.
     """
 
-    method: Literal["trades", "pgd", "fgsm", "nfgsm", "standard"] = "trades"
-    norm: Literal["linf", "l2"] = "linf"
+    method: Method = "trades"
+    norm: Norm = "linf"
     eps: float = 0.25
     columns: dict[str, Reach] = {}
     beta: float = 6.0
@@ -35,7 +40,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ema: Share = 0.99
     augment: tuple[Augmentation, ...] = ()
     corrupted_copies: Annotated[int, msgspec.Meta(ge=0)] = 0
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Precision = "auto"
     max_steps: Positive | None = None
     seed: int = 0
 

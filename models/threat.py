@@ -1,21 +1,19 @@
 """Threat models: what an attacker may change, as the seam between attacks and geometry.
 
-`ThreatModel` is the plain record that recipes and reports carry; `at` turns it into the geometry
-that attacks use. Bounds of the input belong here too, so no attack knows of [0, 1].
+`geometry_of` turns the plain record that recipes and reports carry into the set that attacks move
+in. Bounds of the input belong here too, so no attack knows of [0, 1].
 """
 
 import math
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
-import msgspec
 import torch
 from torch import Tensor
 
 from models.errors import DataError
+from models.judging import ThreatModel
 from models.schema import InputSchema
-
-Reach = float | tuple[float, float]
 
 
 class Threat(Protocol):
@@ -136,57 +134,44 @@ class Columns:
         return self.project(moved, x)
 
 
-class ThreatModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What an attacker may do, as plain data.
+def geometry_of(model: ThreatModel, schema: InputSchema, eps: float | None = None) -> Threat:
+    """The set around inputs of `schema`, at `eps` or the size of the record.
 
-    Args:
-        norm: `linf` or `l2`; for tables always a box with a bound per column.
-        eps: size, in units of the [0, 1] range (of the training range of a column).
-        columns: per column of a table, which share of `eps` it may move (0: it cannot be changed;
-            a pair: how far down and up). Numeric columns not named move by 1.
+    Raises:
+        DataError: eps out of range, or a column that the schema does not have.
     """
+    size = model.eps if eps is None else eps
+    try:
+        if schema.kind == "tabular":
+            return _box(model, schema, size)
+        return Linf(size) if model.norm == "linf" else L2(size)
+    except ValueError as error:
+        raise DataError(str(error)) from None
 
-    norm: Literal["linf", "l2"] = "linf"
-    eps: float = 0.25
-    columns: dict[str, Reach] = {}
 
-    def at(self, schema: InputSchema, eps: float | None = None) -> Threat:
-        """The geometry for inputs of `schema`, at `eps` or the own one.
-
-        Raises:
-            DataError: eps out of range, or a column that the schema does not have.
-        """
-        size = self.eps if eps is None else eps
-        try:
-            if schema.kind == "tabular":
-                return self._box(schema, size)
-            return Linf(size) if self.norm == "linf" else L2(size)
-        except ValueError as error:
-            raise DataError(str(error)) from None
-
-    def _box(self, schema: InputSchema, eps: float) -> Columns:
-        names = [c.name for c in schema.columns]
-        unknown = [name for name in self.columns if name not in names]
-        if unknown:
-            raise DataError(f"threat model: no column {unknown[0]!r}; known: {', '.join(names)}")
-        if self.norm != "linf" or not 0 <= eps <= 1:
+def _box(model: ThreatModel, schema: InputSchema, eps: float) -> Columns:
+    names = [c.name for c in schema.columns]
+    unknown = [name for name in model.columns if name not in names]
+    if unknown:
+        raise DataError(f"threat model: no column {unknown[0]!r}; known: {', '.join(names)}")
+    if model.norm != "linf" or not 0 <= eps <= 1:
+        raise ValueError(
+            f"tables take norm linf with eps as a share of each column's range, 0 to 1; "
+            f"got {model.norm} with {eps:g}"
+        )
+    down, up = [], []
+    for column in schema.columns:
+        fixed = column.kind == "categorical"
+        reach = model.columns.get(column.name, 0.0 if fixed else 1.0)
+        low, high = reach if isinstance(reach, tuple) else (reach, reach)
+        if not (low >= 0 and high >= 0) or (fixed and (low or high)):
             raise ValueError(
-                f"tables take norm linf with eps as a share of each column's range, 0 to 1; "
-                f"got {self.norm} with {eps:g}"
+                f"column {column.name!r}: a numeric column takes shares of at least 0, "
+                f"a categorical one only 0; got {reach}"
             )
-        down, up = [], []
-        for column in schema.columns:
-            fixed = column.kind == "categorical"
-            reach = self.columns.get(column.name, 0.0 if fixed else 1.0)
-            low, high = reach if isinstance(reach, tuple) else (reach, reach)
-            if not (low >= 0 and high >= 0) or (fixed and (low or high)):
-                raise ValueError(
-                    f"column {column.name!r}: a numeric column takes shares of at least 0, "
-                    f"a categorical one only 0; got {reach}"
-                )
-            down.append(low)
-            up.append(high)
-        return Columns(eps, torch.tensor(down), torch.tensor(up))
+        down.append(low)
+        up.append(high)
+    return Columns(eps, torch.tensor(down), torch.tensor(up))
 
 
 def _column(x: Tensor) -> tuple[int, ...]:

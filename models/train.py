@@ -27,6 +27,7 @@ from models.errors import TrainingError
 from models.methods import METHODS, Adversary, Precision
 from models.recipe import Recipe
 from models.schema import InputSchema
+from models.threat import geometry_of
 
 __all__ = ["Progress", "Recipe", "TrainResult", "train"]
 
@@ -143,7 +144,7 @@ class _Run:
         own = batch[distributed.rank() :: distributed.world()]
         size = recipe.eps * min(1.0, share / max(recipe.eps_warm_up, 1e-9))
         adversary = Adversary(
-            recipe.threat_model.at(self.schema, size),
+            geometry_of(recipe.threat_model, self.schema, size),
             recipe.steps_at(share),
             self.generator,
             self.precision,

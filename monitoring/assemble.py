@@ -15,15 +15,19 @@ import onnx
 import torch
 from torch import nn
 
-from models import distributed, evaluate, export, nets, report
+from models import distributed, export, nets, report
 from models.bundle import MODEL, REFERENCE, WEIGHTS, Bundle
 from models.corruptions import random_benign
 from models.data import DataSet, Rows
 from models.errors import BundleError, RegistryError, TrainingError
+from models.evaluate.figures import summary
+from models.evaluate.subject import Subject
+from models.evaluate.suite import evaluate
+from models.judging import ThreatModel
 from models.registry import Registry
 from models.runner import Runner
 from models.schema import Manifest
-from models.threat import ThreatModel
+from models.threat import geometry_of
 from models.train import Progress, Recipe, TrainResult, train
 from monitoring.head_benign import Benign
 from monitoring.instrument import Instrumented, instrument, run_graph
@@ -102,7 +106,7 @@ def make_version(
     made_before = registry.published_for(order.model, str(order.event["id"]))
     if made_before is not None:
         return made_before
-    order.threat.at(data.schema)  # a threat that does not fit is told before the training
+    geometry_of(order.threat, data.schema)  # a threat that does not fit is told before the training
     torch.set_num_threads(1)
     torch.manual_seed(order.recipe.seed)
     rows = _training_rows(data, order)
@@ -156,7 +160,7 @@ def wrap_version(
     made_before = registry.published_for(order.model, str(order.event["id"]))
     if made_before is not None:
         return made_before
-    order.threat.at(data.schema)
+    geometry_of(order.threat, data.schema)
     torch.set_num_threads(1)
     _check_logits(plain, data)
     victim = Victim(data.schema, order.threat, None, plain)
@@ -176,11 +180,11 @@ def rebuild(bundle: Bundle) -> nn.Module:
     return export.load_weights(nets.build(spec), bundle.read(WEIGHTS))
 
 
-def open_subject(bundle: Bundle) -> evaluate.Subject:
+def open_subject(bundle: Bundle) -> Subject:
     """The served graph and the torch net of a bundle (None: wrapped), on one thread."""
     torch.set_num_threads(1)
     net = rebuild(bundle) if WEIGHTS in bundle.manifest.files else None
-    return evaluate.Subject(Runner(bundle), net)
+    return Subject(Runner(bundle), net)
 
 
 def _start(order: Order) -> nn.Module:
@@ -268,8 +272,8 @@ def _judge_and_publish(
     progress: Judging | None = None,
 ) -> int:
     previous_version, previous = _champion_figures(registry, order.model, data)
-    figures = evaluate.evaluate(
-        evaluate.Subject(Runner(made.bundle(manifest)), net),
+    figures = evaluate(
+        Subject(Runner(made.bundle(manifest)), net),
         data.test,
         threat=order.threat,
         window=window,
@@ -278,7 +282,7 @@ def _judge_and_publish(
         limit=_judged_rows(net, data),
         progress=progress,
     )
-    manifest = msgspec.structs.replace(manifest, evaluation=evaluate.summary(figures))
+    manifest = msgspec.structs.replace(manifest, evaluation=summary(figures))
 
     def make(version: int) -> tuple[Mapping[str, bytes], Manifest]:
         numbered = msgspec.structs.replace(manifest, version=version)

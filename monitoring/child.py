@@ -21,15 +21,17 @@ from models import gates, nets, stats
 from models.bundle import Bundle
 from models.data import DataSet, Rows
 from models.errors import HoldfastError, out_of_memory
-from models.evaluate import Subject, answer, noise_right, right, robust
+from models.evaluate.adversarial import noise_right, robust
 from models.evaluate.plan import hopeless
+from models.evaluate.subject import Subject, answer, right
 from models.files import write_atomic
+from models.judging import ThreatModel
 from models.registry import Registry
 from models.runner import Runner
 from models.schema import Manifest
 from models.source import data_of
 from models.stats import Bools
-from models.threat import ThreatModel
+from models.threat import geometry_of
 from models.train import Recipe
 from monitoring import assemble, performance
 from monitoring.faults import passing_words
@@ -69,7 +71,7 @@ def evaluate(task: Task, folder: Path) -> dict[str, Any]:
     live = stats.proportion(np.asarray(predicted == window.y))
     clean = right(subject.runner, dataset.test)
     threat = _threat(champion.manifest)
-    survived = robust(subject, _some(dataset.test), threat.at(dataset.schema))
+    survived = robust(subject, _some(dataset.test), geometry_of(threat, dataset.schema))
     attack = {"attack": "square" if subject.black_box else "pgd-40", "eps": threat.eps}
     verdict, words = _verdict(
         task.job.kind, live, stats.proportion(clean), champion.manifest.evaluation
@@ -170,7 +172,9 @@ def _accuracy_checks(
 ) -> list[gates.Check]:
     test, some = dataset.test, _some(dataset.test)
     threat = _threat(before.runner.manifest)
-    was, now = (robust(subject, some, threat.at(dataset.schema)) for subject in (before, after))
+    was, now = (
+        robust(subject, some, geometry_of(threat, dataset.schema)) for subject in (before, after)
+    )
     checks = [
         gates.clean_accuracy(right(before.runner, test), right(after.runner, test), bounds),
         gates.robust_accuracy(was, now, bounds),
@@ -184,9 +188,10 @@ def _masking_check(subject: Subject, rows: Rows, threat: ThreatModel) -> gates.C
     schema, limit = subject.schema, hopeless(subject.schema, threat)
     sizes = masking_sizes(threat, limit or 1.0)
     accuracy = [
-        float(robust(subject, rows, threat.at(schema, eps), steps=20).mean()) for eps in sizes
+        float(robust(subject, rows, geometry_of(threat, schema, eps), steps=20).mean())
+        for eps in sizes
     ]
-    noise = float(noise_right(subject.runner, rows, threat.at(schema, sizes[0])).mean())
+    noise = float(noise_right(subject.runner, rows, geometry_of(threat, schema, sizes[0])).mean())
     chance = 1.0 if limit is None else 1 / len(subject.classes)
     return gates.gradient_masking(sizes, accuracy, noise, chance)
 

@@ -12,18 +12,19 @@ from torch import Tensor
 
 from models import attacks
 from models.attacks import LogitsOf
-from models.attacks.base import dlr, margin
+from models.attacks.catalogue import SHARE, Attack, Effort, find_attack, learnt_attacks
 from models.threat import L2, Threat
 
 SIZES = (1 / 3, 2 / 3, 1.0, 4 / 3, 2.0)  # in units of the threat's eps
 SMALLER = (1 / 6, *SIZES)  # of a direction that is only stretched
-FAMILIES = ("fgsm", "pgd", "dlr", "l2", "square", "deepfool")
-STEPS, SQUARE_QUERIES, NEAREST_STEPS, CANDIDATES = 8, 60, 8, 4
-SHARES = {"fgsm": 0.6, "square": 0.2, "deepfool": 0.5}  # of the rows, per size; others:
-SHARE = 0.35
+LONG = "l2"  # the family of another geometry than the threat's
+FAMILIES = (*(attack.name for attack in learnt_attacks(black_box=False)), LONG)
+LONG_STEPS = 8
+CANDIDATES = 4  # classes whose boundary is looked for
 L2_SHARE = 0.7  # length of an L-inf attack that is clipped to [0, 1], in units of eps sqrt(D)
 PASSES = 80  # forward and backward passes that all families take per row
 At = Callable[[float], Threat]  # the threat at a share of its eps
+Attacked = Callable[[Tensor, Tensor, float], Tensor]  # rows, labels, share of eps
 
 
 def attacked_unit(
@@ -51,45 +52,47 @@ def attacked_unit(
     """
     found = [
         _changed(x[rows], attack(x[rows], y[rows], size), at(size).eps)
-        for name, attack in _families(logits_of, at, generator).items()
+        for name, (attack, share) in _families(logits_of, at, generator).items()
         if name not in without
         for size in SIZES
-        for rows in (_some(len(x), part * SHARES.get(name, SHARE), generator),)
+        for rows in (_some(len(x), part * share, generator),)
     ]
-    if x.dim() == 4 and "deepfool" not in without:
-        rows = _some(len(x), part * SHARES["deepfool"], generator)
-        found += _stretched(logits_of, x[rows], y[rows], _length(at(1.0), x))
+    for nearest in (a for a in learnt_attacks(black_box=False) if a.nearest):
+        if x.dim() == 4 and nearest.name not in without and nearest.learnt is not None:
+            rows = _some(len(x), part * nearest.learnt.share, generator)
+            length, steps = _length(at(1.0), x), nearest.learnt.budget
+            found += _stretched(logits_of, x[rows], y[rows], length, steps)
     return torch.cat(found)
 
 
 def _families(
     logits_of: LogitsOf, at: At, generator: torch.Generator
-) -> dict[str, Callable[[Tensor, Tensor, float], Tensor]]:
-    def climb(loss: attacks.base.Loss, threat: Threat, x: Tensor, y: Tensor) -> Tensor:
-        return attacks.pgd(logits_of, x, y, threat, steps=STEPS, loss=loss, generator=generator)
+) -> dict[str, tuple[Attacked, float]]:
+    """By name, what changes rows at a share of the threat's size, and on which share of rows."""
 
-    def scale_free(x: Tensor, y: Tensor, size: float) -> Tensor:
-        three = logits_of(x[:1]).shape[1] > 2
-        return climb(dlr if three else margin, at(size), x, y)
+    def by(attack: Attack, budget: int, threat_at: At) -> Attacked:
+        effort = Effort(budget, generator)
+        return lambda x, y, size: attack.run(logits_of, x, y, threat_at(size), effort)
 
-    def squares(x: Tensor, y: Tensor, size: float) -> Tensor:
-        queries = SQUARE_QUERIES
-        return attacks.square(logits_of, x, y, at(size), queries=queries, generator=generator)
-
-    families: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
-        "fgsm": lambda x, y, size: attacks.fgsm(logits_of, x, y, at(size)),
-        "pgd": lambda x, y, size: climb(attacks.base.cross_entropy, at(size), x, y),
-        "dlr": scale_free,
-        "square": squares,
+    families = {
+        attack.name: (by(attack, attack.learnt.budget, at), attack.learnt.share)
+        for attack in learnt_attacks(black_box=False)
+        if attack.learnt is not None and not attack.nearest
     }
     if at(1.0).norm == "linf":
-        families["l2"] = lambda x, y, size: climb(margin, L2(size * _length(at(1.0), x)), x, y)
+        climb, steps = find_attack("pgd-margin"), LONG_STEPS
+        families[LONG] = (
+            lambda x, y, size: by(climb, steps, lambda s: L2(s * _length(at(1.0), x)))(x, y, size),
+            SHARE,
+        )
     return families
 
 
-def _stretched(logits_of: LogitsOf, x: Tensor, y: Tensor, length: float) -> list[Tensor]:
+def _stretched(
+    logits_of: LogitsOf, x: Tensor, y: Tensor, length: float, steps: int
+) -> list[Tensor]:
     """Changes towards the nearest boundary, brought to several lengths."""
-    near = attacks.deepfool(logits_of, x, y, steps=NEAREST_STEPS, candidates=CANDIDATES)
+    near = attacks.deepfool(logits_of, x, y, steps=steps, candidates=CANDIDATES)
     change = (near - x).flatten(1)
     lengths = change.norm(dim=1)
     found = lengths > 1e-6

@@ -19,9 +19,10 @@ from models import attacks
 from models.data import DataSet, Rows
 from models.errors import DataError
 from models.evaluate.subject import tensors
+from models.judging import ThreatModel
 from models.runner import session
 from models.schema import InputArray, InputSchema
-from models.threat import Threat, ThreatModel
+from models.threat import Threat, geometry_of
 from monitoring import head_negatives as hn
 from monitoring.head_attacks import PASSES, SIZES, attacked_unit
 from monitoring.head_benign import Benign
@@ -73,7 +74,9 @@ class Victim:
 
     def _at(self, share: float) -> Threat:
         size = share * self.threat.eps
-        return self.threat.at(self.schema, size if self.threat.norm == "l2" else min(size, 1.0))
+        return geometry_of(
+            self.threat, self.schema, size if self.threat.norm == "l2" else min(size, 1.0)
+        )
 
     def _asked(self, rows: Rows, seed: int) -> InputArray:
         """Under Square, at every size."""

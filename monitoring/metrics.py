@@ -4,29 +4,20 @@ Label sets are bounded and touched when a model is loaded, so every series exist
 are looked up once and kept; what a prediction counts is added up in bulk (`monitoring.tally`).
 """
 
-import os
 import time
-from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 from prometheus_client import (
-    CollectorRegistry,
     Counter,
     Gauge,
-    Histogram,
-    Metric,
-    generate_latest,
-    values,
 )
-from prometheus_client.multiprocess import MultiProcessCollector
 
 from models.runner import Answer
 from models.schema import IntArray, Manifest
-from monitoring import counter_files
-from monitoring.logs import logger
+from monitoring.shared_counters import BulkHistogram, Settled, count_places
 from monitoring.tally import Tally
 
 TENTHS = tuple(round(0.1 * k, 1) for k in range(1, 11))
@@ -38,60 +29,11 @@ METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 DROP_REASONS = ("queue", "store")
 
 
-def share_counters(directory: Path, slot: int) -> None:
-    """Keep the values of metrics made from now on in files of `directory` under this slot.
+class Timer(Protocol):
+    """Takes the time of a stage of a request, in seconds."""
 
-    Called by the composition root of a worker, once, before its `Metrics` are made. Where there is
-    no space for the files, this worker counts for itself alone.
-    """
-    try:
-        counter_files.allocate(directory, slot)
-    except OSError as error:
-        logger("metrics").error("counters_not_shared", reason=str(error))
-        return
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(directory)
-    values.ValueClass = values.MultiProcessValue(lambda: slot)  # type: ignore[no-untyped-call]
-
-
-def exposition(registry: CollectorRegistry, directory: Path | None) -> Callable[[], bytes]:
-    """What `/metrics` answers: the sums over all workers of `directory`, or this registry alone."""
-    return lambda: generate_latest(summed(registry, directory))
-
-
-def summed(registry: CollectorRegistry, directory: Path | None) -> CollectorRegistry:
-    """The sums over all workers of `directory` as they are now, or this registry alone."""
-    if directory is None:
-        return registry
-    if isinstance(registry, Settled):
-        registry.settle()
-    fresh = CollectorRegistry()
-    MultiProcessCollector(fresh, path=str(directory))  # type: ignore[no-untyped-call]
-    return fresh
-
-
-class Settled(CollectorRegistry):
-    """A registry that counts what waits in a tally before it is read."""
-
-    def __init__(self, tally: Tally) -> None:
-        super().__init__()
-        self.settle = tally.settle
-
-    def collect(self) -> Iterable[Metric]:
-        """The metrics as they are now."""
-        self.settle()
-        return super().collect()
-
-
-class BulkHistogram(Histogram):
-    """A histogram that takes the values of a whole batch at once."""
-
-    def observe_all(self, observed: npt.ArrayLike) -> None:
-        """Count `(N,)` values."""
-        observed = np.asarray(observed, np.float64)
-        self._sum.inc(float(observed.sum()))
-        index = np.searchsorted(self._upper_bounds, observed)
-        for bucket, number in _counted(index):
-            self._buckets[bucket].inc(number)
+    def observe(self, amount: float) -> None:
+        """Note one stage."""
 
 
 class Metrics:
@@ -256,19 +198,12 @@ class ModelMetrics:
         self._rows.observe_all([len(each) for each in predicted])
         self._p_value.observe_all(np.concatenate([a.drift_p_value for a in answers]))
         self._likelihood.observe_all(np.concatenate([a.perturbation_likelihood for a in answers]))
-        for label, number in _counted(np.concatenate(predicted)):
+        for label, number in count_places(np.concatenate(predicted)):
             self._predictions[label].inc(number)
         columns = np.concatenate([a.cells for a in answers]).T
         for series, column in zip(self._cells, columns, strict=True):
-            for cell, number in _counted(column):
+            for cell, number in count_places(column):
                 series[cell].inc(number)
         self._flagged_drift.inc(sum(int(np.count_nonzero(f.drift)) for f in flags))
         self._flagged_perturbation.inc(sum(int(np.count_nonzero(f.perturbation)) for f in flags))
         self._flagged_query.inc(sum(int(np.count_nonzero(f.query)) for f in flags))
-
-
-def _counted(index: IntArray) -> list[tuple[int, int]]:
-    """Which indices of `(N,)` occur, and how often."""
-    counts = np.bincount(index)
-    present = counts.nonzero()[0]
-    return list(zip(present.tolist(), counts[present].tolist(), strict=True))

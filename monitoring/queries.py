@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from models.bounded import Bounded
 from models.bundle import Bundle
 from models.schema import InputArray
 from monitoring.logs import logger
@@ -59,7 +60,8 @@ class Detector:
     embedding: Embedding
     threshold: float
     memory: QueryMemory
-    keys: dict[str, int] = field(default_factory=dict, repr=False)  # of clients that asked
+    # Of clients that asked.
+    keys: Bounded[str, int] = field(default_factory=lambda: Bounded(KEYS), repr=False)
 
     def look(self, client: str, x: InputArray) -> Looked:
         """Judge the rows `(N, *shape)` of a request and keep them."""
@@ -83,8 +85,6 @@ class Detector:
         """The same for all versions of a model that embed alike."""
         key = self.keys.get(client)
         if key is None:
-            if len(self.keys) >= KEYS:
-                self.keys.clear()
             parts = (self.model.encode(), self.embedding.fingerprint, client.encode())
             key = self.keys[client] = self.memory.key(*parts)
         return key

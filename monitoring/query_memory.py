@@ -3,9 +3,8 @@
 A client has a slot: a ring of its last 1000 queries. Slots are few; the client that was silent
 longest gives its slot to a new one. Nothing here can be left broken by a worker that is killed:
 
-- Locks are byte-range locks of the file, which the kernel frees with the process. They belong to
-  processes, so a lock of the process stands before each for its threads. No two are ever held
-  at once: the kernel would take two waiting processes for a deadlock, whatever their threads do.
+- Every slot has a lock, and the directory has one (`models.mapped_file`); a thread holds one at a
+  time.
 - A query counts once `total` is written, after its parts. What was torn before that is overwritten.
 - A slot is handed over by its entry in the directory; whoever finds another `owner` in the slot
   than the directory says, empties it first.
@@ -13,12 +12,7 @@ longest gives its slot to a new one. Nothing here can be left broken by a worker
 Without a path the memory is this process's own.
 """
 
-import fcntl
-import hashlib
 import mmap
-import os
-import struct
-import threading
 import time
 from collections.abc import Callable
 from functools import partial
@@ -28,11 +22,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from models.bounded import Bounded
+from models.mapped_file import HEADER_BYTES, MappedFile
 from monitoring.query_embedding import CAPACITY, COARSE, WIDTH
 
 MAGIC = b"holdfast queries 1"
-SECRET = slice(64, 80)
-HEADER = 4096
 SLOT = np.dtype(
     [
         ("head", np.uint64, 2),
@@ -89,7 +83,7 @@ class QueryMemory:
     """Slots by key, bounded; `ring` gives a client's, found or made.
 
     Args:
-        clients: slots there are; each takes about 0.5 MB once it is used.
+        clients: slots there are; each takes about 0.5 MiB once it is used.
         path: the shared file, or None for memory of this process.
 
     Raises:
@@ -98,36 +92,28 @@ class QueryMemory:
 
     def __init__(self, clients: int, path: Path | None = None) -> None:
         directory = -(-16 * clients // mmap.PAGESIZE) * mmap.PAGESIZE
-        self._begin = HEADER + directory
-        size = self._begin + clients * SLOT_BYTES
-        self._file = -1 if path is None else _opened(path, size)
-        self._threads = [threading.Lock() for _ in range(clients + 1)]
-        self._memory = mmap.mmap(self._file, size)
-        self._lock(-1)
-        try:
-            if self._memory[: len(MAGIC)] != MAGIC:  # new, or its maker was killed here
-                self._memory[SECRET] = os.urandom(16)
-                self._memory[: len(MAGIC)] = MAGIC
-        finally:
-            self._unlock(-1)
-        self.secret = bytes(self._memory[SECRET])
-        self._keys = np.frombuffer(self._memory, np.uint64, clients, HEADER)
-        self._used = np.frombuffer(self._memory, np.int64, clients, HEADER + 8 * clients)
+        self._begin = HEADER_BYTES + directory
+        self._map = MappedFile(
+            path,
+            MAGIC,
+            size_bytes=self._begin + clients * SLOT_BYTES,
+            locks=clients + 1,
+            reserved_bytes=self._begin,
+        )
+        self.secret = self._map.secret  # prints of inputs are made under it
+        memory = self._map.memory
+        self._keys = np.frombuffer(memory, np.uint64, clients, HEADER_BYTES)
+        self._used = np.frombuffer(memory, np.int64, clients, HEADER_BYTES + 8 * clients)
         self._rings = [self._ring_at(slot) for slot in range(clients)]
-        self._known: dict[int, int] = {}
+        self._known: Bounded[int, int] = Bounded(4 * clients)
 
     def close(self) -> None:
         """Give up the file; the memory goes with the last ring."""
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
+        self._map.close()
 
     def key(self, *parts: bytes) -> int:
-        """A number of 64 bits, not 0, that says nothing of the parts to who has not the secret."""
-        made = hashlib.blake2b(key=self.secret, digest_size=8)
-        for part in parts:
-            made.update(len(part).to_bytes(4, "little") + part)
-        return int.from_bytes(made.digest(), "little") or 1
+        """A number of 64 bits, not 0; without the secret nobody can tell the parts from it."""
+        return self._map.key(*parts)
 
     @property
     def clients(self) -> int:
@@ -172,57 +158,28 @@ class QueryMemory:
                 self._keys[slot] = key
         finally:
             self._unlock(-1)
-        if len(self._known) > 4 * len(self._keys):
-            self._known.clear()
         self._known[key] = slot
         return slot
 
     def _hand_over(self, slot: int, key: int) -> None:
         ring = self._rings[slot]
-        if self._file >= 0 and ring.head[0] == 0:
-            # A page for which the disk has no room would end the process when it is written.
-            os.posix_fallocate(self._file, self._begin + slot * SLOT_BYTES, SLOT_BYTES)
+        if ring.head[0] == 0:
+            self._map.reserve(self._begin + slot * SLOT_BYTES, SLOT_BYTES)
         ring.count(0)
         ring.head[0] = key
 
     def _ring_at(self, slot: int) -> Ring:
-        view = np.frombuffer(self._memory, SLOT, 1, self._begin + slot * SLOT_BYTES)
+        view = np.frombuffer(self._map.memory, SLOT, 1, self._begin + slot * SLOT_BYTES)
         return Ring(view.reshape(()), partial(self._unlock, slot))
 
     def _lock(self, slot: int) -> None:
         """Take the lock of a slot (-1: of the directory) against threads and processes."""
-        self._threads[slot].acquire()
-        if self._file >= 0:
-            try:
-                fcntl.fcntl(self._file, fcntl.F_OFD_SETLKW, _flock(fcntl.F_WRLCK, slot + 1))
-            except BaseException:
-                self._threads[slot].release()
-                raise
+        self._map.lock(slot + 1)
 
     def _unlock(self, slot: int) -> None:
-        if self._file >= 0:
-            fcntl.fcntl(self._file, fcntl.F_OFD_SETLKW, _flock(fcntl.F_UNLCK, slot + 1))
-        self._threads[slot].release()
-
-
-def _flock(kind: int, byte: int) -> bytes:
-    """`struct flock` for one byte of the file."""
-    return struct.pack("hhqqi0q", kind, os.SEEK_SET, byte, 1, 0)
+        self._map.unlock(slot + 1)
 
 
 def file_of(directory: Path, clients: int) -> Path:
     """The file of a directory; its name holds what its layout depends on."""
     return directory / f"queries-{clients}x{SLOT_BYTES}.map"
-
-
-def _opened(path: Path, size: int) -> int:
-    """The file, made with holes if absent; two processes may do so at once."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        os.ftruncate(file, size)
-        os.posix_fallocate(file, 0, size - size // SLOT_BYTES * SLOT_BYTES or HEADER)
-    except OSError:
-        os.close(file)
-        raise
-    return file

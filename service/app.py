@@ -9,10 +9,11 @@ from prometheus_client import Counter
 
 from models.registry import Registry
 from monitoring.logs import logger
-from monitoring.metrics import METHODS, Metrics, exposition, summed
+from monitoring.metrics import METHODS, Metrics
 from monitoring.queries import QueryWatch
 from monitoring.record_writer import RecordWriter
 from monitoring.records import RecordStore, StoreError
+from monitoring.shared_counters import exposition, sum_workers
 from service import (
     certify,
     feedback,
@@ -131,7 +132,7 @@ def create_app(settings: Settings, *, metrics_dir: Path | None = None) -> Applic
         *predict.endpoints(pipeline, champions.find, pixels),
         *v1.endpoints(pipeline, champions, pixels),
         *v2.endpoints(pipeline, champions.find, ready, version=service.version),
-        *v2_statistics.endpoints(champions, lambda: summed(registry, metrics_dir)),
+        *v2_statistics.endpoints(champions, lambda: sum_workers(registry, metrics_dir)),
         *v2_repository.endpoints(champions),
         *certify.endpoints(champions.find, settings.certify_max_runs),
         *feedback.endpoints(

@@ -12,7 +12,7 @@ import orjson
 from models.errors import InputError
 from service.compression import decompressed
 from service.errors import JSON, MediaTypeError, shown
-from service.web import is_fit_id
+from service.request_id import is_fit_id
 
 UNTYPED = ("application/x-www-form-urlencoded", "text/plain")
 Scope = Literal["open", "predict", "feedback", "alert", "admin"]

@@ -19,7 +19,8 @@ from models.schema import InputArray, InputSchema, Manifest
 from service.call import Call, Endpoint, Reply, json_reply
 from service.codec import decode_body, read_instances
 from service.errors import UnavailableError, shown
-from service.pipeline import Served, new_id
+from service.pipeline import new_id
+from service.served import Served
 
 if TYPE_CHECKING:
     from models.certify import Certificate

@@ -3,10 +3,11 @@
 Sources: RFC 9110, sections 8.4.1 (codings) and 12.5.3 (Accept-Encoding).
 """
 
-import re
 import zlib
 from functools import lru_cache
 from typing import TYPE_CHECKING
+
+from werkzeug.http import parse_accept_header
 
 from models.errors import InputError
 from service.errors import MediaTypeError, TooLargeError, shown
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
 LEAST_BYTES = 1024  # a shorter answer is one packet anyway
 LEVEL = 1  # numbers hardly shrink more at a higher one
 CODINGS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}  # zlib's word for the wrapper
-_CODING = re.compile(
-    r"\s*([\w*-]+)\s*(?:;\s*q=(0(?:\.\d{0,3})?|1(?:\.0{0,3})?)\s*)?", re.ASCII | re.I
-)
 
 
 def decompressed(body: bytes, encoding: str, limit: int) -> bytes:
@@ -77,14 +75,10 @@ def compressed(reply: "Reply", accept_encoding: str | None) -> "Reply":
 def _preferred(accept_encoding: str) -> str | None:
     """The coding with the highest weight, gzip before deflate; None: leave it as it is.
 
-    A part that cannot be read counts for nothing; what is not named has the weight of `*`.
-
     >>> _preferred("gzip, deflate"), _preferred("deflate;q=0.5, gzip;q=0"), _preferred("br")
     ('gzip', 'deflate', None)
     """
-    parts = (_CODING.fullmatch(part) for part in accept_encoding.split(","))
-    weights = {part[1].lower(): float(part[2] or 1) for part in parts if part}
-    others = weights.get("*", 0.0)
-    best = max(CODINGS, key=lambda coding: weights.get(coding, others))
-    weight = weights.get(best, others)
-    return best if weight > 0 and weight >= weights.get("identity", 0.0) else None
+    accept = parse_accept_header(accept_encoding)
+    best = max(CODINGS, key=accept.quality)
+    weight = accept.quality(best)
+    return best if weight > 0 and weight >= accept.quality("identity") else None

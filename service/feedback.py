@@ -21,9 +21,9 @@ from service.class_labels import AmbiguousLabelError, ClassLabels, label_text
 from service.codec import decode_body
 from service.errors import NotFoundError, UnavailableError, shown
 from service.json_amount import check_count
-from service.pipeline import Served
 from service.reload import Champions
-from service.web import checked_id
+from service.request_id import checked_id
+from service.served import Served
 
 MAX_LABELS = 10_000
 MOST_BRACES = 2 * MAX_LABELS  # a label may hold one of its own

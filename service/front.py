@@ -19,13 +19,13 @@ from service.call import Call, Endpoint, Reply, Scope
 from service.compression import compressed
 from service.error_reply import error_reply
 from service.errors import RequestError
+from service.held import Held
 from service.intake import ClientGoneError, Intake
 from service.observer import UNMATCHED, Observer
 from service.origins import Asked, Origins
 from service.pace import Pace
 from service.request_id import state_id
 from service.router import CALL, Answerer, Match, Router
-from service.server.shared import Held
 
 QUICK_BYTES = 1 << 18  # a prediction with a body of at most this size may be quick
 

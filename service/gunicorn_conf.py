@@ -63,7 +63,7 @@ class Server(BaseApplication):  # type: ignore[misc]
         """Put the parts of a worker together, in the worker."""
         # Before NumPy is imported: its products are small, and threads that spin take the cores.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-        from monitoring.metrics import share_counters
+        from monitoring.shared_counters import share_counters
         from service.app import create_app
 
         settings, directory = self.settings, self.settings.metrics_dir

@@ -25,7 +25,6 @@ from service.call import Call
 from service.codec import decode_body, read_instances
 from service.images import Upload, decode_images, takes_images
 from service.json_amount import check_count, parse
-from service.pipeline import Served
 
 FIELD = "instances"
 MOST_KEYS = 10_000  # of an object are looked at to see whether it is a row of the table
@@ -66,21 +65,23 @@ def read_predict_body(body: bytes, schema: InputSchema) -> bytes:
     raise InputError(FIELD, "a value", "nothing: the field is missing")
 
 
-def read_rows_of(raw: bytes, field: str, served: Served, call: Call, max_pixels: int) -> InputArray:
+def read_rows_of(
+    raw: bytes, field: str, schema: InputSchema, most: int, call: Call, max_pixels: int
+) -> InputArray:
     """Rows as `(N, *shape)` in the schema's dtype, checked.
 
     Args:
         raw: JSON text of a list of rows. Rows of a picture may be `{"b64": ...}`, a PNG or JPEG
             file in base64, or objects that hold the row by the input's name.
         field: the member that holds it.
-        served: what is asked.
+        schema: what the model takes.
+        most: rows that one request may have.
         call: may say how pictures of another size are resized.
         max_pixels: the most pixels of all pictures.
 
     Raises:
         InputError: what does not fit.
     """
-    schema, most = served.manifest.input, served.max_rows
     if schema.kind == "image" and _OBJECTS.match(raw):
         check_count(raw, b"{", most, field, "rows")
         if not _FILES.match(raw):

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from service.errors import RequestError, RequestTimeoutError, TooLargeError, UnavailableError
-from service.server.shared import Held
+from service.held import Held
 
 DISCARDED = 4  # times the limit: so much of a body that is too large is read, then we hang up
 SPARE = 8  # one of so many parts of what may be held is kept for requests that come whole

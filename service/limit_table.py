@@ -5,30 +5,20 @@ in the file. Where all 8 are taken, the one whose bucket is fullest makes room, 
 under way last: a bucket that is full again is as good as a new one, so that mostly nothing is lost.
 Nothing here can be left broken by a worker that is killed:
 
-- Each set has a lock of the file, which the kernel frees with its process, and one of the process
-  for threads. A thread holds one set at a time. They are locks of the open file (`F_OFD_SETLKW`):
-  those of POSIX belong to the process, and the kernel would refuse two processes whose threads
-  wait for each other as a deadlock.
+- Each set has a lock (`models.mapped_file`); a thread holds one at a time.
 - Calls under way are counted in a row per worker. A row is held by a lock file (`monitoring.slots`)
   and begins at zero when a worker takes it; while nobody holds it, its calls are none.
 
 Without a directory the table is this process's own.
 """
 
-import fcntl
-import hashlib
-import mmap
-import os
-import struct
-import threading
 import time
 from pathlib import Path
 
+from models.mapped_file import HEADER_BYTES, MappedFile
 from monitoring import slots
 
 MAGIC = b"holdfast limits 1"
-SECRET = slice(64, 80)
-HEADER = 4096
 SETS, WAYS = 1024, 8
 ENTRIES = SETS * WAYS
 RECLAIM_SECONDS = 1.0  # between two looks for rows of workers that were killed
@@ -46,22 +36,20 @@ class LimitTable:
     """
 
     def __init__(self, rows: int, directory: Path | None = None) -> None:
-        size = HEADER + ENTRIES * (8 + 8 + 2 * rows)
-        self._file, self._row = -1, 0
+        size, file = HEADER_BYTES + ENTRIES * (8 + 8 + 2 * rows), f"limits-{SETS}x{WAYS}x{rows}.map"
+        path = None if directory is None else directory / file
+        self._map = MappedFile(path, MAGIC, size_bytes=size, locks=SETS, reserved_bytes=size)
+        self._row = 0
         self._held: slots.Slot | None = None
         self._rows_dir = None if directory is None else directory / "limits"
-        if directory is not None and self._rows_dir is not None:
-            self._file = _opened(directory / f"limits-{SETS}x{WAYS}x{rows}.map", size)
+        if self._rows_dir is not None:
             self._held = slots.acquire(self._rows_dir)
             self._row = self._held.number
             if self._row >= rows:
                 self.close()
                 raise OSError(f"more than {rows} workers at once")
-        self._threads = [threading.Lock() for _ in range(SETS)]
-        memory = self._memory = mmap.mmap(self._file, size)
-        self.secret = self._agreed_secret()
-        view = memoryview(memory)
-        keys, full = HEADER, HEADER + 8 * ENTRIES
+        view = memoryview(self._map.memory)
+        keys, full = HEADER_BYTES, HEADER_BYTES + 8 * ENTRIES
         self._keys = view[keys:full].cast("Q")
         self.full = view[full : full + 8 * ENTRIES].cast("q")  # by entry, ns; see `limits.Bucket`
         self._calls = view[full + 8 * ENTRIES :].cast("H")  # row by row
@@ -70,16 +58,13 @@ class LimitTable:
 
     def close(self) -> None:
         """Give up the file and the row."""
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
+        self._map.close()
         if self._held is not None:
             self._held.release()
 
     def key(self, name: bytes) -> int:
-        """A number of 64 bits, not 0, that says nothing of the name to who has not the secret."""
-        made = hashlib.blake2b(name, key=self.secret, digest_size=8)
-        return int.from_bytes(made.digest(), "little") or 1
+        """A number of 64 bits that stands for a client; without the secret nobody can tell whom."""
+        return self._map.key(name)
 
     def take(self, key: int) -> int:
         """The client's entry, found or made; its set is locked until `give`."""
@@ -97,10 +82,7 @@ class LimitTable:
 
     def give(self, at: int) -> None:
         """Let others have the set of an entry."""
-        found = at // WAYS
-        if self._file >= 0:
-            fcntl.fcntl(self._file, fcntl.F_OFD_SETLKW, _flock(fcntl.F_UNLCK, found))
-        self._threads[found].release()
+        self._map.unlock(at // WAYS)
 
     def under_way(self, at: int) -> int:
         """Calls of the client under way, those of killed workers among them."""
@@ -144,41 +126,8 @@ class LimitTable:
     def _empty(self, row: int) -> None:
         self._calls[row * ENTRIES : (row + 1) * ENTRIES] = memoryview(bytes(2 * ENTRIES)).cast("H")
 
-    def _agreed_secret(self) -> bytes:
-        self._lock(0)
-        try:
-            if self._memory[: len(MAGIC)] != MAGIC:  # new, or its maker was killed here
-                self._memory[SECRET] = os.urandom(16)
-                self._memory[: len(MAGIC)] = MAGIC
-        finally:
-            self.give(0)
-        return bytes(self._memory[SECRET])
-
     def _lock(self, key: int) -> int:
         """Take the lock of the key's set; its first entry."""
-        found = key % SETS
-        self._threads[found].acquire()
-        if self._file >= 0:
-            try:
-                fcntl.fcntl(self._file, fcntl.F_OFD_SETLKW, _flock(fcntl.F_WRLCK, found))
-            except BaseException:
-                self._threads[found].release()
-                raise
-        return found * WAYS
-
-
-def _flock(kind: int, found: int) -> bytes:
-    """`struct flock` for one byte of the file."""
-    return struct.pack("hhqqi0q", kind, os.SEEK_SET, found, 1, 0)
-
-
-def _opened(path: Path, size: int) -> int:
-    """The file, whole: a page for which the disk has no room would end the process later."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        os.posix_fallocate(file, 0, size)
-    except OSError:
-        os.close(file)
-        raise
-    return file
+        place = key % SETS
+        self._map.lock(place)
+        return place * WAYS

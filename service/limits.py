@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+from models.bounded import Bounded
 from monitoring.logs import logger
 from service.errors import TooManyError
 from service.limit_table import LimitTable
@@ -72,7 +73,7 @@ class Limits:
         self._concurrency = concurrency
         self._rate = f"at most {rate_per_second:g} calls a second (and {burst} at once)"
         self._table = table
-        self._keys: dict[str, int] = {}
+        self._keys: Bounded[str, int] = Bounded(KEYS)
 
     def enter(self, caller: str) -> None:
         """Take a place. Raises TooManyError, and takes none, beyond a limit."""
@@ -102,8 +103,6 @@ class Limits:
     def _key(self, caller: str) -> int:
         key = self._keys.get(caller)
         if key is None:
-            if len(self._keys) >= KEYS:
-                self._keys.clear()
             key = self._keys[caller] = self._table.key(caller.encode("utf-8", "replace"))
         return key
 

@@ -7,7 +7,7 @@ from monitoring.metrics import Metrics, ModelMetrics
 from monitoring.queries import QueryWatch
 from service.live_runner import LiveRunner
 from service.model_specs import Limits, Slots
-from service.pipeline import Served
+from service.served import Served
 
 
 class Loader:

@@ -1,5 +1,7 @@
 """Which requests are quick enough to be answered where they arrive, in the event loop."""
 
+from models.bounded import Bounded
+
 QUICK_SECONDS = 0.002  # of CPU: longer ones would keep the other connections waiting
 KEPT_PATHS = 1024
 LONGEST_KEPT = 256  # characters of a path
@@ -18,7 +20,7 @@ class Pace:
     """
 
     def __init__(self) -> None:
-        self._seconds: dict[str, float] = {}
+        self._seconds: Bounded[str, float] = Bounded(KEPT_PATHS)  # some do not exist
 
     def is_quick(self, path: str) -> bool:
         """Whether a request to the path is expected to take little."""
@@ -29,6 +31,4 @@ class Pace:
         if len(path) > LONGEST_KEPT:
             return
         known = self._seconds.get(path)
-        if known is None and len(self._seconds) >= KEPT_PATHS:
-            self._seconds.clear()  # somebody asks for paths that do not exist
         self._seconds[path] = seconds if known is None else known + WEIGHT * (seconds - known)

@@ -11,39 +11,23 @@ version in the answer are of the same bundle, whatever is promoted meanwhile.
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from models.runner import Answer
 from models.schema import InputArray, Manifest
-from monitoring.metrics import STAGES, Flags, ModelMetrics
-from monitoring.queries import Detector, Looked
+from monitoring.metrics import STAGES, Flags, Timer
+from monitoring.queries import Looked
 from monitoring.record_writer import RecordWriter
 from monitoring.records import Record
 from service.call import Reply
 from service.errors import JSON, FlaggedError
-from service.live_runner import LiveRunner
+from service.served import Served
 
 _BASE32 = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _PAIRS = [a + b for a in _BASE32 for b in _BASE32]
-
-
-@dataclass(frozen=True)
-class Served:
-    """A loaded version with all that a request needs of it; replaced as a whole."""
-
-    runner: LiveRunner
-    metrics: ModelMetrics
-    queries: Detector | None = None  # None: nobody watches the clients of this version
-    max_rows: int = 1024  # in one request
-
-    @property
-    def manifest(self) -> Manifest:
-        """What the bundle says of itself."""
-        return self.runner.manifest
 
 
 class Decoded(NamedTuple):
@@ -69,13 +53,6 @@ class Scored(NamedTuple):
         """The answer with this body."""
         manifest = self.manifest
         return Reply(body, 200, media, headers, self.id, manifest.model, manifest.version)
-
-
-class Timer(Protocol):
-    """Takes the time of a stage of a request, in seconds."""
-
-    def observe(self, amount: float) -> None:
-        """Note one stage."""
 
 
 class Pipeline:

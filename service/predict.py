@@ -10,7 +10,8 @@ from service.errors import JSON, MediaTypeError, shown
 from service.images import MAX_PIXELS, Upload, decode_images, takes_images
 from service.instances import FIELD, read_predict_body, read_rows_of
 from service.multipart import FORM, read_files
-from service.pipeline import Decoded, Pipeline, Scored, Served
+from service.pipeline import Decoded, Pipeline, Scored
+from service.served import Served
 
 IMAGES = ("image/png", "image/jpeg")
 
@@ -34,7 +35,10 @@ def decode(call: Call, served: Served, max_pixels: int = MAX_PIXELS) -> Decoded:
     request_id, kind, schema = call.id(), call.media_type, served.manifest.input
     if kind in ("", JSON):
         rows = read_predict_body(call.body(), schema)
-        return Decoded(read_rows_of(rows, FIELD, served, call, max_pixels), request_id)
+        return Decoded(
+            read_rows_of(rows, FIELD, served.manifest.input, served.max_rows, call, max_pixels),
+            request_id,
+        )
     files = _files(call, kind, served)
     x = decode_images(
         files, schema, served.max_rows, resize=call.argument("resize"), max_pixels=max_pixels

@@ -21,8 +21,8 @@ from service.errors import NotFoundError, RequestError, UnavailableError, shown
 from service.loader import Loader
 from service.model_specs import Limits, ModelSpec
 from service.pauses import Pauses
-from service.pipeline import Served
 from service.repository import Signature, signature
+from service.served import Served
 from service.wanted import Wanted
 
 NO_CHAMPION = "it has no champion"

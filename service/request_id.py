@@ -6,12 +6,18 @@ header `X-Request-Id` of the answer is the id that counts, in every dialect; the
 and does not count is in the log, escaped.
 """
 
+import re
 from typing import TYPE_CHECKING
+
+from models.errors import InputError
+from service.errors import shown
 
 if TYPE_CHECKING:
     from service.call import Call, Reply
 
 HEADER = "X-Request-Id"
+REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+ID_TEXT = "1 to 128 characters of A-Z a-z 0-9 . _ : -"
 
 
 def state_id(reply: "Reply", call: "Call") -> "Reply":
@@ -25,3 +31,15 @@ def state_id(reply: "Reply", call: "Call") -> "Reply":
         return reply
     headers = (*reply.headers, (HEADER, counts)) if counts else reply.headers
     return reply._replace(id=counts, headers=headers, given_id="" if given == counts else given)
+
+
+def is_fit_id(value: str) -> bool:
+    """Whether an id is fit for the store, logs and answers as it is."""
+    return REQUEST_ID.fullmatch(value) is not None
+
+
+def checked_id(value: str, field: str) -> str:
+    """The id, if it is a fit one. Raises InputError."""
+    if not is_fit_id(value):
+        raise InputError(field, ID_TEXT, shown(value))
+    return value

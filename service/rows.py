@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
+from models.bounded import Bounded
 from models.errors import InputError
 from models.schema import Column, InputArray, InputSchema
 from service.errors import SHOWN_CHARACTERS, shown
@@ -67,15 +68,13 @@ class Table:
         return bool((right | (self._may_lack & np.isnan(x))).all())
 
 
-_tables: dict[int, Table] = {}
+_tables: Bounded[int, Table] = Bounded(TABLES_KEPT)
 
 
 def table_of(schema: InputSchema) -> Table:
     """The table of a schema; the latest are kept, so that a request does not pay for it."""
     found = _tables.get(id(schema))
     if found is None or found.schema is not schema:
-        if len(_tables) >= TABLES_KEPT:
-            _tables.clear()
         # It holds the schema, so no other one can have the same id while it is here.
         found = _tables[id(schema)] = Table(schema)
     return found

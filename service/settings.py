@@ -109,7 +109,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Literal["on", "off"], _about("watch each client's queries for attacks that probe the model")
     ] = "on"
     query_clients: Annotated[
-        int, _about("clients whose last queries are kept; 0.4 MiB each", "clients", ge=1, le=4096)
+        int, _about("clients whose last queries are kept; 0.5 MiB each", "clients", ge=1, le=4096)
     ] = 256
     query_key: Annotated[
         Literal["token", "address"],

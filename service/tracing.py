@@ -16,9 +16,9 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
+from monitoring.metrics import Timer
 from service.call import Call, Endpoint, Reply
 from service.errors import SettingsError
-from service.pipeline import Timer
 from service.router import Answerer
 
 if TYPE_CHECKING:

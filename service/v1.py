@@ -20,9 +20,10 @@ from service.codec import decode_body
 from service.errors import UnavailableError, shown
 from service.images import MAX_PIXELS
 from service.instances import held, read_rows_of
-from service.pipeline import Decoded, Pipeline, Scored, Served
+from service.pipeline import Decoded, Pipeline, Scored
 from service.predict import predictions
 from service.reload import DOES_NOT_RUN, Champions
+from service.served import Served
 from service.v2_model import version_of
 
 SIGNATURES = ("serving_default", "", None)
@@ -60,7 +61,10 @@ def endpoints(
             field, raw = read_body(call.body())
             if field == "inputs" and raw.lstrip().startswith(b"{"):
                 raw = held(raw, served.manifest.input.name, field)
-            return Decoded(read_rows_of(raw, field, served, call, max_pixels), request_id)
+            return Decoded(
+                read_rows_of(raw, field, served.manifest.input, served.max_rows, call, max_pixels),
+                request_id,
+            )
 
         def encode_it(scored: Scored) -> Reply:
             return encode(scored, field)

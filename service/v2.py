@@ -6,7 +6,8 @@ Statistics and the repository of models, which are extensions, have files of the
 from collections.abc import Callable, Sequence
 
 from service.call import Call, Endpoint, Reply, json_reply
-from service.pipeline import Decoded, Pipeline, Scored, Served
+from service.pipeline import Decoded, Pipeline, Scored
+from service.served import Served
 from service.v2_binary import HEADER
 from service.v2_codec import Wanted, decode_infer, encode_infer
 from service.v2_model import configuration, metadata, version_of

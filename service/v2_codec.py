@@ -21,10 +21,10 @@ from service.codec import decode_body, read_numbers, to_input
 from service.errors import RequestError, shown
 from service.json_amount import MOST_OBJECTS, check_count
 from service.pipeline import Scored
+from service.request_id import is_fit_id
 from service.rows import check_rows, table_of
 from service.v2_binary import HEADER, MEDIA, from_bytes, split, texts_to_bytes, to_bytes
 from service.v2_classification import CLASSIFIED, classified
-from service.web import is_fit_id
 
 DATATYPES = {"float32": "FP32", "uint8": "UINT8"}
 QUERY_FLAGGED = "query_flagged"  # of the service, not of the graph

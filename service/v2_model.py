@@ -11,7 +11,7 @@ import numpy as np
 
 from models.schema import InputSchema, Manifest
 from service.errors import NotFoundError, shown
-from service.pipeline import Served
+from service.served import Served
 from service.v2_classification import CLASSIFIED
 from service.v2_codec import ANSWERED, DATATYPES, OUTPUT_DATATYPES
 

@@ -43,7 +43,7 @@ def endpoints(champions: Champions, sums: Callable[[], CollectorRegistry]) -> tu
 
 
 def statistics(registry: CollectorRegistry, manifests: Iterable[Manifest]) -> dict[str, Any]:
-    """The statistics of versions, from the metrics of `monitoring.metrics.summed`.
+    """The statistics of versions, from the metrics of `shared_counters.sum_workers`.
 
     `inference_count` counts rows, `execution_count` and `success` requests; `compute_input`,
     `compute_infer` and `compute_output` are decoding, the run of the graph, and encoding. `fail`

@@ -20,7 +20,7 @@ from torch import nn
 from models import data, nets
 from models.bundle import Bundle
 from models.data import DataSet
-from models.evaluate import Subject
+from models.evaluate.subject import Subject
 from models.registry import Registry
 from models.runner import Runner
 from models.train import Recipe

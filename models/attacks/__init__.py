@@ -4,14 +4,16 @@
 parameters (`models.attacks.base.frozen`), so that only the gradient of the input is computed.
 `square` needs no gradient. `cw_l2` and `deepfool` take no threat: they look for the smallest
 change, and so do `hop_skip_jump` and `boundary`, which see labels only. `adaptive` knows the
-detectors as well. `cascade` is the verdict over several attacks.
+detectors as well. `cascade` is the verdict over several attacks, and `CATALOGUE` has
+a record of each that the house knows.
 """
 
 from models.attacks.adaptive import adaptive
 from models.attacks.apgd import apgd
 from models.attacks.base import LogitsOf, frozen, logits_only
 from models.attacks.boundary import boundary
-from models.attacks.cascade import ATTACKS, Verdict, cascade
+from models.attacks.cascade import Verdict, cascade, standard
+from models.attacks.catalogue import CATALOGUE, Strength
 from models.attacks.cw import cw_l2
 from models.attacks.deepfool import deepfool
 from models.attacks.hop_skip_jump import hop_skip_jump
@@ -22,8 +24,9 @@ from models.attacks.square import square
 from models.attacks.targeted import apgd_targeted
 
 __all__ = [
-    "ATTACKS",
+    "CATALOGUE",
     "LogitsOf",
+    "Strength",
     "Verdict",
     "adaptive",
     "apgd",
@@ -40,4 +43,5 @@ __all__ = [
     "reference_autoattack",
     "smallest",
     "square",
+    "standard",
 ]

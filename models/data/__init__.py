@@ -13,6 +13,7 @@ import msgspec
 
 from models.data.build import build
 from models.data.bundled import BUNDLED, load_digits
+from models.data.catalogue import CATALOGUE, formats_with
 from models.data.found import format_of, name_of
 from models.data.raw import Raw
 from models.data.records import PARTS, DataSet, Rows, Source
@@ -31,21 +32,7 @@ __all__ = [
     "split",
 ]
 
-# Imported when asked for: they need pyarrow, which a serving image does not have.
-READERS = {
-    "npz": "arrays",
-    "idx": "idx",
-    "folder": "folder",
-    "parquet": "parquet",
-    "csv": "delimited",
-}
-OPTIONS = {  # which formats an option is for
-    "label": ("npz", "idx", "parquet", "csv"),
-    "test": ("npz", "idx", "folder", "parquet", "csv"),
-    "categorical": ("npz", "parquet", "csv"),
-    "ignore": ("npz", "parquet", "csv"),
-    "delimiter": ("csv",),
-}
+OPTIONS = sorted({option for each in CATALOGUE.values() for option in each.options})
 
 
 def load(source: Source | str) -> DataSet:
@@ -74,7 +61,7 @@ def read(source: Source) -> Raw:
         DataError: they cannot be read, or what reads them is not installed.
     """
     try:
-        reader: Any = importlib.import_module(f"models.data.{READERS[source.format]}")
+        reader: Any = importlib.import_module(f"models.data.{CATALOGUE[source.format].reader}")
     except ModuleNotFoundError as error:
         raise DataError(
             f"reading {source.format} needs {error.name}: pip install 'holdfast[train]'"
@@ -105,7 +92,8 @@ def resolve(source: Source) -> Source:
         if test and not Path(test).exists():
             raise DataError(f"no such file or folder: {source.test!r}, named as the test part")
         source = msgspec.structs.replace(source, path=str(path), format=told, test=test)
-    for option, formats in OPTIONS.items():
+    for option in OPTIONS:
+        formats = formats_with(option)
         if getattr(source, option) and source.format not in formats:
             raise DataError(
                 f"--{option} is for {', '.join(formats)}; {source.path!r} is {source.format}"

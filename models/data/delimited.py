@@ -14,7 +14,8 @@ from pyarrow import csv as arrow_csv
 
 from models.data import memory
 from models.data.arrow import BYTES_PER_CELL, read_tables
-from models.data.found import CSV, files_of
+from models.data.catalogue import CATALOGUE
+from models.data.found import files_of
 from models.data.raw import Raw, listed
 from models.data.records import Source
 from models.data.tables import is_number
@@ -34,7 +35,7 @@ def read(source: Source) -> Raw:
     delimiter = "\t" if source.delimiter in ("\\t", "tab") else source.delimiter
     if len(delimiter) > 1:
         raise DataError(f"--delimiter {delimiter!r}: expected one character, or tab")
-    files, what = files_of(source, CSV), Path(source.path).name
+    files, what = files_of(source, CATALOGUE["csv"].suffixes), Path(source.path).name
     cells = sum(_cells(path, delimiter) for path in (*files.train, *files.test))
     memory.require(BYTES_PER_CELL * cells, what)
     return read_tables(files, source, what, lambda path, types: read_csv(path, delimiter, types))

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from models.data.catalogue import CATALOGUE
 from models.data.raw import listed
 from models.data.records import Format, Source
 from models.errors import DataError
@@ -15,14 +16,14 @@ from models.registry import MODEL_NAME
 IMAGES = frozenset(
     (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")
 )
-PARQUET = (".parquet", ".pq")
-CSV = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
-FORMATS = "npz, idx, folder, parquet or csv"
+*_MOST, _LAST = CATALOGUE
+KNOWN = f"{', '.join(_MOST)} or {_LAST}"
 ROLES = {
     "train": {"train", "training"},
     "test": {"test", "testing", "t10k"},
     "validation": {"val", "valid", "validation", "eval", "dev"},
 }
+FILES: tuple[Format, ...] = ("parquet", "csv")  # of which a folder may hold several
 IDX_TYPES = range(0x08, 0x0F)
 
 
@@ -47,9 +48,9 @@ def format_of(path: Path) -> Format:
     if not path.exists():
         raise DataError(f"no such file or folder: {str(path)!r}")
     name = path.name.lower()
-    for suffixes, known in (((".npz",), "npz"), (PARQUET, "parquet"), (CSV, "csv")):
-        if name.endswith(suffixes):
-            return known  # type: ignore[return-value]
+    for known, record in CATALOGUE.items():
+        if name.endswith(record.suffixes):
+            return known
     head = _head(path)
     if not head:
         raise DataError(f"{path}: the file is empty")
@@ -61,7 +62,7 @@ def format_of(path: Path) -> Format:
     hint += "; save it with its labels as .npz (x and y)" * (name.endswith(".npy"))
     raise DataError(
         f"{path}: the format cannot be told from the name or the first bytes{hint}; "
-        f"expected {FORMATS}: say which with --format"
+        f"expected {KNOWN}: say which with --format"
     )
 
 
@@ -73,10 +74,9 @@ def _of_folder(path: Path) -> Format:
     if any(is_image(entry) for entry in (*below, *deeper)):
         return "folder"
     names = [entry.name.lower() for entry in (*entries, *below)]
-    if any(name.endswith(PARQUET) for name in names):
-        return "parquet"
-    if any(name.endswith(CSV) for name in names):
-        return "csv"
+    for known in FILES:
+        if any(name.endswith(CATALOGUE[known].suffixes) for name in names):
+            return known
     if any("images" in entry.name and _is_idx(entry) for entry in entries if entry.is_file()):
         return "idx"
     if any(is_image(entry) for entry in entries):
@@ -86,7 +86,7 @@ def _of_folder(path: Path) -> Format:
         )
     found = listed([entry.name for entry in entries], 5)
     raise DataError(
-        f"{path}: the format cannot be told; found {found}; expected {FORMATS}: a folder per class "
+        f"{path}: the format cannot be told; found {found}; expected {KNOWN}: a folder per class "
         "with images in it, *.parquet, *.csv, or MNIST's files"
     )
 

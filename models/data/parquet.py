@@ -16,7 +16,8 @@ from models.data.arrow import (
     read_tables,
     unlabelled,
 )
-from models.data.found import PARQUET, Files, files_of
+from models.data.catalogue import CATALOGUE
+from models.data.found import Files, files_of
 from models.data.images import Stack
 from models.data.raw import Raw, RawPart, listed, spans
 from models.data.records import Source
@@ -34,7 +35,7 @@ def read(source: Source) -> Raw:
     Raises:
         DataError: no Parquet file, no label, or images or columns that cannot be used.
     """
-    files, what = files_of(source, PARQUET), Path(source.path).name
+    files, what = files_of(source, CATALOGUE["parquet"].suffixes), Path(source.path).name
     opened = {path: _open(path) for path in (*files.train, *files.test)}
     schema = opened[files.train[0]].schema_arrow
     images = [f.name for f in schema if _holds_bytes(f.type) and f.name not in source.ignore]

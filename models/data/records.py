@@ -3,7 +3,7 @@
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 import numpy as np
@@ -13,6 +13,7 @@ from models.schema import InputArray, InputSchema, IntArray
 
 PARTS = ("train", "calibration", "test")
 Format = Literal["auto", "bundled", "npz", "idx", "folder", "parquet", "csv"]
+FORMATS: tuple[Format, ...] = get_args(Format)
 
 
 class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from models import attacks
 from models.attacks.adaptive import AnswersOf, adaptive
+from models.attacks.catalogue import Strength, find_attack
 from models.data import Rows
 from models.differentiable import NotDifferentiableError
 from models.evaluate.plan import Plan
@@ -35,16 +36,16 @@ def obstacle(subject: Subject) -> str | None:
     return None
 
 
-def attacks_of(plan: Plan) -> tuple[str, ...]:
+def attacks_of(plan: Plan) -> tuple[Strength, ...]:
     """The static attack: those of the cascade with gradients, or Square on a black box."""
-    with_gradients = tuple(name for name in plan.cascade if name != "square")
+    with_gradients = tuple(by for by in plan.cascade if find_attack(by.attack).gradient)
     return with_gradients or plan.cascade
 
 
 def cost(plan: Plan) -> int:
     """Forward passes per row, about."""
     climbs = 2 * len(plan.adaptive_weights) * plan.adaptive_restarts
-    return 20 * plan.cascade_steps + 5 * climbs * plan.adaptive_steps
+    return sum(by.cost for by in attacks_of(plan)) + 5 * climbs * plan.adaptive_steps
 
 
 def search(subject: Subject, plan: Plan, threat: Threat, block: Block, right: Bools) -> Arrays:
@@ -71,8 +72,7 @@ def search(subject: Subject, plan: Plan, threat: Threat, block: Block, right: Bo
     x, y = subject.tensors(rows)
     with subject.logits() as logits_of:
         start = attacks.cascade(
-            logits_of, x, y, threat, attacks=attacks_of(plan), steps=plan.cascade_steps,
-            queries=plan.queries, batch_size=BLOCK, seed=block.seed,
+            logits_of, x, y, threat, attacks=attacks_of(plan), batch_size=BLOCK, seed=block.seed,
         ).x_adv  # fmt: skip
     boxes = _boxes(subject, x.device)
     told["flat"][own] = _flat(boxes[0], start)
@@ -127,7 +127,7 @@ def adaptive_figures(
         "n": int(rows.sum()),
         "steps": plan.adaptive_steps,
         "restarts": plan.adaptive_restarts,
-        "static": {"attack": " + ".join(attacks_of(plan)), **shares("static")},
+        "static": {"attack": " + ".join(by.attack for by in attacks_of(plan)), **shares("static")},
         "adaptive": shares("static", *marks),
         "weights": weights,
         "best": best["weight"],

@@ -1,6 +1,6 @@
 """Attacks on raw rows: made through the net in the unit range, judged by the served graph."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -8,18 +8,18 @@ from torch import Tensor, nn
 
 from models import attacks
 from models.attacks import LogitsOf
-from models.attacks.base import Loss, cross_entropy, dlr, margin
+from models.attacks.catalogue import CATALOGUE, Attack, Effort, Strength, find_attack
 from models.data import Rows
 from models.errors import DataError
 from models.evaluate.subject import CHUNK, Subject, right, tensors
+from models.judging import ThreatModel
 from models.runner import Runner
 from models.schema import InputArray, InputSchema
 from models.stats import Bools
-from models.threat import Columns, Linf, Threat, ThreatModel
+from models.threat import Linf, Threat, geometry_of
 
 CURVE = (0.05, 0.1, 0.15, 0.2, 0.3, 0.5)
-SINGLE = ("fgsm", "pgd", "apgd", "apgd-dlr", "cw-l2", "deepfool", "square")
-SMALLEST = ("cw-l2", "deepfool")  # of a size of their own
+QUERIES_PER_STEP = 10  # of a black box, where a step with a gradient cannot be taken
 
 
 def geometry(schema: InputSchema, threat: Threat | float) -> Threat:
@@ -32,7 +32,7 @@ def geometry(schema: InputSchema, threat: Threat | float) -> Threat:
     if not isinstance(threat, float | int):
         return threat
     size = float(threat)
-    return Linf(size) if schema.kind == "image" else ThreatModel(eps=size).at(schema)
+    return Linf(size) if schema.kind == "image" else geometry_of(ThreatModel(eps=size), schema)
 
 
 def attacked(
@@ -41,24 +41,24 @@ def attacked(
     threat: Threat | float,
     *,
     attack: str = "pgd",
-    steps: int = 40,
-    loss: Loss = cross_entropy,
+    budget: int = 40,
     seed: int = 0,
 ) -> InputArray:
-    """Raw adversarial rows against the subject, by an attack of `SINGLE`.
+    """Raw adversarial rows against the subject, by an attack of `models.attacks.CATALOGUE`.
 
-    Of the threat `cw-l2` and `deepfool` take only what may change: they look for the smallest
-    change, and leave a row as it is where they find none. `apgd-dlr` has a loss of its own: the
-    margin where there are two classes.
+    Of the threat those that look for the smallest change take only what may change, and leave a
+    row as it is where they find none.
 
     Raises:
         DataError: the attack needs gradients and the subject is a black box, or is not known.
     """
-    _check(attack, subject.net)
+    record = _find(attack, subject.net)
     x, y = subject.tensors(rows)
     with subject.logits() as logits_of:
-        climb = _climber(logits_of, geometry(subject.schema, threat), attack, steps, loss, seed)
-        return subject.schema.from_unit(climb(x, y).cpu().numpy())
+        points = _in_chunks(
+            record, logits_of, x, y, geometry(subject.schema, threat), budget=budget, seed=seed
+        )
+        return subject.schema.from_unit(points.cpu().numpy())
 
 
 def attacked_rows(
@@ -68,66 +68,48 @@ def attacked_rows(
     threat: Threat | float,
     *,
     attack: str,
-    steps: int,
-    loss: Loss = cross_entropy,
+    budget: int,
     seed: int = 0,
 ) -> InputArray:
     """The same against a net that is not served yet."""
-    _check(attack, net)
+    record = _find(attack, net)
     x, y = tensors(net, schema, rows)
     with attacks.frozen(net):
-        logits_of = attacks.logits_only(net)
-        climb = _climber(logits_of, geometry(schema, threat), attack, steps, loss, seed)
-        return schema.from_unit(climb(x, y).cpu().numpy())
+        points = _in_chunks(
+            record, attacks.logits_only(net), x, y, geometry(schema, threat),
+            budget=budget, seed=seed,
+        )  # fmt: skip
+        return schema.from_unit(points.cpu().numpy())
 
 
-def _check(attack: str, net: nn.Module | None) -> None:
-    if attack not in SINGLE:
-        raise DataError(f"unknown attack {attack!r}: known are {', '.join(SINGLE)}")
-    if net is None and attack != "square":
+def _find(attack: str, net: nn.Module | None) -> Attack:
+    try:
+        record = find_attack(attack)
+    except ValueError as error:
+        raise DataError(str(error)) from None
+    if net is None and record.gradient:
+        able = " or ".join(a.name for a in CATALOGUE.values() if not a.gradient)
         raise DataError(
             f"{attack} climbs gradients, and this version is a wrapped graph without a torch net; "
-            "use square"
+            f"use {able}"
         )
+    return record
 
 
-def _climber(
-    logits_of: LogitsOf, threat: Threat, attack: str, steps: int, loss: Loss, seed: int
-) -> Callable[[Tensor, Tensor], Tensor]:
-    """An attack in chunks, from one seed; `steps` are the queries of `square`."""
-
-    def climb(x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
-        if attack == "fgsm":
-            return attacks.fgsm(logits_of, x, y, threat)
-        if attack == "square":
-            return attacks.square(logits_of, x, y, threat, queries=steps, generator=generator)
-        if attack == "cw-l2":
-            return attacks.cw_l2(logits_of, x, y, steps=steps, movable=_movable(threat, x))
-        if attack == "deepfool":
-            return attacks.deepfool(logits_of, x, y, steps=steps, movable=_movable(threat, x))
-        climbed = _ratio(logits_of, x) if attack == "apgd-dlr" else loss
-        ascend = attacks.pgd if attack == "pgd" else attacks.apgd
-        return ascend(logits_of, x, y, threat, steps=steps, loss=climbed, generator=generator)
-
-    def seeded(x: Tensor, y: Tensor) -> Tensor:
-        generator = torch.Generator(x.device).manual_seed(seed)
-        parts = zip(torch.split(x, CHUNK), torch.split(y, CHUNK), strict=True)
-        return torch.cat([climb(a, b, generator) for a, b in parts])
-
-    return seeded
-
-
-def _ratio(logits_of: LogitsOf, x: Tensor) -> Loss:
-    """The difference of logits ratio, which needs three classes, or the margin."""
-    with torch.no_grad():
-        return dlr if logits_of(x[:1]).shape[1] > 2 else margin
-
-
-def _movable(threat: Threat, x: Tensor) -> Tensor | None:
-    """What may change at all `(N, D)`: not every column of a table; None for everything."""
-    if not isinstance(threat, Columns):
-        return None
-    return (threat.down + threat.up > 0).expand(x.shape)
+def _in_chunks(
+    record: Attack,
+    logits_of: LogitsOf,
+    x: Tensor,
+    y: Tensor,
+    threat: Threat,
+    *,
+    budget: int,
+    seed: int,
+) -> Tensor:
+    """An attack on some rows at a time, each part from the same seed on."""
+    effort = Effort(budget, torch.Generator(x.device).manual_seed(seed))
+    parts = zip(torch.split(x, CHUNK), torch.split(y, CHUNK), strict=True)
+    return torch.cat([record.run(logits_of, a, b, threat, effort) for a, b in parts])
 
 
 def robust(
@@ -139,9 +121,10 @@ def robust(
     """
     survived = right(subject.runner, rows)
     if subject.black_box:
-        return _survivors(subject, rows, survived, threat, "square", 10 * steps, margin, seed)
-    for loss in (cross_entropy, margin):
-        survived = _survivors(subject, rows, survived, threat, "pgd", steps, loss, seed)
+        queries = QUERIES_PER_STEP * steps
+        return _survivors(subject, rows, survived, threat, Strength("square", queries), seed)
+    for name in ("pgd", "pgd-margin"):
+        survived = _survivors(subject, rows, survived, threat, Strength(name, steps), seed)
     return survived
 
 
@@ -150,8 +133,8 @@ def robust_worst(subject: Subject, rows: Rows, threat: Threat | float, *, seed: 
     survived = robust(subject, rows, threat, steps=100, seed=seed)
     if subject.black_box:
         return survived
-    for loss in (cross_entropy, dlr if len(subject.classes) > 2 else margin):
-        survived = _survivors(subject, rows, survived, threat, "apgd", 100, loss, seed)
+    for name in ("apgd-ce", "apgd-dlr"):
+        survived = _survivors(subject, rows, survived, threat, Strength(name, 100), seed)
     return survived
 
 
@@ -160,16 +143,14 @@ def _survivors(
     rows: Rows,
     before: Bools,
     threat: Threat | float,
-    attack: str,
-    steps: int,
-    loss: Loss,
+    by: Strength,
     seed: int,
 ) -> Bools:
     """Which of the rows `before` stay right under one more attack: only those are attacked."""
     left, survived = np.flatnonzero(before), before.copy()
     if len(left):
         some = rows.take(left)
-        x = attacked(subject, some, threat, attack=attack, steps=steps, loss=loss, seed=seed)
+        x = attacked(subject, some, threat, attack=by.attack, budget=by.budget, seed=seed)
         survived[left] = right(subject.runner, Rows(x, some.y))
     return survived
 

@@ -158,22 +158,16 @@ def _by_class(subject: Subject, y: Any, flags: Bools) -> Figures:
     return {name: _plain(flags[y == k]) for k, name in enumerate(subject.classes)}
 
 
-def _alone_name(attack: str, plan: Plan) -> str:
-    steps = {"pgd": plan.pgd_steps, "square": plan.probe_queries, "fgsm": None}
-    count = steps.get(attack, plan.dlr_steps)
-    return attack if count is None else f"{attack}-{count}"
-
-
 def _names(plan: Plan) -> list[str]:
     """What the worst case is the worst of."""
-    names = [*plan.cascade, *(_alone_name(attack, plan) for attack in plan.alone)]
+    names = [*(by.attack for by in plan.cascade), *map(str, plan.alone)]
     return [*names, *["autoattack (reference)"] * plan.autoattack]
 
 
 def _worst(results: Mapping[str, Arrays], plan: Plan) -> Bools:
     """Rows right without an attack and under every attack that was run at the threat's size."""
     eps = f"{plan.threat.eps:g}"
-    names = ["cascade", *(f"alone-{attack}" for attack in plan.alone)]
+    names = ["cascade", *(f"alone-{by.attack}" for by in plan.alone)]
     names += [f"curve-{eps}", "autoattack"]
     worst = _flags(results["clean"]).copy()
     for name in names:
@@ -185,36 +179,31 @@ def _worst(results: Mapping[str, Arrays], plan: Plan) -> Bools:
 def _attacks(results: Mapping[str, Arrays], plan: Plan) -> list[Figures]:
     """Accuracy under each attack; a name with `+` is what is left after all of those."""
     clean, eps = _flags(results["clean"]), plan.threat.eps
-    told = [
-        (_alone_name(attack, plan), clean & _flags(results[f"alone-{attack}"]))
-        for attack in plan.alone
-    ]
-    for count, attack in enumerate(plan.cascade, start=1):
-        last = count == len(plan.cascade)
+    told = [(str(by), clean & _flags(results[f"alone-{by.attack}"])) for by in plan.alone]
+    cascade = [by.attack for by in plan.cascade]
+    for count, attack in enumerate(cascade, start=1):
+        last = count == len(cascade)
         flags = results["cascade"]["right" if last else f"after-{attack}"].astype(bool)
-        told.append((" + ".join(plan.cascade[:count]), flags))
+        told.append((" + ".join(cascade[:count]), flags))
     if plan.autoattack:
         told.append(("autoattack (reference)", _flags(results["autoattack"])))
     return [{"attack": name, "eps": eps, **_plain(flags)} for name, flags in told]
 
 
 def _curve(results: Mapping[str, Arrays], plan: Plan) -> list[Figures]:
-    name = " + ".join(_strength(attack, plan) for attack in plan.curve)
+    name = " + ".join(map(str, plan.curve))
     return [
         {"attack": name, "eps": eps, **_plain(_flags(results[f"curve-{eps:g}"]))}
         for eps in plan.sizes
     ]
 
 
-def _strength(attack: str, plan: Plan) -> str:
-    return f"{attack}-{plan.probe_queries if attack == 'square' else plan.curve_steps}"
-
-
 def _evidence(results: Mapping[str, Arrays], plan: Plan, y: Any) -> Evidence:
     """What the checks for masked gradients look at."""
     eps, clean = f"{plan.threat.eps:g}", _flags(results["clean"])
     white = "alone-pgd" in results
-    alone = {attack: clean & _flags(results[f"alone-{attack}"]) for attack in plan.alone}
+    alone = {by.attack: clean & _flags(results[f"alone-{by.attack}"]) for by in plan.alone}
+    strongest = str(plan.alone_by("pgd") if white else plan.cascade[0])
     chance = float(np.bincount(y).max()) / len(y)
     return Evidence(
         curve=[(size, _flags(results[f"curve-{size:g}"])) for size in plan.sizes],
@@ -229,14 +218,14 @@ def _evidence(results: Mapping[str, Arrays], plan: Plan, y: Any) -> Evidence:
         white=results["cascade"]["after-apgd-t"].astype(bool) if white else None,
         black=alone["square"] if white else None,
         names=(
-            ("attack", _alone_name("pgd", plan) if white else f"square-{plan.queries}"),
+            ("attack", strongest),
             ("noise", "noise of the same size"),
             ("single", "fgsm"),
-            ("iterated", _alone_name("pgd", plan)),
-            ("fewer", f"pgd-{plan.few_steps}"),
-            ("more", _alone_name("pgd", plan)),
+            ("iterated", strongest),
+            ("fewer", str(plan.few)),
+            ("more", strongest),
             ("white", "apgd-ce + apgd-t"),
-            ("black", _alone_name("square", plan)),
+            ("black", str(plan.alone_by("square"))),
         ),
     )
 

@@ -2,18 +2,19 @@
 
 import importlib.util
 import math
+from functools import partial
 from typing import Literal
 
 import msgspec
 
 from models.attacks.adaptive import WEIGHTS
+from models.attacks.catalogue import Strength, strengths
 from models.errors import DataError
 from models.evaluate.subject import Subject
+from models.judging import SUITES, Suite, ThreatModel
 from models.schema import InputSchema
-from models.threat import Columns, ThreatModel
+from models.threat import Columns, geometry_of
 
-Suite = Literal["quick", "full"]
-SUITES: tuple[Suite, ...] = ("quick", "full")
 QUICK_WEIGHTS = (None, 0.1)  # the first must be good at the margin: see `evaluate.adaptive`
 SIZES = {"quick": (1 / 3, 2 / 3, 1, 4 / 3, 2), "full": (1 / 3, 2 / 3, 1, 4 / 3, 2, 3, 4)}
 
@@ -26,11 +27,10 @@ class Plan(msgspec.Struct, frozen=True):
         sizes: rising eps of the curves; `threat.eps` is one of them.
         hopeless: a size at which nothing can be robust (it is the last of `sizes`), or None.
         cascade: attacks that follow each other on the rows still right, at `threat.eps`.
-        cascade_steps, queries: of the gradient attacks and of Square in it.
         alone: attacks on every row, for the scores and the checks of masking.
-        pgd_steps, few_steps, dlr_steps, probe_queries: their strength (PGD runs twice).
-        curve, curve_steps: attacks at every size, one after the other. Ten steps of APGD find
-            more than twenty of PGD, in half the time: rows that fell are left alone.
+        few: PGD once more with fewer steps, for those checks; None on a black box.
+        curve: attacks at every size, one after the other. Ten steps of APGD find more than twenty
+            of PGD, in half the time: rows that fell are left alone.
         corruptions: which of them.
         certificate_rows, gallery_rows: the first so many rows.
         gallery_rounds, gallery_steps: of the search for the smallest perturbation.
@@ -38,23 +38,17 @@ class Plan(msgspec.Struct, frozen=True):
         adaptive_rows: the first so many rows meet the attack that knows the detectors.
         adaptive_weights: of the detectors, an attack each (None: taking turns).
         adaptive_steps, adaptive_restarts: of each.
-        nearest, nearest_rows, nearest_steps: attacks of a size of their own, for the scores.
+        nearest, nearest_rows: attacks of a size of their own, for the scores.
     """
 
     suite: Suite
     threat: ThreatModel
     sizes: tuple[float, ...]
     hopeless: float | None
-    cascade: tuple[str, ...]
-    cascade_steps: int
-    queries: int
-    alone: tuple[str, ...]
-    pgd_steps: int
-    few_steps: int
-    dlr_steps: int
-    probe_queries: int
-    curve: tuple[str, ...]
-    curve_steps: int
+    cascade: tuple[Strength, ...]
+    alone: tuple[Strength, ...]
+    few: Strength | None
+    curve: tuple[Strength, ...]
     corruptions: Literal["quick", "full"]
     certificate_rows: int
     gallery_rows: int
@@ -65,9 +59,12 @@ class Plan(msgspec.Struct, frozen=True):
     adaptive_weights: tuple[float | None, ...]
     adaptive_steps: int
     adaptive_restarts: int
-    nearest: tuple[str, ...]
+    nearest: tuple[Strength, ...]
     nearest_rows: int
-    nearest_steps: int
+
+    def alone_by(self, attack: str) -> Strength:
+        """The strength of an attack that runs alone."""
+        return next(strength for strength in self.alone if strength.attack == attack)
 
 
 def make_plan(
@@ -80,7 +77,7 @@ def make_plan(
     """
     if suite not in SUITES:
         raise DataError(f"unknown suite {suite!r}: known are {', '.join(SUITES)}")
-    threat.at(subject.schema)  # says what is wrong with it
+    geometry_of(threat, subject.schema)  # says what is wrong with it
     if autoattack and (subject.black_box or subject.schema.kind == "tabular"):
         raise DataError(
             "the reference AutoAttack needs an image model with its torch net; this one is "
@@ -89,23 +86,19 @@ def make_plan(
     if autoattack and importlib.util.find_spec("pyautoattack") is None:
         raise DataError("the reference AutoAttack is not installed: pip install pyautoattack")
     full, white = suite == "full", not subject.black_box
-    ratio = "dlr" if len(subject.classes) > 2 else "margin"  # DLR needs three classes
+    runs = partial(
+        strengths, suite=suite, black_box=subject.black_box, classes=len(subject.classes)
+    )
     limit = hopeless(subject.schema, threat)
     return Plan(
         suite=suite,
         threat=threat,
         sizes=sizes(subject.schema, threat, SIZES[suite]),
         hopeless=limit,
-        cascade=(*(("apgd-ce", "apgd-t") * white), *(("square",) * (full or not white))),
-        cascade_steps=100 if full else 10,
-        queries=5000 if full else 300,
-        alone=("fgsm", "pgd", f"apgd-{ratio}", "square") if white else ("square",),
-        pgd_steps=40 if full else 20,
-        few_steps=10 if full else 5,
-        dlr_steps=50 if full else 10,
-        probe_queries=1000 if full else 100,
-        curve=("apgd-ce", f"apgd-{ratio}") if white else ("square",),
-        curve_steps=50 if full else 10,
+        cascade=runs("cascade"),
+        alone=runs("alone"),
+        few=Strength("pgd", 10 if full else 5) if white else None,
+        curve=runs("curve"),
         corruptions=suite,
         certificate_rows=100 if full else 0,
         gallery_rows=(256 if full else 40) * (white and subject.schema.kind == "image"),
@@ -116,9 +109,8 @@ def make_plan(
         adaptive_weights=WEIGHTS if full else QUICK_WEIGHTS,
         adaptive_steps=100 if full else 20,
         adaptive_restarts=2 if full else 1,
-        nearest=("cw-l2", "deepfool") if full and white else (),
+        nearest=runs("alone", nearest=True),
         nearest_rows=500,
-        nearest_steps=50,
     )
 
 
@@ -128,7 +120,7 @@ def hopeless(schema: InputSchema, threat: ThreatModel) -> float | None:
     None where the attacker cannot change every column of a table all the way.
     """
     if schema.kind == "tabular":
-        box = threat.at(schema, 1.0)
+        box = geometry_of(threat, schema, 1.0)
         assert isinstance(box, Columns)
         return 1.0 if bool((box.down >= 1).all() and (box.up >= 1).all()) else None
     return 0.5 if threat.norm == "linf" else 0.5 * math.sqrt(schema.size)

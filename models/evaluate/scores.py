@@ -5,18 +5,14 @@ from typing import Any
 
 import numpy as np
 
+from models.attacks.catalogue import learnt_attacks
 from models.calibration import reliability
 from models.evaluate.plan import Plan
 from models.evaluate.subject import Arrays
 from models.runner import Runner
-from models.schema import Calibration
 from models.stats import auroc, auroc_interval, false_positive_interval, proportion, roc
 
 RATES = (0.01, 0.05)  # of false alarms, at which the share caught is told
-# What `monitoring` fits the perturbation head on, without gradients and with; what it fitted those
-# on that were calibrated without benign kinds.
-BLIND, KNOWN = ("square",), ("fgsm", "pgd", "deepfool", "square")
-BEFORE = ("fgsm", "pgd")
 
 
 def scores(
@@ -41,7 +37,7 @@ def scores(
     facts, clean = runner.manifest.calibration, results["clean"]
     limit = facts.perturbation_threshold
     usual, likely = _column(clean, "drift"), _column(clean, "perturbation")
-    known = trained_on(facts, black_box=black_box)
+    known = {attack.name for attack in learnt_attacks(black_box=black_box)}
     strongest = results["alone-square" if black_box else "alone-pgd"]
     return {
         "false_positives_expected": list(
@@ -62,18 +58,11 @@ def scores(
         },
         "roc": [
             _roc(attack, clean, results[f"alone-{attack}"], attack in known)
-            for attack in plan.alone
+            for attack in (by.attack for by in plan.alone)
         ]
-        + [_nearest(attack, clean, results, attack in known) for attack in plan.nearest],
+        + [_nearest(by.attack, clean, results, by.attack in known) for by in plan.nearest],
         "likelihood": likelihood(results, plan, benign, seed=seed),
     }
-
-
-def trained_on(facts: Calibration, *, black_box: bool) -> tuple[str, ...]:
-    """The attacks that the perturbation head was fitted on; of the others it saw relatives."""
-    if black_box:
-        return BLIND
-    return KNOWN if facts.benign_kinds else BEFORE
 
 
 def likelihood(
@@ -91,7 +80,7 @@ def likelihood(
     """
     clean = results["clean"]
     right = clean["right"].astype(bool)
-    attacked = [_column(results[f"alone-{attack}"], "perturbation")[right] for attack in plan.alone]
+    attacked = [_column(results[f"alone-{by.attack}"], "perturbation")[right] for by in plan.alone]
     changed = [_column(told, "perturbation") for told in benign.values()]
     groups = [np.concatenate(parts) for parts in (attacked, [_column(clean, "perturbation")])]
     groups.append(np.concatenate(changed) if changed else groups[1][:0])

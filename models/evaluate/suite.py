@@ -15,7 +15,7 @@ from models.evaluate.plan import Plan, make_plan
 from models.evaluate.subject import Subject
 from models.evaluate.tasks import Tasks
 from models.evaluate.units import BLOCK, Progress, Store, run_units
-from models.threat import ThreatModel
+from models.judging import ThreatModel
 
 FORMAT = 1  # of the work folder: raised where a unit comes to mean something else
 THREAT = ThreatModel(eps=0.15)

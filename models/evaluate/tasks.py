@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from models import attacks, stress
-from models.attacks.base import Loss, cross_entropy, dlr, margin
+from models.attacks.catalogue import Strength
 from models.certify import certify
 from models.corruptions import SEVERITIES, Kind, suite
 from models.data import Rows
@@ -18,7 +18,7 @@ from models.evaluate.subject import Arrays, Subject, seen
 from models.evaluate.units import BLOCK, Block, Results, Unit
 from models.schema import InputArray
 from models.stats import Bools
-from models.threat import Threat
+from models.threat import Threat, geometry_of
 
 SIGMA = 0.25  # of the noise that certificates rest on
 SAMPLES = 1000
@@ -43,12 +43,8 @@ class Tasks:
                 Unit("window", window, lambda block: seen(self.subject.runner, block.rows))
             )
         units += [self._alone(attack) for attack in plan.alone]
-        units += [self._few()] * ("pgd" in plan.alone)
-        units += [
-            self._cascade(
-                "cascade", plan.cascade, plan.threat.eps, plan.cascade_steps, plan.queries
-            )
-        ]
+        units += [self._few(plan.few)] if plan.few is not None else []
+        units += [self._cascade("cascade", plan.cascade, plan.threat.eps)]
         units += [unit for eps in plan.sizes for unit in self._at(eps)]
         units += [
             self._corrupted(k, s) for k in suite(schema, plan.corruptions) for s in SEVERITIES
@@ -62,7 +58,7 @@ class Tasks:
         return units
 
     def _threat(self, eps: float | None = None) -> Threat:
-        return self.plan.threat.at(self.subject.schema, eps)
+        return geometry_of(self.plan.threat, self.subject.schema, eps)
 
     def _asked(self, change: Callable[[Block], InputArray]) -> Callable[[Block], Arrays]:
         """Rows are changed, then asked about."""
@@ -79,33 +75,29 @@ class Tasks:
     def _right(self, x: InputArray, rows: Rows) -> Bools:
         return np.asarray(seen(self.subject.runner, Rows(x, rows.y))["right"], dtype=bool)
 
-    def _alone(self, attack: str) -> Unit:
+    def _attacked(self, by: Strength) -> Callable[[Block], Arrays]:
+        """What the graph says of rows under one attack."""
+
+        def change(block: Block) -> InputArray:
+            return attacked(
+                self.subject, block.rows, self._threat(),
+                attack=by.attack, budget=by.budget, seed=block.seed,
+            )  # fmt: skip
+
+        return self._asked(change)
+
+    def _alone(self, by: Strength) -> Unit:
         """One attack on every row, so that the scores are judged on all that it gives."""
-        plan, name = self.plan, attack.partition("-")[0]
-        steps = {"fgsm": 1, "pgd": plan.pgd_steps, "apgd": plan.dlr_steps}
-        count = steps.get(name, plan.probe_queries)
-        loss: Loss = {"apgd-dlr": dlr, "apgd-margin": margin}.get(attack, cross_entropy)
+        return Unit(f"alone-{by.attack}", self.rows, self._attacked(by), by.cost)
 
-        def change(block: Block) -> InputArray:
-            return attacked(
-                self.subject, block.rows, self._threat(),
-                attack=name, steps=count, loss=loss, seed=block.seed,
-            )  # fmt: skip
-
-        cost = count if attack == "square" else 3 * count
-        return Unit(f"alone-{attack}", self.rows, self._asked(change), cost)
-
-    def _nearest(self, attack: str) -> Unit:
+    def _nearest(self, by: Strength) -> Unit:
         """An attack that looks for the smallest change, on some rows: for the scores alone."""
-        steps, rows = self.plan.nearest_steps, self._first(self.plan.nearest_rows)
+        rows = self._first(self.plan.nearest_rows)
+        return Unit(f"nearest-{by.attack}", rows, self._attacked(by), by.cost)
 
-        def change(block: Block) -> InputArray:
-            return attacked(
-                self.subject, block.rows, self._threat(),
-                attack=attack, steps=steps, seed=block.seed,
-            )  # fmt: skip
-
-        return Unit(f"nearest-{attack}", rows, self._asked(change), 15 * steps)
+    def _few(self, by: Strength) -> Unit:
+        """An attack with fewer steps than alone."""
+        return Unit(f"few-{by.attack}", self.rows, self._attacked(by), by.cost)
 
     def _adaptive(self) -> Unit:
         """The attack that knows the detectors, beside the one that does not."""
@@ -116,9 +108,7 @@ class Tasks:
 
         return Unit("adaptive", self._first(self.plan.adaptive_rows), compute, cost(self.plan))
 
-    def _cascade(
-        self, name: str, which: tuple[str, ...], eps: float, steps: int, queries: int
-    ) -> Unit:
+    def _cascade(self, name: str, which: tuple[Strength, ...], eps: float) -> Unit:
         """Attacks one after the other, each on the rows that the former left right.
 
         A row falls if the net or the served graph is wrong on it: they part where inputs are
@@ -127,28 +117,25 @@ class Tasks:
         subject = self.subject
 
         def compute(block: Block) -> Arrays:
-            after = {f"after-{attack}": np.zeros(len(block.index), bool) for attack in which}
+            after = {f"after-{by.attack}": np.zeros(len(block.index), bool) for by in which}
 
             def attack(rows: Rows) -> Bools:
                 x, y = subject.tensors(rows)
                 with subject.logits() as logits_of:
                     told = attacks.cascade(
-                        logits_of, x, y, self._threat(eps), attacks=which, steps=steps,
-                        queries=queries, batch_size=BLOCK, seed=block.seed,
+                        logits_of, x, y, self._threat(eps), attacks=which,
+                        batch_size=BLOCK, seed=block.seed,
                     )  # fmt: skip
                 own = self.results["clean"]["right"][block.index].astype(bool)
-                for one in which:
-                    after[f"after-{one}"][own] = told.after[one].cpu().numpy()
+                for by in which:
+                    after[f"after-{by.attack}"][own] = told.after[by.attack].cpu().numpy()
                 x_adv = subject.schema.from_unit(told.x_adv.cpu().numpy())
                 survived = np.asarray(told.survived.cpu().numpy(), dtype=bool)
                 return survived & self._right(x_adv, rows)
 
             return {"right": self._on_survivors(block, attack), **after}
 
-        costs = {"apgd-ce": 3 * steps, "apgd-dlr": 2 * steps, "apgd-margin": 2 * steps}
-        costs["square"] = queries
-        cost = sum(costs.get(one, 20 * steps) for one in which)
-        return Unit(name, self.rows, compute, cost)
+        return Unit(name, self.rows, compute, sum(by.cost for by in which))
 
     def _at(self, eps: float) -> list[Unit]:
         """What is measured at every size: noise, and the attacks of the curve."""
@@ -159,17 +146,8 @@ class Tasks:
 
         return [
             Unit(f"noise-{eps:g}", self.rows, self._asked(noise)),
-            self._cascade(f"curve-{eps:g}", plan.curve, eps, plan.curve_steps, plan.probe_queries),
+            self._cascade(f"curve-{eps:g}", plan.curve, eps),
         ]
-
-    def _few(self) -> Unit:
-        """PGD with fewer steps than `alone-pgd`."""
-
-        def change(block: Block) -> InputArray:
-            steps = self.plan.few_steps
-            return attacked(self.subject, block.rows, self._threat(), steps=steps, seed=block.seed)
-
-        return Unit("few-pgd", self.rows, self._asked(change), 3 * self.plan.few_steps)
 
     def _corrupted(self, kind: Kind, severity: int) -> Unit:
         schema = self.subject.schema

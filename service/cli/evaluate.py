@@ -9,6 +9,7 @@ import msgspec
 
 from models.errors import DataError, UnknownModelError
 from models.files import write_atomic
+from models.judging import NORMS, SUITES
 from models.registry import Registry
 from models.schema import Manifest
 from service.cli.output import Bar, emit, json_option
@@ -16,7 +17,7 @@ from service.cli.train import need_training
 from service.settings import Settings
 
 if TYPE_CHECKING:
-    from models.threat import ThreatModel
+    from models.judging import ThreatModel
 
 EPS = 0.15  # where neither the command nor the version says
 
@@ -26,15 +27,13 @@ EPS = 0.15  # where neither the command nor the version says
 @click.option("--version", "which", default="champion", help="A number or an alias.")
 @click.option(
     "--suite",
-    type=click.Choice(["quick", "full"]),
+    type=click.Choice(SUITES),
     default="quick",
     help="quick: seconds to minutes. full: long attacks, all corruptions, certificates.",
 )
 @click.option("--limit", type=click.IntRange(1), help="Only the first so many held-out rows.")
 @click.option("--eps", type=float, help="Size of the attack in units of 0..1 (as evaluated first).")
-@click.option(
-    "--norm", type=click.Choice(["linf", "l2"]), help="What eps measures (as evaluated first)."
-)
+@click.option("--norm", type=click.Choice(NORMS), help="What eps measures (as evaluated first).")
 @click.option("--autoattack", is_flag=True, help="Run the reference AutoAttack as well.")
 @click.option("--seed", type=int, default=0, help="Of attacks, noise and corruptions.")
 @json_option
@@ -63,7 +62,7 @@ def evaluate(
     """
     need_training()
     from models import distributed, report
-    from models.evaluate import evaluate as judge
+    from models.evaluate.suite import evaluate as judge
     from models.source import data_of
     from monitoring.assemble import open_subject
 
@@ -104,7 +103,7 @@ def _threat(
     manifest: Manifest, eps: float | None, norm: Literal["linf", "l2"] | None
 ) -> "ThreatModel":
     """What the options say, else what the version was evaluated with when it was made."""
-    from models.threat import ThreatModel
+    from models.judging import ThreatModel
 
     told = manifest.evaluation.get("threat") or {"eps": manifest.evaluation.get("eps", EPS)}
     if norm is not None and norm != told.get("norm", "linf") and eps is None:

@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-FORMATS = ["auto", "bundled", "npz", "idx", "folder", "parquet", "csv"]
+from models.data.records import FORMATS
+
 OPTIONS = (
     click.option(
         "--label",

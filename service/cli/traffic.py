@@ -168,17 +168,18 @@ def _attacked(settings: Settings, model: str, rows: Rows, eps: float) -> InputAr
     from service.cli.train import need_training
 
     need_training()
-    from models.evaluate import attacked
-    from models.threat import ThreatModel
+    from models.evaluate.adversarial import attacked
+    from models.judging import ThreatModel
+    from models.threat import geometry_of
     from monitoring.assemble import open_subject
 
     bundle = Registry(settings.registry_dir, settings.keys).open(model)
     threat = msgspec.convert(bundle.manifest.evaluation.get("threat", {}), ThreatModel)
     subject = open_subject(bundle)
-    attack, steps = ("square", 400) if subject.black_box else ("pgd", 40)
+    attack, budget = ("square", 400) if subject.black_box else ("pgd", 40)
     try:
-        geometry = threat.at(bundle.manifest.input, eps)
-        return attacked(subject, rows, geometry, attack=attack, steps=steps)
+        geometry = geometry_of(threat, bundle.manifest.input, eps)
+        return attacked(subject, rows, geometry, attack=attack, budget=budget)
     except HoldfastError as error:
         raise HoldfastError(f"--shift attack: {error}") from None
 

@@ -11,14 +11,14 @@ from typing import Any
 import click
 
 from models.errors import DataError, HoldfastError
+from models.judging import NORMS
+from models.recipe import AUGMENTATIONS, METHODS, PRECISIONS
 from models.registry import Registry, check_name
 from service.cli.output import Progress, emit, json_option, tell_notes
 from service.cli.source import source_options
 from service.settings import Settings
 
 TRAIN_PACKAGES = ("torch", "onnx", "sklearn", "safetensors")
-METHODS = ["trades", "pgd", "fgsm", "nfgsm", "standard"]
-AUGMENTATIONS = ["shift", "flip", "crop", "noise", "cutout", "augmix"]
 BOUND = re.compile(r"(?P<column>.+)=(?P<down>[\d.]+)(?::(?P<up>[\d.]+))?")
 
 
@@ -40,7 +40,7 @@ def need_training() -> None:
 @click.option("--promote/--no-promote", default=True, help="Make it the champion if none stands.")
 @click.option("--quick", is_flag=True, help="A fraction of the time, some robustness less.")
 @click.option("--method", type=click.Choice(METHODS), help="How it is trained (trades).")
-@click.option("--norm", type=click.Choice(["linf", "l2"]), help="What eps measures (linf).")
+@click.option("--norm", type=click.Choice(NORMS), help="What eps measures (linf).")
 @click.option("--eps", type=float, help="Size of the training attack in units of 0..1.")
 @click.option("--test-eps", type=float, help="Size of the attack it is judged by.")
 @click.option("--fixed", multiple=True, help="A column of a table that an attacker cannot change.")
@@ -60,9 +60,7 @@ def need_training() -> None:
 @click.option(
     "--corrupted-copies", type=click.IntRange(0, 20), help="Copies of every row, corrupted (0)."
 )
-@click.option(
-    "--precision", type=click.Choice(["auto", "fp32", "bf16"]), help="Of the layers (auto)."
-)
+@click.option("--precision", type=click.Choice(PRECISIONS), help="Of the layers (auto).")
 @click.option(
     "--net",
     default="auto",
@@ -187,6 +185,7 @@ def _order(
     from models.nets import NetSpec, spec_for
     from models.presets import preset
     from models.recipe import Recipe
+    from models.threat import geometry_of
     from monitoring.assemble import Order
 
     start = preset(rows.schema, len(rows.train), quick=chosen.pop("quick"))
@@ -200,7 +199,7 @@ def _order(
     threat = msgspec.structs.replace(recipe.threat_model, eps=test_eps)
     for option, judged in (("--eps", recipe.threat_model), ("--test-eps", threat)):
         try:
-            judged.at(rows.schema)
+            geometry_of(judged, rows.schema)
         except DataError as error:
             about = f"{option}: " if str(error).startswith("eps ") else ""
             raise HoldfastError(f"{about}{error}") from None

@@ -9,6 +9,7 @@ import click
 
 from models.errors import AdaptError
 from models.files import sha256_file
+from models.judging import NORMS
 from models.registry import MODEL_NAME, Registry, check_name
 from service.cli.evaluate import Progress
 from service.cli.output import emit, json_option, tell_notes
@@ -41,9 +42,7 @@ ACTOR = "command line"
 )
 @click.option("--classes", default="", help="The data's classes in the order of the model's: a,b,c")
 @click.option("--eps", type=float, help="Size of the attack in units of 0..1 (by the data).")
-@click.option(
-    "--norm", type=click.Choice(["linf", "l2"]), default="linf", help="What eps measures."
-)
+@click.option("--norm", type=click.Choice(NORMS), default="linf", help="What eps measures.")
 @click.option(
     "--benign",
     type=click.Path(),
@@ -84,6 +83,7 @@ def wrap(
     from models import data as sets
     from models.adapt import Options
     from models.presets import preset
+    from models.threat import geometry_of
 
     name = model or _name_of(file)
     check_name(name)
@@ -92,7 +92,7 @@ def wrap(
         click.echo(f"note: {note}", err=True)
     usual = preset(rows.schema, len(rows.train)).threat
     threat = msgspec.structs.replace(usual, norm=norm, eps=usual.eps if eps is None else eps)
-    threat.at(rows.schema)  # refuses eps and norms that mean nothing, before any work
+    geometry_of(threat, rows.schema)  # refuses eps and norms that mean nothing, before any work
     options = Options(
         output=output,
         features=features,

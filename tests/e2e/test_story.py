@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from models.evaluate import right
+from models.evaluate.subject import right
 from models.registry import Registry
 from models.runner import Runner
 from service.cli.traffic import shifted_rows

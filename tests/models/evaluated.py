@@ -9,11 +9,13 @@ import torch
 from models import export, nets
 from models.corruptions import random_benign
 from models.data import DataSet, Rows
-from models.evaluate import Subject, attacked_rows
+from models.evaluate.adversarial import attacked_rows
+from models.evaluate.subject import Subject
+from models.judging import ThreatModel
 from models.registry import Registry
 from models.runner import Runner
 from models.schema import InputArray
-from models.threat import ThreatModel
+from models.threat import geometry_of
 from models.train import Recipe, train
 from monitoring.instrument import Material, instrument
 from tests import bundles
@@ -46,13 +48,13 @@ def white_box(name: str) -> Subject:
 
 def _material(data: DataSet, net: torch.nn.Module) -> Material:
     rng, fit, held = np.random.default_rng(0), data.train, data.calibration
-    threat = ThreatModel(eps=0.1).at(data.schema)
+    threat = geometry_of(ThreatModel(eps=0.1), data.schema)
 
     def benign(x: InputArray) -> InputArray:
         return np.concatenate([random_benign(data.schema, x, rng) for _ in range(3)])
 
     def attack(rows: Rows) -> InputArray:
-        return attacked_rows(net, data.schema, rows, threat, attack="pgd", steps=5)
+        return attacked_rows(net, data.schema, rows, threat, attack="pgd", budget=5)
 
     return Material(
         references=fit.x,

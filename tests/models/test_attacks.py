@@ -11,28 +11,27 @@ from torch import Tensor, nn
 from models import attacks
 from models.attacks.apgd import checkpoints
 from models.attacks.base import dlr, dlr_targeted, margin, value_and_gradient
+from models.attacks.catalogue import CATALOGUE, Attack, Effort
 from models.data import DataSet
 from models.threat import Linf
 from tests.conftest import Published
 
-Attack = Callable[..., Tensor]
-ATTACKS: dict[str, Callable[[Any, Tensor, Tensor, Linf, int], Tensor]] = {
-    "fgsm": lambda f, x, y, threat, seed: attacks.fgsm(f, x, y, threat),
-    "pgd": lambda f, x, y, threat, seed: attacks.pgd(
-        f, x, y, threat, steps=20, generator=torch.Generator().manual_seed(seed)
-    ),
-    "apgd": lambda f, x, y, threat, seed: attacks.apgd(
-        f, x, y, threat, steps=20, generator=torch.Generator().manual_seed(seed)
-    ),
-    "apgd_targeted": lambda f, x, y, threat, seed: attacks.apgd_targeted(
-        f, x, y, threat, steps=10, targets=4, generator=torch.Generator().manual_seed(seed)
-    ),
-    "square": lambda f, x, y, threat, seed: attacks.square(
-        f, x, y, threat, queries=150, generator=torch.Generator().manual_seed(seed)
-    ),
-}
-RANDOM = ("pgd", "apgd", "apgd_targeted", "square")
-STOPS = ("apgd_targeted", "square")  # where a row is wrong: they widen no margin beyond 0
+BUDGETS = {"step": 1, "steps": 20, "queries": 150}
+
+
+def tried(record: Attack) -> Callable[[Any, Tensor, Tensor, Any, int], Tensor]:
+    """An attack with a small budget, from a seed."""
+    budget = 10 if record.name == "apgd-t" else BUDGETS[record.counts]
+
+    def run(f: Any, x: Tensor, y: Tensor, threat: Any, seed: int) -> Tensor:
+        return record.run(f, x, y, threat, Effort(budget, torch.Generator().manual_seed(seed)))
+
+    return run
+
+
+ATTACKS = {name: tried(record) for name, record in CATALOGUE.items() if not record.nearest}
+RANDOM = tuple(name for name in ATTACKS if CATALOGUE[name].counts != "step")
+STOPS = ("apgd-t", "square")  # where a row is wrong: they widen no margin beyond 0
 battery = pytest.mark.parametrize("name", ATTACKS)
 
 
@@ -230,7 +229,7 @@ def test_a_gradient_attack_on_a_black_box_says_what_to_do(rows: Any) -> None:
         return z.detach().flatten(1)[:, :10]
 
     x = rows[0][:4]
-    for name in ("fgsm", "pgd", "apgd", "apgd_targeted"):
+    for name in (name for name in ATTACKS if CATALOGUE[name].gradient):
         with pytest.raises(ValueError, match="use the square attack"):
             ATTACKS[name](box, x, box(x).argmax(dim=1), Linf(0.1), 0)
 

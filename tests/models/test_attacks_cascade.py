@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from models import attacks
+from models.attacks import Strength
 from models.data import DataSet
 from models.threat import L2, Columns, Linf, Threat
 from tests.conftest import Published
@@ -31,7 +32,9 @@ def logits_of(published: Published) -> Any:
 @pytest.mark.parametrize("threat", [Linf(0.1), L2(0.5)])
 def test_verdict_is_borne_out_by_its_points(threat: Threat, logits_of: Any, rows: Any) -> None:
     x, y = rows[0][:40], rows[1][:40]
-    verdict = attacks.cascade(logits_of, x, y, threat, steps=20, queries=60, batch_size=15)
+    verdict = attacks.cascade(
+        logits_of, x, y, threat, attacks=attacks.standard(steps=20, queries=60), batch_size=15
+    )
     assert torch.equal(logits_of(verdict.x_adv).argmax(dim=1) == y, verdict.survived)
     torch.testing.assert_close(threat.project(verdict.x_adv, x), verdict.x_adv, atol=1e-6, rtol=0)
     assert torch.equal(verdict.x_adv[verdict.survived], x[verdict.survived])
@@ -42,7 +45,9 @@ def test_verdict_is_borne_out_by_its_points(threat: Threat, logits_of: Any, rows
 
 def test_each_attack_meets_the_survivors_of_the_ones_before(logits_of: Any, rows: Any) -> None:
     x, y = rows[0][:60], rows[1][:60]
-    verdict = attacks.cascade(logits_of, x, y, Linf(0.12), steps=20, queries=40)
+    verdict = attacks.cascade(
+        logits_of, x, y, Linf(0.12), attacks=attacks.standard(steps=20, queries=40)
+    )
     left = logits_of(x).argmax(dim=1) == y
     for name, after in verdict.after.items():
         assert not (after & ~left).any(), f"{name} brought a row back"
@@ -55,7 +60,10 @@ def test_is_reproducible_and_leaves_the_global_random_state(logits_of: Any, rows
     x, y = rows[0][:30], rows[1][:30]
     before = torch.get_rng_state()
     one, two = (
-        attacks.cascade(logits_of, x, y, Linf(0.12), steps=10, queries=50, seed=3) for _ in "12"
+        attacks.cascade(
+            logits_of, x, y, Linf(0.12), attacks=attacks.standard(steps=10, queries=50), seed=3
+        )
+        for _ in "12"
     )
     assert torch.equal(one.x_adv, two.x_adv)
     assert torch.equal(torch.get_rng_state(), before)
@@ -69,8 +77,7 @@ def test_progress_ends_at_the_total_and_never_goes_back(logits_of: Any, rows: An
         x,
         y,
         Linf(0.1),
-        attacks=("pgd", "apgd-dlr"),
-        steps=5,
+        attacks=[Strength("pgd", 5), Strength("apgd-dlr", 5)],
         batch_size=20,
         progress=lambda done, total, text: seen.append((done, total, text)),
     )
@@ -99,8 +106,8 @@ def test_a_cascade_over_nothing_left_ends_at_once(rows: Any) -> None:
 
 
 def test_unknown_attacks_are_named(logits_of: Any, rows: Any) -> None:
-    with pytest.raises(ValueError, match=r"unknown attack 'fab'; known: apgd-ce, .*square"):
-        attacks.cascade(logits_of, *rows, Linf(0.1), attacks=("fab",))
+    with pytest.raises(ValueError, match=r"unknown attack 'fab'; known: fgsm, .*square"):
+        attacks.cascade(logits_of, *rows, Linf(0.1), attacks=[Strength("fab", 1)])
 
 
 def test_the_reference_says_what_it_cannot_take(published: Published) -> None:

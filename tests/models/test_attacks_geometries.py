@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from models import attacks
 from models.data import DataSet
+from models.judging import ThreatModel
 from models.schema import Column, InputSchema
-from models.threat import L2, Columns, Threat, ThreatModel
+from models.threat import L2, Columns, Threat, geometry_of
 from tests.conftest import Published
 from tests.models.test_attacks import ATTACKS, RANDOM, accuracy
 
@@ -52,7 +53,10 @@ def table() -> Case:
     schema = InputSchema("x", (COLUMNS,), "float32", 0, 1, "tabular", columns)
     model = ThreatModel(columns={f"c{FIXED}": 0.0, f"c{ONE_SIDED}": (0.0, 2.0)})
     return Case(
-        lambda z: net(z.nan_to_num(0.3)), x[:150], y[:150], lambda eps: model.at(schema, eps)
+        lambda z: net(z.nan_to_num(0.3)),
+        x[:150],
+        y[:150],
+        lambda eps: geometry_of(model, schema, eps),
     )
 
 

@@ -15,7 +15,7 @@ from models.adapt import adapt
 from models.data import DataSet
 from models.differentiable import KNOWN, DifferentiableGraph, NotDifferentiableError
 from models.differentiable_node import straight
-from models.evaluate import Subject
+from models.evaluate.subject import Subject
 from models.export import to_onnx
 from models.runner import session
 from models.schema import OUTPUTS, InputSchema

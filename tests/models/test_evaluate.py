@@ -10,18 +10,16 @@ import torch
 from models import corruptions, nets
 from models.data import DataSet, Rows
 from models.errors import DataError
-from models.evaluate import (
-    Subject,
-    answer,
+from models.evaluate.adversarial import (
     attacked,
     attacked_rows,
     curve,
-    edge_cases,
     noise_right,
     noisy_rows,
-    right,
     robust,
 )
+from models.evaluate.inputs import edge_cases
+from models.evaluate.subject import Subject, answer, right
 from models.schema import InputSchema
 from models.threat import L2, Linf
 from tests.conftest import NET, Published
@@ -35,23 +33,23 @@ def rows(digits: DataSet) -> Rows:
     return digits.test.take(np.arange(120))
 
 
-@pytest.mark.parametrize("attack", ["fgsm", "pgd", "apgd"])
+@pytest.mark.parametrize("attack", ["fgsm", "pgd", "apgd-ce"])
 def test_attacked_rows_are_valid_raw_inputs_of_the_size_asked_for(
     attack: str, published: Published, rows: Rows
 ) -> None:
     schema = published.subject.schema
-    x = attacked(published.subject, rows, 0.1, attack=attack, steps=5)
+    x = attacked(published.subject, rows, 0.1, attack=attack, budget=5)
     schema.check(x)
     moved = np.abs(schema.to_unit(x) - schema.to_unit(rows.x))
     assert 0.05 < moved.max() <= 0.1 + 1e-5
-    again = attacked(published.subject, rows, 0.1, attack=attack, steps=5)
+    again = attacked(published.subject, rows, 0.1, attack=attack, budget=5)
     np.testing.assert_array_equal(x, again)
 
 
 def test_attacked_bytes_are_bytes(digits: DataSet) -> None:
     torch.manual_seed(0)
     rows = Rows((digits.test.x[:20] * 15).astype(np.uint8), digits.test.y[:20])
-    x = attacked_rows(nets.build(NET).eval(), GREY, rows, 0.1, attack="pgd", steps=3)
+    x = attacked_rows(nets.build(NET).eval(), GREY, rows, 0.1, attack="pgd", budget=3)
     GREY.check(x)
     moved = np.abs(GREY.to_unit(x) - GREY.to_unit(rows.x)).max()
     assert 0.05 < moved <= 0.1 + 0.5 / 255 + 1e-6, "rounding may add half a grey level"
@@ -97,7 +95,7 @@ def test_noise_is_as_large_as_the_threat_allows(published: Published, rows: Rows
 
 def test_attacks_by_name_take_any_geometry(published: Published, rows: Rows) -> None:
     schema, few = published.subject.schema, rows.take(np.arange(20))
-    x = attacked(published.subject, few, L2(1.0), attack="apgd", steps=5)
+    x = attacked(published.subject, few, L2(1.0), attack="apgd-ce", budget=5)
     lengths = np.linalg.norm((schema.to_unit(x) - schema.to_unit(few.x)).reshape(20, -1), axis=1)
     assert 0.5 < lengths.max() <= 1.0 + 1e-4
     with pytest.raises(DataError, match=r"unknown attack 'hope'.*fgsm"):
@@ -106,7 +104,7 @@ def test_attacks_by_name_take_any_geometry(published: Published, rows: Rows) -> 
 
 def test_a_black_box_is_attacked_by_square_alone(published: Published, rows: Rows) -> None:
     black, few = Subject(published.runner), rows.take(np.arange(40))
-    x = attacked(black, few, 0.3, attack="square", steps=100)
+    x = attacked(black, few, 0.3, attack="square", budget=100)
     black.schema.check(x)
     assert right(black.runner, Rows(x, few.y)).mean() < right(black.runner, few).mean()
     with pytest.raises(DataError, match="use square"):

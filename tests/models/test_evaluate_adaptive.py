@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 import torch
 
+from models.attacks.catalogue import Strength
 from models.data import DataSet, Rows
 from models.differentiable import NotDifferentiableError
-from models.evaluate import Subject, evaluate
 from models.evaluate.adaptive import adaptive_figures, obstacle
 from models.evaluate.plan import make_plan
 from models.evaluate.scores import likelihood
-from models.evaluate.subject import answer
-from models.evaluate.suite import Tasks
+from models.evaluate.subject import Subject, answer
+from models.evaluate.suite import Tasks, evaluate
 from models.evaluate.white_box import WhiteBox
-from models.threat import ThreatModel
+from models.judging import ThreatModel
 from tests.conftest import Published
 from tests.models import evaluated
 from tests.models.evaluated import black_box
@@ -153,8 +153,8 @@ def test_two_classes_are_attacked_on_the_margin_and_the_curve_says_so() -> None:
     subject = evaluated.white_box("cancer")
     assert len(subject.classes) == 2
     plan = make_plan(subject, "quick", ThreatModel(eps=0.1))
-    assert plan.curve == ("apgd-ce", "apgd-margin")
-    assert "apgd-margin" in plan.alone
+    assert [by.attack for by in plan.curve] == ["apgd-ce", "apgd-margin"]
+    assert "apgd-margin" in [by.attack for by in plan.alone]
     rows = tables.cancer().test.take(np.arange(30))
     figures = evaluate(subject, rows, threat=ThreatModel(eps=0.1))
     assert {p["attack"] for p in figures["robust_curve"]} == {"apgd-ce-10 + apgd-margin-10"}
@@ -168,7 +168,7 @@ def test_the_likelihood_is_held_against_how_often_it_was_so() -> None:
     p = rng.beta(0.6, 0.6, 40_000)
     attacked = rng.random(40_000) < p
     benign = p[~attacked]
-    plan: Any = type("P", (), {"alone": ("pgd", "fgsm")})
+    plan: Any = type("P", (), {"alone": (Strength("pgd", 20), Strength("fgsm", 1))})
     found = p[attacked]
     results = {
         "clean": unit(benign[:4000]),
@@ -178,7 +178,7 @@ def test_the_likelihood_is_held_against_how_often_it_was_so() -> None:
     told = likelihood(results, plan, {"noise": unit(benign[4000:])}, seed=0)
     assert told["ece"]["n"] == 16_000, "half attacked, a quarter clean, a quarter benign"
     assert told["ece"]["value"] < 0.03
-    plan = type("P", (), {"alone": ("pgd",)})
+    plan = type("P", (), {"alone": (Strength("pgd", 20),)})
     sure = likelihood({"clean": unit(np.full(50, 0.9)), "alone-pgd": unit(np.full(50, 0.9))}, plan,
                       {}, seed=0)  # fmt: skip
     assert sure["ece"]["n"] == 100, "no benign rows: half and half"

@@ -12,12 +12,12 @@ import pytest
 
 from models.data import DataSet, Rows
 from models.errors import DataError
-from models.evaluate import Subject, answer, evaluate, summary
-from models.evaluate.figures import relative_error
+from models.evaluate.figures import relative_error, summary
 from models.evaluate.plan import SIZES, hopeless, sizes
-from models.evaluate.suite import key, make_plan
+from models.evaluate.subject import Subject, answer
+from models.evaluate.suite import evaluate, key, make_plan
+from models.judging import ThreatModel
 from models.stats import proportion
-from models.threat import ThreatModel
 from tests.conftest import Published
 from tests.models.evaluated import black_box, white_box
 from tests.service import tables

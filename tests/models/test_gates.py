@@ -8,10 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models import evaluate, export, gates, nets
+from models import export, gates, nets
 from models.bundle import Bundle
 from models.data import DataSet, Rows
-from models.evaluate import Subject
+from models.evaluate.adversarial import curve as curve_of
+from models.evaluate.adversarial import noise_right, robust
+from models.evaluate.subject import Subject
 from models.gates import Bounds, Check
 from models.runner import Runner
 from models.train import Recipe, train
@@ -170,9 +172,9 @@ def judge(net: nn.Module, digits: DataSet, rows: Rows) -> tuple[Check, Check]:
 
 def verdicts(subject: Subject, rows: Rows) -> tuple[Check, Check]:
     """The masking gate and the robust floor."""
-    noise = float(evaluate.noise_right(subject.runner, rows, MASKING_EPS[0]).mean())
-    curve = evaluate.curve(subject, rows, MASKING_EPS, steps=10)
-    floor = gates.robust_floor(evaluate.robust(subject, rows, 0.15, steps=10), BOUNDS)
+    noise = float(noise_right(subject.runner, rows, MASKING_EPS[0]).mean())
+    curve = curve_of(subject, rows, MASKING_EPS, steps=10)
+    floor = gates.robust_floor(robust(subject, rows, 0.15, steps=10), BOUNDS)
     return gates.gradient_masking(MASKING_EPS, curve, noise, 0.1), floor
 
 

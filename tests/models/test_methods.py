@@ -10,9 +10,10 @@ from torch.nn import functional as F
 from models import methods, nets
 from models.attacks.base import frozen
 from models.data import DataSet
+from models.judging import ThreatModel
 from models.methods import METHODS, Adversary, resized
 from models.schema import Column, InputSchema
-from models.threat import Linf, Threat, ThreatModel
+from models.threat import Linf, Threat, geometry_of
 from tests.conftest import Published
 
 SCHEMAS = {
@@ -31,7 +32,7 @@ def threat_of(norm: str) -> Threat:
     model = ThreatModel("l2" if norm == "l2" else "linf", SIZES[norm])
     if norm == "columns":
         model = ThreatModel("linf", 0.1, {"c0": 0.0, "c1": (0.0, 2.0)})
-    return model.at(SCHEMAS[norm])
+    return geometry_of(model, SCHEMAS[norm])
 
 
 def adversary(threat: Threat, steps: int = 5, seed: int = 0) -> Adversary:

@@ -4,7 +4,7 @@ import pytest
 
 from models.presets import preset
 from models.schema import Column, InputSchema
-from models.threat import Columns, Linf
+from models.threat import Columns, Linf, geometry_of
 
 SCHEMAS = {
     "small grey": InputSchema("input", (1, 8, 8), "float32", 0, 16, "image"),
@@ -30,7 +30,7 @@ def test_threats_of_training_and_judging_fit_the_input(kind: str) -> None:
     made, schema = preset(SCHEMAS[kind], 1000), SCHEMAS[kind]
     wanted = Columns if kind == "table" else Linf
     for threat in (made.recipe.threat_model, made.threat):
-        assert isinstance(threat.at(schema), wanted)
+        assert isinstance(geometry_of(threat, schema), wanted)
     assert made.threat.eps <= made.recipe.eps, "nobody is judged by more than it was trained for"
 
 

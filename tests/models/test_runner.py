@@ -12,7 +12,7 @@ import pytest
 from models.bundle import Bundle
 from models.data import DataSet
 from models.errors import BundleError
-from models.evaluate import answer
+from models.evaluate.subject import answer
 from models.registry import Registry
 from models.runner import Runner
 from models.schema import OUTPUTS

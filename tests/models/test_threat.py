@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from models.errors import DataError
+from models.judging import ThreatModel
 from models.schema import Column, InputSchema
-from models.threat import L2, Columns, Linf, Threat, ThreatModel
+from models.threat import L2, Columns, Linf, Threat, geometry_of
 
 SHAPE = (3, 1, 2, 2)
 TABLE = (3, 5)
@@ -197,10 +198,10 @@ def test_columns_step_by_their_share_and_leave_the_rest() -> None:
 
 
 def test_model_gives_the_geometry_of_the_schema() -> None:
-    assert ThreatModel(eps=0.3).at(IMAGE) == Linf(0.3)
-    assert ThreatModel("l2", eps=2.5).at(IMAGE) == L2(2.5)
-    assert ThreatModel("l2", eps=2.5).at(IMAGE, 0.5) == L2(0.5)
-    box = ThreatModel(eps=0.1, columns={"dose": (0.0, 0.5)}).at(ROWS)
+    assert geometry_of(ThreatModel(eps=0.3), IMAGE) == Linf(0.3)
+    assert geometry_of(ThreatModel("l2", eps=2.5), IMAGE) == L2(2.5)
+    assert geometry_of(ThreatModel("l2", eps=2.5), IMAGE, 0.5) == L2(0.5)
+    box = geometry_of(ThreatModel(eps=0.1, columns={"dose": (0.0, 0.5)}), ROWS)
     assert isinstance(box, Columns)
     assert box.down.tolist() == [1, 0, 0]
     assert box.up.tolist() == [1, 0.5, 0], "a category cannot be changed"
@@ -225,7 +226,7 @@ def test_a_threat_model_that_makes_no_sense_is_refused(
     model: ThreatModel, schema: InputSchema, says: str
 ) -> None:
     with pytest.raises(DataError, match=says):
-        model.at(schema)
+        geometry_of(model, schema)
 
 
 @pytest.mark.parametrize("shape", [(0, 1, 2, 2), (2, 1, 2, 2)])

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from models.corruptions import CORRUPTIONS
 from models.data import DataSet
-from models.evaluate import answer
+from models.evaluate.subject import answer
 from models.registry import Registry
 from models.runner import Runner
 from models.schema import InputArray

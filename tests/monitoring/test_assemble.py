@@ -14,11 +14,13 @@ from onnx import numpy_helper
 from models import corruptions, nets
 from models.data import PARTS, DataSet, Rows, Source
 from models.errors import DataError, RegistryError, TrainingError
-from models.evaluate import answer, attacked, right
+from models.evaluate.adversarial import attacked
+from models.evaluate.subject import answer, right
+from models.judging import ThreatModel
 from models.registry import Aliases, Registry
 from models.runner import Runner
 from models.stats import auroc, false_positive_interval, paired_difference
-from models.threat import ThreatModel
+from models.threat import geometry_of
 from models.train import Recipe
 from monitoring import assemble
 from monitoring.assemble import Order, Window, WrapOrder, make_version, wrap_version
@@ -254,15 +256,15 @@ def test_scores_of_a_table_flag_clean_rows_as_often_as_the_law_says(tables: Regi
         assert (told.perturbation_likelihood > facts.perturbation_threshold).sum() <= high
 
 
-@pytest.mark.parametrize(("version", "attack"), [("1", "apgd"), ("2", "square")])
+@pytest.mark.parametrize(("version", "attack"), [("1", "apgd-ce"), ("2", "square")])
 def test_attacked_rows_of_a_table_rank_above_clean_ones(
     version: str, attack: str, tables: Registry
 ) -> None:
     data = bundles.table()
     subject = assemble.open_subject(tables.open("rows", version))
-    threat = ThreatModel(eps=0.1, columns={"n0": 0.0}).at(data.schema)
+    threat = geometry_of(ThreatModel(eps=0.1, columns={"n0": 0.0}), data.schema)
     some = data.test.take(np.arange(100))
-    x = attacked(subject, some, threat, attack=attack, steps=60, seed=9)
+    x = attacked(subject, some, threat, attack=attack, budget=60, seed=9)
     moved = np.abs(data.schema.to_unit(x) - data.schema.to_unit(some.x))
     assert moved[:, 0].max() < 1e-5, "n0 cannot be changed"
     clean, perturbed = (

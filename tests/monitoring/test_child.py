@@ -11,9 +11,10 @@ from models import data, nets
 from models.data import DataSet, Rows
 from models.errors import HoldfastError
 from models.gates import Check
+from models.judging import ThreatModel
 from models.registry import Registry
 from models.schema import InputSchema
-from models.threat import ThreatModel
+from models.threat import geometry_of
 from models.train import Recipe
 from monitoring import child
 from monitoring.assemble import Order, WrapOrder, make_version, wrap_version
@@ -185,4 +186,4 @@ def test_sizes_for_masking_rise_from_below_the_threat_to_without_hope(
     assert sizes[0] < threat.eps or threat.eps > hopeless
     assert sizes[-1] >= max(hopeless, threat.eps)
     for eps in sizes:
-        threat.at(GREY, eps)
+        geometry_of(threat, GREY, eps)

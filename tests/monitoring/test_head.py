@@ -11,10 +11,11 @@ from onnx import TensorProto, helper
 from models import corruptions
 from models.data import Source, load_digits
 from models.errors import DataError
+from models.judging import ThreatModel
 from models.runner import session
 from models.schema import InputSchema
 from models.stats import auroc
-from models.threat import ThreatModel
+from models.threat import geometry_of
 from monitoring import head_attacks
 from monitoring import head_negatives as hn
 from monitoring.graph import GraphBuilder
@@ -114,7 +115,7 @@ def test_attacks_stay_in_range_follow_the_generator_and_leave_families_out() -> 
 
     def made(without: tuple[str, ...] = ()) -> torch.Tensor:
         return head_attacks.attacked_unit(
-            logits_of, x, y, lambda share: ThreatModel(eps=0.1).at(DIGITS, 0.1 * share),
+            logits_of, x, y, lambda share: geometry_of(ThreatModel(eps=0.1), DIGITS, 0.1 * share),
             generator=torch.Generator().manual_seed(2), without=without,
         )  # fmt: skip
 

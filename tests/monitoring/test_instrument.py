@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.data import DataSet
-from models.evaluate import answer
+from models.evaluate.subject import answer
 from models.runner import Answer, session
 from models.schema import OUTPUTS, FloatArray
 from models.stats import false_positive_interval

@@ -8,12 +8,13 @@ import torch
 from torch import nn
 
 from models import export, nets
+from models.attacks.catalogue import learnt_attacks
 from models.data import DataSet, Rows, Source
+from models.judging import ThreatModel
 from models.runner import session
 from models.schema import InputArray
-from models.threat import ThreatModel
 from monitoring import material
-from monitoring.head_attacks import SHARE, SHARES, SIZES
+from monitoring.head_attacks import SIZES
 from monitoring.head_benign import Benign
 from monitoring.head_negatives import kinds_of
 from monitoring.material import Victim, head_material, logits_of
@@ -59,7 +60,8 @@ def test_attacked_rows_stay_in_the_largest_ball_and_what_cannot_change_stays(
     victim, data = {"asked": asked, "white": white}[name], bundles.table()
     rows = data.test.take(np.arange(40))
     x = victim.attacked(rows)
-    copies = 1 if victim.net is None else SHARES["fgsm"] + SHARES["square"] + 2 * SHARE
+    shares = [a.learnt.share for a in learnt_attacks(black_box=False) if a.learnt and not a.nearest]
+    copies = 1 if victim.net is None else sum(shares)
     assert 0.5 * len(SIZES) * copies * 40 <= len(x) <= len(SIZES) * copies * 40
     unit, clean = data.schema.to_unit(x), data.schema.to_unit(rows.x)
     gaps = np.isnan(unit)[:, None] != np.isnan(clean)[None]

@@ -11,7 +11,8 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 
 from models.registry import Registry
 from models.runner import Runner
-from monitoring.metrics import Flags, Metrics, ModelMetrics, exposition
+from monitoring.metrics import Flags, Metrics, ModelMetrics
+from monitoring.shared_counters import exposition
 from monitoring.watch_metrics import WatchMetrics
 from tests import bundles
 
@@ -79,7 +80,8 @@ def test_the_last_p_value_bucket_holds_all_rows(runner: Runner) -> None:
 WORKER = """
 import os, signal, sys, pathlib
 from monitoring import slots
-from monitoring.metrics import Metrics, share_counters
+from monitoring.metrics import Metrics
+from monitoring.shared_counters import share_counters
 directory = pathlib.Path(sys.argv[1])
 slot = slots.acquire(directory)
 share_counters(directory, slot.number)

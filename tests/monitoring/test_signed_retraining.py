@@ -8,9 +8,9 @@ import pytest
 from models import data
 from models.bundle import MANIFEST
 from models.errors import BundleError, HoldfastError
+from models.judging import ThreatModel
 from models.registry import Registry
 from models.signature import Keys
-from models.threat import ThreatModel
 from models.train import Recipe
 from monitoring import child
 from monitoring.assemble import Order, make_version

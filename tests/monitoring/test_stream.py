@@ -11,7 +11,7 @@ import pytest
 
 from models.bundle import Bundle
 from models.data import DataSet
-from models.evaluate import answer
+from models.evaluate.subject import answer
 from monitoring.counters import Counts
 from monitoring.explanation import explain, histogram_text
 from monitoring.records import Record, RecordStore

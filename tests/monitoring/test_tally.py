@@ -12,13 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from monitoring.metrics import BulkHistogram, Metrics, exposition
+from monitoring.metrics import Metrics
+from monitoring.shared_counters import BulkHistogram, exposition
 from monitoring.tally import Tally
 from tests.waiting import PATIENCE_SECONDS, wait_until
 
 EXITS = """
 import pathlib, sys
-from monitoring.metrics import Metrics, share_counters
+from monitoring.metrics import Metrics
+from monitoring.shared_counters import share_counters
 share_counters(pathlib.Path(sys.argv[1]), 0)
 metrics = Metrics()
 flagged = metrics.flagged.labels("m", "drift")

@@ -89,7 +89,7 @@ def test_another_coding_is_415_and_says_which_are_read(coding: str) -> None:
         ("*;q=0", None),
         ("gzip;q=2", None),
         ("gzip;q=-1", None),
-        ("gzip;q=x, deflate;q=", None),
+        ("gzip;q=x, deflate;q=-", None),
         ("gzip;level=9", None),
         (",,;;q=1,=", None),
         ("\x00\xff" * 4000, None),

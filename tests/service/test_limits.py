@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service import limit_table
+from models import mapped_file
 from service.errors import TooManyError
 from service.limit_table import ENTRIES, SETS, WAYS, LimitTable
 from service.limits import SECOND, Bucket, Limits, limits_of
@@ -205,7 +205,7 @@ def test_a_full_disk_leaves_each_worker_with_limits_of_its_own(
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(limit_table.os, "posix_fallocate", full)
+    monkeypatch.setattr(mapped_file.os, "posix_fallocate", full)
     found = limits_of(Settings(client_concurrency=1), tmp_path)
     assert found is not None
     found.enter("a")

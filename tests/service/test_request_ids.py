@@ -12,7 +12,7 @@ from werkzeug.test import Client
 from monitoring import logs
 from monitoring.records import Found, Key
 from service.app import Service
-from service.web import REQUEST_ID
+from service.request_id import REQUEST_ID
 from tests import bundles
 from tests.asgi import client_of
 from tests.service.conftest import MakeApp

@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from service.errors import RequestError, render_error
+from service.held import Held
 from service.intake import ClientGoneError, Intake
 from service.server.server import Server
-from service.server.shared import Held, Shared, Terms
+from service.server.shared import Shared, Terms
 from service.server.worker import configure
 
 BODY = 20_000

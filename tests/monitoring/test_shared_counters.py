@@ -1,16 +1,18 @@
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
-from monitoring.counter_files import BYTES, KINDS, allocate
+from monitoring.shared_counters import BYTES, KINDS, allocate
 
 COUNT = """
 import sys
 from pathlib import Path
-from monitoring.counter_files import allocate
-from monitoring.metrics import Metrics, exposition, share_counters
+from monitoring.shared_counters import allocate
+from monitoring.metrics import Metrics
+from monitoring.shared_counters import exposition, share_counters
 folder = Path(sys.argv[1])
 allocate(folder, 0)
 share_counters(folder, 0)
@@ -51,3 +53,9 @@ def test_no_space_is_an_error_and_no_signal(tmp_path: Path) -> None:
     (tmp_path / "counter_0.db").symlink_to("/dev/full")
     with pytest.raises(OSError):  # noqa: PT011
         allocate(tmp_path, 0)
+
+
+def test_the_library_is_the_one_that_this_was_read_against() -> None:
+    assert version("prometheus_client").rsplit(".", 1)[0] == "0.26", (
+        "read monitoring/shared_counters.py against the new version, then change this line"
+    )

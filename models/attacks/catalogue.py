@@ -1,0 +1,242 @@
+"""The attacks there are, one record each: read by the cascade, the suites, their figures, the
+scores, and the perturbation head.
+
+A new attack is its file and its record here; what it is called, what it needs, how strong it is in
+which suite and whether the head learns from it stands nowhere else.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal, NamedTuple
+
+import msgspec
+import torch
+from torch import Tensor
+
+from models.attacks.apgd import apgd
+from models.attacks.base import LogitsOf, Loss, cross_entropy, dlr, margin
+from models.attacks.cw import cw_l2
+from models.attacks.deepfool import deepfool
+from models.attacks.pgd import fgsm, pgd
+from models.attacks.square import square
+from models.attacks.targeted import apgd_targeted
+from models.judging import SUITES, Suite
+from models.threat import Columns, Threat
+
+SHARE = 0.35  # of the rows that the perturbation head meets an attack on, per size
+
+
+class Effort(NamedTuple):
+    """How hard an attack tries on a batch."""
+
+    budget: int  # steps or queries
+    generator: torch.Generator
+    stop_when_wrong: bool = False  # a row that fell is left alone: enough for a verdict
+
+
+Run = Callable[[LogitsOf, Tensor, Tensor, Threat, Effort], Tensor]
+
+
+class Roles(NamedTuple):
+    """Budgets in the suites, quick and full; 0: it does not run in that one."""
+
+    alone: tuple[int, int] = (0, 0)  # on every row, for the scores and the checks of masking
+    cascade: tuple[int, int] = (0, 0)  # on the rows that are right still, at the threat's size
+    curve: tuple[int, int] = (0, 0)  # the same at every size
+
+
+NOWHERE = Roles()
+
+
+class Learnt(NamedTuple):
+    """How the perturbation head meets an attack: weak, but at several sizes."""
+
+    budget: int
+    share: float = SHARE
+
+
+@dataclass(frozen=True)
+class Attack:
+    """One attack.
+
+    Args:
+        name: what it is called in figures, manifests and metrics.
+        run: `(logits_of, x, y, threat, effort)` to points `(N, *shape)` in [0, 1].
+        counts: what its budget counts; `step`: it has only one.
+        gradient: whether it needs one; a black box meets only those that do not.
+        nearest: looks for the smallest change: of a threat it takes what may change at all.
+        least_classes, most_classes: of the models that it makes sense for.
+        roles: in the suites, where there is a gradient.
+        black_box: in the suites, where there is none.
+        learnt: by the perturbation head; None: kept aside, so that the head can be judged on it.
+        passes: through the net per step, or query: how long it takes.
+    """
+
+    name: str
+    run: Run
+    counts: Literal["step", "steps", "queries"] = "steps"
+    gradient: bool = True
+    nearest: bool = False
+    least_classes: int = 2
+    most_classes: int | None = None
+    roles: Roles = NOWHERE
+    black_box: Roles = NOWHERE
+    learnt: Learnt | None = None
+    passes: int = 3
+
+    def suits(self, classes: int) -> bool:
+        """Whether it makes sense for so many classes."""
+        return self.least_classes <= classes <= (self.most_classes or classes)
+
+
+class Strength(msgspec.Struct, frozen=True):
+    """An attack with its budget, as a suite runs it.
+
+    >>> str(Strength("pgd", 20)), str(Strength("fgsm", 1))
+    ('pgd-20', 'fgsm')
+    """
+
+    attack: str
+    budget: int
+
+    @property
+    def cost(self) -> int:
+        """Passes through the net per row, about."""
+        return find_attack(self.attack).passes * self.budget
+
+    def __str__(self) -> str:
+        """As figures name it."""
+        single = find_attack(self.attack).counts == "step"
+        return self.attack if single else f"{self.attack}-{self.budget}"
+
+
+def _climb(loss_of: Callable[[LogitsOf, Tensor], Loss], *, auto: bool) -> Run:
+    """PGD or Auto-PGD on a loss."""
+
+    def run(f: LogitsOf, x: Tensor, y: Tensor, threat: Threat, effort: Effort) -> Tensor:
+        steps, generator, stop = effort
+        loss = loss_of(f, x)
+        if auto:
+            return apgd(
+                f, x, y, threat, steps=steps, loss=loss, stop_when_wrong=stop, generator=generator
+            )
+        return pgd(f, x, y, threat, steps=steps, loss=loss, generator=generator)
+
+    return run
+
+
+def _scale_free(f: LogitsOf, x: Tensor) -> Loss:
+    """The difference of logits ratio, which needs three classes, or the margin."""
+    with torch.no_grad():
+        return dlr if f(x[:1]).shape[1] > 2 else margin
+
+
+def _movable(threat: Threat, x: Tensor) -> Tensor | None:
+    """What may change at all `(N, D)`: not every column of a table; None for everything."""
+    if not isinstance(threat, Columns):
+        return None
+    return (threat.down + threat.up > 0).expand(x.shape)
+
+
+_ce, _margin = (lambda f, x: cross_entropy), (lambda f, x: margin)
+_ALL = (
+    Attack(
+        "fgsm",
+        lambda f, x, y, threat, effort: fgsm(f, x, y, threat),
+        counts="step",
+        roles=Roles(alone=(1, 1)),
+        learnt=Learnt(1, share=0.6),
+    ),
+    Attack("pgd", _climb(_ce, auto=False), roles=Roles(alone=(20, 40)), learnt=Learnt(8)),
+    Attack("pgd-margin", _climb(_margin, auto=False)),
+    Attack("pgd-dlr", _climb(_scale_free, auto=False), learnt=Learnt(8)),
+    Attack("apgd-ce", _climb(_ce, auto=True), roles=Roles(cascade=(10, 100), curve=(10, 50))),
+    Attack(
+        "apgd-dlr",
+        _climb(_scale_free, auto=True),
+        least_classes=3,
+        roles=Roles(alone=(10, 50), curve=(10, 50)),
+    ),
+    Attack(
+        "apgd-margin",
+        _climb(_margin, auto=True),
+        most_classes=2,
+        roles=Roles(alone=(10, 50), curve=(10, 50)),
+    ),
+    Attack(
+        "apgd-t",
+        lambda f, x, y, threat, effort: apgd_targeted(
+            f, x, y, threat, steps=effort.budget, generator=effort.generator
+        ),
+        roles=Roles(cascade=(10, 100)),
+        passes=20,
+    ),
+    Attack(
+        "square",
+        lambda f, x, y, threat, effort: square(
+            f, x, y, threat, queries=effort.budget, generator=effort.generator
+        ),
+        counts="queries",
+        gradient=False,
+        roles=Roles(alone=(100, 1000), cascade=(0, 5000)),
+        black_box=Roles(alone=(100, 1000), cascade=(300, 5000), curve=(100, 1000)),
+        learnt=Learnt(60, share=0.2),
+        passes=1,
+    ),
+    Attack(
+        "cw-l2",
+        lambda f, x, y, threat, effort: cw_l2(
+            f, x, y, steps=effort.budget, movable=_movable(threat, x)
+        ),
+        nearest=True,
+        roles=Roles(alone=(0, 50)),
+        passes=15,
+    ),
+    Attack(
+        "deepfool",
+        lambda f, x, y, threat, effort: deepfool(
+            f, x, y, steps=effort.budget, movable=_movable(threat, x)
+        ),
+        nearest=True,
+        roles=Roles(alone=(0, 50)),
+        learnt=Learnt(8, share=0.5),
+        passes=15,
+    ),
+)
+CATALOGUE: Mapping[str, Attack] = MappingProxyType({attack.name: attack for attack in _ALL})
+
+
+def find_attack(name: str) -> Attack:
+    """The record of a name. Raises ValueError with the names there are."""
+    try:
+        return CATALOGUE[name]
+    except KeyError:
+        raise ValueError(f"unknown attack {name!r}; known: {', '.join(CATALOGUE)}") from None
+
+
+def strengths(
+    role: Literal["alone", "cascade", "curve"],
+    suite: Suite,
+    *,
+    black_box: bool,
+    classes: int,
+    nearest: bool = False,
+) -> tuple[Strength, ...]:
+    """What runs in a role of a suite, in the order of the catalogue.
+
+    >>> [str(s) for s in strengths("cascade", "quick", black_box=False, classes=10)]
+    ['apgd-ce-10', 'apgd-t-10']
+    """
+    found = []
+    for attack in CATALOGUE.values():
+        roles = attack.black_box if black_box else attack.roles
+        budget = getattr(roles, role)[SUITES.index(suite)]
+        if budget and attack.nearest == nearest and attack.suits(classes):
+            found.append(Strength(attack.name, budget))
+    return tuple(found)
+
+
+def learnt_attacks(*, black_box: bool) -> Sequence[Attack]:
+    """The attacks that the perturbation head is fitted on."""
+    return [a for a in _ALL if a.learnt is not None and not (black_box and a.gradient)]
