@@ -11,16 +11,10 @@ HoldfastError
     ├── UnknownModelError
     ├── UnknownVersionError
     ├── ChampionMovedError   compare-and-swap: another champion stands than the one judged against
-    └── HeldError            a person holds the model: the loop promotes nothing
+    └── HeldError            a person holds the model: the loop promotes nothing (`registry_state`)
 """
 
-from __future__ import annotations
-
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from models.registry_state import Hold
 
 
 class HoldfastError(Exception):
@@ -104,15 +98,3 @@ class ChampionMovedError(RegistryError):
         )
         self.expected = expected
         self.found = found
-
-
-class HeldError(RegistryError):
-    """A person holds the model: what is no person does not promote."""
-
-    def __init__(self, model: str, hold: Hold) -> None:
-        super().__init__(
-            f"model {model!r} is {hold.words()}: promote by hand (`holdfast models promote`), or "
-            f"release it (`holdfast models release {model}`)"
-        )
-        self.model = model
-        self.hold = hold

@@ -24,7 +24,6 @@ from models.bundle import NO_KEYS, Bundle, open_bundle, read_manifest, write_fil
 from models.errors import (
     BundleError,
     ChampionMovedError,
-    HeldError,
     RegistryError,
     UnknownModelError,
     UnknownVersionError,
@@ -36,8 +35,8 @@ from models.registry_state import ALIASES as ALIASES
 from models.registry_state import MODEL_NAME as MODEL_NAME
 from models.registry_state import Aliases as Aliases
 from models.registry_state import AuditRecord as AuditRecord
+from models.registry_state import HeldError, State, Stops, check_until
 from models.registry_state import Hold as Hold
-from models.registry_state import State, Stops, check_until
 from models.registry_state import check_name as check_name
 from models.registry_state import utc_now as utc_now
 from models.schema import Manifest

@@ -57,6 +57,18 @@ class Hold(msgspec.Struct, frozen=True):
         return f"held by {self.actor} {until} ({self.reason})"
 
 
+class HeldError(RegistryError):
+    """A person holds the model: what is no person does not promote."""
+
+    def __init__(self, model: str, hold: Hold) -> None:
+        super().__init__(
+            f"model {model!r} is {hold.words()}: promote by hand (`holdfast models promote`), or "
+            f"release it (`holdfast models release {model}`)"
+        )
+        self.model = model
+        self.hold = hold
+
+
 class AuditRecord(msgspec.Struct, frozen=True):
     """One change of the registry: who, what, why, and the aliases and holds after it."""
 

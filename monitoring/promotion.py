@@ -4,8 +4,9 @@ Each may be asked for twice (a crash between the deed and its record) and is don
 person did meanwhile is told and left as it is.
 """
 
-from models.errors import ChampionMovedError, HeldError
+from models.errors import ChampionMovedError
 from models.registry import AuditRecord, Registry
+from models.registry_state import HeldError
 from models.stats import proportion
 from monitoring.jobs import Job
 from monitoring.performance import MIN_ROWS

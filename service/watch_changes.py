@@ -12,8 +12,8 @@ from typing import Any
 
 import msgspec
 
-from models.errors import HeldError
 from models.registry import Registry
+from models.registry_state import HeldError
 from monitoring.dispatcher import NotStartedError
 from monitoring.faults import passing_words
 from monitoring.jobs import Answer, AnsweredError, Job, NotWaitingError, UnknownJobError

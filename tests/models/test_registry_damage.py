@@ -14,8 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from models import registry_files
-from models.errors import BundleError, HeldError, RegistryError
+from models.errors import BundleError, RegistryError
 from models.registry import Aliases, Registry
+from models.registry_state import HeldError
 from tests.models.test_registry import WHY, publish, snapshot
 
 ALIASES, AUDIT = "aliases.json", "audit.jsonl"

@@ -14,9 +14,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from models.errors import ChampionMovedError, HeldError, RegistryError, UnknownModelError
+from models.errors import ChampionMovedError, RegistryError, UnknownModelError
 from models.registry import Aliases, Hold, Registry
-from models.registry_state import LONGEST_HOLD_SECONDS
+from models.registry_state import LONGEST_HOLD_SECONDS, HeldError
 from tests.killing import in_child
 from tests.models.test_registry import WHY, deaths, publish, snapshot, with_versions
 
