@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 
 from dbos import DBOS, SetWorkflowID
 
+from monitoring.database import make_sqlite_file
 from monitoring.jobs import Job
 from monitoring.lifecycle import Lifecycle
 from monitoring.logs import logger
 from monitoring.recorded import sentence
-from monitoring.terms import Terms, begun_elsewhere, frozen, terms_of
+from monitoring.terms import LOOP_VERSION, Terms, begun_elsewhere, frozen, terms_of
 
 LOOK_SECONDS = 2.0
 WATCH_SECONDS = 5.0
@@ -29,6 +30,26 @@ ELSEWHERE = (
     "start it again if it is still wanted"
 )
 log = logger("lifecycle")
+
+
+def launch(system_url: str) -> None:
+    """Start DBOS, which resumes unfinished workflows. Raises where its database is away."""
+    make_sqlite_file(system_url)
+    DBOS(
+        config={
+            "name": "holdfast",
+            "system_database_url": system_url,
+            "executor_id": "watcher",
+            "application_version": LOOP_VERSION,
+            "log_level": "WARNING",
+            "notification_listener_polling_interval_sec": 0.5,
+        }
+    )
+    try:
+        DBOS.launch()
+    except Exception:
+        DBOS.destroy()  # what was begun of it would keep the next try from starting
+        raise
 
 
 @dataclass
@@ -48,6 +69,7 @@ class Supervisor:
     terms: Terms
     launch: Callable[[], None]
     wake: threading.Event = field(default_factory=threading.Event)
+    _launched: bool = False
     _idle: dict[str, _Idle] = field(default_factory=dict)
     _missed: dict[str, float] = field(default_factory=dict)
     _stalled: set[str] = field(default_factory=set)
@@ -63,12 +85,11 @@ class Supervisor:
         self.wake.set()
 
     def _start_jobs(self) -> None:
-        launched = False
         while not self.lifecycle.stop.is_set():
             try:
-                if not launched:
+                if not self._launched:
                     self.launch()
-                    launched = True
+                    self._launched = True
                 for job in reversed(self.lifecycle.jobs.unfinished()):
                     self._ensure(job)
             except Exception as error:

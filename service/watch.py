@@ -8,17 +8,15 @@ from functools import partial
 from pathlib import Path
 from typing import IO
 
-from dbos import DBOS
-
 from models.registry import Registry
 from monitoring import logs, slots
-from monitoring.database import make_engine, make_sqlite_file
+from monitoring.database import make_engine
 from monitoring.handled_alerts import HandledAlerts
 from monitoring.jobs import JobStore
 from monitoring.lifecycle import Lifecycle, Place
 from monitoring.records import RecordStore
-from monitoring.supervisor import Supervisor
-from monitoring.terms import LOOP_VERSION, Terms
+from monitoring.supervisor import Supervisor, launch
+from monitoring.terms import Terms
 from monitoring.triggers import Policy
 from monitoring.watch_metrics import WatchMetrics
 from monitoring.watcher import Plan, Watcher
@@ -91,7 +89,7 @@ def start(settings: Settings) -> WatchApplication:
     lifecycle = Lifecycle(
         place, registry, jobs, records, metrics, watcher.finished, settings.trainings
     )
-    loop.append(Supervisor(lifecycle, _terms(settings), partial(_launch, settings)))
+    loop.append(Supervisor(lifecycle, _terms(settings), partial(launch, _system_url(settings))))
     watcher.remember()
     for secret in (admin_secret, alert_secret):
         secret(settings)  # made now, so that people find it, and a bad file is told at the start
@@ -102,26 +100,6 @@ def start(settings: Settings) -> WatchApplication:
     loop[0].start()
     threading.Thread(target=watcher.run, args=(app.stop,), name="watch", daemon=True).start()
     return app
-
-
-def _launch(settings: Settings) -> None:
-    """Start DBOS, which resumes unfinished workflows. Raises where its database is away."""
-    make_sqlite_file(_system_url(settings))
-    DBOS(
-        config={
-            "name": "holdfast",
-            "system_database_url": _system_url(settings),
-            "executor_id": "watcher",
-            "application_version": LOOP_VERSION,
-            "log_level": "WARNING",
-            "notification_listener_polling_interval_sec": 0.5,
-        }
-    )
-    try:
-        DBOS.launch()
-    except Exception:
-        DBOS.destroy()
-        raise
 
 
 def _system_url(settings: Settings) -> str:

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from dbos import DBOS
 
 from models.registry import Registry
 from monitoring import lifecycle, steps, supervisor
@@ -25,7 +24,8 @@ from monitoring.database import make_engine
 from monitoring.jobs import Job, JobStore
 from monitoring.processes import end_with_parent
 from monitoring.records import Key, Record, RecordStore
-from monitoring.terms import LOOP_VERSION, Terms
+from monitoring.supervisor import launch
+from monitoring.terms import Terms
 from monitoring.watch_metrics import WatchMetrics
 from tests.loop import kills, versions
 from tests.waiting import wait_until
@@ -185,20 +185,6 @@ class Lab:
         """A fresh state with the same versions."""
         shutil.copytree(self.folder / "registry", folder / "registry")
         return Lab(folder, self.models, self.terms, self.trainings, hooks=self.hooks)
-
-
-def launch(system_url: str) -> None:
-    """Start DBOS as `service.watch` does."""
-    DBOS(
-        config={
-            "name": "holdfast",
-            "system_database_url": system_url,
-            "executor_id": "watcher",
-            "application_version": LOOP_VERSION,
-            "log_level": "WARNING",
-        }
-    )
-    DBOS.launch()
 
 
 def audit(lab: Lab, model: str = "digits") -> list[str]:
