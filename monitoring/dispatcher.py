@@ -187,7 +187,7 @@ class Dispatcher:
             return Reign()
         changed, replaced, champion, acts = 0.0, False, None, []
         for record in audit:
-            at = datetime.fromisoformat(record.at).timestamp()
+            at = _instant(record.at)
             if record.by_person and record.action in PERSONS_ACTS:
                 acts.append(at)
             if record.action == "new_audit":  # of before nothing is known
@@ -212,3 +212,11 @@ class Dispatcher:
             options=options,
         )
         return self.jobs.put(job)
+
+
+def _instant(text: str) -> float:
+    """Seconds since 1970 of a record's time; 0, which is long ago, where it was damaged."""
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except (ValueError, OverflowError, OSError):
+        return 0.0

@@ -23,18 +23,26 @@ class HandledAlerts:
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
-        _METADATA.create_all(engine)
-        columns = {each["name"] for each in sa.inspect(engine).get_columns(HANDLED.name)}
-        if "at" not in columns:  # a table of before: its keys count as sent long ago
-            with engine.begin() as connection:
+        self._prepared = False
+
+    def _prepare(self) -> None:
+        """Make the table, or bring one of before up to date; a store that is away may come back."""
+        if self._prepared:
+            return
+        _METADATA.create_all(self._engine)
+        columns = {each["name"] for each in sa.inspect(self._engine).get_columns(HANDLED.name)}
+        if "at" not in columns:  # its keys count as sent long ago
+            with self._engine.begin() as connection:
                 words = f"ALTER TABLE {HANDLED.name} ADD COLUMN at FLOAT NOT NULL DEFAULT 0"
                 connection.execute(sa.text(words))
+        self._prepared = True
 
     def __contains__(self, key: str) -> bool:
         return bool(self.find([key]))
 
     def find(self, keys: Sequence[str], now: float = 0.0) -> set[str]:
         """Those of the keys that are known; they count as sent `now` (seconds since 1970)."""
+        self._prepare()
         known: dict[str, float] = {}
         with self._engine.connect() as connection:
             for start in range(0, len(keys), CHUNK):
@@ -58,6 +66,7 @@ class HandledAlerts:
 
     def prune(self, now: float) -> int:
         """Forget keys that were not sent for long, where there are many; how many went."""
+        self._prepare()
         with self._engine.begin() as connection:
             kept = sa.select(sa.func.count()).select_from(HANDLED)
             if (connection.execute(kept).scalar() or 0) <= KEPT_LEAST:

@@ -111,6 +111,8 @@ class Services:
             service.loaded_at = loaded if known is None else max(known, loaded)
         if service.odd_looks:
             service.odd_looks -= 1
+            if not service.odd_looks:
+                service.loaded_at = loaded  # what is there now counts, whatever was seen before
             words = "its counters fell although no version was loaded anew"
             self._note(service, "backwards", words, now)
             return False

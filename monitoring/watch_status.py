@@ -33,7 +33,7 @@ def _row(watcher: "Watcher", model: str) -> dict[str, Any]:
     return {
         "model": model,
         "version": None if stream is None else stream.version,
-        **(_UNWATCHED if stream is None else _evidence(stream)),
+        **(_known(model, lambda: _evidence(stream)) or _UNWATCHED),
         "observed_accuracy": _known(model, lambda: _live(watcher, model)),
         "accuracy": _known(model, lambda: msgspec.to_builtins(watcher.accuracy(model))),
         "aliases": _known(model, lambda: msgspec.to_builtins(watcher.registry.aliases(model))),
@@ -53,7 +53,9 @@ _UNWATCHED: dict[str, Any] = dict.fromkeys(
 )  # fmt: skip
 
 
-def _evidence(stream: Stream) -> dict[str, Any]:
+def _evidence(stream: Stream | None) -> dict[str, Any] | None:
+    if stream is None:
+        return None
     alarm = stream.evidence.alarm
     return {
         "requests": stream.evidence.requests,

@@ -14,7 +14,7 @@ from models.registry import Registry
 from models.registry_files import ALIAS_FILE, AUDIT_FILE
 from models.registry_state import MODEL_NAME
 from monitoring.logs import logger
-from monitoring.problems import ALL_MODELS, Problems, in_words
+from monitoring.problems import ALL_MODELS, Problem, Problems, in_words
 from monitoring.stream import Stream
 
 LEAST_PAUSE_SECONDS = 2.0
@@ -107,8 +107,10 @@ class WatchedVersions:
         return self._open(model, version, mark, now)
 
     def _version(self, model: str, now: float) -> int | None:
-        """The version to watch; where the alias file is damaged, what the audit says."""
-        champion, torn = None, ""
+        """The version to watch; where the alias file is damaged, the one of before, as it is served
+        on, or at a start the one that the audit says.
+        """
+        stream, champion, torn = self.streams.get(model), None, ""
         try:
             champion = self.registry.aliases(model).champion
         except UnknownModelError as error:
@@ -116,16 +118,27 @@ class WatchedVersions:
             return self.serves.get(model)
         except Exception as error:
             torn = in_words(error)
-            self.problems.note(model, "alias_file", torn, now)
-        else:
-            self.problems.clear(model, "alias_file", now)
+        if champion is None and not torn and (stream is not None or self._state(model).exists()):
+            torn = "it has no champion any more: the files of its aliases are gone"
+        self._tell(model, "alias_file", torn, now)
         self.problems.clear(model, "model_missing", now)
         audit = self.problems.attempt(model, "audit_file", now, lambda: self.registry.audit(model))
-        if torn and audit:
-            champion = audit[-1].aliases.champion
-        elif torn and audit is not None:
+        if torn and audit == ():
             self.problems.note(model, "audit_file", "it has no whole record", now)
+        if torn and stream is not None:
+            champion = stream.version
+        elif torn and audit:
+            champion = audit[-1].aliases.champion
         return self.serves.get(model) or champion
+
+    def _state(self, model: str) -> Path:
+        return self.folder / f"{model}.json"
+
+    def _tell(self, model: str, problem: Problem, words: str, now: float) -> None:
+        if words:
+            self.problems.note(model, problem, words, now)
+        else:
+            self.problems.clear(model, problem, now)
 
     def _open(self, model: str, version: int, mark: Mark, now: float) -> Stream | None:
         stream = self.streams.get(model)

@@ -27,7 +27,7 @@ from monitoring.explanation import explain
 from monitoring.jobs import Job, JobStore
 from monitoring.logs import logger
 from monitoring.performance import expected_accuracy, has_fallen
-from monitoring.problems import ALL_MODELS, Found, Problem, Problems
+from monitoring.problems import ALL_MODELS, Found, Problem, Problems, in_words
 from monitoring.pulse import Pulse
 from monitoring.records import RecordStore, StoreError
 from monitoring.schedule import DueTimes, Timetable
@@ -72,6 +72,7 @@ class Watcher:
     _still: dict[str, Stillness] = field(default_factory=dict)
     _store_away: Exception | None = None  # in this look: it is not waited for twice
     _pruned_at: float = 0.0
+    _remembered: bool = True
     pulse: Pulse = field(init=False)
     problems: Problems = field(init=False)
     services: Services = field(init=False)
@@ -135,6 +136,8 @@ class Watcher:
         if not 0 <= now - self._pruned_at <= PRUNE_EVERY:
             self._pruned_at = now
             self._ask_store(ALL_MODELS, "prune", now, self._prune)
+        if not self._remembered:
+            self.remember()
         self.metrics.looked(now)
         self.pulse.end()
 
@@ -236,8 +239,15 @@ class Watcher:
         self._export(job)
 
     def remember(self) -> None:
-        """Export what the last finished jobs found, after a start."""
-        for job in reversed(self.jobs.all()):
+        """Export what the last finished jobs found, after a start; once the store answers."""
+        try:
+            jobs = self.jobs.all()
+        except sa.exc.SQLAlchemyError as error:
+            log.warning("jobs_not_remembered", reason=in_words(error))
+            self._remembered = False
+            return
+        self._remembered = True
+        for job in reversed(jobs):
             if job.state == "done":
                 self._export(job)
 

@@ -8,11 +8,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+from monitoring.grafana.loop_rows import loop_row
 from monitoring.grafana.panels import DATASOURCE, arrange
 from monitoring.grafana.rows import (
     accuracy_row,
     drift_row,
-    loop_row,
     serving_row,
     tampering_row,
 )

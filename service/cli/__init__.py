@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from models.errors import HoldfastError, out_of_memory
+from monitoring.faults import passing_words
 from monitoring.processes import prepare_process
 from service import settings
 from service.cli import (
@@ -49,9 +50,10 @@ class Group(click.Group):
             where = "" if error.filename is None else f"{error.filename}: "
             said = f"{where}{error.strerror}; see to space and permissions there"
         except Exception as error:
-            if not out_of_memory(error):
+            passing = passing_words(error)
+            if not out_of_memory(error) and passing is None:
                 raise
-            said = OUT_OF_MEMORY
+            said = OUT_OF_MEMORY if passing is None else f"{passing}; try again"
         click.echo(f"holdfast: {said}", err=True)
         sys.exit(1)
 

@@ -89,6 +89,17 @@ def test_a_held_and_a_torn_model_stop_nothing_else(dispatcher: Dispatcher) -> No
     assert refused("holdfast_lifecycle_refusals_total", {"reason": "held"}) == 1
 
 
+@pytest.mark.parametrize("damage", [(b'"at":"2', b'"at":"x'), (b'"actor', b"\xff"), (b"{", b"")])
+def test_a_damaged_audit_stops_no_decision(
+    dispatcher: Dispatcher, damage: tuple[bytes, bytes]
+) -> None:
+    dispatcher.registry.promote("torn", 2, expected=1, by_person=True, **ADA)
+    path = dispatcher.registry.root / "torn" / "audit.jsonl"
+    path.write_bytes(path.read_bytes().replace(*damage))
+    told = {model: ask(dispatcher, model, time.time()).start for model in MODELS}
+    assert told == dict.fromkeys(MODELS, "evaluate")
+
+
 def test_under_a_hold_a_persons_run_starts_and_after_a_release_the_loops(
     dispatcher: Dispatcher,
 ) -> None:

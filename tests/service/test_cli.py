@@ -10,6 +10,7 @@ import click
 import msgspec
 import pytest
 from click.testing import CliRunner, Result
+from sqlalchemy.exc import OperationalError
 
 from models.errors import DataError, TrainingError
 from models.nets import spec_for
@@ -45,6 +46,7 @@ def fails_with(error: Exception) -> Result:
         (OSError(errno.ENOSPC, "No space left on device"), "No space left on device; see to space"),
         (MemoryError(), "there was not enough memory"),
         (RuntimeError("[enforce fail] can't allocate memory: you tried"), "not enough memory"),
+        (OperationalError("SELECT", {}, Exception("database is locked")), "the database is locked"),
     ],
 )
 def test_what_goes_wrong_is_one_sentence_and_status_1(error: Exception, says: str) -> None:
