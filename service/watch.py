@@ -3,14 +3,15 @@
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import IO
+
+from sqlalchemy.engine import make_url
 
 from models.registry import Registry
 from monitoring import logs, slots
-from monitoring.database import make_engine
+from monitoring.database import make_engine, try_watch_lock
 from monitoring.handled_alerts import HandledAlerts
 from monitoring.jobs import JobStore
 from monitoring.lifecycle import Lifecycle, Place
@@ -57,7 +58,7 @@ class WatchApplication(Front):
         origins = origins_of(settings, settings.watch_host, guard)
         super().__init__(endpoints, guard, log.write, bounds, origins)
         self.stop = stop  # of the loop and of the ticks
-        self.keep: list[IO[bytes]] = []  # locks that are held for as long as this lives
+        self.keep: list[object] = []  # locks that are held for as long as this lives
 
     def close(self) -> None:
         """Answer what has begun, tick no more, and leave the jobs where they stand.
@@ -96,7 +97,7 @@ def start(settings: Settings) -> WatchApplication:
     calls = watch_calls.endpoints(watcher, HandledAlerts(engine), time.time)
     log = AccessLog(settings.access_log)
     app = WatchApplication(calls, watch_guard_of(settings), log, settings, lifecycle.stop)
-    app.keep.append(keep)
+    app.keep += keep
     loop[0].start()
     threading.Thread(target=watcher.run, args=(app.stop,), name="watch", daemon=True).start()
     return app
@@ -139,11 +140,27 @@ def _terms(settings: Settings) -> Terms:
     )
 
 
-def _only_one(settings: Settings) -> IO[bytes]:
-    """Hold the state's watcher lock; two watchers would both judge and promote."""
-    deadline = time.monotonic() + LOCK_PATIENCE  # a killed watcher's last process may linger
-    while (lock := slots.try_exclusive(watcher_lock(settings))) is None:
+def _only_one(settings: Settings) -> list[object]:
+    """Hold the state's watcher lock and the database's; two watchers would both judge and promote.
+
+    One database for two states is no way out: they would start each other's jobs.
+    """
+    lock = slots.try_exclusive
+    state = _patiently(
+        lambda: lock(watcher_lock(settings)), f"the state directory {settings.state}"
+    )
+    if make_url(settings.database_url).get_backend_name() != "postgresql":
+        return [state]
+    shown = make_url(settings.database_url).render_as_string(hide_password=True)
+    url = settings.database_url
+    return [state, _patiently(lambda: try_watch_lock(url), f"the database {shown}")]
+
+
+def _patiently(take: Callable[[], object | None], what: str) -> object:
+    """What `take` gives; a killed watcher's last process may linger."""
+    deadline = time.monotonic() + LOCK_PATIENCE
+    while (held := take()) is None:
         if time.monotonic() > deadline:
-            raise StateError(f"another watcher runs on the state directory {settings.state}")
+            raise StateError(f"another watcher runs on {what}")
         time.sleep(0.2)
-    return lock
+    return held
