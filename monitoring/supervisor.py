@@ -23,6 +23,7 @@ LOOK_SECONDS = 2.0
 WATCH_SECONDS = 5.0
 IDLE_SECONDS = 10.0  # a workflow that was just started or recovered may take that to begin
 MOST_RESUMED = 5  # in a row, without a step forward
+HEALTHY_SECONDS = 60.0
 STALLED_SECONDS = 300.0  # longer than a step waits for what passes
 RUNNABLE = ("PENDING", "ENQUEUED", "DELAYED", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
 ELSEWHERE = (
@@ -54,11 +55,12 @@ def launch(system_url: str) -> None:
 
 @dataclass
 class _Idle:
-    """A job that does not run here: since when, at which stage, resumed how often."""
+    """A job that does not run here: since when, at which stage, resumed how often and when last."""
 
     since: float
     stage: str
     resumed: int = 0
+    resumed_at: float = 0.0
 
 
 @dataclass
@@ -90,7 +92,10 @@ class Supervisor:
                 if not self._launched:
                     self.launch()
                     self._launched = True
-                for job in reversed(self.lifecycle.jobs.unfinished()):
+                jobs = self.lifecycle.jobs.unfinished()
+                names = {job.id for job in jobs}
+                self._idle = {name: idle for name, idle in self._idle.items() if name in names}
+                for job in reversed(jobs):
                     self._ensure(job)
             except Exception as error:
                 log.error("jobs_not_started", error=sentence(error))
@@ -100,7 +105,7 @@ class Supervisor:
     def _ensure(self, job: Job) -> None:
         """One job that cannot be started or resumed keeps no other from it."""
         if self.lifecycle.beats.age(job.id) is not None:
-            self._idle.pop(job.id, None)
+            self._runs(job)
             return
         try:
             status = DBOS.get_workflow_status(job.id)
@@ -116,10 +121,19 @@ class Supervisor:
         except Exception as error:
             log.error("job_not_started", job=job.id, error=sentence(error))
 
+    def _runs(self, job: Job) -> None:
+        """It runs here; only one that has done so for a while is taken to be well again."""
+        now, idle = time.monotonic(), self._idle.get(job.id)
+        if idle is not None and now - idle.resumed_at > HEALTHY_SECONDS:
+            del self._idle[job.id]
+        elif idle is not None:
+            idle.since = now
+
     def _begin(self, job: Job) -> None:
         if not job.terms:
             job = self.lifecycle.jobs.advance(job.id, terms=frozen(self.terms))
-        self._idle[job.id] = _Idle(time.monotonic(), job.stage)
+        now = time.monotonic()
+        self._idle[job.id] = _Idle(now, job.stage, resumed_at=now)
         with SetWorkflowID(job.id):
             DBOS.start_workflow(self.lifecycle.run, job.id)
 
@@ -135,7 +149,8 @@ class Supervisor:
             detail = f"its workflow stopped {MOST_RESUMED} times at {job.stage!r}"
             self.lifecycle.abandon(job, detail)
             return
-        idle.since, idle.resumed = now, idle.resumed + 1
+        idle.since = idle.resumed_at = now
+        idle.resumed += 1
         log.warning("job_resumed", job=job.id, stage=job.stage, times=idle.resumed)
         DBOS.resume_workflow(job.id)
 

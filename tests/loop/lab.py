@@ -4,7 +4,6 @@ Jobs, registry, records and DBOS are the real ones; the children are `tests.loop
 """
 
 import os
-import shutil
 import signal
 import sys
 import time
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import sqlalchemy as sa
 
 from models.registry import Registry
 from monitoring import lifecycle, steps, supervisor
@@ -51,6 +51,7 @@ class Lab:
     trainings: int = 1
     database_url: str = ""
     system_url: str = ""
+    engines: list[sa.Engine] = field(default_factory=list)
     hooks: list[Hook] = field(default_factory=list)  # called in each life before it begins
 
     def __post_init__(self) -> None:
@@ -76,7 +77,8 @@ class Lab:
 
     def store(self) -> JobStore:
         """A store for the test's own changes; of no life."""
-        return JobStore(make_engine(self.database_url, 30.0))
+        self.engines.append(make_engine(self.database_url, 30.0))
+        return JobStore(self.engines[-1])
 
     def put(self, *jobs: Job) -> None:
         """Store jobs, as a dispatcher would."""
@@ -112,6 +114,8 @@ class Lab:
     def begin(self) -> int:
         """Start a life; its process number."""
         sys.stdout.flush()
+        for engine in self.engines:  # SQLite's connections do not survive a fork
+            engine.dispose()
         parent = os.getpid()
         if process := os.fork():
             return process
@@ -180,11 +184,6 @@ class Lab:
                 return lives
             assert status == -signal.SIGKILL, (self.folder / "life.log").read_text()[-6000:]
         raise AssertionError(f"not ended after {most} lives")
-
-    def again(self, folder: Path) -> "Lab":
-        """A fresh state with the same versions."""
-        shutil.copytree(self.folder / "registry", folder / "registry")
-        return Lab(folder, self.models, self.terms, self.trainings, hooks=self.hooks)
 
 
 def audit(lab: Lab, model: str = "digits") -> list[str]:
