@@ -117,7 +117,9 @@ class Lab:
         for engine in self.engines:  # SQLite's connections do not survive a fork
             engine.dispose()
         parent = os.getpid()
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # until it is handled there
         if process := os.fork():
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
             return process
         status = 1
         try:
@@ -147,6 +149,7 @@ class Lab:
         )
         keeper = supervisor.Supervisor(loop, self.terms, partial(launch, self.system_url))
         signal.signal(signal.SIGTERM, lambda *_: loop.stop.set())
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         keeper.start()
         while not loop.stop.wait(0.05):
             with suppress(Exception):
