@@ -98,7 +98,7 @@ def decide(event: Event, situation: Situation, policy: Policy, now: float) -> De
         missing = f"model {event.model!r} has no champion to judge"
         return _refuse("no_champion", situation.damage or missing)
     by_person, hold = event.source == "person", situation.hold
-    if not by_person and hold is not None and hold.stops == "everything":
+    if hold is not None and not by_person and _stops(hold, event):
         return _refuse("held", f"{hold.words()}; `holdfast models release {event.model}` ends that")
     if busy := _busy(event, situation):
         return _refuse("already_running", busy)
@@ -116,6 +116,11 @@ def decide(event: Event, situation: Situation, policy: Policy, now: float) -> De
             words = f"{have} labelled rows since the alarm, {need} needed"
             return _refuse("not_enough_labels", words)
     return Decision(kind, None, event.reason)
+
+
+def _stops(hold: Hold, event: Event) -> bool:
+    """Whether a hold stops the loop's own event: after a rollback it looks, and does not train."""
+    return hold.stops == "everything" or event.action == "retrain"
 
 
 def _busy(event: Event, situation: Situation) -> str:

@@ -62,11 +62,16 @@ def test_requests_go_on_while_workers_are_killed(stack: Stack) -> None:
         assert len(workers(stack)) == 2
 
 
-def in_training(stack: Stack) -> psutil.Process | None:
-    """The process that trains, once it has made its first steps."""
-    if not any("step " in path.read_text() for path in stack.state.glob("jobs/*/log")):
+def in_training(stack: Stack, steps_before: int = 0) -> psutil.Process | None:
+    """The process that trains, once it has made steps of its own."""
+    if steps_made(stack) <= steps_before:
         return None
     return next(iter(processes(stack, "monitoring.child train")), None)
+
+
+def steps_made(stack: Stack) -> int:
+    """Lines of progress of all trainings of the loop."""
+    return sum(path.read_text().count("step ") for path in stack.state.glob("jobs/*/log"))
 
 
 def dead(process: psutil.Process) -> bool:
@@ -77,16 +82,28 @@ def dead(process: psutil.Process) -> bool:
         return True
 
 
-def test_the_watcher_killed_in_the_middle_of_training_finishes_the_job_once(
+def watchers(stack: Stack) -> dict[str, list[psutil.Process]]:
+    """The watcher's processes: its master, its worker, both."""
+    both = processes(stack, "service.watch_conf")
+    masters = [p for p in both if p.parent() not in both]
+    return {"both": both, "master": masters, "worker": [p for p in both if p not in masters]}
+
+
+def test_the_watcher_killed_three_times_in_the_middle_of_training_finishes_the_job_once(
     stack: Stack,
 ) -> None:
     with running(stack):
         options = '{"recipe": {"epochs": 6, "learning_rate": 0.0001}}'
         stack.cli("jobs", "start", "digits", "--kind", "retrain", "--options", options)
-        training = stack.until(lambda: in_training(stack), "training", seconds=TRAINS_SECONDS)
-        for process in processes(stack, "service.watch_conf"):
-            process.kill()
-        stack.until(lambda: dead(training), "the training died with its watcher")
+        steps = 0
+        for who in ("master", "worker", "both"):
+            training = stack.until(
+                lambda steps=steps: in_training(stack, steps), "training", seconds=TRAINS_SECONDS
+            )
+            steps = steps_made(stack)
+            for process in watchers(stack)[who]:
+                process.kill()
+            stack.until(lambda training=training: dead(training), "the training died, too")
 
         def done() -> dict[str, Any] | None:
             try:
@@ -101,6 +118,7 @@ def test_the_watcher_killed_in_the_middle_of_training_finishes_the_job_once(
     assert [row["version"] for row in listed] == [1, 2]
     audit = stack.json("models", "show", "digits")["audit"]
     assert [a["action"] for a in audit] == ["publish", "promote", "publish", "promote"]
+    assert not list((stack.state / "registry").glob("*/.staging-*"))
 
 
 def damaged_copy(stack: Stack, version: int, damage: str) -> Path:

@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,8 @@ def main(step: str, folder: Path) -> int:
     task = msgspec.json.decode((folder / f"{step}.task.json").read_bytes(), type=Task)
     try:
         point(f"child {step} begins")
-        time.sleep(task.job.options.get("seconds", {}).get(step, 0.0))
+        # No time.sleep: libfaketime breaks that one.
+        threading.Event().wait(task.job.options.get("seconds", {}).get(step, 0.0))
         how, until = task.job.options.get("fails", {}).get(step), folder / f"{step}.mended"
         if how is not None and not until.exists():
             fail(how)

@@ -5,6 +5,7 @@ by the monotonic clock, which it leaves alone as a correction of the clock does.
 """
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -47,7 +48,7 @@ def life(lab: Lab) -> Iterator["subprocess.Popen[bytes]"]:
         process = subprocess.Popen(
             [*command, msgspec.json.encode(lab.terms).decode()],
             env={**os.environ, **fake}, stdout=log, stderr=log, start_new_session=True,
-            preexec_fn=ends_with_parent(9),
+            preexec_fn=ends_with_parent(signal.SIGKILL),
         )  # fmt: skip
     try:
         yield process
@@ -68,7 +69,7 @@ def set_clock(lab: Lab, jump: str) -> None:
 
 @pytest.mark.parametrize("jump", first_of(*JUMPS))
 def test_a_job_goes_its_way_while_the_clock_jumps_at_every_stage(jump: str, tmp_path: Path) -> None:
-    """There and back at each stage that waits; every wait is as long as it is by the other clock."""
+    """There and back at each stage that waits; each wait is as long as by the other clock."""
     terms = Terms(
         mode="manual", probation_seconds=3.0, label_patience_seconds=600.0, min_labels=5,
         approval_timeout_seconds=600.0, step_timeout_seconds=600.0,

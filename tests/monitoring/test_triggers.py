@@ -66,6 +66,8 @@ def situation(**changes: object) -> Situation:
         (event("schedule"), situation(hold=HOLD, running="job-1"), None, "held"),
         (event("person", action="retrain"), situation(hold=HOLD), "retrain", None),
         (event(), situation(hold=AFTER_ROLLBACK), "evaluate", None),
+        (event("alert", action="retrain"), situation(hold=AFTER_ROLLBACK), None, "held"),
+        (event("person", action="retrain"), situation(hold=AFTER_ROLLBACK), "retrain", None),
         # a challenger that waits for a person
         (event(), situation(waiting="job-1"), "evaluate", None),
         (
@@ -163,6 +165,7 @@ def test_a_start_is_always_allowed_and_a_refusal_always_named(
         if event.source != "person":
             assert known.runs_today < policy.daily_budget
             assert known.hold is None or known.hold.stops == "promotions"
+            assert known.hold is None or decision.start != "retrain"
             since = known.rest.since
             assert since is None or since > NOW or NOW - since >= policy.cool_down_seconds
 
