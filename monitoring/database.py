@@ -20,6 +20,7 @@ from models.files import locked, make_file
 
 PATIENCE_SECONDS = 30.0
 LEAST_CONNECT_SECONDS = 2  # libpq takes no less
+WATCHING = 7_309_868_542  # PostgreSQL: the advisory lock of the one watcher
 CREATING = 7_309_868_541  # PostgreSQL: the advisory lock of who creates tables
 
 
@@ -133,6 +134,19 @@ def engine_url(url: str) -> sa.URL:
     if parsed.drivername == "postgresql":  # which driver that means differs by SQLAlchemy's version
         return parsed.set(drivername="postgresql+psycopg")
     return parsed
+
+
+def try_watch_lock(url: str) -> sa.Connection | None:
+    """Hold PostgreSQL's lock of the one watcher while the result is open; None: another holds it.
+
+    The server frees it with the connection, so also when it is itself restarted.
+    """
+    engine = sa.create_engine(engine_url(url), poolclass=sa.NullPool, isolation_level="AUTOCOMMIT")
+    connection = engine.connect()
+    if connection.execute(sa.select(sa.func.pg_try_advisory_lock(WATCHING))).scalar():
+        return connection
+    connection.close()
+    return None
 
 
 def make_engine(url: str, patience_seconds: float) -> sa.Engine:

@@ -138,10 +138,10 @@ class Lifecycle(DBOSConfiguredInstance):
         job = self.jobs.get(job_id)
         if (held := promotion.held_words(self.registry, job)) and job.source != "person":
             return f"{held}: nothing is trained until `holdfast models release {job.model}`"
-        waiting = [other for other in self.jobs.unfinished(job.model) if other.id != job_id]
-        if not waiting:
+        others = (other for other in self.jobs.unfinished(job.model) if other.id != job_id)
+        other = next((other for other in others if other.challenger is not None), None)
+        if other is None:
             return None
-        other = waiting[0]
         return f"nothing is trained while job {other.id} has challenger {other.challenger} waiting"
 
     @recorded

@@ -12,16 +12,18 @@ from dataclasses import dataclass, field
 
 from dbos import DBOS, SetWorkflowID
 
+from monitoring.database import make_sqlite_file
 from monitoring.jobs import Job
 from monitoring.lifecycle import Lifecycle
 from monitoring.logs import logger
 from monitoring.recorded import sentence
-from monitoring.terms import Terms, begun_elsewhere, frozen, terms_of
+from monitoring.terms import LOOP_VERSION, Terms, begun_elsewhere, frozen, terms_of
 
 LOOK_SECONDS = 2.0
 WATCH_SECONDS = 5.0
 IDLE_SECONDS = 10.0  # a workflow that was just started or recovered may take that to begin
 MOST_RESUMED = 5  # in a row, without a step forward
+HEALTHY_SECONDS = 60.0
 STALLED_SECONDS = 300.0  # longer than a step waits for what passes
 RUNNABLE = ("PENDING", "ENQUEUED", "DELAYED", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
 ELSEWHERE = (
@@ -31,13 +33,34 @@ ELSEWHERE = (
 log = logger("lifecycle")
 
 
+def launch(system_url: str) -> None:
+    """Start DBOS, which resumes unfinished workflows. Raises where its database is away."""
+    make_sqlite_file(system_url)
+    DBOS(
+        config={
+            "name": "holdfast",
+            "system_database_url": system_url,
+            "executor_id": "watcher",
+            "application_version": LOOP_VERSION,
+            "log_level": "WARNING",
+            "notification_listener_polling_interval_sec": 0.5,
+        }
+    )
+    try:
+        DBOS.launch()
+    except Exception:
+        DBOS.destroy()  # what was begun of it would keep the next try from starting
+        raise
+
+
 @dataclass
 class _Idle:
-    """A job that does not run here: since when, at which stage, resumed how often."""
+    """A job that does not run here: since when, at which stage, resumed how often and when last."""
 
     since: float
     stage: str
     resumed: int = 0
+    resumed_at: float = 0.0
 
 
 @dataclass
@@ -48,6 +71,7 @@ class Supervisor:
     terms: Terms
     launch: Callable[[], None]
     wake: threading.Event = field(default_factory=threading.Event)
+    _launched: bool = False
     _idle: dict[str, _Idle] = field(default_factory=dict)
     _missed: dict[str, float] = field(default_factory=dict)
     _stalled: set[str] = field(default_factory=set)
@@ -63,13 +87,15 @@ class Supervisor:
         self.wake.set()
 
     def _start_jobs(self) -> None:
-        launched = False
         while not self.lifecycle.stop.is_set():
             try:
-                if not launched:
+                if not self._launched:
                     self.launch()
-                    launched = True
-                for job in reversed(self.lifecycle.jobs.unfinished()):
+                    self._launched = True
+                jobs = self.lifecycle.jobs.unfinished()
+                names = {job.id for job in jobs}
+                self._idle = {name: idle for name, idle in self._idle.items() if name in names}
+                for job in reversed(jobs):
                     self._ensure(job)
             except Exception as error:
                 log.error("jobs_not_started", error=sentence(error))
@@ -79,7 +105,7 @@ class Supervisor:
     def _ensure(self, job: Job) -> None:
         """One job that cannot be started or resumed keeps no other from it."""
         if self.lifecycle.beats.age(job.id) is not None:
-            self._idle.pop(job.id, None)
+            self._runs(job)
             return
         try:
             status = DBOS.get_workflow_status(job.id)
@@ -95,10 +121,19 @@ class Supervisor:
         except Exception as error:
             log.error("job_not_started", job=job.id, error=sentence(error))
 
+    def _runs(self, job: Job) -> None:
+        """It runs here; only one that has done so for a while is taken to be well again."""
+        now, idle = time.monotonic(), self._idle.get(job.id)
+        if idle is not None and now - idle.resumed_at > HEALTHY_SECONDS:
+            del self._idle[job.id]
+        elif idle is not None:
+            idle.since = now
+
     def _begin(self, job: Job) -> None:
         if not job.terms:
             job = self.lifecycle.jobs.advance(job.id, terms=frozen(self.terms))
-        self._idle[job.id] = _Idle(time.monotonic(), job.stage)
+        now = time.monotonic()
+        self._idle[job.id] = _Idle(now, job.stage, resumed_at=now)
         with SetWorkflowID(job.id):
             DBOS.start_workflow(self.lifecycle.run, job.id)
 
@@ -114,7 +149,8 @@ class Supervisor:
             detail = f"its workflow stopped {MOST_RESUMED} times at {job.stage!r}"
             self.lifecycle.abandon(job, detail)
             return
-        idle.since, idle.resumed = now, idle.resumed + 1
+        idle.since = idle.resumed_at = now
+        idle.resumed += 1
         log.warning("job_resumed", job=job.id, stage=job.stage, times=idle.resumed)
         DBOS.resume_workflow(job.id)
 

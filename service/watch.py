@@ -3,22 +3,21 @@
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import IO
 
-from dbos import DBOS
+from sqlalchemy.engine import make_url
 
 from models.registry import Registry
 from monitoring import logs, slots
-from monitoring.database import make_engine, make_sqlite_file
+from monitoring.database import make_engine, try_watch_lock
 from monitoring.handled_alerts import HandledAlerts
 from monitoring.jobs import JobStore
 from monitoring.lifecycle import Lifecycle, Place
 from monitoring.records import RecordStore
-from monitoring.supervisor import Supervisor
-from monitoring.terms import LOOP_VERSION, Terms
+from monitoring.supervisor import Supervisor, launch
+from monitoring.terms import Terms
 from monitoring.triggers import Policy
 from monitoring.watch_metrics import WatchMetrics
 from monitoring.watcher import Plan, Watcher
@@ -59,7 +58,7 @@ class WatchApplication(Front):
         origins = origins_of(settings, settings.watch_host, guard)
         super().__init__(endpoints, guard, log.write, bounds, origins)
         self.stop = stop  # of the loop and of the ticks
-        self.keep: list[IO[bytes]] = []  # locks that are held for as long as this lives
+        self.keep: list[object] = []  # locks that are held for as long as this lives
 
     def close(self) -> None:
         """Answer what has begun, tick no more, and leave the jobs where they stand.
@@ -91,37 +90,17 @@ def start(settings: Settings) -> WatchApplication:
     lifecycle = Lifecycle(
         place, registry, jobs, records, metrics, watcher.finished, settings.trainings
     )
-    loop.append(Supervisor(lifecycle, _terms(settings), partial(_launch, settings)))
+    loop.append(Supervisor(lifecycle, _terms(settings), partial(launch, _system_url(settings))))
     watcher.remember()
     for secret in (admin_secret, alert_secret):
         secret(settings)  # made now, so that people find it, and a bad file is told at the start
     calls = watch_calls.endpoints(watcher, HandledAlerts(engine), time.time)
     log = AccessLog(settings.access_log)
     app = WatchApplication(calls, watch_guard_of(settings), log, settings, lifecycle.stop)
-    app.keep.append(keep)
+    app.keep += keep
     loop[0].start()
     threading.Thread(target=watcher.run, args=(app.stop,), name="watch", daemon=True).start()
     return app
-
-
-def _launch(settings: Settings) -> None:
-    """Start DBOS, which resumes unfinished workflows. Raises where its database is away."""
-    make_sqlite_file(_system_url(settings))
-    DBOS(
-        config={
-            "name": "holdfast",
-            "system_database_url": _system_url(settings),
-            "executor_id": "watcher",
-            "application_version": LOOP_VERSION,
-            "log_level": "WARNING",
-            "notification_listener_polling_interval_sec": 0.5,
-        }
-    )
-    try:
-        DBOS.launch()
-    except Exception:
-        DBOS.destroy()
-        raise
 
 
 def _system_url(settings: Settings) -> str:
@@ -161,11 +140,27 @@ def _terms(settings: Settings) -> Terms:
     )
 
 
-def _only_one(settings: Settings) -> IO[bytes]:
-    """Hold the state's watcher lock; two watchers would both judge and promote."""
-    deadline = time.monotonic() + LOCK_PATIENCE  # a killed watcher's last process may linger
-    while (lock := slots.try_exclusive(watcher_lock(settings))) is None:
+def _only_one(settings: Settings) -> list[object]:
+    """Hold the state's watcher lock and the database's; two watchers would both judge and promote.
+
+    One database for two states is no way out: they would start each other's jobs.
+    """
+    lock = slots.try_exclusive
+    state = _patiently(
+        lambda: lock(watcher_lock(settings)), f"the state directory {settings.state}"
+    )
+    if make_url(settings.database_url).get_backend_name() != "postgresql":
+        return [state]
+    shown = make_url(settings.database_url).render_as_string(hide_password=True)
+    url = settings.database_url
+    return [state, _patiently(lambda: try_watch_lock(url), f"the database {shown}")]
+
+
+def _patiently(take: Callable[[], object | None], what: str) -> object:
+    """What `take` gives; a killed watcher's last process may linger."""
+    deadline = time.monotonic() + LOCK_PATIENCE
+    while (held := take()) is None:
         if time.monotonic() > deadline:
-            raise StateError(f"another watcher runs on the state directory {settings.state}")
+            raise StateError(f"another watcher runs on {what}")
         time.sleep(0.2)
-    return lock
+    return held

@@ -4,7 +4,6 @@ Jobs, registry, records and DBOS are the real ones; the children are `tests.loop
 """
 
 import os
-import shutil
 import signal
 import sys
 import time
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from dbos import DBOS
+import sqlalchemy as sa
 
 from models.registry import Registry
 from monitoring import lifecycle, steps, supervisor
@@ -25,7 +24,8 @@ from monitoring.database import make_engine
 from monitoring.jobs import Job, JobStore
 from monitoring.processes import end_with_parent
 from monitoring.records import Key, Record, RecordStore
-from monitoring.terms import LOOP_VERSION, Terms
+from monitoring.supervisor import launch
+from monitoring.terms import Terms
 from monitoring.watch_metrics import WatchMetrics
 from tests.loop import kills, versions
 from tests.waiting import wait_until
@@ -51,6 +51,7 @@ class Lab:
     trainings: int = 1
     database_url: str = ""
     system_url: str = ""
+    engines: list[sa.Engine] = field(default_factory=list)
     hooks: list[Hook] = field(default_factory=list)  # called in each life before it begins
 
     def __post_init__(self) -> None:
@@ -76,7 +77,8 @@ class Lab:
 
     def store(self) -> JobStore:
         """A store for the test's own changes; of no life."""
-        return JobStore(make_engine(self.database_url, 30.0))
+        self.engines.append(make_engine(self.database_url, 30.0))
+        return JobStore(self.engines[-1])
 
     def put(self, *jobs: Job) -> None:
         """Store jobs, as a dispatcher would."""
@@ -112,8 +114,12 @@ class Lab:
     def begin(self) -> int:
         """Start a life; its process number."""
         sys.stdout.flush()
+        for engine in self.engines:  # SQLite's connections do not survive a fork
+            engine.dispose()
         parent = os.getpid()
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # until it is handled there
         if process := os.fork():
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
             return process
         status = 1
         try:
@@ -143,6 +149,7 @@ class Lab:
         )
         keeper = supervisor.Supervisor(loop, self.terms, partial(launch, self.system_url))
         signal.signal(signal.SIGTERM, lambda *_: loop.stop.set())
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         keeper.start()
         while not loop.stop.wait(0.05):
             with suppress(Exception):
@@ -180,25 +187,6 @@ class Lab:
                 return lives
             assert status == -signal.SIGKILL, (self.folder / "life.log").read_text()[-6000:]
         raise AssertionError(f"not ended after {most} lives")
-
-    def again(self, folder: Path) -> "Lab":
-        """A fresh state with the same versions."""
-        shutil.copytree(self.folder / "registry", folder / "registry")
-        return Lab(folder, self.models, self.terms, self.trainings, hooks=self.hooks)
-
-
-def launch(system_url: str) -> None:
-    """Start DBOS as `service.watch` does."""
-    DBOS(
-        config={
-            "name": "holdfast",
-            "system_database_url": system_url,
-            "executor_id": "watcher",
-            "application_version": LOOP_VERSION,
-            "log_level": "WARNING",
-        }
-    )
-    DBOS.launch()
 
 
 def audit(lab: Lab, model: str = "digits") -> list[str]:

@@ -22,6 +22,7 @@ from tests.loop import kills
 from tests.loop.lab import Lab, audit, job_of, leftovers
 from tests.loop.parameters import first_of
 from tests.ops import free_port
+from tests.postgres import postgres
 from tests.waiting import PATIENCE_SECONDS, wait_until
 
 PROMOTED = ["publish", "promote", "publish", "promote"]
@@ -33,6 +34,7 @@ class Watch:
 
     lab: Lab
     port: int = field(default_factory=free_port)
+    settings: dict[str, str] = field(default_factory=dict)
 
     def start(self) -> "subprocess.Popen[bytes]":
         """Start a master in a group of its own, as a terminal does."""
@@ -42,7 +44,7 @@ class Watch:
             "WATCH_INTERVAL_SECONDS": "60",
             "PROBATION_SECONDS": "0.2",
             "LABEL_PATIENCE_SECONDS": "0.2",
-        }
+        } | self.settings
         env = {f"HOLDFAST_{name}": value for name, value in settings.items()}
         env[kills.FOLDER] = str(self.lab.folder)
         with (self.lab.folder / "watch.log").open("ab") as log:
@@ -176,6 +178,22 @@ def test_a_second_watcher_on_a_state_refuses_and_the_first_goes_on(watch: Watch)
         assert "another watcher runs on the state directory" in log
         wait_until(watch.ended, what="the first watcher finishes the job")
     is_finished_once(watch)
+
+
+@pytest.mark.slow
+def test_a_second_watcher_on_a_database_refuses_whatever_its_state(tmp_path: Path) -> None:
+    with postgres() as server:
+        settings = {"DATABASE_URL": server.url}
+        one, two = (Watch(Lab(tmp_path / name), settings=settings) for name in ("one", "two"))
+        log = tmp_path / "two" / "watch.log"
+        with one.running() as first:
+            wait_until(lambda: not one.free(), what="the first watcher listens")
+            with two.running() as second:
+                assert second.wait(PATIENCE_SECONDS) != 0
+            assert "another watcher runs on the database postgresql://holdfast@" in log.read_text()
+            first.kill()
+            with two.running():
+                wait_until(lambda: not two.free(), what="the second watcher listens")
 
 
 @pytest.mark.slow
