@@ -73,7 +73,7 @@ def test_a_hold_ends_by_itself_at_its_time(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "until", [float("nan"), float("inf"), 0.0, -1.0, time.time() + LONGEST_HOLD_SECONDS + 1e6]
+    "until", [float("nan"), float("inf"), 0.0, -1.0, 2 * LONGEST_HOLD_SECONDS + 2e9]
 )
 def test_a_hold_that_ends_never_or_before_it_begins_is_refused(
     tmp_path: Path, until: float
