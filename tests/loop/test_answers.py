@@ -70,6 +70,7 @@ def test_an_approval_expires_and_frees_the_model(tmp_path: Path) -> None:
         lab.store().answer("job", Answer(True, "late", "", 0.0))
 
 
+@pytest.mark.slow
 def test_an_answer_and_the_expiry_race_and_one_of_them_happens(tmp_path: Path) -> None:
     terms = msgspec.structs.replace(MANUAL, approval_timeout_seconds=1.0)
     lab, process = waiting(tmp_path, terms)
