@@ -71,7 +71,9 @@ class Services:
     def __init__(self, urls: Sequence[str], metrics: WatchMetrics) -> None:
         self._services = [_Service(url, counters.shown(url)) for url in dict.fromkeys(urls)]
         self._metrics = metrics
-        self.distrusted: frozenset[str] = frozenset()  # readable, and not weighed at the last look
+        # At the last look: readable, and not weighed; and begun at zero since the one before.
+        self.distrusted: frozenset[str] = frozenset()
+        self.restarted: frozenset[str] = frozenset()
 
     def look(self, now: float) -> dict[str, Page]:
         """The pages of those that can be read, by name, after 5.5 s at the latest."""
@@ -81,19 +83,21 @@ class Services:
                 service.reading = threading.Thread(target=service.read, name="read", daemon=True)
                 service.reading.start()
         deadline = time.monotonic() + counters.TIMEOUT + GRACE_SECONDS
-        pages, distrusted = {}, set()
+        pages, distrusted, restarted = {}, set(), set()
         for service in self._services:
             assert service.reading is not None
             service.reading.join(max(0.0, deadline - time.monotonic()))
             answer = service.answer
             if isinstance(answer, Page):
                 pages[service.name] = answer
+                if _restarted(service, answer):
+                    restarted.add(service.name)
                 if not self._believe(service, answer, now):
                     distrusted.add(service.name)
                 continue
             error = answer or TimeoutError("the last reading has not ended yet")
             self._note(service, reason_of(error), in_words(error), now)
-        self.distrusted = frozenset(distrusted)
+        self.distrusted, self.restarted = frozenset(distrusted), frozenset(restarted)
         return pages
 
     def states(self) -> list[ServiceState]:
@@ -102,9 +106,8 @@ class Services:
 
     def _believe(self, service: _Service, page: Page, now: float) -> bool:
         """Whether what the service counts can be weighed; notes why not."""
-        before, known = service.before, service.loaded_at
-        loaded = page.loaded_at
-        if before is not None and _fell(before, page) and not _restarted(before, page, known):
+        known, loaded = service.loaded_at, page.loaded_at
+        if _fell(service.before, page) and not _restarted(service, page):
             service.odd_looks = QUARANTINE_LOOKS
         service.before = page
         if loaded is not None:
@@ -140,17 +143,22 @@ class Services:
             log.info("service_read", service=service.name, after_seconds=round(now - old.since, 1))
 
 
-def _fell(before: Page, page: Page) -> bool:
+def _fell(before: Page | None, page: Page) -> bool:
+    if before is None:
+        return False
     return any(count < before.cells.get(cell, 0.0) for cell, count in page.cells.items())
 
 
-def _restarted(before: Page, page: Page, loaded_at: float | None) -> bool:
+def _restarted(service: _Service, page: Page) -> bool:
     """Whether counters fell because the service began anew.
 
     It then loaded its versions anew. Where it does not say when, less than half must be left.
     """
-    if page.loaded_at is not None and loaded_at is not None:
-        return page.loaded_at > loaded_at
+    before, known = service.before, service.loaded_at
+    if before is None or not _fell(before, page):
+        return False
+    if page.loaded_at is not None and known is not None:
+        return page.loaded_at > known
     return sum(page.cells.values()) * 2 <= sum(before.cells.values())
 
 

@@ -115,7 +115,11 @@ class Stream:
         return self.bundle.manifest.version
 
     def add(
-        self, looks: Mapping[str, Counts], now: float, distrusted: Container[str] = ()
+        self,
+        looks: Mapping[str, Counts],
+        now: float,
+        distrusted: Container[str] = (),
+        restarted: Container[str] = (),
     ) -> Alarm | None:
         """Weigh what the services have counted since the last look.
 
@@ -123,6 +127,7 @@ class Stream:
             looks: totals by service; a service that could not be reached is absent.
             now: seconds since 1970.
             distrusted: services whose totals are noted, and not weighed.
+            restarted: services that are known to have begun at zero since the last look.
 
         Returns:
             The alarm if it is raised by these requests. A channel or cell that the reference
@@ -140,10 +145,13 @@ class Stream:
                 for (model, version, channel, cell), value in counts.items()
                 if (model, version) == (self.model, str(self.version))
             }
-            new |= service not in self.totals
+            # A restart is kept, too: the next watcher would compare with the totals before it.
+            new |= service not in self.totals or service in restarted
             # What a service had counted before its first look is not of this stream: a version
             # that serves again after a rollback would replay its whole past.
             before = self.totals.get(service, seen)
+            if service in restarted and service in self.totals:
+                before = {}
             whole, self.totals[service] = _whole(before, seen)
             if service not in distrusted:
                 self._put(table, increments(before, whole))

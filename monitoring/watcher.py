@@ -200,7 +200,8 @@ class Watcher:
 
     def _weigh(self, stream: Stream, pages: Mapping[str, Page], now: float) -> None:
         model, cells = stream.model, {name: page.cells for name, page in pages.items()}
-        add = partial(stream.add, cells, now, self.services.distrusted)
+        services = self.services
+        add = partial(stream.add, cells, now, services.distrusted, services.restarted)
         alarm = self.problems.attempt(model, "evidence", now, add)
         if alarm is not None:
             self._log_alarm(stream, alarm)

@@ -32,6 +32,8 @@ class Campaign:
         self.rng = random.Random(seed)
         self.whole: dict[tuple[str, str], bytes] = {}  # model and place of what is damaged now
         self.answered = dict.fromkeys(MODELS, 0)
+        self.away = self.missed = False  # the service, now and at the last look
+        self.begun_again = False  # the service, since the last look
         self.afresh: set[str] = set()  # models whose evidence a restart could not read
 
     def path(self, model: str, place: str) -> Path:
@@ -60,11 +62,30 @@ class Campaign:
             path.rmdir()
 
     def restart(self) -> None:
-        """A new watcher."""
-        self.watching.again()
+        """A new watcher; of a service that is restarted meanwhile it can only guess what is new."""
+        if not self.begun_again:
+            self.watching.again()
 
     def set_clock(self) -> None:
         self.watching.now += self.rng.choice((3600.0, -3600.0, 31_536_000.0, -31_536_000.0))
+
+    def lose_service(self) -> None:
+        """It answers nonsense from now on, or its metrics again; not before a restart is seen."""
+        if self.begun_again:
+            return
+        self.away = not self.away
+        if self.away:
+            self.counting.says(*self.rng.choice((("", 200), ("<html>", 200), ("oh", 500))))
+        else:
+            self.counting.answer = self.counting.exposition
+
+    def restart_service(self) -> None:
+        """It begins at zero; what it counted while nobody looked would be lost with it."""
+        unseen = set(MODELS) - set(self.watching.watcher.streams)
+        if self.away or self.missed or unseen:
+            return
+        self.counting.begin_again()
+        self.begun_again = True
 
     def look(self) -> None:
         """Traffic of every model, and a look.
@@ -81,6 +102,7 @@ class Campaign:
             self.counting.serve(self.watching.bundles[model], rows)
             self.answered[model] += rows
         self.watching.tick()
+        self.missed, self.begun_again = self.away, False
 
     def check(self) -> None:
         """What is broken is named, and a model of which nothing is broken has every request."""
@@ -90,12 +112,14 @@ class Campaign:
             found = self.watching.problems(model)
             # A folder in the place of the evidence stays; a file is written anew and then right.
             # Where a version cannot be opened at a start, nobody looks at its evidence.
-            found, expected = found - {"evidence_state"}, expected - {"evidence_state"}
+            # A model that nobody sees for some looks is told so, with or without a file of it.
+            either = {"evidence_state"} | ({"model_unwatched"} if self.away else set())
+            found, expected = found - either, expected - either
             if {"alias", "audit"} <= broken:  # which version it was may then be unknown
                 assert "alias_file" in found <= expected, (model, broken)
             else:
                 assert found == expected, (model, broken)
-            if not broken and model not in self.afresh:
+            if not broken and not self.away and model not in self.afresh:
                 assert self.watching.requests(model) == self.answered[model], model
         assert self.watching.watcher.pulse.report()["status"] == "ready"
 
@@ -108,11 +132,14 @@ def test_a_campaign(seed: int, tmp_path: Path) -> None:
         watching.tick()
         campaign = Campaign(watching, counting, seed)
         deeds = [campaign.damage] * 5 + [campaign.mend] * 3 + [campaign.restart, campaign.set_clock]
+        deeds += [campaign.lose_service, campaign.restart_service]
         for _ in range(STEPS):
             for _ in range(campaign.rng.randint(1, 3)):
                 campaign.rng.choice(deeds)()
             campaign.look()
             campaign.check()
+        if campaign.away:
+            campaign.lose_service()
         for key in sorted(campaign.whole):
             campaign.restore(*key)
         for _ in range(2):

@@ -107,6 +107,14 @@ class CountingService:
 
     def __init__(self, registry: Registry, loaded_at: float = 1000.0) -> None:
         self.rng = np.random.default_rng(0)
+        self.bundles = [registry.open(model) for model in registry.models()]
+        self.loaded_at = loaded_at
+        self.answer: Callable[[], Answer] = self.exposition
+        self.begin_again()
+
+    def begin_again(self) -> None:
+        """A restart: everything is at 0, and was loaded later."""
+        self.loaded_at += 10.0
         self.registry = CollectorRegistry()
         self.cells = Counter(
             "holdfast_cell_observations", "Rows.", ("model", "version", "channel", "cell"),
@@ -119,10 +127,8 @@ class CountingService:
             "holdfast_model_loaded_timestamp_seconds", "When.", ("model", "version"),
             registry=self.registry,
         )  # fmt: skip
-        self.loaded_at = loaded_at
-        self.answer: Callable[[], Answer] = self.exposition
-        for model in registry.models():
-            self.load(registry.open(model))
+        for bundle in self.bundles:
+            self.load(bundle)
 
     def load(self, bundle: Bundle) -> None:
         """Its series exist at 0."""
