@@ -20,6 +20,7 @@ from monitoring.stream import Stream
 LEAST_PAUSE_SECONDS = 2.0
 MOST_PAUSE_SECONDS = 300.0
 SCHEDULE_FILE = "schedule.json"
+CHAMPION_PROBLEMS: tuple[Problem, ...] = ("champion_missing", "champion_damaged")
 TRACES = (ALIAS_FILE, AUDIT_FILE)
 log = logger("watcher")
 
@@ -88,7 +89,9 @@ class WatchedVersions:
     def find(self, model: str, now: float) -> Stream | None:
         """The stream of what is to be watched; a new version gets a fresh one."""
         stream, version = self.streams.get(model), self._version(model, now)
-        if version is None:
+        if version is None:  # nothing can be wrong with it, then; why it is not known is told
+            for problem in CHAMPION_PROBLEMS:
+                self.problems.clear(model, problem, now)
             return stream
         folder = self.registry.root / model / str(version)
         mark = mark_of(folder)

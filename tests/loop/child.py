@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -65,10 +66,10 @@ def fail(how: str) -> None:
 
 def main(step: str, folder: Path) -> int:
     """As `monitoring.child.main`; how often a step was run is noted beside its result."""
-    with (folder / f"{step}.runs").open("a") as runs:
-        runs.write(f"{os.getpid()}\n")
-    task = msgspec.json.decode((folder / f"{step}.task.json").read_bytes(), type=Task)
     try:
+        with (folder / f"{step}.runs").open("a") as runs:
+            runs.write(f"{os.getpid()}\n")
+        task = msgspec.json.decode((folder / f"{step}.task.json").read_bytes(), type=Task)
         point(f"child {step} begins")
         # No time.sleep: libfaketime breaks that one.
         threading.Event().wait(task.job.options.get("seconds", {}).get(step, 0.0))
@@ -80,7 +81,8 @@ def main(step: str, folder: Path) -> int:
         write_atomic(folder / f"{step}.json", json.dumps(result).encode())
         point(f"child {step} has told")
     except Exception as error:
-        write_atomic(folder / f"{step}.error", f"{type(error).__name__}: {error}".encode())
+        with suppress(OSError):
+            write_atomic(folder / f"{step}.error", f"{type(error).__name__}: {error}".encode())
         return PASSING_STATUS if passing_words(error) else 1
     return 0
 

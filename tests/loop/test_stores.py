@@ -225,5 +225,6 @@ def test_a_full_disk_is_waited_for(stage: str, tmp_path: Path) -> None:
         time.sleep(4)
         ballast.unlink()
         assert lab.wait(process, 400) == 0
-        assert lab.jobs()["job"].outcome == "promoted"
+        job = lab.jobs()["job"]
+        assert job.outcome == "promoted", job
         assert audit(lab) == PROMOTED

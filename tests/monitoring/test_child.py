@@ -1,5 +1,6 @@
 """Laws of the heavy steps: they work for tables and wrapped graphs, and end with a sentence."""
 
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from models import data, nets
 from models.data import DataSet, Rows
-from models.errors import HoldfastError
+from models.errors import HoldfastError, RegistryError
 from models.gates import Check
 from models.judging import ThreatModel
 from models.registry import Registry
@@ -20,6 +21,7 @@ from monitoring import child
 from monitoring.assemble import Order, WrapOrder, make_version, wrap_version
 from monitoring.child import MASKING_EPS, masking_sizes
 from monitoring.jobs import Job, Task
+from monitoring.steps import PASSING_STATUS
 from tests import bundles
 
 THREAT = ThreatModel(eps=0.05)
@@ -147,8 +149,25 @@ def test_what_nobody_foresaw_is_not_called_a_lack_of_memory(
         raise RuntimeError("shapes do not fit")
 
     monkeypatch.setitem(child.STEPS, "train", broken)
-    with pytest.raises(RuntimeError, match="shapes do not fit"):
-        ended("train", task_of(registry, tmp_path, "trained"), tmp_path, monkeypatch)
+    told = ended("train", task_of(registry, tmp_path, "trained"), tmp_path, monkeypatch)
+    assert told == "RuntimeError: shapes do not fit"
+
+
+@pytest.mark.parametrize("deep", [True, False])
+def test_a_full_disk_is_told_by_the_status_as_something_that_passes(
+    deep: bool, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(task: Task, folder: Path) -> dict[str, Any]:
+        error = OSError(errno.ENOSPC, "No space left on device")
+        if not deep:
+            raise error
+        raise RegistryError("the version cannot be written") from error
+
+    monkeypatch.setitem(child.STEPS, "train", full)
+    monkeypatch.setattr(child.os, "nice", lambda by: by)
+    task = task_of(registry, tmp_path, "trained")
+    (tmp_path / "train.task.json").write_bytes(msgspec.json.encode(task))
+    assert child.main("train", tmp_path) == PASSING_STATUS
 
 
 def test_changed_data_are_refused(

@@ -7,7 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter, generate_latest
 
-from monitoring.counters import Cell, fetch, increments, parse
+from monitoring.counters import (
+    Cell,
+    ForeignPageError,
+    Page,
+    fetch,
+    increments,
+    parse,
+    read_page,
+)
 
 LABELS = ("model", "version", "channel", "cell")
 
@@ -26,7 +34,7 @@ def exposition(counts: dict[Cell, float]) -> str:
 cells = st.tuples(
     st.sampled_from(["digits", "model-2"]),
     st.integers(1, 20).map(str),
-    st.sampled_from(["energy", "feature_distance", "class"]),
+    st.sampled_from(["energy", "class", 'column:a "b} {c\\', "column:two\nlines, é"]),
     st.integers(0, 150),
 )
 counts = st.dictionaries(cells, st.integers(0, 10**12).map(float), max_size=20)
@@ -83,6 +91,13 @@ def test_after_a_restart_from_zero_nothing_is_negative_and_nothing_invented(
     for key, value in after.items():
         if value < before.get(key, 0):
             assert increments(before, after)[key] == value
+
+
+def test_a_page_that_is_no_services_is_refused_and_one_without_a_model_is_not() -> None:
+    for text in ("", "<html>", "node_load1 0.5\n", "holdfast_drift_alarm 1\n"):
+        with pytest.raises(ForeignPageError, match="no metrics of a service of Holdfast"):
+            read_page(text)
+    assert read_page("# TYPE holdfast_http_requests_total counter\n") == Page()
 
 
 def test_service_that_is_not_there_is_an_os_error() -> None:

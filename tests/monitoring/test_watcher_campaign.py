@@ -70,7 +70,9 @@ class Campaign:
         self.watching.now += self.rng.choice((3600.0, -3600.0, 31_536_000.0, -31_536_000.0))
 
     def lose_service(self) -> None:
-        """It answers nonsense from now on, or its metrics again."""
+        """It answers nonsense from now on, or its metrics again; not before a restart is seen."""
+        if self.begun_again:
+            return
         self.away = not self.away
         if self.away:
             self.counting.says(*self.rng.choice((("", 200), ("<html>", 200), ("oh", 500))))
