@@ -4,8 +4,8 @@
 
 Trains a net (or takes `--load`), fits and calibrates the heads, and attacks the first test rows
 that are right at the preset's eps with the static cascade (APGD-CE + APGD-T) and with the adaptive
-attack of `models.attacks.adaptive` on the served graph. Every figure is judged by the served graph:
-wrong; wrong and not flagged as perturbed; nor as drift.
+attack of `models.attacks.gradient.adaptive` on the served graph. Every figure is judged by the
+served graph: wrong; wrong and not flagged as perturbed; nor as drift.
 """
 
 import argparse
@@ -17,20 +17,21 @@ import msgspec
 import numpy as np
 import torch
 
-from models import data, export, nets
-from models.allocation import keep_freed_memory
+from models import data
+from models.attacks.threat import geometry_of
+from models.base.allocation import keep_freed_memory
 from models.data import DataSet
-from models.evaluate.adaptive import adaptive_figures, obstacle, search
-from models.evaluate.plan import Plan, make_plan
-from models.evaluate.subject import Subject, seen
-from models.evaluate.units import BLOCK, Block
-from models.judging import ThreatModel
-from models.presets import preset
-from models.runner import Runner
-from models.threat import geometry_of
-from models.train import train
-from monitoring.instrument import instrument
-from monitoring.material import Victim, head_material
+from models.evaluation.adaptive import adaptive_figures, obstacle, search
+from models.evaluation.plan import Plan, make_plan
+from models.evaluation.subject import Subject, seen
+from models.evaluation.units import BLOCK, Block
+from models.nets import export, factories
+from models.training.loop import train
+from models.training.presets import preset
+from models.versions.judging import ThreatModel
+from models.versions.runner import Runner
+from monitoring.scoring.instrument import instrument
+from monitoring.scoring.material import Victim, head_material
 
 HEAD = ("attacker", "wrong", "wrong and not flagged", "nor as drift")
 
@@ -75,7 +76,7 @@ def _options() -> argparse.Namespace:
 def _subject(rows: DataSet, threat: ThreatModel, asked: argparse.Namespace) -> Subject:
     """The served graph and its net."""
     torch.manual_seed(0)
-    net = nets.build(nets.spec_for(rows.schema, len(rows.classes), asked.net))
+    net = factories.build(factories.spec_for(rows.schema, len(rows.classes), asked.net))
     if asked.load is not None:
         net = export.load_weights(net, asked.load.read_bytes())
     else:

@@ -22,11 +22,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch
 from torch import Tensor, nn
 
-from models import attacks, data, nets
-from models.judging import ThreatModel
-from models.recipe import Recipe
-from models.threat import Threat, geometry_of
-from models.train import train
+from models import attacks, data
+from models.attacks.threat import Threat, geometry_of
+from models.nets import factories
+from models.training.loop import train
+from models.training.recipe import Recipe
+from models.versions.judging import ThreatModel
 
 MNIST = (Path(__file__).parents[1] / "../shared/data/mnist").resolve()
 DIGITS_RECIPE = Recipe(epochs=50)
@@ -47,7 +48,7 @@ def timed(work: Callable[[], Tensor]) -> tuple[Tensor, float]:
 def trained(rows: data.DataSet, count: int | None, recipe: Recipe, kept: Path | None) -> nn.Module:
     """The net, from `kept` where it is there."""
     torch.manual_seed(0)
-    net = nets.build(nets.spec_for(rows.schema, len(rows.classes), "small_conv"))
+    net = factories.build(factories.spec_for(rows.schema, len(rows.classes), "small_conv"))
     if kept is not None and kept.exists():
         net.load_state_dict(torch.load(kept, weights_only=True))
         return net

@@ -19,9 +19,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 
-from models.certify import BATCH, certify, largest_radius
-from models.registry import Registry
-from models.runner import Runner
+from models.evaluation.certify import BATCH, certify, largest_radius
+from models.versions.registry import Registry
+from models.versions.runner import Runner
 from tests import bundles
 
 SIGMA, ALPHA, ROUNDS = 0.25, 0.001, 5

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 
 from models.corruptions import SEVERITIES, suite
-from models.schema import InputSchema
+from models.versions.schema import InputSchema
 
 
 def seconds(shape: tuple[int, int, int], count: int) -> dict[str, float]:

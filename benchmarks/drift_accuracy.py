@@ -19,22 +19,23 @@ import numpy as np
 import torch
 from scipy.special import xlogy
 
-from models import data, export, nets
-from models.allocation import keep_freed_memory
-from models.bundle import Bundle
+from models import data
+from models.base.allocation import keep_freed_memory
 from models.corruptions import SEVERITIES, suite
 from models.data import DataSet, Rows
-from models.evaluate.subject import answer as answer_of
-from models.presets import preset
-from models.runner import Answer, Runner
-from models.schema import InputArray
-from models.train import train
-from monitoring.accuracy_estimate import Facts, Floats, estimate, evidence
-from monitoring.accuracy_watch import alarmed
-from monitoring.evidence import StreamEvidence
-from monitoring.instrument import Material, instrument
-from monitoring.label_shift import label_shift
-from monitoring.stream import references
+from models.evaluation.subject import answer as answer_of
+from models.nets import export, factories
+from models.training.loop import train
+from models.training.presets import preset
+from models.versions.bundle import Bundle
+from models.versions.runner import Answer, Runner
+from models.versions.schema import InputArray
+from monitoring.evidence.accuracy_estimate import Facts, Floats, estimate, evidence
+from monitoring.evidence.accuracy_watch import alarmed
+from monitoring.evidence.channels import StreamEvidence
+from monitoring.evidence.label_shift import label_shift
+from monitoring.evidence.stream import references
+from monitoring.scoring.instrument import Material, instrument
 
 C = 1e6
 HELD, FIT = 5000, 1500
@@ -78,7 +79,7 @@ def made(found: DataSet, load: Path | None, name: str) -> Bundle:
     """An instrumented net. Its perturbation head is a stand-in: nothing here looks at it."""
     start = preset(found.schema, len(found.train))
     torch.manual_seed(0)
-    net = nets.build(nets.spec_for(found.schema, len(found.classes), name))
+    net = factories.build(factories.spec_for(found.schema, len(found.classes), name))
     if load is not None:
         export.load_weights(net, load.read_bytes()).eval()
     else:

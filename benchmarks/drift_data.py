@@ -18,15 +18,16 @@ import torch
 from torch import nn
 
 from benchmarks.peers import PEERS
-from models import attacks, data, export, nets
-from models.allocation import keep_freed_memory
+from models import attacks, data
+from models.base.allocation import keep_freed_memory
 from models.data import DataSet, Rows
-from models.recipe import Recipe
-from models.schema import FloatArray, IntArray
-from models.train import train
-from monitoring import channels as ch
-from monitoring.bets import ChannelReference
-from monitoring.cells import Cells
+from models.nets import export, factories
+from models.statistics.arrays import FloatArray, IntArray
+from models.training.loop import train
+from models.training.recipe import Recipe
+from monitoring.evidence.bets import ChannelReference
+from monitoring.scoring.cells import Cells
+from monitoring.scoring.channels import base as ch
 
 MNIST = (Path(__file__).parents[1] / "../shared/data/mnist").resolve()
 EPOCHS = {"mnist": 3, "digits": 30}
@@ -79,7 +80,7 @@ class Classifier:
 
     @cached_property
     def channels(self) -> list[ch.ScoreChannel]:
-        """Fitted on training rows, as `monitoring.instrument` does."""
+        """Fitted on training rows, as `monitoring.scoring.instrument` does."""
         x = self.data.schema.to_unit(self.data.train.x[:REFERENCES])
         logits, features = self.outputs(x)
         return ch.score_channels(self.data.schema.kind, features, logits=logits, x_unit=x)
@@ -152,7 +153,7 @@ def classifier(name: str, load: Path | None = None) -> Classifier:
         raise SystemExit("no MNIST beside the checkout (../shared/data/mnist); try --data digits")
     rows = data.load(str(MNIST) if name == "mnist" else name)
     torch.manual_seed(0)
-    net = nets.build(nets.spec_for(rows.schema, len(rows.classes)))
+    net = factories.build(factories.spec_for(rows.schema, len(rows.classes)))
     about = f"{name}, weights of {load.name}" if load else f"{name}, standard training"
     cache = load or PEERS / f"drift_{name}.safetensors"
     if cache.exists():

@@ -36,10 +36,10 @@ from scipy.stats import ks_2samp
 
 from benchmarks.drift_data import Classifier, Images, Reference, Scored, classifier
 from models.corruptions import noisy
-from models.schema import FloatArray, IntArray
-from models.stats import proportion
-from monitoring.bets import ChannelReference, tilts
-from monitoring.evidence import StreamEvidence
+from models.statistics.arrays import FloatArray, IntArray
+from models.statistics.intervals import proportion
+from monitoring.evidence.bets import ChannelReference, tilts
+from monitoring.evidence.channels import StreamEvidence
 
 LEVEL = 0.05
 SAMPLES = (10, 20, 50, 100, 200, 500, 1000)
@@ -221,7 +221,7 @@ class Ours:
 
 
 def ln_mean_e(channel: ChannelReference, tau: FloatArray, counts: IntArray) -> FloatArray:
-    """ln mean_j E_j `(B,)` of the counts `(B, G)` of batches, as `monitoring.urn.ln_e_values`."""
+    """ln mean_j E_j `(B,)` of the counts `(B, G)` of batches, as `urn.ln_e_values`."""
     filled = channel.alpha > 0
     alpha, tau, drawn = channel.alpha[filled], tau[:, filled], counts[:, filled].astype(np.float64)
     total, m = alpha.sum(), drawn.sum(axis=1)

@@ -15,18 +15,20 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from models import corruptions, data, export, nets, stress
-from models.corruptions import ten
+from models import corruptions, data
+from models.corruptions import tables, ten
 from models.data import DataSet, Rows, load_digits, split
-from models.recipe import Recipe
-from models.runner import session
-from models.schema import Column, FloatArray, InputArray, InputSchema
-from models.stats import auroc, false_positive_interval
-from models.train import train
-from monitoring import channels as ch
-from monitoring.drift_score import Strangeness, emit_p_value
-from monitoring.graph import GraphBuilder
-from monitoring.table_statistics import TableStatistics
+from models.nets import export, factories
+from models.statistics.arrays import FloatArray
+from models.statistics.intervals import auroc, false_positive_interval
+from models.training.loop import train
+from models.training.recipe import Recipe
+from models.versions.runner import session
+from models.versions.schema import Column, InputArray, InputSchema
+from monitoring.scoring.channels import base as ch
+from monitoring.scoring.channels.table_statistics import TableStatistics
+from monitoring.scoring.drift_score import Strangeness, emit_p_value
+from monitoring.scoring.graph import GraphBuilder
 
 SPLITS, ALPHA, POOL, SHOWN, FIT_ROWS = 50, 0.01, 10_000, 600, 1500
 
@@ -70,7 +72,7 @@ class Scored:
 
 def _net(rows: DataSet, load: Path | None) -> torch.nn.Module:
     torch.manual_seed(0)
-    net = nets.build(nets.spec_for(rows.schema, len(rows.classes), "auto"))
+    net = factories.build(factories.spec_for(rows.schema, len(rows.classes), "auto"))
     if load is not None:
         return export.load_weights(net, load.read_bytes()).eval()
     some = rows.train.take(np.arange(min(POOL, len(rows.train))))
@@ -206,10 +208,10 @@ def _tables(rows: DataSet, x: InputArray) -> dict[str, InputArray]:
         "near: one column 3 sd up": np.where(one, x + 3 * spread, x),
         "near: all columns .5 sd up": np.where(numeric, x + 0.5 * spread, x),
     }
-    for name in stress.STRESS:
-        if stress.applies(name, schema):
+    for name in tables.STRESS:
+        if tables.applies(name, schema):
             kind = "far" if name in ("out_of_range", "unit_change") else "near"
-            made[f"{kind}: {name.replace('_', ' ')}"] = stress.apply(name, schema, x, 3, rng)
+            made[f"{kind}: {name.replace('_', ' ')}"] = tables.apply(name, schema, x, 3, rng)
     return {k: v.astype(np.float32) for k, v in made.items()}
 
 

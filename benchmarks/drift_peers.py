@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmarks.drift_data import Scored
 from benchmarks.peers import add_peer
-from models.schema import FloatArray
+from models.statistics.arrays import FloatArray
 
 Update = Callable[[float], bool]
 Start = Callable[[FloatArray, float], Update]  # from the reference `(n,)` and a setting

@@ -27,8 +27,8 @@ from benchmarks.drift_data import MNIST, Classifier, Images, Reference, Scored, 
 from benchmarks.drift_peers import Peer, peers
 from models import data
 from models.corruptions import blurred, inverted, noisy, rotated
-from models.schema import IntArray
-from monitoring.evidence import StreamEvidence
+from models.statistics.arrays import IntArray
+from monitoring.evidence.channels import StreamEvidence
 
 C = 1e6
 SMALL_C = 1e4

@@ -30,18 +30,19 @@ from benchmarks.perturbation_data import (
     family_of,
     judged,
 )
-from models import data, export, nets
-from models.allocation import keep_freed_memory
+from models import data
+from models.base.allocation import keep_freed_memory
 from models.data import DataSet
-from models.judging import ThreatModel
-from models.presets import preset
-from models.runner import session
-from models.schema import FloatArray
-from models.stats import auroc
-from models.train import train
-from monitoring import head_negatives as hn
-from monitoring.instrument import Instrumented, instrument, run_graph
-from monitoring.material import Victim, head_material
+from models.nets import export, factories
+from models.statistics.arrays import FloatArray
+from models.statistics.intervals import auroc
+from models.training.loop import train
+from models.training.presets import preset
+from models.versions.judging import ThreatModel
+from models.versions.runner import session
+from monitoring.scoring.instrument import Instrumented, instrument, run_graph
+from monitoring.scoring.material import Victim, head_material
+from monitoring.scoring.perturbation import negatives as hn
 
 BINS = 10
 UNSEEN = ("apgd-dlr", "cw-l2")  # attacks of which only relatives are fitted on
@@ -52,7 +53,7 @@ def trained(rows: DataSet, options: argparse.Namespace) -> nn.Module:
     """The net of `--load`, or one trained by the preset."""
     start = preset(rows.schema, len(rows.train), quick=options.quick)
     torch.manual_seed(0)
-    net = nets.build(nets.spec_for(rows.schema, len(rows.classes)))
+    net = factories.build(factories.spec_for(rows.schema, len(rows.classes)))
     if options.load is not None:
         return export.load_weights(net, options.load.read_bytes())
     recipe = msgspec.structs.replace(start.recipe, method=options.method)

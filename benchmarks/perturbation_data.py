@@ -13,15 +13,16 @@ from torch import Tensor, nn
 
 from models import attacks
 from models.attacks.base import dlr
+from models.attacks.threat import Linf
 from models.corruptions import SEVERITIES, suite
 from models.data import DataSet
-from models.schema import FloatArray
-from models.threat import Linf
+from models.statistics.arrays import FloatArray
 
 SHARES = (0.5, 1.0, 2.0)  # of eps
 FOUND = 0.0  # stands for the size that CW and DeepFool found
 ATTACKS = ("fgsm", "pgd", "apgd-dlr", "cw-l2", "deepfool", "square")
-# Attacks by family, with the families of `monitoring.head_attacks` that are left out for each.
+# Attacks by family, with the families of `monitoring.scoring.perturbation.attacks` that are left
+# out for each.
 ATTACK_FAMILIES = {
     "L-inf gradient": (("fgsm", "pgd", "apgd-dlr"), ("fgsm", "pgd", "pgd-dlr")),
     "nearest in L2": (("cw-l2", "deepfool"), ("l2", "deepfool")),

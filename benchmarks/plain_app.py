@@ -42,7 +42,7 @@ def create_app(model: bytes) -> "Flask":
     import numpy as np
     from flask import Flask, Response, jsonify, request
 
-    from models.runner import session
+    from models.versions.runner import session
 
     app, runner = Flask("plain"), session(model)
 

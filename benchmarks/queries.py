@@ -30,17 +30,18 @@ import msgspec
 import numpy as np
 import torch
 
-from models import attacks, data, export, nets
-from models.allocation import keep_freed_memory
-from models.presets import preset
-from models.recipe import Recipe
-from models.runner import session
-from models.schema import InputArray, InputSchema
-from models.threat import L2, Linf
-from models.train import train
-from monitoring.queries import Detector, Looked
-from monitoring.query_embedding import calibrate, read
-from monitoring.query_memory import QueryMemory, file_of
+from models import attacks, data
+from models.attacks.threat import L2, Linf
+from models.base.allocation import keep_freed_memory
+from models.nets import export, factories
+from models.training.loop import train
+from models.training.presets import preset
+from models.training.recipe import Recipe
+from models.versions.runner import session
+from models.versions.schema import InputArray, InputSchema
+from monitoring.counting.queries import Detector, Looked
+from monitoring.counting.query_embedding import calibrate, read
+from monitoring.counting.query_memory import QueryMemory, file_of
 
 CLEAN, BUDGET, SHORTEST, EPOCHS = 10_000, 200, 25, 10
 CALIBRATED = {"queries/threshold": np.array(0.01), "queries/contrast": np.array(4.0)}  # the dearest
@@ -65,7 +66,7 @@ def served(path: str, net_name: str, weights: Path | None, folder: Path) -> Serv
     rows = data.load(path)
     start = preset(rows.schema, len(rows.train), quick=True)
     torch.manual_seed(0)
-    net = nets.build(nets.spec_for(rows.schema, len(rows.classes), net_name))
+    net = factories.build(factories.spec_for(rows.schema, len(rows.classes), net_name))
     if weights is not None:
         export.load_weights(net, weights.read_bytes())
     else:

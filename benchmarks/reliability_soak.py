@@ -41,7 +41,7 @@ from benchmarks.reliability import (
     table,
     wait_until,
 )
-from models.registry import Registry
+from models.versions.registry import Registry
 from tests import bundles
 
 MIB = 2**20

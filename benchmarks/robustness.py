@@ -13,13 +13,14 @@ import msgspec
 import numpy as np
 import torch
 
-from models import attacks, data, export, nets
-from models.allocation import keep_freed_memory
-from models.presets import preset
-from models.recipe import Recipe
-from models.stats import proportion
-from models.threat import geometry_of
-from models.train import train
+from models import attacks, data
+from models.attacks.threat import geometry_of
+from models.base.allocation import keep_freed_memory
+from models.nets import export, factories
+from models.statistics.intervals import proportion
+from models.training.loop import train
+from models.training.presets import preset
+from models.training.recipe import Recipe
 
 
 def share(right: torch.Tensor) -> str:
@@ -48,7 +49,7 @@ def main() -> None:
     changes = msgspec.json.decode(asked.recipe)
     recipe = msgspec.convert(msgspec.to_builtins(start.recipe) | changes, Recipe)
     torch.manual_seed(recipe.seed)
-    net = nets.build(nets.spec_for(rows.schema, len(rows.classes), asked.net))
+    net = factories.build(factories.spec_for(rows.schema, len(rows.classes), asked.net))
     print(f"{rows.name}: {len(rows.train)} training rows, {recipe}", flush=True)
     if asked.load is not None:
         export.load_weights(net, asked.load.read_bytes())

@@ -31,7 +31,7 @@ from benchmarks.peers import PeerError
 from benchmarks.serving_client import Connection, Float32s, logits_of, send, v2_binary, v2_json
 from benchmarks.serving_models import Model
 from benchmarks.serving_servers import Server
-from models.runner import session
+from models.versions.runner import session
 
 OURS = "Holdfast"
 BEFORE = "Holdfast, before"

@@ -10,11 +10,11 @@ import numpy.typing as npt
 import onnx
 
 from benchmarks.peers import PEERS
-from models import bundle as files
 from models.data import DataSet, Rows
-from models.registry import Registry
-from models.schema import InputSchema, Manifest
-from monitoring.instrument import Instrumented
+from models.versions import bundle as files
+from models.versions.registry import Registry
+from models.versions.schema import InputSchema, Manifest
+from monitoring.scoring.instrument import Instrumented
 from tests import bundles
 
 Float32s = npt.NDArray[np.float32]
@@ -41,10 +41,10 @@ def resnet18(folder: Path) -> Model:
     data = _coloured(bundles.large_digits())
 
     def make() -> onnx.ModelProto:
-        from models import nets
-        from models.export import to_onnx
+        from models.nets import factories
+        from models.nets.export import to_onnx
 
-        net = nets.build(nets.spec_for(data.schema, len(data.classes), "resnet18"))
+        net = factories.build(factories.spec_for(data.schema, len(data.classes), "resnet18"))
         return to_onnx(net, data.schema)
 
     return _model(folder, "resnet18", data, make)

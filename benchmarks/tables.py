@@ -15,11 +15,12 @@ from sklearn.linear_model import LogisticRegressionCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from models import attacks, data, nets
+from models import attacks, data
+from models.attacks.threat import geometry_of
 from models.data import DataSet, Rows
-from models.presets import preset
-from models.threat import geometry_of
-from models.train import train
+from models.nets import factories
+from models.training.loop import train
+from models.training.presets import preset
 
 SEEDS = range(10)
 
@@ -48,7 +49,7 @@ def main() -> None:
                 recipe = msgspec.structs.replace(start.recipe, method=method, seed=seed)
                 torch.manual_seed(seed)
                 began = time.process_time()
-                made = nets.build(nets.spec_for(found.schema, len(found.classes)))
+                made = factories.build(factories.spec_for(found.schema, len(found.classes)))
                 net = train(made, fit, found.schema, recipe).net
                 used = time.process_time() - began
                 x = torch.from_numpy(found.schema.to_unit(test.x))

@@ -14,14 +14,14 @@ import numpy as np
 import torch
 
 from benchmarks.peers import add_peer
-from models import nets
 from models.data import Rows
-from models.recipe import Recipe
-from models.schema import InputSchema
-from models.train import train
+from models.nets import factories
+from models.training.loop import train
+from models.training.recipe import Recipe
+from models.versions.schema import InputSchema
 
 SCHEMA = InputSchema("input", (1, 28, 28), "float32", 0.0, 1.0, "image")
-SPEC = nets.spec_for(SCHEMA, 10, "conv4")
+SPEC = factories.spec_for(SCHEMA, 10, "conv4")
 BATCH, STEPS, EPS, ROUNDS, ROWS = 128, 7, 0.3, 5, 512
 
 
@@ -30,7 +30,7 @@ class Logits(torch.nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.net = nets.build(SPEC)
+        self.net = factories.build(SPEC)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.net(x)[0]
@@ -42,7 +42,7 @@ def own(method: str, precision: str) -> Callable[[Rows], None]:
         {"method": method, "eps": EPS, "batch_size": BATCH, "attack_steps": STEPS, "epochs": 1,
          "eps_warm_up": 0.0, "precision": precision}, Recipe,
     )  # fmt: skip
-    net = nets.build(SPEC)
+    net = factories.build(SPEC)
     return lambda rows: void(train(net, rows, SCHEMA, recipe))
 
 

@@ -21,8 +21,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 from scipy.special import gammaln, logsumexp
 
-from monitoring.bets import ChannelReference, FloatArray, IntArray, tilts
-from monitoring.urn import LAG, ChannelEvidence
+from monitoring.evidence.bets import ChannelReference, FloatArray, IntArray, tilts
+from monitoring.evidence.urn import LAG, ChannelEvidence
 
 PIECES = 4000
 ROUNDS = 5

@@ -7,33 +7,28 @@ from pathlib import Path
 
 from prometheus_client import Counter
 
-from models.registry import Registry
-from monitoring.logs import logger
-from monitoring.metrics import METHODS, Metrics
-from monitoring.queries import QueryWatch
-from monitoring.record_writer import RecordWriter
-from monitoring.records import RecordStore, StoreError
-from monitoring.shared_counters import exposition, sum_workers
-from service import (
-    certify,
-    feedback,
-    health,
-    openapi,
-    predict,
-    tracing,
-    v1,
-    v2,
-    v2_repository,
-    v2_statistics,
-)
-from service.access_log import AccessLog
-from service.call import Endpoint, Reply
-from service.front import Bounds, Front
-from service.guard import guard_of, origins_of
-from service.observer import UNMATCHED, Observer
+from models.base.logs import logger
+from models.versions.registry import Registry
+from monitoring.counting.metrics import METHODS, Metrics
+from monitoring.counting.queries import QueryWatch
+from monitoring.counting.shared_counters import exposition, sum_workers
+from monitoring.records.store import RecordStore, StoreError
+from monitoring.records.writer import RecordWriter
+from service.access.guard import guard_of, origins_of
+from service.configuration.settings import Settings, load
+from service.console import openapi
+from service.fleet.served_models import Champions
 from service.pipeline import Pipeline
-from service.reload import Champions
-from service.settings import Settings, load
+from service.protocols import certify, feedback, health, predict, v1
+from service.protocols.v2 import endpoints as v2
+from service.protocols.v2 import repository as v2_repository
+from service.protocols.v2 import statistics as v2_statistics
+from service.web import tracing
+from service.web.access_log import AccessLog
+from service.web.call import Endpoint
+from service.web.front import Bounds, Front
+from service.web.observer import UNMATCHED, Observer
+from service.web.reply import Reply
 
 
 class Service:
@@ -120,7 +115,7 @@ def create_app(settings: Settings, *, metrics_dir: Path | None = None) -> Applic
     """The application of one process, its threads running; `service.close` ends them.
 
     Args:
-        settings: from `service.settings.load`.
+        settings: from `service.configuration.settings.load`.
         metrics_dir: counter files of all workers (the caller has called `share_counters`), or
             None where this process is the only one.
     """

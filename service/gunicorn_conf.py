@@ -16,15 +16,15 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 from gunicorn.app.base import BaseApplication
 
-from monitoring import logs, slots
-from monitoring.processes import child_environment, heartbeat_folder, prepare_process
-from service.addresses import bind_text
-from service.errors import StateError
-from service.guard import exposure
+from models.base import locks, logs
+from models.base.processes import child_environment, heartbeat_folder, prepare_process
+from service.access.guard import exposure
+from service.configuration.addresses import bind_text
+from service.configuration.settings import Settings, environment, load, service_lock
 from service.server.arbiter import Arbiter
 from service.server.shared import Terms
 from service.server.worker import Worker
-from service.settings import Settings, environment, load, service_lock
+from service.web.errors import StateError
 
 if TYPE_CHECKING:
     from service.app import Application
@@ -42,7 +42,7 @@ class Server(BaseApplication):  # type: ignore[misc]
         self.settings = settings
         self.terms = terms(settings, settings.draining_file)
         self._lock: IO[bytes] | None = None
-        self._slot: slots.Slot | None = None
+        self._slot: locks.Slot | None = None
         self._app: Application | None = None
         self._successor: Worker | None = None
         super().__init__()
@@ -63,13 +63,13 @@ class Server(BaseApplication):  # type: ignore[misc]
         """Put the parts of a worker together, in the worker."""
         # Before NumPy is imported: its products are small, and threads that spin take the cores.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-        from monitoring.shared_counters import share_counters
+        from monitoring.counting.shared_counters import share_counters
         from service.app import create_app
 
         settings, directory = self.settings, self.settings.metrics_dir
         logs.configure(settings.log_level)
         with self._turn_to_load():
-            self._slot = slots.acquire(directory)
+            self._slot = locks.acquire(directory)
             share_counters(directory, self._slot.number)
             self._app = create_app(settings, metrics_dir=directory)
         return self._app
@@ -81,7 +81,7 @@ class Server(BaseApplication):  # type: ignore[misc]
             yield
             return
         path = self.settings.metrics_dir.parent / "loading.lock"
-        while (lock := slots.try_exclusive(path)) is None:
+        while (lock := locks.try_exclusive(path)) is None:
             self._successor.notify()
             time.sleep(LOOK_SECONDS)
         with lock:
@@ -90,10 +90,10 @@ class Server(BaseApplication):  # type: ignore[misc]
     def _when_ready(self, arbiter: Any) -> None:
         """In the master, after the port is bound and before the first worker."""
         directory = self.settings.metrics_dir
-        self._lock = slots.try_exclusive(service_lock(self.settings))
+        self._lock = locks.try_exclusive(service_lock(self.settings))
         if self._lock is None:
             raise StateError(f"another service runs on the state directory {self.settings.state}")
-        slots.clear(directory)
+        locks.clear(directory)
         self.settings.draining_file.unlink(missing_ok=True)
         if (told := exposure(self.settings)) is not None:
             reason = f"{told}; `holdfast tokens create` makes tokens"

@@ -16,15 +16,15 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from models.runner import Answer
-from models.schema import InputArray, Manifest
-from monitoring.metrics import STAGES, Flags, Timer
-from monitoring.queries import Looked
-from monitoring.record_writer import RecordWriter
-from monitoring.records import Record
-from service.call import Reply
-from service.errors import JSON, FlaggedError
-from service.served import Served
+from models.versions.runner import Answer
+from models.versions.schema import InputArray, Manifest
+from monitoring.counting.metrics import STAGES, Flags, Timer
+from monitoring.counting.queries import Looked
+from monitoring.records.store import Record
+from monitoring.records.writer import RecordWriter
+from service.fleet.served import Served
+from service.web.errors import JSON, FlaggedError
+from service.web.reply import Reply
 
 _BASE32 = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _PAIRS = [a + b for a in _BASE32 for b in _BASE32]

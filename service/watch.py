@@ -9,31 +9,25 @@ from pathlib import Path
 
 from sqlalchemy.engine import make_url
 
-from models.registry import Registry
-from monitoring import logs, slots
-from monitoring.database import make_engine, try_watch_lock
-from monitoring.handled_alerts import HandledAlerts
-from monitoring.jobs import JobStore
-from monitoring.lifecycle import Lifecycle, Place
-from monitoring.records import RecordStore
-from monitoring.supervisor import Supervisor, launch
-from monitoring.terms import Terms
-from monitoring.triggers import Policy
-from monitoring.watch_metrics import WatchMetrics
-from monitoring.watcher import Plan, Watcher
-from service import watch_calls
-from service.access_log import AccessLog
-from service.call import Endpoint
-from service.errors import StateError
-from service.front import Bounds, Front
-from service.guard import (
-    Guard,
-    admin_secret,
-    alert_secret,
-    origins_of,
-    watch_guard_of,
-)
-from service.settings import Settings, watcher_lock
+from models.base import locks, logs
+from models.versions.registry import Registry
+from monitoring.alerts.handled_alerts import HandledAlerts
+from monitoring.loop.jobs import JobStore
+from monitoring.loop.lifecycle import Lifecycle, Place
+from monitoring.loop.metrics import WatchMetrics
+from monitoring.loop.supervisor import Supervisor, launch
+from monitoring.loop.terms import Terms
+from monitoring.loop.triggers import Policy
+from monitoring.records.database import make_engine, try_watch_lock
+from monitoring.records.store import RecordStore
+from monitoring.watching.watcher import Plan, Watcher
+from service.access.guard import Guard, admin_secret, alert_secret, origins_of, watch_guard_of
+from service.configuration.settings import Settings, watcher_lock
+from service.watcher import calls as watch_calls
+from service.web.access_log import AccessLog
+from service.web.call import Endpoint
+from service.web.errors import StateError
+from service.web.front import Bounds, Front
 
 LOCK_PATIENCE = 10.0
 LEAVE_SECONDS = 4.0  # less than the master's patience with its worker
@@ -145,7 +139,7 @@ def _only_one(settings: Settings) -> list[object]:
 
     One database for two states is no way out: they would start each other's jobs.
     """
-    lock = slots.try_exclusive
+    lock = locks.try_exclusive
     state = _patiently(
         lambda: lock(watcher_lock(settings)), f"the state directory {settings.state}"
     )

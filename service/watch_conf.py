@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from gunicorn.app.base import BaseApplication
 
-from monitoring import logs
-from monitoring.processes import (
+from models.base import logs
+from models.base.processes import (
     child_environment,
     end_with_parent,
     heartbeat_folder,
     prepare_process,
 )
-from service.addresses import bind_text
+from service.configuration.addresses import bind_text
+from service.configuration.settings import Settings, environment, load
 from service.gunicorn_conf import BACKLOG, KEEP_ALIVE_SECONDS, TIMEOUT_SECONDS, terms
 from service.server.worker import Worker
-from service.settings import Settings, environment, load
 
 if TYPE_CHECKING:
     from service.watch import WatchApplication

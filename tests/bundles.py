@@ -8,11 +8,12 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from sklearn.linear_model import LogisticRegression
 
-from models import bundle as files
 from models.data import DataSet, Rows, load_digits, split
-from models.registry import Registry
-from models.schema import Column, FloatArray, InputSchema, Manifest
-from monitoring.instrument import Instrumented, Material, instrument
+from models.statistics.arrays import FloatArray
+from models.versions import bundle as files
+from models.versions.registry import Registry
+from models.versions.schema import Column, InputSchema, Manifest
+from monitoring.scoring.instrument import Instrumented, Material, instrument
 
 OPSET = 18
 

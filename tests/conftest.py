@@ -17,14 +17,15 @@ import pytest
 from hypothesis import settings
 from torch import nn
 
-from models import data, nets
-from models.bundle import Bundle
+from models import data
 from models.data import DataSet
-from models.evaluate.subject import Subject
-from models.registry import Registry
-from models.runner import Runner
-from models.train import Recipe
-from monitoring import assemble
+from models.evaluation.subject import Subject
+from models.nets import factories
+from models.training.loop import Recipe
+from models.versions.bundle import Bundle
+from models.versions.registry import Registry
+from models.versions.runner import Runner
+from monitoring.loop import assemble
 
 
 @pytest.hookimpl(wrapper=True)
@@ -43,7 +44,7 @@ settings.register_profile("holdfast", deadline=None)
 settings.load_profile("holdfast")
 
 QUICK = Recipe(epochs=12)
-NET = nets.NetSpec("small_conv", {"shape": [1, 8, 8], "classes": 10})
+NET = factories.NetSpec("small_conv", {"shape": [1, 8, 8], "classes": 10})
 
 
 @dataclass(frozen=True)

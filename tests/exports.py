@@ -17,10 +17,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from torch import Tensor, nn
 
-from models.adapt import Adapted
 from models.data import DataSet, Rows, load_digits
-from models.runner import session
-from models.schema import Column, InputArray, InputSchema
+from models.versions.runner import session
+from models.versions.schema import Column, InputArray, InputSchema
+from models.wrapping import Adapted
 
 # Keras 3.15.1, tf2onnx 1.17.0; how it was made stands beside it.
 KERAS = Path(__file__).parent / "models" / "fixtures" / "keras_digits.onnx"

@@ -15,20 +15,21 @@ from flask import Flask
 from prometheus_client import Counter
 from prometheus_client.metrics import MetricWrapperBase
 
-from models.registry import Registry
-from monitoring.handled_alerts import HandledAlerts
-from monitoring.jobs import JobStore
-from monitoring.metrics import Metrics
-from monitoring.records import RecordStore
-from monitoring.triggers import Policy
-from monitoring.watch_metrics import WatchMetrics
-from monitoring.watcher import Plan, Watcher
-from service import pages, watch_calls
+from models.versions.registry import Registry
+from monitoring.alerts.handled_alerts import HandledAlerts
+from monitoring.counting.metrics import Metrics
+from monitoring.loop.jobs import JobStore
+from monitoring.loop.metrics import WatchMetrics
+from monitoring.loop.triggers import Policy
+from monitoring.records.store import RecordStore
+from monitoring.watching.watcher import Plan, Watcher
+from service import pages
+from service.access.guard import watch_guard_of
 from service.app import create_app
 from service.cli import main
-from service.front import Bounds, Front
-from service.guard import watch_guard_of
-from service.settings import Settings, load, table
+from service.configuration.settings import Settings, load, table
+from service.watcher import calls as watch_calls
+from service.web.front import Bounds, Front
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -230,7 +231,7 @@ def test_every_dependency_stands_in_the_architecture_with_its_reason() -> None:
 def test_every_gate_stands_in_the_architecture() -> None:
     _, section = text_of("docs/architecture.md").split("## Gates\n", 1)
     listed = set(re.findall(r"`([a-z_]+)`", "".join(re.findall(r"^\|[^|]*\|", section, re.M))))
-    source = text_of("models/gates.py") + text_of("monitoring/child.py")
+    source = text_of("models/evaluation/gates.py") + text_of("monitoring/loop/child.py")
     named = set(re.findall(r'(?:Check|_non_inferior|ratio)\(\s*"([a-z_]+)"', source))
     named |= {f"{name}_false_positives" for name in re.findall(r'false_positives\("(\w+)"', source)}
     assert len(named) >= 10

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from models.files import shared_with_group
+from models.base.files import shared_with_group
 from service.cli.serve import answers
 from tests import bundles
 from tests.e2e.stack import get, status_of
@@ -198,7 +198,7 @@ def test_secrets_are_for_the_group_only_where_a_platform_asks_for_it(
     os.chown(folder, uid, 0 if gid == 0 else gid)
     folder.chmod(mode)
     code = (
-        "import os, sys; from pathlib import Path; from models import files\n"
+        "import os, sys; from pathlib import Path; from models.base import files\n"
         "os.umask(0o022); folder = Path(sys.argv[1]); files.share_with_group(folder)\n"
         "files.write_atomic(folder / 'secret', b'x', 0o600)\n"
         "files.write_atomic(folder / 'plain', b'x')\n"

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from models.data.bundled import load_table
-from monitoring.steps import StepFailedError, run_child
+from monitoring.loop.steps import StepFailedError, run_child
 from service.cli.serve import answers
 from tests import bundles
 from tests.e2e.stack import Stack, get, status_of
@@ -162,7 +162,7 @@ def test_children_of_a_checkout_that_is_not_installed_find_it(tmp_path: Path) ->
         (copy / name).parent.mkdir(exist_ok=True)
         (copy / name).symlink_to(ROOT / name)
     code = (
-        "import json, subprocess, sys; from monitoring.processes import child_environment as e\n"
+        "import json, subprocess, sys; from models.base.processes import child_environment as e\n"
         "say = 'import service; print(service.__file__)'\n"
         "subprocess.run([sys.executable, '-c', say], env=e(), cwd='/', check=True)\n"
     )

@@ -8,20 +8,20 @@ detectors as well. `cascade` is the verdict over several attacks, and `CATALOGUE
 a record of each that the house knows.
 """
 
-from models.attacks.adaptive import adaptive
-from models.attacks.apgd import apgd
 from models.attacks.base import LogitsOf, frozen, logits_only
-from models.attacks.boundary import boundary
 from models.attacks.cascade import Verdict, cascade, standard
 from models.attacks.catalogue import CATALOGUE, Strength
-from models.attacks.cw import cw_l2
-from models.attacks.deepfool import deepfool
-from models.attacks.hop_skip_jump import hop_skip_jump
-from models.attacks.pgd import fgsm, pgd
+from models.attacks.gradient.adaptive import adaptive
+from models.attacks.gradient.apgd import apgd
+from models.attacks.gradient.cw import cw_l2
+from models.attacks.gradient.deepfool import deepfool
+from models.attacks.gradient.pgd import fgsm, pgd
+from models.attacks.gradient.targeted import apgd_targeted
+from models.attacks.queries.boundary import boundary
+from models.attacks.queries.hop_skip_jump import hop_skip_jump
+from models.attacks.queries.square import square
 from models.attacks.reference import reference_autoattack
 from models.attacks.smallest import smallest
-from models.attacks.square import square
-from models.attacks.targeted import apgd_targeted
 
 __all__ = [
     "CATALOGUE",

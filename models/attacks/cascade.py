@@ -12,7 +12,7 @@ from torch import Tensor
 
 from models.attacks.base import LogitsOf
 from models.attacks.catalogue import Effort, Strength, find_attack
-from models.threat import Threat
+from models.attacks.threat import Threat
 
 Progress = Callable[[int, int, str], None]
 

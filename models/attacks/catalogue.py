@@ -14,15 +14,15 @@ import msgspec
 import torch
 from torch import Tensor
 
-from models.attacks.apgd import apgd
 from models.attacks.base import LogitsOf, Loss, cross_entropy, dlr, margin
-from models.attacks.cw import cw_l2
-from models.attacks.deepfool import deepfool
-from models.attacks.pgd import fgsm, pgd
-from models.attacks.square import square
-from models.attacks.targeted import apgd_targeted
-from models.judging import SUITES, Suite
-from models.threat import Columns, Threat
+from models.attacks.gradient.apgd import apgd
+from models.attacks.gradient.cw import cw_l2
+from models.attacks.gradient.deepfool import deepfool
+from models.attacks.gradient.pgd import fgsm, pgd
+from models.attacks.gradient.targeted import apgd_targeted
+from models.attacks.queries.square import square
+from models.attacks.threat import Columns, Threat
+from models.versions.judging import SUITES, Suite
 
 SHARE = 0.35  # of the rows that the perturbation head meets an attack on, per size
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from models.attacks.base import frozen, logits_only
-from models.threat import Threat
+from models.attacks.threat import Threat
 
 NORMS = {"linf": "Linf", "l2": "L2"}
 

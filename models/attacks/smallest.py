@@ -6,10 +6,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from models.attacks.apgd import apgd
 from models.attacks.base import LogitsOf, margin
-from models.attacks.square import square
-from models.threat import Threat
+from models.attacks.gradient.apgd import apgd
+from models.attacks.queries.square import square
+from models.attacks.threat import Threat
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from models.schema import InputArray, InputSchema
+from models.versions.schema import InputArray, InputSchema
 
 Images = npt.NDArray[np.float32]
 Corruption = Callable[[Images, int, np.random.Generator], Images]

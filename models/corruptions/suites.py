@@ -5,11 +5,10 @@ from typing import Literal
 
 import numpy as np
 
-from models import stress
-from models.corruptions import blurs, digital, mnist, noise, weather
+from models.corruptions import blurs, digital, mnist, noise, tables, weather
 from models.corruptions.base import Corruption, Kind
 from models.corruptions.ten import CORRUPTIONS, random_corruptions
-from models.schema import InputArray, InputSchema
+from models.versions.schema import InputArray, InputSchema
 
 SMALL_SIDE = 64
 
@@ -69,9 +68,9 @@ def suite(schema: InputSchema, which: Literal["full", "quick"] = "full") -> list
 def random_benign(schema: InputSchema, x_raw: InputArray, rng: np.random.Generator) -> InputArray:
     """Raw rows `(N, *shape)`, each with one benign change of a random kind and severity.
 
-    Images: one of the ten. Tables: one of the benign kinds of `models.stress` that apply. The
-    rows pass `schema.check`.
+    Images: one of the ten. Tables: one of the benign kinds of `models.corruptions.tables` that
+    apply. The rows pass `schema.check`.
     """
     if schema.kind == "tabular":
-        return stress.random_benign(schema, x_raw, rng)
+        return tables.random_benign(schema, x_raw, rng)
     return schema.from_unit(random_corruptions(schema.to_unit(x_raw), rng))

@@ -1,6 +1,6 @@
 """Data sets: the user's own or bundled ones, split by hash, with a schema and a fingerprint.
 
-`load` tells the format, a reader (`bundled`, `arrays`, `idx`, `folder`, `parquet`, `delimited`)
+`load` tells the format, a reader of `models.data.formats` (or `bundled`)
 gives `Raw` rows, and `build` numbers the labels, divides the rows and makes the schema.
 """
 
@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from models.base.errors import DataError
 from models.data.build import build
 from models.data.bundled import BUNDLED, load_digits
 from models.data.catalogue import CATALOGUE, formats_with
@@ -18,7 +19,6 @@ from models.data.found import format_of, name_of
 from models.data.raw import Raw
 from models.data.records import PARTS, DataSet, Rows, Source
 from models.data.split import hash_shares, split
-from models.errors import DataError
 
 __all__ = [
     "BUNDLED",
@@ -61,7 +61,9 @@ def read(source: Source) -> Raw:
         DataError: they cannot be read, or what reads them is not installed.
     """
     try:
-        reader: Any = importlib.import_module(f"models.data.{CATALOGUE[source.format].reader}")
+        reader: Any = importlib.import_module(
+            f"models.data.formats.{CATALOGUE[source.format].reader}"
+        )
     except ModuleNotFoundError as error:
         raise DataError(
             f"reading {source.format} needs {error.name}: pip install 'holdfast[train]'"

@@ -6,12 +6,13 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from models.base.errors import DataError
 from models.data import tables
 from models.data.raw import Raw, RawPart, number_labels
 from models.data.records import DataSet, Rows, Source
 from models.data.split import Division, beside_test, check_counts, hash_shares, reorder, thirds
-from models.errors import DataError
-from models.schema import InputArray, InputSchema, IntArray
+from models.statistics.arrays import IntArray
+from models.versions.schema import InputArray, InputSchema
 
 Shares = npt.NDArray[np.float64]
 # Ranges that floating-point pixels are commonly in, narrowest first.

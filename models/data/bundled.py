@@ -9,7 +9,7 @@ from models.data.build import build
 from models.data.raw import Raw, RawPart, spans
 from models.data.records import DataSet, Rows, Source
 from models.data.split import split
-from models.schema import DTYPES, InputSchema
+from models.versions.schema import DTYPES, InputSchema
 
 
 def load_digits() -> DataSet:

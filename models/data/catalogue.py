@@ -19,8 +19,9 @@ class FormatRecord:
 
     Args:
         name: of the option `--format`.
-        reader: the module of `models.data` whose `read(source)` gives `Raw`; it is imported when
-            it is needed, because some need packages that a serving image does not have.
+        reader: the module of `models.data.formats` whose `read(source)` gives `Raw`;
+            imported when it is needed, because some need packages that a serving image does not
+            have.
         options: of `Source` that mean something to it.
         suffixes: of file names that are of this format, whatever is inside.
     """

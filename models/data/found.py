@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from models.base.errors import DataError
 from models.data.catalogue import CATALOGUE
 from models.data.raw import listed
 from models.data.records import Format, Source
-from models.errors import DataError
-from models.registry import MODEL_NAME
+from models.versions.registry import MODEL_NAME
 
 IMAGES = frozenset(
     (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")

@@ -2,7 +2,7 @@
 
 from pathlib import Path, PurePosixPath
 
-from models.errors import DataError
+from models.base.errors import DataError
 
 ROOT = Path("/")
 MARGIN = 64 << 20  # bytes that decoding itself may take

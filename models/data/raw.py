@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from models.errors import DataError
-from models.schema import InputArray, IntArray
+from models.base.errors import DataError
+from models.statistics.arrays import IntArray
+from models.versions.schema import InputArray
 
 Where = Callable[[int], str]  # what to call the row at a place (from 0) in a message
 Values = npt.NDArray[Any]

@@ -9,7 +9,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from models.schema import InputArray, InputSchema, IntArray
+from models.statistics.arrays import IntArray
+from models.versions.schema import InputArray, InputSchema
 
 PARTS = ("train", "calibration", "test")
 Format = Literal["auto", "bundled", "npz", "idx", "folder", "parquet", "csv"]

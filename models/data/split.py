@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from models.base.errors import DataError
 from models.data.records import Rows
-from models.errors import DataError
-from models.schema import InputArray, IntArray
+from models.statistics.arrays import IntArray
+from models.versions.schema import InputArray
 
 Shares = npt.NDArray[np.float64]
 Index = npt.NDArray[np.intp]

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from models.base.errors import DataError
 from models.data.raw import RawColumn, RawPart, Where, listed
 from models.data.records import Source
 from models.data.split import Index
-from models.errors import DataError
-from models.schema import Column, InputSchema
+from models.versions.schema import Column, InputSchema
 
 MOST_CATEGORIES = 100
 NEARLY_ALL = 0.9  # share of distinct values from which a column looks like an identifier

@@ -10,12 +10,7 @@ from typing import Any
 
 from monitoring.grafana.loop_rows import loop_row
 from monitoring.grafana.panels import DATASOURCE, arrange
-from monitoring.grafana.rows import (
-    accuracy_row,
-    drift_row,
-    serving_row,
-    tampering_row,
-)
+from monitoring.grafana.rows import accuracy_row, drift_row, serving_row, tampering_row
 from monitoring.grafana.unlabelled import unlabelled_row
 
 PATH = Path(__file__).parent / "dashboards" / "holdfast.json"

@@ -1,14 +1,6 @@
 """The dashboard's row on accuracy without labels, and on how far the labels may be believed."""
 
-from monitoring.grafana.panels import (
-    AMBER,
-    GREEN,
-    Panel,
-    lines,
-    stat,
-    thresholds,
-    value_map,
-)
+from monitoring.grafana.panels import AMBER, GREEN, Panel, lines, stat, thresholds, value_map
 from monitoring.grafana.rows import latest
 
 

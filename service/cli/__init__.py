@@ -7,10 +7,9 @@ from pathlib import Path
 
 import click
 
-from models.errors import HoldfastError, out_of_memory
-from monitoring.faults import passing_words
-from monitoring.processes import prepare_process
-from service import settings
+from models.base.errors import HoldfastError, out_of_memory
+from models.base.processes import prepare_process
+from monitoring.loop.durable.faults import passing_words
 from service.cli import (
     certify,
     doctor,
@@ -24,6 +23,7 @@ from service.cli import (
     train,
     wrap,
 )
+from service.configuration import settings
 
 TOML = Path("holdfast.toml")
 FULL = (errno.ENOSPC, errno.EDQUOT)  # told of a file that is open, without its name

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from models.errors import DataError
-from models.registry import Registry
+from models.base.errors import DataError
+from models.versions.registry import Registry
 from service.cli.output import emit, json_option, table
-from service.settings import Settings
+from service.configuration.settings import Settings
 
 if TYPE_CHECKING:
     from models.data import Rows
@@ -58,9 +58,9 @@ def certify(
     Example:
       holdfast certify digits --sigma 0.25 --rows 200
     """
-    from models.certify import certified_curve, largest_radius
-    from models.runner import Runner
-    from models.source import data_of
+    from models.data.source import data_of
+    from models.evaluation.certify import certified_curve, largest_radius
+    from models.versions.runner import Runner
 
     bundle = Registry(settings.registry_dir, settings.keys).open(model, which)
     rows = _chosen(data_of(bundle.manifest).test, most, seed)

@@ -11,13 +11,13 @@ from typing import Any
 import click
 import msgspec
 
-from models.errors import InputError
-from models.registry import Registry
+from models.base.errors import InputError
+from models.versions.registry import Registry
 from service.cli.output import emit, json_option
-from service.holds import show_state
-from service.reasons import MOST_CHARACTERS, NO_REASON, check_reason
-from service.settings import Settings
-from service.watch_bodies import end_at, end_of_hours
+from service.configuration.settings import Settings
+from service.watcher.bodies import end_at, end_of_hours
+from service.watcher.holds import show_state
+from service.watcher.reasons import MOST_CHARACTERS, NO_REASON, check_reason
 
 MOST_USER_CHARACTERS = 64
 

@@ -12,23 +12,24 @@ from typing import Any
 import click
 import sqlalchemy as sa
 
-from models.bundle import Bundle
-from models.errors import BundleError, RegistryError
-from models.registry import Registry
-from monitoring import query_embedding
-from monitoring.database import engine_url
-from monitoring.schedule import Timetable
-from service import settings as table_of
-from service import sizing, start_checks
-from service.addresses import near, url_of
+from models.base.errors import BundleError, RegistryError
+from models.base.schedule import Timetable
+from models.versions.bundle import Bundle
+from models.versions.registry import Registry
+from monitoring.counting import query_embedding
+from monitoring.records.database import engine_url
+from service.access.guard import exposed, exposure
+from service.cli import start_checks
 from service.cli.output import emit, json_option, table
 from service.cli.serve import ask_ready
-from service.errors import SettingsError
-from service.guard import exposed, exposure
-from service.model_specs import ModelSpec
-from service.repository import Repository
-from service.setting_checks import hidden
-from service.settings import Settings
+from service.configuration import settings as table_of
+from service.configuration import sizing
+from service.configuration.addresses import near, url_of
+from service.configuration.checks import hidden
+from service.configuration.model_specs import ModelSpec
+from service.configuration.settings import Settings
+from service.fleet.overrides import Repository
+from service.web.errors import SettingsError
 
 DUE_TIMES = 3  # shown of the schedule
 CONNECT_SECONDS = 3

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 import msgspec
 
-from models.errors import DataError, UnknownModelError
-from models.files import write_atomic
-from models.judging import NORMS, SUITES
-from models.registry import Registry
-from models.schema import Manifest
+from models.base.errors import DataError, UnknownModelError
+from models.base.files import write_atomic
+from models.versions.judging import NORMS, SUITES
+from models.versions.registry import Registry
+from models.versions.schema import Manifest
 from service.cli.output import Bar, emit, json_option
 from service.cli.train import need_training
-from service.settings import Settings
+from service.configuration.settings import Settings
 
 if TYPE_CHECKING:
-    from models.judging import ThreatModel
+    from models.versions.judging import ThreatModel
 
 EPS = 0.15  # where neither the command nor the version says
 
@@ -61,10 +61,11 @@ def evaluate(
       torchrun --nproc-per-node 4 --no-python holdfast evaluate digits --suite full
     """
     need_training()
-    from models import distributed, report
-    from models.evaluate.suite import evaluate as judge
-    from models.source import data_of
-    from monitoring.assemble import open_subject
+    from models import reporting
+    from models.data.source import data_of
+    from models.evaluation.suite import evaluate as judge
+    from models.training import distributed
+    from monitoring.loop.assemble import open_subject
 
     registry = Registry(settings.registry_dir, settings.keys)
     bundle = registry.open(model, which)
@@ -85,7 +86,7 @@ def evaluate(
     name = suite if limit is None else f"{suite}-{limit}"
     folder.mkdir(parents=True, exist_ok=True)
     write_atomic(folder / f"{name}.json", msgspec.json.format(msgspec.json.encode(figures)))
-    write_atomic(folder / f"{name}.html", report.render(manifest, figures).encode())
+    write_atomic(folder / f"{name}.html", reporting.render(manifest, figures).encode())
     emit(figures, as_json, lambda: _text(bundle.name, figures, folder / f"{name}.html"))
 
 
@@ -103,7 +104,7 @@ def _threat(
     manifest: Manifest, eps: float | None, norm: Literal["linf", "l2"] | None
 ) -> "ThreatModel":
     """What the options say, else what the version was evaluated with when it was made."""
-    from models.judging import ThreatModel
+    from models.versions.judging import ThreatModel
 
     told = manifest.evaluation.get("threat") or {"eps": manifest.evaluation.get("eps", EPS)}
     if norm is not None and norm != told.get("norm", "linf") and eps is None:

@@ -9,13 +9,13 @@ import click
 import msgspec
 import sqlalchemy as sa
 
-from models.errors import HoldfastError
-from monitoring.database import engine_url
-from monitoring.jobs import Job, JobStore
-from service.addresses import join, near
+from models.base.errors import HoldfastError
+from monitoring.loop.jobs import Job, JobStore
+from monitoring.records.database import engine_url
 from service.cli.changes import reason_option
 from service.cli.output import emit, json_option, table
-from service.settings import Settings
+from service.configuration.addresses import join, near
+from service.configuration.settings import Settings
 
 
 @click.group()

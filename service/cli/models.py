@@ -8,16 +8,16 @@ from pathlib import Path
 import click
 import msgspec
 
-from models.bundle import open_bundle
-from models.errors import BundleError, RegistryError
-from models.registry import AuditRecord, Registry
-from models.runner import Runner
-from monitoring.alarm import promise
-from monitoring.explanation import Explanation, histogram_text
+from models.base.errors import BundleError, RegistryError
+from models.versions.bundle import open_bundle
+from models.versions.registry import AuditRecord, Registry
+from models.versions.runner import Runner
+from monitoring.evidence.alarm import promise
+from monitoring.evidence.explanation import Explanation, histogram_text
 from service.cli.changes import hold, promote, release, rollback
 from service.cli.output import emit, json_option, table
-from service.holds import hold_note
-from service.settings import Settings
+from service.configuration.settings import Settings
+from service.watcher.holds import hold_note
 
 
 @click.group()

@@ -9,7 +9,7 @@ from typing import Any
 import click
 import msgspec
 
-from models.schema import Manifest
+from models.versions.schema import Manifest
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -24,7 +24,7 @@ def emit(value: Any, as_json: bool, text: Callable[[], str]) -> None:
 
 def tell_notes(manifest: Manifest, champion: int | None) -> None:
     """What one should know of a new version besides its figures, on standard error."""
-    from models.report.shortfalls import too_few_to_flag  # reports need the train extra
+    from models.reporting.shortfalls import too_few_to_flag  # reports need the train extra
 
     notes = too_few_to_flag(manifest.calibration)
     if champion is not None and champion != manifest.version:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from models.data import Rows
-from service.addresses import Place, read_url
+from service.configuration.addresses import Place, read_url
 
 LABELS_EVERY = 8
 

@@ -15,15 +15,15 @@ from pathlib import Path
 
 import click
 
-from models.errors import HoldfastError, RegistryError
-from models.registry import Registry
-from monitoring import slots
-from monitoring.direct import open_url
-from monitoring.processes import child_environment, ends_with_parent
-from service.addresses import family_of, join, listen_address, near, url_of
-from service.guard import exposure
-from service.settings import Settings, service_lock, watcher_lock
-from service.start_checks import check_start
+from models.base import locks
+from models.base.direct import open_url
+from models.base.errors import HoldfastError, RegistryError
+from models.base.processes import child_environment, ends_with_parent
+from models.versions.registry import Registry
+from service.access.guard import exposure
+from service.cli.start_checks import check_start
+from service.configuration.addresses import family_of, join, listen_address, near, url_of
+from service.configuration.settings import Settings, service_lock, watcher_lock
 
 RESTART_PAUSE = 1.0
 READY_PATIENCE = 300.0  # of a busy or small machine; a child that dies is told at once
@@ -165,7 +165,7 @@ class Supervisor:
 
 def check_alone(lock: Path, what: str) -> None:
     """Raise HoldfastError if another process of the kind holds the state directory."""
-    held = slots.try_exclusive(lock)
+    held = locks.try_exclusive(lock)
     if held is None:
         raise HoldfastError(f"another {what} runs on this state directory (it holds {lock})")
     held.close()

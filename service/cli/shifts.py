@@ -12,8 +12,8 @@ import click
 import numpy as np
 import numpy.typing as npt
 
-from models.errors import DataError
-from models.schema import InputArray, InputSchema
+from models.base.errors import DataError
+from models.versions.schema import InputArray, InputSchema
 
 Array = npt.NDArray[Any]
 Change = Callable[[InputArray], InputArray]

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import click
 
-from models.bundle import manifest_bytes, open_bundle
-from models.registry import Registry
-from models.signature import Keys
-from service.settings import Settings
+from models.versions.bundle import manifest_bytes, open_bundle
+from models.versions.registry import Registry
+from models.versions.signature import Keys
+from service.configuration.settings import Settings
 
 
 @click.command()

@@ -6,9 +6,9 @@ from datetime import timedelta
 import click
 import msgspec
 
-from service import auth
+from service.access import auth
 from service.cli.output import emit, json_option, table
-from service.settings import Settings
+from service.configuration.settings import Settings
 
 UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 

@@ -7,17 +7,17 @@ import click
 import msgspec
 import numpy as np
 
+from models.base.errors import BundleError, HoldfastError, UnknownModelError
 from models.data import BUNDLED, DataSet, Rows, Source
-from models.errors import BundleError, HoldfastError, UnknownModelError
-from models.registry import Registry
-from models.schema import InputArray, InputSchema
-from models.source import source_of
-from service.addresses import AddressError, near, read_url, url_of
-from service.auth import secret_of
+from models.data.source import source_of
+from models.versions.registry import Registry
+from models.versions.schema import InputArray, InputSchema
+from service.access.auth import secret_of
 from service.cli import shifts
 from service.cli.output import emit, json_option
 from service.cli.sender import Schedule, Sender, Tally
-from service.settings import Settings
+from service.configuration.addresses import AddressError, near, read_url, url_of
+from service.configuration.settings import Settings
 
 TELL_EVERY = 5.0
 ATTACKED_ROWS = 1000  # of a large test set: attacks take their time
@@ -168,10 +168,10 @@ def _attacked(settings: Settings, model: str, rows: Rows, eps: float) -> InputAr
     from service.cli.train import need_training
 
     need_training()
-    from models.evaluate.adversarial import attacked
-    from models.judging import ThreatModel
-    from models.threat import geometry_of
-    from monitoring.assemble import open_subject
+    from models.attacks.threat import geometry_of
+    from models.evaluation.adversarial import attacked
+    from models.versions.judging import ThreatModel
+    from monitoring.loop.assemble import open_subject
 
     bundle = Registry(settings.registry_dir, settings.keys).open(model)
     threat = msgspec.convert(bundle.manifest.evaluation.get("threat", {}), ThreatModel)

@@ -10,13 +10,13 @@ from typing import Any
 
 import click
 
-from models.errors import DataError, HoldfastError
-from models.judging import NORMS
-from models.recipe import AUGMENTATIONS, METHODS, PRECISIONS
-from models.registry import Registry, check_name
+from models.base.errors import DataError, HoldfastError
+from models.training.recipe import AUGMENTATIONS, METHODS, PRECISIONS
+from models.versions.judging import NORMS
+from models.versions.registry import Registry, check_name
 from service.cli.output import Progress, emit, json_option, tell_notes
 from service.cli.source import source_options
-from service.settings import Settings
+from service.configuration.settings import Settings
 
 TRAIN_PACKAGES = ("torch", "onnx", "sklearn", "safetensors")
 BOUND = re.compile(r"(?P<column>.+)=(?P<down>[\d.]+)(?::(?P<up>[\d.]+))?")
@@ -115,7 +115,7 @@ def train(
         return
     need_training()
     from models import data as sets
-    from models import distributed
+    from models.training import distributed
 
     rows = sets.load(sets.Source(data, **reading))
     name = model or rows.name
@@ -156,7 +156,7 @@ def benign_examples(path: str | None, rows: Any) -> Any:
     if path is None:
         return None
     from models.data import Source
-    from monitoring.head_benign import load_benign
+    from monitoring.scoring.perturbation.benign import load_benign
 
     label = rows.source.label if rows.schema.kind == "tabular" else ""
     return load_benign(Source(path, label=label), rows.schema)
@@ -182,11 +182,11 @@ def _order(
     """What is to be made: the preset for the data, with what was chosen by hand."""
     import msgspec
 
-    from models.nets import NetSpec, spec_for
-    from models.presets import preset
-    from models.recipe import Recipe
-    from models.threat import geometry_of
-    from monitoring.assemble import Order
+    from models.attacks.threat import geometry_of
+    from models.nets.factories import NetSpec, spec_for
+    from models.training.presets import preset
+    from models.training.recipe import Recipe
+    from monitoring.loop.assemble import Order
 
     start = preset(rows.schema, len(rows.train), quick=chosen.pop("quick"))
     test_eps, columns = chosen.pop("test_eps"), _columns(chosen.pop("fixed"), chosen.pop("bound"))
@@ -248,8 +248,8 @@ def _make(settings: Settings, registry: Registry, rows: Any, order: Any) -> int:
     """Train and publish; a run that was cut off goes on from its checkpoint."""
     import msgspec
 
-    from models import distributed
-    from monitoring.assemble import make_version
+    from models.training import distributed
+    from monitoring.loop.assemble import make_version
 
     what = msgspec.json.encode([order.recipe, order.net, rows.fingerprint])
     digest = hashlib.sha256(what).hexdigest()[:12]

@@ -7,15 +7,15 @@ from typing import Any
 
 import click
 
-from models.errors import AdaptError
-from models.files import sha256_file
-from models.judging import NORMS
-from models.registry import MODEL_NAME, Registry, check_name
+from models.base.errors import AdaptError
+from models.base.files import sha256_file
+from models.versions.judging import NORMS
+from models.versions.registry import MODEL_NAME, Registry, check_name
 from service.cli.evaluate import Progress
 from service.cli.output import emit, json_option, tell_notes
 from service.cli.source import source_options
 from service.cli.train import benign_examples, need_training
-from service.settings import Settings
+from service.configuration.settings import Settings
 
 ACTOR = "command line"
 
@@ -81,9 +81,9 @@ def wrap(
     import msgspec
 
     from models import data as sets
-    from models.adapt import Options
-    from models.presets import preset
-    from models.threat import geometry_of
+    from models.attacks.threat import geometry_of
+    from models.training.presets import preset
+    from models.wrapping import Options
 
     name = model or _name_of(file)
     check_name(name)
@@ -120,8 +120,8 @@ def _publish(
     benign: Any,
 ) -> tuple[int, dict[str, Any]]:
     """Adapt, then instrument, calibrate, evaluate and publish; nothing is written before that."""
-    from models.adapt import adapt, read_model
-    from monitoring.assemble import WrapOrder, wrap_version
+    from models.wrapping import adapt, read_model
+    from monitoring.loop.assemble import WrapOrder, wrap_version
 
     adapted = adapt(read_model(file), rows, options=options)
     facts = {"file": file.name, "sha256": sha256_file(file)} | adapted.facts

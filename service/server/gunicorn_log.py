@@ -4,11 +4,11 @@ from typing import Any
 
 from gunicorn.glogging import Logger
 
-from monitoring.logs import JsonHandler
+from models.base.logs import JsonHandler
 
 
 class JsonLogger(Logger):  # type: ignore[misc]
-    """Give to gunicorn as `logger_class`; `monitoring.logs.configure` was called before."""
+    """Give to gunicorn as `logger_class`; `models.base.logs.configure` was called before."""
 
     def setup(self, cfg: Any) -> None:
         """Put our handler in the place of gunicorn's."""

@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from service.errors import render_error
 from service.server.shared import HEAD_BYTES, Shared
+from service.web.errors import render_error
 
 SEND_STEP = 1 << 16  # a client that takes less of an answer in the body time-out is given up
 LINGER_SECONDS = 2.0  # in which a refused client may finish sending, so that it sees the answer

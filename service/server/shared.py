@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from service.held import Held
+from service.web.held import Held
 
 HEAD_BYTES = 1 << 15  # of a request line and its headers
 

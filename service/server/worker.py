@@ -48,7 +48,7 @@ class Worker(UvicornWorker):  # type: ignore[misc]
 
 
 def configure(app: Any, shared: Shared, *, backlog: int, keep_alive: float) -> uvicorn.Config:
-    """What uvicorn is told. Addresses behind proxies are `service.proxies`' to believe."""
+    """What uvicorn is told. Addresses behind proxies are `Proxies`' to believe."""
     return uvicorn.Config(
         app,
         http=partial(Protocol, shared=shared),  # type: ignore[arg-type]

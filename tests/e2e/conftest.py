@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from models.files import locked
+from models.base.files import locked
 from tests.e2e.stack import Stack
 
 

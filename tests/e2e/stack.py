@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from monitoring.processes import ends_with_parent
+from models.base.processes import ends_with_parent
 from tests.ops import free_port
 from tests.waiting import PATIENCE_SECONDS, Found, wait_until
 

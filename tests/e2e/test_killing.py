@@ -66,7 +66,7 @@ def in_training(stack: Stack, steps_before: int = 0) -> psutil.Process | None:
     """The process that trains, once it has made steps of its own."""
     if steps_made(stack) <= steps_before:
         return None
-    return next(iter(processes(stack, "monitoring.child train")), None)
+    return next(iter(processes(stack, "monitoring.loop.child train")), None)
 
 
 def steps_made(stack: Stack) -> int:

@@ -19,11 +19,11 @@ from typing import Any
 import pytest
 import yaml
 
-from models.registry import Registry
-from monitoring.processes import ends_with_parent
+from models.base.processes import ends_with_parent
+from models.versions.registry import Registry
 from tests import bundles, ops
 from tests.e2e.stack import HOLDFAST, Stack, get
-from tests.monitoring.watching import CountingService, listening
+from tests.monitoring.watching.stage import CountingService, listening
 from tests.waiting import PATIENCE_SECONDS, wait_until
 
 MISSING = ops.missing_programs("prometheus", "prometheus-alertmanager")

@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from models.evaluate.subject import right
-from models.registry import Registry
-from models.runner import Runner
+from models.evaluation.subject import right
+from models.versions.registry import Registry
+from models.versions.runner import Runner
 from service.cli.traffic import shifted_rows
-from service.settings import load
+from service.configuration.settings import load
 from tests.e2e.stack import TRAINS_SECONDS, Stack, fetch, running
 
 RETRAINED = ("promoted", "refused", "rolled_back", "failed")

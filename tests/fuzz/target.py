@@ -24,7 +24,7 @@ import numpy as np
 from PIL import Image
 
 from service.app import Application, create_app
-from service.settings import load
+from service.configuration.settings import load
 from tests import bundles
 from tests.asgi import ask
 

@@ -6,18 +6,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from models import export, nets
+from models.attacks.threat import geometry_of
 from models.corruptions import random_benign
 from models.data import DataSet, Rows
-from models.evaluate.adversarial import attacked_rows
-from models.evaluate.subject import Subject
-from models.judging import ThreatModel
-from models.registry import Registry
-from models.runner import Runner
-from models.schema import InputArray
-from models.threat import geometry_of
-from models.train import Recipe, train
-from monitoring.instrument import Material, instrument
+from models.evaluation.adversarial import attacked_rows
+from models.evaluation.subject import Subject
+from models.nets import export, factories
+from models.training.loop import Recipe, train
+from models.versions.judging import ThreatModel
+from models.versions.registry import Registry
+from models.versions.runner import Runner
+from models.versions.schema import InputArray
+from monitoring.scoring.instrument import Material, instrument
 from tests import bundles
 from tests.service import tables
 
@@ -32,11 +32,11 @@ def black_box(root: Path) -> Subject:
 def white_box(name: str) -> Subject:
     """A torch net and its graph: for `cancer`, `wine` (tables) or `colours` (bytes)."""
     data: DataSet = getattr(tables, name)()
-    spec = nets.spec_for(data.schema, len(data.classes), "auto")
+    spec = factories.spec_for(data.schema, len(data.classes), "auto")
     if name == "colours":
-        spec = nets.spec_for(data.schema, len(data.classes), "small_conv")
+        spec = factories.spec_for(data.schema, len(data.classes), "small_conv")
     torch.manual_seed(0)
-    net = nets.build(spec)
+    net = factories.build(spec)
     recipe = Recipe(method="standard", epochs=4 if name == "colours" else 40, precision="fp32")
     net = train(net, data.train, data.schema, recipe).net
     plain = export.to_onnx(net, data.schema)

@@ -6,8 +6,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from models.schema import SCHEMA_VERSION, Calibration, Column, InputSchema, Manifest
-from models.stats import proportion
+from models.statistics.intervals import proportion
+from models.versions.schema import SCHEMA_VERSION, Calibration, Column, InputSchema, Manifest
 
 PIXEL = "data:image/png;base64," + base64.b64encode(b"\x89PNG any bytes").decode()
 PICTURE = {"true": "3", "predicted": "8", "eps": 0.041, "norm": "linf"} | dict.fromkeys(

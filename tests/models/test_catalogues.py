@@ -1,10 +1,10 @@
 """What exists is said once: the names that commands offer are those that there is code for."""
 
-from models.augment import AUGMENTATIONS as AUGMENTING
 from models.data import catalogue
 from models.data.records import FORMATS
-from models.methods import METHODS as TRAINING
-from models.recipe import AUGMENTATIONS, METHODS
+from models.training.augment import AUGMENTATIONS as AUGMENTING
+from models.training.methods import METHODS as TRAINING
+from models.training.recipe import AUGMENTATIONS, METHODS
 
 
 def test_every_format_that_is_offered_has_a_record_and_no_other_has() -> None:

@@ -14,21 +14,22 @@ from onnx import TensorProto, helper
 from sklearn.linear_model import LogisticRegression
 
 from models.data import DataSet
-from models.runner import session
-from models.schema import FloatArray, InputArray
-from monitoring import channels as ch
-from monitoring import perturbation as pb
-from monitoring.columns import (
+from models.statistics.arrays import FloatArray
+from models.versions.runner import session
+from models.versions.schema import InputArray
+from monitoring.scoring.channels import base as ch
+from monitoring.scoring.channels.columns import (
     CategoryColumn,
     NumericColumn,
     emit_categories,
     emit_values,
     watched_columns,
 )
-from monitoring.drift_score import Strangeness
-from monitoring.graph import GraphBuilder
-from monitoring.head_filters import Filters
-from monitoring.table_statistics import TableStatistics
+from monitoring.scoring.channels.table_statistics import TableStatistics
+from monitoring.scoring.drift_score import Strangeness
+from monitoring.scoring.graph import GraphBuilder
+from monitoring.scoring.perturbation import head as pb
+from monitoring.scoring.perturbation.filters import Filters
 from tests import bundles
 
 ABSURD_IMAGES = (0.0, 1e-30, 0.5, 1.0)

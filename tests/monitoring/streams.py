@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from monitoring.bets import ChannelReference
+from monitoring.evidence.bets import ChannelReference
 
 TAIL = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02)
 RANKS = np.concatenate([[0], TAIL, np.linspace(0.03, 0.97, 55), 1 - np.array(TAIL)[::-1], [1]])

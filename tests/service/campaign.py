@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from models.registry import Registry
-from models.runner import Runner
+from models.versions.registry import Registry
+from models.versions.runner import Runner
 from tests import bundles
 from tests.service.processes import Running, wait_until
 

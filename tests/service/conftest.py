@@ -10,7 +10,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from service.app import Application, Service, create_app
-from service.settings import load
+from service.configuration.settings import load
 from tests import bundles
 from tests.asgi import client_of
 

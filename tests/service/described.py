@@ -8,7 +8,7 @@ import jsonschema
 import orjson
 import yaml
 
-from service.openapi import SOURCE
+from service.console.openapi import SOURCE
 
 JSON = "application/json"
 MOST_ROWS = 3  # of a request, in the narrower description

@@ -15,8 +15,8 @@ from typing import Any
 import requests
 from prometheus_client.parser import text_string_to_metric_families as parse
 
-from monitoring.processes import ends_with_parent
-from monitoring.tally import INTERVAL_SECONDS
+from models.base.processes import ends_with_parent
+from monitoring.counting.tally import INTERVAL_SECONDS
 from tests import bundles
 from tests.ops import free_port
 from tests.waiting import PATIENCE_SECONDS, wait_until

@@ -17,18 +17,14 @@ from onnx import TensorProto, helper, numpy_helper
 from sklearn.datasets import load_breast_cancer, load_wine
 from sklearn.linear_model import LogisticRegression
 
-from models import bundle as files
 from models.data import DataSet, Rows, split
-from models.registry import Registry
-from models.schema import (
-    Column,
-    FloatArray,
-    InputSchema,
-    Manifest,
-)
-from monitoring.instrument import Instrumented, Material, instrument
+from models.statistics.arrays import FloatArray
+from models.versions import bundle as files
+from models.versions.registry import Registry
+from models.versions.schema import Column, InputSchema, Manifest
+from monitoring.scoring.instrument import Instrumented, Material, instrument
 from service.app import Application, create_app
-from service.settings import load
+from service.configuration.settings import load
 from tests import bundles
 
 CELLAR = ("north", "south", "east")

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from tritonclient.http import InferResult
 
-from models.runner import Answer
-from models.schema import InputSchema
-from monitoring.metrics import Flags
-from service.call import Reply
+from models.versions.runner import Answer
+from models.versions.schema import InputSchema
+from monitoring.counting.metrics import Flags
 from service.pipeline import Scored
-from service.v2_binary import HEADER
+from service.protocols.v2.binary import HEADER
+from service.web.reply import Reply
 
 CLASSES = ("cat", "dog", "eel: slim", "Löwe")
 DATATYPES = {"float32": "FP32", "uint8": "UINT8"}

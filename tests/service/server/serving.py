@@ -8,12 +8,12 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from service.errors import RequestError, render_error
-from service.held import Held
-from service.intake import ClientGoneError, Intake
 from service.server.server import Server
 from service.server.shared import Shared, Terms
 from service.server.worker import configure
+from service.web.errors import RequestError, render_error
+from service.web.held import Held
+from service.web.intake import ClientGoneError, Intake
 
 BODY = 20_000
 PATIENCE = 60.0

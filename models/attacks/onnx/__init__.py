@@ -1,0 +1,1 @@
+"""The gradient of a served graph: ONNX operators as torch functions."""

@@ -1,0 +1,1 @@
+"""Attacks that see answers only: scores or labels."""

@@ -1,0 +1,1 @@
+"""Errors, files, locks, logs, processes, times: knows nothing of models."""

@@ -1,0 +1,136 @@
+"""Parquet files: encoded images with labels, or the columns of a table."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from models.base.errors import DataError
+from models.data import memory
+from models.data.catalogue import CATALOGUE
+from models.data.formats.arrow import (
+    BYTES_PER_CELL,
+    class_names,
+    label_of,
+    labels_of,
+    read_tables,
+    unlabelled,
+)
+from models.data.formats.images import Stack
+from models.data.found import Files, files_of
+from models.data.raw import Raw, RawPart, listed, spans
+from models.data.records import Source
+from models.data.tables import check_names
+
+# A damaged header may also name a column with bytes that are no text.
+DAMAGED = (pa.ArrowException, OSError, UnicodeDecodeError)
+BATCH = 256  # rows that are read before they are decoded
+
+
+def read(source: Source) -> Raw:
+    """Images where a column holds bytes (or a struct of bytes and path), else a table.
+
+    Raises:
+        DataError: no Parquet file, no label, or images or columns that cannot be used.
+    """
+    files, what = files_of(source, CATALOGUE["parquet"].suffixes), Path(source.path).name
+    opened = {path: _open(path) for path in (*files.train, *files.test)}
+    schema = opened[files.train[0]].schema_arrow
+    images = [f.name for f in schema if _holds_bytes(f.type) and f.name not in source.ignore]
+    if not images:
+        cells = sum(f.metadata.num_rows * f.metadata.num_columns for f in opened.values())
+        memory.require(BYTES_PER_CELL * cells, what)
+        return read_tables(files, source, what, lambda path, _: _table(path))
+    if len(images) > 1:
+        raise DataError(f"{what}: columns {listed(images)} are images; name others in --ignore")
+    if source.categorical:
+        raise DataError(f"{what} holds images; --categorical is for tables")
+    check_names(schema.names, source, what)
+    label = label_of([n for n in schema.names if n != images[0]], source, str(files.train[0]))
+    return _images(files, opened, images[0], label, what)
+
+
+def _images(
+    files: Files, opened: dict[Path, pq.ParquetFile], image: str, label: str, what: str
+) -> Raw:
+    schema = opened[files.train[0]].schema_arrow
+    notes, test = files.notes, files.test
+    unused = [name for name in schema.names if name not in (image, label)]
+    if unused:
+        notes = (*notes, f"columns beside the image and the label were left out: {listed(unused)}")
+    if files.beside and any(label not in opened[path].schema_arrow.names for path in test):
+        notes, test = (*notes, unlabelled(test[0], label)), ()
+    train = _decode({path: opened[path] for path in files.train}, image, label, what)
+    names = class_names(schema, label)
+    if not test:
+        return Raw(what, train, None, names, notes)
+    told = f"the test part of {what}"
+    return Raw(what, train, _decode({p: opened[p] for p in test}, image, label, told), names, notes)
+
+
+def _decode(opened: dict[Path, pq.ParquetFile], image: str, label: str, what: str) -> RawPart:
+    """All images of a part, read in small batches, so that only the pixels stay."""
+    pieces = [(str(path), int(file.metadata.num_rows)) for path, file in opened.items()]
+    where = spans(pieces)
+    stack, labels, row = Stack(sum(count for _, count in pieces), what), [], 0
+    for path, file in opened.items():
+        _check_columns(path, file.schema_arrow.names, (image, label))
+        try:
+            for batch in file.iter_batches(BATCH, columns=[image, label], use_threads=False):
+                for encoded in _bytes(batch.column(image)):
+                    if encoded is None:
+                        raise DataError(
+                            f"{where(row)}: column {image!r} holds no bytes of an image"
+                        )
+                    stack.add(encoded, where(row))
+                    row += 1
+                batch.column(label).validate(full=True)
+                labels.append(batch.column(label))
+        except DAMAGED as error:
+            raise DataError(f"{path}: damaged after row {row} ({_line(error)})") from error
+    if row < stack.count:
+        raise DataError(f"{what}: {stack.count} rows are promised, but only {row} are there")
+    found = labels_of(pa.chunked_array(labels), where) if labels else np.zeros(0, np.int64)
+    return RawPart(found, where, pixels=stack.pixels)
+
+
+def _bytes(column: pa.Array) -> list[bytes | None]:
+    if pa.types.is_struct(column.type):
+        column = column.field("bytes")
+    found: list[bytes | None] = column.to_pylist()
+    return found
+
+
+def _holds_bytes(kind: pa.DataType) -> bool:
+    if pa.types.is_struct(kind):
+        place = kind.get_field_index("bytes")
+        return place >= 0 and _holds_bytes(kind.field(place).type)
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def _check_columns(path: Path, names: Sequence[str], wanted: Sequence[str]) -> None:
+    missing = [name for name in wanted if name not in names]
+    if missing:
+        raise DataError(f"{path}: no column {missing[0]!r}; found {listed(names)}")
+
+
+def _open(path: Path) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(path)
+    except DAMAGED as error:
+        raise DataError(f"{path}: no Parquet file, or a damaged one ({_line(error)})") from error
+
+
+def _table(path: Path) -> pa.Table:
+    try:
+        table = pq.read_table(path, use_threads=False, partitioning=None)
+        table.validate(full=True)  # that texts are UTF-8, above all
+        return table
+    except DAMAGED as error:
+        raise DataError(f"{path}: damaged ({_line(error)})") from error
+
+
+def _line(error: Exception) -> str:
+    return str(error).partition("\n")[0]

@@ -1,0 +1,99 @@
+"""What is evaluated, and how it is asked: the served graph, and the net that attacks go through."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from models import attacks
+from models.attacks import LogitsOf
+from models.data import Rows
+from models.statistics.intervals import Bools
+from models.versions.runner import Answer, Runner, in_pieces
+from models.versions.schema import InputArray, InputSchema
+
+CHUNK = 256
+Arrays = dict[str, npt.NDArray[np.generic]]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The served graph and its torch net; a wrapped graph has no net: a black box."""
+
+    runner: Runner
+    net: nn.Module | None = None
+
+    @property
+    def schema(self) -> InputSchema:
+        """The input schema."""
+        return self.runner.manifest.input
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes."""
+        return self.runner.manifest.classes
+
+    @property
+    def black_box(self) -> bool:
+        """Whether it can only be asked."""
+        return self.net is None
+
+    @contextmanager
+    def logits(self) -> Iterator[LogitsOf]:
+        """Logits of unit-range inputs: of the frozen net, or log-probabilities of the graph."""
+        if self.net is None:
+            yield lambda x: asked(self.runner, x)
+            return
+        with attacks.frozen(self.net):
+            yield attacks.logits_only(self.net)
+
+    def tensors(self, rows: Rows) -> tuple[Tensor, Tensor]:
+        """Unit-range inputs and labels where the net is."""
+        return tensors(self.net, self.schema, rows)
+
+
+def asked(runner: Runner, x_unit: Tensor) -> Tensor:
+    """Log-probabilities `(N, C)` of the served graph for `(N, *shape)`: no gradient."""
+    x = runner.manifest.input.from_unit(x_unit.detach().cpu().numpy())
+    told = answer(runner, x).probabilities
+    return torch.from_numpy(np.log(np.clip(np.nan_to_num(told), 1e-12, None)))
+
+
+def tensors(net: nn.Module | None, schema: InputSchema, rows: Rows) -> tuple[Tensor, Tensor]:
+    """Unit-range inputs `(N, *shape)` and labels `(N,)` on the device of `net`."""
+    weight = None if net is None else next(net.parameters(), None)
+    device = torch.device("cpu") if weight is None else weight.device
+    x, y = torch.from_numpy(schema.to_unit(rows.x)), torch.from_numpy(rows.y.astype(np.int64))
+    return x.to(device), y.to(device)
+
+
+def answer(runner: Runner, x: InputArray) -> Answer:
+    """Run raw rows `(N, *shape)` in chunks."""
+    return Answer(*in_pieces(runner.run, x, CHUNK))
+
+
+def right(runner: Runner, rows: Rows) -> Bools:
+    """Which rows `(N,)` the served graph gets right."""
+    return np.asarray(answer(runner, rows.x).probabilities.argmax(axis=1) == rows.y)
+
+
+def seen(runner: Runner, rows: Rows) -> Arrays:
+    """What is kept of the answers to `rows`: an array `(N,)` each.
+
+    `right`, `predicted` (class), `confidence` (its probability), `drift` (p-value), `perturbation`
+    (likelihood), `finite` (whether every probability was).
+    """
+    told = answer(runner, rows.x)
+    predicted = told.probabilities.argmax(axis=1)
+    return {
+        "right": np.asarray(predicted == rows.y),
+        "predicted": predicted.astype(np.int32),
+        "confidence": told.probabilities.max(axis=1),
+        "drift": told.drift_p_value,
+        "perturbation": told.perturbation_likelihood,
+        "finite": np.isfinite(told.probabilities).all(axis=1),
+    }

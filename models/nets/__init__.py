@@ -1,0 +1,1 @@
+"""Nets, and a net as ONNX."""

@@ -1,0 +1,150 @@
+"""What a page is made of: plain records that the template lays out, and a view of the figures."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from markupsafe import Markup
+
+from models.reporting.numbers import Share, known
+from models.reporting.shortfalls import Finding
+from models.reporting.summary import threat_of
+from models.versions.schema import Manifest
+
+MOST_ROWS = 400
+FOLDED = 30  # a longer table opens on demand
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of words; the first column names the row."""
+
+    head: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+    name: str = "The figures"
+    half: bool = False  # may stand beside a figure
+
+    @property
+    def shown(self) -> Sequence[tuple[str, ...]]:
+        """As many rows as a page can bear."""
+        return self.rows[:MOST_ROWS]
+
+    @property
+    def folded(self) -> bool:
+        """Whether it is too long to stand open."""
+        return len(self.rows) > FOLDED
+
+    @property
+    def left_out(self) -> int:
+        """How many rows only `report.json` has."""
+        return max(0, len(self.rows) - MOST_ROWS)
+
+
+@dataclass(frozen=True)
+class Plate:
+    """A figure with its words: how to read it, and the table behind it."""
+
+    title: str
+    drawing: Markup
+    caption: str = ""
+    table: Table | None = None
+    wide: Markup | None = None  # the same, drawn for a wide page
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A changed row of the gallery: three pictures as data URIs."""
+
+    caption: str
+    original: str
+    changed: str
+    difference: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page: sentences at the side, figures and tables beside them."""
+
+    ident: str
+    title: str
+    words: Sequence[str] = ()
+    plates: Sequence[Plate] = ()
+    tables: Sequence[Table] = ()
+    checks: Sequence[Finding] = ()
+    pictures: Sequence[Picture] = ()
+    facts: Sequence[tuple[str, str]] = ()
+    pixelated: bool = False
+    flow: bool = False  # figures of different height, in columns
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to show."""
+        return not (
+            self.words or self.plates or self.tables or self.checks or self.pictures or self.facts
+        )
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A headline figure."""
+
+    name: str
+    value: str
+    note: str
+    strip: Markup | None = None
+
+
+@dataclass(frozen=True)
+class View:
+    """A manifest and its figures, read without fear of what is missing."""
+
+    manifest: Manifest
+    figures: Mapping[str, Any]
+    previous: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def kind(self) -> str:
+        """`image` or `tabular`."""
+        return self.manifest.input.kind
+
+    @property
+    def levels(self) -> int | None:
+        """255 where values are bytes: sizes are then written as fractions of it."""
+        norm = threat_of(self.figures, self.kind)[0]
+        return 255 if self.manifest.input.dtype == "uint8" and norm == "linf" else None
+
+    @property
+    def alpha(self) -> float:
+        """The false-positive rate of the thresholds."""
+        return self.manifest.calibration.alpha
+
+    @cached_property
+    def before(self) -> str:
+        """What the previous champion is called in a legend."""
+        version = self.previous.get("version")
+        return "previous champion" if version is None else f"previous (version {version})"
+
+    @property
+    def made(self) -> str:
+        """When the version was made, to the minute."""
+        at = self.manifest.created_at
+        return f"{at[:10]} {at[11:16]} UTC" if at[10:11] == "T" and at.endswith("Z") else at
+
+    def items(self, key: str) -> list[Mapping[str, Any]]:
+        """The records of a list of figures."""
+        return list(self.figures.get(key) or [])
+
+    def shares(self, key: str) -> list[Mapping[str, Any]]:
+        """Those of them that have a value."""
+        return [item for item in self.items(key) if known(item)]
+
+    def share(self, key: str) -> Share | None:
+        """A single share, None where it has no value."""
+        p = self.figures.get(key)
+        return p if known(p) else None
+
+    def share_before(self, key: str) -> Share | None:
+        """The same of the previous champion."""
+        p = self.previous.get(key)
+        return p if known(p) else None

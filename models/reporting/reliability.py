@@ -1,0 +1,57 @@
+"""A reliability diagram with its table: what was stated, and how often it was so."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from models.reporting import charts
+from models.reporting.numbers import percent
+from models.reporting.parts import Plate, Table
+from models.statistics.intervals import proportion
+
+
+def reliability_plate(
+    ident: str,
+    title: str,
+    heading: str,
+    bins: Sequence[Mapping[str, Any]],
+    caption: str,
+    *,
+    told: str,
+    header: tuple[str, ...],
+    **words: tuple[str, str],
+) -> Plate:
+    """The plate of bins with `n` > 0, as `models.statistics.calibration.reliability` gives them.
+
+    Args:
+        ident, title: of the drawing.
+        heading: of the plate.
+        bins: see `charts.reliability`.
+        caption: under the drawing.
+        told: a sentence per bin with the fields `stated` and `was`, for who cannot see it.
+        header: of the table's five columns.
+        words: `names` and `axes` of `charts.reliability`.
+    """
+    sentences = (
+        told.format(stated=percent(b["confidence"]), was=percent(b["accuracy"])) for b in bins
+    )
+    drawing = charts.reliability(
+        ident, title, "; ".join(sentences) + ".", bins, [_wilson(b) for b in bins], **words
+    )
+    rows = [
+        (
+            percent(b.get("low")),
+            percent(b.get("high")),
+            str(b["n"]),
+            percent(b["confidence"]),
+            percent(b["accuracy"]),
+        )
+        for b in bins
+    ]
+    return Plate(heading, drawing, caption, Table(header, rows))
+
+
+def _wilson(b: Mapping[str, Any]) -> tuple[float, float]:
+    held = proportion(np.arange(b["n"]) < round(b["accuracy"] * b["n"]))
+    return held.low, held.high

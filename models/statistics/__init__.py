@@ -1,0 +1,1 @@
+"""Laws on arrays: intervals, tests, calibration, ranks; no torch, no I/O."""

@@ -1,0 +1,1 @@
+"""A version on disk, and running it; no torch."""

@@ -1,0 +1,369 @@
+"""Versions and aliases of models in a directory: immutable bundles, audited pointers.
+
+    <root>/<model>/<version>/     a bundle, never changed once it has its number
+    <root>/<model>/audit.jsonl    append-only; every record carries the state that it leads to
+    <root>/<model>/aliases.json   what readers look at: the state after the last audit record
+
+The audit record is written first (fsync), the alias file second (atomic rename). A crash in
+between is mended by the next writer: the last whole audit record is the truth. The state is the
+aliases and the holds: a person's word that the loop shall leave the model alone.
+"""
+
+import re
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from models.base.errors import (
+    BundleError,
+    ChampionMovedError,
+    RegistryError,
+    UnknownModelError,
+    UnknownVersionError,
+)
+from models.base.files import fsync_dir, locked
+from models.base.inside import opened
+from models.versions.bundle import NO_KEYS, Bundle, open_bundle, read_manifest, write_files
+from models.versions.registry_files import AUDIT_FILE, LOCK_FILE, ModelFiles
+from models.versions.registry_state import ALIASES as ALIASES
+from models.versions.registry_state import MODEL_NAME as MODEL_NAME
+from models.versions.registry_state import Aliases as Aliases
+from models.versions.registry_state import AuditRecord as AuditRecord
+from models.versions.registry_state import HeldError, State, Stops, check_until
+from models.versions.registry_state import Hold as Hold
+from models.versions.registry_state import check_name as check_name
+from models.versions.registry_state import utc_now as utc_now
+from models.versions.schema import Manifest
+from models.versions.signature import Keys
+
+VERSION = re.compile(r"[0-9]{1,9}")
+Mends = Literal["no", "what is certain", "all"]
+
+
+class Registry:
+    """A directory of models. Safe for several processes on one machine (advisory locks).
+
+    Versions are signed, and unsigned ones refused, as the `keys` say.
+    """
+
+    def __init__(self, root: Path, keys: Keys = NO_KEYS) -> None:
+        self.root = root
+        self.keys = keys
+
+    def models(self) -> tuple[str, ...]:
+        """Names of models that have at least one version."""
+        if not self.root.is_dir():
+            return ()
+        names = (p.name for p in self.root.iterdir() if MODEL_NAME.fullmatch(p.name))
+        return tuple(sorted(name for name in names if self.versions(name)))
+
+    def versions(self, model: str) -> tuple[int, ...]:
+        """Version numbers in rising order."""
+        folder = self.root / model
+        if not MODEL_NAME.fullmatch(model) or not folder.is_dir():
+            return ()
+        try:
+            return tuple(sorted(int(p.name) for p in folder.iterdir() if VERSION.fullmatch(p.name)))
+        except OSError:  # gone meanwhile, or not for us: the others are not concerned
+            return ()
+
+    def aliases(self, model: str) -> Aliases:
+        """The aliases now. Raises UnknownModelError, or RegistryError for an unreadable file."""
+        return self.state(model).aliases
+
+    def held(self, model: str, now: float | None = None) -> Hold | None:
+        """The hold in force at `now` (seconds since 1970), or None. Raises as `aliases` does."""
+        return self.state(model).held(time.time() if now is None else now)
+
+    def state(self, model: str) -> State:
+        """Aliases and holds in one look. Raises as `aliases` does."""
+        if not MODEL_NAME.fullmatch(model):  # which may come from a client: no path of its own
+            raise UnknownModelError(model, self.models())
+        try:
+            return ModelFiles(self.root / model).read_state()
+        except FileNotFoundError:
+            if not self.versions(model):
+                raise UnknownModelError(model, self.models()) from None
+            return State()
+
+    def path(self, model: str, version: int) -> Path:
+        """Folder of a version. Raises UnknownModelError or UnknownVersionError."""
+        known = self.versions(model)
+        if not known:
+            raise UnknownModelError(model, self.models())
+        if version not in known:
+            raise UnknownVersionError(model, str(version), known)
+        return self.root / model / str(version)
+
+    def resolve(self, model: str, which: str = "champion") -> int:
+        """Version number of an alias or of a number given as text."""
+        if VERSION.fullmatch(which):
+            self.path(model, int(which))
+            return int(which)
+        version = getattr(self.aliases(model), which) if which in ALIASES else None
+        if version is None:
+            raise UnknownVersionError(model, which, self.versions(model))
+        return int(version)
+
+    def open(self, model: str, which: str = "champion") -> Bundle:
+        """Open and verify a version by number or alias. Raises BundleError when it is damaged."""
+        return open_bundle(self.path(model, self.resolve(model, which)), self.keys)
+
+    def manifest(self, model: str, version: int) -> Manifest:
+        """The manifest alone, checked against its digest (and signature)."""
+        return read_manifest(self.path(model, version), self.keys)
+
+    def audit(self, model: str) -> tuple[AuditRecord, ...]:
+        """All whole audit records, oldest first. Raises RegistryError for a damaged file."""
+        if not MODEL_NAME.fullmatch(model):
+            return ()
+        return ModelFiles(self.root / model).read_audit()
+
+    def publish(
+        self,
+        model: str,
+        make: Callable[[int], tuple[Mapping[str, bytes], Manifest]],
+        *,
+        actor: str,
+        reason: str,
+        event: str | None = None,
+    ) -> int:
+        """Write a new version as `challenger` and return its number.
+
+        `make(version)` gives the files and the manifest. With an `event` (the id of the job
+        that asks) a second call returns the version that the first one wrote: at most once.
+        """
+        check_name(model)
+        folder = self.root / model
+        folder.mkdir(parents=True, exist_ok=True)
+        with self._changing(model, actor) as now:
+            version = None if event is None else self.published_for(model, event)
+            if version is None:
+                version = self._next_version(model, now)
+                self._write_version(folder, version, make)
+            elif any(r.event == event and r.action == "publish" for r in self.audit(model)):
+                return version
+            aliases = msgspec.structs.replace(now.aliases, challenger=version)
+            after = msgspec.structs.replace(now, aliases=aliases)
+            self._record(model, now, after, "publish", version, actor, reason, event=event)
+            return version
+
+    def promote(
+        self,
+        model: str,
+        version: int,
+        *,
+        expected: int | Literal["any"] | None,
+        actor: str,
+        reason: str,
+        event: str | None = None,
+        by_person: bool = False,
+    ) -> Aliases:
+        """Make `version` the champion if the champion is still `expected` (compare-and-swap).
+
+        The bundle is verified first. Promoting the champion again is a no-op. A person goes
+        through a hold (which stays), may name no champion (`any`), and mends damaged files.
+
+        Raises:
+            ChampionMovedError: the champion is neither `expected` nor already `version`.
+            HeldError: a hold is in force, and no person promotes.
+            BundleError: the bundle is damaged.
+        """
+        open_bundle(self.path(model, version), self.keys)
+        mends: Mends = "all" if by_person else "no"
+        with self._changing(model, actor, mends=mends) as now:
+            old = now.aliases
+            if old.champion == version:
+                return old
+            if expected != "any" and old.champion != expected:
+                raise ChampionMovedError(model, expected, old.champion)
+            if not by_person and (hold := now.held(time.time())) is not None:
+                raise HeldError(model, hold)
+            challenger = None if old.challenger == version else old.challenger
+            aliases = Aliases(champion=version, challenger=challenger, previous=old.champion)
+            after = msgspec.structs.replace(now, aliases=aliases)
+            self._record(
+                model,
+                now,
+                after,
+                "promote",
+                version,
+                actor,
+                reason,
+                event=event,
+                by_person=by_person,
+            )
+            return aliases
+
+    def withdraw(self, model: str, version: int, *, actor: str, reason: str) -> Aliases:
+        """`version` is no longer the challenger; a no-op where it is not. The bundle stays."""
+        with self._changing(model, actor) as now:
+            if now.aliases.challenger != version:
+                return now.aliases
+            aliases = msgspec.structs.replace(now.aliases, challenger=None)
+            after = msgspec.structs.replace(now, aliases=aliases)
+            self._record(model, now, after, "withdraw", version, actor, reason)
+            return aliases
+
+    def rollback(
+        self,
+        model: str,
+        *,
+        expected: int | None = None,
+        actor: str,
+        reason: str,
+        by_person: bool = False,
+    ) -> Aliases:
+        """Make `previous` the champion again; the bad champion becomes `previous`.
+
+        With `expected` given it happens only while that version is the champion. No hold stops it.
+        A person's rollback holds promotions until they are released: what was rolled back was made
+        by the loop, which would make it again.
+        """
+        self._require(model)
+        with self._changing(model, actor, mends="what is certain", by_person=by_person) as now:
+            old = now.aliases
+            if expected is not None and old.champion != expected:
+                raise ChampionMovedError(model, expected, old.champion)
+            if old.previous is None:
+                raise RegistryError(f"model {model!r} has no previous champion to roll back to")
+            open_bundle(self.path(model, old.previous), self.keys)
+            aliases = Aliases(old.previous, old.challenger, previous=old.champion)
+            after = msgspec.structs.replace(now, aliases=aliases)
+            if by_person:
+                why = f"rolled back from version {old.champion} to {old.previous}: {reason}"
+                after = after.with_hold(Hold(actor, why, utc_now(), None, "promotions"))
+            self._record(
+                model, now, after, "rollback", old.previous, actor, reason, by_person=by_person
+            )
+            return aliases
+
+    def hold(
+        self,
+        model: str,
+        *,
+        actor: str,
+        reason: str,
+        until: float | None = None,
+        stops: Stops = "everything",
+    ) -> Hold:
+        """Hold a model until a time (seconds since 1970), or until it is released.
+
+        It takes the place of an earlier hold of its kind. Raises RegistryError for a time that is
+        over, or without end.
+        """
+        check_until(until)
+        self._require(model)
+        hold = Hold(actor, reason, utc_now(), until, stops)
+        with self._changing(model, actor, mends="what is certain", by_person=True) as now:
+            version = now.aliases.champion or 0
+            after = now.with_hold(hold)
+            self._record(model, now, after, "hold", version, actor, reason, by_person=True)
+        return hold
+
+    def release(self, model: str, *, actor: str, reason: str) -> Hold | None:
+        """End all holds of a model; returns the one that was in force. A no-op without holds."""
+        self._require(model)
+        with self._changing(model, actor, mends="what is certain", by_person=True) as now:
+            if now.holds:
+                version = now.aliases.champion or 0
+                after = msgspec.structs.replace(now, holds=())
+                self._record(model, now, after, "release", version, actor, reason, by_person=True)
+            return now.held(time.time())
+
+    def _require(self, model: str) -> None:
+        if not self.versions(model):
+            raise UnknownModelError(model, self.models())
+
+    @contextmanager
+    def _changing(
+        self, model: str, actor: str, *, mends: Mends = "no", by_person: bool = False
+    ) -> Iterator[State]:
+        """Hold the lock, mend what a crash or damage left, and give the state that then stands.
+
+        Where the audit itself is damaged, `mends` says whether a new one is begun: a person looks
+        at it first, but never where it keeps the model from a champion that was good.
+        """
+        files = ModelFiles(self.root / model)
+        with opened(files.folder, inside=1) as folder:
+            folder.require_file(LOCK_FILE)  # it is opened for writing
+        with locked(files.folder / LOCK_FILE):
+            for stale in files.folder.glob(".staging-*"):
+                shutil.rmtree(stale, ignore_errors=True)
+            truth = files.find_truth()
+            if not truth.damage:
+                state = files.mend(truth)
+            elif mends == "all" or (mends == "what is certain" and truth.certain):
+                state = files.start_anew(truth, actor, by_person or mends == "all")
+            else:
+                raise RegistryError(
+                    f"{truth.damage}; `holdfast models promote {model} VERSION` begins a new "
+                    f"{AUDIT_FILE} and keeps this one beside it"
+                )
+            yield state
+
+    def published_for(self, model: str, event: str) -> int | None:
+        """The version that the job `event` has written already, audited or not; else None."""
+        audited = {r.version: r.event for r in self.audit(model) if r.action == "publish"}
+        for version in self.versions(model):
+            if version in audited:
+                if audited[version] == event:
+                    return version
+            elif self._made_for(model, version) == event:
+                return version
+        return None
+
+    def _made_for(self, model: str, version: int) -> str | None:
+        """The event in a version's manifest; None where the version is damaged."""
+        try:
+            event: str | None = self.manifest(model, version).event.get("id")
+        except BundleError:
+            return None
+        return event
+
+    def _next_version(self, model: str, now: State) -> int:
+        """A number that no version has or had: one whose folder is gone does not come back."""
+        audited = (record.version for record in self.audit(model))
+        named = (number or 0 for number in msgspec.structs.astuple(now.aliases))
+        return max((*self.versions(model), *audited, *named), default=0) + 1
+
+    def _write_version(
+        self,
+        folder: Path,
+        version: int,
+        make: Callable[[int], tuple[Mapping[str, bytes], Manifest]],
+    ) -> None:
+        staging = folder / f".staging-{uuid.uuid4().hex}"
+        staging.mkdir()
+        try:
+            files, manifest = make(version)
+            write_files(staging, files, manifest, self.keys)
+            open_bundle(staging)
+            staging.rename(folder / str(version))
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+        fsync_dir(folder)
+
+    def _record(
+        self,
+        model: str,
+        before: State,
+        after: State,
+        action: str,
+        version: int,
+        actor: str,
+        reason: str,
+        *,
+        event: str | None = None,
+        by_person: bool = False,
+    ) -> None:
+        record = AuditRecord(
+            utc_now(), action, version, after.aliases, actor, reason, event, after.holds, by_person
+        )
+        ModelFiles(self.root / model).append(record, before)

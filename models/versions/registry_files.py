@@ -1,0 +1,252 @@
+"""The two small files of a model in the registry: read with suspicion, written so that one mends.
+
+Disks and people damage files. What is left decides how far the state is known:
+
+    audit whole                         its last record, whatever the alias file says
+    audit damaged, alias file whole     the alias file, or the last record where that is newer
+    audit damaged, its last line whole  that record
+    anything else                       a guess: the last record that can be read
+
+An audit counts as damaged, too, where it has fewer records than have led to the alias file.
+"""
+
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from models.base.errors import RegistryError, UnfitFileError
+from models.base.files import write_atomic, write_durable
+from models.base.inside import Folder, opened
+from models.versions.registry_state import (
+    AuditRecord,
+    State,
+    decode_record,
+    decode_state,
+    encode_record,
+    encode_state,
+    utc_now,
+)
+
+ALIAS_FILE, AUDIT_FILE, LOCK_FILE = "aliases.json", "audit.jsonl", ".lock"
+MOST_ALIAS_BYTES = 1 << 16
+MOST_AUDIT_BYTES = 1 << 26  # 100,000 changes and more
+LOOKS = 3  # a reader who comes between two writes looks again
+
+
+class Found(NamedTuple):
+    """What was found of the two files; `unfit` where the audit is no file that can be read."""
+
+    alias: bytes | None
+    state: State | None
+    lines: list[bytes]
+    tail: bytes
+    unfit: str
+
+
+class Truth(NamedTuple):
+    """The state that two files tell; `damage` says what is wrong with the audit, if anything."""
+
+    state: State
+    found: Found
+    damage: str = ""
+    certain: bool = True
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """The alias file and the audit file in the folder of a model."""
+
+    folder: Path
+
+    def read_state(self) -> State:
+        """The state as the alias file has it. Raises RegistryError, or FileNotFoundError."""
+        path = self.folder / ALIAS_FILE
+        try:
+            return decode_state(self._read(ALIAS_FILE, MOST_ALIAS_BYTES))
+        except ValueError as error:
+            raise RegistryError(f"{path} is damaged: {error}") from error
+        except FileNotFoundError:
+            records = self._records()
+            if not records:
+                raise
+        state = _state_after(records)
+        if state.aliases.champion is None and state.aliases.previous is None and not state.holds:
+            return State()  # of a model that was never promoted nothing is lost
+        raise RegistryError(f"{path} is gone; the next change writes it again")
+
+    def read_audit(self) -> tuple[AuditRecord, ...]:
+        """All whole records, oldest first. Raises RegistryError where it is damaged."""
+        for _ in range(LOOKS):
+            expected = self._records_expected()
+            records = self._records()
+            if len(records) >= expected:
+                return records
+        raise RegistryError(_loss(self.folder / AUDIT_FILE, len(records), expected))
+
+    def find_truth(self) -> Truth:
+        """The state as far as the files tell it; for who holds the lock."""
+        found = self._find()
+        records, damage = _decode_lines(self.folder / AUDIT_FILE, found)
+        if not damage:
+            return Truth(_state_after([each for each in records if each is not None]), found)
+        last = records[-1] if records else None
+        known = None if found.state is None else found.state.records
+        newer = known is None or known < len(records)
+        if last is not None and newer:
+            return Truth(_state_of(last, len(records)), found, damage)
+        if found.state is not None:
+            return Truth(found.state, found, damage)
+        guess = next((each for each in reversed(records) if each is not None), None)
+        state = State() if guess is None else _state_of(guess, len(records))
+        return Truth(state, found, damage, certain=False)
+
+    def mend(self, truth: Truth) -> State:
+        """Undo what a crash or damage left, where the audit is whole: a torn line, old aliases."""
+        found = truth.found
+        if found.tail:
+            os.truncate(self.folder / AUDIT_FILE, sum(len(line) + 1 for line in found.lines))
+        if found.lines and found.alias != encode_state(truth.state):
+            self._write_alias(truth.state)
+        return truth.state
+
+    def start_anew(self, truth: Truth, actor: str, by_person: bool) -> State:
+        """Begin a new audit file with what is known; the damaged one is kept beside it."""
+        path = self.folder / AUDIT_FILE
+        aside = path.with_name(f"{AUDIT_FILE}.damaged-{utc_now().replace(':', '')}")
+        kept = self._set_aside(path, aside)
+        reason = f"{truth.damage}; {kept}"
+        if not truth.certain:
+            reason += (
+                f"; {ALIAS_FILE} was of no use either: aliases and holds are those of the last "
+                "record that could be read, so hold the model again where it was held"
+            )
+        state = msgspec.structs.replace(truth.state, records=1)
+        version = state.aliases.champion or 0
+        record = AuditRecord(
+            utc_now(),
+            "new_audit",
+            version,
+            state.aliases,
+            actor,
+            reason,
+            None,
+            state.holds,
+            by_person,
+        )
+        write_atomic(path, encode_record(record))
+        self._write_alias(state)
+        return state
+
+    def append(self, record: AuditRecord, before: State) -> State:
+        """Write a record, then the state that it leads to."""
+        with (self.folder / AUDIT_FILE).open("ab") as stream:
+            stream.write(encode_record(record))
+            stream.flush()
+            os.fsync(stream.fileno())
+        state = _state_of(record, (before.records or 0) + 1)
+        self._write_alias(state)
+        return state
+
+    def _write_alias(self, state: State) -> None:
+        path = self.folder / ALIAS_FILE
+        if path.is_dir() and not path.is_symlink():  # nothing can be renamed over a folder
+            path.rename(path.with_name(f"{ALIAS_FILE}.damaged-{utc_now().replace(':', '')}"))
+        write_atomic(path, encode_state(state))
+
+    def _set_aside(self, path: Path, aside: Path) -> str:
+        """Keep the damaged audit under another name; says so."""
+        try:
+            data = self._read(AUDIT_FILE, MOST_AUDIT_BYTES)
+        except FileNotFoundError:
+            return "there was nothing to keep"
+        except UnfitFileError:
+            path.rename(aside)
+        else:
+            write_durable(aside, data)  # a copy: at no time is there no audit
+        return f"kept as {aside.name}"
+
+    def _find(self) -> Found:
+        with opened(self.folder, inside=1) as folder:
+            alias = state = None
+            with suppress(UnfitFileError, FileNotFoundError):
+                alias = _read(folder, ALIAS_FILE, MOST_ALIAS_BYTES)
+                with suppress(ValueError):
+                    state = decode_state(alias)
+            data, unfit = b"", ""
+            try:
+                data = _read(folder, AUDIT_FILE, MOST_AUDIT_BYTES)
+            except UnfitFileError as error:
+                unfit = str(error)
+            except FileNotFoundError:
+                pass
+        *lines, tail = data.split(b"\n")
+        return Found(alias, state, lines, tail, unfit)
+
+    def _read(self, name: str, most: int) -> bytes:
+        with opened(self.folder, inside=1) as folder:
+            return _read(folder, name, most)
+
+    def _records(self) -> tuple[AuditRecord, ...]:
+        """Records that are there; a torn last line (no line's end) never took effect."""
+        path = self.folder / AUDIT_FILE
+        try:
+            lines = self._read(AUDIT_FILE, MOST_AUDIT_BYTES).split(b"\n")[:-1]
+        except FileNotFoundError:
+            return ()
+        records = []
+        for number, line in enumerate(lines, 1):
+            try:
+                records.append(decode_record(line))
+            except ValueError as error:
+                raise RegistryError(f"{path} is damaged: line {number}: {error}") from error
+        return tuple(records)
+
+    def _records_expected(self) -> int:
+        try:
+            return decode_state(self._read(ALIAS_FILE, MOST_ALIAS_BYTES)).records or 0
+        except (ValueError, FileNotFoundError, RegistryError):
+            return 0
+
+
+def _read(folder: Folder, name: str, most: int) -> bytes:
+    """A small file. Raises UnfitFileError, FileNotFoundError, or RegistryError for the rest."""
+    try:
+        return folder.read(name, most)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise RegistryError(f"{folder.path / name} cannot be read: {error.strerror}") from error
+
+
+def _state_of(record: AuditRecord, records: int) -> State:
+    return State(record.aliases, record.holds, records)
+
+
+def _state_after(records: "tuple[AuditRecord, ...] | list[AuditRecord]") -> State:
+    return _state_of(records[-1], len(records)) if records else State()
+
+
+def _decode_lines(path: Path, found: Found) -> tuple[list[AuditRecord | None], str]:
+    """The records, None for a line that is damaged; and what is wrong."""
+    records: list[AuditRecord | None] = []
+    damage = found.unfit
+    for number, line in enumerate(found.lines, 1):
+        try:
+            records.append(decode_record(line))
+        except ValueError as error:
+            records.append(None)
+            damage = damage or f"{path} is damaged: line {number}: {error}"
+    if not damage and not records and found.alias is not None and found.state != State():
+        damage = f"{path} is gone or empty"
+    expected = 0 if found.state is None else found.state.records or 0
+    if not damage and len(records) < expected:
+        damage = _loss(path, len(records), expected)
+    return records, damage
+
+
+def _loss(path: Path, found: int, expected: int) -> str:
+    return f"{path} is damaged: it has {found} of {expected} records"

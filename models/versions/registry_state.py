@@ -1,0 +1,188 @@
+"""What the registry keeps of a model besides its versions: aliases, holds, the record of a change.
+
+Two files hold it, both JSON: `aliases.json` (the state now) and `audit.jsonl` (a record a change,
+each with the state that it leads to).
+"""
+
+import datetime as dt
+import math
+import re
+import time
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+from models.base.errors import RegistryError
+
+Kind = TypeVar("Kind")
+
+MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+ALIASES = ("champion", "challenger", "previous")
+Stops = Literal["everything", "promotions"]
+LONGEST_HOLD_SECONDS = 10 * 366 * 86_400.0
+
+
+class Aliases(msgspec.Struct, frozen=True):
+    """Which version each alias names; `None` where it names none."""
+
+    champion: int | None = None
+    challenger: int | None = None
+    previous: int | None = None
+
+
+class Hold(msgspec.Struct, frozen=True):
+    """A person's word that the loop shall leave a model alone.
+
+    `everything` stops triggers and promotions; `promotions` lets the loop evaluate and report.
+    `until` is in seconds since 1970, or None: until it is released.
+    """
+
+    actor: str
+    reason: str
+    at: str
+    until: float | None = None
+    stops: Stops = "everything"
+
+    def in_force(self, now: float) -> bool:
+        """Whether it still holds at `now`, seconds since 1970."""
+        return self.until is None or now < self.until
+
+    def words(self) -> str:
+        """Who holds the model, until when and why, for people.
+
+        >>> Hold("alice", "audit week", "2026-01-01T00:00:00.000Z", 1767312000.0).words()
+        'held by alice until 2026-01-02T00:00:00Z (audit week)'
+        """
+        until = "until it is released" if self.until is None else f"until {show_time(self.until)}"
+        return f"held by {self.actor} {until} ({self.reason})"
+
+
+class HeldError(RegistryError):
+    """A person holds the model: what is no person does not promote."""
+
+    def __init__(self, model: str, hold: Hold) -> None:
+        super().__init__(
+            f"model {model!r} is {hold.words()}: promote by hand (`holdfast models promote`), or "
+            f"release it (`holdfast models release {model}`)"
+        )
+        self.model = model
+        self.hold = hold
+
+
+class AuditRecord(msgspec.Struct, frozen=True):
+    """One change of the registry: who, what, why, and the aliases and holds after it."""
+
+    at: str
+    action: str
+    version: int
+    aliases: Aliases
+    actor: str
+    reason: str
+    event: str | None = None
+    holds: tuple[Hold, ...] = ()
+    by_person: bool = False
+
+
+class State(msgspec.Struct, frozen=True):
+    """Aliases and holds of a model, and how many audit records have led to them.
+
+    At most one hold of each kind stands, so that one which ends by itself uncovers the other.
+    """
+
+    aliases: Aliases = Aliases()
+    holds: tuple[Hold, ...] = ()
+    records: int | None = None  # None: written before this was kept
+
+    def held(self, now: float) -> Hold | None:
+        """The hold in force, the one that stops more before the other."""
+        standing = [hold for hold in self.holds if hold.in_force(now)]
+        return min(standing, key=lambda hold: hold.stops != "everything", default=None)
+
+    def with_hold(self, hold: Hold) -> "State":
+        """The state with a hold in the place of the one of its kind."""
+        others = tuple(each for each in self.holds if each.stops != hold.stops)
+        return msgspec.structs.replace(self, holds=(*others, hold))
+
+
+class _AliasFile(Aliases, frozen=True):
+    holds: tuple[Hold, ...] = ()
+    records: int | None = None
+
+
+def encode_state(state: State) -> bytes:
+    """The alias file of a state."""
+    members: dict[str, Any] = msgspec.to_builtins(state.aliases)
+    if state.holds:
+        members["holds"] = state.holds
+    if state.records is not None:
+        members["records"] = state.records
+    return msgspec.json.encode(members)
+
+
+def decode_state(data: bytes) -> State:
+    """The state that an alias file holds. Raises ValueError where it is damaged."""
+    file = _decode(data, _AliasFile)
+    return State(Aliases(file.champion, file.challenger, file.previous), file.holds, file.records)
+
+
+def encode_record(record: AuditRecord) -> bytes:
+    """A line of the audit file."""
+    return msgspec.json.encode(record) + b"\n"
+
+
+def decode_record(line: bytes) -> AuditRecord:
+    """A line of the audit file, without its end. Raises ValueError where it is damaged."""
+    return _decode(line, AuditRecord)
+
+
+def _decode(data: bytes, kind: type[Kind]) -> Kind:
+    try:
+        value = msgspec.json.decode(data, type=kind)
+        _require_names(msgspec.json.decode(data), kind)
+    except (msgspec.DecodeError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
+        raise ValueError(str(error)) from error
+    return value
+
+
+def _require_names(members: dict[str, Any], kind: Any) -> None:
+    """Raise ValueError where a name is unknown and another is missing: the one was the other.
+
+    Unknown names alone are those of a later version, missing ones alone of an earlier.
+    """
+    known = set(kind.__struct_fields__)
+    unknown, missing = sorted(set(members) - known), sorted(known - set(members))
+    if unknown and missing:
+        raise ValueError(f"Object contains {unknown[0]!a}, and no `{missing[0]}`")
+    if "aliases" in members:
+        _require_names(members["aliases"], Aliases)
+
+
+def check_name(model: str) -> None:
+    """Raise RegistryError unless `model` can name a model (and a directory)."""
+    if not MODEL_NAME.fullmatch(model):
+        raise RegistryError(f"model name {model!r}: use a-z, 0-9, '_' and '-', at most 63")
+
+
+def check_until(until: float | None) -> None:
+    """Raise RegistryError unless a hold may last until then, seconds since 1970."""
+    if until is None:
+        return
+    now = time.time()
+    if not (math.isfinite(until) and now < until <= now + LONGEST_HOLD_SECONDS):
+        raise RegistryError(
+            f"a hold until {until:g} (seconds since 1970): expected is a time to come, within "
+            "ten years"
+        )
+
+
+def utc_now() -> str:
+    """The time now, RFC 3339, UTC, in milliseconds."""
+    return dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def show_time(at: float) -> str:
+    """Seconds since 1970 as RFC 3339, UTC; as they are where no calendar reaches."""
+    try:
+        return f"{dt.datetime.fromtimestamp(at, dt.UTC):%Y-%m-%dT%H:%M:%SZ}"
+    except (ValueError, OverflowError, OSError):
+        return f"{at:g}"

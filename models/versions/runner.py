@@ -1,0 +1,78 @@
+"""One onnxruntime run that answers prediction and scores."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+
+from models.base.errors import BundleError
+from models.versions.bundle import Bundle
+from models.versions.schema import DTYPES, OUTPUTS, InputArray
+
+
+class Answer(NamedTuple):
+    """Outputs of the instrumented graph for N rows, C classes, K channels."""
+
+    probabilities: npt.NDArray[np.float32]  # (N, C)
+    drift_p_value: npt.NDArray[np.float32]  # (N,)
+    perturbation_likelihood: npt.NDArray[np.float32]  # (N,)
+    corruption_likelihood: npt.NDArray[np.float32]  # (N,)
+    cells: npt.NDArray[np.int32]  # (N, K)
+
+
+def session(model: bytes, threads: int = 1) -> ort.InferenceSession:
+    """An onnxruntime CPU session that neither spins nor uses more than `threads` threads."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def in_pieces(
+    run: Callable[[InputArray], Sequence[npt.NDArray[np.generic]]], x: InputArray, rows: int = 512
+) -> list[npt.NDArray[Any]]:
+    """What `run` gives for `(N, *shape)`, asked in pieces of bounded memory and joined."""
+    parts = [run(x[start : start + rows]) for start in range(0, len(x), rows)]
+    return [np.concatenate(columns) for columns in zip(*parts, strict=True)]
+
+
+class Runner:
+    """A loaded and warmed bundle. `run` may be called from several threads."""
+
+    def __init__(self, bundle: Bundle, *, threads: int = 1) -> None:
+        self.bundle = bundle
+        self.manifest = bundle.manifest
+        self._outputs = list(OUTPUTS)
+        try:
+            self._session = session(bundle.model_bytes, threads)
+        except Exception as error:  # onnxruntime raises a family of pybind classes
+            raise BundleError(bundle.path, f"onnxruntime cannot load the model: {error}") from error
+        self._check_and_warm()
+
+    def run(self, x: InputArray) -> Answer:
+        """Answer `(N, *shape)` raw inputs that have passed `InputSchema.check`."""
+        return Answer(*self._session.run(self._outputs, {self.manifest.input.name: x}))
+
+    def _check_and_warm(self) -> None:
+        schema, path = self.manifest.input, self.bundle.path
+        inputs = [i.name for i in self._session.get_inputs()]
+        if inputs != [schema.name]:
+            raise BundleError(path, f"the graph takes {inputs}, the manifest says {schema.name!r}")
+        missing = set(OUTPUTS) - {o.name for o in self._session.get_outputs()}
+        if missing:
+            raise BundleError(path, f"the graph lacks the outputs {sorted(missing)}")
+        for rows in (1, 2):
+            # The least of every value's range, which every schema accepts.
+            x = np.broadcast_to(schema.offset, (rows, *schema.shape)).astype(DTYPES[schema.dtype])
+            try:
+                answer = self.run(x)
+            except Exception as error:  # as above
+                raise BundleError(path, f"the graph refuses {x.shape}: {error}") from error
+            if answer.probabilities.shape != (rows, len(self.manifest.classes)):
+                raise BundleError(path, f"probabilities have shape {answer.probabilities.shape}")
+            if answer.cells.shape != (rows, len(self.manifest.channels)):
+                raise BundleError(path, f"cells have shape {answer.cells.shape}")

@@ -1,0 +1,184 @@
+"""What a model takes and gives: the input schema and the manifest of a bundle."""
+
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from models.base.errors import InputError
+from models.statistics.arrays import FloatArray
+
+InputArray = npt.NDArray[Any]
+
+SCHEMA_VERSION = 1
+DTYPES: dict[str, np.dtype[Any]] = {"float32": np.dtype(np.float32), "uint8": np.dtype(np.uint8)}
+OUTPUTS = (
+    "probabilities",
+    "drift_p_value",
+    "perturbation_likelihood",
+    "corruption_likelihood",
+    "cells",
+)
+
+
+class Column(msgspec.Struct, frozen=True):
+    """One column of a table: a number, or one of some categories.
+
+    A row is one float32 tensor, so a category travels as its place in `categories` (-1 for one
+    that is not among them) and a missing value as NaN. `low` and `high` are the range in training:
+    the scale of the unit range, not a limit. A missing value is refused unless `missing` says
+    that the model has learnt to answer without it.
+    """
+
+    name: str
+    kind: Literal["numeric", "categorical"] = "numeric"
+    low: float = 0.0
+    high: float = 1.0
+    categories: tuple[str, ...] = ()
+    missing: bool = False
+
+
+class InputSchema(msgspec.Struct, frozen=True):
+    """The raw input as the user sends it: `x[i]` has `shape`.
+
+    An image's values lie in [`low`, `high`] and outside is refused. A table's row has one value
+    per column; numbers outside the range of training are answered (that is drift, not an error).
+    Scaling to the unit range `x_unit = (x - offset) / span` happens inside the graph; categories
+    and missing values pass it unchanged.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: Literal["float32", "uint8"]
+    low: float
+    high: float
+    kind: Literal["image", "tabular"]
+    columns: tuple[Column, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Number of values in one instance."""
+        return int(np.prod(self.shape))
+
+    @property
+    def offset(self) -> npt.NDArray[np.float32]:
+        """What is subtracted: a scalar for images, `(D,)` for the columns of a table."""
+        lows = [c.low if c.kind == "numeric" else 0.0 for c in self.columns]
+        return np.asarray(lows if self.kind == "tabular" else self.low, dtype=np.float32)
+
+    @property
+    def span(self) -> npt.NDArray[np.float32]:
+        """What is divided by, never 0: a scalar for images, `(D,)` for the columns of a table."""
+        spans = [(c.high - c.low) or 1.0 if c.kind == "numeric" else 1.0 for c in self.columns]
+        raw = spans if self.kind == "tabular" else self.high - self.low
+        return np.asarray(raw, dtype=np.float32)
+
+    def to_unit(self, x: InputArray) -> npt.NDArray[np.float32]:
+        """Raw `(N, *shape)` to float32; images and numbers of the training range to [0, 1]."""
+        return ((x.astype(np.float32) - self.offset) / self.span).astype(np.float32)
+
+    def from_unit(self, x_unit: FloatArray) -> InputArray:
+        """Unit range back to the raw range and dtype; integers are rounded and clipped."""
+        raw = np.asarray(x_unit) * self.span + self.offset
+        if self.dtype == "uint8":
+            raw = np.clip(np.rint(raw), self.low, self.high)
+        return raw.astype(DTYPES[self.dtype])
+
+    def check(self, x: InputArray, field: str = "instances") -> None:
+        """Refuse an array `(N, *shape)` that is empty, misshapen, not finite or out of range.
+
+        Raises:
+            InputError: names the field (with the row where one row is at fault).
+        """
+        wanted = f"shape [N, {', '.join(map(str, self.shape))}]"
+        if x.shape[1:] != self.shape:
+            raise InputError(field, wanted, f"shape {list(x.shape)}")
+        if x.shape[0] == 0:
+            raise InputError(field, "at least one row", "an empty batch")
+        if x.dtype != DTYPES[self.dtype]:
+            raise InputError(field, self.dtype, str(x.dtype))
+        if self.kind == "tabular":
+            self._check_columns(x, field)
+        # NaN fails both comparisons, so one pass over minimum and maximum covers it.
+        elif not (x.min() >= self.low and x.max() <= self.high):
+            self._name_the_row(x, field)
+
+    def _name_the_row(self, x: InputArray, field: str) -> None:
+        flat = x.reshape(x.shape[0], -1)
+        inside = (flat >= self.low) & (flat <= self.high)
+        row = int(np.argmin(inside.all(axis=1)))
+        value = flat[row][~inside[row]][0]
+        raise InputError(
+            f"{field}[{row}]", f"finite values in [{self.low:g}, {self.high:g}]", f"{value:g}"
+        )
+
+    def _check_columns(self, x: InputArray, field: str) -> None:
+        if np.isfinite(x).all() and not any(c.kind == "categorical" for c in self.columns):
+            return
+        for index, column in enumerate(self.columns):
+            values, wanted = x[:, index], "a finite number"
+            right = np.isfinite(values)
+            if column.kind == "categorical":
+                count = len(column.categories)
+                wanted = f"a category's number, 0 to {count - 1}, or -1 for another"
+                right &= (values >= -1) & (values < count) & (values == np.floor(values))
+            if column.missing:
+                wanted += " or a missing value"
+                right |= np.isnan(values)
+            if not right.all():
+                row = int(np.argmin(right))
+                got = "a missing value" if np.isnan(values[row]) else f"{values[row]:g}"
+                raise InputError(f"{field}[{row}].{column.name}", wanted, got)
+
+
+class ChannelInfo(msgspec.Struct, frozen=True):
+    """One monitored channel; `labels` names its cells.
+
+    A score or a column's number, cut into rank cells (0 holds the highest); the predicted class;
+    or a column's category.
+    """
+
+    name: str
+    kind: Literal["score", "class", "category"]
+    labels: tuple[str, ...]
+
+
+class Calibration(msgspec.Struct, frozen=True):
+    """What the scores rest on: held-out rows and false-positive rates of the thresholds.
+
+    `temperature` divides the logits before the softmax, so that probabilities are frequencies.
+    The perturbation threshold flags at most `alpha` of clean rows *and* `benign_alpha` of every
+    one of `benign_kinds` kinds of benign corruption; versions of before looked at clean rows alone.
+    """
+
+    n: int
+    alpha: float
+    perturbation_threshold: float
+    corruption_threshold: float
+    source: str
+    temperature: float = 1.0
+    benign_alpha: float = 1.0
+    benign_kinds: int = 0
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """All that is known of a model version.
+
+    `files` holds the sha256 of every other file, `sizes` their bytes (manifests of before: none).
+    """
+
+    schema_version: int
+    model: str
+    version: int
+    created_at: str
+    input: InputSchema
+    classes: tuple[str, ...]
+    channels: tuple[ChannelInfo, ...]
+    calibration: Calibration
+    training: dict[str, Any]
+    evaluation: dict[str, Any]
+    parent: int | None
+    event: dict[str, Any]
+    files: dict[str, str]
+    sizes: dict[str, int] = {}

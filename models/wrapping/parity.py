@@ -1,0 +1,122 @@
+"""Proof that the adapted graph answers as the model did, row by row."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto
+
+from models.base.errors import AdaptError
+from models.versions.runner import session
+from models.versions.schema import InputArray, InputSchema
+from models.wrapping.graph import Array, Index, attributes_of, shown
+from models.wrapping.labels import LABELS
+from models.wrapping.outputs import TOLERANCE, Found, softmax, zip_map
+from models.wrapping.runs import Plan, Runs
+
+ALONE = 8  # rows that are also asked one by one
+HALF_TOLERANCE = 1e-2  # onnxruntime rounds half floats in other places where the graph goes on
+HALVES = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
+
+Floats64 = npt.NDArray[np.float64]
+
+
+class Original:
+    """The model as it was given, with nothing changed but an output named by the user added."""
+
+    def __init__(self, model: onnx.ModelProto, *, batch: int | None) -> None:
+        self._model, self._batch = model, batch
+
+    def probabilities(
+        self, found: Found, order: tuple[int, ...], feeds: dict[str, Array]
+    ) -> Floats64:
+        """`(N, C)` in the order of the data's classes, for the inputs of a prepared model."""
+        output = shown(found.output)
+        runs = Runs(self._model, [output], batch=self._batch)
+        (values,) = runs.answer({shown(name): array for name, array in feeds.items()})
+        if isinstance(values, list):
+            values = self._from_dictionaries(values, output)
+        shares = softmax(found.surface.logits(values))
+        return shares[:, list(order)] if order else shares
+
+    def _from_dictionaries(self, rows: list[dict[Any, float]], output: str) -> Array:
+        node = zip_map(Index(self._model.graph), output)
+        assert node is not None
+        attributes = attributes_of(node)
+        (labels,) = (attributes[name] for name in LABELS if attributes.get(name))
+        names = [label.decode() if isinstance(label, bytes) else label for label in labels]
+        return np.array([[row[name] for name in names] for row in rows], dtype=np.float32)
+
+
+def check_parity(
+    original: Original,
+    plain: onnx.ModelProto,
+    schema: InputSchema,
+    plan: Plan,
+    found: Found,
+    order: tuple[int, ...],
+    x: InputArray,
+    *,
+    opened: int | None,
+) -> dict[str, Any]:
+    """Compare the plain graph with the original on raw rows `x`.
+
+    Args:
+        opened: the batch that the model was fixed to before it was made to take any.
+
+    Raises:
+        AdaptError: another class is predicted (but for ties), probabilities differ by more than
+            1e-4 (1e-2 for half floats), or a row's answer depends on the rows that come with it.
+    """
+    expected = original.probabilities(found, order, plan.feeds(x))
+    _check_finite(expected, x)
+    answered, apart = _answers(plain, schema, x)
+    difference = float(np.abs(answered - expected).max())
+    half = any(tensor.data_type in HALVES for tensor in plain.graph.initializer)
+    tolerance, top = HALF_TOLERANCE if half else TOLERANCE, np.sort(expected, axis=1)
+    clear = top[:, -1] - top[:, -2] > 2 * tolerance
+    moved = (answered.argmax(axis=1) != expected.argmax(axis=1)) & clear
+    if not (difference <= tolerance and apart <= tolerance) or moved.any():
+        again = original.probabilities(found, order, plan.feeds(x))
+        random = not np.abs(again - expected).max() <= tolerance
+        raise AdaptError(
+            _reason(random=random, opened=opened, mixed=not apart <= tolerance)
+            or f"the adapted graph differs from the model by {difference:.2g} in the "
+            f"probabilities, in the class on {int(moved.sum())} of {len(x)} rows"
+        )
+    return {"rows": len(x), "largest_difference": difference, "tolerance": tolerance}
+
+
+def _answers(plain: onnx.ModelProto, schema: InputSchema, x: InputArray) -> tuple[Floats64, float]:
+    """Probabilities `(N, C)`, and how far the first rows' are from those when asked one by one."""
+    running = session(plain.SerializeToString())
+    together = softmax(running.run(["logits"], {schema.name: x})[0])
+    alone = [running.run(["logits"], {schema.name: row[None]})[0] for row in x[:ALONE]]
+    return together, float(np.abs(softmax(np.concatenate(alone)) - together[:ALONE]).max())
+
+
+def _check_finite(expected: Floats64, x: InputArray) -> None:
+    wrong = ~np.isfinite(expected).all(axis=1)
+    if wrong.any():
+        raise AdaptError(
+            f"the model answers NaN or infinity to {int(wrong.sum())} of {len(x)} test rows, first "
+            f"to {np.array2string(x[int(np.argmax(wrong))].ravel(), threshold=12, precision=4)}"
+        )
+
+
+def _reason(*, random: bool, opened: int | None, mixed: bool) -> str:
+    """Why the graphs differ, if that is known."""
+    if random:
+        return "the model answers the same rows differently each time: export it in evaluation mode"
+    if opened is not None:
+        return (
+            f"the model takes batches of {opened} only and cannot be made to take others: "
+            "export it with a dynamic batch dimension"
+        )
+    if mixed:
+        return (
+            "the answer to a row depends on the other rows of its batch (batch normalisation in "
+            "training mode, dynamic quantisation): export the model so that rows stand alone"
+        )
+    return ""

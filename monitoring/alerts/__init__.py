@@ -1,0 +1,1 @@
+"""Alerts of Alertmanager and Grafana to decisions: each one once."""

@@ -1,0 +1,162 @@
+"""What the watcher does with each alert of a webhook: one decision each, counted and told.
+
+One alert that cannot be decided on, because its model is broken say, has the decision `failed` and
+costs the others nothing. Where the store is away nobody can be told what was started: the sender
+gets an error and sends all again, and what has started is known by then, for the job itself keeps
+the alert's key.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+
+from models.base.errors import InputError, RegistryError
+from models.base.logs import logger
+from monitoring.alerts.handled_alerts import HandledAlerts
+from monitoring.alerts.webhook import Alert, Payload
+from monitoring.loop.jobs import Job
+from monitoring.loop.triggers import ACTIONS
+from monitoring.records.database import StoreError
+from monitoring.watching.problems import in_words
+from monitoring.watching.watcher import Watcher
+
+UNKNOWN = "unknown"
+UNREADABLE = "unreadable"
+FAILED = "failed"
+STORE_ERRORS = (StoreError, sa.exc.DBAPIError, sa.exc.TimeoutError)
+# Refusals that hold for all alerts of a model that ask for the same, whenever they began.
+SHARED = frozenset(
+    ("already_running", "held", "cool_down", "daily_budget", "no_champion", "pinned")
+)
+MOST_TOLD = 10
+log = logger("alerts")
+
+
+class UndecidedError(StoreError):
+    """The store is away, and alerts are left undecided: send them again."""
+
+    def __init__(self, undecided: int, error: Exception) -> None:
+        super().__init__(
+            f"{undecided} alerts are not decided on, send them again: {in_words(error)}"
+        )
+
+
+def decide_alerts(
+    payload: Payload, watcher: Watcher, handled: HandledAlerts, clock: Callable[[], float]
+) -> list[dict[str, Any]]:
+    """Decide on each alert, in the order of the body; start what is to be started.
+
+    What could not be read, and what the sender left out for want of room, is logged: an alert that
+    nobody acts on must be seen by somebody.
+
+    Returns:
+        For each alert its `fingerprint` and the `decision`; for one that could not be read or
+        decided on also its `place` and `why`.
+
+    Raises:
+        InputError: none of the alerts could be read.
+        UndecidedError: the store is away.
+    """
+    if payload.truncated:
+        log.warning("alerts_truncated", sender=payload.sender, alerts=payload.truncated)
+    decided: dict[int, dict[str, Any]] = {}
+    desk = _Desk(watcher, handled, clock())
+    try:
+        desk.prepare(payload)
+        for place, alert in payload.alerts.items():
+            decided[place] = desk.decide(place, alert)
+    except STORE_ERRORS as error:
+        left = len(payload.alerts) - len(decided)
+        log.error("alerts_undecided", sender=payload.sender, alerts=left, why=in_words(error))
+        raise UndecidedError(left, error) from error
+    for place, fault in payload.unreadable:
+        why = str(fault)
+        log.warning("alert_unreadable", sender=payload.sender, place=place, why=ascii(why)[1:-1])
+        watcher.metrics.alerts.labels(UNKNOWN, UNREADABLE).inc()
+        decided[place] = {"place": place, "decision": UNREADABLE, "why": why}
+    if payload.unreadable and not payload.alerts:
+        raise _refusal([fault for _, fault in payload.unreadable])
+    return [decided[place] for place in sorted(decided)]
+
+
+def _refusal(errors: list[InputError]) -> InputError:
+    """The one error, or all of them in one."""
+    if len(errors) == 1:
+        return errors[0]
+    told = "; ".join(str(error) for error in errors[:MOST_TOLD])
+    return InputError("alerts", "at least one that can be read", told)
+
+
+@dataclass
+class _Desk:
+    """Decides on the alerts of one body; what is the same for several is asked once."""
+
+    watcher: Watcher
+    handled: HandledAlerts
+    now: float
+    models: tuple[str, ...] = ()
+    known: set[str] = field(default_factory=set)  # keys of alerts that have started a job
+    started: dict[str, set[str]] = field(default_factory=dict)  # by model, as its jobs say
+    refused: dict[tuple[str, str], str] = field(default_factory=dict)  # by model and wish
+
+    def prepare(self, payload: Payload) -> None:
+        """Ask what all the alerts need. Raises where the store is away."""
+        try:
+            self.models = self.watcher.registry.models()
+        except (OSError, RegistryError) as error:
+            log.error("registry_unread", why=in_words(error))
+            self.models = self.watcher.watched.names
+        keys = [alert.key for alert in payload.alerts.values()]
+        self.known = self.handled.find(list(dict.fromkeys(keys)), self.now)
+
+    def decide(self, place: int, alert: Alert) -> dict[str, Any]:
+        """The decision on one alert. Raises where the store is away."""
+        event = alert.event(self.models)
+        decided: dict[str, Any] = {"fingerprint": alert.fingerprint}
+        try:
+            decided["decision"] = self._decide(alert)
+        except STORE_ERRORS:
+            raise
+        except Exception as error:
+            decided |= {"decision": FAILED, "place": place, "why": in_words(error)}
+            log.exception("alert_failed", model=ascii(event.model)[1:-1], place=place)
+        action = event.action if event.action in ACTIONS else UNKNOWN
+        self.watcher.metrics.alerts.labels(action, decided["decision"]).inc()
+        return decided
+
+    def _decide(self, alert: Alert) -> str:
+        event = alert.event(self.models)
+        if not event.resolved and self._has_started(event.model, alert.key):
+            return "already_handled"
+        wish = event.model, "resolved" if event.resolved else event.action
+        if (shared := self.refused.get(wish)) is not None:
+            self.watcher.metrics.refusals.labels(shared).inc()
+            return shared
+        found = self.watcher.dispatcher.consider(event, self.now, {"alert": alert.key})
+        if found.start is None:
+            refusal = str(found.refusal)
+            if refusal in SHARED:
+                self.refused[wish] = refusal
+            return refusal
+        self.known.add(alert.key)
+        try:
+            self.handled.add(alert.key, self.now)
+            self.handled.prune(self.now)
+        except STORE_ERRORS as error:  # the job has the key as well
+            log.warning("alert_not_noted", key=alert.key, why=in_words(error))
+        return "started"
+
+    def _has_started(self, model: str, key: str) -> bool:
+        if key in self.known:
+            return True
+        if model not in self.started:
+            jobs = self.watcher.jobs.all(model) if model in self.models else []
+            self.started[model] = {str(job.options.get("alert")) for job in jobs if _counts(job)}
+        return key in self.started[model]
+
+
+def _counts(job: Job) -> bool:
+    """Whether the job stands for its alert: one that the loop did not take, or lost, does not."""
+    return job.outcome not in ("failed", "abandoned")

@@ -1,0 +1,114 @@
+"""The webhooks of Alertmanager (version 4) and Grafana (version 1): from their JSON to events.
+
+Acts on labels only: `action` says what to do and `model` with what. Senders repeat and retry, so
+replays are normal; an alert that has started a job is remembered by fingerprint and start, and
+starts no second one. An alert that cannot be read says nothing about the others of its group.
+
+Sources: Prometheus, "Alerting configuration", `<webhook_config>`; Grafana, "Configure the webhook
+notifier for Alerting", whose alerts have the members of Alertmanager's and some more.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from models.base.errors import InputError
+from models.base.json_body import decode_json
+from monitoring.loop.triggers import Event
+
+SENDERS = {"4": "Alertmanager", "1": "Grafana"}  # by the version that a body states
+EXPECTED = "a webhook of Alertmanager (version 4) or Grafana (version 1)"
+SHOWN_CHARACTERS = 200
+
+
+class Alert(msgspec.Struct, frozen=True):
+    """One alert of the payload; members that are not used are not listed."""
+
+    status: Literal["firing", "resolved"]
+    labels: dict[str, str]
+    fingerprint: str
+    startsAt: str
+    annotations: dict[str, str] | None = None
+
+    @property
+    def key(self) -> str:
+        """What makes it the same alert."""
+        return f"{self.fingerprint}@{self.startsAt}"
+
+    def event(self, models: tuple[str, ...]) -> Event:
+        """The event it stands for; without a `model` label it means the only model there is."""
+        model = self.labels.get("model") or (models[0] if len(models) == 1 else "")
+        name = self.labels.get("alertname", "alert")
+        summary = (self.annotations or {}).get("summary", "")
+        return Event(
+            source="alert",
+            model=model,
+            action=self.labels.get("action", ""),
+            since=datetime.fromisoformat(self.startsAt).timestamp(),
+            reason=f"{name}: {summary}" if summary else name,
+            resolved=self.status == "resolved",
+        )
+
+
+class _Body(msgspec.Struct, frozen=True):
+    """The webhook's body; each alert stays JSON until it is looked at."""
+
+    version: str
+    alerts: list[msgspec.Raw]
+    truncatedAlerts: int | None = None
+
+
+class UnreadableAlert(NamedTuple):
+    """An alert that does not fit: its place in the body, and what is wrong."""
+
+    place: int
+    error: InputError
+
+
+class Payload(NamedTuple):
+    """What a body says: alerts by their place, those that do not fit, and how many were cut."""
+
+    sender: str
+    alerts: Mapping[int, Alert]
+    unreadable: tuple[UnreadableAlert, ...] = ()
+    truncated: int = 0
+
+
+def parse(body: bytes) -> Payload:
+    """Decode and check a body.
+
+    Raises:
+        InputError: it is no webhook of a version that is known.
+    """
+    decoded = decode_json(body, _Body, EXPECTED)
+    if decoded.version not in SENDERS:
+        raise InputError("version", "4 (Alertmanager) or 1 (Grafana)", decoded.version[:20])
+    alerts, unreadable = {}, []
+    for place, raw in enumerate(decoded.alerts):
+        try:
+            alerts[place] = _read_alert(bytes(raw), f"alerts[{place}]")
+        except InputError as error:
+            unreadable.append(UnreadableAlert(place, error))
+    sender, truncated = SENDERS[decoded.version], decoded.truncatedAlerts or 0
+    return Payload(sender, alerts, tuple(unreadable), truncated)
+
+
+def _read_alert(raw: bytes, field: str) -> Alert:
+    try:
+        alert = msgspec.json.decode(raw, type=Alert)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InputError(field, "an alert", str(error)[:SHOWN_CHARACTERS]) from error
+    if not alert.fingerprint:
+        raise InputError(f"{field}.fingerprint", "what makes it the same alert", "an empty text")
+    if not _is_rfc3339(alert.startsAt):
+        raise InputError(f"{field}.startsAt", "an RFC 3339 time", alert.startsAt[:40])
+    return alert
+
+
+def _is_rfc3339(text: str) -> bool:
+    try:
+        return datetime.fromisoformat(text).tzinfo is not None  # without: this machine's own zone
+    except ValueError:
+        return False

@@ -1,0 +1,1 @@
+"""What a request leaves behind, in the request path, and reading it back."""

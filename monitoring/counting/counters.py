@@ -1,0 +1,176 @@
+"""Reading the counters of a service's `/metrics`: cells, predictions, and when it was loaded.
+
+Counters only rise while a process group lives; a smaller value means a restart from zero. What
+cannot have been counted (NaN, infinite, negative, beyond 2^53) is left out and named, with the rest
+of its channel: a channel without some of its cells would look like drift.
+"""
+
+import re
+import time
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from models.base.errors import HoldfastError
+
+SERIES = re.compile(
+    r"^holdfast_(?P<name>cell_observations_total|predictions_total|model_loaded_timestamp_seconds)"
+    r'\{(?P<labels>(?:[^"}\n]|"(?:[^"\\\n]|\\.)*")*)\} (?P<value>\S+)',
+    re.MULTILINE,
+)
+LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+ESCAPED = re.compile(r"\\(.)")
+# What a service of ours says first, with a model or without.
+OURS = re.compile(
+    r"^(?:# TYPE )?holdfast_(?:http_requests|predictions|cell_observations)_total\b", re.MULTILINE
+)
+MOST = float(2**53)  # beyond it a counter no longer counts one by one
+MOST_BYTES = 1 << 26
+CHUNK_BYTES = 1 << 16
+TIMEOUT = 5.0
+
+Cell = tuple[str, str, str, int]  # model, version, channel, cell
+Counts = dict[Cell, float]
+
+
+class ForeignPageError(HoldfastError):
+    """What answered is no service of Holdfast."""
+
+
+@dataclass
+class Page:
+    """What a service has counted so far."""
+
+    cells: Counts = field(default_factory=dict)
+    predictions: dict[str, float] = field(default_factory=dict)  # rows answered, by model
+    loaded_at: float | None = None  # when a version was last loaded, seconds since 1970
+    spoiled: set[str] = field(default_factory=set)  # channels with a value that is no count
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A redirect is an answer like another: whoever meant that address names it."""
+
+    def redirect_request(self, *arguments: Any, **named: Any) -> None:
+        """Follow nothing."""
+
+
+_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect())
+
+
+def fetch(url: str, timeout_seconds: float = TIMEOUT) -> str:
+    """The text of a service's /metrics.
+
+    Straight there, whatever proxy the environment names, and to no other address.
+
+    Args:
+        url: of the service.
+        timeout_seconds: in which the whole answer must have come.
+
+    Raises:
+        OSError: it cannot be had, or not in time.
+        HTTPException: what came is no HTTP.
+        ValueError: it is no text, or larger than it may be.
+    """
+    deadline = time.monotonic() + timeout_seconds
+    with _OPENER.open(f"{url.rstrip('/')}/metrics", timeout=timeout_seconds) as answer:
+        parts, size = [], 0
+        while chunk := answer.read1(CHUNK_BYTES):
+            parts.append(chunk)
+            size += len(chunk)
+            if size > MOST_BYTES:
+                raise ValueError(f"more than {MOST_BYTES >> 20} MiB")
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"no whole answer within {timeout_seconds:g} s")
+        if answer.length:  # a connection that was cut: the rest would count as gone
+            raise ValueError(f"the answer ends {answer.length} bytes early")
+    return b"".join(parts).decode()
+
+
+def shown(url: str) -> str:
+    """The URL for people and labels: without name, password and query.
+
+    >>> shown("http://me:secret@[::1]:8080/inner?token=x")
+    'http://[::1]:8080/inner'
+    """
+    parts = urlsplit(url)
+    return urlunsplit(
+        (parts.scheme, parts.netloc.rpartition("@")[2], parts.path.rstrip("/"), "", "")
+    )
+
+
+def read_page(text: str) -> Page:
+    """What a service has counted, from its Prometheus exposition.
+
+    Raises:
+        ForeignPageError: it is none of a service of Holdfast.
+    """
+    if not OURS.search(text):
+        what = "an empty page" if not text.strip() else f"a page that begins {text.strip()[:40]!r}"
+        raise ForeignPageError(f"{what}, no metrics of a service of Holdfast")
+    page, spoiled = Page(), set()
+    for match in SERIES.finditer(text):
+        labels = {
+            name: ESCAPED.sub(_plain, value) for name, value in LABEL.findall(match["labels"])
+        }
+        value = _count(match["value"])
+        try:
+            model = labels["model"]
+            if match["name"] == "cell_observations_total":
+                key = (model, labels["version"], labels["channel"], int(labels["cell"]))
+                if value is None:
+                    spoiled.add(key[:3])
+                else:
+                    page.cells[key] = page.cells.get(key, 0.0) + value
+            elif match["name"] == "predictions_total":
+                page.predictions[model] = page.predictions.get(model, 0.0) + (value or 0.0)
+            elif value is not None:
+                page.loaded_at = max(page.loaded_at or 0.0, value)
+        except (KeyError, ValueError):
+            continue  # a series of another shape says nothing of this one
+    page.cells = {key: count for key, count in page.cells.items() if key[:3] not in spoiled}
+    page.spoiled = {"/".join(each) for each in spoiled}
+    return page
+
+
+def parse(text: str) -> Counts:
+    """The cell counters in a Prometheus exposition; none where it is no service's.
+
+    >>> line = 'holdfast_cell_observations_total{cell="03",channel="energy",model="m",version="1"}'
+    >>> parse(line + " 7.0")
+    {('m', '1', 'energy', 3): 7.0}
+    """
+    try:
+        return read_page(text).cells
+    except ForeignPageError:
+        return {}
+
+
+def _count(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if 0 <= value <= MOST else None  # NaN is neither
+
+
+def _plain(match: "re.Match[str]") -> str:
+    return "\n" if match[1] == "n" else match[1]
+
+
+def increments(before: Mapping[str, float], now: Mapping[str, float]) -> dict[str, float]:
+    """What was added since `before`; where a counter fell, all of it is new.
+
+    >>> increments({"energy/3": 7.0}, {"energy/3": 9.0})
+    {'energy/3': 2.0}
+    >>> increments({"energy/3": 7.0}, {"energy/3": 2.0})
+    {'energy/3': 2.0}
+    """
+    added: dict[str, float] = {}
+    for key, value in now.items():
+        old = before.get(key, 0.0)
+        gained = value - old if value >= old else value
+        if gained:
+            added[key] = gained
+    return added

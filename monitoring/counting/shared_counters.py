@@ -1,0 +1,98 @@
+"""Counters of several workers as one: all that leans on the inside of `prometheus_client`.
+
+Each worker counts in files of its slot, which the library maps; `sum_workers` adds them up. The
+library makes the files sparse, and on a disk that has become full the first count on a page that
+has no space yet is a SIGBUS: the worker dies, and so does every one after it. So they get their
+space first. A test names the version of the library that this was read against.
+"""
+
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from prometheus_client import CollectorRegistry, Histogram, Metric, generate_latest, values
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from models.base.logs import logger
+from models.statistics.arrays import IntArray
+from monitoring.counting.tally import Tally
+
+KINDS = ("counter", "gauge_max", "histogram")
+BYTES = 1 << 20  # of each file; 5 models with 10 channels take about half of it
+
+
+def share_counters(directory: Path, slot: int) -> None:
+    """Keep the values of metrics made from now on in files of `directory` under this slot.
+
+    Called by the composition root of a worker, once, before its `Metrics` are made. Where there is
+    no space for the files, this worker counts for itself alone.
+    """
+    try:
+        allocate(directory, slot)
+    except OSError as error:
+        logger("metrics").error("counters_not_shared", reason=str(error))
+        return
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(directory)
+    values.ValueClass = values.MultiProcessValue(lambda: slot)  # type: ignore[no-untyped-call]
+
+
+def exposition(registry: CollectorRegistry, directory: Path | None) -> Callable[[], bytes]:
+    """What `/metrics` answers: the sums over all workers of `directory`, or this registry alone."""
+    return lambda: generate_latest(sum_workers(registry, directory))
+
+
+def sum_workers(registry: CollectorRegistry, directory: Path | None) -> CollectorRegistry:
+    """The sums over all workers of `directory` as they are now, or this registry alone."""
+    if directory is None:
+        return registry
+    if isinstance(registry, Settled):
+        registry.settle()
+    fresh = CollectorRegistry()
+    MultiProcessCollector(fresh, path=str(directory))  # type: ignore[no-untyped-call]
+    return fresh
+
+
+class Settled(CollectorRegistry):
+    """A registry that counts what waits in a tally before it is read."""
+
+    def __init__(self, tally: Tally) -> None:
+        super().__init__()
+        self.settle = tally.settle
+
+    def collect(self) -> Iterable[Metric]:
+        """The metrics as they are now."""
+        self.settle()
+        return super().collect()
+
+
+class BulkHistogram(Histogram):
+    """A histogram that takes the values of a whole batch at once."""
+
+    def observe_all(self, observed: npt.ArrayLike) -> None:
+        """Count `(N,)` values."""
+        observed = np.asarray(observed, np.float64)
+        self._sum.inc(float(observed.sum()))
+        index = np.searchsorted(self._upper_bounds, observed)
+        for bucket, number in count_places(index):
+            self._buckets[bucket].inc(number)
+
+
+def allocate(directory: Path, slot: int) -> None:
+    """Give the files of a worker's slot their space, before the library opens them.
+
+    Raises:
+        OSError: there is none; then the worker had better count for itself alone.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    for kind in KINDS:
+        with (directory / f"{kind}_{slot}.db").open("ab") as stream:
+            os.posix_fallocate(stream.fileno(), 0, BYTES)
+
+
+def count_places(index: IntArray) -> list[tuple[int, int]]:
+    """Which indices of `(N,)` occur, and how often."""
+    counts = np.bincount(index)
+    present = counts.nonzero()[0]
+    return list(zip(present.tolist(), counts[present].tolist(), strict=True))

@@ -1,0 +1,1 @@
+"""Counters and labels to alarms: pure statistics and their state."""

@@ -1,0 +1,268 @@
+"""The bets: fixed ways in which a channel may drift, as tilts of its reference cells.
+
+A bet is a density on the unit interval of ranks (score channels) or on the classes or categories
+(class and category channels). Over the cells of a reference it becomes a vector ``tau`` of
+likelihood ratios with ``sum_g w_g tau_g = 1``, ``w = alpha / sum(alpha)`` and every ``tau_g > 0``.
+The urn of
+`monitoring.evidence.channels` plays all bets of a channel at once; the one that wins says what
+moved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+Direction = Literal["higher", "lower", "tails", "middle", "share up", "share down"]
+
+SLOPES = (0.25, 0.5, 1.0, 1.9)
+POWERS = (0.1, 0.25, 0.5, 0.75)
+STEPS = (
+    (0.001, 40.0),
+    (0.002, 20.0),
+    (0.005, 4.0),
+    (0.005, 10.0),
+    (0.01, 2.0),
+    (0.01, 4.0),
+    (0.01, 10.0),
+    (0.02, 3.0),
+    (0.05, 2.0),
+    (0.05, 5.0),
+    (0.1, 2.0),
+    (0.1, 5.0),
+)
+BENDS = (0.5, 1.0, 1.9)
+MISSING = "missing"  # the label of a last cell that is no rank
+SHARES = {1.5: "1.5 times", 2.0: "twice", 4.0: "four times", 0.5: "half", 0.2: "a fifth of"}
+FRACTIONS = (0.01, 0.05, 0.2)  # of all requests, for what is rare in the reference
+
+
+class ChannelReferenceError(ValueError):
+    """A channel's reference weights cannot carry an urn."""
+
+
+@dataclass(frozen=True, eq=False)
+class ChannelReference:
+    """The cells of one channel and how much of the held-out reference lies in each.
+
+    Args:
+        name: the channel, "energy", "class", ...
+        kind: "score" (cells are rank intervals; the last may be "missing"), "class" (one cell per
+            class) or "category" (one cell per category of a column).
+        alpha: (G,) float64 reference weights >= 0. Score: cell 0 holds the HIGHEST scores, cells
+            follow in order of falling score, the sum is n + 1, and a cell whose two ranks coincide
+            (small n) weighs 0. Others: the count plus a share of the one prior
+            observation, so every weight is > 0.
+        labels: (G,) text per cell: the class names, or "00", "01", ... for a score.
+
+    Raises:
+        ChannelReferenceError: the weights are not (G,), not finite or negative, fewer than two
+            are positive, a class weighs nothing, or the labels do not match the weights.
+    """
+
+    name: str
+    kind: Literal["score", "class", "category"]
+    alpha: FloatArray
+    labels: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        """Check the weights and keep a read-only float64 copy of them."""
+        alpha = np.array(self.alpha, dtype=np.float64)
+        where = f"reference of channel {self.name!r}"
+        if self.kind not in ("score", "class", "category"):
+            raise ChannelReferenceError(
+                f"{where}: kind {self.kind!r}, expected 'score', 'class' or 'category'"
+            )
+        if alpha.ndim != 1 or not np.isfinite(alpha).all() or (alpha < 0).any():
+            raise ChannelReferenceError(
+                f"{where}: expected (G,) finite weights >= 0, got {alpha!r}"
+            )
+        if (alpha > 0).sum() < 2:
+            raise ChannelReferenceError(f"{where}: expected two or more cells of positive weight")
+        if self.kind != "score" and (alpha == 0).any():
+            empty = self.labels[int(np.argmin(alpha))]
+            raise ChannelReferenceError(
+                f"{where}: {self.kind} {empty!r} weighs 0, add a prior such as 1/G"
+            )
+        if len(self.labels) != len(alpha):
+            raise ChannelReferenceError(
+                f"{where}: {len(self.labels)} labels for {len(alpha)} cells"
+            )
+        alpha.flags.writeable = False
+        object.__setattr__(self, "alpha", alpha)
+
+
+@dataclass(frozen=True)
+class Bet:
+    """One way to drift: its direction and the same in words."""
+
+    direction: Direction
+    words: str
+
+
+RankCdf = Callable[[FloatArray], FloatArray]
+
+
+def _slope(e: float) -> RankCdf:
+    """Distribution function of the density 1 + e (u - 1/2)."""
+    return lambda u: u + e * (u * u - u) / 2
+
+
+def _power(kappa: float) -> RankCdf:
+    """Distribution function of the density kappa u^(kappa - 1)."""
+
+    def cdf(u: FloatArray) -> FloatArray:
+        result: FloatArray = np.power(u, kappa)
+        return result
+
+    return cdf
+
+
+def _step(q: float, height: float) -> RankCdf:
+    """Distribution function of the density `height` below rank q, constant above it."""
+    rest = (1 - q * height) / (1 - q)
+    return lambda u: height * np.minimum(u, q) + rest * np.maximum(u - q, 0.0)
+
+
+def _bend(e: float) -> RankCdf:
+    """Distribution function of the density 1 + e/2 (4 |u - 1/2| - 1)."""
+
+    def cdf(u: FloatArray) -> FloatArray:
+        v = np.minimum(u, 1 - u)
+        result: FloatArray = u + np.sign(0.5 - u) * e / 2 * (v - 2 * v * v)
+        return result
+
+    return cdf
+
+
+def _mirror(cdf: RankCdf) -> RankCdf:
+    """Distribution function of 1 - U where U has the given one."""
+    return lambda u: 1 - cdf(1 - u)
+
+
+def _higher_or_lower(cdf: RankCdf, held: str) -> list[tuple[Bet, RankCdf]]:
+    """Return a bet on the upper end of the scores and its mirror on the lower end."""
+    higher = Bet("higher", f"higher than the reference (the top {held})")
+    lower = Bet("lower", f"lower than the reference (the bottom {held})")
+    return [(higher, cdf), (lower, _mirror(cdf))]
+
+
+def score_bets() -> list[tuple[Bet, RankCdf]]:
+    """Return the 46 bets of a score channel, each with its distribution function F on [0, 1].
+
+    u is the upper-tail rank: 0 at the highest score. The densities F' are 1 ± e (u - 1/2);
+    kappa u^(kappa - 1) and its mirror; tail steps and mirrors; 1 ± e/2 (4 |u - 1/2| - 1).
+    """
+    bets: list[tuple[Bet, RankCdf]] = []
+    for e in SLOPES:
+        bets += _higher_or_lower(_slope(-e), f"half holds {50 + 12.5 * e:.0f} % of the requests")
+    for kappa in POWERS:
+        bets += _higher_or_lower(_power(kappa), f"1 % holds {100 * 0.01**kappa:.2g}x its share")
+    for q, height in STEPS:
+        bets += _higher_or_lower(_step(q, height), f"{100 * q:g} % holds {height:g}x its share")
+    for e in BENDS:
+        held = f"half holds {50 + 12.5 * e:.0f} % of the requests)"
+        bets.append((Bet("tails", f"more at both ends (the outer {held}"), _bend(e)))
+        bets.append((Bet("middle", f"more in the middle (the inner {held}"), _bend(-e)))
+    return bets
+
+
+def score_tilts(alpha: FloatArray) -> tuple[tuple[Bet, ...], FloatArray]:
+    """Average every score bet exactly over the rank interval of each cell.
+
+    tau_jg = (F_j(b_g) - F_j(a_g)) / (b_g - a_g), with [a_g, b_g] the ranks that cell g spans.
+
+    Args:
+        alpha: (G,) float64 reference weights, highest scores first; cells of weight 0 get tau 1.
+
+    Returns:
+        The J bets and tau, (J, G) float64 > 0, with tau @ (alpha / sum(alpha)) = 1.
+    """
+    edges = np.concatenate([[0.0], np.cumsum(alpha)]) / alpha.sum()
+    edges[-1] = 1.0
+    width = np.diff(edges)
+    bets = score_bets()
+    tau = np.ones((len(bets), len(alpha)))
+    for row, (_, cdf) in zip(tau, bets, strict=True):
+        np.divide(np.diff(cdf(edges)), width, out=row, where=width > 0)
+    return tuple(bet for bet, _ in bets), _normalised(tau, alpha)
+
+
+def class_tilts(alpha: FloatArray, labels: tuple[str, ...]) -> tuple[tuple[Bet, ...], FloatArray]:
+    """Multiply one class's share by 1.5, 2, 4, .5 or .2; the others keep their proportions.
+
+    A multiple that would take more than 95 % of all requests is left out, so tau stays > 0.
+
+    Args:
+        alpha: (G,) float64 reference weights > 0, one per class.
+        labels: (G,) class names.
+
+    Returns:
+        The J <= 5 G bets and tau, (J, G) float64 > 0, with tau @ (alpha / sum(alpha)) = 1.
+    """
+    return share_tilts(alpha, {cell: f"class {name}" for cell, name in enumerate(labels)})
+
+
+def share_tilts(
+    alpha: FloatArray, named: Mapping[int, str], *, rare: bool = False
+) -> tuple[tuple[Bet, ...], FloatArray]:
+    """Change the share of each named cell; the others keep their proportions (see `class_tilts`).
+
+    Args:
+        alpha: (G,) float64 reference weights, those of the named cells > 0.
+        named: what to call a cell, by its number.
+        rare: bet also that a cell takes 1, 5 or 20 % of all requests, where that is more than
+            four times its share: no multiple of almost nothing is worth a bet.
+    """
+    bets: list[Bet] = []
+    rows: list[FloatArray] = []
+    shares = alpha / alpha.sum()
+    for cell, name in named.items():
+        share = shares[cell]
+        ways = {factor: f"{words} its share" for factor, words in SHARES.items()}
+        if rare:
+            taken = {q / share: f"{100 * q:g} % of the requests" for q in FRACTIONS}
+            ways |= {factor: words for factor, words in taken.items() if factor > max(SHARES)}
+        for factor, words in ways.items():
+            if factor > 1 and factor * share > 0.95:
+                continue
+            row = np.full(len(alpha), (1 - factor * share) / (1 - share))
+            row[cell] = factor
+            rows.append(row)
+            direction: Direction = "share up" if factor > 1 else "share down"
+            bets.append(Bet(direction, f"{name} at {words}"))
+    return tuple(bets), _normalised(np.array(rows), alpha)
+
+
+def tilts(reference: ChannelReference) -> tuple[tuple[Bet, ...], FloatArray]:
+    """Return the bets of a channel and tau, (J, G) float64, fixed from its reference.
+
+    >>> alpha = np.full(20, 5.0)
+    >>> bets, tau = tilts(ChannelReference("energy", "score", alpha, ("",) * 20))
+    >>> len(bets), bool(np.allclose(tau @ alpha / alpha.sum(), 1)), bool((tau > 0).all())
+    (46, True, True)
+    """
+    alpha, labels = reference.alpha, reference.labels
+    if reference.kind == "class":
+        return class_tilts(alpha, labels)
+    if reference.kind == "category":
+        named = {cell: f"{reference.name}: {label}" for cell, label in enumerate(labels)}
+        return share_tilts(alpha, named, rare=True)
+    if labels[-1] != MISSING:
+        return score_tilts(alpha)
+    bets, tau = score_tilts(alpha)
+    more, gone = share_tilts(alpha, {len(alpha) - 1: "missing values"}, rare=True)
+    return bets + more, np.concatenate([tau, gone])
+
+
+def _normalised(tau: FloatArray, alpha: FloatArray) -> FloatArray:
+    """Remove the rounding error of sum_g w_g tau_g = 1."""
+    assert (tau > 0).all(), "every tilt must be positive in every cell"
+    result: FloatArray = tau / (tau @ alpha / alpha.sum())[:, None]
+    return result

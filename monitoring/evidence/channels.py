@@ -1,0 +1,350 @@
+"""Drift of a stream: the urns of all channels of one model version, and their one alarm.
+
+Only sums of counters come in, so one process or forty workers give the same evidence. The
+statistics are in `monitoring.evidence.urn`, the ways to drift in `monitoring.evidence.bets`; here
+the channels run side by side, an alarm is raised, kept alive while the drift goes on, and cleared.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from monitoring.evidence.alarm import Alarm
+from monitoring.evidence.bets import Bet, ChannelReference, IntArray
+from monitoring.evidence.urn import LAG, ChannelEvidence, Eta
+
+__all__ = [
+    "Alarm",
+    "Bet",
+    "ChannelEvidence",
+    "ChannelReference",
+    "IncrementError",
+    "SnapshotError",
+    "StreamEvidence",
+]
+
+SNAPSHOT_FORMAT = 2
+
+
+class IncrementError(ValueError):
+    """Counter increments that no stream of requests can have produced."""
+
+
+class SnapshotError(ValueError):
+    """A snapshot that does not belong to the references it is restored for."""
+
+
+@dataclass
+class _Held:
+    """The highest evidence of a channel since it last crossed, for reports during an alarm."""
+
+    log10_r: float
+    at: int
+
+
+class StreamEvidence:
+    """Pólya-urn Shiryaev-Roberts evidence over all channels of one model version.
+
+    R = mean_j R_j per channel over the bets of the exact and the lagged copy, alarm when R >= C c
+    in any of the C channels. On exchangeable traffic P(an alarm within T requests) <= T / c, for
+    both copies together: the mean of martingales is one. It needs exchangeability: bursts of one
+    class alarm until phi has been learnt, a reference that the model was trained on always.
+
+    While nothing drifts, traffic is put into the urn. The piece that crosses and all
+    later ones are not: alpha is frozen, every R_j starts again from 0, each renewed crossing keeps
+    the alarm alive, and after `clear_after` requests without one it clears and absorbing resumes.
+    A drift too weak to cross again within `clear_after` requests therefore alarms repeatedly.
+
+    Args:
+        references: one per channel, names distinct.
+        c: requests > 1 per false alarm at least, in the mean.
+        eta: in (0, 1], the discount for over-dispersed traffic; "auto": min(1, 1/phi) of each
+            bet, phi from the calls of `update`, each of which is an interval.
+        lag: requests that the lagged copy takes for drifted already; 0: no such copy.
+        seed: >= 0, of the random split of large increments.
+        clear_after: requests >= 1 without a renewed crossing that clear an alarm.
+
+    Raises:
+        ValueError: a parameter outside its range, no channel, or a name twice.
+
+    References:
+        methods.md, section 1; Ramdas et al. (2023), *Game-theoretic statistics*.
+
+    >>> cells = np.full(20, 5.0)
+    >>> labels = tuple(f"{cell:02}" for cell in range(20))
+    >>> stream = StreamEvidence([ChannelReference("energy", "score", cells, labels)], c=1e4)
+    >>> stream.update({"energy": np.full(20, 10)})  # 200 requests like the reference
+    >>> stream.alarm is None
+    True
+    >>> stream.update({"energy": np.array([60] + [1] * 19)})  # the top cell fills up
+    >>> stream.alarm.channel, stream.alarm.direction, stream.requests
+    ('energy', 'higher', 279)
+    """
+
+    def __init__(
+        self,
+        references: Sequence[ChannelReference],
+        *,
+        c: float = 1e6,
+        eta: Eta = 1.0,
+        lag: int = LAG,
+        seed: int = 0,
+        clear_after: int = 1000,
+    ) -> None:
+        names = [reference.name for reference in references]
+        if not names or len(set(names)) != len(names):
+            raise ValueError(f"expected one or more channels with distinct names, got {names}")
+        right = c > 1 and (eta == "auto" or 0 < eta <= 1)
+        if not right or clear_after < 1 or min(lag, seed) < 0:
+            raise ValueError(
+                'expected c > 1, eta in (0, 1] or "auto", lag >= 0, clear_after >= 1, seed >= 0; '
+                f"got {c=}, {eta=}, {lag=}, {clear_after=}, {seed=}"
+            )
+        self.c, self.lag, self.seed, self.clear_after = c, lag, seed, clear_after
+        self.eta: Eta = eta
+        ordered = sorted(references, key=lambda reference: reference.name)
+        self._channels = {r.name: ChannelEvidence(r, eta=eta, lag=lag) for r in ordered}
+        n = min(round(float(r.alpha.sum())) for r in references) - 1
+        self._piece = max(1, n // 20)
+        self._alarm: Alarm | None = None
+        self._crossed_at = 0
+        self._held: dict[str, _Held] = {}
+
+    @property
+    def requests(self) -> int:
+        """Requests seen in all: the count of the channel that saw most."""
+        return max(channel.requests for channel in self._channels.values())
+
+    @property
+    def threshold_log10(self) -> float:
+        """log10(C c), the evidence at which a channel alarms."""
+        return float(np.log10(len(self._channels) * self.c))
+
+    @property
+    def alarm(self) -> Alarm | None:
+        """The alarm that is on, as it was raised, or None."""
+        return self._alarm
+
+    def log10_evidence(self) -> dict[str, float]:
+        """Return log10 max(R, 1) per channel, finite and >= 0.
+
+        While the alarm is on: the highest value since that channel's own last crossing (or since
+        the alarm was raised), forgotten after `clear_after` requests, so that the restart of R at
+        a crossing does not look like an end of the drift.
+        """
+        return {
+            name: max(channel.log10_r, self._held[name].log10_r if name in self._held else 0.0)
+            for name, channel in self._channels.items()
+        }
+
+    def phi(self) -> dict[str, float]:
+        """Return phi >= 1 per channel, the largest of its bets; 1 says as good as independent."""
+        return {name: channel.phi for name, channel in self._channels.items()}
+
+    def least_eta(self) -> dict[str, float]:
+        """Return the smallest discount in (0, 1] among the bets of each channel."""
+        return {name: channel.least_eta for name, channel in self._channels.items()}
+
+    def winners(self) -> dict[str, Bet | None]:
+        """Return the leading bet of every channel, None where nothing was weighed yet."""
+        return {name: channel.winner() for name, channel in self._channels.items()}
+
+    def update(self, increments: Mapping[str, npt.ArrayLike]) -> None:
+        """Take the counts of all workers since the last call; nothing changes if it raises.
+
+        Counts above n / 20 are split into pieces at random without replacement: the order inside
+        an interval carries no information.
+
+        Args:
+            increments: channel -> (G,) whole counts >= 0. Channels left out count as 0.
+
+        Raises:
+            IncrementError: unknown channel, wrong shape, negative or broken counts, or requests
+                in a cell in which the reference cannot have any.
+        """
+        unknown = set(increments) - set(self._channels)
+        if unknown:
+            raise IncrementError(
+                f"unknown channels {sorted(unknown)}, expected some of {sorted(self._channels)}"
+            )
+        counts = {
+            name: _whole_counts(channel, increments[name])
+            for name, channel in self._channels.items()
+            if name in increments
+        }
+        pieces = {name: self._split(name, count) for name, count in counts.items() if count.any()}
+        for step in range(max(map(len, pieces.values()), default=0)):
+            self._step({name: rows[step] for name, rows in pieces.items() if step < len(rows)})
+        for name in pieces:  # after them: a discount must not know what it discounts
+            self._channels[name].observe(counts[name])
+
+    def _split(self, name: str, counts: IntArray) -> IntArray:
+        """Deal (G,) counts into (P, G) rows of at most n / 20 requests, at random.
+
+        One shuffle of the requests' cells equals a chain of multivariate hypergeometric draws. It
+        is seeded by the counts too: a sequence of shuffles that every stream of the same seed
+        shared would strike all of them with the same unlucky piece at the same request.
+        """
+        m = int(counts.sum())
+        if m <= self._piece:
+            return counts[None, :]
+        entropy = [self.seed, zlib.crc32(name.encode()), self._channels[name].requests]
+        cells = np.repeat(np.arange(counts.size), counts)
+        np.random.default_rng([*entropy, *counts.tolist()]).shuffle(cells)
+        n_pieces = -(-m // self._piece)
+        row = np.arange(m) // self._piece
+        flat = np.bincount(row * counts.size + cells, minlength=n_pieces * counts.size)
+        return flat.reshape(n_pieces, counts.size).astype(np.int64)
+
+    def _step(self, pieces: Mapping[str, IntArray]) -> None:
+        """Weigh one piece of every channel, then raise, keep, clear, or absorb."""
+        for name, piece in pieces.items():
+            self._channels[name].weigh(piece)
+        bar = self.threshold_log10
+        values = {name: self._channels[name].log10_r for name in pieces}
+        crossed = [name for name in pieces if values[name] >= bar]
+        if self._alarm is not None:
+            self._sustain(crossed)
+        elif crossed:
+            self._raise(max(crossed, key=values.__getitem__))
+        else:
+            for name, piece in pieces.items():
+                self._channels[name].absorb(piece)
+
+    def _raise(self, name: str) -> None:
+        """Record the alarm of one channel and start every R from 0 with the urns frozen."""
+        channel = self._channels[name]
+        bet = channel.winner()
+        assert bet is not None, "a channel that crossed has a leading bet"
+        before, after = channel.shares()
+        words = bet.words if channel.reference.kind != "score" else f"{name}: {bet.words}"
+        self._crossed_at = self.requests
+        self._alarm = Alarm(
+            channel=name,
+            direction=bet.direction,
+            words=words,
+            log10_r=channel.log10_r,
+            requests=self.requests,
+            change_at=channel.change_at,
+            before=tuple(before.tolist()),
+            after=tuple(after.tolist()),
+            gains=tuple(channel.gains().tolist()),
+        )
+        for other, evidence in self._channels.items():
+            self._held[other] = _Held(evidence.log10_r, self.requests)
+            evidence.restart()
+
+    def _sustain(self, crossed: Sequence[str]) -> None:
+        """Keep the alarm alive on a renewed crossing, or clear it when none came for long."""
+        now = self.requests
+        for name, channel in self._channels.items():
+            held, value = self._held[name], channel.log10_r
+            if name in crossed or now - held.at >= self.clear_after:
+                self._held[name] = _Held(value, now)
+            elif value > held.log10_r:
+                held.log10_r = value
+            if name in crossed:
+                self._crossed_at = now
+                channel.restart()
+        if now - self._crossed_at >= self.clear_after:
+            self._alarm = None
+            self._held.clear()
+            for channel in self._channels.values():
+                channel.restart()
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return the whole state as JSON-able plain data (no number beyond 64 bit, no infinity)."""
+        return {
+            "format": SNAPSHOT_FORMAT,
+            "c": self.c,
+            "eta": self.eta,
+            "lag": self.lag,
+            "clear_after": self.clear_after,
+            "seed": self.seed,
+            "alarm": None if self._alarm is None else self._alarm.plain(),
+            "crossed_at": self._crossed_at,
+            "held": {name: asdict(held) for name, held in self._held.items()},
+            "channels": {name: channel.snapshot() for name, channel in self._channels.items()},
+        }
+
+    @classmethod
+    def restore(
+        cls,
+        references: Sequence[ChannelReference],
+        snapshot: Mapping[str, Any],
+        *,
+        c: float | None = None,
+        eta: Eta | None = None,
+        lag: int | None = None,
+        clear_after: int | None = None,
+    ) -> StreamEvidence:
+        """Return the stream that goes on exactly where the snapshot was taken.
+
+        Args:
+            references: of the model version the snapshot was taken for, in any order.
+            snapshot: what `snapshot` returned, also after a round trip through JSON.
+            c: new requests per false alarm; None keeps the snapshot's, as with those below.
+            eta: new discount in (0, 1], or "auto".
+            lag: new lag; a lagged copy that is new begins with R = 0.
+            clear_after: new number of requests that clear an alarm.
+
+        Raises:
+            SnapshotError: other channels, cells or reference weights, or a damaged snapshot.
+        """
+        try:
+            if snapshot["format"] != SNAPSHOT_FORMAT:
+                raise ValueError(f"format {snapshot['format']!r}, expected {SNAPSHOT_FORMAT}")
+            stream = cls(
+                references,
+                c=snapshot["c"] if c is None else c,
+                eta=snapshot["eta"] if eta is None else eta,
+                lag=snapshot["lag"] if lag is None else lag,
+                seed=snapshot["seed"],
+                clear_after=snapshot["clear_after"] if clear_after is None else clear_after,
+            )
+            stream._load(snapshot)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise SnapshotError(
+                f"the snapshot does not belong to these references ({error!r}); "
+                "start the evidence anew for this model version"
+            ) from error
+        return stream
+
+    def _load(self, snapshot: Mapping[str, Any]) -> None:
+        """Take over the state of a snapshot."""
+        theirs, ours = set(snapshot["channels"]), set(self._channels)
+        if theirs != ours:
+            raise ValueError(f"channels {sorted(theirs)}, expected {sorted(ours)}")
+        for name, channel in self._channels.items():
+            channel.load(snapshot["channels"][name])
+        self._crossed_at = int(snapshot["crossed_at"])
+        self._held = {name: _Held(**held) for name, held in snapshot["held"].items()}
+        alarm = snapshot["alarm"]
+        if alarm is not None:
+            self._alarm = Alarm.of_plain(alarm)
+
+
+def _whole_counts(channel: ChannelEvidence, counts: npt.ArrayLike) -> IntArray:
+    """Return increments as (G,) int64, or raise an `IncrementError` that says what is wrong."""
+    name, cells = channel.reference.name, channel.alpha.size
+    try:
+        given = np.asarray(counts, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise IncrementError(f"channel {name!r}: expected ({cells},) numbers") from error
+    if given.shape != (cells,):
+        raise IncrementError(f"channel {name!r}: expected shape ({cells},), got {given.shape}")
+    if not (np.isfinite(given).all() and (given >= 0).all() and (given == given.round()).all()):
+        raise IncrementError(f"channel {name!r}: expected whole counts >= 0, got {given}")
+    impossible = np.flatnonzero((given > 0) & (channel.alpha == 0))
+    if impossible.size:
+        raise IncrementError(
+            f"channel {name!r}: cell {channel.reference.labels[impossible[0]]!r} has requests but "
+            "no reference weight; the edges and the reference come from different versions"
+        )
+    return given.astype(np.int64)

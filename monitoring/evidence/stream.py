@@ -1,0 +1,265 @@
+"""The stream of one champion: its evidence, what has been counted, and their file.
+
+A new champion starts afresh against its own reference. State survives a restart of the watcher.
+"""
+
+import json
+from collections import deque
+from collections.abc import Container, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from models.base.files import write_atomic
+from models.base.logs import logger
+from models.versions.bundle import Bundle
+from monitoring.counting.counters import Counts, increments
+from monitoring.evidence.alarm import Alarm, promise
+from monitoring.evidence.bets import ChannelReference
+from monitoring.evidence.channels import StreamEvidence
+from monitoring.evidence.explanation import Explanation
+from monitoring.evidence.urn import LAG, Eta
+
+RATE_LOOKS = 3600  # looks that the rate of requests is measured over
+GAP_SECONDS = 3600.0  # between two looks, beyond which the rate starts anew
+MOST_TOLD = 1000  # different refusals in the log
+MOST_ROWS = 1_000_000  # of a channel in one look
+log = logger("watcher")
+
+
+def references(bundle: Bundle) -> list[ChannelReference]:
+    """The reference of every channel, from the bundle."""
+    return [
+        ChannelReference(
+            c.name, c.kind, bundle.reference[f"{c.name}/alpha"].astype(np.float64), c.labels
+        )
+        for c in bundle.manifest.channels
+    ]
+
+
+class _State(msgspec.Struct, frozen=True):
+    """The file, but for what evidence and explanation check themselves."""
+
+    version: int
+    alarm_since: float | None
+    totals: dict[str, dict[str, float]]
+    explained: Explanation | None
+    evidence: dict[str, Any]
+
+
+@dataclass
+class Stream:
+    """Evidence over the traffic that `bundle` answers as champion.
+
+    Totals seen and evidence stand in one file, so that a crash between two looks neither loses
+    nor doubles a request. Where it cannot be written, the evidence goes on in memory, and each look
+    tries again.
+    """
+
+    bundle: Bundle
+    evidence: StreamEvidence
+    path: Path
+    alarm_since: float | None = None
+    totals: dict[str, dict[str, float]] = field(default_factory=dict)  # service -> cell -> count
+    explained: Explanation | None = None  # the last alarm, over or of an earlier version as well
+    refused: set[str] = field(default_factory=set)  # what the last look could not weigh, in words
+    fault: str = ""  # of the file, in words; empty once it is as it should be
+    noticed: str = ""  # what was wrong with the file at the last look, and is mended
+    _told: set[str] = field(default_factory=set)  # of those, in the log
+    _written: tuple[int, ...] | None = None  # the file as this stream left it
+    _looks: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=RATE_LOOKS))
+
+    @classmethod
+    def open(
+        cls, bundle: Bundle, folder: Path, *, c: float, eta: Eta = "auto", lag: int = LAG
+    ) -> "Stream":
+        """Go on from the state file if it belongs to this version, else start afresh.
+
+        A file that cannot be read is set aside (`.damaged`): its evidence starts afresh, and
+        `fault` says so. The last alarm stays known, also where it was an earlier version's.
+        """
+        path = folder / f"{bundle.manifest.model}.json"
+        channels, explained, fault = references(bundle), None, ""
+        try:
+            state = msgspec.json.decode(path.read_bytes(), type=_State)
+            explained = state.explained
+            if state.version == bundle.manifest.version:
+                evidence = StreamEvidence.restore(channels, state.evidence, c=c, eta=eta, lag=lag)
+                since, totals = state.alarm_since, state.totals
+                return cls(
+                    bundle, evidence, path, since, totals, explained, _written=_signature(path)
+                )
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError, RecursionError) as error:  # also SnapshotError, DecodeError
+            fault = f"{path.name} cannot be used, the evidence starts afresh: {error}"
+            log.warning("evidence_state_unusable", path=str(path), error=str(error))
+            with suppress(OSError):  # else the next save says what is in its way
+                path.replace(path.with_name(f"{path.name}.damaged"))
+        fresh = StreamEvidence(channels, c=c, eta=eta, lag=lag)
+        return cls(bundle, fresh, path, explained=explained, fault=fault)
+
+    @property
+    def model(self) -> str:
+        """Name of the model."""
+        return self.bundle.manifest.model
+
+    @property
+    def version(self) -> int:
+        """The champion's version."""
+        return self.bundle.manifest.version
+
+    def add(
+        self,
+        looks: Mapping[str, Counts],
+        now: float,
+        distrusted: Container[str] = (),
+        restarted: Container[str] = (),
+    ) -> Alarm | None:
+        """Weigh what the services have counted since the last look.
+
+        Args:
+            looks: totals by service; a service that could not be reached is absent.
+            now: seconds since 1970.
+            distrusted: services whose totals are noted, and not weighed.
+            restarted: services that are known to have begun at zero since the last look.
+
+        Returns:
+            The alarm if it is raised by these requests. A channel or cell that the reference
+            does not know is left out and named in `refused`: it must not stop the watch.
+        """
+        self.refused = set()
+        table = {
+            c.name: np.zeros(len(self.bundle.reference[f"{c.name}/alpha"]), dtype=np.int64)
+            for c in self.bundle.manifest.channels
+        }
+        new = False
+        for service, counts in looks.items():
+            seen = {
+                f"{channel}/{cell}": value
+                for (model, version, channel, cell), value in counts.items()
+                if (model, version) == (self.model, str(self.version))
+            }
+            # A restart is kept, too: the next watcher would compare with the totals before it.
+            new |= service not in self.totals or service in restarted
+            # What a service had counted before its first look is not of this stream: a version
+            # that serves again after a rollback would replay its whole past.
+            before = self.totals.get(service, seen)
+            if service in restarted and service in self.totals:
+                before = {}
+            whole, self.totals[service] = _whole(before, seen)
+            if service not in distrusted:
+                self._put(table, increments(before, whole))
+        self._bound(table)
+        return self._weigh({name: row for name, row in table.items() if row.any()}, now, new)
+
+    def _put(self, table: dict[str, npt.NDArray[np.int64]], added: Mapping[str, float]) -> None:
+        for key, count in added.items():
+            channel, number = key.rsplit("/", 1)
+            row, cell = table.get(channel), int(number)
+            if row is None or not 0 <= cell < len(row):
+                self._refuse("unknown_cell", f"cell {key} is not in the reference")
+            elif not self.bundle.reference[f"{channel}/alpha"][cell]:
+                self._refuse("impossible_cell", f"cell {key} cannot have any requests")
+            else:
+                row[cell] += int(count)
+
+    def _refuse(self, event: str, why: str) -> None:
+        self.refused.add(why)
+        if why not in self._told and len(self._told) < MOST_TOLD:
+            self._told.add(why)
+            log.warning(event, model=self.model, version=self.version, why=why)
+
+    def _bound(self, table: dict[str, npt.NDArray[np.int64]]) -> None:
+        """Drop what no traffic of one look is: weighing it would take hours."""
+        for name, row in table.items():
+            if row.sum() > MOST_ROWS:
+                self._refuse("jump", f"channel {name} grew by {row.sum():,} rows in one look")
+                row[:] = 0
+
+    def _weigh(
+        self, table: dict[str, npt.NDArray[np.int64]], now: float, new: bool
+    ) -> Alarm | None:
+        before = self.evidence.alarm
+        if table:
+            self.evidence.update(table)
+        if self._looks and not 0 <= now - self._looks[-1][0] <= GAP_SECONDS:
+            self._looks.clear()  # the clock was set, or nobody looked: what follows is a new rate
+        self._looks.append((now, self.evidence.requests))
+        alarm = self.evidence.alarm
+        raised = alarm is not None and before is None
+        if raised:
+            self.alarm_since = now
+        elif alarm is None:
+            self.alarm_since = None
+        elif self.alarm_since is not None:
+            self.alarm_since = min(self.alarm_since, now)  # a clock that ran ahead has noted it
+        disturbed = self._disturbed()
+        words = f"{self.path.name} was changed or removed by somebody else; it was written anew"
+        self.noticed = words if disturbed else ""
+        if table or new or self.fault or disturbed:
+            self.save()  # once: a crash between two writes would leave an alarm without its time
+        return alarm if raised else None
+
+    @property
+    def per_second(self) -> float | None:
+        """Requests a second over the latest looks; None where there were too few."""
+        if len(self._looks) < 2:
+            return None
+        (began, first), (ended, last) = self._looks[0], self._looks[-1]
+        return (last - first) / (ended - began) if ended > began else None
+
+    @property
+    def promise(self) -> str:
+        """What the threshold promises, in words."""
+        return promise(self.evidence.c, self.per_second)
+
+    def save(self) -> None:
+        """Write the state, whole or not at all; where that fails, `fault` says why."""
+        state = {
+            "version": self.version,
+            "alarm_since": self.alarm_since,
+            "totals": self.totals,
+            "explained": msgspec.to_builtins(self.explained),
+            "evidence": self.evidence.snapshot(),
+        }
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(self.path, json.dumps(state).encode())
+            self._written = _signature(self.path)
+            self.fault = ""
+        except OSError as error:
+            self.fault = f"{self.path.name} cannot be written: {error.strerror or error}"
+
+    def _disturbed(self) -> bool:
+        """Whether somebody else has changed or removed the file; it is then written anew."""
+        return self._written is not None and _signature(self.path) != self._written
+
+
+def _signature(path: Path) -> tuple[int, ...]:
+    """What changes when a file is written, by whomever; empty where there is none."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return ()
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _whole(
+    before: Mapping[str, float], seen: dict[str, float]
+) -> tuple[dict[str, float], dict[str, float]]:
+    """What of `seen` can be weighed, and the totals from now on.
+
+    A page that lacks cells which it had is not whole, but after a restart: those channels wait for
+    the next one. Half of a channel would look like drift, and cells that come back like new ones.
+    """
+    if any(count < before.get(key, 0.0) for key, count in seen.items()):
+        return seen, seen
+    torn = {key.rsplit("/", 1)[0] for key in before.keys() - seen.keys()}
+    whole = {key: count for key, count in seen.items() if key.rsplit("/", 1)[0] not in torn}
+    return whole, {**before, **whole}

@@ -1,0 +1,222 @@
+"""From an event to a job, or to a refusal with a name: what is known is gathered here.
+
+The decision itself is pure (`monitoring.loop.triggers.decide`).
+"""
+
+import threading
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from models.base.errors import HoldfastError, RegistryError, UnknownModelError
+from models.base.logs import logger
+from models.versions.registry import Registry
+from models.versions.registry_state import State
+from monitoring.loop.cooling import find_rest
+from monitoring.loop.jobs import Job, JobStore
+from monitoring.loop.metrics import WatchMetrics
+from monitoring.loop.triggers import DAY, Decision, Event, Policy, Situation, decide
+from monitoring.records.store import RecordStore
+
+MOST_LABELS = 5000
+PERSONS_ACTS = ("promote", "rollback", "release")
+SKEW_SECONDS = 300.0  # that clocks of other machines may be ahead of this one's
+FIRST_PAGE, LONGEST_PAGE = 50, 5000  # jobs of a model that are looked through
+log = logger("watcher")
+
+
+class NotStartedError(HoldfastError):
+    """A job was decided on, and the loop could not take it; the job has ended as `failed`."""
+
+    def __init__(self, job: Job, error: Exception) -> None:
+        super().__init__(f"job {job.id} could not be started: {type(error).__name__}: {error}")
+        self.job = job
+
+
+class Reign(NamedTuple):
+    """What the audit tells of the champion, in seconds since 1970.
+
+    `since` is 0 where nothing is known; `replaced` says whether it took another's place; `acts`
+    are the times at which persons changed something.
+    """
+
+    since: float = 0.0
+    replaced: bool = False
+    acts: tuple[float, ...] = ()
+
+
+@dataclass
+class Dispatcher:
+    """Decides on events of all models, from any thread. `start_job` gives a job to the loop."""
+
+    policy: Policy
+    serves: Mapping[str, int | None]  # models that are served, and pinned to what
+    registry: Registry
+    records: RecordStore
+    jobs: JobStore
+    metrics: WatchMetrics
+    start_job: Callable[[Job], None]
+    _refused: dict[tuple[str, str], str] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def consider(self, event: Event, now: float, options: dict[str, Any] | None = None) -> Decision:
+        """Decide on an event and start the job, or count the refusal (once per change of it).
+
+        Raises:
+            NotStartedError: the loop could not take the job; the job has ended as `failed`.
+        """
+        with self._lock:
+            situation = self.situation(event, now)
+            decision = decide(event, situation, self.policy, now)
+            if decision.start is not None and situation.champion is not None:
+                job = self._job(event, decision.start, situation.champion, now, options or {})
+                self._refused.pop((event.model, event.source), None)
+                self._start(job)
+                return Decision(decision.start, None, job.id)
+            self._refuse(event, decision)
+            return decision
+
+    def _start(self, job: Job) -> None:
+        """Give a stored job to the loop; one that it does not take ends, and frees the model."""
+        try:
+            self.start_job(job)
+        except Exception as error:
+            log.exception("job_not_started", job=job.id, kind=job.kind, model=job.model)
+            failure = NotStartedError(job, error)
+            self.jobs.end(job.id, "failed", str(failure))
+            self.metrics.runs.labels(job.kind, "failed").inc()
+            raise failure from error
+        log.info("job_started", job=job.id, kind=job.kind, model=job.model, why=job.reason)
+
+    def _refuse(self, event: Event, decision: Decision) -> None:
+        key, name = (event.model, event.source), str(decision.refusal)
+        if self._refused.get(key) == name and event.source not in ("alert", "person"):
+            return
+        self._refused[key] = name
+        self.metrics.refusals.labels(name).inc()
+        log.info(
+            "job_refused",
+            model=event.model,
+            source=event.source,
+            refusal=name,
+            why=decision.detail,
+        )
+
+    def situation(self, event: Event, now: float) -> Situation:
+        """What the decision rests on, from registry, jobs and records.
+
+        Times that lie in the future are left out: the clock was set back since.
+        """
+        model, damage = event.model, ""
+        try:
+            state = self.registry.state(model)
+        except UnknownModelError:
+            state = State()
+        except RegistryError as error:
+            state, damage = State(), str(error)
+        champion, reign = state.aliases.champion, self._reign(model)
+        open_jobs = self.jobs.unfinished(model)
+        past = self._past(model, champion, reign, now)
+        looks = [
+            job.evaluation
+            for job in past
+            if job.champion == champion and job.evaluation and job.evaluation["at"] <= now
+        ]
+        today = self.jobs.begun(model, after=now - DAY, until=now)
+        return Situation(
+            champion=champion,
+            running=next((j.id for j in open_jobs if j.state == "running"), None),
+            waiting=next((j.id for j in open_jobs if j.state == "waiting"), None),
+            labels_since=self.count_labels(event, champion, now) if event.source == "drift" else 0,
+            looked_at=max((look["at"] for look in looks), default=None),
+            labels_seen=looks[0]["window"]["n"] if looks else 0,
+            runs_today=sum(job.source != "person" for job in today),
+            pinned=self.serves.get(model),
+            hold=state.held(now),
+            rest=find_rest(past, reign.acts, reign.since if reign.replaced else None, now),
+            damage=damage,
+        )
+
+    def _past(self, model: str, champion: int | None, reign: Reign, now: float) -> list[Job]:
+        """The newest jobs of a model, as many as it takes to know how it stands.
+
+        Enough are those back to the last look at this champion and to the last success; what a
+        person starts, however often, hides neither.
+        """
+        limit, begun = FIRST_PAGE, reign.since if reign.since <= now else 0.0
+        while True:
+            jobs = self.jobs.begun(model, until=now, limit=limit)
+            looked = any(job.champion == champion and job.evaluation for job in jobs)
+            settled = any(job.outcome in ("passed", "promoted") for job in jobs)
+            whole = len(jobs) < limit or jobs[-1].created_at < begun
+            if whole or (looked and settled) or limit >= LONGEST_PAGE:
+                return jobs
+            limit *= 4
+
+    def count_labels(self, event: Event, champion: int | None, now: float) -> int:
+        """Labelled rows of the champion since the event's cause began."""
+        if champion is None:
+            return 0
+        since = self.since(event, now)
+        return len(self.records.observed(event.model, champion, MOST_LABELS, since=since))
+
+    def since(self, event: Event, now: float) -> float:
+        """From when on labels count: a new champion, or an old one that came back, starts anew.
+
+        A person may reach further back. What lies in the future is no beginning of anything.
+        """
+        begun = min(event.since, now) if event.since <= now + SKEW_SECONDS else 0.0
+        if event.source == "person":
+            return begun
+        reign = self.champion_since(event.model)
+        return max(begun, reign if reign <= now else 0.0)
+
+    def champion_since(self, model: str) -> float:
+        """When the champion became it, in seconds since the epoch; 0 where nothing is known.
+
+        A pinned version has no reign that begins or ends.
+        """
+        return 0.0 if self.serves.get(model) is not None else self._reign(model).since
+
+    def _reign(self, model: str) -> Reign:
+        try:
+            audit = self.registry.audit(model)
+        except RegistryError:
+            return Reign()
+        changed, replaced, champion, acts = 0.0, False, None, []
+        for record in audit:
+            at = _instant(record.at)
+            if record.by_person and record.action in PERSONS_ACTS:
+                acts.append(at)
+            if record.action == "new_audit":  # of before nothing is known
+                changed, replaced, champion = 0.0, False, record.aliases.champion
+            elif record.aliases.champion != champion:
+                changed, replaced = at, champion is not None
+                champion = record.aliases.champion
+        return Reign(changed, replaced, tuple(acts))
+
+    def _job(
+        self, event: Event, kind: str, champion: int, now: float, options: dict[str, Any]
+    ) -> Job:
+        job = Job(
+            id=f"{datetime.fromtimestamp(now, UTC):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:6]}",
+            kind=kind,
+            model=event.model,
+            champion=champion,
+            source=event.source,
+            reason=event.reason,
+            since=self.since(event, now),
+            created_at=now,
+            options=options,
+        )
+        return self.jobs.put(job)
+
+
+def _instant(text: str) -> float:
+    """Seconds since 1970 of a record's time; 0, which is long ago, where it was damaged."""
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except (ValueError, OverflowError, OSError):
+        return 0.0

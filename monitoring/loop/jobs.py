@@ -1,0 +1,296 @@
+"""Jobs of the loop as people see them: one row each, kept for ever.
+
+A change is a compare-and-swap on the whole row, so that of two writers at once neither undoes the
+other: the first answer to an approval counts, and a job ends once.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.exc import SQLAlchemyError
+
+from models.base.errors import HoldfastError
+from models.evaluation.gates import Bounds
+from models.versions.signature import Keys
+from monitoring.records.database import make_sqlite_file
+
+State = Literal["running", "waiting", "done"]
+UNFINISHED = ("running", "waiting")
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What a person said to a challenger that waited, and when (seconds since 1970)."""
+
+    approved: bool
+    actor: str
+    reason: str
+    at: float
+
+    @property
+    def word(self) -> str:
+        """`approved` or `rejected`."""
+        return "approved" if self.approved else "rejected"
+
+    @property
+    def words(self) -> str:
+        """Who said what, when and why.
+
+        >>> Answer(True, "ada", "looks right", 0.0).words
+        "approved by 'ada' at 1970-01-01 00:00:00 UTC: looks right"
+        """
+        at = f"{datetime.fromtimestamp(self.at, UTC):%Y-%m-%d %H:%M:%S} UTC"
+        return f"{self.word} by {self.actor!r} at {at}" + (self.reason and f": {self.reason}")
+
+
+class Job(msgspec.Struct, frozen=True):
+    """One run of the loop. `outcome` and `ended_at` are set when it is done.
+
+    `terms` are the settings that it depends on, as they were when it began; `waited` says how much
+    of its waits has passed, in seconds.
+    """
+
+    id: str
+    kind: str
+    model: str
+    champion: int
+    source: str
+    reason: str
+    since: float
+    created_at: float
+    state: State = "running"
+    stage: str = "queued"
+    updated_at: float = 0.0
+    outcome: str | None = None
+    detail: str = ""
+    challenger: int | None = None
+    checks: list[dict[str, Any]] = []
+    evaluation: dict[str, Any] = {}
+    options: dict[str, Any] = {}
+    ended_at: float | None = None
+    answer: Answer | None = None
+    terms: dict[str, Any] = {}
+    waited: dict[str, float] = {}
+
+
+class Task(msgspec.Struct, frozen=True):
+    """What a child needs to know besides the job."""
+
+    job: Job
+    registry: str
+    database_url: str
+    retrain_epochs: int
+    bounds: Bounds = Bounds()
+    keys: Keys = Keys()
+
+
+_METADATA = sa.MetaData()
+JOBS = sa.Table(
+    "jobs",
+    _METADATA,
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("model", sa.String, nullable=False),
+    sa.Column("state", sa.String, nullable=False),
+    sa.Column("created_at", sa.Float, nullable=False),
+    sa.Column("job", sa.LargeBinary, nullable=False),
+)
+_BY_MODEL = sa.Index("jobs_by_model", JOBS.c.model, JOBS.c.created_at)
+
+
+class UnknownJobError(HoldfastError):
+    """No such job."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"no job {job_id!r}; see: holdfast jobs list")
+
+
+class JobOverError(HoldfastError):
+    """The job has ended, by whatever hand: nothing more is done for it."""
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(f"job {job.id} has ended already ({job.outcome}: {job.detail})")
+        self.job = job
+
+
+class NotWaitingError(HoldfastError):
+    """The job does not wait for an answer."""
+
+    def __init__(self, job: Job) -> None:
+        at = f"done ({job.outcome}: {job.detail})" if job.state == "done" else job.stage
+        super().__init__(f"job {job.id} does not wait for approval: it is {at}")
+        self.job = job
+
+
+class AnsweredError(HoldfastError):
+    """Somebody was first: the first answer counts."""
+
+    def __init__(self, job: Job, answer: Answer) -> None:
+        super().__init__(f"job {job.id} was answered already: {answer.words}")
+        self.job = job
+        self.answer = answer
+
+
+class JobStore:
+    """Jobs in the database beside the records; any number of readers and writers."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+        self._made = False
+        with suppress(SQLAlchemyError, OSError):  # a store that is away now may come back
+            self._make()
+
+    def put(self, job: Job) -> Job:
+        """Insert or replace; `updated_at` becomes now."""
+        job = msgspec.structs.replace(job, updated_at=time.time())
+        row = _row(job)
+        with self._writing() as connection:
+            changed = connection.execute(sa.update(JOBS).where(JOBS.c.id == job.id).values(**row))
+            if changed.rowcount == 0:
+                row |= {"id": job.id, "created_at": job.created_at}
+                connection.execute(sa.insert(JOBS).values(**row))
+        return job
+
+    def change(self, job_id: str, **fields: Any) -> Job:
+        """Replace fields of a stored job. Raises UnknownJobError."""
+        return self._swap(job_id, lambda job: msgspec.structs.replace(job, **fields))
+
+    def advance(self, job_id: str, **fields: Any) -> Job:
+        """Replace fields of a job that has not ended. Raises JobOverError, UnknownJobError."""
+
+        def go_on(job: Job) -> Job:
+            if job.state == "done":
+                raise JobOverError(job)
+            return msgspec.structs.replace(job, **fields)
+
+        return self._swap(job_id, go_on)
+
+    def ask(self, job_id: str) -> Job:
+        """Let a job wait for an answer, unless it has one. Raises JobOverError."""
+
+        def wait(job: Job) -> Job:
+            if job.state == "done":
+                raise JobOverError(job)
+            if job.answer is not None:
+                return job
+            return msgspec.structs.replace(job, stage="approval", state="waiting")
+
+        return self._swap(job_id, wait)
+
+    def answer(self, job_id: str, answer: Answer) -> Job:
+        """Answer a job that waits: the first answer counts.
+
+        Raises:
+            AnsweredError: there is an answer already.
+            NotWaitingError: the job waits for none.
+            UnknownJobError: there is no such job.
+        """
+
+        def note(job: Job) -> Job:
+            if job.answer is not None:
+                raise AnsweredError(job, job.answer)
+            if job.state != "waiting":
+                raise NotWaitingError(job)
+            stage = answer.word
+            return msgspec.structs.replace(job, answer=answer, state="running", stage=stage)
+
+        return self._swap(job_id, note)
+
+    def end(self, job_id: str, outcome: str, detail: str) -> Job:
+        """Close a job; one that is done already stays as it ended. Returns the stored job."""
+        return self._swap(job_id, lambda job: _ended(job, outcome, detail))
+
+    def expire(self, job_id: str, detail: str) -> Job:
+        """Close a job as `expired` if it still waits; one that was answered stays as it is."""
+        return self._swap(
+            job_id, lambda job: _ended(job, "expired", detail) if job.state == "waiting" else job
+        )
+
+    def abandon(self, seen: Job, detail: str) -> Job:
+        """Close a job as `abandoned` if it is still as it was seen; returns the stored one."""
+        return self._swap(
+            seen.id, lambda job: _ended(job, "abandoned", detail) if job == seen else job
+        )
+
+    def get(self, job_id: str) -> Job:
+        """One job. Raises UnknownJobError."""
+        return msgspec.json.decode(self._stored(job_id), type=Job)
+
+    def all(self, model: str | None = None, limit: int = 200) -> list[Job]:
+        """The newest jobs first."""
+        return self._select(model, sa.true(), limit)
+
+    def unfinished(self, model: str | None = None) -> list[Job]:
+        """All jobs that run or wait, the newest first."""
+        return self._select(model, JOBS.c.state.in_(UNFINISHED), None)
+
+    def begun(
+        self, model: str, *, after: float = 0.0, until: float, limit: int | None = None
+    ) -> list[Job]:
+        """Jobs of a model by when they began (seconds since 1970), the newest first."""
+        between = sa.and_(JOBS.c.created_at > after, JOBS.c.created_at <= until)
+        return self._select(model, between, limit)
+
+    def _make(self) -> None:
+        if not self._made:
+            make_sqlite_file(self._engine.url)
+            _METADATA.create_all(self._engine)
+            self._made = True
+            with suppress(SQLAlchemyError):  # for speed only; a table from before has none
+                _BY_MODEL.create(self._engine, checkfirst=True)
+
+    @contextmanager
+    def _reading(self) -> Iterator[sa.Connection]:
+        self._make()
+        with self._engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def _writing(self) -> Iterator[sa.Connection]:
+        self._make()
+        with self._engine.begin() as connection:
+            yield connection
+
+    def _select(self, model: str | None, which: Any, limit: int | None) -> list[Job]:
+        query = sa.select(JOBS.c.job).where(which).order_by(JOBS.c.created_at.desc()).limit(limit)
+        if model is not None:
+            query = query.where(JOBS.c.model == model)
+        with self._reading() as connection:
+            found = connection.execute(query).scalars().all()
+        return [msgspec.json.decode(row, type=Job) for row in found]
+
+    def _stored(self, job_id: str) -> bytes:
+        with self._reading() as connection:
+            found = connection.execute(sa.select(JOBS.c.job).where(JOBS.c.id == job_id)).scalar()
+        if found is None:
+            raise UnknownJobError(job_id)
+        return bytes(found)
+
+    def _swap(self, job_id: str, change: Callable[[Job], Job]) -> Job:
+        """Change the row that was read, and read again where it has changed meanwhile."""
+        while True:
+            stored = self._stored(job_id)
+            before = msgspec.json.decode(stored, type=Job)
+            after = change(before)
+            if after == before:
+                return before
+            after = msgspec.structs.replace(after, updated_at=time.time())
+            same = sa.and_(JOBS.c.id == job_id, JOBS.c.job == stored)
+            with self._writing() as connection:
+                done = connection.execute(sa.update(JOBS).where(same).values(**_row(after)))
+            if done.rowcount == 1:
+                return after
+
+
+def _row(job: Job) -> dict[str, Any]:
+    return {"model": job.model, "state": job.state, "job": msgspec.json.encode(job)}
+
+
+def _ended(job: Job, outcome: str, detail: str) -> Job:
+    if job.state == "done":
+        return job
+    closed = {"state": "done", "stage": "done", "outcome": outcome, "detail": detail}
+    return msgspec.structs.replace(job, **closed, ended_at=time.time())

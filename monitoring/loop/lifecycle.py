@@ -1,0 +1,361 @@
+"""The loop: evaluate, decide, train, gate, (approve), promote, probation. Start reading at `run`.
+
+It is one durable function: every step's result is kept by DBOS, so a process killed at any line
+goes on at that line. Steps may run twice (a crash between the work and its record), so each is
+idempotent: versions are published once per job id, a job promotes once, by compare-and-swap. Any
+exception ends the job by name; what passes is waited for (`monitoring.loop.durable.patience`), and
+what stops the process (`Interrupted`) ends nothing.
+"""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+from dbos import DBOS, DBOSConfiguredInstance
+
+from models.base.logs import logger
+from models.versions.registry import Registry
+from monitoring.loop import promotion
+from monitoring.loop.durable.beats import Beats
+from monitoring.loop.durable.patience import rest, try_patiently
+from monitoring.loop.durable.recorded import recorded, sentence
+from monitoring.loop.durable.turns import Turns
+from monitoring.loop.durable.waits import wait_for
+from monitoring.loop.jobs import Job, JobOverError, JobStore, Task
+from monitoring.loop.metrics import WatchMetrics
+from monitoring.loop.steps import run_child
+from monitoring.loop.terms import Terms, terms_of
+from monitoring.records.store import RecordStore
+
+RUN_ON_SECONDS = float("inf")  # a job's end is tried until it is written
+WITHDRAWN = ("refused", "rejected", "expired", "failed", "abandoned")
+Result = TypeVar("Result")
+log = logger("lifecycle")
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Where the loop works; no part of a job, so that a state directory can be moved."""
+
+    state: str
+    database_url: str
+
+
+@DBOS.dbos_class()
+class Lifecycle(DBOSConfiguredInstance):
+    """The loop over one state directory. `finished` is told every job that ended."""
+
+    def __init__(
+        self,
+        place: Place,
+        registry: Registry,
+        jobs: JobStore,
+        records: RecordStore,
+        metrics: WatchMetrics,
+        finished: Callable[[Job], None],
+        trainings: int = 1,
+    ) -> None:
+        super().__init__(config_name="lifecycle")
+        self.place = place
+        self.registry = registry
+        self.jobs = jobs
+        self.records = records
+        self.metrics = metrics
+        self.finished = finished
+        self.turns = Turns(trainings)
+        self.beats = Beats()
+        self.stop = threading.Event()
+
+    @DBOS.workflow(name="loop", max_recovery_attempts=None)
+    def run(self, job_id: str) -> str:
+        """Run a job to its outcome and return that: the whole loop, top to bottom."""
+        with self.beats.running(job_id):
+            try:
+                return self.end(job_id, *self._run(job_id))
+            except JobOverError as error:
+                return self.end(job_id, str(error.job.outcome), error.job.detail)
+            except Exception as error:
+                log.exception("job_failed", job=job_id, error=sentence(error))
+                return self.end(job_id, "failed", sentence(error) + self._standing(job_id))
+
+    def _run(self, job_id: str) -> tuple[str, str]:
+        job = self.stage(job_id, "collecting")
+        terms = msgspec.convert(job["terms"], Terms)
+        self.child(job_id, "collect")
+        self.stage(job_id, "evaluating")
+        evaluation = self.child(job_id, "evaluate")
+        self.change(job_id, {"evaluation": evaluation})
+        verdict, words = evaluation["verdict"], evaluation["words"]
+        if job["kind"] == "evaluate_robustness":
+            return verdict, f"{words}; suspicious inputs are never trained on"
+        if verdict != "failed" and job["kind"] != "retrain":
+            return verdict, words
+
+        if job["kind"] != "retrain":
+            if against := self.against_training(job_id):
+                return "reported", f"{words}; {against}"
+            self.stage(job_id, "awaiting labels")
+            if short := self.await_labels(job_id):
+                return "inconclusive", f"{words}; {short}"
+            self.child(job_id, "collect")
+        challenger = self.child(job_id, "train")["version"]
+        self.change(job_id, {"challenger": challenger})
+        self.stage(job_id, "gating")
+        checks = self.child(job_id, "gate")["checks"]
+        self.change(job_id, {"checks": checks})
+        if failing := [c for c in checks if not c["passed"]]:
+            return "refused", _refusal(failing)
+        if terms.mode == "report":
+            return "reported", f"version {challenger} passed every gate"
+        if held := self.held(job_id):
+            return "reported", f"version {challenger} passed every gate; {held}"
+        if terms.mode == "manual" and (unwanted := self.approval(job_id)):
+            return unwanted[0], unwanted[1]
+
+        self.stage(job_id, "promoting")
+        if stopped := self.promote(job_id, challenger):
+            return stopped[0], stopped[1]
+        self.stage(job_id, "probation")
+        if ended := self.probation(job_id, challenger):
+            return ended[0], ended[1]
+        return "promoted", f"version {challenger} replaced {job['champion']}"
+
+    @recorded
+    def stage(self, job_id: str, stage: str) -> dict[str, Any]:
+        """Note where the job stands; returns the job as plain data."""
+        log.info("job_stage", job=job_id, stage=stage)
+        return dict(msgspec.to_builtins(self.jobs.advance(job_id, stage=stage, state="running")))
+
+    @recorded
+    def change(self, job_id: str, fields: dict[str, Any]) -> None:
+        """Note results on the job."""
+        self.jobs.advance(job_id, **fields)
+
+    @recorded
+    def against_training(self, job_id: str) -> str | None:
+        """Why a failed evaluation is only reported: a hold, or a challenger that waits."""
+        job = self.jobs.get(job_id)
+        if (held := promotion.held_words(self.registry, job)) and job.source != "person":
+            return f"{held}: nothing is trained until `holdfast models release {job.model}`"
+        others = (other for other in self.jobs.unfinished(job.model) if other.id != job_id)
+        other = next((other for other in others if other.challenger is not None), None)
+        if other is None:
+            return None
+        return f"nothing is trained while job {other.id} has challenger {other.challenger} waiting"
+
+    @recorded
+    def await_labels(self, job_id: str) -> str | None:
+        """Wait until there are labels enough to train and to judge by.
+
+        A fall in accuracy shows in fewer labels than it takes to mend it. Returns a sentence
+        where they do not come in time.
+        """
+        job = self.jobs.get(job_id)
+        terms, since = terms_of(job), job.since
+
+        def labels() -> int:
+            limit = terms.min_labels
+            return len(self.records.observed(job.model, job.champion, limit, since=since))
+
+        def enough() -> bool | None:
+            return labels() >= terms.min_labels or None
+
+        if self._wait(job_id, "labels", terms.label_patience_seconds, enough):
+            return None
+        waited = terms.label_patience_seconds
+        return (
+            f"{labels()} of the {terms.min_labels} labels that retraining needs after {waited:g} s"
+        )
+
+    @recorded
+    def child(self, job_id: str, step: str) -> dict[str, Any]:
+        """Run a heavy step in a process of its own; trainings take turns."""
+        job = self.jobs.get(job_id)
+        if step != "train":
+            return self._child(job, step)
+
+        def tell(place: int) -> None:
+            stage = f"queued for training ({_nth(place)})" if place else "training"
+            self.beats.beat(job_id)
+            if self.jobs.get(job_id).stage != stage:
+                log.info("job_stage", job=job_id, stage=stage)
+                self.jobs.advance(job_id, stage=stage)
+
+        with self.turns.turn(job.model, job.created_at, tell, self.stop):
+            return self._child(job, step)
+
+    def _child(self, job: Job, step: str) -> dict[str, Any]:
+        terms = terms_of(job)
+        folder = Path(self.place.state) / "jobs" / job.id
+        folder.mkdir(parents=True, exist_ok=True)
+        task = Task(
+            job=job,
+            registry=str(self.registry.root),
+            database_url=self.place.database_url,
+            retrain_epochs=terms.retrain_epochs,
+            bounds=terms.bounds,
+            keys=self.registry.keys,
+        )
+        (folder / f"{step}.task.json").write_bytes(msgspec.json.encode(task))
+        return run_child(
+            folder,
+            step,
+            seconds=terms.step_timeout_seconds,
+            beat=lambda: self.beats.beat(job.id),
+            stop=self.stop,
+        )
+
+    @recorded
+    def approval(self, job_id: str) -> tuple[str, str] | None:
+        """Wait for a person: the first answer counts. Outcome and detail where it is not yes."""
+        job = self.jobs.ask(job_id)
+        log.info("job_waits_for_approval", job=job_id)
+
+        def answered() -> Job | None:
+            now = self.jobs.get(job_id)
+            return now if now.state == "done" or now.answer is not None else None
+
+        told = self._wait(job_id, "approval", terms_of(job).approval_timeout_seconds, answered)
+        if told is None:
+            told = self.jobs.expire(job_id, "nobody approved it in time")
+            self._tell(told)
+        if told.answer is None:
+            return str(told.outcome), told.detail
+        return None if told.answer.approved else ("rejected", told.answer.words)
+
+    @recorded
+    def held(self, job_id: str) -> str | None:
+        """Who holds the model, and what a person may do with the challenger."""
+        job = self.jobs.get(job_id)
+        held = promotion.held_words(self.registry, job)
+        ways = f"promote it by hand or release it (`holdfast models release {job.model}`)"
+        return held and f"{held}; {ways}"
+
+    @recorded
+    def promote(self, job_id: str, challenger: int) -> tuple[str, str] | None:
+        """Make the challenger the champion; outcome and detail where that may not be."""
+        job = self.jobs.advance(job_id, stage="promoting")
+        return promotion.promote(self.registry, job, challenger)
+
+    @recorded
+    def probation(self, job_id: str, challenger: int) -> tuple[str, str] | None:
+        """Watch the new champion; outcome and detail where it does not stay."""
+        job = self.jobs.get(job_id)
+
+        def verdict() -> tuple[str, str] | None:
+            if changed := promotion.replaced_by(self.registry, job, challenger):
+                return "rolled_back", changed
+            worse = promotion.worse_than_before(self.records, job, challenger)
+            if worse is None:
+                return None
+            return "rolled_back", promotion.roll_back(self.registry, job, challenger, worse)
+
+        ended = self._wait(job_id, "probation", terms_of(job).probation_seconds, verdict)
+        return ended or verdict()
+
+    def _standing(self, job_id: str) -> str:
+        """What a job that failed leaves behind, where that is a champion nobody watches."""
+        try:
+            job = self.jobs.get(job_id)
+            stands = promotion.promoted_by(self.registry, job)
+        except Exception as error:
+            log.warning("job_standing_unknown", job=job_id, error=sentence(error))
+            return ""
+        return f"; version {stands} was promoted before, and stays" if stands else ""
+
+    def end(self, job_id: str, outcome: str, detail: str) -> str:
+        """Close the job and tell everybody; no step, as it is idempotent by itself."""
+
+        def close() -> Job:
+            before = self.jobs.get(job_id)
+            self._withdraw(before, outcome, detail)
+            job = self.jobs.end(job_id, outcome, detail)
+            if before.state != "done":
+                self._tell(job)
+            return job
+
+        return str(self.patiently(job_id, "end", close, RUN_ON_SECONDS).outcome)
+
+    def _withdraw(self, job: Job, outcome: str, detail: str) -> None:
+        """Take back a challenger that is not wanted; a broken registry does not keep a job open."""
+        if outcome not in WITHDRAWN:
+            return
+        why = f"{outcome}: {detail}"
+        try:
+            self.patiently(job.id, "end", lambda: promotion.withdraw(self.registry, job, why))
+        except Exception as error:
+            log.error("challenger_not_withdrawn", job=job.id, error=sentence(error))
+
+    def abandon(self, seen: Job, detail: str) -> None:
+        """Close a job that nobody goes on with, if it is still as it was seen."""
+        job = self.jobs.abandon(seen, detail)
+        if job.outcome == "abandoned":
+            self._withdraw(job, "abandoned", detail)
+            self._tell(job)
+
+    def _tell(self, job: Job) -> None:
+        if job.state != "done":
+            return
+        told = {"model": job.model, "outcome": job.outcome, "detail": job.detail}
+        log.info("job_done", job=job.id, **told)
+        try:
+            self.finished(job)
+        except Exception:
+            log.exception("job_end_not_shown", job=job.id)
+
+    def _wait(
+        self, job_id: str, name: str, seconds: float, look: Callable[[], Result | None]
+    ) -> Result | None:
+        return wait_for(
+            look, jobs=self.jobs, job_id=job_id, name=name, seconds=seconds,
+            beat=lambda: self.beats.beat(job_id), rest=lambda pause: rest(pause, self.stop),
+        )  # fmt: skip
+
+    def over(self, job_id: str) -> Job:
+        """The job as it is stored."""
+        return self.jobs.get(job_id)
+
+    def patiently(
+        self,
+        job_id: str,
+        step: str,
+        act: Callable[[], Result],
+        patience_seconds: float | None = None,
+    ) -> Result:
+        """The result of `act`, tried again while its fault passes; the job says what for."""
+        waited = False
+
+        def tell(words: str, tries: int) -> None:
+            nonlocal waited
+            waited = True
+            self.beats.beat(job_id)
+            self.metrics.retries.labels(step).inc()
+            log.warning("step_waits", job=job_id, step=step, why=words, tries=tries)
+            self._note(job_id, f"waiting: {words} (try {tries})")
+
+        result = try_patiently(act, tell, self.stop, patience_seconds)
+        if waited and step != "end":
+            self._note(job_id, "")
+        return result
+
+    def _note(self, job_id: str, detail: str) -> None:
+        """Say it in the job where that can be written: it may be what is waited for."""
+        try:
+            self.jobs.advance(job_id, detail=detail)
+        except Exception as error:
+            log.debug("job_not_told", job=job_id, error=sentence(error))
+
+
+def _nth(place: int) -> str:
+    """1st, 2nd, 3rd, 4th ... of a short queue.
+
+    >>> [_nth(k) for k in (1, 2, 3, 4, 11, 22)]
+    ['1st', '2nd', '3rd', '4th', '11th', '22nd']
+    """
+    teen = place % 100 in (11, 12, 13)
+    return f"{place}{'th' if teen else {1: 'st', 2: 'nd', 3: 'rd'}.get(place % 10, 'th')}"
+
+
+def _refusal(failing: list[dict[str, Any]]) -> str:
+    return "; ".join(f"{c['name']}: {c['detail']}" for c in failing)

@@ -1,0 +1,217 @@
+"""What the watcher exports, on its own registry and port: one process, so ordinary gauges."""
+
+import math
+from typing import get_args
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client.metrics import MetricWrapperBase
+
+from models.versions.schema import Manifest
+from monitoring.evidence.accuracy_watch import Accuracy
+from monitoring.evidence.bets import ChannelReference
+from monitoring.evidence.performance import expected_accuracy
+from monitoring.evidence.stream import Stream
+from monitoring.loop.jobs import Job
+from monitoring.loop.triggers import ACTIONS, Refusal
+
+OUTCOMES = (
+    "passed", "inconclusive", "failed", "refused", "reported", "expired", "rejected",
+    "rolled_back", "promoted", "abandoned",
+)  # fmt: skip
+STEPS = (
+    "stage", "change", "against_training", "await_labels", "child", "held", "approval",
+    "promote", "probation", "end",
+)  # fmt: skip
+UNNAMED_ATTACK = "pgd+apgd"  # what versions of before were judged by, which did not say
+
+
+class WatchMetrics:
+    """The watcher's metrics; names and meanings stand in docs/metrics.md."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._ticks = False
+        self.evidence = self._gauge("drift_evidence_log10", "Evidence of drift", "model", "channel")
+        self.threshold = self._gauge(
+            "drift_alarm_threshold_log10", "Evidence at which the alarm is raised", "model"
+        )
+        self.alarm = self._gauge("drift_alarm", "1 while traffic has drifted", "model")
+        self.reference = self._gauge(
+            "reference_ratio", "Share of the reference in a cell",
+            "model", "version", "channel", "cell",
+        )  # fmt: skip
+        self.observed = self._gauge(
+            "observed_accuracy_ratio", "Live accuracy from feedback; NaN without labels", "model"
+        )
+        self.dispersion = self._gauge(
+            "drift_dispersion_ratio",
+            "Variance of the counts over that of independent requests", "model", "channel",
+        )  # fmt: skip
+        self.observed_labels = self._gauge(
+            "observed_accuracy_labels", "Labelled rows that the live accuracy rests on", "model"
+        )
+        self.observed_bounds = self._gauge(
+            "observed_accuracy_bound_ratio", "95 % interval of the live accuracy", "model", "bound"
+        )
+        self.coverage = self._gauge(
+            "label_coverage_ratio", "Share of the latest requests that have a label", "model"
+        )
+        self.delay = self._gauge(
+            "label_delay_seconds", "Time from request to label", "model", "quantile"
+        )
+        self.biased = self._gauge(
+            "labels_biased", "1 if the labelled requests do not speak for all", "model"
+        )
+        self.estimated = self._gauge(
+            "estimated_accuracy_ratio", "Live accuracy estimated without labels", "model", "bound"
+        )
+        self.trustworthy = self._gauge(
+            "estimated_accuracy_trustworthy", "0 while a score channel has an alarm", "model"
+        )
+        self.class_shares = self._gauge(
+            "estimated_class_ratio", "Share of a true class, estimated in a class shift",
+            "model", "class",
+        )  # fmt: skip
+        self.expected = self._gauge(
+            "expected_accuracy_ratio", "Held-out accuracy of the champion", "model"
+        )
+        self.evaluation = self._gauge(
+            "evaluation_accuracy_ratio", "Accuracy of the last evaluation",
+            "model", "version", "suite", "attack", "eps",
+        )  # fmt: skip
+        self.evaluated_at = self._gauge(
+            "evaluation_last_success_timestamp_seconds", "When a version was last judged", "model"
+        )
+        self.gate = self._gauge("gate_passed", "1 if the last gate passed", "model", "check")
+        # Absent until the first look: 1970 would be a lie, and absence is what alerts bridge.
+        self.tick = Gauge(
+            "holdfast_watch_last_tick_timestamp_seconds",
+            "When the watcher last looked",
+            registry=None,
+        )
+        self.problem = self._gauge(
+            "watch_problem", "1 while the model has the problem", "model", "problem"
+        )
+        self.problems = self._counter(
+            "watch_problems", "Times that a model got the problem", "model", "problem"
+        )
+        self.service_up = self._gauge(
+            "watch_service_up", "1 while the service's counters can be read", "service"
+        )
+        self.service_failures = self._counter(
+            "watch_service_failures", "Looks at a service that failed", "service", "reason"
+        )
+        self.runs = self._counter("lifecycle_runs", "Runs of the loop", "kind", "outcome")
+        self.refusals = self._counter("lifecycle_refusals", "Runs that were not started", "reason")
+        self.retries = self._counter(
+            "lifecycle_retries", "Tries of a step that a passing fault ended", "step"
+        )
+        self.stalled = self._gauge(
+            "lifecycle_stalled", "1 while the running job of a model does not move", "model"
+        )
+        self.moved = self._gauge(
+            "lifecycle_moved_timestamp_seconds", "When the running job of a model last moved",
+            "model",
+        )  # fmt: skip
+        self.alerts = self._counter(
+            "alerts_received", "Alerts from Alertmanager or Grafana", "action", "decision"
+        )
+        self.scrape_failures = self._counter(
+            "watch_scrape_failures", "Looks at the service that failed"
+        )
+        self._touch()
+
+    def _touch(self) -> None:
+        """Series exist at 0 from the start, so that their first rise is seen."""
+        for kind in ACTIONS:
+            for outcome in OUTCOMES:
+                self.runs.labels(kind, outcome)
+        for step in STEPS:
+            self.retries.labels(step)
+        for reason in get_args(Refusal):
+            self.refusals.labels(reason)
+        for action in (*ACTIONS, "unknown"):
+            for decision in ("started", "failed", *get_args(Refusal)):
+                self.alerts.labels(action, decision)
+        self.alerts.labels("unknown", "unreadable")
+
+    def show_version(self, manifest: Manifest, references: list[ChannelReference]) -> None:
+        """Export a new champion's reference and figures; those of the old one go."""
+        model, version = manifest.model, str(manifest.version)
+        for gauge in (self.reference, self.evaluation, self.evidence, self.dispersion):
+            gauge.remove_by_labels({"model": model})
+        for reference in references:
+            total = reference.alpha.sum()
+            for cell, weight in enumerate(reference.alpha):
+                labels = (model, version, reference.name, f"{cell:02d}")
+                self.reference.labels(*labels).set(weight / total)
+        self.expected.labels(model).set(expected_accuracy(manifest.evaluation))
+        self._evaluated(manifest)
+
+    def show_stream(self, stream: Stream) -> None:
+        """Export the evidence of a stream as it is now."""
+        model, evidence = stream.model, stream.evidence
+        for channel, value in evidence.log10_evidence().items():
+            self.evidence.labels(model, channel).set(value)
+        for channel, phi in evidence.phi().items():
+            self.dispersion.labels(model, channel).set(phi)
+        self.threshold.labels(model).set(evidence.threshold_log10)
+        self.alarm.labels(model).set(evidence.alarm is not None)
+
+    def show_job(self, job: Job) -> None:
+        """Export what a job that ended found."""
+        for check in job.checks:
+            self.gate.labels(job.model, check["name"]).set(check["passed"])
+        if job.evaluation:
+            self.evaluated_at.labels(job.model).set(job.evaluation["at"])
+
+    def looked(self, now: float) -> None:
+        """A look at all models is complete."""
+        self.tick.set(now)
+        if not self._ticks:
+            self.registry.register(self.tick)
+            self._ticks = True
+
+    def forget(self, model: str) -> None:
+        """Nothing of a model that is gone stays."""
+        for metric in vars(self).values():
+            if isinstance(metric, MetricWrapperBase) and "model" in metric._labelnames:
+                metric.remove_by_labels({"model": model})
+
+    def show_accuracy(self, model: str, told: Accuracy) -> None:
+        """Export the live accuracy, observed and estimated; what is not known is NaN."""
+        seen, guess, shift = told.observed, told.estimated, told.label_shift
+        for bound in ("low", "high"):
+            value = getattr(seen.accuracy, bound) if seen and seen.accuracy.n else math.nan
+            self.observed_bounds.labels(model, bound).set(value)
+        self.coverage.labels(model).set(seen.coverage.value if seen else math.nan)
+        delays = (seen.delay_median_seconds, seen.delay_p90_seconds) if seen else (None, None)
+        for quantile, delay in zip(("0.5", "0.9"), delays, strict=True):
+            self.delay.labels(model, quantile).set(math.nan if delay is None else delay)
+        self.biased.labels(model).set(bool(seen and seen.bias))
+        for bound in ("value", "low", "high"):
+            value = math.nan if guess is None else getattr(guess, bound)
+            self.estimated.labels(model, bound).set(value)
+        self.trustworthy.labels(model).set(math.nan if guess is None else guess.trustworthy)
+        self.class_shares.remove_by_labels({"model": model})
+        for name, share in (shift.shares if shift else {}).items():
+            self.class_shares.labels(model, name).set(share.value)
+
+    def _evaluated(self, manifest: Manifest) -> None:
+        """The figures of the version's evaluation, each under the name of the attack it had."""
+        model, version, figures = manifest.model, str(manifest.version), manifest.evaluation
+        suite, points = figures.get("suite", "quick"), []
+        if "clean" in figures:  # a version that was never evaluated has no figures
+            points.append(("none", 0.0, figures["clean"]["value"]))
+        if "robust" in figures:
+            robust = figures["robust"]
+            points.append((robust.get("attack", UNNAMED_ATTACK), figures["eps"], robust["value"]))
+        points += [(p["attack"], p["eps"], p["value"]) for p in figures.get("robust_curve", ())]
+        for attack, eps, value in points:
+            self.evaluation.labels(model, version, suite, attack, f"{eps:g}").set(value)
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(f"holdfast_{name}", text, labels, registry=self.registry)
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"holdfast_{name}", text, labels, registry=self.registry)

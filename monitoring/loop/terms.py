@@ -1,0 +1,40 @@
+"""What a job depends on, frozen in it when it starts: a changed setting breaks no running job."""
+
+from typing import Any, Literal
+
+import msgspec
+
+from models.evaluation.gates import Bounds
+from monitoring.loop.jobs import Job
+
+Mode = Literal["auto", "manual", "report"]
+LOOP_VERSION = "2"  # a workflow begun under one version is never continued under another
+
+
+class Terms(msgspec.Struct, frozen=True):
+    """How the loop is run; each field is a setting, in seconds where it is a time."""
+
+    mode: Mode = "auto"
+    approval_timeout_seconds: float = 86_400.0
+    probation_seconds: float = 30.0
+    retrain_epochs: int = 20
+    min_labels: int = 300
+    label_patience_seconds: float = 900.0
+    step_timeout_seconds: float = 3600.0
+    bounds: Bounds = Bounds()
+    loop: str = LOOP_VERSION
+
+
+def frozen(terms: Terms) -> dict[str, Any]:
+    """The terms as a job keeps them."""
+    return dict(msgspec.to_builtins(terms))
+
+
+def terms_of(job: Job) -> Terms:
+    """The terms that a job began under; the defaults where it knows none."""
+    return msgspec.convert(job.terms, Terms)
+
+
+def begun_elsewhere(job: Job) -> bool:
+    """Whether another version of the loop began it."""
+    return bool(job.terms) and terms_of(job).loop != LOOP_VERSION

@@ -1,0 +1,149 @@
+"""When the loop runs: a pure decision from an event and what is known now.
+
+A ladder, not a jump: drift or low accuracy starts a re-evaluation; only a failed re-evaluation
+retrains. A refusal has a name, so that it can be counted and shown. A person is obeyed: what bounds
+the loop's own eagerness (a hold, the budget, the rest after a run, labels) is no bound for people.
+"""
+
+from typing import Literal
+
+import msgspec
+
+from models.versions.registry_state import Hold
+from monitoring.loop.cooling import DAY as DAY
+from monitoring.loop.cooling import Rest
+
+Kind = Literal["evaluate", "evaluate_robustness", "retrain"]
+Source = Literal["drift", "alert", "accuracy", "schedule", "person"]
+Refusal = Literal[
+    "already_running",
+    "held",
+    "cool_down",
+    "daily_budget",
+    "no_champion",
+    "not_enough_labels",
+    "resolved",
+    "unknown_action",
+    "pinned",
+    "already_handled",
+]
+
+
+class Event(msgspec.Struct, frozen=True):
+    """Something that may start the loop. `since` is when the cause began, seconds since 1970."""
+
+    source: Source
+    model: str
+    action: str
+    since: float
+    reason: str
+    resolved: bool = False
+
+
+class Situation(msgspec.Struct, frozen=True):
+    """What is known of the model now; times in seconds since 1970."""
+
+    champion: int | None
+    running: str | None  # id of the job that runs
+    labels_since: int  # labelled rows of the champion since the event's cause began
+    looked_at: float | None  # when the champion was last re-evaluated
+    runs_today: int  # that the loop began by itself
+    labels_seen: int = 0  # labelled rows that the last re-evaluation had
+    pinned: int | None = None  # the version that is served whatever the champion
+    waiting: str | None = None  # id of a job whose challenger waits for a person
+    hold: Hold | None = None  # in force
+    rest: Rest = Rest()
+    damage: str = ""  # why the champion is not known
+
+
+class Policy(msgspec.Struct, frozen=True):
+    """Limits on the loop's own eagerness."""
+
+    min_labels: int = 300
+    cool_down_seconds: float = 300.0
+    daily_budget: int = 20
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """Start a job of `kind`, or refuse and say why."""
+
+    start: Kind | None
+    refusal: Refusal | None
+    detail: str
+
+
+ACTIONS: tuple[Kind, ...] = ("evaluate", "evaluate_robustness", "retrain")
+
+
+def decide(event: Event, situation: Situation, policy: Policy, now: float) -> Decision:
+    """Whether `event` starts a job.
+
+    A person's event is refused only for what cannot be done: an unknown action, a pin, no champion,
+    a job that is at it already.
+
+    >>> event = Event("drift", "digits", "evaluate", since=90.0, reason="energy higher")
+    >>> idle = Situation(1, None, 500, None, 0)
+    >>> decide(event, idle, Policy(), now=100.0).start
+    'evaluate'
+    >>> decide(event, msgspec.structs.replace(idle, running="j1"), Policy(), now=100.0).refusal
+    'already_running'
+    """
+    if event.resolved:
+        return _refuse("resolved", "the alert is over")
+    if event.action not in ACTIONS:
+        return _refuse("unknown_action", f"action {event.action!r} is none of {', '.join(ACTIONS)}")
+    if situation.pinned is not None:
+        return _refuse("pinned", _pinned(event.model, situation.pinned))
+    if situation.champion is None:
+        missing = f"model {event.model!r} has no champion to judge"
+        return _refuse("no_champion", situation.damage or missing)
+    by_person, hold = event.source == "person", situation.hold
+    if hold is not None and not by_person and _stops(hold, event):
+        return _refuse("held", f"{hold.words()}; `holdfast models release {event.model}` ends that")
+    if busy := _busy(event, situation):
+        return _refuse("already_running", busy)
+    kind: Kind = event.action
+    if by_person:
+        return Decision(kind, None, event.reason)
+    if situation.runs_today >= policy.daily_budget:
+        return _refuse("daily_budget", f"{situation.runs_today} runs in the last 24 hours")
+    if situation.rest.left(policy.cool_down_seconds, now) > 0:
+        return _refuse("cool_down", situation.rest.words(policy.cool_down_seconds, now))
+    if event.source == "drift" and situation.looked_at is not None:
+        # One look at once, whatever the labels; the next ones when there is twice as much to see.
+        have, need = situation.labels_since, max(policy.min_labels, 2 * situation.labels_seen)
+        if situation.looked_at >= event.since and have < need:
+            words = f"{have} labelled rows since the alarm, {need} needed"
+            return _refuse("not_enough_labels", words)
+    return Decision(kind, None, event.reason)
+
+
+def _stops(hold: Hold, event: Event) -> bool:
+    """Whether a hold stops the loop's own event: after a rollback it looks, and does not train."""
+    return hold.stops == "everything" or event.action == "retrain"
+
+
+def _busy(event: Event, situation: Situation) -> str:
+    """What is at it already, in words; empty where nothing is in the way.
+
+    A challenger that waits for a person stops no evaluation: only another challenger.
+    """
+    if situation.running is not None:
+        return f"job {situation.running} is at it"
+    if situation.waiting is not None and event.action == "retrain":
+        return (
+            f"the challenger of job {situation.waiting} waits for approval: answer it first "
+            f"(`holdfast jobs approve {situation.waiting}`, or `reject`)"
+        )
+    return ""
+
+
+def _pinned(model: str, version: int) -> str:
+    return (
+        f"HOLDFAST_MODELS pins model {model!r} to version {version}: nothing that the loop makes "
+        "would be served; take the pin out first"
+    )
+
+
+def _refuse(name: Refusal, detail: str) -> Decision:
+    return Decision(None, name, detail)

@@ -1,0 +1,1 @@
+"""What outlives a process: requests, answers and labels in a database."""

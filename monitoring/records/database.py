@@ -1,0 +1,197 @@
+"""A database that may be locked, full, slow or gone: opened when it is there, waited for bounded.
+
+SQLite in a file (WAL, every commit synced) or PostgreSQL. What the client's side can bound is
+bounded here: locks, statements, connecting, a peer that has vanished. A server that is stopped, or
+a disk that hangs, still holds the thread that asks; `monitoring.records.breaker` is for threads
+that must not be held.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.exc import SQLAlchemyError
+
+from models.base.errors import HoldfastError
+from models.base.files import locked, make_file
+
+PATIENCE_SECONDS = 30.0
+LEAST_CONNECT_SECONDS = 2  # libpq takes no less
+WATCHING = 7_309_868_542  # PostgreSQL: the advisory lock of the one watcher
+CREATING = 7_309_868_541  # PostgreSQL: the advisory lock of who creates tables
+
+
+class StoreError(HoldfastError):
+    """The store of records cannot be read or written now."""
+
+
+class Database:
+    """Connections to a database with the tables of `metadata`; for several threads and processes.
+
+    Args:
+        url: SQLAlchemy's, of SQLite or PostgreSQL.
+        metadata: the tables; those that are missing are created.
+        patience_seconds: how long a lock, a statement or a connection is waited for.
+
+    Raises:
+        StoreError: the URL is none, or its driver is not installed.
+    """
+
+    def __init__(self, url: str, metadata: sa.MetaData, patience_seconds: float) -> None:
+        self._metadata = metadata
+        self._patience = patience_seconds
+        self._opened = False
+        self._opening = threading.Lock()
+        try:
+            self._engine = make_engine(url, patience_seconds)
+        except ImportError as error:
+            wanted = "the driver of its database (pip install 'holdfast[postgres]')"
+            raise StoreError(f"the store of records needs {wanted}: {error}") from error
+        except SQLAlchemyError as error:
+            raise StoreError(f"the store of records cannot be opened: {error}") from error
+
+    @property
+    def dialect(self) -> str:
+        """`sqlite` or `postgresql`."""
+        return self._engine.dialect.name
+
+    def open(self) -> None:
+        """Create what is missing, where that was not done since the last error.
+
+        Raises:
+            StoreError: it cannot be opened now; the next call tries again.
+        """
+        if self._opened:
+            return
+        if not self._opening.acquire(timeout=self._patience):
+            raise StoreError("the store of records cannot be opened: another thread waits for it")
+        try:
+            with self._guarded("opened"), self._creating(), self._engine.begin() as connection:
+                if self.dialect == "postgresql":
+                    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(CREATING)))
+                for table in self._metadata.sorted_tables:
+                    connection.execute(sa.schema.CreateTable(table, if_not_exists=True))
+                    for index in table.indexes:
+                        connection.execute(sa.schema.CreateIndex(index, if_not_exists=True))
+            self._opened = True
+        finally:
+            self._opening.release()
+
+    @contextmanager
+    def reading(self) -> Iterator[sa.Connection]:
+        """A connection to read with. Raises StoreError where that fails."""
+        self.open()
+        with self._guarded("read"), self._engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[sa.Connection]:
+        """A transaction; on disk when the block has ended. Raises StoreError where that fails."""
+        self.open()
+        with self._guarded("written"), self._engine.begin() as connection:
+            yield connection
+
+    def close(self) -> None:
+        """Close the connections that are not in use."""
+        self._engine.dispose()
+
+    def _creating(self) -> AbstractContextManager[None]:
+        """SQLite: one process at a time creates the file and switches it to WAL."""
+        file = self._engine.url.database
+        if self.dialect != "sqlite" or not file or file == ":memory:":
+            return nullcontext()
+        path = Path(file)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        make_sqlite_file(self._engine.url)
+        return locked(path.with_name(f".{path.name}.lock"))
+
+    @contextmanager
+    def _guarded(self, verb: str) -> Iterator[None]:
+        try:
+            yield
+        except (SQLAlchemyError, OSError) as error:
+            self._opened = False  # a store that comes back may be an empty one
+            cause = getattr(error, "orig", None) or error
+            raise StoreError(f"the store of records cannot be {verb}: {cause}") from error
+
+
+def make_sqlite_file(url: str | sa.URL) -> None:
+    """Make the file of an SQLite URL with the mode that the umask says: SQLite asks for 0o644."""
+    parsed = sa.make_url(url)
+    file = parsed.database or ""
+    if parsed.get_backend_name() != "sqlite" or file in ("", ":memory:"):
+        return
+    if not file.startswith("file:"):  # SQLite's own form, with options
+        make_file(Path(file))
+
+
+def engine_url(url: str) -> sa.URL:
+    """The URL with the driver that is a dependency here, where it names none."""
+    parsed = sa.make_url(url)
+    if parsed.drivername == "postgresql":  # which driver that means differs by SQLAlchemy's version
+        return parsed.set(drivername="postgresql+psycopg")
+    return parsed
+
+
+def try_watch_lock(url: str) -> sa.Connection | None:
+    """Hold PostgreSQL's lock of the one watcher while the result is open; None: another holds it.
+
+    The server frees it with the connection, so also when it is itself restarted.
+    """
+    engine = sa.create_engine(engine_url(url), poolclass=sa.NullPool, isolation_level="AUTOCOMMIT")
+    connection = engine.connect()
+    if connection.execute(sa.select(sa.func.pg_try_advisory_lock(WATCHING))).scalar():
+        return connection
+    connection.close()
+    return None
+
+
+def make_engine(url: str, patience_seconds: float) -> sa.Engine:
+    """An engine that waits no longer than this for a lock, a statement or a connection."""
+    parsed = engine_url(url)
+    milliseconds = int(patience_seconds * 1000)
+    if parsed.get_backend_name() == "sqlite":
+        engine = sa.create_engine(parsed)
+        sa.event.listen(engine, "connect", _sqlite_setter(milliseconds))
+        return engine
+    arguments: dict[str, Any] = {
+        "connect_timeout": max(LEAST_CONNECT_SECONDS, round(patience_seconds)),
+        "keepalives_idle": 5,
+        "keepalives_interval": 2,
+        "keepalives_count": 3,
+        "tcp_user_timeout": milliseconds + 5000,
+        "application_name": "holdfast",
+    }
+    engine = sa.create_engine(
+        parsed,
+        connect_args={k: v for k, v in arguments.items() if k not in parsed.query},
+        pool_pre_ping=True,
+        pool_timeout=patience_seconds,
+    )
+    sa.event.listen(engine, "connect", _postgres_setter(milliseconds))
+    return engine
+
+
+def _sqlite_setter(milliseconds: int) -> Any:
+    def prepare(connection: Any, _: Any) -> None:
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout = {milliseconds}")
+        cursor.execute("PRAGMA journal_mode = WAL")
+        cursor.execute("PRAGMA synchronous = FULL")
+        cursor.close()
+
+    return prepare
+
+
+def _postgres_setter(milliseconds: int) -> Any:
+    def prepare(connection: Any, _: Any) -> None:
+        cursor = connection.cursor()
+        cursor.execute(f"SET statement_timeout = {milliseconds}")
+        cursor.execute(f"SET lock_timeout = {milliseconds}")
+        cursor.close()
+        connection.commit()
+
+    return prepare

@@ -1,0 +1,1 @@
+"""Score heads that are compiled into the graph."""

@@ -1,0 +1,1 @@
+"""What of every request is counted: a channel a name, as NumPy maths and as nodes."""

@@ -1,0 +1,200 @@
+"""Channels: what of every request is counted, as NumPy maths and as nodes of the graph.
+
+A score channel gives one number per row; its held-out values are cut into rank cells. Here are
+those of logits, features and shared statistics; `image_channels` and `columns` have the others.
+To add a channel, see CONTRIBUTING.md.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from models.statistics.arrays import FloatArray
+from monitoring.scoring.channels.image_channels import Grain, PixelDistance
+from monitoring.scoring.channels.image_statistics import (
+    emit_edges,
+    emit_input_statistics,
+    input_statistics,
+)
+from monitoring.scoring.channels.table_statistics import TableStatistics
+from monitoring.scoring.graph import GraphBuilder
+from monitoring.scoring.inputs import Rows, ScoreChannel, Tensors
+
+__all__ = [
+    "Energy",
+    "FeatureDistance",
+    "Grain",
+    "PixelDistance",
+    "Rows",
+    "ScoreChannel",
+    "Statistic",
+    "TableStatistic",
+    "Tensors",
+    "Uncertainty",
+    "emit_edges",
+    "emit_input_statistics",
+    "input_statistics",
+    "score_channels",
+]
+
+NEIGHBOURS = 10
+MAX_REFERENCES = 512
+ENERGY_SPREAD = 1e-3  # nats; below it the logits are logarithms of probabilities
+
+
+@dataclass(frozen=True)
+class Energy:
+    """Energy -log sum_k exp z_k of the logits (Liu et al. 2020): high where the net is unsure."""
+
+    name: str = "energy"
+
+    def scores(self, rows: Rows) -> FloatArray:
+        """`(N,)`."""
+        top = rows.logits.max(axis=1)
+        lse: FloatArray = top + np.log(np.exp(rows.logits - top[:, None]).sum(axis=1))
+        return -lse
+
+    def emit(self, graph: GraphBuilder, tensors: Tensors) -> str:
+        """`(N, 1)`."""
+        return graph.op("Neg", tensors.log_sum_exp)
+
+
+@dataclass(frozen=True)
+class Uncertainty:
+    """-log of the largest probability, log sum_k exp z_k - max_k z_k (Hendrycks & Gimpel 2017).
+
+    It stands in where the energy says nothing: logarithms of probabilities have energy 0.
+    """
+
+    name: str = "uncertainty"
+
+    def scores(self, rows: Rows) -> FloatArray:
+        """`(N,)`, at least 0, in nats."""
+        top = rows.logits.max(axis=1)
+        total: FloatArray = np.exp(rows.logits - top[:, None]).sum(axis=1)
+        return np.log(total)
+
+    def emit(self, graph: GraphBuilder, tensors: Tensors) -> str:
+        """`(N, 1)`."""
+        top = graph.op("ReduceMax", tensors.logits, graph.const([1]), keepdims=1)
+        return graph.op("Sub", tensors.log_sum_exp, top)
+
+
+@dataclass(frozen=True)
+class FeatureDistance:
+    """1 - mean cosine similarity to the 10 nearest of the training features (Sun et al. 2022).
+
+    Args:
+        references: `(R, F)` training features, scaled to length 1.
+    """
+
+    references: FloatArray
+    name: str = "feature_distance"
+
+    @classmethod
+    def fit(cls, features: FloatArray) -> "FeatureDistance":
+        """Keep up to 512 of the training features `(R, F)` (the first: rows come shuffled)."""
+        return cls(_normalised(features[:MAX_REFERENCES]).astype(np.float32))
+
+    @property
+    def neighbours(self) -> int:
+        """How many neighbours the mean is over."""
+        return min(NEIGHBOURS, len(self.references))
+
+    def scores(self, rows: Rows) -> FloatArray:
+        """`(N,)`, in [0, 2]."""
+        similarity = _normalised(rows.features) @ self.references.T
+        nearest = np.partition(similarity, -self.neighbours, axis=1)[:, -self.neighbours :]
+        mean: FloatArray = nearest.mean(axis=1)
+        return 1 - mean
+
+    def emit(self, graph: GraphBuilder, tensors: Tensors) -> str:
+        """`(N, 1)`: the length divides after the nearest are found, which keeps their order."""
+        products = graph.op("MatMul", tensors.features, graph.const(self.references.T.copy()))
+        nearest, _ = graph.ops(
+            "TopK", products, graph.const([self.neighbours]), outputs=2, sorted=0
+        )
+        mean = graph.op("ReduceMean", nearest, graph.const([1]), keepdims=1)
+        length = graph.op("ReduceL2", tensors.features, graph.const([1]), keepdims=1)
+        cosine = graph.op("Div", mean, graph.op("Add", length, graph.const(np.float32(1e-6))))
+        return graph.op("Sub", graph.const(np.float32(1)), cosine)
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """One of `input_statistics`."""
+
+    name: str
+    column: int
+
+    def scores(self, rows: Rows) -> FloatArray:
+        """`(N,)`."""
+        return input_statistics(rows.x_unit)[:, self.column]
+
+    def emit(self, graph: GraphBuilder, tensors: Tensors) -> str:
+        """`(N, 1)`."""
+        bounds = (graph.const([n]) for n in (self.column, self.column + 1, 1))
+        return graph.op("Slice", tensors.statistics, *bounds)
+
+
+@dataclass(frozen=True)
+class TableStatistic:
+    """One of `TableStatistics.values`."""
+
+    name: str
+    column: int
+    statistics: TableStatistics
+
+    def scores(self, rows: Rows) -> FloatArray:
+        """`(N,)`."""
+        return self.statistics.values(rows.x_unit)[:, self.column]
+
+    def emit(self, graph: GraphBuilder, tensors: Tensors) -> str:
+        """`(N, 1)`."""
+        return Statistic(self.name, self.column).emit(graph, tensors)
+
+
+def score_channels(
+    kind: Literal["image", "tabular"],
+    features: FloatArray | None,
+    *,
+    logits: FloatArray | None = None,
+    x_unit: FloatArray | None = None,
+    table: TableStatistics | None = None,
+) -> list[ScoreChannel]:
+    """The score channels for a kind of input, fitted on training rows.
+
+    Args:
+        kind: of the input.
+        features: `(R, F)` of training rows; None where the graph has none.
+        logits: `(R, C)` of the same rows; the energy is left out where it is the same for all.
+        x_unit: `(R, *shape)` of the same rows; without them an image has no pixel distance.
+        table: statistics of a table's rows.
+    """
+    says_nothing = logits is not None and _spread(logits) < ENERGY_SPREAD
+    channels: list[ScoreChannel] = [] if says_nothing else [Energy()]
+    if features is not None:
+        channels.append(FeatureDistance.fit(features))
+    if len(channels) < 2:
+        channels.append(Uncertainty())
+    if kind == "image":
+        channels += [Statistic("mean", 0), Statistic("gradient", 1), Grain()]
+        if x_unit is not None:
+            channels.append(PixelDistance.fit(x_unit))
+    elif table is not None:
+        channels.append(TableStatistic("inside", 0, table))
+        if table.whitening.any():
+            channels.append(TableStatistic("row_distance", 1, table))
+    return channels
+
+
+def _spread(logits: FloatArray) -> float:
+    """The range of the middle 98 % of the energies of `(R, C)` logits."""
+    low, high = np.quantile(Energy().scores(Rows(logits, logits, logits)), [0.01, 0.99])
+    return float(high - low)
+
+
+def _normalised(features: FloatArray) -> FloatArray:
+    lengths: FloatArray = np.linalg.norm(features, axis=1, keepdims=True)
+    return features / (lengths + 1e-6)

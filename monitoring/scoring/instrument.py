@@ -1,0 +1,317 @@
+"""Compile score heads into the model's own ONNX graph, calibrated on held-out rows.
+
+logits, features ─┬─ probabilities
+x ── statistics ──┼─ scores of the channels ─┬─ cells
+│                 │                          └─ drift score ── conformal p-value
+│                 └─ evidence features ─┬─ perturbation head ── likelihoods
+└─ learned filters (images) ────────────┘
+
+A graph without features (a wrapped model) has fewer channels. Scores may be tied: whatever is
+compared with a calibrated number is given a hair of room, so that rounding never parts equals.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from models.statistics.arrays import FloatArray, IntArray
+from models.statistics.calibration import temperature
+from models.versions.bundle import MODEL, Bundle
+from models.versions.registry import utc_now
+from models.versions.runner import in_pieces, session
+from models.versions.schema import (
+    OUTPUTS,
+    SCHEMA_VERSION,
+    Calibration,
+    ChannelInfo,
+    InputArray,
+    InputSchema,
+    Manifest,
+)
+from monitoring.counting import query_embedding
+from monitoring.scoring.accuracy_fit import accuracy_facts
+from monitoring.scoring.cells import Cells
+from monitoring.scoring.channels import base as ch
+from monitoring.scoring.channels.columns import TableColumn, watched_columns
+from monitoring.scoring.channels.table_statistics import TableStatistics
+from monitoring.scoring.drift_score import HAIR, emit_p_value
+from monitoring.scoring.graph import GraphBuilder
+from monitoring.scoring.perturbation import head as pb
+from monitoring.scoring.perturbation.fit import fit_with_filters
+
+ALPHA = 0.01
+BENIGN_ALPHA = 0.03  # of every benign kind, so that fresh rows stay below 5 %
+TOP, FEATURES = 10, 512  # largest logits, and widest feature layer, that are evidence as they are
+LOGIT_LIMIT = 1e4  # of a model that was given absurd numbers
+
+
+@dataclass(frozen=True)
+class Material:
+    """Raw rows that the heads are fitted and calibrated on.
+
+    `fit_*` are training rows; `held_*` are rows that neither the net nor the heads have seen.
+    """
+
+    references: InputArray  # training rows that feature distances are measured to
+    fit_clean: InputArray
+    fit_corrupted: InputArray
+    fit_adversarial: InputArray
+    held_clean: InputArray
+    held_corrupted: InputArray
+    held_adversarial: InputArray
+    reference: InputArray  # held-out rows that the stream is compared with
+    held_labels: IntArray | None = None  # of `held_clean`; None: nothing is fitted to labels
+    recalibrated: bool = True  # False leaves the probabilities as they are
+    fit_moved: InputArray | None = None  # images off their pixel grid: clean to the head
+    held_kinds: IntArray | None = None  # which kind each row of `held_corrupted` is; None: one
+
+
+@dataclass(frozen=True)
+class Instrumented:
+    """The graph that answers all outputs, and what goes into the bundle beside it."""
+
+    model: onnx.ModelProto
+    channels: tuple[ChannelInfo, ...]
+    reference: Mapping[str, FloatArray]  # "<channel>/edges", "<channel>/alpha", "accuracy/..."
+    calibration: Calibration
+
+    def manifest(
+        self, model: str, schema: InputSchema, classes: tuple[str, ...], version: int = 0
+    ) -> Manifest:
+        """What a bundle says of itself before it was trained for, judged or published."""
+        return Manifest(
+            schema_version=SCHEMA_VERSION,
+            model=model,
+            version=version,
+            created_at=utc_now(),
+            input=schema,
+            classes=classes,
+            channels=self.channels,
+            calibration=self.calibration,
+            training={},
+            evaluation={},
+            parent=None,
+            event={},
+            files={},
+        )
+
+    def bundle(self, manifest: Manifest) -> Bundle:
+        """A bundle in memory, which can be run and judged; it stands in no registry."""
+        return Bundle(Path(MODEL), manifest, self.reference, self.model.SerializeToString())
+
+
+@dataclass(frozen=True)
+class _Scores:
+    """The score graph run over N rows."""
+
+    scores: FloatArray  # (N, S)
+    logits: FloatArray  # (N, C)
+
+    @property
+    def predicted(self) -> IntArray:
+        """`(N,)`."""
+        labels: IntArray = self.logits.argmax(axis=1)
+        return labels
+
+
+def instrument(
+    model: onnx.ModelProto,
+    schema: InputSchema,
+    classes: tuple[str, ...],
+    material: Material,
+    *,
+    source: str,
+    seed: int = 0,
+) -> Instrumented:
+    """Add and calibrate the heads.
+
+    Args:
+        model: takes raw rows, gives `logits (N, C)` and, where it can, `features (N, F)`.
+        schema: the input of the model.
+        classes: names of the C classes.
+        material: rows to fit and calibrate on.
+        source: words that say what the calibration rows are, for the manifest.
+        seed: of the head's training.
+    """
+    table, fitted, columns = _channels(model, schema, material.references)
+    graph = GraphBuilder(model, reserved=OUTPUTS)
+    logits = _emit_logits(graph, schema)
+    x_unit = _emit_unit(graph, schema)
+    scores, evidence = _emit_scores(graph, schema, x_unit, logits, fitted, table, len(classes))
+    probe = graph.probe(scores=scores, logits=logits)
+
+    def score(x: InputArray) -> _Scores:
+        return _Scores(*run_graph(probe, schema, x, "probe_scores", "probe_logits"))
+
+    fit, held = score(material.fit_clean), score(material.held_clean)
+    live = score(material.reference)
+    counted = Cells.fit(
+        [c.name for c in fitted],
+        live.scores,
+        live.predicted,
+        classes,
+        columns,
+        schema.to_unit(material.reference),
+    )
+
+    heat = 1.0
+    if material.held_labels is not None and material.recalibrated:
+        heat = temperature(held.logits, material.held_labels)
+    cooled = graph.op("Mul", logits, graph.const(np.float32(1 / heat)))
+    graph.output("probabilities", graph.op("Softmax", cooled, axis=1), "batch", len(classes))
+    p_value = emit_p_value(graph, scores, fit.scores, held.scores)
+    graph.output("drift_p_value", p_value, "batch")
+    head = _add_head(graph, schema, x_unit, evidence, material, seed)
+    cells = counted.emit(graph, scores, x_unit, logits)
+    graph.output("cells", cells, "batch", len(counted.channels), integer=True)
+
+    calibration = Calibration(
+        n=len(held.scores), alpha=ALPHA, source=source, temperature=heat, **head
+    )
+    built, reference = graph.build(), dict(counted.reference)
+    reference |= query_embedding.calibrate(schema, material.held_clean)
+    if material.held_labels is not None:
+        reference |= accuracy_facts(
+            built, schema, material.held_clean, material.held_labels, seed=seed
+        )
+    return Instrumented(built, counted.channels, reference, calibration)
+
+
+def run_graph(
+    model: onnx.ModelProto, schema: InputSchema, x: InputArray, *outputs: str
+) -> list[FloatArray]:
+    """Run a model over raw rows in chunks; the named outputs, joined."""
+    runner = session(model.SerializeToString())
+    return in_pieces(lambda part: runner.run(outputs, {schema.name: part}), x)
+
+
+def _channels(
+    model: onnx.ModelProto, schema: InputSchema, references: InputArray
+) -> tuple[TableStatistics | None, list[ch.ScoreChannel], list[TableColumn]]:
+    """A table's statistics, score channels and columns, fitted on training rows."""
+    has_features = any(output.name == "features" for output in model.graph.output)
+    names = ("logits", "features") if has_features else ("logits",)
+    logits, *features = run_graph(model, schema, references, *names)
+    table, x_unit = None, schema.to_unit(references)
+    if schema.kind == "tabular" and schema.columns:
+        table = TableStatistics.fit(schema, x_unit)
+    fitted = ch.score_channels(
+        schema.kind,
+        features[0] if features else None,
+        logits=np.nan_to_num(logits),
+        x_unit=x_unit,
+        table=table,
+    )
+    return table, fitted, watched_columns(schema, x_unit, np.nan_to_num(logits).argmax(axis=1))
+
+
+def _emit_logits(graph: GraphBuilder, schema: InputSchema) -> str:
+    """The model's logits; for tables, whose numbers are unbounded, made finite."""
+    return _emit_finite(graph, "logits") if schema.kind == "tabular" else "logits"
+
+
+def _emit_finite(graph: GraphBuilder, tensor: str) -> str:
+    zero, limit = (graph.const(np.float32(v)) for v in (0, LOGIT_LIMIT))
+    known = graph.op("Where", graph.op("IsNaN", tensor), zero, tensor)
+    return graph.op("Clip", known, graph.const(np.float32(-LOGIT_LIMIT)), limit)
+
+
+def _emit_unit(graph: GraphBuilder, schema: InputSchema) -> str:
+    """`InputSchema.to_unit` as nodes."""
+    x = graph.input
+    if schema.dtype != "float32":
+        x = graph.op("Cast", x, to=onnx.TensorProto.FLOAT)
+    if schema.offset.any():
+        x = graph.op("Sub", x, graph.const(schema.offset))
+    if schema.kind == "tabular":  # divided as NumPy does, so that the ends of the range stay ends
+        return graph.op("Div", x, graph.const(schema.span))
+    return graph.op("Mul", x, graph.const(np.float32(1 / schema.span)))
+
+
+def _emit_scores(
+    graph: GraphBuilder,
+    schema: InputSchema,
+    x_unit: str,
+    logits: str,
+    fitted: list[ch.ScoreChannel],
+    table: TableStatistics | None,
+    classes: int,
+) -> tuple[str, str]:
+    """All scores `(N, S)` and the evidence features `(N, P)` of the perturbation head."""
+    features = "features"
+    distances = [c for c in fitted if isinstance(c, ch.FeatureDistance)]
+    edges = ""
+    if schema.kind == "image":
+        edges = ch.emit_edges(graph, x_unit, schema.shape[0])
+        statistics = ch.emit_input_statistics(graph, x_unit, edges, schema.shape[0])
+    else:
+        statistics = table.emit(graph, x_unit) if table is not None else ""
+        if distances:
+            features = _emit_finite(graph, features)
+    lse = graph.op("ReduceLogSumExp", logits, graph.const([1]), keepdims=1)
+    tensors = ch.Tensors(x_unit, logits, features, lse, statistics, edges)
+    scores = graph.op("Concat", *(c.emit(graph, tensors) for c in fitted), axis=1)
+    top, _ = graph.ops("TopK", logits, graph.const([min(classes, TOP)]), outputs=2)
+    evidence = [scores, graph.op("Sub", top, lse)]
+    if distances and distances[0].references.shape[1] <= FEATURES:
+        evidence.append(features)
+    if statistics:
+        shifted = graph.op("Add", statistics, graph.const(np.float32(1e-3)))
+        evidence.append(graph.op("Log", shifted))
+    return scores, graph.op("Concat", *evidence, axis=1)
+
+
+def _add_head(
+    graph: GraphBuilder,
+    schema: InputSchema,
+    x_unit: str,
+    evidence: str,
+    material: Material,
+    seed: int,
+) -> dict[str, Any]:
+    """Fit the perturbation head and add it with its outputs; what `Calibration` says of it."""
+
+    def evidence_of(x: InputArray) -> FloatArray:
+        (rows,) = run_graph(graph.probe(evidence=evidence), schema, x, "probe_evidence")
+        return rows
+
+    clean = material.fit_clean
+    if material.fit_moved is not None:
+        clean = np.concatenate([clean, material.fit_moved])
+    x, kind = _three_kinds(clean, material.fit_corrupted, material.fit_adversarial)
+    images = schema.to_unit(x) if schema.kind == "image" else None
+    filters, head = fit_with_filters(evidence_of(x), kind, images, seed=seed)
+    if filters is not None:
+        evidence = graph.op("Concat", evidence, filters.emit(graph, x_unit), axis=1)
+    x, kind = _three_kinds(material.held_clean, material.held_corrupted, material.held_adversarial)
+    rows = evidence_of(x)
+    head = pb.calibrate(head, rows, kind)
+    perturbed, corrupted = head.emit(graph, evidence)
+    graph.output("perturbation_likelihood", perturbed, "batch")
+    graph.output("corruption_likelihood", corrupted, "batch")
+    likelihood, corruption = head.likelihoods(rows)
+    kinds = material.held_kinds
+    kinds = np.zeros(len(material.held_corrupted), dtype=np.int64) if kinds is None else kinds
+    limits = (
+        pb.threshold(likelihood[kind == pb.CLEAN], ALPHA),
+        pb.threshold_for_kinds(likelihood[kind == pb.CORRUPTED], kinds, BENIGN_ALPHA),
+    )
+    corruption_limit = pb.threshold(corruption[kind == pb.CLEAN], ALPHA)
+    return {
+        "perturbation_threshold": min(1.0, max(limits) + HAIR),
+        "corruption_threshold": min(1.0, corruption_limit + HAIR),
+        "benign_alpha": BENIGN_ALPHA,
+        "benign_kinds": len(np.unique(kinds)),
+    }
+
+
+def _three_kinds(
+    clean: InputArray, corrupted: InputArray, adversarial: InputArray
+) -> tuple[InputArray, IntArray]:
+    parts = (clean, corrupted, adversarial)
+    kind = np.repeat((pb.CLEAN, pb.CORRUPTED, pb.ADVERSARIAL), [len(p) for p in parts])
+    return np.concatenate(parts), kind

@@ -1,0 +1,1 @@
+"""The perturbation head: what it learns from, and what it sees."""

@@ -1,0 +1,119 @@
+"""Attacked rows that the perturbation head learns from: several families, small and large.
+
+A family is a direction and a geometry. The sizes reach from a sixth of the threat's eps to twice
+it; L2 changes are as long as an L-inf attack of the same eps is in practice.
+"""
+
+import math
+from collections.abc import Callable, Collection
+
+import torch
+from torch import Tensor
+
+from models import attacks
+from models.attacks import LogitsOf
+from models.attacks.catalogue import SHARE, Attack, Effort, find_attack, learnt_attacks
+from models.attacks.threat import L2, Threat
+
+SIZES = (1 / 3, 2 / 3, 1.0, 4 / 3, 2.0)  # in units of the threat's eps
+SMALLER = (1 / 6, *SIZES)  # of a direction that is only stretched
+LONG = "l2"  # the family of another geometry than the threat's
+FAMILIES = (*(attack.name for attack in learnt_attacks(black_box=False)), LONG)
+LONG_STEPS = 8
+CANDIDATES = 4  # classes whose boundary is looked for
+L2_SHARE = 0.7  # length of an L-inf attack that is clipped to [0, 1], in units of eps sqrt(D)
+PASSES = 80  # forward and backward passes that all families take per row
+At = Callable[[float], Threat]  # the threat at a share of its eps
+Attacked = Callable[[Tensor, Tensor, float], Tensor]  # rows, labels, share of eps
+
+
+def attacked_unit(
+    logits_of: LogitsOf,
+    x: Tensor,
+    y: Tensor,
+    at: At,
+    *,
+    generator: torch.Generator,
+    part: float = 1.0,
+    without: Collection[str] = (),
+) -> Tensor:
+    """Rows in the unit range under every family, each on a part of the rows per size.
+
+    Args:
+        logits_of: `(N, *shape)` in [0, 1] to logits `(N, C)`, with a gradient.
+        x, y: rows and labels `(N,)`.
+        at: the threat at a share of its eps.
+        generator: makes it reproducible.
+        part: of the rows that each attack takes by default, above 0: less where a net is dear.
+        without: families to leave out, so that a head can be judged on them.
+
+    Returns:
+        `(M, *shape)`; a row that an attack left as it is (it was wrong before) is left out.
+    """
+    found = [
+        _changed(x[rows], attack(x[rows], y[rows], size), at(size).eps)
+        for name, (attack, share) in _families(logits_of, at, generator).items()
+        if name not in without
+        for size in SIZES
+        for rows in (_some(len(x), part * share, generator),)
+    ]
+    for nearest in (a for a in learnt_attacks(black_box=False) if a.nearest):
+        if x.dim() == 4 and nearest.name not in without and nearest.learnt is not None:
+            rows = _some(len(x), part * nearest.learnt.share, generator)
+            length, steps = _length(at(1.0), x), nearest.learnt.budget
+            found += _stretched(logits_of, x[rows], y[rows], length, steps)
+    return torch.cat(found)
+
+
+def _families(
+    logits_of: LogitsOf, at: At, generator: torch.Generator
+) -> dict[str, tuple[Attacked, float]]:
+    """By name, what changes rows at a share of the threat's size, and on which share of rows."""
+
+    def by(attack: Attack, budget: int, threat_at: At) -> Attacked:
+        effort = Effort(budget, generator)
+        return lambda x, y, size: attack.run(logits_of, x, y, threat_at(size), effort)
+
+    families = {
+        attack.name: (by(attack, attack.learnt.budget, at), attack.learnt.share)
+        for attack in learnt_attacks(black_box=False)
+        if attack.learnt is not None and not attack.nearest
+    }
+    if at(1.0).norm == "linf":
+        climb, steps = find_attack("pgd-margin"), LONG_STEPS
+        families[LONG] = (
+            lambda x, y, size: by(climb, steps, lambda s: L2(s * _length(at(1.0), x)))(x, y, size),
+            SHARE,
+        )
+    return families
+
+
+def _stretched(
+    logits_of: LogitsOf, x: Tensor, y: Tensor, length: float, steps: int
+) -> list[Tensor]:
+    """Changes towards the nearest boundary, brought to several lengths."""
+    near = attacks.deepfool(logits_of, x, y, steps=steps, candidates=CANDIDATES)
+    change = (near - x).flatten(1)
+    lengths = change.norm(dim=1)
+    found = lengths > 1e-6
+    direction = (change[found] / lengths[found, None]).view_as(x[found])
+    return [(x[found] + share * length * direction).clamp(0, 1) for share in SMALLER]
+
+
+def _length(threat: Threat, x: Tensor) -> float:
+    """The L2 length that corresponds to a threat on images like `x`."""
+    if threat.norm == "l2":
+        return threat.eps
+    return L2_SHARE * threat.eps * math.sqrt(x[0].numel())
+
+
+def _changed(x: Tensor, x_adv: Tensor, eps: float) -> Tensor:
+    change = (x_adv - x).nan_to_num().abs().flatten(1).amax(dim=1)
+    moved = change > min(1e-3 * eps, 1e-3)
+    return x_adv[moved] if bool(moved.any()) else x_adv
+
+
+def _some(count: int, share: float, generator: torch.Generator) -> Tensor:
+    """A random part of the rows, at least two where there are so many."""
+    kept = min(count, max(2, round(share * count)))
+    return torch.randperm(count, generator=generator, device=generator.device)[:kept]

@@ -1,0 +1,135 @@
+"""Training of the perturbation head: filters and classifier together, by gradient descent.
+
+Needs torch, which is imported only here and only when a head is fitted.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from models.statistics.arrays import FloatArray, IntArray
+from monitoring.scoring.perturbation.filters import Filters
+from monitoring.scoring.perturbation.head import HIDDEN, SHARES, PerturbationHead
+
+FILTERS = 12
+LARGE_SIDE = 64  # pixels; from there on filters are 5x5 with stride 2, below 3x3 with stride 1
+STEPS, BATCH, RATE, DECAY = 900, 256, 4e-3, 1e-2
+LOOKED_AT = 2000  # rows that the scale of the evidence is taken from
+
+
+def fit_head(evidence: FloatArray, kind: IntArray, *, seed: int) -> PerturbationHead:
+    """Fit the classifier alone on evidence `(N, P)` and kinds `(N,)` in {0, 1, 2}.
+
+    Rows are drawn so that the kinds have the shares 1/4, 1/4, 1/2.
+    """
+    return fit_with_filters(evidence, kind, None, seed=seed)[1]
+
+
+def fit_with_filters(
+    evidence: FloatArray, kind: IntArray, x_unit: FloatArray | None, *, seed: int
+) -> tuple[Filters | None, PerturbationHead]:
+    """Fit filters on the images and the classifier on the evidence and what the filters give.
+
+    AdamW with a cosine schedule on the cross-entropy, 900 batches of 256 rows.
+
+    Args:
+        evidence: `(N, P)`.
+        kind: `(N,)` in {0, 1, 2}; rows are drawn so that they have the shares 1/4, 1/4, 1/2.
+        x_unit: `(N, C, H, W)` in [0, 1]; None for tables, which have no filters.
+        seed: of weights and batches.
+
+    Returns:
+        The filters (None without images) and a head on `(P + 2 K,)`: evidence, then filters.
+    """
+    import torch
+    from torch.nn import functional as F
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        net = _net(evidence, x_unit)
+        rng = np.random.default_rng(seed)
+        share = (np.asarray(SHARES) / np.maximum(np.bincount(kind, minlength=3), 1))[kind]
+        order = _draw(share, rng, STEPS * BATCH + LOOKED_AT)
+        net.scale_by(*_batch(order[:LOOKED_AT], evidence, x_unit))
+        optimiser = torch.optim.AdamW(net.parameters(), lr=RATE, weight_decay=DECAY)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=STEPS)
+        for rows in np.split(order[LOOKED_AT:], STEPS):
+            target = torch.from_numpy(kind[rows].astype(np.int64))
+            loss = F.cross_entropy(net(*_batch(rows, evidence, x_unit)), target)
+            optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            schedule.step()
+    return net.filters(), net.head()
+
+
+def _draw(share: FloatArray, rng: np.random.Generator, count: int) -> npt.NDArray[np.intp]:
+    """`count` rows, each with a probability in proportion to its share."""
+    cumulative = np.cumsum(share, dtype=np.float64)
+    drawn = np.searchsorted(cumulative, rng.random(count) * cumulative[-1], side="right")
+    kept: npt.NDArray[np.intp] = np.minimum(drawn, len(share) - 1)
+    return kept
+
+
+def _batch(
+    rows: npt.NDArray[np.intp], evidence: FloatArray, x_unit: FloatArray | None
+) -> tuple[Any, Any]:
+    import torch
+
+    images = None if x_unit is None else torch.from_numpy(x_unit[rows])
+    return torch.from_numpy(evidence[rows].astype(np.float32)), images
+
+
+def _net(evidence: FloatArray, x_unit: FloatArray | None) -> Any:
+    """The head as a torch module (its class needs torch, so it is made here)."""
+    import torch
+    from torch import Tensor, nn
+
+    class Net(nn.Module):
+        mean: Tensor
+        std: Tensor
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = None
+            if x_unit is not None:
+                size, stride = (5, 2) if min(x_unit.shape[2:]) >= LARGE_SIDE else (3, 1)
+                channels = x_unit.shape[1]
+                self.conv = nn.Conv2d(channels, FILTERS, size, stride=stride, padding=size // 2)
+            width = evidence.shape[1] + (0 if self.conv is None else 2 * FILTERS)
+            self.register_buffer("mean", torch.zeros(width))
+            self.register_buffer("std", torch.ones(width))
+            self.first, self.second = nn.Linear(width, HIDDEN), nn.Linear(HIDDEN, 3)
+
+        def joined(self, rows: Tensor, images: Tensor | None) -> Tensor:
+            if self.conv is None or images is None:
+                return rows
+            answers = torch.relu(self.conv(images))
+            return torch.cat([rows, answers.mean((2, 3)), answers.amax((2, 3))], dim=1)
+
+        def forward(self, rows: Tensor, images: Tensor | None) -> Tensor:
+            scaled = (self.joined(rows, images) - self.mean) / self.std
+            logits: Tensor = self.second(torch.relu(self.first(scaled)))
+            return logits
+
+        @torch.no_grad()
+        def scale_by(self, rows: Tensor, images: Tensor | None) -> None:
+            seen = self.joined(rows, images)
+            self.mean.copy_(seen.mean(0))
+            self.std.copy_(seen.std(0) + 1e-4 * (1 + seen.abs().mean(0)))
+
+        def filters(self) -> Filters | None:
+            if self.conv is None or self.conv.bias is None:
+                return None
+            kernels, bias = (p.detach().numpy() for p in (self.conv.weight, self.conv.bias))
+            return Filters(kernels, bias, self.conv.stride[0])
+
+        @torch.no_grad()
+        def head(self) -> PerturbationHead:
+            w1 = self.first.weight.double() / self.std
+            b1 = self.first.bias - w1 @ self.mean.double()
+            arrays = (w1.T, b1, self.second.weight.T, self.second.bias)
+            return PerturbationHead(*(a.float().contiguous().numpy() for a in arrays))
+
+    return Net()

@@ -1,0 +1,1 @@
+"""Looks at counters, weighs the evidence, and says by name what is wrong."""

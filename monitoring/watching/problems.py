@@ -1,0 +1,174 @@
+"""What is wrong with a model, by name: since when, in which words, and what to do.
+
+One broken thing stops nothing else: each part of a look is tried by itself, and what fails becomes
+a problem of that model. It is logged when it begins, every hour after that, and when it is over;
+it is counted, exported, and shown in `GET /models`.
+"""
+
+import threading
+from collections.abc import Callable
+from typing import Literal, TypeVar, get_args
+
+import msgspec
+from prometheus_client import Counter, Gauge
+
+from models.base.errors import HoldfastError
+from models.base.logs import logger
+
+Problem = Literal[
+    "alias_file",
+    "audit_file",
+    "model_missing",
+    "champion_missing",
+    "champion_damaged",
+    "model_unwatched",
+    "counters_still",
+    "counters_refused",
+    "evidence_state",
+    "evidence",
+    "explanation",
+    "figures",
+    "records",
+    "accuracy",
+    "trigger",
+    "schedule_state",
+    "registry",
+    "prune",
+    "unexpected",
+]
+PROBLEMS: tuple[Problem, ...] = get_args(Problem)  # the gravest first
+ALL_MODELS = ""  # the model of a problem that is no single one's
+LOG_AGAIN_SECONDS = 3600.0
+SHOWN_CHARACTERS = 300
+Found = TypeVar("Found")
+log = logger("watcher")
+
+ADVICE: dict[Problem, str] = {
+    "alias_file": "write it anew: holdfast models promote <model> <version>",
+    "audit_file": "restore audit.jsonl of the model from a backup, or begin a new one: "
+    "holdfast models promote <model> <version>",
+    "model_missing": "HOLDFAST_MODELS names a model that the registry does not hold: train it, or "
+    "take the name out",
+    "champion_missing": "restore the version's folder, or promote another version",
+    "champion_damaged": "holdfast models verify <model> <version> names the file; restore it, or "
+    "promote another version",
+    "model_unwatched": "compare HOLDFAST_SERVICE_URL with where the model is served; see the "
+    "service's /readyz and its log",
+    "counters_still": "see which version the service answers with (/v2/models/<model>) and why it "
+    "did not take the champion",
+    "counters_refused": "see the service's /metrics: what is there cannot have been counted",
+    "evidence_state": "see that the folder watch/ of the state can be written and has space; a "
+    "file that could not be read was set aside, and the evidence began anew",
+    "evidence": "see the watcher's log; the counters of later looks are weighed again",
+    "explanation": "see the watcher's log; the alarm itself stands",
+    "figures": "the version's evaluation cannot be shown: holdfast evaluate makes it anew",
+    "records": "see that the database of records answers (HOLDFAST_DATABASE_URL)",
+    "accuracy": "see the watcher's log; nothing else depends on it",
+    "trigger": "see that the database of jobs answers; the event is tried again at every look",
+    "schedule_state": "see that watch/schedule.json of the state can be written",
+    "registry": "see that the registry's folder is there and can be read: is it mounted?",
+    "prune": "see that the database of records can be written and has space",
+    "unexpected": "see the watcher's log, and report it: it is a defect",
+}
+
+
+class Trouble(msgspec.Struct, frozen=True):
+    """A problem that a model has now; times are seconds since the epoch."""
+
+    problem: Problem
+    since: float
+    detail: str
+    advice: str
+
+
+class Problems:
+    """The problems of all models. One thread notes them, any may ask.
+
+    Args:
+        gauge: 1 while a model has a problem, 0 once it is known not to have it.
+        counter: times that it began.
+    """
+
+    def __init__(self, gauge: Gauge, counter: Counter) -> None:
+        self._gauge = gauge
+        self._counter = counter
+        self._troubles: dict[tuple[str, Problem], Trouble] = {}
+        self._logged_at: dict[tuple[str, Problem], float] = {}
+        self._lock = threading.Lock()
+
+    def note(self, model: str, problem: Problem, detail: str, now: float) -> None:
+        """The model has it. Logged and counted where that is new."""
+        key, detail = (model, problem), detail[:SHOWN_CHARACTERS]
+        advice = ADVICE[problem].replace("<model>", model or "<model>")
+        with self._lock:
+            known = self._troubles.get(key)
+            since = now if known is None else min(known.since, now)  # also of a clock set back
+            self._troubles[key] = Trouble(problem, since, detail, advice)
+            loud = known is None or abs(now - self._logged_at[key]) >= LOG_AGAIN_SECONDS
+            if loud:
+                self._logged_at[key] = now
+        self._gauge.labels(model, problem).set(1)
+        if known is None:
+            self._counter.labels(model, problem).inc()
+        if loud:
+            log.error("problem", model=model, problem=problem, detail=detail, advice=advice)
+
+    def clear(self, model: str, problem: Problem, now: float) -> None:
+        """The model is known not to have it. What this same look noted stays until the next."""
+        key = (model, problem)
+        with self._lock:
+            known = self._troubles.get(key)
+            if known is not None and known.since == now:
+                return
+            self._troubles.pop(key, None)
+            self._logged_at.pop(key, None)
+        self._gauge.labels(model, problem).set(0)
+        if known is not None:
+            lasted = round(now - known.since, 1)
+            log.info("problem_over", model=model, problem=problem, lasted_seconds=lasted)
+
+    def attempt(
+        self, model: str, problem: Problem, now: float, do: Callable[[], Found]
+    ) -> Found | None:
+        """What `do` returns; None where it fails, which is noted."""
+        try:
+            found = do()
+        except Exception as error:
+            if (model, problem) not in self._troubles and not isinstance(error, HoldfastError):
+                log.exception("part_failed", model=model, problem=problem)
+            self.note(model, problem, in_words(error), now)
+            return None
+        self.clear(model, problem, now)
+        return found
+
+    def of(self, model: str) -> list[Trouble]:
+        """The model's problems now, the gravest first."""
+        with self._lock:
+            found = [t for (name, _), t in self._troubles.items() if name == model]
+        return sorted(found, key=lambda trouble: PROBLEMS.index(trouble.problem))
+
+    def has(self, model: str, problem: Problem) -> bool:
+        """Whether the model has it now."""
+        return (model, problem) in self._troubles
+
+    def forget(self, model: str) -> None:
+        """The model is gone, and its problems with it."""
+        with self._lock:
+            for key in [key for key in self._troubles if key[0] == model]:
+                del self._troubles[key]
+                self._logged_at.pop(key, None)
+
+
+def in_words(error: BaseException) -> str:
+    """An error for people without a token: ours in full, of others only the kind.
+
+    >>> in_words(ValueError("postgresql://me:secret@host"))
+    "ValueError; the watcher's log says more"
+    >>> in_words(OSError(28, "No space left on device"))
+    'OSError: No space left on device'
+    """
+    if isinstance(error, HoldfastError):
+        return str(error)
+    if isinstance(error, OSError) and error.strerror:
+        return f"{type(error).__name__}: {error.strerror}"
+    return f"{type(error).__name__}; the watcher's log says more"

@@ -1,0 +1,195 @@
+"""What each service answered when its counters were read: side by side, within one bound.
+
+A service that is slow, away, or not what its URL says costs nobody else a look. Two services behind
+one address show in counters that fall although nothing was loaded anew: those are not weighed.
+"""
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from http.client import HTTPException
+from typing import Literal
+from urllib.error import HTTPError, URLError
+
+import msgspec
+
+from models.base.logs import logger
+from monitoring.counting import counters
+from monitoring.counting.counters import ForeignPageError, Page
+from monitoring.loop.metrics import WatchMetrics
+from monitoring.watching.problems import LOG_AGAIN_SECONDS, SHOWN_CHARACTERS
+
+GRACE_SECONDS = 0.5  # beyond the time that a reading has itself
+QUARANTINE_LOOKS = 10  # after a fall that no restart explains
+log = logger("watcher")
+
+Reason = Literal["ok", "refused", "timeout", "status", "redirect", "not_metrics", "backwards"]
+ADVICE: Mapping[Reason, str] = {
+    "ok": "",
+    "refused": "see that the service runs and that HOLDFAST_SERVICE_URL names its host and port",
+    "timeout": "see whether the service is overloaded, or a firewall drops what is sent to it",
+    "status": "compare HOLDFAST_SERVICE_URL with the address that the service listens on",
+    "redirect": "name the address itself in HOLDFAST_SERVICE_URL: redirects are not followed",
+    "not_metrics": "another program answers there: correct HOLDFAST_SERVICE_URL",
+    "backwards": "name each service by itself in HOLDFAST_SERVICE_URL: several seem to answer here",
+}
+
+
+class ServiceState(msgspec.Struct, frozen=True):
+    """How the last reading of a service ended; `since` when it has been so (epoch seconds)."""
+
+    service: str
+    status: Reason
+    since: float
+    detail: str = ""
+    advice: str = ""
+
+
+@dataclass
+class _Service:
+    url: str
+    name: str
+    reading: threading.Thread | None = None
+    answer: Page | Exception | None = None
+    before: Page | None = None  # the last page that was read
+    loaded_at: float | None = None  # the latest load that was seen
+    odd_looks: int = 0  # for which it is still not believed
+    state: ServiceState | None = None
+    logged_at: float = 0.0
+
+    def read(self) -> None:
+        try:
+            self.answer = counters.read_page(counters.fetch(self.url))
+        except Exception as error:
+            self.answer = error
+
+
+class Services:
+    """The services that are watched. One thread looks, any may ask for their states."""
+
+    def __init__(self, urls: Sequence[str], metrics: WatchMetrics) -> None:
+        self._services = [_Service(url, counters.shown(url)) for url in dict.fromkeys(urls)]
+        self._metrics = metrics
+        # At the last look: readable, and not weighed; and begun at zero since the one before.
+        self.distrusted: frozenset[str] = frozenset()
+        self.restarted: frozenset[str] = frozenset()
+
+    def look(self, now: float) -> dict[str, Page]:
+        """The pages of those that can be read, by name, after 5.5 s at the latest."""
+        for service in self._services:
+            if service.reading is None or not service.reading.is_alive():
+                service.answer = None
+                service.reading = threading.Thread(target=service.read, name="read", daemon=True)
+                service.reading.start()
+        deadline = time.monotonic() + counters.TIMEOUT + GRACE_SECONDS
+        pages, distrusted, restarted = {}, set(), set()
+        for service in self._services:
+            assert service.reading is not None
+            service.reading.join(max(0.0, deadline - time.monotonic()))
+            answer = service.answer
+            if isinstance(answer, Page):
+                pages[service.name] = answer
+                if _restarted(service, answer):
+                    restarted.add(service.name)
+                if not self._believe(service, answer, now):
+                    distrusted.add(service.name)
+                continue
+            error = answer or TimeoutError("the last reading has not ended yet")
+            self._note(service, reason_of(error), in_words(error), now)
+        self.distrusted, self.restarted = frozenset(distrusted), frozenset(restarted)
+        return pages
+
+    def states(self) -> list[ServiceState]:
+        """How it stands with each that was looked at."""
+        return [s.state for s in self._services if s.state is not None]
+
+    def _believe(self, service: _Service, page: Page, now: float) -> bool:
+        """Whether what the service counts can be weighed; notes why not."""
+        known, loaded = service.loaded_at, page.loaded_at
+        if _fell(service.before, page) and not _restarted(service, page):
+            service.odd_looks = QUARANTINE_LOOKS
+        service.before = page
+        if loaded is not None:
+            service.loaded_at = loaded if known is None else max(known, loaded)
+        if service.odd_looks:
+            service.odd_looks -= 1
+            if not service.odd_looks:
+                service.loaded_at = loaded  # what is there now counts, whatever was seen before
+            words = "its counters fell although no version was loaded anew"
+            self._note(service, "backwards", words, now)
+            return False
+        self._note(service, "ok", "", now)
+        return True
+
+    def _note(self, service: _Service, reason: Reason, detail: str, now: float) -> None:
+        old = service.state
+        same = old is not None and old.status == reason
+        since = min(old.since, now) if same and old is not None else now
+        service.state = ServiceState(service.name, reason, since, detail, ADVICE[reason])
+        self._metrics.service_up.labels(service.name).set(reason == "ok")
+        if reason != "ok":
+            self._metrics.scrape_failures.inc()
+            self._metrics.service_failures.labels(service.name, reason).inc()
+        if same and (reason == "ok" or abs(now - service.logged_at) < LOG_AGAIN_SECONDS):
+            return
+        service.logged_at = now
+        if reason != "ok":
+            log.warning(
+                "service_unread", service=service.name, reason=reason, detail=detail,
+                advice=ADVICE[reason],
+            )  # fmt: skip
+        elif old is not None:
+            log.info("service_read", service=service.name, after_seconds=round(now - old.since, 1))
+
+
+def _fell(before: Page | None, page: Page) -> bool:
+    if before is None:
+        return False
+    return any(count < before.cells.get(cell, 0.0) for cell, count in page.cells.items())
+
+
+def _restarted(service: _Service, page: Page) -> bool:
+    """Whether counters fell because the service began anew.
+
+    It then loaded its versions anew. Where it does not say when, less than half must be left.
+    """
+    before, known = service.before, service.loaded_at
+    if before is None or not _fell(before, page):
+        return False
+    if page.loaded_at is not None and known is not None:
+        return page.loaded_at > known
+    return sum(page.cells.values()) * 2 <= sum(before.cells.values())
+
+
+def reason_of(error: Exception) -> Reason:
+    """What kind of failure it is, for a label.
+
+    >>> reason_of(URLError(TimeoutError("timed out")))
+    'timeout'
+    >>> reason_of(URLError(ConnectionRefusedError(111, "Connection refused")))
+    'refused'
+    """
+    if isinstance(error, HTTPError):
+        return "redirect" if 300 <= error.code < 400 else "status"
+    cause = error.reason if isinstance(error, URLError) else error
+    if isinstance(cause, TimeoutError):
+        return "timeout"
+    if isinstance(cause, ConnectionError):  # also one that closes without a word
+        return "refused"
+    if isinstance(cause, ForeignPageError | HTTPException | ValueError):
+        return "not_metrics"
+    return "refused"
+
+
+def in_words(error: Exception) -> str:
+    """What went wrong, for people; what the other side said is cut, and shown as ASCII."""
+    if isinstance(error, HTTPError):
+        place = error.headers.get("Location", "")
+        where = f" to {counters.shown(place)}" if 300 <= error.code < 400 and place else ""
+        text = f"status {error.code}{where}"
+    elif isinstance(error, URLError):
+        text = str(error.reason)
+    else:
+        text = str(error) or type(error).__name__
+    return ascii(text)[1:-1][:SHOWN_CHARACTERS]

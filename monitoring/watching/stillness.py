@@ -1,0 +1,94 @@
+"""Whether counters of what is watched move while its model answers, and whether anyone has them.
+
+No traffic is *not known*, and no problem: a quiet night says nothing. Looks are counted, not
+seconds, so that a clock that is set says nothing either.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from monitoring.counting.counters import Page
+
+STILL_LOOKS = 5  # with answered requests, and none of them in a cell
+UNSEEN_LOOKS = 3
+
+
+class Verdict(NamedTuple):
+    """What is wrong, in words; empty: nothing is; None: it is not known."""
+
+    still: str | None
+    unseen: str | None
+
+
+@dataclass
+class _Past:
+    predictions: float
+    cells: Mapping[str, float]  # by version
+    still_looks: int = 0
+    others: set[str] = field(default_factory=set)  # versions whose cells rose meanwhile
+
+
+@dataclass
+class Stillness:
+    """Compares the looks at one version of a model, service by service."""
+
+    model: str
+    version: int
+    _past: dict[str, _Past] = field(default_factory=dict)
+    _moved: bool = False
+    _unseen_looks: int = 0
+
+    def look(self, pages: Mapping[str, Page]) -> Verdict:
+        """What the services' counters say together with those of earlier looks."""
+        still = []
+        for service, page in pages.items():
+            past = self._compare(service, page)
+            if past.still_looks >= STILL_LOOKS:
+                still.append(self._still(service, past))
+        unseen = self._unseen(pages)
+        if still:
+            return Verdict("; ".join(still), unseen)
+        return Verdict("" if self._moved else None, unseen)
+
+    def _compare(self, service: str, page: Page) -> _Past:
+        cells: dict[str, float] = {}
+        for (model, version, _, _), count in page.cells.items():
+            if model == self.model:
+                cells[version] = cells.get(version, 0.0) + count
+        answered, ours = page.predictions.get(self.model, 0.0), str(self.version)
+        past = self._past.get(service)
+        if past is None or answered < past.predictions:  # a first look, or a restart
+            looks = 0 if past is None else past.still_looks
+            past = self._past[service] = _Past(answered, cells, looks)
+            return past
+        if cells.get(ours, 0.0) > past.cells.get(ours, 0.0):
+            past.still_looks, self._moved = 0, True
+            past.others.clear()
+        elif answered > past.predictions:
+            past.still_looks += 1
+            rose = {v for v, count in cells.items() if count > past.cells.get(v, 0.0)}
+            past.others |= rose
+        past.predictions, past.cells = answered, cells
+        return past
+
+    def _still(self, service: str, past: _Past) -> str:
+        words = f"{service} answers for {self.model}, and no cell of version {self.version} moves"
+        if past.others:
+            return f"{words}: version {', '.join(sorted(past.others))} is served there"
+        return f"{words}: its cells are not counted"
+
+    def _unseen(self, pages: Mapping[str, Page]) -> str | None:
+        found = {v for page in pages.values() for (m, v, _, _) in page.cells if m == self.model}
+        if str(self.version) in found:
+            self._unseen_looks = 0
+            return ""
+        self._unseen_looks += 1
+        if self._unseen_looks < UNSEEN_LOOKS:
+            return None
+        if not pages:
+            return "no service can be read"
+        if found:
+            versions = ", ".join(sorted(found, key=int))
+            return f"no service counts version {self.version}; there is only version {versions}"
+        return f"no service that can be read counts anything of {self.model}"

@@ -1,0 +1,316 @@
+"""The watcher: look at the counters, weigh the evidence, start the loop. One tick reads all.
+
+It runs beside the service, never in the request path; losing it costs no prediction. Each part of a
+look, and each model, is tried by itself: what is broken becomes a problem by name
+(`monitoring.watching.problems`) and stops nothing else.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import msgspec
+import sqlalchemy as sa
+
+from models.base.logs import logger
+from models.base.schedule import DueTimes, Timetable
+from models.statistics.intervals import Proportion, proportion
+from models.versions.registry import Registry
+from monitoring.counting.counters import Page
+from monitoring.evidence.accuracy_watch import Accuracy, AccuracyWatch
+from monitoring.evidence.channels import Alarm
+from monitoring.evidence.explanation import explain
+from monitoring.evidence.performance import expected_accuracy, has_fallen
+from monitoring.evidence.stream import Stream, references
+from monitoring.loop.dispatcher import Dispatcher
+from monitoring.loop.jobs import Job, JobStore
+from monitoring.loop.metrics import WatchMetrics
+from monitoring.loop.triggers import DAY, Event, Policy
+from monitoring.records.store import RecordStore, StoreError
+from monitoring.watching.problems import ALL_MODELS, Found, Problem, Problems, in_words
+from monitoring.watching.pulse import Pulse
+from monitoring.watching.services import Services
+from monitoring.watching.stillness import Stillness
+from monitoring.watching.watched import SCHEDULE_FILE, WatchedVersions
+
+OBSERVED_ROWS = 500
+PRUNE_EVERY = 300.0
+FIRST_LOOK_SECONDS = 2.0  # at most: it is not ready before that
+log = logger("watcher")
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What the watcher watches and how eagerly it acts."""
+
+    services: tuple[str, ...]
+    state: str
+    interval_seconds: float
+    c: float
+    policy: Policy
+    schedule: str = ""
+    timezone: str = ""
+    records_kept: int = 200_000
+    serves: Mapping[str, int | None] = msgspec.field(default_factory=dict)  # and pinned to what
+
+
+@dataclass
+class Watcher:
+    """Ticks over all models of the registry. `start_job` hands a stored job to the loop."""
+
+    plan: Plan
+    registry: Registry
+    records: RecordStore
+    jobs: JobStore
+    metrics: WatchMetrics
+    start_job: Callable[[Job], None]
+    accuracies: dict[str, AccuracyWatch] = field(default_factory=dict)
+    _still: dict[str, Stillness] = field(default_factory=dict)
+    _store_away: Exception | None = None  # in this look: it is not waited for twice
+    _pruned_at: float = 0.0
+    _remembered: bool = True
+    pulse: Pulse = field(init=False)
+    problems: Problems = field(init=False)
+    services: Services = field(init=False)
+    watched: WatchedVersions = field(init=False)
+    dispatcher: Dispatcher = field(init=False)
+    due_times: DueTimes | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        plan, folder = self.plan, Path(self.plan.state) / "watch"
+        self.pulse = Pulse(plan.interval_seconds)
+        self.problems = Problems(self.metrics.problem, self.metrics.problems)
+        self.services = Services(plan.services, self.metrics)
+        self.watched = WatchedVersions(
+            self.registry, plan.serves, folder, plan.c, self.problems, self._show_version
+        )
+        self.dispatcher = Dispatcher(
+            plan.policy,
+            plan.serves,
+            self.registry,
+            self.records,
+            self.jobs,
+            self.metrics,
+            self.start_job,
+        )
+        if plan.schedule:
+            timetable = Timetable(plan.schedule, plan.timezone)
+            self.due_times = DueTimes(timetable, folder / SCHEDULE_FILE)
+            zone, following = timetable.zone_shown(), timetable.following(time.time())
+            log.info(
+                "schedule", line=timetable.line, zone=zone, following=timetable.shown(following)
+            )
+
+    @property
+    def streams(self) -> dict[str, Stream]:
+        """The streams that are weighed, by model."""
+        return self.watched.streams
+
+    def run(self, stop: threading.Event) -> None:
+        """Tick until told to stop; a failed tick is logged and the next one tries again."""
+        pause = min(self.plan.interval_seconds, FIRST_LOOK_SECONDS)
+        while not stop.wait(pause):
+            pause = self.plan.interval_seconds
+            try:
+                self.tick(time.time())
+            except Exception as error:
+                self.pulse.fail(error)
+                log.exception("tick_failed")
+
+    def tick(self, now: float) -> None:
+        """One look: counters, evidence, accuracy, triggers, of every model."""
+        self.pulse.begin()
+        self._store_away = None
+        pages = self.services.look(now)
+        before, models = self.watched.names, self.watched.models(now)
+        for model in set(before) - set(models):
+            self._forget(model)
+        for model in models:
+            self.problems.attempt(
+                model, "unexpected", now, partial(self._look_at, model, pages, now)
+            )
+        if not 0 <= now - self._pruned_at <= PRUNE_EVERY:
+            self._pruned_at = now
+            self._ask_store(ALL_MODELS, "prune", now, self._prune)
+        if not self._remembered:
+            self.remember()
+        self.metrics.looked(now)
+        self.pulse.end()
+
+    def _prune(self) -> None:
+        self.records.prune(self.plan.records_kept)
+
+    def _look_at(self, model: str, pages: Mapping[str, Page], now: float) -> None:
+        """All parts of a look at one model; what fails leaves the others alone."""
+        stream = self.watched.find(model, now)
+        if stream is None:
+            return
+        self._look_for_movement(stream, pages, now)
+        self._weigh(stream, pages, now)
+        live = self._ask_store(model, "records", now, partial(self.observe, stream))
+        if live is not None:
+            self.metrics.observed.labels(model).set(live.value)
+            self.metrics.observed_labels.labels(model).set(live.n)
+        answer = partial(self._answer, self._events(stream, live, now), now)
+        self._ask_store(model, "trigger", now, answer)
+        if self.due_times is not None:
+            self._tell(model, "schedule_state", self.due_times.fault, now)
+        self._ask_store(model, "accuracy", now, partial(self._show_accuracy, stream, now))
+
+    def _answer(self, events: list[Event], now: float) -> None:
+        for event in events:
+            self.dispatcher.consider(event, now)
+            if event.source == "schedule" and self.due_times is not None:
+                self.due_times.done(event.model, now)  # after: one not answered comes again
+
+    def _ask_store(
+        self, model: str, problem: Problem, now: float, ask: Callable[[], Found]
+    ) -> Found | None:
+        """As `Problems.attempt`; a store that was away for one is not waited for by the next."""
+
+        def asked() -> Found:
+            if self._store_away is not None:
+                raise self._store_away
+            try:
+                return ask()
+            except (StoreError, sa.exc.OperationalError) as error:
+                self._store_away = error
+                raise
+
+        return self.problems.attempt(model, problem, now, asked)
+
+    def _tell(self, model: str, problem: Problem, words: str | None, now: float) -> None:
+        """Note it, where there are words; clear it where they are empty; None: it is not known."""
+        if words:
+            self.problems.note(model, problem, words, now)
+        elif words is not None:
+            self.problems.clear(model, problem, now)
+
+    def _look_for_movement(self, stream: Stream, pages: Mapping[str, Page], now: float) -> None:
+        model, still = stream.model, self._still.get(stream.model)
+        if still is None or still.version != stream.version:
+            still = self._still[model] = Stillness(model, stream.version)
+        verdict = still.look(pages)
+        self._tell(model, "counters_still", verdict.still, now)
+        self._tell(model, "model_unwatched", verdict.unseen, now)
+
+    def _weigh(self, stream: Stream, pages: Mapping[str, Page], now: float) -> None:
+        model, cells = stream.model, {name: page.cells for name, page in pages.items()}
+        services = self.services
+        add = partial(stream.add, cells, now, services.distrusted, services.restarted)
+        alarm = self.problems.attempt(model, "evidence", now, add)
+        if alarm is not None:
+            self._log_alarm(stream, alarm)
+            explanation = self.problems.attempt(
+                model, "explanation", now, partial(explain, alarm, stream.bundle, self.records, now)
+            )
+            if explanation is not None:
+                stream.explained = explanation
+                stream.save()
+        elif stream.evidence.alarm is None:
+            self.problems.clear(model, "explanation", now)
+        ours = f"{model}/{stream.version}/"
+        spoiled = {
+            f"{name} has a value in {channel} that is no count"
+            for name, page in pages.items()
+            for channel in page.spoiled
+            if channel.startswith(ours)
+        }
+        words = "; ".join(sorted(stream.refused | spoiled))
+        self._tell(model, "counters_refused", words, now)
+        self._tell(model, "evidence_state", stream.fault or stream.noticed, now)
+        self.metrics.show_stream(stream)
+
+    def _forget(self, model: str) -> None:
+        """The model has left the registry: nothing of it is shown as if it still were."""
+        self.watched.forget(model)
+        self.accuracies.pop(model, None)
+        self._still.pop(model, None)
+        self.problems.forget(model)
+        self.metrics.forget(model)
+        log.info("model_gone", model=model)
+
+    def finished(self, job: Job) -> None:
+        """Count a job that ended and export what it found."""
+        self.metrics.runs.labels(job.kind, job.outcome).inc()
+        self._export(job)
+
+    def remember(self) -> None:
+        """Export what the last finished jobs found, after a start; once the store answers."""
+        try:
+            jobs = self.jobs.all()
+        except sa.exc.SQLAlchemyError as error:
+            log.warning("jobs_not_remembered", reason=in_words(error))
+            self._remembered = False
+            return
+        self._remembered = True
+        for job in reversed(jobs):
+            if job.state == "done":
+                self._export(job)
+
+    def _export(self, job: Job) -> None:
+        try:
+            self.metrics.show_job(job)
+        except Exception:  # figures of a child of another version, say: the job ends all the same
+            log.exception("job_not_exported", job=job.id)
+
+    def _show_version(self, stream: Stream, now: float) -> None:
+        show = partial(self.metrics.show_version, stream.bundle.manifest, references(stream.bundle))
+        self.problems.attempt(stream.model, "figures", now, show)
+
+    def _log_alarm(self, stream: Stream, alarm: Alarm) -> None:
+        log.warning(
+            "drift_alarm",
+            model=stream.model,
+            version=stream.version,
+            channel=alarm.channel,
+            direction=alarm.direction,
+            words=alarm.words,
+            log10_evidence=round(alarm.log10_r, 2),
+            threshold=round(stream.evidence.threshold_log10, 2),
+            requests=alarm.requests,
+            change_at=alarm.change_at,
+            promise=stream.promise,
+        )
+
+    def observe(self, stream: Stream) -> Proportion:
+        """Live accuracy of the champion's present reign, from labels. Raises StoreError."""
+        since = self.dispatcher.champion_since(stream.model)
+        right = self.records.observed(stream.model, stream.version, OBSERVED_ROWS, since=since)
+        return proportion(right)
+
+    def _show_accuracy(self, stream: Stream, now: float) -> None:
+        """For people only: it starts nothing."""
+        watch = self.accuracies.get(stream.model)
+        if watch is None or watch.bundle is not stream.bundle:
+            watch = self.accuracies[stream.model] = AccuracyWatch(stream.bundle, self.records)
+        found = watch.look(stream.evidence, now, self.dispatcher.champion_since(stream.model))
+        self.metrics.show_accuracy(stream.model, found)
+
+    def _events(self, stream: Stream, live: Proportion | None, now: float) -> list[Event]:
+        events = []
+        model, alarm = stream.model, stream.evidence.alarm
+        if alarm is not None and stream.alarm_since is not None:
+            events.append(Event("drift", model, "evaluate", stream.alarm_since, alarm.words))
+        elif live is not None and has_fallen(live, stream.bundle.manifest.evaluation):
+            fallen = self._ask_store(model, "records", now, partial(self._fallen, stream, live))
+            events += [] if fallen is None else [fallen]
+        if self.due_times is not None and self.due_times.due(model, now):
+            events.append(Event("schedule", model, "evaluate", now - DAY, "scheduled"))
+        return events
+
+    def _fallen(self, stream: Stream, live: Proportion) -> Event:
+        manifest = stream.bundle.manifest
+        rows = self.records.labelled(
+            stream.model, manifest.input, limit=OBSERVED_ROWS, version=stream.version
+        )
+        expected = expected_accuracy(manifest.evaluation)
+        words = f"live accuracy {live.value:.1%} (n = {live.n}), expected {expected:.1%}"
+        return Event("accuracy", stream.model, "evaluate", float(rows.at[0]), words)
+
+    def accuracy(self, model: str) -> Accuracy:
+        """What is known of the model's live accuracy."""
+        watch = self.accuracies.get(model)
+        return Accuracy() if watch is None else watch.told

@@ -1,0 +1,234 @@
+"""Bearer tokens: who may call, and what for.
+
+`tokens.json` holds of each token its name, its scopes and the SHA-256 of its secret. Plain SHA-256
+suffices: a secret is 32 random bytes, so that there is nothing to guess. Slow and salted hashes are
+for secrets that people choose.
+
+The prefix of a secret is for scanners that look for leaked ones, and for people.
+"""
+
+import hmac
+import re
+import secrets
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from models.base.files import locked, write_atomic
+from models.base.logs import logger
+from service.web.errors import SettingsError, StateError, UnavailableError
+
+PREFIX = "holdfast_"
+SECRET_BYTES = 32
+LEAST_CHARACTERS = 16  # of a secret that somebody else has made
+LOOK_SECONDS = 1.0  # a token that is revoked is believed for so long
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+WRITABLE_BY_ALL = 0o002
+Held = Literal["predict", "feedback", "alert", "admin"]
+
+
+class Token(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is kept of a token."""
+
+    name: Annotated[str, Meta(pattern=f"^{NAME.pattern}$")]
+    sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]  # of the secret
+    scopes: Annotated[tuple[Held, ...], Meta(min_length=1)]
+    created: Annotated[datetime, Meta(tz=True)]
+    expires: Annotated[datetime, Meta(tz=True)] | None = None
+
+    def allows(self, scope: str) -> bool:
+        """Whether a call of the scope may be made with it; admin implies all."""
+        return scope in self.scopes or "admin" in self.scopes
+
+    def expired(self) -> bool:
+        """Whether its time is over."""
+        return self.expires is not None and self.expires <= datetime.now(UTC)
+
+
+class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    tokens: tuple[Token, ...]
+
+
+def read(path: Path) -> tuple[Token, ...]:
+    """The tokens of a file.
+
+    Raises:
+        StateError: it cannot be read, or everybody may write to it.
+    """
+    try:
+        if path.stat().st_mode & WRITABLE_BY_ALL:
+            raise StateError(f"tokens file {path}: everybody may write to it; chmod 600 it")
+        tokens = msgspec.json.decode(path.read_bytes(), type=_File).tokens
+    except OSError as error:
+        raise StateError(f"tokens file {path}: {error.strerror}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise StateError(f"tokens file {path} is damaged: {error}") from error
+    if len({token.name for token in tokens}) < len(tokens):
+        raise StateError(f"tokens file {path} is damaged: two tokens have the same name")
+    return tokens
+
+
+def create(
+    path: Path, name: str, scopes: tuple[Held, ...], lifetime: timedelta | None = None
+) -> str:
+    """Add a token and return its secret, which is kept nowhere.
+
+    Raises:
+        StateError: the name is taken or unfit, or the file cannot be read.
+    """
+    if not NAME.fullmatch(name):
+        raise StateError(f"token name {name!r}: use A-Z a-z 0-9 . _ -, at most 64")
+    secret = PREFIX + secrets.token_urlsafe(SECRET_BYTES)
+    now = datetime.now(UTC).replace(microsecond=0)
+    token = Token(
+        name=name,
+        sha256=sha256(secret.encode()).hexdigest(),
+        scopes=tuple(dict.fromkeys(scopes)),
+        created=now,
+        expires=None if lifetime is None else now + lifetime,
+    )
+
+    def added(tokens: tuple[Token, ...]) -> tuple[Token, ...]:
+        if any(name == token.name for token in tokens):
+            raise StateError(f"there is a token {name!r}: revoke it first, or take another name")
+        return (*tokens, token)
+
+    _change(path, added)
+    return secret
+
+
+def revoke(path: Path, name: str) -> None:
+    """Remove a token; with the last one gone nobody is let in. Raises StateError if unknown."""
+
+    def removed(tokens: tuple[Token, ...]) -> tuple[Token, ...]:
+        if all(name != token.name for token in tokens):
+            known = ", ".join(token.name for token in tokens) or "none"
+            raise StateError(f"no token {name!r}; known: {known}")
+        return tuple(token for token in tokens if token.name != name)
+
+    _change(path, removed)
+
+
+def _change(path: Path, change: Callable[[tuple[Token, ...]], tuple[Token, ...]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with locked(path.with_name(f".{path.name}.lock")):
+        tokens = change(read(path) if path.exists() else ())
+        encoded = msgspec.json.format(msgspec.json.encode(_File(tokens)), indent=1)
+        write_atomic(path, encoded, mode=0o600)
+
+
+class Tokens:
+    """The tokens of a file, kept up with it; without a file nobody needs one.
+
+    What is damaged or gone is said in the log and changes nothing: the tokens read last stay in
+    force, and where there are none, nobody is let in.
+
+    Args:
+        path: of the file.
+        required: whether a file that is absent counts as damaged.
+    """
+
+    def __init__(self, path: Path, *, required: bool = False) -> None:
+        self._path = path
+        self._required = required
+        self._log = logger("auth")
+        self._stamp: tuple[int, ...] | None = ()
+        self._tokens: tuple[tuple[bytes, Token], ...] | None = None
+        self._verified: dict[bytes, Token] = {}  # by digest; at most all of them
+        self._damaged = False
+        self._look_at = 0.0
+        self.needed()
+
+    def needed(self) -> bool:
+        """Whether calls need a token; looks at the file where the last look is a second old."""
+        now = time.monotonic()
+        if now >= self._look_at:
+            self._look_at = now + LOOK_SECONDS
+            self._look()
+        return self._damaged or self._tokens is not None
+
+    def find(self, secret: str) -> Token | None:
+        """The token with this secret, expired or not; None where there is none.
+
+        Raises:
+            UnavailableError: the file is damaged, and no tokens are known from before.
+        """
+        if self._tokens is None:
+            raise UnavailableError("the tokens cannot be read; the log of the service says why")
+        digest = sha256(secret.encode("utf-8", "replace")).digest()
+        found = self._verified.get(digest)
+        if found is None:
+            for known, token in self._tokens:  # all of them, whichever it is
+                if hmac.compare_digest(known, digest):
+                    found = self._verified[digest] = token
+        return found
+
+    def _look(self) -> None:
+        try:
+            stat = self._path.stat()
+            stamp = (stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino, stat.st_size)
+        except OSError:
+            stamp = None
+        if stamp == self._stamp:
+            return
+        self._stamp = stamp
+        if stamp is None and self._tokens is None and not self._required and not self._damaged:
+            return
+        try:
+            tokens = read(self._path)
+        except StateError as error:
+            self._damaged = True
+            kept = len(self._tokens) if self._tokens is not None else "none: nobody is let in"
+            self._log.error("tokens_refused", reason=str(error), kept=kept)
+            return
+        self._damaged = False
+        self._tokens = tuple((bytes.fromhex(token.sha256), token) for token in tokens)
+        self._verified = {}
+        self._log.info("tokens_loaded", tokens=len(tokens))
+
+
+def bearer(header: str) -> str:
+    r"""The secret, or nothing; the scheme in any case, any blanks between (RFC 9110, 11.1).
+
+    >>> bearer("Bearer abc"), bearer("bearer  abc "), bearer("BEARER\tabc"), bearer("Basic abc")
+    ('abc', 'abc', 'abc', '')
+    """
+    scheme, *rest = header.split(None, 1)[:2] or [""]
+    return rest[0].strip() if rest and scheme.lower() == "bearer" else ""
+
+
+def secret_in(configured: str, default: Path) -> str:
+    """A secret of one file: the one that is set, else one made once at `default`.
+
+    Raises:
+        SettingsError: as `secret_of` does.
+    """
+    if not configured:
+        default.parent.mkdir(parents=True, exist_ok=True)
+        with locked(default.with_name(f".{default.name}.lock")):
+            if not default.exists():
+                write_atomic(default, secrets.token_urlsafe(SECRET_BYTES).encode(), mode=0o600)
+        return default.read_text().strip()
+    return secret_of(configured)
+
+
+def secret_of(configured: str) -> str:
+    """The secret that a file holds.
+
+    Raises:
+        SettingsError: it cannot be read, or holds less than 16 characters.
+    """
+    try:
+        secret = Path(configured).read_text().strip()
+    except OSError as error:
+        raise SettingsError(f"token file {configured}", "a readable file", str(error)) from None
+    if len(secret) < LEAST_CHARACTERS:
+        expected = f"at least {LEAST_CHARACTERS} characters"
+        raise SettingsError(f"token file {configured}", expected, f"{len(secret)}")
+    return secret

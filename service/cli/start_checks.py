@@ -1,0 +1,142 @@
+"""What a command looks at before it starts: files, names and packages that the settings speak of.
+
+All faults are told at once, and before a long training or a port is bound. `holdfast doctor` shows
+the same checks, those that went well as well.
+"""
+
+import importlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from models.base.errors import HoldfastError
+from service.access import auth
+from service.configuration.addresses import AddressError, listen_address
+from service.configuration.checks import hidden
+from service.configuration.settings import Settings
+from service.configuration.values import collect
+from service.web.errors import SettingsError, raise_faults
+
+Part = Literal["service", "watcher"]
+
+
+class Checked(NamedTuple):
+    """One setting that was looked at: what for, what is right with it, or what is wrong."""
+
+    name: str
+    parts: tuple[Part, ...]
+    detail: str
+    fault: SettingsError | None
+
+
+def check_start(settings: Settings, *parts: Part) -> None:
+    """Refuse to start these parts with settings that cannot work.
+
+    Raises:
+        SettingsError: one setting cannot be used; ManySettingsError where several cannot.
+    """
+    faults = [
+        each.fault
+        for each in look(settings)
+        if each.fault is not None and set(each.parts) & set(parts)
+    ]
+    if set(parts) >= {"service", "watcher"}:
+        collect(faults, lambda: check_ports(settings), None)
+    raise_faults(faults)
+
+
+def check_ports(settings: Settings) -> None:
+    """Raise SettingsError where service and watcher on one machine would want the same port."""
+    everywhere = {"0.0.0.0", "::"}
+    hosts = {settings.host, settings.watch_host}
+    if settings.port == settings.watch_port and (len(hosts) == 1 or hosts & everywhere):
+        expected = f"another port than the service's ({settings.port})"
+        raise SettingsError("watch_port", expected, str(settings.watch_port))
+
+
+def look(settings: Settings) -> Iterator[Checked]:
+    """Look at the hosts, the database's driver, and every setting of a file that is set."""
+    both: tuple[Part, ...] = ("service", "watcher")
+    hosts: tuple[tuple[str, Part], ...] = (("host", "service"), ("watch_host", "watcher"))
+    for name, part in hosts:
+        yield _checked(settings, name, (part,), _listen)
+    yield _checked(settings, "database_url", both, _driver)
+    rows: tuple[tuple[str, tuple[Part, ...], Callable[[str], str]], ...] = (
+        ("tokens_file", ("service",), _tokens),
+        ("admin_token_file", both, _secret),
+        ("alert_token_file", ("watcher",), _secret),
+        ("trusted_keys", both, _public_keys),
+        ("signing_key_file", ("watcher",), _private_key),
+        ("trace_endpoint", ("service",), _tracing),
+    )
+    for name, parts, check in rows:
+        if getattr(settings, name):
+            yield _checked(settings, name, parts, check)
+
+
+def _checked(
+    settings: Settings, name: str, parts: tuple[Part, ...], check: Callable[[str], str]
+) -> Checked:
+    """Check one setting; `check` says what is right with it, or raises."""
+    value = getattr(settings, name)
+    try:
+        return Checked(name, parts, check(value), None)
+    except (SettingsError, AddressError) as error:
+        fault = SettingsError(name, error.expected, error.got)
+    except UnicodeDecodeError:
+        fault = SettingsError(name, "a file of text in UTF-8", str(value))
+    except HoldfastError as error:
+        fault = SettingsError(name, "a file that can be used", str(error))
+    return Checked(name, parts, str(fault), fault)
+
+
+def _listen(host: str) -> str:
+    address = listen_address(host)
+    return host if address == host else f"{host} ({address})"
+
+
+def _tokens(path: str) -> str:
+    return f"{path}: {len(auth.read(Path(path)))} tokens"
+
+
+def _secret(path: str) -> str:
+    auth.secret_of(path)
+    return f"{path}: a token"
+
+
+def _public_keys(path: str) -> str:
+    from models.versions.signature import Keys
+
+    return f"{path}: {Keys(trusted=path).count_trusted()} public keys"
+
+
+def _private_key(path: str) -> str:
+    from models.versions.signature import Keys
+
+    Keys(signing=path).signature(b"")
+    return f"{path}: a private key"
+
+
+def _driver(url: str) -> str:
+    """Whether SQLAlchemy reads the URL and has its driver; nothing is connected to."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from monitoring.records.database import engine_url
+
+    try:
+        engine_url(url).get_dialect().import_dbapi()
+    except ImportError as error:
+        expected = "a database whose driver is installed (PostgreSQL: pip install '.[postgres]')"
+        raise SettingsError("database_url", expected, str(error)) from None
+    except (SQLAlchemyError, ValueError):  # their text may hold the password
+        raise SettingsError("database_url", "a URL that SQLAlchemy reads", hidden(url)) from None
+    return hidden(url)
+
+
+def _tracing(url: str) -> str:
+    try:
+        importlib.import_module("opentelemetry.exporter.otlp.proto.http")
+    except ImportError as error:
+        wanted = "an empty text, or the extra: pip install 'holdfast[tracing]'"
+        raise SettingsError("trace_endpoint", wanted, str(error)) from None
+    return url

@@ -1,0 +1,163 @@
+"""What the texts among the settings must look like: whatever can be seen without the machine.
+
+Each check gives the text as it is used (a host without brackets, a URL without a slash at its
+end), or raises SettingsError. What takes a look at files, names and packages is in `start_checks`.
+"""
+
+import re
+import stat
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+from service.configuration.addresses import AddressError, read_host, read_url
+from service.configuration.model_specs import parse_models
+from service.configuration.proxies import Proxies
+from service.web.errors import SettingsError
+from service.web.origins import parse_hosts, parse_origins
+
+DATABASES = "sqlite:///PATH or postgresql://USER:PASSWORD@HOST/NAME"
+
+
+def check_schedule(line: str, zone: str) -> None:
+    """The cron line, in its zone.
+
+    Raises:
+        SettingsError: it does not read so, its time never comes, or the system's zone is unknown.
+    """
+    if not line.strip():
+        return
+    from models.base.schedule import ScheduleError, Timetable, read_zone  # most set no schedule
+
+    try:
+        read_zone(zone)
+    except ScheduleError as error:
+        raise SettingsError("timezone", error.expected, error.got) from None
+    try:
+        Timetable(line, zone)
+    except ScheduleError as error:
+        raise SettingsError("schedule", error.expected, error.got) from None
+
+
+def hidden(url: str) -> str:
+    """A URL without its password.
+
+    >>> hidden("postgresql://me:secret@db/h"), hidden("sqlite:////state/records.sqlite")
+    ('postgresql://me:***@db/h', 'sqlite:////state/records.sqlite')
+    """
+    hidden_user = re.sub(r"(?<=://)([^/@:]*):[^@]*@", r"\1:***@", url)
+    return re.sub(r"(?<=password=)[^&]*", "***", hidden_user)
+
+
+def _directory(text: str) -> str:
+    if not text.strip() or "\0" in text:
+        raise SettingsError("state", "the path of a directory", repr(text)[:60])
+    try:
+        kind = Path(text).stat().st_mode
+    except FileNotFoundError:
+        return text  # it is made
+    except OSError as error:
+        reason = f"{text[:60]!r}: {error.strerror}"
+        raise SettingsError("state", "the path of a directory", reason) from None
+    if not stat.S_ISDIR(kind):
+        raise SettingsError("state", "the path of a directory", f"a file ({text[:60]!r})")
+    return text
+
+
+def _host(name: str) -> Callable[[str], str]:
+    def check(text: str) -> str:
+        try:
+            return read_host(text)
+        except AddressError as error:
+            raise SettingsError(name, error.expected, error.got) from None
+
+    return check
+
+
+def _url(name: str, text: str) -> str:
+    try:
+        read_url(text)
+    except AddressError as error:
+        raise SettingsError(name, error.expected, error.got) from None
+    return text.strip().rstrip("/")
+
+
+def _services(text: str) -> str:
+    """One URL or several, comma-separated."""
+    urls = [part for part in text.split(",") if part.strip()]
+    return ",".join(_url("service_url", part) for part in urls)
+
+
+def _collector(text: str) -> str:
+    return _url("trace_endpoint", text) if text.strip() else ""
+
+
+def _database(text: str) -> str:
+    text = text.strip()
+    scheme, _, rest = text.partition("://")
+    kind = scheme.partition("+")[0]
+    if not text or (kind == "postgresql" and rest):
+        return text
+    if kind == "sqlite" and rest.startswith("/") and rest[1:].partition("?")[0] not in (
+        "", ":memory:",
+    ):  # fmt: skip
+        return text
+    hint = " (postgres:// is spelt postgresql:// here)" if kind == "postgres" else ""
+    raise SettingsError("database_url", DATABASES + hint, repr(hidden(text))[:60])
+
+
+def _zone(text: str) -> str:
+    if not text.strip():
+        return ""
+    from models.base.schedule import ScheduleError, read_zone
+
+    try:
+        read_zone(text)
+    except ScheduleError as error:
+        raise SettingsError("timezone", error.expected, error.got) from None
+    return text.strip()
+
+
+def _parsed_by(parse: Callable[[str], object]) -> Callable[[str], str]:
+    """A check that leaves the text as it is where `parse` takes it."""
+
+    def check(text: str) -> str:
+        parse(text)
+        return text
+
+    return check
+
+
+def _path(name: str) -> Callable[[str], str]:
+    def check(text: str) -> str:
+        if "\0" in text or (text and not text.strip()):
+            raise SettingsError(name, "the path of a file, or nothing", repr(text)[:60])
+        return text
+
+    return check
+
+
+CHECKS: Mapping[str, Callable[[str], str]] = MappingProxyType(
+    {
+        "state": _directory,
+        "host": _host("host"),
+        "watch_host": _host("watch_host"),
+        "models": _parsed_by(parse_models),
+        "service_url": _services,
+        "database_url": _database,
+        "trusted_proxies": _parsed_by(Proxies),
+        "allowed_hosts": _parsed_by(parse_hosts),
+        "allowed_origins": _parsed_by(parse_origins),
+        "timezone": _zone,
+        "trace_endpoint": _collector,
+        **{
+            name: _path(name)
+            for name in (
+                "tokens_file", "admin_token_file", "alert_token_file", "trusted_keys",
+                "signing_key_file",
+            )
+        },
+    }
+)  # fmt: skip
+# What is checked beside another setting: by `check_schedule` and `model_specs.parse_limits`.
+TOGETHER = ("schedule", "model_limits")

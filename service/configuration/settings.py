@@ -1,0 +1,364 @@
+"""All settings in one table: name, type, bounds, default, meaning and unit.
+
+The record is read once, by the composition root, from `holdfast.toml` and `HOLDFAST_*` (which
+win), and passed down. Whatever says what the settings are derives from the fields below.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_type_hints
+
+import msgspec
+from msgspec import Meta
+
+from models.versions.signature import Keys
+from service.configuration import sizing
+from service.configuration.addresses import near, url_of
+from service.configuration.checks import check_schedule
+from service.configuration.model_specs import Limits, ModelSpec, parse_limits, parse_models
+from service.configuration.platform_variables import without_platforms
+from service.configuration.values import collect, read_toml, read_value, type_text, unknown
+from service.web.errors import SettingsError, raise_faults
+
+PREFIX = "HOLDFAST_"
+
+
+def _about(help: str, unit: str = "", **bounds: Any) -> Meta:
+    return Meta(description=help, extra={"unit": unit}, **bounds)
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Everything that can be set; empty texts of `*_url` and chosen counts are set by `load`."""
+
+    state: Annotated[str, _about("directory of registry, records and run files")] = "./state"
+    host: Annotated[str, _about("address the service listens on")] = "127.0.0.1"
+    port: Annotated[int, _about("port of the service", ge=1, le=65535)] = 8080
+    models: Annotated[
+        str,
+        _about(
+            "models to serve, comma-separated, NAME or NAME@VERSION (pinned: the champion does not "
+            "matter); empty: every one with a champion"
+        ),
+    ] = ""
+    model_limits: Annotated[
+        str,
+        _about(
+            "NAME:rows=N,concurrent=N of some models, separated by ';': most rows in a request, "
+            "most runs at once in a worker; empty: none of their own"
+        ),
+    ] = ""
+    workers: Annotated[
+        int, _about("worker processes of the service; 0: chosen from the cores", ge=0, le=256)
+    ] = 0
+    threads: Annotated[
+        int, _about("request threads of a worker; 0: chosen", ge=0, le=256)
+    ] = 0  # fmt: skip
+    model_threads: Annotated[
+        int, _about("threads of onnxruntime for a run; 0: chosen from the cores", ge=0, le=256)
+    ] = 0
+    max_requests: Annotated[
+        int, _about("requests after which a worker is replaced, and up to a quarter more; 0: never",
+                    "requests", ge=0)
+    ] = 0  # fmt: skip
+    drain_seconds: Annotated[
+        float, _about("time in which a stopping service says so before it stops accepting", "s",
+                      ge=0, le=300)
+    ] = 1.0  # fmt: skip
+    grace_seconds: Annotated[
+        int, _about("time in which a stopping service ends, at most", "s", ge=2, le=3600)
+    ] = 30
+    watch_host: Annotated[str, _about("address the watcher listens on")] = "127.0.0.1"
+    watch_port: Annotated[int, _about("port of the watcher", ge=1, le=65535)] = 9108
+    watch_interval_seconds: Annotated[
+        float, _about("time between two looks at the counters", "s", gt=0, le=3600)
+    ] = 2.0
+    service_url: Annotated[
+        str,
+        _about(
+            "where the watcher finds the service, several comma-separated; empty: on this machine, "
+            "at host and port"
+        ),
+    ] = ""
+    database_url: Annotated[
+        str, _about("SQLAlchemy URL of records and feedback; empty: SQLite in the state directory")
+    ] = ""
+    max_body_bytes: Annotated[
+        int, _about("largest request body", "B", ge=1024, le=2**30)
+    ] = 8 * 2**20  # fmt: skip
+    max_waiting_bytes: Annotated[
+        int, _about("most of unfinished requests that a worker holds, together", "B", ge=2**20)
+    ] = 2**28
+    header_timeout_seconds: Annotated[
+        float, _about("time in which the head of a request must have come", "s", gt=0, le=3600)
+    ] = 10.0
+    body_timeout_seconds: Annotated[
+        float, _about("time in which the body that follows must have come", "s", gt=0, le=3600)
+    ] = 30.0
+    max_rows: Annotated[int, _about("most rows in one request", ge=1, le=2**20)] = 1024
+    max_image_pixels: Annotated[
+        int, _about("most pixels of the images of a request, together", "pixels", ge=1, le=10**9)
+    ] = 16_000_000
+    certify_max_runs: Annotated[
+        int, _about("most noisy rows that one /certify request may run", "rows", ge=1000, le=10**8)
+    ] = 20_000
+    policy: Annotated[
+        Literal["observe", "reject"], _about("flagged requests are answered, or refused with 409")
+    ] = "observe"
+    query_detection: Annotated[
+        Literal["on", "off"], _about("watch each client's queries for attacks that probe the model")
+    ] = "on"
+    query_clients: Annotated[
+        int, _about("clients whose last queries are kept; 0.5 MiB each", "clients", ge=1, le=4096)
+    ] = 256
+    query_key: Annotated[
+        Literal["token", "address"],
+        _about("a client is the token it was let in with, else its address; or always its address"),
+    ] = "token"
+    rate_per_second: Annotated[
+        float, _about("most calls of a client, over all workers; 0: any", "1/s", ge=0, le=1e6)
+    ] = 0.0
+    rate_burst: Annotated[
+        int, _about("calls of a client that may come at once", "calls", ge=1, le=10**6)
+    ] = 20
+    client_concurrency: Annotated[
+        int, _about("most calls of a client under way at once; 0: any", "calls", ge=0, le=10**4)
+    ] = 0
+    trusted_proxies: Annotated[
+        str, _about("addresses and networks whose X-Forwarded-For is believed, comma-separated")
+    ] = ""
+    allowed_hosts: Annotated[
+        str, _about("names in `Host` that are this service's beside loopback ones, comma-separated")
+    ] = ""
+    allowed_origins: Annotated[
+        str, _about("origins such as https://app.example whose pages may call, comma-separated")
+    ] = ""
+    reload_interval_seconds: Annotated[
+        float, _about("time between two looks at the aliases", "s", gt=0, le=3600)
+    ] = 0.5
+    record_queue: Annotated[
+        int, _about("records of a worker that may wait to be written", "rows", ge=1, le=10**7)
+    ] = 10_000
+    record_rows_kept: Annotated[
+        int, _about("records kept for feedback and retraining", "rows", ge=1)
+    ] = 200_000
+    feedback_wait_seconds: Annotated[
+        float, _about("how long feedback waits for the record it names", "s", ge=0, le=60)
+    ] = 2.0
+    drift_c: Annotated[
+        float, _about("requests to a false drift alarm, at least, on average", "requests", ge=100)
+    ] = 1e6
+    min_labels: Annotated[int, _about("labelled rows that a retraining needs", "rows", ge=1)] = 300
+    label_patience_seconds: Annotated[
+        float, _about("how long a failed re-evaluation waits for those labels", "s", ge=0)
+    ] = 900.0
+    cool_down_seconds: Annotated[
+        float,
+        _about(
+            "rest of the loop after a run of a model, from its end; doubled by each run in a row "
+            "that led nowhere, up to a day",
+            "s",
+            ge=0,
+        ),
+    ] = 300.0
+    daily_budget: Annotated[
+        int,
+        _about(
+            "runs of a model in 24 hours that the loop begins by itself, at most; those of a "
+            "person do not count",
+            "runs",
+            ge=0,
+        ),
+    ] = 20
+    mode: Annotated[
+        Literal["auto", "manual", "report"],
+        _about("promote by itself, after approval, or never"),
+    ] = "auto"
+    approval_timeout_seconds: Annotated[
+        float, _about("how long a challenger waits for approval", "s", gt=0)
+    ] = 86_400.0
+    probation_seconds: Annotated[
+        float, _about("how long a new champion is watched before it stays", "s", ge=0)
+    ] = 30.0
+    retrain_epochs: Annotated[int, _about("epochs of a retraining", "epochs", ge=1)] = 20
+    trainings: Annotated[
+        int, _about("trainings of the loop at the same time, over all models", "trainings", ge=1)
+    ] = 1
+    step_timeout_seconds: Annotated[
+        float, _about("how long a step of the loop may take, a training for one", "s", gt=0)
+    ] = 3600.0
+    schedule: Annotated[
+        str, _about("cron line of scheduled evaluations, of five fields; empty: none")
+    ] = ""
+    timezone: Annotated[
+        str,
+        _about("zone of that line, a name such as Europe/Berlin; empty: the system's zone"),
+    ] = ""
+    tokens_file: Annotated[
+        str, _about("file with the service's tokens; empty: tokens.json in the state directory")
+    ] = ""
+    admin_token_file: Annotated[str, _about("file with the token of the admin calls")] = ""
+    alert_token_file: Annotated[str, _about("file with the token of the alert webhook")] = ""
+    trusted_keys: Annotated[
+        str, _about("file with public keys; set: versions without a signature by one are refused")
+    ] = ""
+    signing_key_file: Annotated[
+        str, _about("file with the private key that signs new versions; empty: they are not signed")
+    ] = ""
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], _about("least severe line that is logged")
+    ] = "info"
+    access_log: Annotated[
+        Literal["off", "errors", "all"],
+        _about("requests that get a line in the log: none, those of status 400 and above, all"),
+    ] = "errors"
+    trace_endpoint: Annotated[
+        str,
+        _about(
+            "OTLP/HTTP address traces go to, such as http://127.0.0.1:4318; "
+            "empty: OTEL_EXPORTER_OTLP_ENDPOINT, else none"
+        ),
+    ] = ""
+
+    @property
+    def registry_dir(self) -> Path:
+        """Root of the model registry."""
+        return Path(self.state) / "registry"
+
+    @property
+    def draining_file(self) -> Path:
+        """Exists while the service stops: it is not ready any more."""
+        return Path(self.state) / "run" / "draining"
+
+    @property
+    def metrics_dir(self) -> Path:
+        """Counter files of the workers."""
+        return Path(self.state) / "run" / "metrics"
+
+    @property
+    def tokens_path(self) -> Path:
+        """Where the tokens of the service are kept."""
+        return Path(self.tokens_file or Path(self.state) / "tokens.json")
+
+    @property
+    def admin_token_path(self) -> Path:
+        """Where the token of the admin calls is made if `admin_token_file` names none."""
+        return Path(self.state) / "run" / "admin_token"
+
+    @property
+    def alert_token_path(self) -> Path:
+        """Where the token of the alerts is made if `alert_token_file` names none."""
+        return Path(self.state) / "run" / "alert_token"
+
+    @property
+    def keys(self) -> Keys:
+        """What versions are signed with, and whose signatures are trusted."""
+        return Keys(trusted=self.trusted_keys, signing=self.signing_key_file)
+
+    @property
+    def model_specs(self) -> tuple[ModelSpec, ...]:
+        """The models named in `models`; empty means every one."""
+        return parse_models(self.models)
+
+    @property
+    def limits(self) -> Mapping[str, Limits]:
+        """The limits of `model_limits`, by model."""
+        return parse_limits(self.model_limits, self.max_rows, self.model_specs)
+
+
+_DEFAULTS = Settings()
+
+
+class Setting(msgspec.Struct, frozen=True):
+    """One row of the table of settings."""
+
+    name: str
+    variable: str
+    type: str
+    default: str
+    unit: str
+    help: str
+
+
+def service_lock(settings: Settings) -> Path:
+    """The lock that one service holds on its state directory."""
+    return settings.metrics_dir / "service.lock"
+
+
+def watcher_lock(settings: Settings) -> Path:
+    """The lock that one watcher holds on its state directory."""
+    return Path(settings.state) / "watcher.lock"
+
+
+def load(env: Mapping[str, str], toml_path: Path | None = None) -> Settings:
+    """Read the settings; the environment wins over the file, which wins over the defaults.
+
+    Args:
+        env: variables; those that begin with `HOLDFAST_` must be settings, but for what platforms
+            set by themselves (`platform_variables`).
+        toml_path: a file with `name = value` lines, or None; one that is absent is no error.
+
+    Raises:
+        SettingsError: an unknown name or a value that does not fit; ManySettingsError where there
+            are several, with all of them.
+    """
+    faults: list[SettingsError] = []
+    ours = {k: v for k, v in env.items() if k.startswith(PREFIX)}
+    given = {k.removeprefix(PREFIX).lower(): v for k, v in without_platforms(ours).items()}
+    nothing: dict[str, Any] = {}
+    values = {**collect(faults, lambda: read_toml(toml_path), nothing), **given}
+    hints = get_type_hints(Settings, include_extras=True)
+    known = {}
+    for name, value in sorted(values.items()):
+        if name not in hints:
+            faults.append(unknown(name, hints, f"{PREFIX}{name.upper()}"))
+            continue
+        read = partial(read_value, name, value, hints[name])
+        known[name] = collect(faults, read, getattr(_DEFAULTS, name))
+    settings = Settings(**known)
+    # Of settings that are wrong the defaults stand there, so that no fault brings a second one.
+    collect(faults, lambda: dict(settings.limits), nothing)
+    collect(faults, lambda: check_schedule(settings.schedule, settings.timezone), None)
+    raise_faults(faults)
+    return _filled(settings)
+
+
+def _filled(settings: Settings) -> Settings:
+    """With what follows from other settings and from the machine."""
+    database = Path(settings.state).absolute() / "records.sqlite"
+    sizes = sizing.model_sizes(settings.registry_dir)
+    chosen = sizing.choose(sizing.machine(), sizes, **_counts(settings))
+    return msgspec.structs.replace(
+        settings,
+        **chosen._asdict(),
+        service_url=settings.service_url or url_of(near(settings.host), settings.port),
+        database_url=settings.database_url or f"sqlite:///{database}",
+    )
+
+
+def _counts(settings: Settings) -> dict[str, int]:
+    return {name: getattr(settings, name) for name in sizing.Sizing._fields}
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """The variables from which `load` gives these settings."""
+    values = msgspec.structs.asdict(settings)
+    return {f"{PREFIX}{name.upper()}": str(value) for name, value in values.items()}
+
+
+def table() -> tuple[Setting, ...]:
+    """The settings as rows, in order of declaration."""
+    hints = get_type_hints(Settings, include_extras=True)
+    return tuple(
+        _row(field.name, field.default, hints[field.name])
+        for field in msgspec.structs.fields(Settings)
+    )
+
+
+def _row(name: str, default: Any, hint: Any) -> Setting:
+    kind, about = get_args(hint)
+    unit = (about.extra or {}).get("unit", "")
+    shown = f"{default:g}" if isinstance(default, float) else str(default)
+    return Setting(
+        name, f"{PREFIX}{name.upper()}", type_text(kind), shown, unit, about.description or ""
+    )

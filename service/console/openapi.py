@@ -1,0 +1,83 @@
+"""The description of the service: `/openapi.json` for machines, `/docs` for people.
+
+openapi.yaml is written by hand; `python -m service.console.openapi` makes openapi.json of it, which
+stands beside it and is what is served: a service needs no YAML. A test says when it is old. What is
+served has one member more, `x-models`: the models of this service with their classes.
+"""
+
+import sys
+from collections.abc import Callable, Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from models.versions.schema import Manifest
+from service.web.call import Call, Endpoint
+from service.web.page_headers import page_headers
+from service.web.reply import Reply
+
+HERE = Path(__file__).parent
+SOURCE = HERE / "openapi.yaml"
+MADE = HERE / "openapi.json"
+MOST_CHARACTERS = 65_536  # of the names of classes in a description
+SEPARATOR = 3  # two quotes and a comma
+
+
+def endpoints(manifests: Callable[[], Iterable[Manifest]]) -> tuple[Endpoint, ...]:
+    """The addresses of the description; `manifests` gives those of what is served now."""
+    described = MADE.read_bytes()
+    opened = described.rstrip().removesuffix(b"}")
+
+    @cache  # made when somebody looks; most workers are never asked
+    def page() -> Reply:
+        from service.console.docs_page import SCRIPT, STYLE, page
+
+        html = page(orjson.loads(described)).encode()
+        headers = page_headers(scripts=[SCRIPT], styles=[STYLE])
+        return Reply(html, media="text/html; charset=utf-8", headers=headers)
+
+    def openapi(call: Call) -> Reply:
+        models = orjson.dumps(models_of(manifests()))
+        return Reply(b"".join((opened, b',"x-models":', models, b"}\n")))
+
+    def docs(call: Call) -> Reply:
+        return page()
+
+    return Endpoint("GET", "/openapi.json", openapi), Endpoint("GET", "/docs", docs)
+
+
+def models_of(manifests: Iterable[Manifest]) -> dict[str, dict[str, Any]]:
+    """The served models by name: version, kind of input, and the names of the classes.
+
+    A description is read at once, so of all classes together so many are listed as fit into
+    `MOST_CHARACTERS`; `class_count` says how many a model has, and its V2 metadata lists them all.
+    """
+    left, models = MOST_CHARACTERS, {}
+    for manifest in sorted(manifests, key=lambda each: each.model):
+        listed = []
+        for name in manifest.classes:
+            left -= len(name) + SEPARATOR
+            if left < 0:
+                break
+            listed.append(name)
+        models[manifest.model] = {
+            "version": manifest.version,
+            "input": manifest.input.kind,
+            "class_count": len(manifest.classes),
+            "classes": listed,
+        }
+    return models
+
+
+def made_of(source: str) -> bytes:
+    """openapi.json for this text of openapi.yaml; aliases are written out."""
+    import yaml  # of the development environment
+
+    return orjson.dumps(yaml.safe_load(source)) + b"\n"
+
+
+if __name__ == "__main__":
+    MADE.write_bytes(made_of(SOURCE.read_text(encoding="utf-8")))
+    sys.stdout.write(f"{MADE.name}\n")

@@ -1,0 +1,1 @@
+"""Bodies to arrays, or what exactly is wrong with them."""

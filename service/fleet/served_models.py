@@ -1,0 +1,338 @@
+"""The models that are served, kept up with the registry and with what operators say.
+
+A thread looks at small files. A model follows its champion, or is pinned to a version. What is new
+is opened, verified and warmed beside what serves; then one reference is swapped, and the old
+version goes with the last request that holds it. A bundle that fails is refused: the old one serves
+on, and the next attempt at the same version comes after a pause that doubles.
+"""
+
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from types import MappingProxyType
+from typing import Literal, NamedTuple
+
+from models.base.errors import HoldfastError, InputError, RegistryError
+from models.base.logs import logger
+from models.versions.registry import Registry
+from monitoring.counting.metrics import Metrics
+from monitoring.counting.queries import QueryWatch
+from service.configuration.model_specs import Limits, ModelSpec
+from service.fleet.loader import Loader
+from service.fleet.overrides import Signature, signature
+from service.fleet.pauses import Pauses
+from service.fleet.served import Served
+from service.fleet.wanted import Wanted
+from service.web.errors import NotFoundError, RequestError, UnavailableError, shown
+
+NO_CHAMPION = "it has no champion"
+UNLOADED = "unloaded"
+NOT_NAMED = "not named in the settings"
+DOES_NOT_RUN = "a run failed, and so did a trial; the log says why"
+NO_LIMITS: Mapping[str, Limits] = MappingProxyType({})
+
+
+class ModelState(NamedTuple):
+    """How a model stands in this worker; `version` is the one served, else the one wanted."""
+
+    name: str
+    version: int | None
+    state: Literal["READY", "UNAVAILABLE", "LOADING"]
+    reason: str
+
+
+class _View(NamedTuple):
+    """What requests see; never changed, only replaced as a whole."""
+
+    served: Mapping[str, Served]
+    wanted: Mapping[str, ModelSpec]
+    only: str | None  # the one model that is wanted
+
+
+class Champions:
+    """Loads and serves every model that has a champion, or the named ones.
+
+    Args:
+        registry: where the versions are, and what operators said of them.
+        metrics: of this process.
+        specs: the models that are named; none: every one with a champion.
+        watch: of query attacks, or None.
+        max_rows: in one request, where a model has no limit of its own.
+        limits: by model.
+        threads: of onnxruntime for a run.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        metrics: Metrics,
+        specs: tuple[ModelSpec, ...] = (),
+        watch: QueryWatch | None = None,
+        *,
+        max_rows: int = 1024,
+        limits: Mapping[str, Limits] = NO_LIMITS,
+        threads: int = 1,
+    ) -> None:
+        self._registry = registry
+        self._metrics = metrics
+        self._loader = Loader(
+            registry, metrics, watch, max_rows=max_rows, limits=limits, threads=threads
+        )
+        self._wanted = Wanted(registry, specs)
+        self._view = _view({}, self._wanted.named)
+        self._signatures: dict[str, Signature | None] = {}
+        self._pauses = Pauses()
+        self._changing = threading.Lock()
+        self._closing = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._log = logger("reload")
+
+    @property
+    def served(self) -> Mapping[str, Served]:
+        """What is served now, by model name; never changed, only replaced."""
+        return self._view.served
+
+    @property
+    def ready(self) -> bool:
+        """Whether a model, and every one that was named, is served, and what is served runs."""
+        served, wanted, _ = self._view
+        named = wanted.keys() if self._wanted.named else set()
+        runs = all(not each.runner.failing for each in served.values())
+        return bool(served) and named <= served.keys() and runs
+
+    def is_ready(self, model: str) -> bool:
+        """Whether this model is served and runs."""
+        served = self._view.served.get(model)
+        return served is not None and not served.runner.failing
+
+    def find(self, model: str | None) -> Served:
+        """The served version of a model; None stands for the only one.
+
+        Raises:
+            UnavailableError: the model is to be served and cannot be now.
+            NotFoundError: the model is not to be served.
+            InputError: several are, and none is named.
+        """
+        view = self._view
+        name = view.only if model is None else model
+        served = view.served.get(name) if name is not None else None
+        if served is not None:
+            return served
+        if not view.wanted:
+            raise UnavailableError("no model is loaded yet")
+        if name in view.wanted:
+            raise UnavailableError(f"model {name!r} is not loaded; the log of the service says why")
+        names = ", ".join(sorted(view.wanted))
+        if model is None:
+            raise InputError("model", f"one of {names}", "none: name it as ?model=")
+        got = shown(model)
+        raise NotFoundError(
+            f"model: expected one of {names}, got {got}",
+            field="model",
+            expected=f"one of {names}",
+            got=got,
+        )
+
+    def index(self) -> list[ModelState]:
+        """How every model of the registry, and every one that was named, stands in this worker."""
+        names = {*self._registry.models(), *self._view.wanted}
+        return [self._state(name) for name in sorted(names)]
+
+    def load(self, model: str) -> None:
+        """Serve a model from now on, in every worker; one that failed is tried again at once.
+
+        Raises:
+            NotFoundError: the registry has no such model.
+            UnavailableError: it cannot be loaded, or that cannot be kept; says why.
+        """
+        with self._operating(model):
+            spec = self._wanted.spec(model)
+            self._follow(spec, self._signature(spec))
+            if model not in self._view.served:
+                raise UnavailableError(f"model {model!r}: {NO_CHAMPION}")
+            self._decide(model, True)
+
+    def unload(self, model: str) -> None:
+        """Serve a model no more, in every worker, until it is loaded; requests under way finish.
+
+        Raises:
+            NotFoundError: the registry has no such model.
+            UnavailableError: that cannot be kept; says why.
+        """
+        with self._operating(model):
+            self._decide(model, False)
+
+    def start(self, interval_seconds: float) -> None:
+        """Look now, and from now on every `interval_seconds` in a thread."""
+        self.refresh()
+        self._thread = threading.Thread(
+            target=self._run, args=(interval_seconds,), name="reload", daemon=True
+        )
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the thread."""
+        self._closing.set()
+        if self._thread is not None:
+            self._thread.join(5.0)
+
+    def refresh(self) -> None:
+        """Look at every model once, load what changed and try what failed; never raises."""
+        with self._changing:
+            try:
+                self._follow_operators()
+            except OSError as error:  # what was known still holds
+                self._log.error("registry_unreadable", reason=str(error))
+            for spec in self._view.wanted.values():
+                try:
+                    self._refresh(spec)
+                except Exception as error:  # a thread that died would serve an old model for ever
+                    self._metrics.reload_failures.labels(spec.name).inc()
+                    self._log.exception("reload_failed", model=spec.name, reason=str(error))
+
+    def _run(self, interval_seconds: float) -> None:
+        while not self._closing.wait(interval_seconds):
+            self.refresh()
+
+    @contextmanager
+    def _operating(self, model: str) -> Iterator[None]:
+        """What an operator asks for, one call at a time; its errors told with their reason."""
+        if model not in self._view.wanted and model not in self._registry.models():
+            raise NotFoundError(f"model {shown(model)}: the registry has no such model")
+        with self._changing:
+            try:
+                yield
+            except RequestError:
+                raise
+            except (HoldfastError, OSError) as error:
+                raise UnavailableError(f"model {model!r}: {self._told(error)}") from error
+
+    def _decide(self, model: str, wanted: bool) -> None:
+        self._wanted.decide(model, wanted)
+        self._log.info("model_called_for" if wanted else "model_called_off", model=model)
+        self._follow_operators()
+
+    def _follow_operators(self) -> None:
+        """What is wanted now; what is wanted no more is served no more."""
+        try:
+            if self._wanted.look():
+                self._pauses.forget()
+        except (RegistryError, OSError) as error:
+            self._log.error("repository_unreadable", reason=str(error))
+        served = self._view.served
+        wanted = self._wanted.specs(served)
+        for model in served.keys() - wanted.keys():
+            self._signatures.pop(model, None)
+            self._log.info("model_unloaded", model=model)
+        self._view = _view({name: served[name] for name in served if name in wanted}, wanted)
+
+    def _state(self, model: str) -> ModelState:
+        """Where a model stands, from what is known without looking at its files again."""
+        view, reason = self._view, self._pauses.reason(model)
+        served, spec = view.served.get(model), view.wanted.get(model)
+        if served is not None:
+            failing = served.runner.failing
+            state: Literal["READY", "UNAVAILABLE"] = "UNAVAILABLE" if failing else "READY"
+            return ModelState(
+                model, served.manifest.version, state, DOES_NOT_RUN if failing else reason
+            )
+        version = spec.version if spec and spec.version else self._champion(model)
+        if spec is None:
+            why = UNLOADED if self._wanted.unloaded(model) else NOT_NAMED
+            return ModelState(model, version, "UNAVAILABLE", why)
+        if not reason and model not in self._signatures:
+            return ModelState(model, version, "LOADING", "")
+        return ModelState(model, version, "UNAVAILABLE", reason or NO_CHAMPION)
+
+    def _champion(self, model: str) -> int | None:
+        try:
+            return self._registry.aliases(model).champion
+        except RegistryError:
+            return None
+
+    def _refresh(self, spec: ModelSpec) -> None:
+        name, seen = spec.name, self._signature(spec)
+        served = self._view.served.get(name)
+        if served is not None and served.runner.failing:
+            if served.runner.trial():
+                self._log.info("model_runs_again", model=name, version=served.manifest.version)
+            else:
+                self._signatures.pop(name, None)  # a fresh session may do
+        if name in self._signatures and self._signatures[name] == seen:
+            return
+        if not self._pauses.waits(name, seen):
+            with suppress(HoldfastError, OSError):  # refused: counted and logged
+                self._follow(spec, seen)
+
+    def _signature(self, spec: ModelSpec) -> Signature | None:
+        """What changes when the model is to be looked at again."""
+        folder = self._registry.root / spec.name
+        if spec.version is None:
+            return signature(folder / "aliases.json")
+        return signature(folder / str(spec.version) / "manifest.json")
+
+    def _follow(self, spec: ModelSpec, seen: Signature | None) -> None:
+        """Serve what the spec says, or note why not and raise."""
+        try:
+            self._serve(spec)
+        except (HoldfastError, OSError) as error:
+            self._refuse(spec.name, error, seen)
+            raise
+        self._signatures[spec.name] = seen
+        self._pauses.forget(spec.name)
+
+    def _serve(self, spec: ModelSpec) -> None:
+        """The pinned version or the champion; where nothing is served and it fails, the previous.
+
+        A pinned model has no other version to fall back to.
+        """
+        if spec.version is not None:
+            self._load(spec, spec.version)
+            return
+        aliases = self._registry.aliases(spec.name)
+        if aliases.champion is None:
+            return
+        try:
+            self._load(spec, aliases.champion)
+        except (HoldfastError, OSError):
+            if spec.name not in self._view.served and aliases.previous is not None:
+                self._load_previous(spec, aliases.previous)
+            raise
+
+    def _load_previous(self, spec: ModelSpec, version: int) -> None:
+        try:
+            self._load(spec, version)
+        except (HoldfastError, OSError) as error:
+            self._log.error("previous_refused", model=spec.name, version=version, reason=str(error))
+
+    def _load(self, spec: ModelSpec, version: int) -> None:
+        served, name = self._view.served, spec.name
+        current = served.get(name)
+        if current and current.manifest.version == version and not current.runner.failing:
+            return
+        loaded = self._loader.open(name, version)
+        self._view = _view({**served, name: loaded}, self._view.wanted)
+        loaded.metrics.loaded()
+        pinned = spec.version is not None
+        self._log.info("model_loaded", model=name, version=version, pinned=pinned)
+
+    def _told(self, error: Exception) -> str:
+        """An error as clients may read it: where the registry lies is for the log."""
+        return str(error).replace(f"{self._registry.root}/", "")
+
+    def _refuse(self, model: str, error: Exception, seen: Signature | None) -> None:
+        pause = self._pauses.failed(model, seen, self._told(error))
+        self._metrics.reload_failures.labels(model).inc()
+        serving = self._view.served.get(model)
+        self._log.error(
+            "model_refused",
+            model=model,
+            reason=str(error),
+            serving=serving.manifest.version if serving else None,
+            retry_in_seconds=pause,
+        )
+
+
+def _view(served: Mapping[str, Served], wanted: Mapping[str, ModelSpec]) -> _View:
+    only = next(iter(wanted)) if len(wanted) == 1 else None
+    return _View(MappingProxyType(served), wanted, only)

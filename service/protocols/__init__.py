@@ -1,0 +1,1 @@
+"""One dialect a file: `/predict`, V1, V2, feedback, certificates, probes."""

@@ -1,0 +1,234 @@
+"""`POST /feedback`: true labels for answers given earlier; on disk when it answers 200.
+
+The store is asked through a gate: one that is locked, full or hangs costs a label a 503 within a
+few seconds, and the next ones a 503 at once, so that predictions keep their threads. A label that
+was refused may still be kept when the store goes on; sent again, it is the same label.
+"""
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from typing import Any, NoReturn
+
+import msgspec
+
+from models.base.errors import InputError
+from monitoring.records.breaker import Gate
+from monitoring.records.store import Found, Key, RecordStore, StoreError
+from service.decoding.class_labels import AmbiguousLabelError, ClassLabels, label_text
+from service.decoding.codec import decode_body
+from service.decoding.json_amount import check_count
+from service.fleet.served import Served
+from service.fleet.served_models import Champions
+from service.web.call import Call, Endpoint
+from service.web.errors import NotFoundError, UnavailableError, shown
+from service.web.reply import Reply, json_reply
+from service.web.request_id import checked_id
+
+MAX_LABELS = 10_000
+MOST_BRACES = 2 * MAX_LABELS  # a label may hold one of its own
+LOOK_EVERY_SECONDS = 0.05
+MAX_ROW_DIGITS = 7
+STORE_PATIENCE_SECONDS = 3.0  # of the store itself, which can say why
+PATIENCE_SECONDS = 4.0  # of the gate, for a store that says nothing
+
+
+class Item(msgspec.Struct):
+    """One label: `id` or `id/row`, and the true class as its file writes it."""
+
+    id: str
+    label: msgspec.Raw
+
+
+class _Label(msgspec.Struct, frozen=True):
+    field: str
+    key: Key
+    label: str
+
+
+_decoder = msgspec.json.Decoder(Item | list[Item])
+
+
+class Labels:
+    """The store as feedback asks it: a bounded wait, by a bounded number of requests."""
+
+    def __init__(self, store: RecordStore, wait_seconds: float, at_once: int) -> None:
+        self._store = store
+        self._wait_seconds = wait_seconds
+        self._gate = Gate(at_once, PATIENCE_SECONDS)
+        self._waiting = threading.BoundedSemaphore(at_once)
+
+    def find(self, keys: list[Key]) -> dict[Key, Found]:
+        """Find records; one that is on its way to the store gets a while to arrive.
+
+        Raises:
+            StoreError: the store cannot be read now.
+            UnavailableError: a record is not there yet, and too many requests wait for theirs.
+        """
+        found = self._gate.call(lambda: self._store.find(keys))
+        if len(found) == len(set(keys)) or not self._wait_seconds:
+            return found
+        if not self._waiting.acquire(blocking=False):
+            raise UnavailableError("too many labels wait for their records; no label was kept")
+        try:
+            deadline = time.monotonic() + self._wait_seconds
+            while (missing := [k for k in keys if k not in found]) and time.monotonic() < deadline:
+                time.sleep(LOOK_EVERY_SECONDS)
+                found |= self._gate.call(lambda: self._store.find(missing))
+        finally:
+            self._waiting.release()
+        return found
+
+    def keep(self, labels: Sequence[tuple[Key, Found, int]]) -> None:
+        """Keep labels of found records; on disk on return. Raises StoreError where it is not."""
+        self._gate.call(lambda: self._store.add_feedback(labels))
+
+    def check(self) -> None:
+        """Raise StoreError where records may be missing only because nothing is written now."""
+        self._gate.call(self._store.check_writable)
+
+
+def endpoints(
+    store: RecordStore | None, champions: Champions, *, wait_seconds: float, at_once: int = 2
+) -> tuple[Endpoint, ...]:
+    """The address.
+
+    Args:
+        store: None where there is none that could ever be opened.
+        champions: whose classes the labels are.
+        wait_seconds: how long a label waits for the record it names.
+        at_once: requests that may wait for the store, or for a record, at the same time; fewer
+            than the threads of the worker.
+    """
+    kept = Labels(store, wait_seconds, at_once) if store is not None else None
+
+    def feedback(call: Call) -> Reply:
+        call.require_json()
+        labels = _decode(call.body())
+        served = champions.served
+        classes = {name: ClassLabels(model.manifest.classes) for name, model in served.items()}
+        _check_labels(labels, classes)
+        if kept is None:
+            raise UnavailableError("the store of records is not available; the label was not kept")
+        try:
+            found = kept.find([label.key for label in labels])
+            known = [label for label in labels if label.key in found]
+            results = _resolve(known, found, classes)
+            if known:
+                kept.keep([(key, found[key], index) for key, index, _ in results])
+            else:
+                kept.check()
+        except StoreError as error:
+            raise UnavailableError(f"{error}; the label was not kept") from error
+        _count(results, found, served)
+        if len(known) < len(labels):
+            _raise_unknown([label for label in labels if label.key not in found], len(known))
+        return json_reply(
+            {"accepted": len(known), "results": [document for _, _, document in results]}
+        )
+
+    return (Endpoint("POST", "/feedback", feedback, "feedback"),)
+
+
+def _decode(body: bytes) -> list[_Label]:
+    check_count(body, b"{", MOST_BRACES, "body", "labels")
+    decoded = decode_body(_decoder, body)
+    single = isinstance(decoded, Item)
+    items: list[Item] = [decoded] if isinstance(decoded, Item) else decoded
+    if not 1 <= len(items) <= MAX_LABELS:
+        raise InputError("body", f"1 to {MAX_LABELS} labels", f"{len(items)}")
+    places = ("",) if single else tuple(f"[{n}]." for n in range(len(items)))
+    return [
+        _Label(place, _key(item.id, f"{place}id"), _text(item.label, f"{place}label"))
+        for place, item in zip(places, items, strict=True)
+    ]
+
+
+def _key(text: str, field: str) -> Key:
+    request_id, slash, row = text.partition("/")
+    if slash and not (row.isascii() and row.isdigit() and len(row) <= MAX_ROW_DIGITS):
+        raise InputError(field, "an id, or id/row with a row number", shown(text))
+    return Key(checked_id(request_id, field), int(row) if slash else 0)
+
+
+def _text(raw: msgspec.Raw, field: str) -> str:
+    """The text of a label. Raises InputError where it is no text, number or truth value."""
+    text = label_text(bytes(raw))
+    if text is None:
+        kinds = {b"n": "null", b"[": "a list", b"{": "an object"}
+        raise InputError(field, "the name of a class", kinds[bytes(raw)[:1]])
+    return text
+
+
+def _check_labels(labels: Sequence[_Label], classes: Mapping[str, ClassLabels]) -> None:
+    """Refuse a label that is no class of any served model, before waiting for records."""
+    known: set[str] = set()
+    for label in labels if classes else ():
+        if label.label not in known:
+            if not any(each.may_mean(label.label) for each in classes.values()):
+                names = dict.fromkeys(chain.from_iterable(each.names for each in classes.values()))
+                _raise_no_class(label, list(names))
+            known.add(label.label)
+
+
+def _class_of(label: _Label, classes: ClassLabels) -> int:
+    """The place of the class that a label means. Raises InputError."""
+    try:
+        index = classes.index(label.label)
+    except AmbiguousLabelError as error:
+        got = f"{shown(label.label)}, which may mean {error}"
+        raise InputError(f"{label.field}label", "the name of one class", got) from None
+    if index is None:
+        _raise_no_class(label, classes.names)
+    return index
+
+
+def _resolve(
+    known: Sequence[_Label], found: Mapping[Key, Found], classes: Mapping[str, ClassLabels]
+) -> list[tuple[Key, int, dict[str, Any]]]:
+    """Class index and answer of every label whose record is there."""
+    results = []
+    for label in known:
+        record = found[label.key]
+        if record.model not in classes:
+            raise NotFoundError(f"{label.field}id: model {record.model!r} is not served now")
+        index = _class_of(label, classes[record.model])
+        names = classes[record.model].names
+        document = {
+            "id": label.key.id,
+            "row": label.key.row,
+            "model": record.model,
+            "version": record.version,
+            "predicted": names[record.predicted],
+            "label": names[index],
+            "correct": record.predicted == index,
+        }
+        results.append((label.key, index, document))
+    return results
+
+
+def _count(
+    results: Sequence[tuple[Key, int, dict[str, Any]]],
+    found: Mapping[Key, Found],
+    served: Mapping[str, Served],
+) -> None:
+    for key, _, document in results:
+        served[found[key].model].metrics.feedback(document["correct"])
+
+
+def _raise_no_class(label: _Label, classes: Sequence[str]) -> NoReturn:
+    names = ", ".join(classes[:20]) + (", ..." if len(classes) > 20 else "")
+    raise InputError(f"{label.field}label", f"one of {names}", shown(label.label))
+
+
+def _raise_unknown(unknown: Sequence[_Label], accepted: int) -> None:
+    keys = [f"{label.key.id}/{label.key.row}" for label in unknown[:100]]
+    raise NotFoundError(
+        f"no record of {len(unknown)} of the ids; the other {accepted} labels were kept",
+        field=f"{unknown[0].field}id",
+        expected="the id of an answered request (and a row it had)",
+        got=keys[0],
+        accepted=accepted,
+        unknown=keys,
+    )

@@ -1,0 +1,112 @@
+"""`POST /predict`: the friendly address."""
+
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+
+from service.decoding.images import MAX_PIXELS, Upload, decode_images, takes_images
+from service.decoding.instances import FIELD, read_predict_body, read_rows_of
+from service.decoding.multipart import FORM, read_files
+from service.fleet.served import Served
+from service.pipeline import Decoded, Pipeline, Scored
+from service.web.call import Call, Endpoint
+from service.web.errors import JSON, MediaTypeError, shown
+from service.web.reply import Reply
+
+IMAGES = ("image/png", "image/jpeg")
+
+
+def endpoints(
+    pipeline: Pipeline, find: Callable[[str | None], Served], max_pixels: int = MAX_PIXELS
+) -> tuple[Endpoint, ...]:
+    """The address; `find` gives the served version of a model, or of the only one."""
+
+    def predict(call: Call) -> Reply:
+        served = find(call.argument("model"))
+        return pipeline.handle(
+            served, call.caller, lambda: decode(call, served, max_pixels), encode
+        )
+
+    return (Endpoint("POST", "/predict", predict, "predict", hot=True),)
+
+
+def decode(call: Call, served: Served, max_pixels: int = MAX_PIXELS) -> Decoded:
+    """The rows of a request: JSON, or for a model of pictures one file or a form of several."""
+    request_id, kind, schema = call.id(), call.media_type, served.manifest.input
+    if kind in ("", JSON):
+        rows = read_predict_body(call.body(), schema)
+        return Decoded(
+            read_rows_of(rows, FIELD, served.manifest.input, served.max_rows, call, max_pixels),
+            request_id,
+        )
+    files = _files(call, kind, served)
+    x = decode_images(
+        files, schema, served.max_rows, resize=call.argument("resize"), max_pixels=max_pixels
+    )
+    return Decoded(x, request_id)
+
+
+def _files(call: Call, kind: str, served: Served) -> list[Upload]:
+    pictures = takes_images(served.manifest.input)
+    if pictures and kind in IMAGES:
+        return [Upload("body", call.body())]
+    if pictures and kind == FORM:
+        return read_files(call.body(), call.header("content-type") or "", served.max_rows)
+    read = ", ".join((JSON, *IMAGES, FORM) if pictures else (JSON,))
+    error = MediaTypeError("Content-Type", read, shown(kind))
+    error.headers = {"Accept": read}
+    raise error
+
+
+def encode(scored: Scored) -> Reply:
+    """The answer as JSON."""
+    manifest = scored.manifest
+    document = {
+        "model": manifest.model,
+        "version": manifest.version,
+        "id": scored.id,
+        "predictions": predictions(scored),
+    }
+    return scored.reply(orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY))
+
+
+def predictions(scored: Scored) -> list[dict[str, Any]]:
+    """One object per row."""
+    answer, classes = scored.answer, scored.manifest.classes
+    columns = (
+        scored.predicted.tolist(),
+        answer.probabilities,
+        answer.drift_p_value,
+        scored.flags.drift.tolist(),
+        answer.perturbation_likelihood,
+        answer.corruption_likelihood,
+        scored.flags.perturbation.tolist(),
+        _queries(scored),
+    )
+    return [
+        {
+            "label": classes[index],
+            "index": index,
+            "probability": row[index],
+            "probabilities": row,
+            "drift": {"p_value": p_value, "flagged": drifted},
+            "perturbation": {
+                "likelihood": likelihood,
+                "corruption": corruption,
+                "flagged": perturbed,
+            },
+            "query": query,
+        }
+        for index, row, p_value, drifted, likelihood, corruption, perturbed, query in zip(
+            *columns, strict=True
+        )
+    ]
+
+
+def _queries(scored: Scored) -> list[dict[str, Any] | None]:
+    """What the client's queries look like, one object per row; nulls where nobody watches."""
+    if scored.near is None:
+        return [None] * len(scored.predicted)
+    found = zip(scored.near.tolist(), scored.flags.query.tolist(), strict=True)
+    return [{"near": near, "flagged": flagged} for near, flagged in found]

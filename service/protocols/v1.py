@@ -1,0 +1,132 @@
+"""The V1 protocol: the REST interface of TensorFlow Serving, which KServe speaks, too.
+
+Rows stand in `instances`, or in `inputs` as the one input of the model. Where the two servers
+differ, an answer serves the clients of both: to `inputs` TensorFlow Serving answers `outputs` by
+name, KServe `predictions`; of a model's state each tells in members of its own.
+
+Sources: TensorFlow Serving, "RESTful API"; KServe, "Data Plane (V1)", which leaves further members
+of an answer to the server.
+"""
+
+from typing import Any
+
+import msgspec
+import orjson
+
+from models.base.errors import InputError
+from models.versions.schema import OUTPUTS
+from service.decoding.codec import decode_body
+from service.decoding.images import MAX_PIXELS
+from service.decoding.instances import held, read_rows_of
+from service.fleet.served import Served
+from service.fleet.served_models import DOES_NOT_RUN, Champions
+from service.pipeline import Decoded, Pipeline, Scored
+from service.protocols.predict import predictions
+from service.protocols.v2.metadata import version_of
+from service.web.call import Call, Endpoint
+from service.web.errors import UnavailableError, shown
+from service.web.reply import Reply, json_reply
+
+SIGNATURES = ("serving_default", "", None)
+
+
+class V1Body(msgspec.Struct):
+    """The JSON body of a prediction; an empty text, and null, is a member that is missing."""
+
+    instances: msgspec.Raw = msgspec.Raw()
+    inputs: msgspec.Raw = msgspec.Raw()
+    signature_name: str | None = None
+
+
+_body = msgspec.json.Decoder(V1Body)
+
+
+def endpoints(
+    pipeline: Pipeline, champions: Champions, max_pixels: int = MAX_PIXELS
+) -> tuple[Endpoint, ...]:
+    """All addresses below /v1; bodies are JSON whatever the content type says."""
+
+    def models(call: Call) -> Reply:
+        return json_reply({"models": sorted(champions.served)})
+
+    def status(call: Call, model: str, version: str | None = None) -> Reply:
+        return json_reply(status_of(version_of(champions.find(model), version)))
+
+    def predict(call: Call, model: str, version: str | None = None) -> Reply:
+        served = version_of(champions.find(model), version)
+        field = ""
+
+        def decode() -> Decoded:
+            nonlocal field
+            request_id = call.id()
+            field, raw = read_body(call.body())
+            if field == "inputs" and raw.lstrip().startswith(b"{"):
+                raw = held(raw, served.manifest.input.name, field)
+            return Decoded(
+                read_rows_of(raw, field, served.manifest.input, served.max_rows, call, max_pixels),
+                request_id,
+            )
+
+        def encode_it(scored: Scored) -> Reply:
+            return encode(scored, field)
+
+        return pipeline.handle(served, call.caller, decode, encode_it)
+
+    of_model = "/v1/models/<model>", "/v1/models/<model>/versions/<version>"
+    return (
+        Endpoint("GET", "/v1/models", models),
+        *(Endpoint("GET", rule, status) for rule in of_model),
+        *(Endpoint("POST", f"{rule}:predict", predict, "predict", hot=True) for rule in of_model),
+    )
+
+
+def read_body(body: bytes) -> tuple[str, bytes]:
+    """The member of a body that holds the rows, and its JSON text. Raises InputError."""
+    decoded = decode_body(_body, body)
+    if decoded.signature_name not in SIGNATURES:
+        raise InputError("signature_name", repr(SIGNATURES[0]), shown(decoded.signature_name))
+    given = (bytes(each) for each in (decoded.instances, decoded.inputs))
+    instances, inputs = (b"" if each == b"null" else each for each in given)
+    if bool(instances) == bool(inputs):
+        raise InputError("instances", "either instances or inputs", "both" if inputs else "neither")
+    return ("instances", instances) if instances else ("inputs", inputs)
+
+
+def encode(scored: Scored, field: str) -> Reply:
+    """The objects of `/predict`, to `inputs` the outputs by name as well, and whose they are."""
+    manifest = scored.manifest
+    document: dict[str, Any] = {"predictions": predictions(scored)}
+    if field == "inputs":
+        document["outputs"] = _columns(scored)
+    document |= {"model": manifest.model, "version": manifest.version, "id": scored.id}
+    return scored.reply(orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY))
+
+
+def status_of(served: Served) -> dict[str, Any]:
+    """What is known of a model that is served. Raises UnavailableError where it does not run."""
+    manifest = served.manifest
+    if served.runner.failing:
+        raise UnavailableError(f"model {manifest.model!r} does not run: {DOES_NOT_RUN}")
+    available = {
+        "version": str(manifest.version),
+        "state": "AVAILABLE",
+        "status": {"error_code": "OK", "error_message": ""},
+    }
+    return {
+        "name": manifest.model,
+        "ready": True,
+        "model_version_status": [available],
+        "classes": manifest.classes,
+    }
+
+
+def _columns(scored: Scored) -> dict[str, Any]:
+    """The outputs of the graph, flags and labels, each with N rows."""
+    classes, flags = scored.manifest.classes, scored.flags
+    return {
+        **{name: getattr(scored.answer, name) for name in OUTPUTS},
+        "label": [classes[index] for index in scored.predicted],
+        "drift_flagged": flags.drift,
+        "perturbation_flagged": flags.perturbation,
+        "query_flagged": flags.query,
+    }

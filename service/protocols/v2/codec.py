@@ -1,0 +1,278 @@
+"""The Open Inference Protocol (KServe V2): requests to arrays, answers to tensors.
+
+A request carries its tensor in the JSON or behind it (`service.protocols.v2.binary`); of the answer
+every output can be asked for in either form, and the probabilities as the best classes
+(`service.protocols.v2.classification`). Parameters that would change nothing here are not looked
+at: `priority` and `timeout` (nothing waits in a queue of its own), `sequence_id`, `sequence_start`
+and `sequence_end` (no row depends on another), and what a client makes up for itself.
+"""
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any, NamedTuple
+
+import msgspec
+import orjson
+
+from models.base.errors import InputError
+from models.versions.schema import OUTPUTS, InputArray, InputSchema
+from service.decoding.codec import decode_body, read_numbers, to_input
+from service.decoding.json_amount import MOST_OBJECTS, check_count
+from service.decoding.rows import check_rows, table_of
+from service.pipeline import Scored
+from service.protocols.v2.binary import HEADER, MEDIA, from_bytes, split, texts_to_bytes, to_bytes
+from service.protocols.v2.classification import CLASSIFIED, classified
+from service.web.errors import RequestError, shown
+from service.web.reply import Reply
+from service.web.request_id import is_fit_id
+
+DATATYPES = {"float32": "FP32", "uint8": "UINT8"}
+QUERY_FLAGGED = "query_flagged"  # of the service, not of the graph
+ANSWERED = (*OUTPUTS, QUERY_FLAGGED)
+OUTPUT_DATATYPES = dict.fromkeys(OUTPUTS, "FP32") | {"cells": "INT32", QUERY_FLAGGED: "BOOL"}
+LONGEST_SHAPE_BYTES = 16_384
+NO_SHARED_MEMORY = "shared memory is not supported: send tensors in the body of the request"
+
+
+class InputParameters(msgspec.Struct):
+    """What is read of an input's parameters."""
+
+    binary_data_size: int | None = None
+    shared_memory_region: str | None = None
+
+
+class InputTensor(msgspec.Struct):
+    """A tensor of a request; `data` stays raw until the shape is known to be right."""
+
+    name: str
+    shape: msgspec.Raw  # a list of integers, read where it is not absurdly long
+    datatype: str
+    data: msgspec.Raw = msgspec.Raw()  # empty: the field is missing
+    parameters: InputParameters | None = None
+
+
+class OutputParameters(msgspec.Struct):
+    """What is read of a requested output's parameters."""
+
+    binary_data: bool | None = None
+    classification: int | None = None
+    shared_memory_region: str | None = None
+
+
+class RequestedOutput(msgspec.Struct):
+    """An output that is asked for."""
+
+    name: str
+    parameters: OutputParameters | None = None
+
+
+class RequestParameters(msgspec.Struct):
+    """What is read of a request's parameters."""
+
+    binary_data_output: bool | None = None
+
+
+class InferBody(msgspec.Struct):
+    """The JSON of an inference request."""
+
+    inputs: list[InputTensor]
+    id: str | None = None
+    outputs: list[RequestedOutput] | None = None
+    parameters: RequestParameters | None = None
+
+
+class Wanted(NamedTuple):
+    """An output of the answer, and how it travels."""
+
+    name: str
+    binary: bool = False
+    classes: int = 0  # from 1: as texts, that many of each row
+
+
+class InferRequest(msgspec.Struct, frozen=True):
+    """A checked inference request.
+
+    The protocol has every `id` given back as it came. One that is unfit for the store is only that:
+    in `given_id`, while `id` is None.
+    """
+
+    x: InputArray  # (N, *shape)
+    id: str | None
+    given_id: str
+    outputs: tuple[Wanted, ...]
+
+
+_ALL = tuple(Wanted(name) for name in ANSWERED)
+_ALL_BINARY = tuple(Wanted(name, binary=True) for name in ANSWERED)
+_decoder = msgspec.json.Decoder(InferBody)
+_integers: msgspec.json.Decoder[list[int]] = msgspec.json.Decoder(list[int])
+
+
+def decode_infer(
+    body: bytes, schema: InputSchema, max_rows: int, header_length: str | None = None
+) -> InferRequest:
+    """Decode and check a request.
+
+    Args:
+        body: the JSON, and a binary tensor behind it where `header_length` says so.
+        schema: of the model's input.
+        max_rows: the most rows that are answered at once.
+        header_length: the header `Inference-Header-Content-Length`; None: all is JSON.
+
+    Raises:
+        InputError: what does not fit.
+        RequestError: tensors in shared memory.
+    """
+    text, raw = split(body, header_length)
+    check_count(text, b"{", MOST_OBJECTS, "body", "objects")
+    decoded = decode_body(_decoder, text)
+    outputs = _outputs(decoded)
+    if len(decoded.inputs) != 1:
+        raise InputError("inputs", f"one tensor, {schema.name!r}", f"{len(decoded.inputs)} tensors")
+    given_id = decoded.id or ""
+    request_id = given_id if is_fit_id(given_id) else None
+    x = _tensor(decoded.inputs[0], raw, schema, max_rows)
+    return InferRequest(x, request_id, given_id, outputs)
+
+
+def encode_infer(scored: Scored, outputs: Sequence[Wanted] = _ALL, given_id: str = "") -> Reply:
+    """The answer: tensors in the JSON are flat in row-major order, the others stand behind it.
+
+    Where the client gave an id in the body, it is given back; where another one counts, that stands
+    in the parameters of the answer.
+    """
+    behind: list[bytes] = []
+    tensors = [_output(scored, wanted, behind) for wanted in outputs]
+    document = {
+        "model_name": scored.manifest.model,
+        "model_version": str(scored.manifest.version),
+        "id": given_id or scored.id,
+        **({"parameters": {"request_id": scored.id}} if given_id not in ("", scored.id) else {}),
+        "outputs": tensors,
+    }
+    text = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+    if not behind:
+        return scored.reply(text)
+    return scored.reply(b"".join((text, *behind)), MEDIA, ((HEADER, str(len(text))),))
+
+
+def _tensor(tensor: InputTensor, raw: memoryview, schema: InputSchema, max_rows: int) -> InputArray:
+    field = f"inputs[0] ({schema.name})"
+    if tensor.name != schema.name:
+        raise InputError("inputs[0].name", repr(schema.name), shown(tensor.name))
+    if tensor.datatype != DATATYPES[schema.dtype]:
+        raise InputError(f"{field}.datatype", DATATYPES[schema.dtype], shown(tensor.datatype))
+    shape = _shape(tensor.shape, f"{field}.shape")
+    if len(shape) < 1 or shape[1:] != schema.shape:
+        wanted = f"[N, {', '.join(map(str, schema.shape))}]"
+        raise InputError(f"{field}.shape", wanted, _shape_text(shape))
+    check_rows(shape[0], max_rows, f"{field}.shape")
+    size = _binary_size(tensor, field)
+    if size is not None:
+        return from_bytes(raw, size, shape, schema, field)
+    if raw:
+        raise InputError("body", "nothing behind the JSON", f"{len(raw)} bytes, but no tensor")
+    return _numbers(bytes(tensor.data), shape, schema, field)
+
+
+def _shape(raw: msgspec.Raw, field: str) -> tuple[int, ...]:
+    text = bytes(raw)
+    if len(text) > LONGEST_SHAPE_BYTES:
+        raise InputError(field, "a short list of integers", f"{len(text)} bytes of JSON")
+    sizes: list[int] = decode_body(_integers, text, field)
+    return tuple(sizes)
+
+
+def _binary_size(tensor: InputTensor, field: str) -> int | None:
+    """How many bytes behind the JSON the tensor says it is; None: its values are in the JSON."""
+    parameters = tensor.parameters
+    if parameters is None:
+        return None
+    if parameters.shared_memory_region is not None:
+        raise RequestError(NO_SHARED_MEMORY)
+    if parameters.binary_data_size is not None and _is_given(tensor.data):
+        raise InputError(field, "data or parameters.binary_data_size", "both")
+    return parameters.binary_data_size
+
+
+def _numbers(raw: bytes, shape: tuple[int, ...], schema: InputSchema, field: str) -> InputArray:
+    if not _is_given(raw):
+        wanted = "the values of the tensor (or parameters.binary_data_size)"
+        raise InputError(f"{field}.data", wanted, "nothing: the field is missing")
+    nested = len(shape) > 1 and raw[1:].lstrip()[:1] == b"["
+    lists = shape if nested else (prod(shape),)
+    nulls = schema.kind == "tabular" and table_of(schema).missing
+    numbers = read_numbers(raw, lists, lists[0], f"{field}.data", nulls=nulls)
+    return to_input(numbers.reshape(shape), schema, field)
+
+
+def _outputs(decoded: InferBody) -> tuple[Wanted, ...]:
+    binary = decoded.parameters is not None and bool(decoded.parameters.binary_data_output)
+    if not decoded.outputs:
+        return _ALL_BINARY if binary else _ALL
+    if len(decoded.outputs) > len(ANSWERED):
+        raise InputError("outputs", f"at most {len(ANSWERED)}", f"{len(decoded.outputs)}")
+    wanted = tuple(
+        _wanted(output, binary, f"outputs[{index}]") for index, output in enumerate(decoded.outputs)
+    )
+    if len({output.name for output in wanted}) < len(wanted):
+        raise InputError("outputs", "each output once", "one that is asked for twice")
+    return wanted
+
+
+def _wanted(output: RequestedOutput, binary: bool, field: str) -> Wanted:
+    if output.name not in ANSWERED:
+        raise InputError(f"{field}.name", f"one of {', '.join(ANSWERED)}", shown(output.name))
+    parameters = output.parameters
+    if parameters is None:
+        return Wanted(output.name, binary)
+    if parameters.shared_memory_region is not None:
+        raise RequestError(NO_SHARED_MEMORY)
+    classes, field = parameters.classification or 0, f"{field}.parameters.classification"
+    if classes < 0:
+        raise InputError(field, "a number of classes, or 0 for none", f"{classes}"[:24])
+    if classes and output.name != CLASSIFIED:
+        wanted = f"to stand at {CLASSIFIED!r}, the output whose places are classes"
+        raise InputError(field, wanted, f"it at {output.name!r}")
+    asked = parameters.binary_data
+    return Wanted(output.name, binary if asked is None else asked, classes)
+
+
+def _output(scored: Scored, wanted: Wanted, behind: list[bytes]) -> dict[str, Any]:
+    """The output in the JSON; a binary one is put behind it."""
+    name = wanted.name
+    values = scored.flags.query if name == QUERY_FLAGGED else getattr(scored.answer, name)
+    if wanted.classes:
+        return _classes(scored, wanted, behind)
+    tensor = {"name": name, "datatype": OUTPUT_DATATYPES[name], "shape": values.shape}
+    if wanted.binary:
+        behind.append(to_bytes(values))
+        tensor["parameters"] = {"binary_data_size": len(behind[-1])}
+    else:
+        tensor["data"] = values.ravel()
+    return tensor
+
+
+def _classes(scored: Scored, wanted: Wanted, behind: list[bytes]) -> dict[str, Any]:
+    """The probabilities as the best classes."""
+    probabilities, labels = scored.answer.probabilities, scored.manifest.classes
+    count = min(wanted.classes, len(labels))
+    texts = classified(probabilities, labels, count)
+    shape = [len(probabilities), count]
+    tensor: dict[str, Any] = {"name": wanted.name, "datatype": "BYTES", "shape": shape}
+    if wanted.binary:
+        behind.append(texts_to_bytes(texts))
+        tensor["parameters"] = {"binary_data_size": len(behind[-1])}
+    else:
+        tensor["data"] = texts
+    return tensor
+
+
+def _is_given(raw: bytes | msgspec.Raw) -> bool:
+    """Whether an optional member is there: null is as good as none."""
+    return bytes(raw) not in (b"", b"null")
+
+
+def _shape_text(shape: tuple[int, ...]) -> str:
+    sizes = ", ".join(f"{size}"[:24] for size in shape[:8])
+    return f"[{sizes}, ...]" if len(shape) > 8 else f"[{sizes}]"

@@ -1,0 +1,89 @@
+"""The addresses of the Open Inference Protocol (KServe V2) that every server of it has.
+
+Statistics and the repository of models, which are extensions, have files of their own.
+"""
+
+from collections.abc import Callable, Sequence
+
+from service.fleet.served import Served
+from service.pipeline import Decoded, Pipeline, Scored
+from service.protocols.v2.binary import HEADER
+from service.protocols.v2.codec import Wanted, decode_infer, encode_infer
+from service.protocols.v2.metadata import configuration, metadata, version_of
+from service.web.call import Call, Endpoint
+from service.web.reply import Reply, json_reply
+
+EXTENSIONS = (
+    "binary_tensor_data",
+    "classification",
+    "model_configuration",
+    "model_repository",
+    "statistics",
+)
+OF_MODEL = ("/v2/models/<model>", "/v2/models/<model>/versions/<version>")
+
+
+def endpoints(
+    pipeline: Pipeline,
+    find: Callable[[str | None], Served],
+    ready: Callable[[], bool],
+    *,
+    version: str,
+) -> tuple[Endpoint, ...]:
+    """Server, health, models and inference; bodies are what the protocol says, whatever the type.
+
+    Args:
+        pipeline: answers a prediction.
+        find: the served version of a model; raises what is answered.
+        ready: whether predictions are answered.
+        version: of this program.
+    """
+
+    def server(call: Call) -> Reply:
+        return json_reply({"name": "holdfast", "version": version, "extensions": EXTENSIONS})
+
+    def live(call: Call) -> Reply:
+        return json_reply({"live": True})
+
+    def server_ready(call: Call) -> Reply:
+        now = ready()
+        return json_reply({"ready": now}, 200 if now else 503)
+
+    def model_metadata(call: Call, model: str, version: str | None = None) -> Reply:
+        return json_reply(metadata(version_of(find(model), version).manifest))
+
+    def model_ready(call: Call, model: str, version: str | None = None) -> Reply:
+        runs = not version_of(find(model), version).runner.failing
+        return json_reply({"name": model, "ready": runs}, 200 if runs else 503)
+
+    def config(call: Call, model: str, version: str | None = None) -> Reply:
+        served = version_of(find(model), version)
+        return json_reply(configuration(served.manifest, served.max_rows))
+
+    def infer(call: Call, model: str, version: str | None = None) -> Reply:
+        served = version_of(find(model), version)
+        outputs: Sequence[Wanted] = ()
+        given_id = ""
+
+        def decode() -> Decoded:
+            nonlocal outputs, given_id
+            header, length = call.id(), call.header(HEADER)
+            schema, max_rows = served.manifest.input, served.max_rows
+            decoded = decode_infer(call.body(), schema, max_rows, length)
+            outputs, given_id = decoded.outputs, decoded.given_id
+            return Decoded(decoded.x, decoded.id or header)
+
+        def encode(scored: Scored) -> Reply:
+            return encode_infer(scored, outputs, given_id)
+
+        return pipeline.handle(served, call.caller, decode, encode)
+
+    return (
+        *(Endpoint("GET", rule, server) for rule in ("/v2", "/v2/")),
+        Endpoint("GET", "/v2/health/live", live),
+        Endpoint("GET", "/v2/health/ready", server_ready),
+        *(Endpoint("GET", rule, model_metadata) for rule in OF_MODEL),
+        *(Endpoint("GET", f"{rule}/ready", model_ready) for rule in OF_MODEL),
+        *(Endpoint("GET", f"{rule}/config", config) for rule in OF_MODEL),
+        *(Endpoint("POST", f"{rule}/infer", infer, "predict", hot=True) for rule in OF_MODEL),
+    )

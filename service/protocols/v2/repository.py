@@ -1,0 +1,86 @@
+"""The model repository extension of V2: what there is, and what of it is served.
+
+Source: Triton's `extension_model_repository`, and for the answers its server.
+"""
+
+from typing import TypeVar
+
+import msgspec
+
+from service.decoding.codec import decode_body
+from service.decoding.json_amount import MOST_OBJECTS, check_count
+from service.fleet.served_models import Champions, ModelState
+from service.web.call import Call, Endpoint
+from service.web.errors import RequestError, shown
+from service.web.reply import Reply, json_reply
+
+READY = "READY"
+T = TypeVar("T")
+
+
+class IndexBody(msgspec.Struct):
+    """The JSON body of an index request."""
+
+    ready: bool | None = None
+
+
+class ChangeBody(msgspec.Struct):
+    """The JSON body of a request to load or unload."""
+
+    parameters: dict[str, msgspec.Raw] | None = None
+
+
+_index_decoder = msgspec.json.Decoder(IndexBody)
+_change_decoder = msgspec.json.Decoder(ChangeBody)
+
+
+def endpoints(champions: Champions) -> tuple[Endpoint, ...]:
+    """The addresses below /v2/repository."""
+
+    def indexed(call: Call) -> Reply:
+        asked = _body(call, _index_decoder)
+        only_ready = asked is not None and bool(asked.ready)
+        found = [
+            _entry(each) for each in champions.index() if each.state == READY or not only_ready
+        ]
+        return json_reply(found)
+
+    def loaded(call: Call, model: str) -> Reply:
+        asked = _body(call, _change_decoder)
+        _refuse_parameters(asked, ())
+        champions.load(model)
+        return json_reply(b"")
+
+    def unloaded(call: Call, model: str) -> Reply:
+        # No model depends on another, so what becomes of the dependents is no question.
+        _refuse_parameters(_body(call, _change_decoder), ("unload_dependents",))
+        champions.unload(model)
+        return json_reply(b"")
+
+    return (
+        Endpoint("POST", "/v2/repository/index", indexed, "admin"),
+        Endpoint("POST", "/v2/repository/models/<model>/load", loaded, "admin"),
+        Endpoint("POST", "/v2/repository/models/<model>/unload", unloaded, "admin"),
+    )
+
+
+def _entry(state: ModelState) -> dict[str, str]:
+    version = {} if state.version is None else {"version": str(state.version)}
+    return {"name": state.name, **version, "state": state.state, "reason": state.reason}
+
+
+def _body(call: Call, decoder: msgspec.json.Decoder[T]) -> T | None:
+    """What the body says; an empty one says nothing."""
+    body = call.body()
+    check_count(body, b":", MOST_OBJECTS, "body", "members")
+    return decode_body(decoder, body) if body.strip() else None
+
+
+def _refuse_parameters(asked: ChangeBody | None, known: tuple[str, ...]) -> None:
+    """A model is what its bundle says: neither `config` nor files come over the network."""
+    for name in (asked.parameters or ()) if asked is not None else ():
+        if name not in known:
+            raise RequestError(
+                f"parameters: expected none, got {shown(name)}: a version is published with "
+                "`holdfast train` or `holdfast wrap`, and never changed over the network"
+            )

@@ -1,0 +1,98 @@
+"""The statistics extension of V2: what was asked of a model so far, in Triton's words.
+
+They are sums over all workers, read from the same counters as `/metrics`. What Triton has and this
+service has not is there and 0 (a queue in front of the model, a cache) or empty (`batch_stats`:
+how many rows a request has is in `holdfast_batch_rows`). Source: Triton's `extension_statistics`.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Metric
+
+from models.versions.schema import Manifest
+from service.fleet.served_models import Champions
+from service.protocols.v2.metadata import version_of
+from service.web.call import Call, Endpoint
+from service.web.reply import Reply, json_reply
+
+STAGE = "holdfast_stage_duration_seconds"
+FAILURE = "holdfast_inference_failure_duration_seconds"
+LAST = "holdfast_last_inference_timestamp_seconds"
+CELLS = "holdfast_cell_observations"
+FAMILIES = (STAGE, FAILURE, LAST, CELLS)
+Totals = Mapping[tuple[str, str, str, str], float]  # name, model, version, stage or channel
+
+
+def endpoints(champions: Champions, sums: Callable[[], CollectorRegistry]) -> tuple[Endpoint, ...]:
+    """The addresses that end in `/stats`; `sums` gives the metrics, added up over the workers."""
+
+    def of_all(call: Call) -> Reply:
+        served = champions.served.values()
+        return json_reply(statistics(sums(), [each.manifest for each in served]))
+
+    def of_one(call: Call, model: str, version: str | None = None) -> Reply:
+        served = version_of(champions.find(model), version)
+        return json_reply(statistics(sums(), [served.manifest]))
+
+    return (
+        Endpoint("GET", "/v2/models/stats", of_all),
+        Endpoint("GET", "/v2/models/<model>/stats", of_one),
+        Endpoint("GET", "/v2/models/<model>/versions/<version>/stats", of_one),
+    )
+
+
+def statistics(registry: CollectorRegistry, manifests: Iterable[Manifest]) -> dict[str, Any]:
+    """The statistics of versions, from the metrics of `shared_counters.sum_workers`.
+
+    `inference_count` counts rows, `execution_count` and `success` requests; `compute_input`,
+    `compute_infer` and `compute_output` are decoding, the run of the graph, and encoding. `fail`
+    has every request to the version that was refused, also for what its body says.
+    """
+    totals = _totals(registry.collect())
+    return {"model_stats": [_version(totals, manifest) for manifest in manifests]}
+
+
+def _totals(families: Iterable[Metric]) -> Totals:
+    totals: dict[tuple[str, str, str, str], float] = defaultdict(float)
+    for family in families:
+        if family.name in FAMILIES:
+            for sample in family.samples:
+                labels = sample.labels
+                part = labels.get("stage") or labels.get("channel") or ""
+                if "le" not in labels:
+                    totals[sample.name, labels["model"], labels["version"], part] += sample.value
+    return totals
+
+
+def _version(totals: Totals, manifest: Manifest) -> dict[str, Any]:
+    """Every row falls into one cell of each channel, so the first one counts the rows."""
+    model, version = manifest.model, str(manifest.version)
+
+    def total(name: str, part: str = "") -> float:
+        return totals.get((name, model, version, part), 0.0)
+
+    def duration(name: str, *stages: str) -> dict[str, int]:
+        seconds = sum(total(f"{name}_sum", stage) for stage in stages)
+        return {"count": int(total(f"{name}_count", stages[0])), "ns": round(1e9 * seconds)}
+
+    executed = duration(STAGE, "run")
+    return {
+        "name": model,
+        "version": version,
+        "last_inference": round(1e3 * total(LAST)),
+        "inference_count": int(total(f"{CELLS}_total", manifest.channels[0].name)),
+        "execution_count": executed["count"],
+        "inference_stats": {
+            "success": duration(STAGE, "encode", "decode", "run", "count"),
+            "fail": duration(FAILURE, ""),
+            "queue": {"count": executed["count"], "ns": 0},
+            "compute_input": duration(STAGE, "decode"),
+            "compute_infer": executed,
+            "compute_output": duration(STAGE, "encode"),
+            "cache_hit": {"count": 0, "ns": 0},
+            "cache_miss": {"count": 0, "ns": 0},
+        },
+        "batch_stats": [],
+    }

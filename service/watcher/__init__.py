@@ -1,0 +1,1 @@
+"""What the watcher is asked, and what a person changes through it."""

@@ -1,0 +1,78 @@
+"""What the watcher is asked: metrics and health by all, alerts and changes by who has a token."""
+
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from models.base.errors import RegistryError
+from monitoring.alerts import webhook
+from monitoring.alerts.decisions import UndecidedError, decide_alerts
+from monitoring.alerts.handled_alerts import HandledAlerts
+from monitoring.watching.pulse import is_ready
+from monitoring.watching.status import describe_models
+from monitoring.watching.watcher import Watcher
+from service.watcher.changes import Changes, say_what_passes
+from service.web.call import Call, Endpoint
+from service.web.errors import UnavailableError
+from service.web.reply import Reply
+
+
+def endpoints(
+    watcher: Watcher, handled: HandledAlerts, clock: Callable[[], float]
+) -> tuple[Endpoint, ...]:
+    """The addresses; `watcher` may tick in another thread."""
+    changes = Changes(watcher, clock)
+
+    def healthz(call: Call) -> Reply:
+        return _reply({"status": "ok"})
+
+    def readyz(call: Call) -> Reply:
+        report = watcher.pulse.report()
+        ready = is_ready(report)
+        return _reply(report, HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE)
+
+    def metrics(call: Call) -> Reply:
+        return Reply(generate_latest(watcher.metrics.registry), media=CONTENT_TYPE_LATEST)
+
+    def models(call: Call) -> Reply:
+        return _reply(
+            [row | {"hold": hold_of(str(row["model"]))} for row in describe_models(watcher)]
+        )
+
+    def hold_of(model: str) -> Any:
+        try:
+            return watcher.registry.held(model)
+        except RegistryError:
+            return None  # of what cannot be read the row says more
+
+    def jobs(call: Call) -> Reply:
+        return _reply(watcher.jobs.all(call.argument("model")))
+
+    def job(call: Call, job_id: str) -> Reply:
+        return _reply(changes.find(job_id))
+
+    def alerts(call: Call) -> Reply:
+        payload = webhook.parse(call.body())
+        try:
+            decisions = decide_alerts(payload, watcher, handled, clock)
+        except UndecidedError as error:  # what has started is known: all may be sent again
+            raise UnavailableError(str(error)) from None
+        return _reply({"alerts": decisions}, HTTPStatus.ACCEPTED)
+
+    return (
+        Endpoint("GET", "/healthz", healthz),
+        Endpoint("GET", "/readyz", readyz),
+        Endpoint("GET", "/metrics", metrics),
+        Endpoint("GET", "/models", models),
+        Endpoint("GET", "/jobs", say_what_passes(jobs)),
+        Endpoint("GET", "/jobs/<job_id>", say_what_passes(job)),
+        Endpoint("POST", "/alerts", alerts, "alert"),
+        *changes.endpoints(),
+    )
+
+
+def _reply(value: Any, status: int = HTTPStatus.OK) -> Reply:
+    return Reply(msgspec.json.encode(value), status)

@@ -1,0 +1,166 @@
+"""What a person changes through the watcher: holds, champions, answers, runs.
+
+Each change has a reason and names the token that it came with. What the registry keeps is changed
+there, so that the command line has the same effect without a watcher.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+
+from models.versions.registry import Registry
+from models.versions.registry_state import HeldError
+from monitoring.loop.dispatcher import NotStartedError
+from monitoring.loop.durable.faults import passing_words
+from monitoring.loop.jobs import Answer, AnsweredError, Job, NotWaitingError, UnknownJobError
+from monitoring.loop.triggers import Event
+from monitoring.watching.watcher import Watcher
+from service.watcher import bodies
+from service.watcher.holds import show_state
+from service.watcher.reasons import NO_REASON
+from service.web.call import Call, Endpoint
+from service.web.errors import ConflictError, NotFoundError, RequestError, UnavailableError
+from service.web.reply import Reply
+
+STARTED_BY = "asked for by a person"
+
+
+@dataclass(frozen=True)
+class Changes:
+    """The calls that change something; threads share one, while the watcher ticks in another."""
+
+    watcher: Watcher
+    clock: Callable[[], float]
+
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """Their addresses: all of them for the admin token."""
+        handlers: dict[str, Callable[..., Reply]] = {
+            "/jobs": self.start,
+            "/jobs/<job_id>/<any(approve,reject):answer>": self.answer,
+            "/models/<model>/promote": self.promote,
+            "/models/<model>/rollback": self.rollback,
+            "/models/<model>/hold": self.hold,
+            "/models/<model>/release": self.release,
+        }
+        return tuple(
+            Endpoint("POST", rule, say_what_passes(handler), "admin")
+            for rule, handler in handlers.items()
+        )
+
+    @property
+    def registry(self) -> Registry:
+        """Where models and their holds are kept."""
+        return self.watcher.registry
+
+    def start(self, call: Call) -> Reply:
+        """Start a run of the loop."""
+        wish = bodies.read_members(call.body(), bodies.START, required="model kind")
+        model, since = wish["model"], wish.get("since", 0.0)
+        self.registry.aliases(model)  # what is damaged is said as that
+        event = Event("person", model, wish["kind"], since, wish.get("reason", STARTED_BY))
+        try:
+            decision = self.watcher.dispatcher.consider(
+                event, self.clock(), wish.get("options", {})
+            )
+        except NotStartedError as error:
+            raise UnavailableError(str(error)) from error
+        if decision.start is None:
+            raise _refusal(str(decision.refusal), decision.detail)
+        return _reply(self.watcher.jobs.get(decision.detail), HTTPStatus.ACCEPTED)
+
+    def answer(self, call: Call, job_id: str, answer: str) -> Reply:
+        """Answer a challenger that waits; the first answer counts."""
+        reason, approved = bodies.read_reason(call.body()), answer == "approve"
+        job = self.find(job_id)
+        if approved and job.state == "waiting":
+            self._require_release(job)
+        given = Answer(approved, call.actor, reason, self.clock())
+        try:
+            self.watcher.jobs.answer(job_id, given)
+        except AnsweredError as error:
+            first = msgspec.to_builtins(error.answer)
+            raise ConflictError(str(error), answer=first) from None
+        except NotWaitingError as error:
+            raise ConflictError(str(error)) from None
+        told = {"id": job_id, "answer": answer, "actor": given.actor, "reason": reason}
+        return _reply(told, HTTPStatus.ACCEPTED)
+
+    def promote(self, call: Call, model: str) -> Reply:
+        """Make a version the champion, also under a hold, which stays."""
+        wish = bodies.read_members(call.body(), bodies.PROMOTE, required="version")
+        self.registry.promote(
+            model,
+            wish["version"],
+            expected=wish.get("expected", "any"),
+            actor=call.actor,
+            reason=wish.get("reason", NO_REASON),
+            by_person=True,
+        )
+        return _reply(show_state(self.registry, model))
+
+    def rollback(self, call: Call, model: str) -> Reply:
+        """Bring the previous champion back; from now on the loop only reports."""
+        wish = bodies.read_members(call.body(), bodies.ROLLBACK)
+        self.registry.rollback(
+            model,
+            expected=wish.get("expected"),
+            actor=call.actor,
+            reason=wish.get("reason", NO_REASON),
+            by_person=True,
+        )
+        return _reply(show_state(self.registry, model))
+
+    def hold(self, call: Call, model: str) -> Reply:
+        """The loop shall leave a model alone."""
+        reason, until = bodies.read_hold(call.body())
+        self.registry.hold(model, actor=call.actor, reason=reason, until=until)
+        return _reply(show_state(self.registry, model))
+
+    def release(self, call: Call, model: str) -> Reply:
+        """End all holds of a model."""
+        reason = bodies.read_reason(call.body())
+        released = self.registry.release(model, actor=call.actor, reason=reason)
+        return _reply(show_state(self.registry, model) | {"released": released})
+
+    def find(self, job_id: str) -> Job:
+        """A job. Raises NotFoundError."""
+        try:
+            return self.watcher.jobs.get(job_id)
+        except UnknownJobError as error:
+            raise NotFoundError(str(error)) from None
+
+    def _require_release(self, job: Job) -> None:
+        """Refuse an approval that a hold would undo: it waits until that is settled."""
+        if (hold := self.registry.held(job.model)) is not None:
+            text = f"{HeldError(job.model, hold)}; job {job.id} waits on"
+            raise ConflictError(text, hold=msgspec.to_builtins(hold))
+
+
+def say_what_passes(handler: Callable[..., Reply]) -> Callable[..., Reply]:
+    """The handler, which answers 503 where a locked store or a full disk is in the way."""
+
+    @wraps(handler)
+    def answer(call: Call, **arguments: str) -> Reply:
+        try:
+            return handler(call, **arguments)
+        except Exception as error:
+            words = passing_words(error)
+            if words is None or isinstance(error, RequestError):
+                raise
+            raise UnavailableError(f"{words}: look how it stands, and try again") from error
+
+    return answer
+
+
+def _refusal(name: str, detail: str) -> RequestError:
+    """Why a person's job did not start, as the answer."""
+    text = f"{name}: {detail}"
+    return NotFoundError(text) if name == "no_champion" else ConflictError(text)
+
+
+def _reply(value: Any, status: int = HTTPStatus.OK) -> Reply:
+    return Reply(msgspec.json.encode(value), status)

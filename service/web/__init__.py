@@ -1,0 +1,1 @@
+"""Calls and replies, before anybody knows which protocol is spoken."""

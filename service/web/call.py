@@ -1,0 +1,146 @@
+"""A request as a handler sees it: no framework in between.
+
+A module of the service offers `endpoints(...)`; `service.web.front` routes to them.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple
+from urllib.parse import parse_qs
+
+from models.base.errors import InputError
+from service.web.compression import decompressed
+from service.web.errors import JSON, MediaTypeError, shown
+from service.web.reply import Reply
+from service.web.request_id import is_fit_id
+
+UNTYPED = ("application/x-www-form-urlencoded", "text/plain")
+Scope = Literal["open", "predict", "feedback", "alert", "admin"]
+
+
+class Endpoint(NamedTuple):
+    """An address: what it is called with, who may call it, and what answers.
+
+    `rule` is in Flask's syntax; its `<names>` are handed to the handler as texts. A `hot` endpoint
+    is answered without Flask.
+    """
+
+    method: str
+    rule: str
+    handler: Callable[..., Reply]
+    scope: Scope = "open"
+    hot: bool = False
+
+
+class Call:
+    """One request: its ASGI scope, who sent it, and its whole body once that was read."""
+
+    __slots__ = ("_body", "_headers", "_limit", "actor", "caller", "scope", "sent")
+
+    def __init__(self, scope: Mapping[str, Any], max_body_bytes: int, sent: bytes = b"") -> None:
+        self.scope = scope
+        self.sent = sent  # the body as it came
+        self.caller = ""  # set once the guard has let it in; told to nobody
+        self.actor = ""  # whose token let it in, for the audit: `admin`, or `token <name>`
+        self._limit = max_body_bytes
+        self._body: bytes | None = None  # decompressed
+        self._headers = read_headers(scope)
+
+    @property
+    def method(self) -> str:
+        """In capitals."""
+        return str(self.scope["method"])
+
+    @property
+    def path(self) -> str:
+        """As it was sent: percent signs are not undone."""
+        return sent_path(self.scope)
+
+    @property
+    def peer(self) -> str:
+        """The address of the other end of the connection; empty where there is none."""
+        client = self.scope.get("client")
+        return str(client[0]) if client else ""
+
+    def header(self, name: str) -> str | None:
+        """A header's value, or None; the values of several of the name are joined by commas."""
+        return self._headers.get(name.lower())
+
+    @property
+    def sent_type(self) -> str:
+        """The type that the body says it has: lower case, without parameters; empty: none."""
+        return (self.header("content-type") or "").partition(";")[0].strip().lower()
+
+    @property
+    def media_type(self) -> str:
+        """The type of the body, as `sent_type` has it; empty where it is plain JSON.
+
+        `curl -d` says the same of whatever it sends, so the body is asked whether it is JSON. Pages
+        of other sites can send these types unasked, and are refused by `service.web.origins`.
+        """
+        kind = self.sent_type
+        if kind in UNTYPED and self.body().lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"["):
+            return ""
+        return kind
+
+    def argument(self, name: str) -> str | None:
+        """An argument of the query string, or None. Raises InputError where it is given twice."""
+        query = self.scope["query_string"]
+        if not query:
+            return None
+        try:
+            text = query.decode("ascii", "replace")
+            values = parse_qs(text, keep_blank_values=True, max_num_fields=100).get(name, [None])
+        except ValueError as error:
+            raise InputError("query string", "at most 100 arguments", str(error)) from None
+        if len(values) > 1:
+            raise InputError(name, "one value", f"{len(values)} values")
+        value: str | None = values[0]
+        return value
+
+    def id(self) -> str | None:
+        """The client's `X-Request-Id`, or None where there is none that can be kept."""
+        sent = self.sent_id()
+        return sent if is_fit_id(sent) else None
+
+    def sent_id(self) -> str:
+        """The client's `X-Request-Id` as it came; empty where there is none."""
+        return self.header("x-request-id") or ""
+
+    def require_json(self) -> None:
+        """Refuse a body that says it is anything but JSON."""
+        kind = self.media_type
+        if kind and kind != JSON:
+            raise MediaTypeError("Content-Type", JSON, shown(kind))
+
+    def body(self) -> bytes:
+        """The whole body, decompressed; at most `max_body_bytes` of it, before and after.
+
+        Raises:
+            TooLargeError: it is larger.
+            MediaTypeError: compressed in a way that is not read here.
+            InputError: it is not what its encoding says.
+        """
+        if self._body is None:
+            encoding = (self.header("content-encoding") or "").strip().lower()
+            plain = encoding in ("", "identity")
+            self._body = self.sent if plain else decompressed(self.sent, encoding, self._limit)
+        return self._body
+
+
+def read_headers(scope: Mapping[str, Any]) -> dict[str, str]:
+    """The headers of an ASGI scope by name in lower case; those of one name joined by commas.
+
+    >>> read_headers({"headers": [(b"accept", b"a"), (b"host", b"h"), (b"accept", b"b")]})
+    {'accept': 'a,b', 'host': 'h'}
+    """
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in scope["headers"]:
+        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+        headers[name] = f"{headers[name]},{value}" if name in headers else value
+    return headers
+
+
+def sent_path(scope: Mapping[str, Any]) -> str:
+    """The path of an ASGI scope as the client sent it."""
+    raw: bytes | None = scope.get("raw_path")
+    return str(scope["path"]) if raw is None else raw.decode("latin-1")

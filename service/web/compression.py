@@ -1,0 +1,81 @@
+"""Compressed bodies, both ways: `gzip` (RFC 1952) and `deflate`, which is zlib's format (RFC 1950).
+
+Sources: RFC 9110, sections 8.4.1 (codings) and 12.5.3 (Accept-Encoding).
+"""
+
+import zlib
+from functools import lru_cache
+
+from werkzeug.http import parse_accept_header
+
+from models.base.errors import InputError
+from service.web.errors import MediaTypeError, TooLargeError, shown
+from service.web.reply import Reply
+
+LEAST_BYTES = 1024  # a shorter answer is one packet anyway
+LEVEL = 1  # numbers hardly shrink more at a higher one
+CODINGS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}  # zlib's word for the wrapper
+
+
+def decompressed(body: bytes, encoding: str, limit: int) -> bytes:
+    """Undo the coding of a request's body; never makes more than `limit` + 1 bytes.
+
+    A gzip body is one member: a file of many could hold nothing, a million times.
+
+    Raises:
+        MediaTypeError: a coding that is not read here.
+        TooLargeError: it becomes larger than `limit` bytes.
+        InputError: it is broken, breaks off, or goes on after its end.
+
+    Example:
+        >>> decompressed(zlib.compress(b"12345"), "deflate", 5)
+        b'12345'
+    """
+    if encoding not in CODINGS:
+        error = MediaTypeError("Content-Encoding", "gzip, deflate or identity", shown(encoding))
+        error.headers = {"Accept-Encoding": "gzip, deflate"}
+        raise error
+    stream = zlib.decompressobj(CODINGS[encoding])
+    try:
+        made = stream.decompress(body, limit + 1)
+    except zlib.error as error:
+        raise InputError("body", f"{encoding} data", f"a broken one: {error}") from None
+    if len(made) > limit:
+        raise TooLargeError(limit, "the decompressed body")
+    if not stream.eof:
+        raise InputError("body", f"whole {encoding} data", "one that breaks off")
+    if stream.unused_data:
+        got = f"{len(stream.unused_data)} bytes after its end"
+        raise InputError("body", f"one piece of {encoding} data", got)
+    return made
+
+
+def compressed(reply: Reply, accept_encoding: str | None) -> Reply:
+    """The answer in the coding that the client likes best; as it is where that is worth nothing.
+
+    Only what went well: clients that undo the coding of an answer (tritonclient is one) may not
+    undo that of an error. `Inference-Header-Content-Length` goes on counting what was compressed.
+    """
+    if len(reply.body) < LEAST_BYTES or reply.status != 200 or reply.media.startswith("image/"):
+        return reply
+    coding = _preferred(accept_encoding or "")
+    headers = (*reply.headers, ("Vary", "Accept-Encoding"))
+    if coding is None:
+        return reply._replace(headers=headers)
+    return reply._replace(
+        body=zlib.compress(reply.body, LEVEL, CODINGS[coding]),
+        headers=(*headers, ("Content-Encoding", coding)),
+    )
+
+
+@lru_cache(maxsize=32)
+def _preferred(accept_encoding: str) -> str | None:
+    """The coding with the highest weight, gzip before deflate; None: leave it as it is.
+
+    >>> _preferred("gzip, deflate"), _preferred("deflate;q=0.5, gzip;q=0"), _preferred("br")
+    ('gzip', 'deflate', None)
+    """
+    accept = parse_accept_header(accept_encoding)
+    best = max(CODINGS, key=accept.quality)
+    weight = accept.quality(best)
+    return best if weight > 0 and weight >= accept.quality("identity") else None

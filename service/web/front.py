@@ -1,0 +1,228 @@
+"""The ASGI application: answers requests, and holds what is true of every answer.
+
+body ─ page ─ address ─ guard ─ handler ─ error in the dialect of the address ─ compression ─ count
+
+A prediction (a `hot` endpoint) is answered here: in the event loop where it is known to be quick,
+else in a thread of a bounded pool. All else is answered by Flask, in threads of its own.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from http import HTTPStatus
+from typing import Any, NamedTuple, Protocol
+
+from a2wsgi import WSGIMiddleware
+
+from service.web.call import Call, Endpoint, Scope
+from service.web.compression import compressed
+from service.web.error_reply import error_reply
+from service.web.errors import RequestError
+from service.web.held import Held
+from service.web.intake import ClientGoneError, Intake
+from service.web.observer import UNMATCHED, Observer
+from service.web.origins import Asked, Origins
+from service.web.pace import Pace
+from service.web.reply import Reply
+from service.web.request_id import state_id
+from service.web.router import CALL, Answerer, Match, Router
+
+QUICK_BYTES = 1 << 18  # a prediction with a body of at most this size may be quick
+
+ASGIScope = dict[str, Any]
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
+
+
+class Guard(Protocol):
+    """Who may call, how often, and how much at once."""
+
+    def enter(self, call: Call, scope: Scope) -> str:
+        """Name the caller, or raise UnauthorizedError, ForbiddenError or TooManyError."""
+
+    def leave(self, caller: str) -> None:
+        """The call that entered has been answered."""
+
+
+class Bounds(NamedTuple):
+    """Of requests: bytes of a body, seconds in which it comes, bytes of all, answering threads."""
+
+    body_bytes: int
+    body_seconds: float = 30.0
+    held_bytes: int = 2**28
+    threads: int = 4
+
+
+class Front:
+    """The ASGI application."""
+
+    def __init__(
+        self,
+        endpoints: Iterable[Endpoint],
+        guard: Guard,
+        observe: Observer,
+        bounds: Bounds,
+        origins: Origins | None = None,
+    ) -> None:
+        self.endpoints = tuple(endpoints)
+        self.held = Held(bounds.held_bytes)
+        self.answer: Answerer = self._answer
+        self.router = Router(self.endpoints, lambda: self.answer, observe)
+        self._guard = guard
+        self._origins = origins
+        self._observe = observe
+        self._bounds = bounds
+        self._intake = Intake(bounds.body_bytes, bounds.body_seconds, self.held)
+        self._pace = Pace()
+        self._pool = ThreadPoolExecutor(bounds.threads, thread_name_prefix="request")
+        flask: Any = self.router.flask.wsgi_app  # a2wsgi's types are narrower than the standard's
+        self._flask = WSGIMiddleware(flask, workers=bounds.threads)
+
+    async def __call__(self, scope: ASGIScope, receive: Receive, send: Send) -> None:
+        """Answer one request, or follow the life of the server."""
+        if scope["type"] == "http":
+            await self._respond(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._live(receive, send)
+        else:
+            raise ValueError(f"HTTP is what is spoken here, not {scope['type']}")
+
+    def close(self) -> None:
+        """End the threads after what they do now."""
+        self._pool.shutdown()
+        self._flask.executor.shutdown()
+
+    def refused(self, status: int) -> None:
+        """Count an answer that was given without asking us: bytes that are no request."""
+        self._observe(UNMATCHED, "other", Reply(b"", status), 0.0)
+
+    # --- answering
+
+    async def _respond(self, scope: ASGIScope, receive: Receive, send: Send) -> None:
+        call, began = Call(scope, self._bounds.body_bytes), time.perf_counter()
+        try:
+            length, expects = call.header("content-length") or "", call.header("expect")
+            known = int(length) if length.isdigit() else None
+            call.sent = await self._intake.read(known, expects is not None, receive)
+        except ClientGoneError:
+            return
+        except RequestError as error:
+            await self._send_early(call, error_reply(call.path, error, UNMATCHED), began, send)
+            return
+        try:
+            await self._answer_whole(call, send)
+        finally:
+            self._intake.give_back(call.sent)
+
+    async def _answer_whole(self, call: Call, send: Send) -> None:
+        began = time.perf_counter()
+        if self._origins is not None:
+            try:
+                verdict = self._origins.judge(_asked(call))
+            except RequestError as error:
+                await self._send_early(call, error_reply(call.path, error, UNMATCHED), began, send)
+                return
+            if verdict.preflight:
+                reply = Reply(b"", HTTPStatus.NO_CONTENT, "", verdict.headers)
+                await self._send_early(call, reply, began, send)
+                return
+            if verdict.headers:
+                send = _with_headers(send, verdict.headers)
+        match = self.router.match(call.path, call.method)
+        if match is not None and match.endpoint.hot:
+            await _send(await self._predict(match, call), send)
+        else:
+            await self._flask({**call.scope, CALL: call}, _replay, send)  # type: ignore[arg-type]
+
+    async def _send_early(self, call: Call, reply: Reply, began: float, send: Send) -> None:
+        """Answer before anybody was asked."""
+        reply = state_id(reply, call.sent_id(), call.id() or "")
+        match = self.router.match(call.path, call.method)
+        rule = UNMATCHED if match is None else match.endpoint.rule
+        self._observe(rule, call.method, reply, time.perf_counter() - began)
+        await _send(reply, send)
+
+    async def _predict(self, match: Match, call: Call) -> Reply:
+        endpoint, began = match.endpoint, time.perf_counter()
+        if self.quick(call) and self._pace.is_quick(call.path):
+            reply = self._paced(match, call)
+        else:
+            loop = asyncio.get_running_loop()
+            reply = await loop.run_in_executor(self._pool, self._paced, match, call)
+        self._observe(endpoint.rule, endpoint.method, reply, time.perf_counter() - began)
+        return reply
+
+    def _paced(self, match: Match, call: Call) -> Reply:
+        began = time.thread_time()
+        reply = self.answer(match.endpoint, call, match.arguments)
+        self._pace.took(call.path, time.thread_time() - began)
+        return reply
+
+    def quick(self, call: Call) -> bool:
+        """Whether a prediction may take so little that a thread of its own would cost more.
+
+        Pictures do not: a small file may hold millions of pixels.
+        """
+        if len(call.sent) > QUICK_BYTES or b"resize=" in call.scope["query_string"]:
+            return False
+        return not call.sent_type.startswith(("image/", "multipart/"))
+
+    def _answer(self, endpoint: Endpoint, call: Call, arguments: Mapping[str, str]) -> Reply:
+        """What an endpoint answers; never raises."""
+        try:
+            call.caller = self._guard.enter(call, endpoint.scope)
+            try:
+                reply = endpoint.handler(call, **arguments)
+            finally:
+                self._guard.leave(call.caller)
+        except Exception as error:
+            reply = error_reply(call.path, error, endpoint.rule)
+        reply = state_id(reply, call.sent_id(), call.id() or "")
+        accepted = call.header("accept-encoding")
+        return compressed(reply, accepted) if accepted else reply
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        """The server's start and end (ASGI lifespan)."""
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await asyncio.get_running_loop().run_in_executor(None, self.close)
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+def _asked(call: Call) -> Asked:
+    """What `Origins` looks at."""
+    return Asked(
+        call.method,
+        call.header("host"),
+        call.header("origin"),
+        call.header("sec-fetch-site"),
+        call.header("access-control-request-method"),
+    )
+
+
+def _with_headers(send: Send, more: Iterable[tuple[str, str]]) -> Send:
+    """A `send` that adds headers, whatever is answered."""
+    pairs = [(name.lower().encode("latin-1"), text.encode("latin-1")) for name, text in more]
+
+    async def send_more(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message["headers"], *pairs]}
+        await send(message)
+
+    return send_more
+
+
+async def _send(reply: Reply, send: Send) -> None:
+    headers = [(n.lower().encode("latin-1"), v.encode("latin-1")) for n, v in reply.headers]
+    if reply.status != HTTPStatus.NO_CONTENT:
+        headers.append((b"content-type", reply.media.encode("latin-1")))
+        headers.append((b"content-length", b"%d" % len(reply.body)))
+    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+    await send({"type": "http.response.body", "body": reply.body})
+
+
+async def _replay() -> dict[str, Any]:
+    """What Flask reads: nothing; its views find the body in the call."""
+    return {"type": "http.request", "body": b"", "more_body": False}

@@ -1,0 +1,14 @@
+"""Who is told of every answer."""
+
+from typing import Protocol
+
+from service.web.reply import Reply
+
+UNMATCHED = "unmatched"
+
+
+class Observer(Protocol):
+    """Counts, times and logs answers."""
+
+    def __call__(self, rule: str, method: str, reply: Reply, seconds: float) -> None:
+        """`rule` is that of the endpoint, or `UNMATCHED`."""

@@ -1,0 +1,34 @@
+"""Which requests are quick enough to be answered where they arrive, in the event loop."""
+
+from models.base.bounded import Bounded
+
+QUICK_SECONDS = 0.002  # of CPU: longer ones would keep the other connections waiting
+KEPT_PATHS = 1024
+LONGEST_KEPT = 256  # characters of a path
+WEIGHT = 0.1  # of the latest request in the running mean
+
+
+class Pace:
+    """The CPU time that requests take, per path: a running mean.
+
+    >>> pace = Pace()
+    >>> pace.is_quick("/predict")  # not known
+    False
+    >>> pace.took("/predict", 0.0003)
+    >>> pace.is_quick("/predict")
+    True
+    """
+
+    def __init__(self) -> None:
+        self._seconds: Bounded[str, float] = Bounded(KEPT_PATHS)  # some do not exist
+
+    def is_quick(self, path: str) -> bool:
+        """Whether a request to the path is expected to take little."""
+        return self._seconds.get(path, QUICK_SECONDS) < QUICK_SECONDS
+
+    def took(self, path: str, seconds: float) -> None:
+        """A request took so much CPU time."""
+        if len(path) > LONGEST_KEPT:
+            return
+        known = self._seconds.get(path)
+        self._seconds[path] = seconds if known is None else known + WEIGHT * (seconds - known)

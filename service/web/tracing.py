@@ -1,0 +1,158 @@
+"""OpenTelemetry traces of requests, where an address to send them to is set (the extra `tracing`).
+
+    POST /v2/models/<model>/infer     one server span per request; a W3C `traceparent` is taken over
+    ├── decode ├── run ├── count └── encode     where the request came to a prediction
+
+Spans are sent over OTLP/HTTP by a thread of the SDK, which drops what a slow collector does not
+take; a request never waits. Attributes follow OpenTelemetry's conventions for HTTP servers
+(https://opentelemetry.io/docs/specs/semconv/http/http-spans/); no input and no query string is
+among them. What else the SDK knows (sampling, headers, batches) it takes from its own `OTEL_*`
+variables.
+"""
+
+import threading
+import time
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from monitoring.counting.metrics import Timer
+from service.web.call import Call, Endpoint
+from service.web.errors import SettingsError
+from service.web.reply import Reply
+from service.web.router import Answerer
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
+
+CLOSE_SECONDS = 3.0
+SHOWN_CHARACTERS = 200
+
+
+class Tracing:
+    """Makes the spans of a process and sends them."""
+
+    def __init__(self, endpoint: str, version: str) -> None:
+        """Begin to send to `endpoint` (the base address, without `/v1/traces`).
+
+        Raises:
+            SettingsError: the extra `tracing` is not installed.
+        """
+        try:
+            from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+            from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+            from opentelemetry.sdk.trace import TracerProvider
+            from opentelemetry.sdk.trace.export import BatchSpanProcessor
+            from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+        except ImportError as error:
+            wanted = "an empty text, or the extra: pip install 'holdfast[tracing]'"
+            raise SettingsError("trace_endpoint", wanted, str(error)) from error
+        ours = Resource.create({"service.name": "holdfast", "service.version": version})
+        resource = ours.merge(OTELResourceDetector().detect())
+        self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+        exporter = OTLPSpanExporter(endpoint=endpoint.rstrip("/") + "/v1/traces")
+        self._provider.add_span_processor(BatchSpanProcessor(exporter))
+        self._tracer = self._provider.get_tracer("holdfast", version)
+        self._propagator = TraceContextTextMapPropagator()
+        self._stages = threading.local()
+
+    def timed(self, timers: Mapping[str, Timer]) -> dict[str, Timer]:
+        """The timers of the stages, which also tell the request's span."""
+        return {name: _Stage(name, timer, self._stages) for name, timer in timers.items()}
+
+    def traced(self, answer: Answerer) -> Answerer:
+        """What answers requests, with a span around each."""
+        from opentelemetry.trace import SpanKind, Status, StatusCode
+
+        def answer_traced(endpoint: Endpoint, call: Call, arguments: Mapping[str, str]) -> Reply:
+            parent = self._propagator.extract(_headers(call))
+            span = self._tracer.start_span(
+                f"{endpoint.method} {endpoint.rule}",
+                context=parent,
+                kind=SpanKind.SERVER,
+                attributes=_asked(endpoint, call),
+            )
+            seen: list[tuple[str, float, int]] = []
+            self._stages.seen = seen
+            try:
+                reply = answer(endpoint, call, arguments)
+                if span.is_recording():
+                    span.set_attributes(_answered(reply))
+                    if reply.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+                        span.set_status(Status(StatusCode.ERROR))
+                    self._add_stages(span, seen)
+            finally:
+                self._stages.seen = None
+                span.end()
+            return reply
+
+        return answer_traced
+
+    def close(self) -> None:
+        """Send what waits, for a bounded time: a collector may be gone."""
+        closing = threading.Thread(target=self._provider.shutdown, daemon=True)
+        closing.start()
+        closing.join(CLOSE_SECONDS)
+
+    def _add_stages(self, parent: "Span", seen: list[tuple[str, float, int]]) -> None:
+        """A child span of each stage: one follows the other, the last ended when it was told."""
+        from opentelemetry.trace import set_span_in_context
+
+        if not seen:
+            return
+        context = set_span_in_context(parent)
+        at = seen[-1][2] - round(sum(seconds for _, seconds, _ in seen) * 1e9)
+        for name, seconds, _ in seen:
+            child = self._tracer.start_span(name, context=context, start_time=at)
+            at += round(seconds * 1e9)
+            child.end(at)
+
+
+class _Stage:
+    """A timer that notes for the request of its thread what it is told."""
+
+    def __init__(self, name: str, timer: Timer, stages: threading.local) -> None:
+        self._name, self._timer, self._stages = name, timer, stages
+
+    def observe(self, amount: float) -> None:
+        self._timer.observe(amount)
+        seen = getattr(self._stages, "seen", None)
+        if seen is not None:
+            seen.append((self._name, amount, time.time_ns()))
+
+
+def start(endpoint: str, version: str) -> Tracing | None:
+    """Traces to `endpoint`, or None where it is empty: then nothing is imported and nothing costs.
+
+    Raises:
+        SettingsError: the extra `tracing` is not installed.
+    """
+    return Tracing(endpoint, version) if endpoint else None
+
+
+def _headers(call: Call) -> dict[str, str]:
+    sent = ((name, call.header(name)) for name in ("traceparent", "tracestate"))
+    return {name: value for name, value in sent if value is not None}
+
+
+def _asked(endpoint: Endpoint, call: Call) -> dict[str, str]:
+    return {
+        "http.request.method": endpoint.method,
+        "http.route": endpoint.rule,
+        "url.scheme": call.scope.get("scheme", "http"),
+        "url.path": ascii(call.path)[1:-1][:SHOWN_CHARACTERS],
+        "network.protocol.version": call.scope.get("http_version", "1.1"),
+    }
+
+
+def _answered(reply: Reply) -> dict[str, str | int]:
+    found: dict[str, str | int] = {"http.response.status_code": reply.status}
+    if reply.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        found["error.type"] = str(reply.status)
+    if reply.id:
+        found["holdfast.request_id"] = reply.id
+    if reply.model:
+        found["holdfast.model"] = reply.model
+    if reply.version:
+        found["holdfast.version"] = reply.version
+    return found

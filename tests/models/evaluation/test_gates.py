@@ -1,0 +1,205 @@
+"""Every gate lets the good pass and stops the bad; masked gradients do not look like robustness."""
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from models.data import DataSet, Rows
+from models.evaluation import gates
+from models.evaluation.adversarial import curve as curve_of
+from models.evaluation.adversarial import noise_right, robust
+from models.evaluation.gates import Bounds, Check
+from models.evaluation.subject import Subject
+from models.nets import export, factories
+from models.training.loop import Recipe, train
+from models.versions.bundle import Bundle
+from models.versions.runner import Runner
+from monitoring.loop.child import MASKING_EPS
+from tests.bundles import instrumented
+from tests.conftest import NET, Published
+from tests.models.versions.test_bundle import manifest
+
+BOUNDS = Bounds()
+
+
+def right(share: float, n: int = 400) -> np.ndarray:
+    """The first rows right."""
+    return np.arange(n) < round(share * n)
+
+
+def judged(check: Check, name: str, passed: bool) -> None:
+    """It has its name, a verdict of its own, and says something."""
+    assert check.name == name
+    assert check.passed is passed, check.detail
+    assert check.detail
+    assert msgspec.json.decode(msgspec.json.encode(check), type=Check) == check
+
+
+def test_input_contract_holds_for_the_same_and_breaks_for_any_change() -> None:
+    champion = manifest()
+    judged(gates.input_contract(champion, manifest(version=2)), "input_contract", True)
+    schema = msgspec.structs.replace(champion.input, high=255.0)
+    for changes in ({"input": schema}, {"classes": ("yes", "no")}, {"classes": ("no",)}):
+        challenger = msgspec.structs.replace(champion, **changes)
+        judged(gates.input_contract(champion, challenger), "input_contract", False)
+
+
+def test_parity_gate_stops_at_its_bound() -> None:
+    judged(gates.parity(1e-4, BOUNDS), "parity", True)
+    judged(gates.parity(1.1e-4, BOUNDS), "parity", False)
+    assert not gates.parity(float("nan"), BOUNDS).passed
+
+
+@pytest.mark.parametrize(
+    ("gate", "name", "margin"),
+    [
+        (gates.clean_accuracy, "clean_accuracy", 0.03),
+        (gates.robust_accuracy, "robust_accuracy", 0.06),
+    ],
+)
+def test_accuracy_gates_allow_their_margin_and_no_more(gate, name: str, margin: float) -> None:
+    before = right(0.9)
+    judged(gate(before, right(0.9), BOUNDS), name, True)
+    judged(gate(before, right(0.95), BOUNDS), name, True)
+    judged(gate(before, right(0.9 - margin / 3), BOUNDS), name, True)
+    judged(gate(before, right(0.9 - margin), BOUNDS), name, False)
+    judged(gate(before, right(0.5), BOUNDS), name, False)
+    judged(gate(before[:10], right(0.9, 10), BOUNDS), name, False)  # ten rows prove nothing
+
+
+def test_robust_floor_is_absolute() -> None:
+    judged(gates.robust_floor(right(0.5), BOUNDS), "robust_floor", True)
+    judged(gates.robust_floor(right(0.49), BOUNDS), "robust_floor", False)
+
+
+def test_robust_floor_is_lower_where_the_champion_is() -> None:
+    judged(gates.robust_floor(right(0.25), BOUNDS, champion=0.28), "robust_floor", True)
+    judged(gates.robust_floor(right(0.2), BOUNDS, champion=0.28), "robust_floor", False)
+    judged(gates.robust_floor(right(0.49), BOUNDS, champion=0.9), "robust_floor", False)
+
+
+def test_window_gate_wants_proof_of_better() -> None:
+    judged(gates.window_accuracy(right(0.6, 80), right(0.9, 80)), "window_accuracy", True)
+    judged(gates.window_accuracy(right(0.6, 80), right(0.61, 80)), "window_accuracy", False)
+    judged(gates.window_accuracy(right(0.6, 80), right(0.6, 80)), "window_accuracy", False)
+    judged(gates.window_accuracy(right(0, 0), right(0, 0)), "window_accuracy", False)
+
+
+def test_false_positive_gate_stops_more_than_chance_explains() -> None:
+    name = "drift_false_positives"
+    judged(gates.false_positives("drift", right(0.01, 368), 0.01, 361), name, True)
+    judged(gates.false_positives("drift", right(0.0, 368), 0.01, 361), name, True)
+    judged(gates.false_positives("drift", right(0.06, 368), 0.01, 361), name, False)
+    judged(gates.false_positives("drift", right(1.0, 368), 0.01, 361), name, False)
+
+
+def test_cost_gate_compares_with_the_champion() -> None:
+    judged(gates.ratio("latency", 199, 100, 2.0, "us"), "latency", True)
+    judged(gates.ratio("latency", 201, 100, 2.0, "us"), "latency", False)
+
+
+def test_no_check_is_no_pass() -> None:
+    good, bad = gates.parity(0, BOUNDS), gates.parity(1, BOUNDS)
+    assert gates.passed([good, good])
+    assert not gates.passed([good, bad])
+    assert not gates.passed([])
+
+
+def test_bounds_refuse_words_they_do_not_know() -> None:
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert({"clean_margins": 1.0}, Bounds)
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "noise", "passed"),
+    [
+        ((0.9, 0.7, 0.3, 0.05), 0.95, True),
+        ((0.9, 0.9, 0.9, 0.9), 0.95, False),  # robust at every size
+        ((0.9, 0.5, 0.6, 0.05), 0.95, False),  # a larger attack does less
+        ((0.9, 0.7, 0.3, 0.05), 0.8, False),  # noise does more than the attack
+        ((0.9, 0.7, 0.3, 0.25), 0.95, False),  # better than guessing where nothing is left to see
+    ],
+)
+def test_masking_gate_reads_the_curve(
+    accuracy: tuple[float, ...], noise: float, passed: bool
+) -> None:
+    judged(gates.gradient_masking(MASKING_EPS, accuracy, noise, 0.1), "gradient_masking", passed)
+
+
+class Wrapped(nn.Module):
+    """A net whose answers stay the same and whose gradients do not."""
+
+    def __init__(self, net: nn.Module, way: str) -> None:
+        super().__init__()
+        self.net, self.way = net, way
+
+    def forward(self, x_unit: Tensor) -> tuple[Tensor, Tensor]:
+        """The net, behind something that starves a gradient."""
+        if self.way == "quantised input":
+            x_unit = torch.round(x_unit * 16) / 16
+        logits, features = self.net(x_unit)
+        if self.way == "scaled logits":
+            logits = logits * 1e4
+        if self.way == "rounded logits":
+            logits = torch.round(logits * 4) / 4
+        return logits, features
+
+
+@pytest.fixture(scope="module")
+def plain(digits: DataSet) -> nn.Module:
+    """A net of standard training: accurate and not robust."""
+    torch.manual_seed(0)
+    recipe = Recipe(method="standard", epochs=8)
+    return train(factories.build(NET), digits.train, digits.schema, recipe).net
+
+
+def judge(net: nn.Module, digits: DataSet, rows: Rows) -> tuple[Check, Check]:
+    """The masking gate and the robust floor, through a real graph."""
+    made = instrumented(digits, export.to_onnx(net.eval(), digits.schema))
+    facts = msgspec.structs.replace(
+        manifest(),
+        input=digits.schema,
+        classes=digits.classes,
+        channels=made.channels,
+        calibration=made.calibration,
+    )
+    bundle = Bundle(Path("wrapped"), facts, made.reference, made.model.SerializeToString())
+    return verdicts(Subject(Runner(bundle), net), rows)
+
+
+def verdicts(subject: Subject, rows: Rows) -> tuple[Check, Check]:
+    """The masking gate and the robust floor."""
+    noise = float(noise_right(subject.runner, rows, MASKING_EPS[0]).mean())
+    curve = curve_of(subject, rows, MASKING_EPS, steps=10)
+    floor = gates.robust_floor(robust(subject, rows, 0.15, steps=10), BOUNDS)
+    return gates.gradient_masking(MASKING_EPS, curve, noise, 0.1), floor
+
+
+@pytest.mark.parametrize("way", ["quantised input", "rounded logits"])
+def test_gradients_that_are_zero_do_not_pass_for_robustness(
+    way: str, plain: nn.Module, digits: DataSet
+) -> None:
+    masked, floor = judge(Wrapped(plain, way), digits, digits.test.take(np.arange(150)))
+    assert floor.passed, "the attack must be fooled, or the test shows nothing"
+    judged(masked, "gradient_masking", False)
+
+
+def test_saturated_cross_entropy_hides_nothing_from_the_margin(
+    plain: nn.Module, digits: DataSet
+) -> None:
+    rows = digits.test.take(np.arange(150))
+    honest, _ = judge(plain, digits, rows)
+    masked, floor = judge(Wrapped(plain, "scaled logits"), digits, rows)
+    judged(honest, "gradient_masking", True)  # weak, and it does not pretend
+    judged(masked, "gradient_masking", True)  # the attack sees through it ...
+    judged(floor, "robust_floor", False)  # ... and so the net is refused for what it is
+
+
+def test_robust_net_passes_the_masking_gate(published: Published, digits: DataSet) -> None:
+    masked, floor = verdicts(published.subject, digits.test.take(np.arange(150)))
+    judged(masked, "gradient_masking", True)
+    judged(floor, "robust_floor", True)

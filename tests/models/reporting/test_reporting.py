@@ -1,0 +1,97 @@
+"""Laws of the card: every figure comes from the manifest, and nothing is left unsaid."""
+
+import msgspec
+import pytest
+
+from models.reporting import card, render
+from models.reporting.numbers import interval
+from models.versions.schema import Manifest
+from tests.conftest import Published
+from tests.models.report_example import example, table_example
+from tests.models.reporting.test_page import is_sound
+
+
+def test_card_in_the_bundle_says_what_the_manifest_says(published: Published) -> None:
+    manifest = published.bundle.manifest
+    text = published.bundle.read("card.md").decode()
+    assert text == card(manifest)
+    figures = manifest.evaluation
+    for proportion in (figures["clean"], figures["robust"]):
+        low, high = f"{proportion['low']:.1%}", f"{proportion['high']:.1%}"
+        assert f"| {proportion['value']:.1%} ({low} to {high}, n = {proportion['n']}) |" in text
+    for point in figures["robust_curve"]:
+        assert f"| {point['attack']} | {point['eps']:g} | {point['value']:.1%} (" in text
+    assert manifest.training["data"]["fingerprint"][:16] in text
+    assert f"Scores calibrated on {manifest.calibration.n} rows" in text
+    assert "because: the tests. Parent version: none." in text
+
+
+def test_page_of_a_real_version_is_sound_and_says_what_the_manifest_says(
+    published: Published,
+) -> None:
+    manifest = published.bundle.manifest
+    page = render(manifest, manifest.evaluation)
+    is_sound(page)
+    for key in ("clean", "robust"):
+        assert f"{manifest.evaluation[key]['value']:.1%}" in page
+    assert manifest.training["data"]["fingerprint"][:16] in page
+
+
+@pytest.mark.parametrize("window", [None, {"value": 0.875, "low": 0.5, "high": 0.975, "n": 40}])
+def test_card_follows_every_change_of_the_manifest(window: object) -> None:
+    manifest, figures = example()
+    changed = msgspec.structs.replace(
+        manifest,
+        version=12,
+        parent=11,
+        event={"reason": "energy higher"},
+        evaluation=figures | {"window": window, "n": 4711},
+    )
+    text = card(changed)
+    assert text.startswith("# digits, version 12\n")
+    assert "because: energy higher. Parent version: 11." in text
+    assert "## Figures on 4711 held-out rows" in text
+    assert ("87.5% (50.0% to 97.5%, n = 40)" in text) is (window is not None)
+    assert "{" not in text, "a field that was not filled in"
+
+
+def test_card_has_the_new_figures_of_a_full_evaluation() -> None:
+    text = _card(*example())
+    figures = example()[1]
+    for share in (*figures["attacks"], *figures["noise_curve"], figures["calibration"]["ece"]):
+        assert interval(share) in text
+    assert "| calibration error (ECE) |" in text
+    assert "| mean corruption error, previous champion = 1 | 0.93 (0.88 to 0.99, n = 368) |" in text
+    assert "| check: white box not weaker than black box | **not passed**." in text
+    assert "## In brief" in text
+    assert "certified, L2 radius" in text
+    assert "better than the previous champion (version 2)" in text
+
+
+def test_card_of_a_table_names_its_columns_and_their_errors() -> None:
+    text = _card(*table_example())
+    assert "3 columns: age, income, sex" in text
+    assert "| error in the input | severity | accuracy | flagged as drift |" in text
+    assert "eps (share of a column's range)" in text
+
+
+def test_card_of_an_evaluation_without_the_new_keys_is_made() -> None:
+    manifest, figures = example()
+    old = {key: figures[key] for key in ("suite", "n", "eps", "clean", "robust", "scores")}
+    assert "| clean accuracy | 91.6% (" in _card(manifest, old)
+    assert "The version was not attacked" in _card(manifest, {})
+
+
+def test_words_of_users_cannot_leave_their_place_in_the_card() -> None:
+    manifest, figures = example()
+    names = ("<img src=x onerror=alert(1)>", "a | b", "new\n# heading")
+    bad = msgspec.structs.replace(manifest, classes=names, event={"reason": "<script>\n# x"})
+    text = _card(bad, figures)
+    assert "<img" not in text
+    assert "<script" not in text
+    assert "\n# heading" not in text
+    assert "a \\| b" in text
+
+
+def _card(manifest: Manifest, figures: dict[str, object]) -> str:
+    return card(msgspec.structs.replace(manifest, evaluation=figures))

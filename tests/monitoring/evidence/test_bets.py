@@ -1,0 +1,142 @@
+"""Laws of the bets: fair against their reference, positive everywhere, true to their words."""
+
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.integrate import quad
+
+from monitoring.evidence.bets import (
+    ChannelReference,
+    ChannelReferenceError,
+    class_tilts,
+    score_bets,
+    score_tilts,
+    tilts,
+)
+from tests.monitoring.streams import Score
+
+score_weights = st.lists(st.integers(0, 400), min_size=2, max_size=80).filter(
+    lambda weights: sum(weight > 0 for weight in weights) >= 2
+)
+class_weights = st.lists(st.floats(0.01, 1e4), min_size=2, max_size=12)
+
+
+@given(score_weights)
+def test_score_bets_are_fair_and_positive_for_any_reference(weights: list[int]) -> None:
+    alpha = np.array(weights, dtype=float)
+    bets, tau = score_tilts(alpha)
+    assert tau.shape == (len(bets), len(alpha)) == (46, len(alpha))
+    assert (tau > 0).all()
+    np.testing.assert_allclose(tau @ alpha / alpha.sum(), 1, rtol=1e-12)
+
+
+@given(class_weights)
+def test_class_bets_are_fair_and_positive_for_any_reference(weights: list[float]) -> None:
+    alpha = np.array(weights)
+    bets, tau = class_tilts(alpha, tuple(map(str, range(len(alpha)))))
+    assert len(bets) == len(tau) >= 2 * len(alpha)
+    assert (tau > 0).all()
+    np.testing.assert_allclose(tau @ alpha / alpha.sum(), 1, rtol=1e-12)
+
+
+@pytest.mark.parametrize("n", [100, 360, 5000])
+def test_score_bets_average_their_density_exactly_over_each_cell(n: int) -> None:
+    alpha = Score("energy", np.arange(n, dtype=float)).reference.alpha
+    _, tau = score_tilts(alpha)
+    edges = np.concatenate([[0], np.cumsum(alpha)]) / alpha.sum()
+    slope_up, slope_down, *_ = tau  # 1 - e (u - 1/2) and its mirror, e = .25
+    for cell in np.flatnonzero(alpha)[[0, 7, -1]]:
+        a, b = edges[cell], edges[cell + 1]
+        average = quad(lambda u: 1 - 0.25 * (u - 0.5), a, b)[0] / (b - a)
+        assert slope_up[cell] == pytest.approx(average, rel=1e-9)
+        assert slope_up[cell] + slope_down[cell] == pytest.approx(2, rel=1e-9)
+
+
+def test_every_score_bet_has_an_increasing_distribution_and_holds_what_its_words_say() -> None:
+    u = np.linspace(0, 1, 2001)
+    for bet, cdf in score_bets():
+        values = cdf(u)
+        assert values[0] == pytest.approx(0, abs=1e-12)
+        assert values[-1] == pytest.approx(1, abs=1e-12)
+        assert (np.diff(values) > 0).all()
+        top = float(cdf(np.array([0.1]))[0])
+        bottom = float(1 - cdf(np.array([0.9]))[0])
+        assert {
+            "higher": top > 0.1 > bottom,
+            "lower": top < 0.1 < bottom,
+            "tails": min(top, bottom) > 0.1,
+            "middle": max(top, bottom) < 0.1,
+        }[bet.direction], bet.words
+        share = re.search(r"(top|bottom) ([\d.]+) % holds ([\d.]+)x", bet.words)
+        if share:
+            q, ratio = float(share[2]) / 100, float(share[3])
+            held = cdf(np.array([q]))[0] if share[1] == "top" else 1 - cdf(np.array([1 - q]))[0]
+            assert held / q == pytest.approx(ratio, rel=0.03), bet.words
+        half = re.search(r"(top|bottom|outer|inner) half holds ([\d.]+) %", bet.words)
+        if half:
+            quarter, middle, rest = cdf(np.array([0.25, 0.5, 0.75]))
+            inner = rest - quarter
+            held = {"top": middle, "bottom": 1 - middle, "outer": 1 - inner, "inner": inner}
+            assert 100 * held[half[1]] == pytest.approx(float(half[2]), abs=0.51), bet.words
+        assert share or half
+
+
+def test_class_bets_move_one_class_and_keep_the_proportions_of_the_others() -> None:
+    alpha = np.array([60.0, 30.0, 10.0])
+    bets, tau = tilts(ChannelReference("class", "class", alpha, ("cat", "dog", "owl")))
+    words = [bet.words for bet in bets]
+    assert "class cat at twice its share" not in words  # 120 % of all requests
+    row = tau[words.index("class owl at a fifth of its share")]
+    assert row[2] == pytest.approx(0.2)
+    assert row[0] == pytest.approx(row[1])
+    assert bets[words.index("class dog at twice its share")].direction == "share up"
+    assert bets[words.index("class dog at half its share")].direction == "share down"
+
+
+@pytest.mark.parametrize(
+    ("kind", "labels"),
+    [("category", ("a", "b", "unseen", "missing")), ("score", ("00", "01", "02", "missing"))],
+)
+def test_rare_cells_are_bet_on_by_share_of_all_requests(kind: str, labels: tuple[str, ...]) -> None:
+    alpha = np.array([600.0, 350.0, 0.5, 0.5])
+    bets, tau = tilts(ChannelReference("column:city", kind, alpha, labels))  # type: ignore[arg-type]
+    np.testing.assert_allclose(tau @ alpha / alpha.sum(), 1, rtol=1e-12)
+    assert (tau > 0).all()
+    says = "column:city: missing" if kind == "category" else "missing values"
+    row = [bet.words for bet in bets].index(f"{says} at 20 % of the requests")
+    assert tau[row, 3] * alpha[3] / alpha.sum() == pytest.approx(0.2)
+    assert bets[row].direction == "share up"
+    plain, _ = score_tilts(alpha)
+    assert (len(bets) == len(plain) + 5 + 3) == (kind == "score")
+    assert not any("b at 20 %" in bet.words for bet in bets), "what is common has its multiples"
+
+
+@pytest.mark.parametrize(
+    ("kind", "alpha", "labels", "says"),
+    [
+        ("score", [[1.0, 2.0]], ("a",), "finite weights"),
+        ("score", [1.0, -2.0], ("a", "b"), "finite weights"),
+        ("score", [1.0, np.nan], ("a", "b"), "finite weights"),
+        ("score", [1.0, 0.0], ("a", "b"), "two or more cells"),
+        ("class", [1.0, 0.0, 3.0], ("a", "b", "c"), "class 'b' weighs 0"),
+        ("class", [1.0, 2.0], ("a",), "1 labels for 2 cells"),
+        ("histogram", [1.0, 2.0], ("a", "b"), "expected 'score', 'class' or 'category'"),
+    ],
+)
+def test_reference_refuses_weights_that_carry_no_urn(
+    kind: str, alpha: list[float], labels: tuple[str, ...], says: str
+) -> None:
+    with pytest.raises(ChannelReferenceError, match=says):
+        ChannelReference("energy", kind, np.array(alpha), labels)  # type: ignore[arg-type]
+
+
+def test_reference_keeps_its_own_read_only_copy() -> None:
+    given_alpha = np.array([1.0, 2.0])
+    reference = ChannelReference("energy", "score", given_alpha, ("a", "b"))
+    given_alpha[0] = 9
+    assert reference.alpha[0] == 1
+    with pytest.raises(ValueError, match="read-only"):
+        reference.alpha[0] = 9

@@ -1,0 +1,241 @@
+"""Laws of one channel's urn: fair e-values, a bounded false alarm rate, true explanations."""
+
+from itertools import product
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import gammaln
+
+from monitoring.evidence.bets import score_tilts, tilts
+from monitoring.evidence.urn import LAG, MAX_MARKS, ChannelEvidence, lagged_tilts, ln_e_values
+from tests.monitoring.streams import Score, classes
+
+FloatArray = npt.NDArray[np.float64]
+
+
+def ln_urn_probability(alpha: FloatArray, drawn: FloatArray) -> float:
+    """Dirichlet-multinomial log probability of counts, multinomial coefficient included."""
+    total, m = alpha.sum(), drawn.sum()
+    coefficient = gammaln(m + 1) - gammaln(drawn + 1).sum()
+    rising = (gammaln(alpha + drawn) - gammaln(alpha)).sum()
+    return float(coefficient + rising - gammaln(total + m) + gammaln(total))
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(1, 9), min_size=2, max_size=4), st.integers(1, 5))
+def test_mean_of_every_e_value_under_the_urn_is_exactly_one(weights: list[int], m: int) -> None:
+    alpha = np.array(weights, dtype=float)
+    _, tau = score_tilts(alpha)
+    mean = np.zeros(len(tau))
+    for drawn in product(range(m + 1), repeat=len(alpha)):
+        if sum(drawn) == m:
+            d = np.array(drawn, dtype=float)
+            ln_e = ln_e_values(alpha, d, tau, np.log(tau))
+            mean += np.exp(ln_urn_probability(alpha, d) + ln_e)
+    np.testing.assert_allclose(mean, 1, rtol=1e-9)
+
+
+def test_mean_of_every_e_value_under_a_big_urn_is_one_by_simulation() -> None:
+    rng = np.random.default_rng(1)
+    reference = Score("energy", rng.normal(size=360)).reference
+    held = reference.alpha > 0
+    _, tau = tilts(reference)
+    variance = tau**2 @ reference.alpha / reference.alpha.sum() - 1
+    tau = tau[variance < 0.25]  # steeper bets pay too rarely to be simulated
+    assert len(tau) > 20
+    n = 20_000
+    e = np.empty((n, len(tau)))
+    drawn = np.zeros(reference.alpha.size)
+    for row, p in zip(e, rng.dirichlet(reference.alpha[held], size=n), strict=True):
+        drawn[held] = rng.multinomial(6, p)
+        row[:] = np.exp(ln_e_values(reference.alpha, drawn, tau, np.log(tau)))
+    gap = np.abs(e.mean(axis=0) - 1) / (e.std(axis=0) / np.sqrt(n))
+    assert gap.max() < 4
+    assert (e.std(axis=0) / np.sqrt(n)).max() < 0.05  # else a wrong mean would pass
+
+
+def false_alarm_rates(
+    n: int, c: float, horizon: int, streams: int, n_classes: int = 0
+) -> tuple[float, float]:
+    """Return the shares of null streams that alarm with the urn, and without its terms."""
+    rng = np.random.default_rng(2)
+    size, bar = max(1, n // 20), np.log10(c)
+    with_urn = without = 0
+    for _ in range(streams):
+        if n_classes:
+            p = rng.dirichlet(np.ones(n_classes))
+            reference = classes("class", rng.choice(n_classes, size=n, p=p), n_classes)
+            rows = rng.multinomial(size, p, size=horizon // size)
+        else:
+            channel = Score("energy", rng.normal(size=n))
+            reference, rows = channel.reference, channel.counts(rng.normal(size=horizon), size)
+        evidence, naive = ChannelEvidence(reference), np.zeros(len(tilts(reference)[1]))
+        ln_tau, peak = np.log(tilts(reference)[1]), np.zeros(2)
+        for row in rows:
+            evidence.update(row)
+            naive = (size + naive) * np.exp(ln_tau @ row)  # the reference taken for the truth
+            peak = np.maximum(peak, [evidence.log10_r, np.log10(max(1.0, naive.mean()))])
+        with_urn += peak[0] >= bar
+        without += peak[1] >= bar
+    return with_urn / streams, without / streams
+
+
+@pytest.mark.parametrize(("n", "c", "horizon"), [(100, 2000, 500), (100, 1000, 400)])
+def test_false_alarms_obey_the_bound_and_break_it_without_the_urn(
+    n: int, c: float, horizon: int
+) -> None:
+    streams = 500
+    rate, rate_without = false_alarm_rates(n, c, horizon, streams)
+    bound = horizon / c
+    error = np.sqrt(bound * (1 - bound) / streams)
+    assert 0 < rate <= bound + 2 * error
+    assert rate_without > bound + 4 * error, "the test must catch a frozen reference"
+
+
+def test_false_alarms_of_a_class_channel_obey_the_bound() -> None:
+    rate, _ = false_alarm_rates(200, 500, 200, 400, n_classes=8)
+    assert 0 < rate <= 200 / 500
+
+
+def test_evidence_follows_the_recursion_of_shiryaev_and_roberts() -> None:
+    rng = np.random.default_rng(5)
+    channel = Score("energy", rng.normal(size=360))
+    evidence, alpha = ChannelEvidence(channel.reference, eta=0.8), channel.reference.alpha
+    _, tau = tilts(channel.reference)
+    r = np.zeros(len(tau))
+    for row in channel.counts(rng.normal(0.5, 1.0, size=180), 18):
+        e = np.exp(ln_e_values(alpha, row.astype(float), tau, np.log(tau)))
+        r = (18 + r) * e**0.8
+        evidence.update(row)
+        alpha = alpha + row
+        assert evidence.log10_r == pytest.approx(max(0.0, np.log10(r.mean())), abs=1e-9)
+    assert evidence.log10_r > 1
+    np.testing.assert_array_equal(evidence.alpha, alpha)
+
+
+def test_urn_with_cells_of_weight_zero_works() -> None:
+    rng = np.random.default_rng(3)
+    channel = Score("energy", rng.normal(size=100))
+    assert (channel.reference.alpha == 0).any()
+    evidence = ChannelEvidence(channel.reference)
+    for row in channel.counts(rng.normal(size=1000), 5):
+        evidence.update(row)
+    assert 0 <= evidence.log10_r < 4
+    assert evidence.requests == 1000
+
+
+def test_evidence_is_zero_and_without_a_winner_before_the_first_request() -> None:
+    evidence = ChannelEvidence(Score("energy", np.arange(100.0)).reference)
+    evidence.update(np.zeros(len(evidence.alpha), dtype=np.int64))
+    assert evidence.log10_r == 0
+    assert evidence.winner() is None
+    assert evidence.requests == 0
+
+
+def test_evidence_never_overflows() -> None:
+    evidence = ChannelEvidence(Score("energy", np.arange(400.0)).reference)
+    top = np.zeros(len(evidence.alpha), dtype=np.int64)
+    top[np.flatnonzero(evidence.alpha)[0]] = 20
+    for _ in range(2000):
+        evidence.weigh(top)
+    assert 1e3 < evidence.log10_r < np.inf
+
+
+def test_discount_scales_the_growth_of_the_evidence() -> None:
+    channel = Score("energy", np.arange(1000.0))
+    full, half = (ChannelEvidence(channel.reference, eta=eta) for eta in (1.0, 0.5))
+    for row in channel.counts(np.full(500, 980.0), 50):
+        full.weigh(row)
+        half.weigh(row)
+    assert half.log10_r / full.log10_r == pytest.approx(0.5, abs=0.03)
+
+
+def test_change_point_and_shares_find_the_drift() -> None:
+    rng = np.random.default_rng(4)
+    channel = Score("energy", rng.normal(size=2000))
+    evidence = ChannelEvidence(channel.reference)
+    scores = np.concatenate([rng.normal(size=6000), rng.normal(1.0, 1.0, size=300)])
+    for row in channel.counts(scores, 20):
+        evidence.update(row)
+    assert abs(evidence.change_at - 6000) <= 60
+    before, after = evidence.shares()
+    assert before.sum() == pytest.approx(1)
+    assert after.sum() == pytest.approx(1)
+    half = len(before) // 2
+    assert before[:half].sum() == pytest.approx(0.5, abs=0.05)
+    assert after[:half].sum() == pytest.approx(0.84, abs=0.1)  # P(N(1, 1) > 0)
+    assert len(evidence.snapshot()["marks"]) <= MAX_MARKS
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    st.lists(st.integers(1, 9), min_size=2, max_size=4),
+    st.integers(1, 5),
+    st.floats(0, 0.99),
+)
+def test_mean_of_every_lagged_e_value_is_exactly_one_for_any_lag(
+    weights: list[int], m: int, share: float
+) -> None:
+    alpha = np.array(weights, dtype=float)
+    tau = lagged_tilts(score_tilts(alpha)[1], share)
+    mean = np.zeros(len(tau))
+    for drawn in product(range(m + 1), repeat=len(alpha)):
+        if sum(drawn) == m:
+            d = np.array(drawn, dtype=float)
+            mean += np.exp(ln_urn_probability(alpha, d) + ln_e_values(alpha, d, tau, np.log(tau)))
+    np.testing.assert_allclose(mean, 1, rtol=1e-9)
+
+
+def test_both_copies_and_a_learnt_discount_obey_the_bound() -> None:
+    n, c, horizon, streams = 100, 500, 200, 500
+    rng = np.random.default_rng(6)
+    alarms = 0
+    for _ in range(streams):
+        channel = Score("energy", rng.normal(size=n))
+        evidence = ChannelEvidence(channel.reference, eta="auto", lag=60)
+        peak = 0.0
+        for row in channel.counts(rng.normal(size=horizon), 5):
+            evidence.update(row)
+            evidence.observe(row)
+            peak = max(peak, evidence.log10_r)
+        alarms += peak >= np.log10(c)
+    bound = horizon / c
+    assert 0 < alarms / streams <= bound + 2 * np.sqrt(bound * (1 - bound) / streams)
+
+
+def test_lagged_copy_sees_earlier_what_the_exact_one_gets_used_to() -> None:
+    delays: dict[int, list[int]] = {0: [], LAG: []}
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        channel = Score("energy", rng.normal(size=5000))
+        t = np.arange(40_000)
+        scores = rng.normal(size=t.size) + 4.0 * (rng.random(t.size) < t / 1e6)
+        rows = channel.counts(scores, 200)
+        for lag, found in delays.items():
+            evidence = ChannelEvidence(channel.reference, lag=lag)
+            for row in rows:
+                evidence.update(row)
+                if evidence.log10_r >= 6:
+                    break
+            found.append(evidence.requests)
+    assert np.median(delays[LAG]) < 0.9 * np.median(delays[0])
+
+
+@pytest.mark.parametrize(("before", "now"), [(0, LAG), (LAG, 0), (LAG, 1000)])
+def test_snapshot_can_go_on_with_another_lag(before: int, now: int) -> None:
+    rng = np.random.default_rng(7)
+    channel = Score("energy", rng.normal(size=360))
+    one = ChannelEvidence(channel.reference, lag=before)
+    other = ChannelEvidence(channel.reference, lag=now)
+    rows = channel.counts(rng.normal(0.2, 1.0, size=3600), 18)
+    for row in rows[:100]:
+        one.update(row)
+    other.load(one.snapshot())
+    np.testing.assert_array_equal(other.alpha, one.alpha)
+    for row in rows[100:]:
+        other.update(row)
+    assert other.requests == 3600
+    assert np.isfinite(other.log10_r)

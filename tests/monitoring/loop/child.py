@@ -1,0 +1,91 @@
+"""A cheap stand-in for `monitoring.loop.child`: the same files, statuses and registry, no torch.
+
+What it does is asked for in the job's options:
+    {"verdict": "failed", "passes": true, "seconds": {"train": 5}, "fails": {"gate": "full"}}
+"""
+
+import errno
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from sqlalchemy.exc import OperationalError
+
+from models.base.files import write_atomic
+from models.versions.registry import Registry
+from monitoring.loop.durable.faults import passing_words
+from monitoring.loop.jobs import Task
+from monitoring.loop.steps import PASSING_STATUS
+from tests.monitoring.loop.kills import point
+from tests.monitoring.loop.versions import copy_of
+
+
+def collect(task: Task) -> dict[str, Any]:
+    """No rows."""
+    return {"rows": 0}
+
+
+def evaluate(task: Task) -> dict[str, Any]:
+    """The verdict that the options ask for; `failed` where they ask for none."""
+    verdict = task.job.options.get("verdict", "failed")
+    window = {"value": 0.9, "low": 0.85, "high": 0.95, "n": 400}
+    return {"verdict": verdict, "words": f"{verdict} as asked", "at": time.time(), "window": window}
+
+
+def train(task: Task) -> dict[str, Any]:
+    """A copy of the champion as a new version, once per job."""
+    job, registry = task.job, Registry(Path(task.registry))
+    make = copy_of(registry, job.model, job.champion, {"id": job.id})
+    version = registry.publish(job.model, make, actor="lifecycle", reason=job.reason, event=job.id)
+    return {"version": version}
+
+
+def gate(task: Task) -> dict[str, Any]:
+    """One check."""
+    passes = bool(task.job.options.get("passes", True))
+    return {"checks": [{"name": "parity", "passed": passes, "detail": "as asked"}]}
+
+
+def fail(how: str) -> None:
+    """Fail in the way that is asked for."""
+    if how == "full":
+        raise OSError(errno.ENOSPC, "No space left on device")
+    if how == "locked":
+        raise OperationalError("", {}, Exception("database is locked"))
+    if how == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    raise KeyError(how)
+
+
+def main(step: str, folder: Path) -> int:
+    """As `monitoring.loop.child.main`; how often a step was run is noted beside its result."""
+    try:
+        with (folder / f"{step}.runs").open("a") as runs:
+            runs.write(f"{os.getpid()}\n")
+        task = msgspec.json.decode((folder / f"{step}.task.json").read_bytes(), type=Task)
+        point(f"child {step} begins")
+        # No time.sleep: libfaketime breaks that one.
+        threading.Event().wait(task.job.options.get("seconds", {}).get(step, 0.0))
+        how, until = task.job.options.get("fails", {}).get(step), folder / f"{step}.mended"
+        if how is not None and not until.exists():
+            fail(how)
+        result = globals()[step](task)
+        point(f"child {step} has worked")
+        write_atomic(folder / f"{step}.json", json.dumps(result).encode())
+        point(f"child {step} has told")
+    except Exception as error:
+        with suppress(OSError):
+            write_atomic(folder / f"{step}.error", f"{type(error).__name__}: {error}".encode())
+        return PASSING_STATUS if passing_words(error) else 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], Path(sys.argv[2])))

@@ -1,0 +1,229 @@
+"""Laws of the watcher: what labels count for, and what an alarm leaves behind."""
+
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import msgspec
+import pytest
+import sqlalchemy as sa
+
+from models.versions.registry import Registry
+from monitoring.alerts.handled_alerts import HandledAlerts
+from monitoring.loop.jobs import Job, JobStore
+from monitoring.loop.metrics import WatchMetrics
+from monitoring.loop.triggers import Event, Policy
+from monitoring.records.store import Key, Record, RecordStore
+from monitoring.watching.pulse import is_ready
+from monitoring.watching.status import describe_models
+from monitoring.watching.watcher import Plan, Watcher
+from service.access.guard import watch_guard_of
+from service.configuration.settings import load
+from service.watcher import calls as watch_calls
+from service.web.front import Bounds, Front
+from tests.asgi import client_of
+from tests.conftest import Published
+
+
+@pytest.fixture
+def watcher(published: Published, tmp_path: Path) -> Iterator[Watcher]:
+    shutil.copytree(published.registry.root, tmp_path / "registry")
+    registry = Registry(tmp_path / "registry")
+    registry.promote("digits", 1, expected=None, actor="tests", reason="first")
+    engine = sa.create_engine(f"sqlite:///{tmp_path}/jobs.sqlite")
+    records = RecordStore(f"sqlite:///{tmp_path}/records.sqlite")
+    plan = Plan((), str(tmp_path), 1.0, 1e6, Policy())
+    jobs = JobStore(engine)
+
+    def finish(job: Job) -> None:
+        jobs.change(job.id, state="done", outcome="passed")
+
+    yield Watcher(plan, registry, records, jobs, WatchMetrics(), finish)
+    records.close()
+    engine.dispose()
+
+
+def labelled(records: RecordStore, tag: str, at: float, rows: int) -> None:
+    records.add([Record(f"{tag}{k}", 0, at, "digits", 1, b"", 0, 0.5, 0.1) for k in range(rows)])
+    keys = [Key(f"{tag}{k}", 0) for k in range(rows)]
+    found = records.find(keys)
+    records.add_feedback([(key, found[key], 1) for key in keys])
+
+
+def test_labels_from_before_the_champion_came_back_count_for_a_person_only(
+    watcher: Watcher,
+) -> None:
+    now = time.time()
+    labelled(watcher.records, "before", now - 3600, 30)
+    labelled(watcher.records, "after", now + 60, 7)
+    drift = Event("drift", "digits", "evaluate", now - 7200, "since long")
+    person = Event("person", "digits", "evaluate", now - 7200, "on purpose")
+    situation = watcher.dispatcher.situation
+    assert situation(drift, now + 120).labels_since == 7
+    assert situation(person, now + 120).labels_since == 0, "nobody asks, so nothing is counted"
+    assert watcher.dispatcher.count_labels(person, 1, now + 120) == 37
+
+
+def test_live_accuracy_is_that_of_the_present_reign(watcher: Watcher) -> None:
+    now = time.time()
+    labelled(watcher.records, "before", now - 3600, 30)
+    watcher.tick(now)
+    (told,) = describe_models(watcher)
+    assert told["observed_accuracy"] is None
+    assert told["last_alarm"] is None
+    assert "at most one false alarm in 1,000,000 requests" in told["promise"]
+    labelled(watcher.records, "after", now + 60, 7)
+    (told,) = describe_models(watcher)
+    assert told["observed_accuracy"]["n"] == 7
+
+
+def test_a_pinned_version_is_watched_and_no_event_starts_the_loop(watcher: Watcher) -> None:
+    """What the loop makes would not be served: it must not be made, promoted and believed."""
+    now = time.time()
+    shutil.copytree(watcher.registry.root / "digits" / "1", watcher.registry.root / "digits" / "2")
+    watcher = planned(watcher, serves={"digits": 1})
+    aliases = watcher.registry.root / "digits" / "aliases.json"
+    aliases.write_text('{"champion": 2, "previous": 1}')
+    watcher.tick(now)
+    assert [told["version"] for told in describe_models(watcher)] == [1]
+    for source, action in (("drift", "evaluate"), ("person", "retrain")):
+        decision = watcher.dispatcher.consider(
+            Event(source, "digits", action, now - 60, "moved"), now
+        )
+        assert (decision.start, decision.refusal) == (None, "pinned")
+        assert "version 1" in decision.detail
+    assert watcher.jobs.all() == []
+    refused = watcher.metrics.registry.get_sample_value
+    assert refused("holdfast_lifecycle_refusals_total", {"reason": "pinned"}) == 2
+
+
+def test_a_model_that_is_not_served_is_not_watched_and_one_that_is_not_there_is_named(
+    watcher: Watcher,
+) -> None:
+    watcher = planned(watcher, serves={"another": None})
+    watcher.tick(time.time())
+    (told,) = describe_models(watcher)
+    assert (told["model"], told["version"], told["problem"]) == ("another", None, "model_missing")
+    assert watcher.streams == {}
+
+
+def scheduled(watcher: Watcher, line: str, zone: str = "") -> Watcher:
+    """The same watcher started anew, with a schedule."""
+    return planned(watcher, schedule=line, timezone=zone)
+
+
+def planned(watcher: Watcher, **changes: Any) -> Watcher:
+    """The same watcher started anew, with a changed plan."""
+    plan = msgspec.structs.replace(watcher.plan, **changes)
+    return Watcher(
+        plan, watcher.registry, watcher.records, watcher.jobs, WatchMetrics(), watcher.start_job
+    )
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata"])
+@pytest.mark.parametrize("stated", [True, False])
+def test_a_schedule_starts_one_evaluation_a_day_and_one_after_downtime(
+    watcher: Watcher, zone: str, stated: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "UTC" if stated else zone)
+    time.tzset()
+    try:
+        first = datetime(2026, 6, 1, 12, tzinfo=ZoneInfo(zone)).timestamp()
+        running = scheduled(watcher, "0 3 * * *", zone if stated else "")
+        for hour in range(72):
+            running.tick(first + 3600 * hour)
+        again = scheduled(watcher, "0 3 * * *", zone if stated else "")
+        back = datetime(2026, 6, 9, 9, 30, tzinfo=ZoneInfo(zone)).timestamp()
+        for minute in range(5):
+            again.tick(back + 60 * minute)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    jobs = watcher.jobs.all()
+    assert {(job.source, job.kind) for job in jobs} == {("schedule", "evaluate")}
+    at = [datetime.fromtimestamp(job.created_at, ZoneInfo(zone)) for job in reversed(jobs)]
+    assert [f"{each:%d %H:%M}" for each in at] == ["02 03:00", "03 03:00", "04 03:00", "09 09:30"]
+
+
+def test_a_scheduled_evaluation_that_could_not_be_started_is_tried_again(
+    watcher: Watcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noon = datetime(2026, 6, 1, 12, tzinfo=UTC).timestamp()
+    running = scheduled(watcher, "0 3 * * *", "UTC")
+    running.tick(noon)
+    with monkeypatch.context() as patch:
+        patch.setattr(running.jobs, "put", fail)
+        running.tick(noon + 86_400)
+        assert running.problems.has("digits", "trigger")
+    assert running.jobs.all() == []
+    for second in range(3):
+        running.tick(noon + 86_402 + second)
+    assert len(running.jobs.all()) == 1
+
+
+def fail(anything: object) -> Any:
+    raise OSError("disk full")
+
+
+def test_the_id_of_a_job_is_its_time_in_utc_whatever_the_zone(
+    watcher: Watcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "Asia/Kolkata")
+    time.tzset()
+    try:
+        now = datetime(2026, 6, 1, 23, 30, tzinfo=UTC).timestamp()
+        watcher.tick(now)
+        watcher.dispatcher.consider(Event("person", "digits", "evaluate", now, "on purpose"), now)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert watcher.jobs.all()[0].id.startswith("20260601-233000-")
+
+
+def test_the_watcher_is_ready_after_a_look_and_lives_all_the_time(
+    watcher: Watcher, tmp_path: Path
+) -> None:
+    engine = sa.create_engine(f"sqlite:///{tmp_path}/handled.sqlite")
+    calls = watch_calls.endpoints(watcher, HandledAlerts(engine), time.time)
+    guard = watch_guard_of(load({"HOLDFAST_STATE": str(tmp_path)}))
+    client = client_of(Front(calls, guard, lambda *_: None, Bounds(1000)))
+    before = client.get("/readyz")
+    assert before.status_code == 503
+    assert before.json["status"] == "the watcher has not completed a look yet"
+    assert client.get("/healthz").status_code == 200
+    watcher.tick(time.time())
+    assert client.get("/readyz").status_code == 200
+    watcher.pulse.clock = lambda: time.monotonic() + 3600
+    after = client.get("/readyz")
+    assert after.status_code == 503
+    assert "completed its last look" in after.json["status"]
+    assert client.get("/healthz").status_code == 200
+    engine.dispose()
+
+
+def test_a_look_that_fails_is_said_and_the_next_one_tries_again(
+    watcher: Watcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop = threading.Event()
+    watcher.plan = msgspec.structs.replace(watcher.plan, interval_seconds=0.01)
+    with monkeypatch.context() as patch:
+        patch.setattr(watcher.services, "look", fail)
+        thread = threading.Thread(target=watcher.run, args=(stop,))
+        thread.start()
+        until(lambda: "failed (OSError)" in watcher.pulse.report().get("reason", ""))
+        assert not is_ready(watcher.pulse.report())
+    until(lambda: is_ready(watcher.pulse.report()))
+    stop.set()
+    thread.join()
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.01)

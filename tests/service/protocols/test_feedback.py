@@ -1,0 +1,157 @@
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from flask.testing import FlaskClient
+
+from monitoring.records.store import Key, Record, StoreError
+from service.app import Service
+from tests.asgi import client_of
+from tests.service.conftest import MakeApp
+from tests.waiting import wait_until
+
+Rows = np.ndarray[Any, np.dtype[np.float32]]
+
+
+@pytest.fixture
+def asked(client: FlaskClient, service: Service, rows: Rows) -> dict[str, Any]:
+    """An answered request of three rows, which are in the store."""
+    answer: dict[str, Any] = client.post(
+        "/predict", json={"instances": rows[:3].tolist()}
+    ).get_json()
+    store, keys = service.store, [Key(answer["id"], row) for row in range(3)]
+    assert store is not None
+    wait_until(lambda: len(store.find(keys)) == 3, what="three records")
+    return answer
+
+
+def test_a_label_is_joined_by_id_and_row(client: FlaskClient, asked: dict[str, Any]) -> None:
+    labels = [p["label"] for p in asked["predictions"]]
+    wrong = "0" if labels[1] != "0" else "1"
+    items = [
+        {"id": asked["id"], "label": labels[0]},
+        {"id": f"{asked['id']}/1", "label": wrong},
+    ]
+    answer = client.post("/feedback", json=items)
+    assert answer.status_code == 200
+    assert answer.get_json()["accepted"] == 2
+    results = answer.get_json()["results"]
+    assert [(r["row"], r["correct"]) for r in results] == [(0, True), (1, False)]
+    assert results[1]["predicted"] == labels[1]
+
+
+def test_the_last_label_wins(
+    client: FlaskClient, service: Service, asked: dict[str, Any], rows: Rows
+) -> None:
+    for label in ("3", "4"):
+        body = {"id": f"{asked['id']}/2", "label": label}
+        assert client.post("/feedback", json=body).status_code == 200
+    assert service.store is not None
+    schema = service.champions.find("digits").manifest.input
+    kept = service.store.labelled("digits", schema, limit=1)
+    assert kept.y.tolist() == [4]
+    np.testing.assert_array_equal(kept.x, rows[2:3])
+
+
+def test_feedback_is_counted_by_whether_it_was_right(
+    client: FlaskClient, asked: dict[str, Any]
+) -> None:
+    def count() -> float:
+        line = 'holdfast_feedback_total{correct="true",model="digits"} '
+        text = client.get("/metrics").text
+        return float(next(x for x in text.splitlines() if x.startswith(line)).split()[-1])
+
+    before = count()
+    label = asked["predictions"][0]["label"]
+    client.post("/feedback", json={"id": asked["id"], "label": label})
+    assert count() == before + 1
+
+
+def test_an_unknown_id_is_404_and_the_known_ones_of_the_list_are_kept(
+    client: FlaskClient, service: Service, asked: dict[str, Any]
+) -> None:
+    items = [{"id": asked["id"], "label": "7"}, {"id": "nobody", "label": "7"}]
+    answer = client.post("/feedback", json=items)
+    assert answer.status_code == 404
+    problem = answer.get_json()
+    assert problem["field"] == "[1].id"
+    assert problem["accepted"] == 1
+    assert problem["unknown"] == ["nobody/0"]
+    schema = service.champions.find("digits").manifest.input
+    assert service.store is not None
+    assert service.store.labelled("digits", schema, limit=1).y.tolist() == [7]
+    beyond = client.post("/feedback", json={"id": f"{asked['id']}/3", "label": "7"})
+    assert beyond.status_code == 404
+
+
+def test_feedback_waits_for_a_record_that_another_worker_writes(
+    make_app: MakeApp, published_state: Path, tmp_path: Path
+) -> None:
+    url = f"sqlite:///{tmp_path}/records.sqlite"
+    app = make_app(published_state, database_url=url, feedback_wait_seconds=60)
+    client, store = client_of(app), app.service.store
+    assert store is not None
+    record = Record("late", 0, time.time(), "digits", 1, b"\0" * 256, 3, 0.5, 0.1)
+
+    def write_late() -> None:
+        time.sleep(0.1)
+        store.add([record])
+
+    thread = threading.Thread(target=write_late)
+    thread.start()
+    answer = client.post("/feedback", json={"id": "late", "label": "3"})
+    thread.join()
+    assert answer.status_code == 200
+
+
+def test_a_store_that_cannot_be_written_refuses_the_label(
+    make_app: MakeApp,
+    published_state: Path,
+    tmp_path: Path,
+    rows: Rows,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(*_: object) -> None:
+        raise StoreError("the store of records cannot be written: disk full")
+
+    app = make_app(published_state, database_url=f"sqlite:///{tmp_path}/records.sqlite")
+    client = client_of(app)
+    asked = client.post("/predict", json={"instances": rows[:1].tolist()}).get_json()
+    body = {"id": asked["id"], "label": "1"}
+    assert client.post("/feedback", json=body).status_code == 200  # the record is there
+    monkeypatch.setattr(app.service.store, "add_feedback", full)
+    answer = client.post("/feedback", json=body)
+    assert answer.status_code == 503
+    assert answer.headers["Retry-After"]
+    assert "not kept" in answer.get_json()["detail"]
+
+
+def test_without_a_store_predictions_go_on_and_labels_are_refused(
+    make_app: MakeApp, published_state: Path, rows: Rows
+) -> None:
+    app = make_app(published_state, database_url="sqlite:////proc/none/records.sqlite")
+    client = client_of(app)
+    assert client.post("/predict", json={"instances": rows[:1].tolist()}).status_code == 200
+    assert client.post("/feedback", json={"id": "a", "label": "1"}).status_code == 503
+
+
+@pytest.mark.parametrize("spelled", ["7", " 7", "7.0", 7, 7.0, "+7", "7e0"])
+def test_a_label_is_read_as_the_file_writes_it(
+    client: FlaskClient, asked: dict[str, Any], spelled: Any
+) -> None:
+    answer = client.post("/feedback", json={"id": asked["id"], "label": spelled})
+    assert answer.status_code == 200, answer.text
+    assert answer.get_json()["results"][0]["label"] == "7"
+
+
+@pytest.mark.parametrize("spelled", ["seven", 7.5, "07", True, "", 10])
+def test_a_label_that_is_no_class_in_any_spelling_is_refused_with_the_classes(
+    client: FlaskClient, asked: dict[str, Any], spelled: Any
+) -> None:
+    answer = client.post("/feedback", json=[{"id": asked["id"], "label": spelled}])
+    assert answer.status_code == 400
+    assert answer.get_json()["field"] == "[0].label"
+    assert answer.get_json()["expected"] == "one of 0, 1, 2, 3, 4, 5, 6, 7, 8, 9"
