@@ -23,7 +23,7 @@ from models.base.allocation import keep_freed_memory
 from models.data import DataSet
 from models.evaluation.adaptive import adaptive_figures, obstacle, search
 from models.evaluation.plan import Plan, make_plan
-from models.evaluation.subject import Subject, seen
+from models.evaluation.subject import Subject, ask_rows
 from models.evaluation.units import BLOCK, Block
 from models.nets import export, factories
 from models.training.loop import train
@@ -96,7 +96,7 @@ def _measured(subject: Subject, rows: DataSet, plan: Plan, count: int) -> dict[s
     for start in range(0, count, BLOCK):
         index = np.arange(start, min(start + BLOCK, count, len(rows.test)))
         block = Block(rows.test.take(index), index, seed=start)
-        right = np.asarray(seen(subject.runner, block.rows)["right"], bool)
+        right = np.asarray(ask_rows(subject.runner, block.rows)["right"], bool)
         threat = geometry_of(plan.threat, subject.schema)
         parts.append(search(subject, plan, threat, block, right))
     told = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -31,7 +31,7 @@ from models.versions.bundle import Bundle
 from models.versions.runner import Answer, Runner
 from models.versions.schema import InputArray
 from monitoring.evidence.accuracy_estimate import Facts, Floats, estimate, evidence
-from monitoring.evidence.accuracy_watch import alarmed
+from monitoring.evidence.accuracy_watch import list_alarmed_channels
 from monitoring.evidence.channels import StreamEvidence
 from monitoring.evidence.label_shift import label_shift
 from monitoring.evidence.stream import references
@@ -178,7 +178,7 @@ class Judge:
         """Channels in alarm after these requests."""
         stream = StreamEvidence(references(self.bundle), c=C)
         stream.update(cells(self.bundle, answer))
-        return tuple(alarmed(stream))
+        return tuple(list_alarmed_channels(stream))
 
     def batch(self, group: str, answer: Answer, rows: Rows) -> Batch:
         """What the methods say of answered rows."""

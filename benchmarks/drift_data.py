@@ -116,7 +116,7 @@ class Classifier:
         for start in range(0, len(sent), CHUNK):
             x = sent[start : start + CHUNK]
             logits, features = self.outputs(x)
-            rows = ch.Rows(x, logits, features)
+            rows = ch.PlainAnswers(x, logits, features)
             scores = np.stack([channel.scores(rows) for channel in self.channels], axis=1)
             shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
             probabilities = shifted / shifted.sum(axis=1, keepdims=True)

@@ -60,14 +60,14 @@ class Scored:
         scores = np.stack([c.scores(rows) for c in self.channels], axis=1)
         return scores.astype(np.float32)
 
-    def _rows(self, x: InputArray) -> ch.Rows:
+    def _rows(self, x: InputArray) -> ch.PlainAnswers:
         unit = self.data.schema.to_unit(x)
         with torch.no_grad():
             parts = [self.net(part) for part in torch.from_numpy(unit).split(256)]
         logits, features = (
             torch.cat(p).nan_to_num().clamp(-1e4, 1e4).numpy() for p in zip(*parts, strict=True)
         )
-        return ch.Rows(unit, logits, features)
+        return ch.PlainAnswers(unit, logits, features)
 
 
 def _net(rows: DataSet, load: Path | None) -> torch.nn.Module:

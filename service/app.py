@@ -26,7 +26,7 @@ from service.protocols.v2 import statistics as v2_statistics
 from service.web import tracing
 from service.web.access_log import AccessLog
 from service.web.call import Endpoint
-from service.web.front import Bounds, Front
+from service.web.front import Front, RequestBounds
 from service.web.observer import UNMATCHED, Observer
 from service.web.reply import Reply
 
@@ -101,9 +101,9 @@ class Application(Front):
         self.service.close()
 
 
-def bounds(settings: Settings) -> Bounds:
+def bounds(settings: Settings) -> RequestBounds:
     """What the settings allow requests to cost."""
-    return Bounds(
+    return RequestBounds(
         settings.max_body_bytes,
         settings.body_timeout_seconds,
         settings.max_waiting_bytes,

@@ -22,7 +22,7 @@ from service.access.guard import exposure
 from service.configuration.addresses import bind_text
 from service.configuration.settings import Settings, environment, load, service_lock
 from service.server.arbiter import Arbiter
-from service.server.shared import Terms
+from service.server.shared import WorkerTerms
 from service.server.worker import Worker
 from service.web.errors import StateError
 
@@ -35,7 +35,7 @@ LOOK_SECONDS = 0.05
 BACKLOG = 4096  # connections that the kernel accepts ahead of us; it may allow less
 
 
-class Server(BaseApplication):  # type: ignore[misc]
+class ServiceMaster(BaseApplication):  # type: ignore[misc]
     """gunicorn with the options below."""
 
     def __init__(self, settings: Settings) -> None:
@@ -138,9 +138,9 @@ def options(settings: Settings) -> dict[str, Any]:
     }
 
 
-def terms(settings: Settings, draining: Path | None = None) -> Terms:
+def terms(settings: Settings, draining: Path | None = None) -> WorkerTerms:
     """How long clients may take, and how a worker ends."""
-    return Terms(
+    return WorkerTerms(
         header_seconds=settings.header_timeout_seconds,
         body_seconds=settings.body_timeout_seconds,
         drain_seconds=settings.drain_seconds,
@@ -160,7 +160,7 @@ def main() -> None:
     settings = load(os.environ)
     prepare_process(Path(settings.state))
     logs.configure(settings.log_level)
-    Server(settings).run()
+    ServiceMaster(settings).run()
 
 
 if __name__ == "__main__":

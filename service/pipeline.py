@@ -102,7 +102,7 @@ class Pipeline:
         answer = served.runner.run(x)
         ran = time.perf_counter()
         looked = None if served.queries is None else served.queries.look(client, x)
-        scored = _scored(request_id or new_id(), served.manifest, answer, looked)
+        scored = _score_answer(request_id or new_id(), served.manifest, answer, looked)
         served.metrics.count(answer, scored.predicted, scored.flags)
         if self._writer is not None:
             self._writer.put(Answered(scored, x))
@@ -127,7 +127,9 @@ def new_id() -> str:
     return "".join([_PAIRS[number >> shift & 1023] for shift in range(120, -1, -10)])
 
 
-def _scored(request_id: str, manifest: Manifest, answer: Answer, looked: Looked | None) -> Scored:
+def _score_answer(
+    request_id: str, manifest: Manifest, answer: Answer, looked: Looked | None
+) -> Scored:
     predicted = answer.probabilities.argmax(axis=1)
     near, probing = looked or (None, None)
     flags = Flags.of(answer, manifest, probing)

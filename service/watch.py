@@ -20,14 +20,14 @@ from monitoring.loop.terms import Terms
 from monitoring.loop.triggers import Policy
 from monitoring.records.database import make_engine, try_watch_lock
 from monitoring.records.store import RecordStore
-from monitoring.watching.watcher import Plan, Watcher
+from monitoring.watching.watcher import Watcher, WatchPlan
 from service.access.guard import Guard, admin_secret, alert_secret, origins_of, watch_guard_of
 from service.configuration.settings import Settings, watcher_lock
 from service.watcher import calls as watch_calls
 from service.web.access_log import AccessLog
 from service.web.call import Endpoint
 from service.web.errors import StateError
-from service.web.front import Bounds, Front
+from service.web.front import Front, RequestBounds
 
 LOCK_PATIENCE = 10.0
 LEAVE_SECONDS = 4.0  # less than the master's patience with its worker
@@ -48,7 +48,7 @@ class WatchApplication(Front):
         settings: Settings,
         stop: threading.Event,
     ) -> None:
-        bounds = Bounds(BODY_BYTES, settings.body_timeout_seconds, HELD_BYTES, THREADS)
+        bounds = RequestBounds(BODY_BYTES, settings.body_timeout_seconds, HELD_BYTES, THREADS)
         origins = origins_of(settings, settings.watch_host, guard)
         super().__init__(endpoints, guard, log.write, bounds, origins)
         self.stop = stop  # of the loop and of the ticks
@@ -82,7 +82,7 @@ def start(settings: Settings) -> WatchApplication:
     )
     place = Place(settings.state, settings.database_url)
     lifecycle = Lifecycle(
-        place, registry, jobs, records, metrics, watcher.finished, settings.trainings
+        place, registry, jobs, records, metrics, watcher.count_job, settings.trainings
     )
     loop.append(Supervisor(lifecycle, _terms(settings), partial(launch, _system_url(settings))))
     watcher.remember()
@@ -104,8 +104,8 @@ def _system_url(settings: Settings) -> str:
     return settings.database_url
 
 
-def _plan(settings: Settings) -> Plan:
-    return Plan(
+def _plan(settings: Settings) -> WatchPlan:
+    return WatchPlan(
         services=tuple(u.strip() for u in settings.service_url.split(",") if u.strip()),
         state=settings.state,
         interval_seconds=settings.watch_interval_seconds,

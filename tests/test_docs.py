@@ -22,19 +22,21 @@ from monitoring.loop.jobs import JobStore
 from monitoring.loop.metrics import WatchMetrics
 from monitoring.loop.triggers import Policy
 from monitoring.records.store import RecordStore
-from monitoring.watching.watcher import Plan, Watcher
+from monitoring.watching.watcher import Watcher, WatchPlan
 from service import pages
 from service.access.guard import watch_guard_of
 from service.app import create_app
 from service.cli import main
 from service.configuration.settings import Settings, load, table
 from service.watcher import calls as watch_calls
-from service.web.front import Bounds, Front
+from service.web.front import Front, RequestBounds
+from tests import house
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PACKAGES = ("models", "monitoring", "service")
 MOST_LINES = 400
+MOST_FILES = 18  # side by side in a room
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
@@ -193,25 +195,26 @@ def test_every_call_of_the_service_stands_in_its_table(tmp_path: Path) -> None:
 def test_every_call_of_the_watcher_stands_in_its_table(tmp_path: Path) -> None:
     engine = sa.create_engine(f"sqlite:///{tmp_path / 'records.sqlite'}")
     records = RecordStore(str(engine.url))
-    plan = Plan((), str(tmp_path), 1.0, 1e6, Policy())
+    plan = WatchPlan((), str(tmp_path), 1.0, 1e6, Policy())
     jobs, registry = JobStore(engine), Registry(tmp_path / "registry")
     watcher = Watcher(plan, registry, records, jobs, WatchMetrics(), lambda job: None)
     calls = watch_calls.endpoints(watcher, HandledAlerts(engine), lambda: 0.0)
-    front = Front(calls, watch_guard_of(load({})), lambda *_: None, Bounds(1000))
+    front = Front(calls, watch_guard_of(load({})), lambda *_: None, RequestBounds(1000))
     assert documented_calls("The watcher") == calls_of(front.router.flask)
     records.close()
     engine.dispose()
 
 
-def test_every_module_stands_in_the_architecture_and_every_one_there_exists() -> None:
-    listed = {
-        row[0].strip("`")
-        for row in table_rows("docs/architecture.md", 2)
-        if row[0].endswith(".py`")
-    }
-    files = kept_files(*(f"{package}/**.py" for package in PACKAGES))
-    there = {str(path.relative_to(ROOT)) for path in files if path.name != "__init__.py"}
-    assert listed == there
+def test_the_house_stands_in_the_architecture_as_it_is() -> None:
+    assert text_of("docs/architecture.md") == house.page(), "say: python -m tests.house"
+
+
+def test_every_room_has_a_sentence_and_not_too_many_files() -> None:
+    for room, path in house.modules().items():
+        if path.name == "__init__.py":
+            assert house.sentence(path), f"{room} has no sentence"
+            files = [each for each in path.parent.glob("*.py") if each.name != "__init__.py"]
+            assert len(files) <= MOST_FILES, f"{room} is crowded: {len(files)} files"
 
 
 def test_every_dependency_stands_in_the_architecture_with_its_reason() -> None:

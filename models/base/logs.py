@@ -37,10 +37,10 @@ class LineWriter:
 
     def __init__(self, write: Callable[[bytes], None], capacity: int = LINES_KEPT) -> None:
         self._write, self._capacity = write, capacity
-        self._forked()
-        os.register_at_fork(after_in_child=self._forked)
+        self._reset_after_fork()
+        os.register_at_fork(after_in_child=self._reset_after_fork)
 
-    def _forked(self) -> None:
+    def _reset_after_fork(self) -> None:
         """A forked process has no thread, and the lines that wait are its parent's to write."""
         self._queue: queue.SimpleQueue[bytes | threading.Event] = queue.SimpleQueue()
         self._lock = threading.Lock()

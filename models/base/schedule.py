@@ -85,7 +85,7 @@ class Timetable:
     """
 
     def __init__(self, line: str, zone: str = "") -> None:
-        self.line = " ".join(_checked(line))
+        self.line = " ".join(_check_line(line))
         self.zone = zone.strip()
         self._zone = read_zone(zone)
         try:
@@ -212,15 +212,15 @@ def read_zone(name: str) -> tzinfo | None:
         ScheduleError: there is none, or the variable TZ names none.
     """
     if name.strip():
-        return _named(name.strip())
+        return _find_zone(name.strip())
     # libc takes a name that it does not know for UTC, and says nothing.
     system = os.environ.get("TZ", "").removeprefix(":")
     if not system or POSIX_ZONE.match(system) or Path(system).is_absolute():
         return None
-    return _named(system, " in the variable TZ, or a zone of its own for the schedule")
+    return _find_zone(system, " in the variable TZ, or a zone of its own for the schedule")
 
 
-def _named(name: str, where: str = "") -> tzinfo:
+def _find_zone(name: str, where: str = "") -> tzinfo:
     try:
         return zoneinfo.ZoneInfo(name)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
@@ -234,7 +234,7 @@ def _named(name: str, where: str = "") -> tzinfo:
     raise ScheduleError(expected, repr(name)[:60] + hint)
 
 
-def _checked(line: str) -> list[str]:
+def _check_line(line: str) -> list[str]:
     """The fields of a line of standard cron; croniter alone takes much more, and some of it wrong.
 
     Raises:

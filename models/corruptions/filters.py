@@ -62,7 +62,7 @@ def sample(x: Images, rows: Floats, columns: Floats, *, black: bool = False) -> 
         x = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
         rows, columns = np.clip(rows + 1, 0, height + 1), np.clip(columns + 1, 0, width + 1)
     else:
-        rows, columns = _mirrored(rows, height), _mirrored(columns, width)
+        rows, columns = _mirror(rows, height), _mirror(columns, width)
     flat, across = x.reshape(n, channels, -1), x.shape[3]
     top = np.minimum(rows.astype(np.int64), x.shape[2] - 2 if x.shape[2] > 1 else 0)
     left = np.minimum(columns.astype(np.int64), across - 2 if across > 1 else 0)
@@ -121,7 +121,7 @@ def resample(x: Images, rows: Images, columns: Images) -> Images:
     return resampled
 
 
-def _mirrored(at: Floats, size: int) -> Floats:
+def _mirror(at: Floats, size: int) -> Floats:
     folded = np.mod(at + 0.5, 2 * size)
     inside: Floats = np.clip(np.minimum(folded, 2 * size - folded) - 0.5, 0, size - 1)
     return inside

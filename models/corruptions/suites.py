@@ -13,20 +13,20 @@ from models.versions.schema import InputArray, InputSchema
 SMALL_SIDE = 64
 
 
-def _named(*corruptions: Corruption) -> dict[str, Corruption]:
+def _index_by_name(*corruptions: Corruption) -> dict[str, Corruption]:
     return {c.__name__: c for c in corruptions}
 
 
-IMAGENET_C = _named(
+IMAGENET_C = _index_by_name(
     noise.gaussian_noise, noise.shot_noise, noise.impulse_noise,
     blurs.defocus_blur, blurs.glass_blur, blurs.motion_blur, blurs.zoom_blur,
     weather.snow, weather.frost, weather.fog, weather.brightness,
     digital.contrast, digital.elastic_transform, digital.pixelate, digital.jpeg_compression,
 )  # fmt: skip
-IMAGENET_C_EXTRA = _named(
+IMAGENET_C_EXTRA = _index_by_name(
     noise.speckle_noise, blurs.gaussian_blur, weather.spatter, digital.saturate
 )
-MNIST_C = _named(
+MNIST_C = _index_by_name(
     noise.shot_noise, noise.impulse_noise, blurs.glass_blur, blurs.motion_blur,
     mnist.shear, mnist.scale, mnist.rotate, mnist.brightness, mnist.translate, mnist.stripe,
     weather.fog, weather.spatter, mnist.dotted_line, mnist.zigzag, mnist.canny_edges,

@@ -31,7 +31,7 @@ def frost(x: Images, severity: int, rng: np.random.Generator) -> Images:
     """Ice on the lens: the scene fades under a layer of generated ice (`textures.ice`)."""
     scene = strength(x, severity, (0.95, 0.9, 0.85, 0.75, 0.65), (0.95, 0.8, 0.7, 0.65, 0.6))
     layer = strength(x, severity, (0.2, 0.3, 0.4, 0.5, 0.6), (0.4, 0.55, 0.65, 0.7, 0.8))
-    return unit(scene * x + layer * _tinted(ice(len(x), x.shape[2:], rng), x, ICE_TINT))
+    return unit(scene * x + layer * _tint_layer(ice(len(x), x.shape[2:], rng), x, ICE_TINT))
 
 
 def fog(x: Images, severity: int, rng: np.random.Generator) -> Images:
@@ -63,11 +63,11 @@ def spatter(x: Images, severity: int, rng: np.random.Generator) -> Images:
     opaque = (0.45, 0.5, 0.55, 0.6, 0.7)[severity - 1]
     length = max(1.0, pixels(x, severity, (0.02,) * 5))
     depth = opaque * blobs(len(x), x.shape[2:], length, share, rng)
-    water = _tinted(np.ones((1, 1, 1, 1), dtype=np.float32), x, WATER_TINT)
+    water = _tint_layer(np.ones((1, 1, 1, 1), dtype=np.float32), x, WATER_TINT)
     return unit(x * (1 - depth) + depth * water)
 
 
-def _tinted(layer: Images, x: Images, tint: Images) -> Images:
+def _tint_layer(layer: Images, x: Images, tint: Images) -> Images:
     """A grey layer in the colours of the images: tinted where they have three channels."""
     return layer * tint if x.shape[1] == 3 else layer
 

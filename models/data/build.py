@@ -26,21 +26,21 @@ def build(raw: Raw, source: Source, name: str) -> DataSet:
     Raises:
         DataError: no rows, a label or a value that cannot be used, or too few rows of a class.
     """
-    raw = _checked(raw)
+    raw = _check_parts(raw)
     parts = [part for part in (raw.train, raw.test) if part is not None]
     y, y_test, classes = number_labels(raw)
     shares = [hash_shares(_keys(part)) for part in parts]
     division = thirds(shares[0], y) if y_test is None else beside_test(shares[0], y, shares[1])
     kept = np.concatenate([division.train, division.calibration])
     kept = np.concatenate([kept, division.test]) if y_test is None else kept
-    check_counts(shares[0][kept], y[kept], classes, _left(raw.what, division))
+    check_counts(shares[0][kept], y[kept], classes, _describe_rows(raw.what, division))
     notes = (*raw.notes, *_notes(raw, classes, division, y_test))
     make = _images if raw.train.pixels is not None else _tables
     schema, rows = make(raw, division, y, y_test)
     return DataSet(name, schema, classes, *rows, source=source, notes=notes)
 
 
-def _checked(raw: Raw) -> Raw:
+def _check_parts(raw: Raw) -> Raw:
     """With rows in every part, and the test part's columns in the order of the training part's."""
     for part in (raw.train, raw.test):
         if part is not None and len(part.labels) == 0:
@@ -51,7 +51,7 @@ def _checked(raw: Raw) -> Raw:
     if raw.test is None or raw.train.pixels is not None:
         return raw
     told = f"the test part of {raw.what}"
-    columns = tables.aligned(raw.test.columns, raw.train.columns, told)
+    columns = tables.align_columns(raw.test.columns, raw.train.columns, told)
     return replace(raw, test=replace(raw.test, columns=columns))
 
 
@@ -59,7 +59,7 @@ def _keys(part: RawPart) -> InputArray:
     return tables.row_keys(part.columns) if part.pixels is None else part.pixels
 
 
-def _left(what: str, division: Division) -> str:
+def _describe_rows(what: str, division: Division) -> str:
     """What rows are counted, for a message."""
     count = len(division.dropped)
     return f"{what} (without {count} rows that stand in the test part, too)" if count else what

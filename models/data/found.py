@@ -9,7 +9,7 @@ from pathlib import Path
 
 from models.base.errors import DataError
 from models.data.catalogue import CATALOGUE
-from models.data.raw import listed
+from models.data.raw import quote
 from models.data.records import Format, Source
 from models.versions.registry import MODEL_NAME
 
@@ -84,7 +84,7 @@ def _of_folder(path: Path) -> Format:
             f"{path}: images lie in the folder itself; expected a folder per class, "
             "such as cat/1.png and dog/2.png"
         )
-    found = listed([entry.name for entry in entries], 5)
+    found = quote([entry.name for entry in entries], 5)
     raise DataError(
         f"{path}: the format cannot be told; found {found}; expected {KNOWN}: a folder per class "
         "with images in it, *.parquet, *.csv, or MNIST's files"
@@ -127,7 +127,7 @@ def by_role(
     elif validation:
         found = validation
     if not train:
-        raise DataError(f"{path}: found {listed([f.name for f in files], 5)}, but no training part")
+        raise DataError(f"{path}: found {quote([f.name for f in files], 5)}, but no training part")
     return Files(tuple(train), test or tuple(found), bool(found) and not test, tuple(notes))
 
 

@@ -94,12 +94,12 @@ def number_labels(raw: Raw) -> tuple[IntArray, IntArray | None, tuple[str, ...]]
         row = int(np.argmin(y_test))
         raise DataError(
             f"{raw.test.where(row)}: label {texts[places[row]]!r} does not occur in the training "
-            f"part; expected one of {listed(classes)}"
+            f"part; expected one of {quote(classes)}"
         )
     return y, y_test, classes
 
 
-def listed(names: Sequence[str], most: int = 12) -> str:
+def quote(names: Sequence[str], most: int = 12) -> str:
     """Names for a message; the end of a long list is left out."""
     told = ", ".join(repr(name) for name in names[:most])
     return told + f", ... ({len(names)} in all)" * (len(names) > most) if names else "none"

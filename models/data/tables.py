@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.base.errors import DataError
-from models.data.raw import RawColumn, RawPart, Where, listed
+from models.data.raw import RawColumn, RawPart, Where, quote
 from models.data.records import Source
 from models.data.split import Index
 from models.versions.schema import Column, InputSchema
@@ -46,7 +46,7 @@ def check_names(names: Sequence[str], source: Source, what: str) -> None:
         unknown = [name for name in wanted if name not in names]
         if unknown:
             raise DataError(
-                f"{what}: no column {unknown[0]!r}, which {option} names; found {listed(names)}"
+                f"{what}: no column {unknown[0]!r}, which {option} names; found {quote(names)}"
             )
 
 
@@ -60,7 +60,7 @@ def categories_of(name: str, values: npt.NDArray[np.float64]) -> RawColumn:
     return RawColumn(name, codes, texts)
 
 
-def aligned(
+def align_columns(
     columns: Sequence[RawColumn], like: Sequence[RawColumn], what: str
 ) -> tuple[RawColumn, ...]:
     """The columns of a test part in the order of the training part's; others are left out.
@@ -75,12 +75,12 @@ def aligned(
         if column is None:
             raise DataError(
                 f"{what}: there is no column {wanted.name!r}, which the training part "
-                f"has; found {listed(list(known))}"
+                f"has; found {quote(list(known))}"
             )
         if wanted.texts is None and column.texts is not None:
             raise DataError(
                 f"{what}: column {wanted.name!r} holds numbers in the training part, "
-                f"but texts here ({listed(column.texts, 3)})"
+                f"but texts here ({quote(column.texts, 3)})"
             )
         if wanted.texts is not None and column.texts is None:
             column = categories_of(column.name, column.values.astype(np.float64))
@@ -94,7 +94,7 @@ def check_categories(column: RawColumn, what: str) -> None:
     count = len(texts)
     if texts and all(DECIMAL_COMMA.fullmatch(text) for text in texts):
         raise DataError(
-            f"{what}: column {name!r} holds numbers with a decimal comma ({listed(texts, 3)}); "
+            f"{what}: column {name!r} holds numbers with a decimal comma ({quote(texts, 3)}); "
             "write them with a point"
         )
     unusual = count > FEW_CATEGORIES and count > NEARLY_ALL * rows
@@ -103,12 +103,12 @@ def check_categories(column: RawColumn, what: str) -> None:
     words = [text for text in texts if not is_number(text)]
     if 0 < len(words) < count / 10:
         raise DataError(
-            f"{what}: column {name!r} holds numbers and {listed(words, 3)}; leave such values "
+            f"{what}: column {name!r} holds numbers and {quote(words, 3)}; leave such values "
             "empty where they stand for a missing number, or name the column in --ignore"
         )
     raise DataError(
         f"{what}: column {name!r} has {count} different values in {rows} rows "
-        f"({listed(texts, 3)}), at most {MOST_CATEGORIES} can be categories: it looks like an "
+        f"({quote(texts, 3)}), at most {MOST_CATEGORIES} can be categories: it looks like an "
         "identifier; name it in --ignore, or group its rare values"
     )
 

@@ -19,7 +19,7 @@ from models.attacks.onnx.interpreter import NotDifferentiableError
 from models.attacks.threat import Threat
 from models.data import Rows
 from models.evaluation.plan import Plan
-from models.evaluation.subject import Arrays, Subject, seen
+from models.evaluation.subject import Arrays, Subject, ask_rows
 from models.evaluation.units import BLOCK, Block
 from models.evaluation.white_box import WhiteBox
 from models.statistics.intervals import Bools, proportion
@@ -76,7 +76,7 @@ def search(subject: Subject, plan: Plan, threat: Threat, block: Block, right: Bo
         ).x_adv  # fmt: skip
     boxes = _boxes(subject, x.device)
     told["flat"][own] = _flat(boxes[0], start)
-    for name, flags in _judged(subject, rows, start).items():
+    for name, flags in _judge_rows(subject, rows, start).items():
         told[f"{name}-static"][own] = flags
     left = np.arange(len(own))
     for k, weight in enumerate(plan.adaptive_weights):
@@ -86,7 +86,7 @@ def search(subject: Subject, plan: Plan, threat: Threat, block: Block, right: Bo
                 box, x[left], y[left], threat, weight=weight, steps=plan.adaptive_steps,
                 start=start[left], restarts=plan.adaptive_restarts, generator=generator,
             )  # fmt: skip
-            for name, flags in _judged(subject, rows.take(left), found.x_adv).items():
+            for name, flags in _judge_rows(subject, rows.take(left), found.x_adv).items():
                 told[f"{name}-{k}"][own[left]] |= flags
         # A row that neither the static attack nor the first weight turns is given up.
         left = np.flatnonzero((told["fooled-static"] | told["fooled-0"])[own])
@@ -144,10 +144,10 @@ def _boxes(subject: Subject, device: torch.device) -> list[AnswersOf]:
     return boxes
 
 
-def _judged(subject: Subject, rows: Rows, x_unit: Tensor) -> dict[str, Bools]:
+def _judge_rows(subject: Subject, rows: Rows, x_unit: Tensor) -> dict[str, Bools]:
     """What the service would say: wrong, wrong and unseen, and unseen by both scores."""
     facts = subject.runner.manifest.calibration
-    told = seen(subject.runner, Rows(subject.schema.from_unit(x_unit.cpu().numpy()), rows.y))
+    told = ask_rows(subject.runner, Rows(subject.schema.from_unit(x_unit.cpu().numpy()), rows.y))
     wrong = ~np.asarray(told["right"], bool)
     unseen = wrong & (np.asarray(told["perturbation"], float) <= facts.perturbation_threshold)
     both = unseen & (np.asarray(told["drift"], float) > facts.alpha)

@@ -35,7 +35,7 @@ def geometry(schema: InputSchema, threat: Threat | float) -> Threat:
     return Linf(size) if schema.kind == "image" else geometry_of(ThreatModel(eps=size), schema)
 
 
-def attacked(
+def attack_subject(
     subject: Subject,
     rows: Rows,
     threat: Threat | float,
@@ -61,7 +61,7 @@ def attacked(
         return subject.schema.from_unit(points.cpu().numpy())
 
 
-def attacked_rows(
+def attack_net(
     net: nn.Module,
     schema: InputSchema,
     rows: Rows,
@@ -150,7 +150,7 @@ def _survivors(
     left, survived = np.flatnonzero(before), before.copy()
     if len(left):
         some = rows.take(left)
-        x = attacked(subject, some, threat, attack=by.attack, budget=by.budget, seed=seed)
+        x = attack_subject(subject, some, threat, attack=by.attack, budget=by.budget, seed=seed)
         survived[left] = right(subject.runner, Rows(x, some.y))
     return survived
 

@@ -127,7 +127,7 @@ def largest_radius(sigma: float, samples: int, alpha: float) -> float:
     return sigma * float(special.ndtri(p_low)) if p_low > 0.5 else 0.0
 
 
-def certified_curve(
+def certify_curve(
     predict: Predict,
     schema: InputSchema,
     rows: "Rows",

@@ -31,7 +31,7 @@ def figures_of(
     """All figures of an evaluation whose units have run."""
     subject, rows, plan, results = tasks.subject, tasks.rows, tasks.plan, tasks.results
     clean = _flags(results["clean"])
-    kinds, stressed = _changed(results, "corruption"), _changed(results, "stress")
+    kinds, stressed = _collect_answers(results, "corruption"), _collect_answers(results, "stress")
     wrong = {key: ~_flags(told) for key, told in kinds.items()}
     return {
         "suite": plan.suite,
@@ -59,7 +59,7 @@ def figures_of(
             seed=seed,
         )
         | {"adaptive": adaptive_figures(results, plan, obstacle(subject))},
-        "certified": _certified(results),
+        "certified": _compute_certified_accuracy(results),
         "gallery": _gallery(tasks),
         "previous": None if previous is None else _of_previous(previous, previous_version),
     }
@@ -230,7 +230,9 @@ def _evidence(results: Mapping[str, Arrays], plan: Plan, y: Any) -> Evidence:
     )
 
 
-def _changed(results: Mapping[str, Arrays], kind: str) -> dict[tuple[str, str, int], Arrays]:
+def _collect_answers(
+    results: Mapping[str, Arrays], kind: str
+) -> dict[tuple[str, str, int], Arrays]:
     """Answers to corrupted or stressed rows by (group, name, severity)."""
     found = {}
     for unit, told in results.items():
@@ -268,7 +270,7 @@ def _confusions(subject: Subject, y: Any, told: Arrays) -> list[Figures]:
     ]
 
 
-def _certified(results: Mapping[str, Arrays]) -> Figures | None:
+def _compute_certified_accuracy(results: Mapping[str, Arrays]) -> Figures | None:
     """Certified accuracy up to the largest radius that the samples can give."""
     if "certificates" not in results:
         return None

@@ -102,7 +102,7 @@ def likelihood(
 def _roc(attack: str, clean: Arrays, told: Arrays, trained_on: bool) -> dict[str, Any]:
     """Clean rows against the attacked ones (of the rows that were right: others need no attack)."""
     positive = _column(told, "perturbation")[clean["right"].astype(bool)]
-    return _parted(attack, _column(clean, "perturbation"), positive, trained_on)
+    return _measure_separation(attack, _column(clean, "perturbation"), positive, trained_on)
 
 
 def _nearest(
@@ -112,10 +112,12 @@ def _nearest(
     told = results[f"nearest-{attack}"]
     fooled = clean["right"][: len(told["right"])].astype(bool) & ~told["right"].astype(bool)
     positive = _column(told, "perturbation")[fooled]
-    return _parted(attack, _column(clean, "perturbation"), positive, trained_on)
+    return _measure_separation(attack, _column(clean, "perturbation"), positive, trained_on)
 
 
-def _parted(attack: str, negative: Any, positive: Any, trained_on: bool) -> dict[str, Any]:
+def _measure_separation(
+    attack: str, negative: Any, positive: Any, trained_on: bool
+) -> dict[str, Any]:
     if len(positive) == 0:
         area, points, caught = {"auroc": None, "low": 0.0, "high": 1.0}, [], {}
     else:

@@ -46,7 +46,7 @@ class Subject:
     def logits(self) -> Iterator[LogitsOf]:
         """Logits of unit-range inputs: of the frozen net, or log-probabilities of the graph."""
         if self.net is None:
-            yield lambda x: asked(self.runner, x)
+            yield lambda x: ask_log_probabilities(self.runner, x)
             return
         with attacks.frozen(self.net):
             yield attacks.logits_only(self.net)
@@ -56,7 +56,7 @@ class Subject:
         return tensors(self.net, self.schema, rows)
 
 
-def asked(runner: Runner, x_unit: Tensor) -> Tensor:
+def ask_log_probabilities(runner: Runner, x_unit: Tensor) -> Tensor:
     """Log-probabilities `(N, C)` of the served graph for `(N, *shape)`: no gradient."""
     x = runner.manifest.input.from_unit(x_unit.detach().cpu().numpy())
     told = answer(runner, x).probabilities
@@ -81,7 +81,7 @@ def right(runner: Runner, rows: Rows) -> Bools:
     return np.asarray(answer(runner, rows.x).probabilities.argmax(axis=1) == rows.y)
 
 
-def seen(runner: Runner, rows: Rows) -> Arrays:
+def ask_rows(runner: Runner, rows: Rows) -> Arrays:
     """What is kept of the answers to `rows`: an array `(N,)` each.
 
     `right`, `predicted` (class), `confidence` (its probability), `drift` (p-value), `perturbation`

@@ -12,10 +12,10 @@ from models.attacks.threat import Threat, geometry_of
 from models.corruptions import SEVERITIES, Kind, suite, tables
 from models.data import Rows
 from models.evaluation.adaptive import cost, obstacle, search
-from models.evaluation.adversarial import attacked, noisy_rows
+from models.evaluation.adversarial import attack_subject, noisy_rows
 from models.evaluation.certify import certify
 from models.evaluation.plan import Plan
-from models.evaluation.subject import Arrays, Subject, seen
+from models.evaluation.subject import Arrays, Subject, ask_rows
 from models.evaluation.units import BLOCK, Block, Results, Unit
 from models.statistics.intervals import Bools
 from models.versions.schema import InputArray
@@ -37,32 +37,38 @@ class Tasks:
     def all(self, window: Rows | None) -> list[Unit]:
         """Every unit of the plan, clean first: the others build on it."""
         plan, schema = self.plan, self.subject.schema
-        units = [Unit("clean", self.rows, lambda block: seen(self.subject.runner, block.rows))]
+        units = [Unit("clean", self.rows, lambda block: ask_rows(self.subject.runner, block.rows))]
         if window is not None and len(window):
             units.append(
-                Unit("window", window, lambda block: seen(self.subject.runner, block.rows))
+                Unit("window", window, lambda block: ask_rows(self.subject.runner, block.rows))
             )
         units += [self._alone(attack) for attack in plan.alone]
         units += [self._few(plan.few)] if plan.few is not None else []
         units += [self._cascade("cascade", plan.cascade, plan.threat.eps)]
         units += [unit for eps in plan.sizes for unit in self._at(eps)]
         units += [
-            self._corrupted(k, s) for k in suite(schema, plan.corruptions) for s in SEVERITIES
+            self._make_corruption_unit(k, s)
+            for k in suite(schema, plan.corruptions)
+            for s in SEVERITIES
         ]
-        units += [self._stressed(n, s) for n in stresses(self.subject) for s in tables.SEVERITIES]
+        units += [
+            self._make_stress_unit(n, s) for n in stresses(self.subject) for s in tables.SEVERITIES
+        ]
         units += [self._nearest(attack) for attack in plan.nearest]
         units += [self._adaptive()] * (obstacle(self.subject) is None)
         units += [self._reference()] * plan.autoattack
-        units += [self._certified()] * (plan.certificate_rows > 0 and self._certifiable())
+        units += [self._make_certificate_unit()] * (
+            plan.certificate_rows > 0 and self._certifiable()
+        )
         units += [self._smallest()] * (plan.gallery_rows > 0)
         return units
 
     def _threat(self, eps: float | None = None) -> Threat:
         return geometry_of(self.plan.threat, self.subject.schema, eps)
 
-    def _asked(self, change: Callable[[Block], InputArray]) -> Callable[[Block], Arrays]:
+    def _ask_after(self, change: Callable[[Block], InputArray]) -> Callable[[Block], Arrays]:
         """Rows are changed, then asked about."""
-        return lambda block: seen(self.subject.runner, Rows(change(block), block.rows.y))
+        return lambda block: ask_rows(self.subject.runner, Rows(change(block), block.rows.y))
 
     def _on_survivors(self, block: Block, attack: Callable[[Rows], Bools]) -> Bools:
         """Which rows of a block stay right: an attack sees only those right without it."""
@@ -73,31 +79,31 @@ class Tasks:
         return survived
 
     def _right(self, x: InputArray, rows: Rows) -> Bools:
-        return np.asarray(seen(self.subject.runner, Rows(x, rows.y))["right"], dtype=bool)
+        return np.asarray(ask_rows(self.subject.runner, Rows(x, rows.y))["right"], dtype=bool)
 
-    def _attacked(self, by: Strength) -> Callable[[Block], Arrays]:
+    def _ask_under_attack(self, by: Strength) -> Callable[[Block], Arrays]:
         """What the graph says of rows under one attack."""
 
         def change(block: Block) -> InputArray:
-            return attacked(
+            return attack_subject(
                 self.subject, block.rows, self._threat(),
                 attack=by.attack, budget=by.budget, seed=block.seed,
             )  # fmt: skip
 
-        return self._asked(change)
+        return self._ask_after(change)
 
     def _alone(self, by: Strength) -> Unit:
         """One attack on every row, so that the scores are judged on all that it gives."""
-        return Unit(f"alone-{by.attack}", self.rows, self._attacked(by), by.cost)
+        return Unit(f"alone-{by.attack}", self.rows, self._ask_under_attack(by), by.cost)
 
     def _nearest(self, by: Strength) -> Unit:
         """An attack that looks for the smallest change, on some rows: for the scores alone."""
         rows = self._first(self.plan.nearest_rows)
-        return Unit(f"nearest-{by.attack}", rows, self._attacked(by), by.cost)
+        return Unit(f"nearest-{by.attack}", rows, self._ask_under_attack(by), by.cost)
 
     def _few(self, by: Strength) -> Unit:
         """An attack with fewer steps than alone."""
-        return Unit(f"few-{by.attack}", self.rows, self._attacked(by), by.cost)
+        return Unit(f"few-{by.attack}", self.rows, self._ask_under_attack(by), by.cost)
 
     def _adaptive(self) -> Unit:
         """The attack that knows the detectors, beside the one that does not."""
@@ -145,11 +151,11 @@ class Tasks:
             return noisy_rows(subject.schema, block.rows, self._threat(eps), seed=block.seed)
 
         return [
-            Unit(f"noise-{eps:g}", self.rows, self._asked(noise)),
+            Unit(f"noise-{eps:g}", self.rows, self._ask_after(noise)),
             self._cascade(f"curve-{eps:g}", plan.curve, eps),
         ]
 
-    def _corrupted(self, kind: Kind, severity: int) -> Unit:
+    def _make_corruption_unit(self, kind: Kind, severity: int) -> Unit:
         schema = self.subject.schema
 
         def change(block: Block) -> InputArray:
@@ -157,16 +163,16 @@ class Tasks:
             return kind.on_raw(schema, block.rows.x, severity, rng)
 
         name = f"corruption-{kind.group}-{kind.name}-{severity}"
-        return Unit(name, self.rows, self._asked(change), 2)
+        return Unit(name, self.rows, self._ask_after(change), 2)
 
-    def _stressed(self, name: str, severity: int) -> Unit:
+    def _make_stress_unit(self, name: str, severity: int) -> Unit:
         schema = self.subject.schema
 
         def change(block: Block) -> InputArray:
             rng = np.random.default_rng(block.seed)
             return tables.apply(name, schema, block.rows.x, severity, rng)
 
-        return Unit(f"stress-{name}-{severity}", self.rows, self._asked(change), 2)
+        return Unit(f"stress-{name}-{severity}", self.rows, self._ask_after(change), 2)
 
     def _reference(self) -> Unit:
         """The authors' own AutoAttack on the rows that are right without it."""
@@ -191,7 +197,7 @@ class Tasks:
         numbers = all(column.kind == "numeric" for column in schema.columns)
         return schema.kind == "image" or (numbers and not np.isnan(self.rows.x).any())
 
-    def _certified(self) -> Unit:
+    def _make_certificate_unit(self) -> Unit:
         """The certified radius of each row: -1 where the smoothed answer is wrong or withheld."""
         runner, rows = self.subject.runner, self._first(self.plan.certificate_rows)
 
@@ -226,7 +232,7 @@ class Tasks:
                     )  # fmt: skip
                 x[own] = subject.schema.from_unit(found.cpu().numpy())
                 eps[own] = size.cpu().numpy()
-            told = seen(subject.runner, Rows(x, block.rows.y))
+            told = ask_rows(subject.runner, Rows(x, block.rows.y))
             # Rounding to integers may undo the smallest change: such a row shows nothing.
             eps[np.asarray(told["right"], dtype=bool)] = np.inf
             return {"x": x, "eps": eps, "predicted": told["predicted"]}

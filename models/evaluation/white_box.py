@@ -44,7 +44,7 @@ class WhiteBox:
         graph = DifferentiableGraph(model, names, device=device)
         self._answer = graph.before_softmax("probabilities")
         self._likelihood = graph.before_softmax("perturbation_likelihood")
-        self._counted = graph.compared("drift_p_value") if drift else None
+        self._counted = graph.find_compared_tensor("drift_p_value") if drift else None
         if drift and self._counted is None:
             raise NotDifferentiableError("drift_p_value", "it does not count one score")
         inner = [found[0] for found in (self._answer, self._likelihood) if found is not None]

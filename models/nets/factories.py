@@ -193,7 +193,7 @@ def _from_user(spec: NetSpec) -> nn.Module:
     factory = load_factory(spec.factory, spec.folder)
     shape, classes = tuple(spec.kwargs["shape"]), int(spec.kwargs["classes"])
     try:
-        net = factory(**_accepted(factory, spec.kwargs | {"shape": shape}))
+        net = factory(**_select_arguments(factory, spec.kwargs | {"shape": shape}))
     except Exception as error:  # whatever the user's code raises
         kind = type(error).__name__
         raise TrainingError(f"net {spec.factory!r}: the factory raised {kind}: {error}") from error
@@ -201,10 +201,10 @@ def _from_user(spec: NetSpec) -> nn.Module:
         raise TrainingError(
             f"net {spec.factory!r}: expected a torch.nn.Module, got {type(net).__name__}"
         )
-    return _checked(net, torch.rand(2, *shape), classes, spec.factory)
+    return _check_net(net, torch.rand(2, *shape), classes, spec.factory)
 
 
-def _accepted(factory: Callable[..., Any], kwargs: dict[str, Any]) -> dict[str, Any]:
+def _select_arguments(factory: Callable[..., Any], kwargs: dict[str, Any]) -> dict[str, Any]:
     """The arguments that the factory takes; options it does not take are an error of its own."""
     parameters = inspect.signature(factory).parameters.values()
     if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters):
@@ -213,7 +213,7 @@ def _accepted(factory: Callable[..., Any], kwargs: dict[str, Any]) -> dict[str, 
     return {k: v for k, v in kwargs.items() if k in names or k not in ("shape", "classes")}
 
 
-def _checked(net: nn.Module, example: Tensor, classes: int, name: str) -> nn.Module:
+def _check_net(net: nn.Module, example: Tensor, classes: int, name: str) -> nn.Module:
     try:
         with torch.no_grad():
             told = net.eval()(example)

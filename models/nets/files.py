@@ -41,7 +41,7 @@ def locate(name: str, here: Path) -> tuple[str, str]:
     if _installed(module):
         return name, INSTALLED
     raise TrainingError(
-        f"net {name!r} cannot be found: there is no {_shown(module)} in {here.absolute()}, and no "
+        f"net {name!r} cannot be found: there is no {_show(module)} in {here.absolute()}, and no "
         f"installed module {module!r}"
     )
 
@@ -81,7 +81,7 @@ def _folder(name: str, module: str, folder: str | None) -> Path | None:
     if folder is None:
         return None
     raise TrainingError(
-        f"net {name!r} cannot be found: {_shown(module)} is gone from {folder}, where it was when "
+        f"net {name!r} cannot be found: {_show(module)} is gone from {folder}, where it was when "
         f"the version was trained; put it back there, or into {here}"
     )
 
@@ -114,7 +114,7 @@ def _installed(module: str) -> bool:
         return False
 
 
-def _shown(module: str) -> str:
+def _show(module: str) -> str:
     return f"{module.replace('.', '/')}.py"
 
 

@@ -15,13 +15,13 @@ from models.reporting.numbers import (
     clip,
     interval,
     known,
-    listed,
+    list_words,
     number,
     percent,
-    spaced,
+    space_digits,
 )
 from models.reporting.numbers import size as sized
-from models.reporting.parts import Picture, Plate, Section, Table, View
+from models.reporting.parts import Picture, Plate, Section, View, WordTable
 from models.reporting.reliability import reliability_plate
 
 WORST = 8
@@ -76,7 +76,7 @@ def classes(view: View) -> Section:
     words = []
     if len(ranked) > 1:
         by = "under attack" if robust else "without an attack"
-        weakest = listed([clip(name, LONGEST) for name in ranked[:3]])
+        weakest = list_words([clip(name, LONGEST) for name in ranked[:3]])
         words.append(f"Of {len(clean)} classes the weakest {by}: {weakest}.")
     worst = view.items("confusions")[0] if tables else {}
     if (worst.get("count") or 0) > 1:
@@ -170,7 +170,7 @@ def _forest(
     keep = 3 if robust else 2
     head = ("class", "right (95% interval)", "under attack (95% interval)")
     table = [(name, interval(clean[name]), interval(robust.get(name))) for name in clean]
-    behind = Table(head[:keep], [row[:keep] for row in table], "All classes")
+    behind = WordTable(head[:keep], [row[:keep] for row in table], "All classes")
     caption = "Lines are 95% intervals" + (
         "; the figure is the one under attack." * bool(robust) or "."
     )
@@ -178,8 +178,8 @@ def _forest(
     return Plate(title, drawing, caption, behind)
 
 
-def _confusions(view: View) -> Table:
-    return Table(
+def _confusions(view: View) -> WordTable:
+    return WordTable(
         ("is", "taken for", "rows", "of"),
         [
             (
@@ -258,7 +258,7 @@ def _caught(view: View) -> list[str]:
     return said
 
 
-def _flags(view: View, facts: Mapping[str, Any]) -> Table:
+def _flags(view: View, facts: Mapping[str, Any]) -> WordTable:
     expected, n = facts.get("false_positives_expected"), view.figures.get("n", DASH)
     usual = f"{expected[0]} to {expected[1]} of {n} rows" if expected else DASH
     rows = [
@@ -272,13 +272,13 @@ def _flags(view: View, facts: Mapping[str, Any]) -> Table:
     ]
     if facts.get("perturbation_auroc") is not None:
         rows.append(("AUROC, attacked against clean", f"{facts['perturbation_auroc']:.3f}", DASH))
-    return Table(("what", "share (95% interval)", "usual"), rows, "Flags")
+    return WordTable(("what", "share (95% interval)", "usual"), rows, "Flags")
 
 
-def _aurocs(curves: Sequence[Mapping[str, Any]]) -> Table:
+def _aurocs(curves: Sequence[Mapping[str, Any]]) -> WordTable:
     rates = sorted({rate for c in curves for rate in c.get("caught") or {}}, key=float)
     head = ("attack", "trained on", "AUROC (95% interval)", "rows")
-    return Table(
+    return WordTable(
         (*head, *(f"caught at {float(rate):.0%}" for rate in rates)),
         [
             (
@@ -308,12 +308,12 @@ def _area(curve: Mapping[str, Any]) -> str:
     return f"{curve['auroc']:.3f}{told}"
 
 
-def _benign(benign: Mapping[str, Mapping[str, Any]]) -> Table:
-    return Table(
+def _benign(benign: Mapping[str, Mapping[str, Any]]) -> WordTable:
+    return WordTable(
         ("corruption", "AUROC of the drift score", "flagged as perturbed"),
         [
             (
-                spaced(name),
+                space_digits(name),
                 DASH if facts.get("drift_auroc") is None else f"{facts['drift_auroc']:.3f}",
                 percent(facts.get("perturbation_flagged")),
             )

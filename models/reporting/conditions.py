@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from models.reporting import grids
-from models.reporting.numbers import DASH, interval, known, percent, points, spaced
-from models.reporting.parts import Plate, Section, Table, View
+from models.reporting.numbers import DASH, interval, known, percent, points, space_digits
+from models.reporting.parts import Plate, Section, View, WordTable
 from models.reporting.summary import champion, corruption_error
 
 GROUPS = {
@@ -40,13 +40,13 @@ def stress(view: View) -> Section:
     if not items:
         return Section("stress", "Errors in the input")
     rows, columns = _cells(items)
-    flagged = {spaced(i["name"]): i.get("drift_flagged") for i in items}
-    ended = [grids.Cells(row.label, row.shares, _whole(flagged.get(row.label))) for row in rows]
-    table = Table(
+    flagged = {space_digits(i["name"]): i.get("drift_flagged") for i in items}
+    ended = [grids.HeatRow(row.label, row.shares, _whole(flagged.get(row.label))) for row in rows]
+    table = WordTable(
         ("error", "severity", "right (95% interval)", "flagged as drift"),
         [
             (
-                spaced(i["name"]),
+                space_digits(i["name"]),
                 str(i.get("severity", DASH)),
                 interval(i),
                 percent(i.get("drift_flagged")),
@@ -88,7 +88,7 @@ def edge_cases(view: View) -> Section:
         rows,
         names=("confidence of the answer", "flagged as drift"),
     )
-    table = Table(
+    table = WordTable(
         ("input", "rows", "finite answers", "confidence", "flagged as drift"),
         [
             (
@@ -114,14 +114,14 @@ def edge_cases(view: View) -> Section:
 
 def _heat_map(view: View, index: int, group: str, items: Sequence[Record]) -> Plate:
     before = {
-        (spaced(p.get("name")), p.get("severity")): p
+        (space_digits(p.get("name")), p.get("severity")): p
         for p in view.previous.get("corruptions") or []
         if str(p.get("group") or "holdfast") == group and known(p)
     }
     rows, columns = _cells(items)
     version = view.previous.get("version")
     end = "mean" if not before else "change" if version is None else f"vs v{version}"
-    ended = [grids.Cells(row.label, row.shares, _end(row, columns, before)) for row in rows]
+    ended = [grids.HeatRow(row.label, row.shares, _end(row, columns, before)) for row in rows]
     drawing = grids.heat(
         f"heat-{index}",
         f"Accuracy under corruption: {GROUPS.get(group, group)}",
@@ -134,10 +134,10 @@ def _heat_map(view: View, index: int, group: str, items: Sequence[Record]) -> Pl
     head = ("corruption", "severity", "right (95% interval)", view.before)
     table = [
         (
-            spaced(i["name"]),
+            space_digits(i["name"]),
             str(i.get("severity", DASH)),
             interval(i),
-            interval(before.get((spaced(i["name"]), i.get("severity")))),
+            interval(before.get((space_digits(i["name"]), i.get("severity")))),
         )
         for i in items
     ]
@@ -145,19 +145,20 @@ def _heat_map(view: View, index: int, group: str, items: Sequence[Record]) -> Pl
     caption = "Worst first. The last column is the mean over severities."
     if before:
         caption = "Worst first. The last column is the change of the mean, in points."
-    behind = Table(head[:keep], [row[:keep] for row in table])
+    behind = WordTable(head[:keep], [row[:keep] for row in table])
     return Plate(GROUPS.get(group, group), drawing, caption, behind)
 
 
-def _cells(items: Sequence[Record]) -> tuple[list[grids.Cells], list[str]]:
+def _cells(items: Sequence[Record]) -> tuple[list[grids.HeatRow], list[str]]:
     """Rows by kind, worst mean first, and the severities that occur."""
     severities = sorted({i.get("severity") or 0 for i in items})
     kinds: dict[str, dict[int, float | None]] = {}
     for item in items:
         value = item["value"] if known(item) else None
-        kinds.setdefault(spaced(item["name"]), {})[item.get("severity") or 0] = value
+        kinds.setdefault(space_digits(item["name"]), {})[item.get("severity") or 0] = value
     rows = [
-        grids.Cells(name, tuple(found.get(s) for s in severities)) for name, found in kinds.items()
+        grids.HeatRow(name, tuple(found.get(s) for s in severities))
+        for name, found in kinds.items()
     ]
     rows.sort(key=lambda row: 2.0 if (mean := _mean(row.shares)) is None else mean)
     return rows, [str(s) for s in severities]
@@ -168,7 +169,7 @@ def _mean(shares: Sequence[float | None]) -> float | None:
     return sum(held) / len(held) if held else None
 
 
-def _end(row: grids.Cells, columns: Sequence[str], before: Mapping[Any, Record]) -> str:
+def _end(row: grids.HeatRow, columns: Sequence[str], before: Mapping[Any, Record]) -> str:
     if not before:
         return _whole(_mean(row.shares))
     both = [
@@ -188,6 +189,7 @@ def _about(items: Sequence[Record]) -> str:
     if not held:
         return "No figures."
     return " ".join(
-        f"{word}: {spaced(i['name'])} at severity {i.get('severity', DASH)}, {percent(i['value'])}."
+        f"{word}: {space_digits(i['name'])} at severity {i.get('severity', DASH)}, "
+        f"{percent(i['value'])}."
         for word, i in (("Lowest", held[0]), ("Highest", held[-1]))
     )

@@ -5,7 +5,7 @@ from typing import Any
 
 from models.reporting import grids
 from models.reporting.numbers import DASH, bounds, interval, known, number, of_100, percent
-from models.reporting.parts import Plate, Table, Tile, View
+from models.reporting.parts import Plate, Tile, View, WordTable
 from models.reporting.reliability import reliability_plate
 from models.reporting.summary import adaptive_of, fooled_unseen
 
@@ -90,14 +90,14 @@ def _attackers(view: View) -> Plate | None:
     return Plate("What an attacker gains who knows the scores", drawing, caption, _weights(facts))
 
 
-def _weights(facts: Mapping[str, Any]) -> Table:
+def _weights(facts: Mapping[str, Any]) -> WordTable:
     rows = [("none: static", *(interval(facts["static"].get(key)) for key in KEYS))]
     rows += [
         (_weight(w.get("weight"), facts.get("best")), *(interval(w.get(key)) for key in KEYS))
         for w in facts.get("weights") or []
     ]
     rows.append(("best per row", *(interval(facts["adaptive"].get(key)) for key in KEYS)))
-    return Table(("weight of the scores", "wrong", "and not flagged", "nor as drift"), rows)
+    return WordTable(("weight of the scores", "wrong", "and not flagged", "nor as drift"), rows)
 
 
 def _weight(weight: Any, best: Any) -> str:

@@ -23,7 +23,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Cells:
+class HeatRow:
     """A row of a heat map: a share (or None) per column, and a word at the end."""
 
     label: str
@@ -99,7 +99,7 @@ def heat(
     ident: str,
     title: str,
     about: str,
-    rows: Sequence[Cells],
+    rows: Sequence[HeatRow],
     *,
     columns: Sequence[str],
     over: str,

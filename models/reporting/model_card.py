@@ -78,13 +78,13 @@ def card(manifest: Manifest) -> str:
 def _use(manifest: Manifest) -> str:
     schema, names = manifest.input, list(manifest.classes)
     values = (
-        f"{len(schema.columns)} columns: {_listed([c.name for c in schema.columns])}"
+        f"{len(schema.columns)} columns: {_list_names([c.name for c in schema.columns])}"
         if schema.columns
         else f"values {schema.low:g} to {schema.high:g}"
     )
     return (
         f"Classifies `{schema.name}` ({schema.kind}, {schema.dtype}, shape {list(schema.shape)},"
-        f" {values})\ninto {len(names)} classes: {_listed(names)}."
+        f" {values})\ninto {len(names)} classes: {_list_names(names)}."
     )
 
 
@@ -204,7 +204,7 @@ def _bullets(lines: Iterable[str]) -> str:
     return "\n".join(f"- {_safe(line)}" for line in lines)
 
 
-def _listed(names: Sequence[str]) -> str:
+def _list_names(names: Sequence[str]) -> str:
     shown = ", ".join(_safe(clip(str(name), 60)) for name in names[:MOST_CLASSES])
     left = len(names) - MOST_CLASSES
     return shown + (f" and {left} more" if left > 0 else "")

@@ -99,10 +99,10 @@ def clip(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 1].rstrip() + "…"
 
 
-def spaced(name: object) -> str:
+def space_digits(name: object) -> str:
     """The name of a kind as words.
 
-    >>> spaced("gaussian_noise")
+    >>> space_digits("gaussian_noise")
     'gaussian noise'
     """
     return str(name).replace("_", " ")
@@ -118,10 +118,10 @@ def sentence(words: object) -> str:
     return said[:1].upper() + said[1:] + ("" if not said or said[-1] in ".!?" else ".")
 
 
-def listed(words: list[str], most: int = 3) -> str:
+def list_words(words: list[str], most: int = 3) -> str:
     """Words as a phrase; beyond `most` their number.
 
-    >>> listed(["a", "b"]), listed(["a", "b", "c", "d", "e"])
+    >>> list_words(["a", "b"]), list_words(["a", "b", "c", "d", "e"])
     ('a and b', 'a, b, c and 2 more')
     """
     if len(words) > most:

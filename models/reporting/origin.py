@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from models.reporting.numbers import DASH, number, percent, spaced
-from models.reporting.parts import Section, Table, View
+from models.reporting.numbers import DASH, number, percent, space_digits
+from models.reporting.parts import Section, View, WordTable
 
 TERMS = (
     ("95% interval", "where the true share lies in 95 of 100 such evaluations (Wilson)", "clean"),
@@ -54,8 +54,8 @@ def origin(view: View) -> Section:
     recipe = training.get("recipe") or {}
     tables = []
     if recipe:
-        rows = [(spaced(k), plain(v)) for k, v in recipe.items() if plain(v) != DASH]
-        tables.append(Table(("setting", "value"), rows, "Training recipe", half=True))
+        rows = [(space_digits(k), plain(v)) for k, v in recipe.items() if plain(v) != DASH]
+        tables.append(WordTable(("setting", "value"), rows, "Training recipe", half=True))
     return Section("origin", "How it was made", facts=_facts(view), tables=tables)
 
 

@@ -17,7 +17,7 @@ FOLDED = 30  # a longer table opens on demand
 
 
 @dataclass(frozen=True)
-class Table:
+class WordTable:
     """Rows of words; the first column names the row."""
 
     head: tuple[str, ...]
@@ -48,7 +48,7 @@ class Plate:
     title: str
     drawing: Markup
     caption: str = ""
-    table: Table | None = None
+    table: WordTable | None = None
     wide: Markup | None = None  # the same, drawn for a wide page
 
 
@@ -70,7 +70,7 @@ class Section:
     title: str
     words: Sequence[str] = ()
     plates: Sequence[Plate] = ()
-    tables: Sequence[Table] = ()
+    tables: Sequence[WordTable] = ()
     checks: Sequence[Finding] = ()
     pictures: Sequence[Picture] = ()
     facts: Sequence[tuple[str, str]] = ()

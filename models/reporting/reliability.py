@@ -7,7 +7,7 @@ import numpy as np
 
 from models.reporting import charts
 from models.reporting.numbers import percent
-from models.reporting.parts import Plate, Table
+from models.reporting.parts import Plate, WordTable
 from models.statistics.intervals import proportion
 
 
@@ -49,7 +49,7 @@ def reliability_plate(
         )
         for b in bins
     ]
-    return Plate(heading, drawing, caption, Table(header, rows))
+    return Plate(heading, drawing, caption, WordTable(header, rows))
 
 
 def _wilson(b: Mapping[str, Any]) -> tuple[float, float]:

@@ -8,7 +8,7 @@ from models.reporting import charts, grids
 from models.reporting.charts import Axis, Mark, Series
 from models.reporting.numbers import DASH, Share, interval, known, number, of_100, percent
 from models.reporting.numbers import size as sized
-from models.reporting.parts import Plate, Section, Table, View
+from models.reporting.parts import Plate, Section, View, WordTable
 from models.reporting.shortfalls import findings
 from models.reporting.summary import attacker, threat_of
 
@@ -19,7 +19,7 @@ WIDE = 760.0
 
 def robustness(view: View) -> Section:
     """Accuracy against the size and the kind of attack."""
-    plates = [_curves(view), _attacks(view), _certified(view)]
+    plates = [_curves(view), _attacks(view), _draw_certificates(view)]
     return Section(
         "robustness",
         "Under attack",
@@ -167,7 +167,7 @@ def _about(series: Iterable[Series]) -> str:
     return "; ".join(parts) + "."
 
 
-def _curve_table(view: View) -> Table:
+def _curve_table(view: View) -> WordTable:
     earlier = {
         (str(p.get("attack")), p.get("eps")): p for p in view.previous.get("robust_curve") or []
     }
@@ -189,7 +189,7 @@ def _curve_table(view: View) -> Table:
         ]
     head = ("attack", "eps", "right (95% interval)", view.before, "random noise")
     keep = [k for k in range(5) if k < 3 or any(row[k] != DASH for row in rows)]
-    return Table(tuple(head[k] for k in keep), [tuple(row[k] for k in keep) for row in rows])
+    return WordTable(tuple(head[k] for k in keep), [tuple(row[k] for k in keep) for row in rows])
 
 
 def _attacks(view: View) -> Plate | None:
@@ -219,7 +219,7 @@ def _attacks(view: View) -> Plate | None:
         "What each attack leaves",
         drawing,
         "A row counts as robust only if no attack changes its answer.",
-        Table(("attack", "eps", "right (95% interval)"), table),
+        WordTable(("attack", "eps", "right (95% interval)"), table),
     )
 
 
@@ -228,7 +228,7 @@ def _attack_name(attack: Mapping[str, Any], view: View, *, with_size: bool) -> s
     return f"{name}, {sized(attack.get('eps'), view.levels)}" if with_size else name
 
 
-def _certified(view: View) -> Plate | None:
+def _draw_certificates(view: View) -> Plate | None:
     facts = view.figures.get("certified") or {}
     held = sorted((p for p in facts.get("points") or [] if known(p)), key=lambda p: p["radius"])
     if not held:
@@ -251,14 +251,14 @@ def _certified(view: View) -> Plate | None:
         f" {number(facts.get('samples'), 6)} samples per row, error at most"
         f" {number(facts.get('alpha'))}, on {number(facts.get('n'), 6)} rows."
         " It holds for the smoothed classifier and for changes in L2.",
-        Table(
+        WordTable(
             ("radius", "certainly right (95% interval)"),
             [(number(p["radius"]), interval(p)) for p in held],
         ),
     )
 
 
-def _bounds(view: View) -> list[Table]:
+def _bounds(view: View) -> list[WordTable]:
     """What the attacker may change in a table, column by column."""
     if view.kind != "tabular":
         return []
@@ -270,7 +270,7 @@ def _bounds(view: View) -> list[Table]:
         down, up = given if isinstance(given, list | tuple) else (given, given)
         rows.append((column.name, column.kind, _move(down, eps), _move(up, eps)))
     head = ("column", "kind", "may fall by", "may rise by")
-    return [Table(head, rows, "What the attacker may change, by column")] if rows else []
+    return [WordTable(head, rows, "What the attacker may change, by column")] if rows else []
 
 
 def _move(share: float, eps: float | None) -> str:

@@ -5,12 +5,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from models.reporting.numbers import LONGEST, bounds, clip, known, listed, percent, sentence, spaced
+from models.reporting.numbers import (
+    LONGEST,
+    bounds,
+    clip,
+    known,
+    list_words,
+    percent,
+    sentence,
+    space_digits,
+)
 from models.reporting.summary import (
     Figures,
     adaptive_of,
     champion,
-    compared,
+    compare_shares,
     corruption_error,
     difference,
     robust_compared,
@@ -45,7 +54,7 @@ def shortfalls(figures: Figures, held: Calibration | None = None) -> list[str]:
         *_stress_short(figures),
         *_score_short(figures),
         *_edge_short(figures),
-        *_failed(figures),
+        *_list_failed_checks(figures),
     ]
     return [line for line in found if line]
 
@@ -64,7 +73,7 @@ def too_few_to_flag(held: Calibration) -> list[str]:
 def findings(figures: Figures) -> list[Finding]:
     """The sanity checks: those of the evaluation, and those that the figures allow."""
     checks = [
-        Finding(spaced(c.get("name", "check")), c.get("passed"), sentence(c.get("detail")))
+        Finding(space_digits(c.get("name", "check")), c.get("passed"), sentence(c.get("detail")))
         for c in figures.get("masking") or []
     ]
     if not checks:
@@ -72,7 +81,7 @@ def findings(figures: Figures) -> list[Finding]:
     return [*checks, *_own_checks(figures)]
 
 
-def _failed(figures: Figures) -> list[str]:
+def _list_failed_checks(figures: Figures) -> list[str]:
     names = [finding.name for finding in findings(figures) if finding.passed is False]
     return [f"Not every sanity check passed: {'; '.join(names)}."] if names else []
 
@@ -96,7 +105,7 @@ def _accuracy_short(figures: Figures) -> list[str]:
     clean, robust = figures.get("clean"), figures.get("robust")
     previous, said = figures.get("previous") or {}, []
     lines = (
-        (clean, compared("Clean accuracy", clean, previous.get("clean"), champion(previous))),
+        (clean, compare_shares("Clean accuracy", clean, previous.get("clean"), champion(previous))),
         (robust, robust_compared(figures)),
     )
     for key, (now, line) in zip(("clean", "robust"), lines, strict=True):
@@ -115,7 +124,7 @@ def _accuracy_short(figures: Figures) -> list[str]:
             if p["high"] < clean["low"]
         ]
         if weak:
-            said.append(f"Even without an attack it is weaker on some classes: {listed(weak)}.")
+            said.append(f"Even without an attack it is weaker on some classes: {list_words(weak)}.")
     return said
 
 
@@ -126,14 +135,14 @@ def _corruption_short(figures: Figures) -> list[str]:
     if clean is None or not known(clean):
         return said
     weak = [
-        f"{spaced(c['name'])} ({percent(c['value'])})"
+        f"{space_digits(c['name'])} ({percent(c['value'])})"
         for c in sorted(figures.get("corruptions") or [], key=lambda c: c.get("value") or 0.0)
         if c.get("severity") == MIDDLE and known(c) and c["high"] < KEPT * clean["value"]
     ]
     if weak:
         said.append(
             f"At severity {MIDDLE} of 5 some corruptions leave less than {KEPT:.0%} of the clean"
-            f" accuracy: {listed(weak)}."
+            f" accuracy: {list_words(weak)}."
         )
     return said
 
@@ -147,10 +156,10 @@ def _stress_short(figures: Figures) -> list[str]:
     for s in sorted(figures.get("stress") or [], key=lambda s: s.get("value") or 0.0):
         if known(s) and s["high"] < KEPT * clean["value"] and _unflagged(s):
             flagged = f"{percent(s['value'])} right, {percent(s['drift_flagged'])} flagged"
-            silent.setdefault(str(s["name"]), f"{spaced(s['name'])} ({flagged})")
+            silent.setdefault(str(s["name"]), f"{space_digits(s['name'])} ({flagged})")
     if not silent:
         return []
-    kinds = listed(list(silent.values()))
+    kinds = list_words(list(silent.values()))
     return [f"Errors in the input that cost much and are mostly not flagged: {kinds}."]
 
 
@@ -197,7 +206,7 @@ def _edge_short(figures: Figures) -> list[str]:
     ]
     if not sure:
         return []
-    return [f"It answers with confidence, mostly without a flag, on {listed(sure)}."]
+    return [f"It answers with confidence, mostly without a flag, on {list_words(sure)}."]
 
 
 def _own_checks(figures: Figures) -> list[Finding]:
@@ -217,7 +226,9 @@ def _own_checks(figures: Figures) -> list[Finding]:
     cases = [c for c in figures.get("edge_cases") or [] if c.get("finite") is not None]
     if cases:
         broken = [str(c["name"]) for c in cases if not c["finite"]]
-        detail = f"Not for {listed(broken)}." if broken else f"On {len(cases)} kinds of odd input."
+        detail = (
+            f"Not for {list_words(broken)}." if broken else f"On {len(cases)} kinds of odd input."
+        )
         checks.append(Finding("answers are finite numbers", not broken, detail))
     robust = figures.get("robust")
     above = [
@@ -230,6 +241,8 @@ def _own_checks(figures: Figures) -> list[Finding]:
         detail = f"Its gradient is zero on {percent(flat)} of the attacked rows."
         checks.append(Finding("the attacker sees the perturbation score", flat <= BLIND, detail))
     if figures.get("attacks"):
-        detail = f"Below it: {listed(above)}." if above else "No attack at this size leaves fewer."
+        detail = (
+            f"Below it: {list_words(above)}." if above else "No attack at this size leaves fewer."
+        )
         checks.append(Finding("robust accuracy is the worst case", not above, detail))
     return checks

@@ -9,7 +9,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from models.reporting.numbers import Share, bounds, known, listed, number, of_100, percent, points
+from models.reporting.numbers import (
+    Share,
+    bounds,
+    known,
+    list_words,
+    number,
+    of_100,
+    percent,
+    points,
+)
 from models.reporting.numbers import size as sized
 
 Figures = Mapping[str, Any]
@@ -50,7 +59,7 @@ def difference(now: Share, before: Share) -> Difference | None:
     )
 
 
-def compared(what: str, now: Share | None, before: Share | None, name: str) -> str | None:
+def compare_shares(what: str, now: Share | None, before: Share | None, name: str) -> str | None:
     """How a figure stands against the one of `name`; None where one of them is missing."""
     if now is None or before is None or (gap := difference(now, before)) is None:
         return None
@@ -82,7 +91,7 @@ def attacker(figures: Figures, kind: str = "image", levels: int | None = None) -
         return f"An attacker who may change every value by {sized(eps, levels)} of its range"
     phrase = f"An attacker who may change every number by {sized(eps)} of its column's range"
     if columns:
-        phrase += f" (with bounds of their own for {listed([str(c) for c in columns])})"
+        phrase += f" (with bounds of their own for {list_words([str(c) for c in columns])})"
     return phrase
 
 
@@ -135,7 +144,7 @@ def against(figures: Figures) -> list[str]:
         return []
     name = champion(previous)
     lines = [
-        compared("Clean accuracy", figures.get("clean"), previous.get("clean"), name),
+        compare_shares("Clean accuracy", figures.get("clean"), previous.get("clean"), name),
         robust_compared(figures),
         corruption_error(figures.get("mce"), name),
     ]
@@ -146,13 +155,13 @@ def robust_compared(figures: Figures) -> str | None:
     """Accuracy under attack against the previous champion; whether the attacks were the same."""
     previous = figures.get("previous") or {}
     now, before = figures.get("robust"), previous.get("robust")
-    said = compared("Accuracy under attack", now, before, champion(previous))
+    said = compare_shares("Accuracy under attack", now, before, champion(previous))
     if said is None or now is None or before is None:
         return said
     then = before.get("attack")
     if not then or then == now.get("attack"):
         return said
-    return f"{said} The attacks were not the same; then: {listed(str(then).split(' + '))}."
+    return f"{said} The attacks were not the same; then: {list_words(str(then).split(' + '))}."
 
 
 def corruption_error(mce: Share | None, name: str) -> str | None:
@@ -232,7 +241,7 @@ def _by_attack(robust: Share) -> str:
     if not (attack := str(robust.get("attack") or "")):
         return ""
     names = attack.split(" + ")
-    return f" under {'the worst of ' if names[1:] else ''}{listed(names)}"
+    return f" under {'the worst of ' if names[1:] else ''}{list_words(names)}"
 
 
 def _largest(figures: Figures, eps: float | None) -> float | None:

@@ -42,7 +42,7 @@ def crop(x: Tensor, generator: torch.Generator) -> Tensor:
     theta = torch.zeros(n, 2, 3)
     theta[:, 0, 0] = theta[:, 1, 1] = scale
     theta[:, :, 2] = offset
-    return _warped(x, theta)
+    return _warp(x, theta)
 
 
 def noise(x: Tensor, generator: torch.Generator) -> Tensor:
@@ -113,7 +113,7 @@ def _one_change(x: Tensor, generator: torch.Generator) -> Tensor:
     changed = torch.where(kind == 0, (x * levels).round() / levels, x)
     changed = torch.where((kind == 1) & (x > 1 - amount / 2), 1 - x, changed)
     changed = torch.where(kind == 2, (x - low) / (high - low).clamp_min(1e-3), changed)
-    return torch.where(kind > 2, _warped(x, _affine(n, generator)), changed)
+    return torch.where(kind > 2, _warp(x, _affine(n, generator)), changed)
 
 
 def _affine(n: int, generator: torch.Generator) -> Tensor:
@@ -126,7 +126,7 @@ def _affine(n: int, generator: torch.Generator) -> Tensor:
     return theta.view(n, 2, 3)
 
 
-def _warped(x: Tensor, theta: Tensor) -> Tensor:
+def _warp(x: Tensor, theta: Tensor) -> Tensor:
     grid = F.affine_grid(theta, list(x.shape), align_corners=False)
     return F.grid_sample(x, grid, align_corners=False).clamp_(0, 1)
 

@@ -23,7 +23,7 @@ def rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
-def initialised() -> bool:
+def join_group() -> bool:
     """Join the group, the first time; False where there is one process only."""
     if world() == 1:
         return False
@@ -34,7 +34,7 @@ def initialised() -> bool:
 
 def add(tensors: Iterable[Tensor]) -> None:
     """Replace every tensor by its sum over the processes, in one message."""
-    if not initialised():
+    if not join_group():
         return
     parts = list(tensors)
     flat = torch.cat([part.detach().reshape(-1) for part in parts])
@@ -47,14 +47,14 @@ def add(tensors: Iterable[Tensor]) -> None:
 
 def same(tensors: Iterable[Tensor]) -> None:
     """Replace every tensor by that of process 0."""
-    if initialised():
+    if join_group():
         for tensor in tensors:
             group.broadcast(tensor, src=0)
 
 
 def share(value: Any) -> Any:
     """The value that process 0 holds (plain data)."""
-    if not initialised():
+    if not join_group():
         return value
     box = [value]
     group.broadcast_object_list(box, src=0)
@@ -63,7 +63,7 @@ def share(value: Any) -> Any:
 
 def gather(value: Any) -> list[Any]:
     """The values of all processes, in order of rank, on every process (plain data)."""
-    if not initialised():
+    if not join_group():
         return [value]
     values: list[Any] = [None] * world()
     group.all_gather_object(values, value)

@@ -50,7 +50,7 @@ class Adversary:
 
     def noise(self, x: Tensor, factor: float = 1.0) -> Tensor:
         """A random point of `factor` times the ball, inside the range."""
-        return resized(self.threat, factor).random(x, self.generator)
+        return resize_threat(self.threat, factor).random(x, self.generator)
 
 
 Method = Callable[[nn.Module, Tensor, Tensor, Adversary, float], Tensor]
@@ -62,7 +62,7 @@ def forward(net: nn.Module, x: Tensor) -> Tensor:
     return logits.float()
 
 
-def resized(threat: Threat, factor: float) -> Threat:
+def resize_threat(threat: Threat, factor: float) -> Threat:
     """The same geometry at `factor` times the size (for L-inf at most the whole range)."""
     size = threat.eps * factor
     if isinstance(threat, Linf):
@@ -113,7 +113,7 @@ def nfgsm(net: nn.Module, x: Tensor, y: Tensor, adversary: Adversary, beta: floa
         start, target = adversary.noise(x, 2.0), _one_hot(net, x, y)
         gradient = adversary.gradient(net, start, target)
         threat = adversary.threat
-        x_adv = resized(threat, 3.0).project(threat.step(start, gradient, threat.eps), x)
+        x_adv = resize_threat(threat, 3.0).project(threat.step(start, gradient, threat.eps), x)
     return _loss(net, x_adv, y, adversary)
 
 

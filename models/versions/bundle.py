@@ -172,7 +172,7 @@ def _limits(folder: Folder, name: str, manifest: Manifest) -> tuple[int, int | N
 
 def _read_verified(folder: Folder, name: str, manifest: Manifest) -> bytes:
     most, exactly = _limits(folder, name, manifest)
-    with _told_by_digest(name):
+    with _report_wrong_size(name):
         data = folder.read(name, most, exactly=exactly)
     if sha256_bytes(data) != manifest.files[name]:
         raise BundleError(folder.path, _differs(name, len(data)))
@@ -182,14 +182,14 @@ def _read_verified(folder: Folder, name: str, manifest: Manifest) -> bytes:
 def _verify(folder: Folder, name: str, manifest: Manifest) -> None:
     """As `_read_verified` for a file that nobody needs now: it takes no memory."""
     most, exactly = _limits(folder, name, manifest)
-    with _told_by_digest(name):
+    with _report_wrong_size(name):
         digest = folder.sha256(name, most, exactly=exactly)
     if digest != manifest.files[name]:
         raise BundleError(folder.path, _differs(name, exactly))
 
 
 @contextmanager
-def _told_by_digest(name: str) -> Iterator[None]:
+def _report_wrong_size(name: str) -> Iterator[None]:
     """A file of another size has another digest: both are told alike."""
     try:
         yield

@@ -9,13 +9,13 @@ from models.wrapping.features import Features
 from models.wrapping.graph import Builder, with_outputs
 from models.wrapping.outputs import Reading
 from models.wrapping.read import LARGEST_BYTES, first_line
-from models.wrapping.runs import Plan
+from models.wrapping.runs import Feed
 
 TYPES = {"float32": TensorProto.FLOAT, "uint8": TensorProto.UINT8}
 
 
 def plain_graph(
-    model: onnx.ModelProto, data: DataSet, plan: Plan, reading: Reading, features: Features | None
+    model: onnx.ModelProto, data: DataSet, plan: Feed, reading: Reading, features: Features | None
 ) -> onnx.ModelProto:
     """Join what feeds the model, the model and what reads it, and drop what nothing needs.
 
@@ -39,7 +39,7 @@ def plain_graph(
         outputs["features"] = features.size
     shape: list[str | int | None] = ["batch", *schema.shape]
     given = helper.make_tensor_value_info(schema.name, TYPES[schema.dtype], shape)
-    whole = with_outputs(_joined(model, given, front, tail), outputs)
+    whole = with_outputs(_join_nodes(model, given, front, tail), outputs)
     for value in whole.graph.output:
         dims: list[str | int | None] = ["batch", outputs[value.name]]
         value.CopyFrom(helper.make_tensor_value_info(value.name, TensorProto.FLOAT, dims))
@@ -52,7 +52,7 @@ def plain_graph(
     return whole
 
 
-def _joined(
+def _join_nodes(
     model: onnx.ModelProto, given: onnx.ValueInfoProto, front: Builder, tail: Builder
 ) -> onnx.ModelProto:
     """The nodes of all three, in their order, behind one input."""

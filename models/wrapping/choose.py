@@ -8,9 +8,9 @@ import numpy as np
 from models.base.errors import AdaptError
 from models.data import DataSet, Rows
 from models.wrapping.graph import Array
-from models.wrapping.labels import Order, best_order, in_model_order
+from models.wrapping.labels import ColumnOrder, best_order, in_model_order
 from models.wrapping.outputs import Reading, softmax
-from models.wrapping.runs import Plan, Runs
+from models.wrapping.runs import Feed, Runs
 
 ERRORS_ABOVE_CHANCE = 3.0
 ALIKE = 0.02  # mean ln p that tells nothing apart
@@ -21,8 +21,8 @@ BETTER_ORDER = 0.1  # accuracy that another order of classes must win to be beli
 class Trial:
     """One way of feeding with one order of classes, and how it did on labelled rows."""
 
-    plan: Plan
-    order: Order
+    plan: Feed
+    order: ColumnOrder
     logits: Array  # (N, C) in the model's own order
     accuracy: float
     balanced: float  # mean of the classes' own accuracies
@@ -48,7 +48,12 @@ class Choice:
 
 
 def try_all(
-    runs: Runs, reading: Reading, plans: list[Plan], orders: list[Order], rows: Rows, seen: Rows
+    runs: Runs,
+    reading: Reading,
+    plans: list[Feed],
+    orders: list[ColumnOrder],
+    rows: Rows,
+    seen: Rows,
 ) -> Choice:
     """Run every plan on labelled rows and take the best.
 
@@ -135,7 +140,7 @@ def _order_hint(data: DataSet) -> str:
     )
 
 
-def _trial(plan: Plan, order: Order, both: Array, rows: Rows, seen: Rows) -> Trial:
+def _trial(plan: Feed, order: ColumnOrder, both: Array, rows: Rows, seen: Rows) -> Trial:
     ordered, n = both[:, list(order.columns)] if order.columns else both, len(rows)
     right = ordered[:n].argmax(axis=1) == rows.y
     balanced = float(np.mean([right[rows.y == k].mean() for k in np.unique(rows.y)]))

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 
 from models.base.errors import AdaptError
-from models.wrapping.graph import Array, Builder, Index, shown
+from models.wrapping.graph import Array, Builder, Index, show
 from models.wrapping.runs import Runs
 
 LAYERS = ("Gemm", "MatMul", "Conv", "FusedMatMul", "FusedGemm")
@@ -53,9 +53,9 @@ def find_features(
     index = Index(model.graph)
     candidates = _candidates(index, logits)
     if named:
-        return _named(model, index, feeds, named, candidates)
+        return _measure_named(model, index, feeds, named, candidates)
     for tensor in candidates:
-        found = _measured(model, feeds, tensor)
+        found = _measure_tensor(model, feeds, tensor)
         if found is not None and found.size <= LARGEST:
             return found
     return None
@@ -74,23 +74,25 @@ def _candidates(index: Index, logits: str) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _named(
+def _measure_named(
     model: onnx.ModelProto, index: Index, feeds: dict[str, Array], named: str, found: list[str]
 ) -> Features:
     if named not in index.producer and named not in {g.name for g in index.inputs}:
-        listed = ", ".join(shown(tensor) for tensor in found[:SHOWN]) or "none was found"
+        listed = ", ".join(show(tensor) for tensor in found[:SHOWN]) or "none was found"
         raise AdaptError(
-            f"the model has no tensor {shown(named)!r} for features; candidates: {listed}"
+            f"the model has no tensor {show(named)!r} for features; candidates: {listed}"
         )
-    features = _measured(model, feeds, named)
+    features = _measure_tensor(model, feeds, named)
     if features is None:
         raise AdaptError(
-            f"tensor {shown(named)!r} cannot be features: expected finite floats, some per row"
+            f"tensor {show(named)!r} cannot be features: expected finite floats, some per row"
         )
     return features
 
 
-def _measured(model: onnx.ModelProto, feeds: dict[str, Array], tensor: str) -> Features | None:
+def _measure_tensor(
+    model: onnx.ModelProto, feeds: dict[str, Array], tensor: str
+) -> Features | None:
     """Its size, if it holds finite floats, several per row and not the same for all rows."""
     (values,) = Runs(model, [tensor]).answer(feeds)
     rows = len(next(iter(feeds.values())))

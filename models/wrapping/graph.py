@@ -131,7 +131,7 @@ def rename_all(graph: onnx.GraphProto) -> None:
             rename_all(inner)
 
 
-def shown(name: str) -> str:
+def show(name: str) -> str:
     """A tensor's name as the user's own model has it."""
     return name.removeprefix(PREFIX)
 
@@ -145,7 +145,7 @@ def with_outputs(model: onnx.ModelProto, names: Iterable[str]) -> onnx.ModelProt
     nodes = index.upstream(wanted)
     used = set(wanted).union(*(reads(node) for node in nodes))
     weights = [tensor for tensor in copy.graph.initializer if tensor.name in used]
-    kept = [_copied(node) for node in nodes], [_copied(tensor) for tensor in weights]
+    kept = [_copy_message(node) for node in nodes], [_copy_message(tensor) for tensor in weights]
     for field, values in zip((copy.graph.node, copy.graph.initializer), kept, strict=True):
         del field[:]
         field.extend(values)
@@ -166,7 +166,7 @@ def dims_of(value: onnx.ValueInfoProto) -> tuple[int | None, ...] | None:
 def kind_of(value: onnx.ValueInfoProto) -> int:
     """Element type of a tensor; refused if it is no tensor."""
     if value.type.WhichOneof("value") != "tensor_type":
-        raise AdaptError(f"input {shown(value.name)!r} is no tensor but a sequence or a map")
+        raise AdaptError(f"input {show(value.name)!r} is no tensor but a sequence or a map")
     return int(value.type.tensor_type.elem_type)
 
 
@@ -196,7 +196,7 @@ def _constant_value(attribute: onnx.AttributeProto) -> Array | None:
     return None
 
 
-def _copied(message: Any) -> Any:
+def _copy_message(message: Any) -> Any:
     other = type(message)()
     other.CopyFrom(message)
     return other

@@ -8,7 +8,7 @@ import onnx
 
 from models.base.errors import AdaptError
 from models.versions.schema import InputSchema
-from models.wrapping.graph import Array, Builder, dims_of, dtype_of, kind_of, shape_text, shown
+from models.wrapping.graph import Array, Builder, dims_of, dtype_of, kind_of, shape_text, show
 from models.wrapping.scale import Scale
 
 LAYOUTS = ("nchw", "nhwc", "hw", "flat", "flat-nhwc")
@@ -68,12 +68,12 @@ def image_plans(
         AdaptError: the model takes something else than one image per row of this shape.
     """
     if len(inputs) != 1:
-        names = ", ".join(repr(shown(given.name)) for given in inputs)
+        names = ", ".join(repr(show(given.name)) for given in inputs)
         raise AdaptError(f"the model takes {len(inputs)} inputs ({names}); an image is one")
     (given,) = inputs
     kind, dims = kind_of(given), dims_of(given)
     if dtype_of(kind).kind not in "fiu":
-        raise AdaptError(f"input {shown(given.name)!r} takes {dtype_of(kind)}, not numbers")
+        raise AdaptError(f"input {show(given.name)!r} takes {dtype_of(kind)}, not numbers")
     fitting = [name for name, sizes in _sizes(schema).items() if fits(dims, sizes)]
     if layout != "auto":
         meant = {"nchw": ("nchw", "flat", "hw"), "nhwc": ("nhwc", "flat-nhwc")}[layout]
@@ -115,7 +115,7 @@ def _misfit(
     name: str, dims: tuple[int | None, ...] | None, schema: InputSchema, layout: str
 ) -> str:
     sizes = list(_sizes(schema).values())[:2]
-    text = f"the model's input {shown(name)!r} takes {shape_text(dims)}"
+    text = f"the model's input {show(name)!r} takes {shape_text(dims)}"
     text += f", the data are images of {' or '.join(shape_text((None, *s)) for s in sizes)}"
     if layout != "auto":
         text += f" (layout {layout} was asked for)"

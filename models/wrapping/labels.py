@@ -16,7 +16,7 @@ LABELS = ("classlabels_strings", "classlabels_int64s", "classlabels_ints")
 
 
 @dataclass(frozen=True)
-class Order:
+class ColumnOrder:
     """A guess: `columns[k]` is the model's column of the data's class k; () is as they stand."""
 
     name: str
@@ -30,7 +30,7 @@ def labels_of(model: onnx.ModelProto, tensor: str) -> tuple[str, ...] | None:
     mappings = [node for output in outputs if (node := zip_map(index, output)) is not None]
     for node in (*mappings, *reversed(index.upstream([tensor, *outputs]))):
         if node.domain == "ai.onnx.ml":
-            found = _carried(node, index)
+            found = _find_labels(node, index)
             if found is not None:
                 return found
     return None
@@ -38,25 +38,25 @@ def labels_of(model: onnx.ModelProto, tensor: str) -> tuple[str, ...] | None:
 
 def orders(
     labels: tuple[str, ...] | None, classes: tuple[str, ...], given: tuple[str, ...]
-) -> list[Order]:
+) -> list[ColumnOrder]:
     """The orders to try: what the user gave, else what the model carries, else the likely ones.
 
     Raises:
         AdaptError: names that are not the data's classes.
     """
     if given:
-        return [Order("as given", _columns(given, classes, "--classes"))]
+        return [ColumnOrder("as given", _columns(given, classes, "--classes"))]
     if labels is not None and set(labels) == set(classes):
-        return [Order("from the model", _columns(labels, classes, "the model"))]
+        return [ColumnOrder("from the model", _columns(labels, classes, "the model"))]
     numbers = tuple(str(i) for i in range(len(classes)))
     if labels is not None and labels != numbers:
         raise AdaptError(
-            f"the model's classes are {_listed(labels)}, those of the data {_listed(classes)}: "
+            f"the model's classes are {_list(labels)}, those of the data {_list(classes)}: "
             "say with --classes which class of the data each of its columns is"
         )
-    found = [Order("as in the data")]
+    found = [ColumnOrder("as in the data")]
     if set(classes) == set(numbers) and classes != numbers:
-        found.append(Order("by number", _columns(numbers, classes, "")))
+        found.append(ColumnOrder("by number", _columns(numbers, classes, "")))
     return found
 
 
@@ -86,12 +86,12 @@ def in_model_order(columns: tuple[int, ...], classes: tuple[str, ...]) -> str:
 
 def _columns(names: tuple[str, ...], classes: tuple[str, ...], whose: str) -> tuple[int, ...]:
     if sorted(names) != sorted(classes):
-        raise AdaptError(f"{whose}: expected {_listed(classes)} in any order, got {_listed(names)}")
+        raise AdaptError(f"{whose}: expected {_list(classes)} in any order, got {_list(names)}")
     columns = tuple(names.index(name) for name in classes)
     return () if columns == tuple(range(len(columns))) else columns
 
 
-def _carried(node: onnx.NodeProto, index: Index) -> tuple[str, ...] | None:
+def _find_labels(node: onnx.NodeProto, index: Index) -> tuple[str, ...] | None:
     attributes = attributes_of(node)
     for name in LABELS:
         if len(attributes.get(name, ())) > 1:
@@ -111,5 +111,5 @@ def _text(value: Any) -> str:
     return str(value)
 
 
-def _listed(names: tuple[str, ...]) -> str:
+def _list(names: tuple[str, ...]) -> str:
     return ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")

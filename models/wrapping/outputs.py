@@ -8,7 +8,7 @@ import numpy.typing as npt
 import onnx
 
 from models.base.errors import AdaptError
-from models.wrapping.graph import FLOATS, Array, Builder, Index, shape_text, shown
+from models.wrapping.graph import FLOATS, Array, Builder, Index, shape_text, show
 from models.wrapping.runs import Runs
 
 Kind = Literal["logits", "probabilities", "logit", "probability"]
@@ -68,7 +68,7 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class Found:
+class ClassOutput:
     """The output that holds the classes, and the best tensor to read them from."""
 
     output: str  # name of the output, or of the tensor that the user names
@@ -89,7 +89,7 @@ def softmax(logits: Array) -> npt.NDArray[np.float64]:
 
 def find_reading(
     model: onnx.ModelProto, feeds: dict[str, Array], classes: tuple[str, ...], named: str
-) -> Found:
+) -> ClassOutput:
     """Which tensor holds the classes, and how it is to be read (with the order still open).
 
     Args:
@@ -105,7 +105,7 @@ def find_reading(
     readable = {named: named} if named else _readable(model, index)
     tensors = list(readable)
     if not tensors:
-        kinds = ", ".join(_described(output) for output in model.graph.output)
+        kinds = ", ".join(_describe_output(output) for output in model.graph.output)
         raise AdaptError(f"the model has no output of numbers ({kinds})")
     answers = dict(zip(tensors, Runs(model, tensors).answer(feeds), strict=True))
     rows = len(next(iter(feeds.values())))
@@ -120,7 +120,7 @@ def find_reading(
         if other.kind == "logits" and np.allclose(softmax(ours), softmax(theirs), atol=TOLERANCE):
             chosen = other
     inner = _before_softmax(model, index, feeds, chosen, answers[chosen.tensor])
-    return Found(readable[chosen.tensor], chosen, inner)
+    return ClassOutput(readable[chosen.tensor], chosen, inner)
 
 
 def zip_map(index: Index, output: str) -> onnx.NodeProto | None:
@@ -178,9 +178,9 @@ def _before_softmax(
 
 def _misfit(shapes: dict[str, tuple[int, ...]], rows: int, classes: tuple[str, ...]) -> str:
     told = ", ".join(
-        f"{shown(name)!r} {shape_text(('N', *shape[1:]))}"
+        f"{show(name)!r} {shape_text(('N', *shape[1:]))}"
         if shape and shape[0] == rows
-        else f"{shown(name)!r} {list(shape)} for {rows} rows"
+        else f"{show(name)!r} {list(shape)} for {rows} rows"
         for name, shape in shapes.items()
     )
     names = ", ".join(classes[:5]) + (", ..." if len(classes) > 5 else "")
@@ -197,7 +197,7 @@ def _misfit(shapes: dict[str, tuple[int, ...]], rows: int, classes: tuple[str, .
     return f"{text}: wrap it with data of its own classes"
 
 
-def _described(output: Any) -> str:
-    return f"{shown(output.name)!r} is a {output.type.WhichOneof('value') or 'tensor'}".replace(
+def _describe_output(output: Any) -> str:
+    return f"{show(output.name)!r} is a {output.type.WhichOneof('value') or 'tensor'}".replace(
         "_type", ""
     )

@@ -10,10 +10,10 @@ from onnx import TensorProto
 from models.base.errors import AdaptError
 from models.versions.runner import session
 from models.versions.schema import InputArray, InputSchema
-from models.wrapping.graph import Array, Index, attributes_of, shown
+from models.wrapping.graph import Array, Index, attributes_of, show
 from models.wrapping.labels import LABELS
-from models.wrapping.outputs import TOLERANCE, Found, softmax, zip_map
-from models.wrapping.runs import Plan, Runs
+from models.wrapping.outputs import TOLERANCE, ClassOutput, softmax, zip_map
+from models.wrapping.runs import Feed, Runs
 
 ALONE = 8  # rows that are also asked one by one
 HALF_TOLERANCE = 1e-2  # onnxruntime rounds half floats in other places where the graph goes on
@@ -29,12 +29,12 @@ class Original:
         self._model, self._batch = model, batch
 
     def probabilities(
-        self, found: Found, order: tuple[int, ...], feeds: dict[str, Array]
+        self, found: ClassOutput, order: tuple[int, ...], feeds: dict[str, Array]
     ) -> Floats64:
         """`(N, C)` in the order of the data's classes, for the inputs of a prepared model."""
-        output = shown(found.output)
+        output = show(found.output)
         runs = Runs(self._model, [output], batch=self._batch)
-        (values,) = runs.answer({shown(name): array for name, array in feeds.items()})
+        (values,) = runs.answer({show(name): array for name, array in feeds.items()})
         if isinstance(values, list):
             values = self._from_dictionaries(values, output)
         shares = softmax(found.surface.logits(values))
@@ -53,8 +53,8 @@ def check_parity(
     original: Original,
     plain: onnx.ModelProto,
     schema: InputSchema,
-    plan: Plan,
-    found: Found,
+    plan: Feed,
+    found: ClassOutput,
     order: tuple[int, ...],
     x: InputArray,
     *,

@@ -24,7 +24,7 @@ def prepare(model: onnx.ModelProto) -> onnx.ModelProto:
     _one_opset_per_domain(copy)
     if copy.functions:
         copy = inliner.inline_local_functions(copy)
-    copy = _upgraded(copy)
+    copy = _upgrade_opset(copy)
     copy.ir_version = max(copy.ir_version, IR_VERSION)
     for node in every_node(copy):
         if node.domain == "ai.onnx":
@@ -40,7 +40,7 @@ def prepare(model: onnx.ModelProto) -> onnx.ModelProto:
     return copy
 
 
-def fixed_batch(model: onnx.ModelProto) -> int | None:
+def fix_batch(model: onnx.ModelProto) -> int | None:
     """How many rows the model insists on, None if its inputs leave that open."""
     for given in Index(model.graph).inputs:
         dims = dims_of(given)
@@ -49,7 +49,7 @@ def fixed_batch(model: onnx.ModelProto) -> int | None:
     return None
 
 
-def freed(model: onnx.ModelProto, batch: int) -> onnx.ModelProto:
+def free_batch(model: onnx.ModelProto, batch: int) -> onnx.ModelProto:
     """A copy that takes any number of rows, where only declared sizes and Reshape say `batch`.
 
     Whether it answers row by row as the model did is for the caller to check.
@@ -88,7 +88,7 @@ def _one_opset_per_domain(model: onnx.ModelProto) -> None:
     model.opset_import.extend(onnx.helper.make_opsetid(d, v) for d, v in versions.items())
 
 
-def _upgraded(model: onnx.ModelProto) -> onnx.ModelProto:
+def _upgrade_opset(model: onnx.ModelProto) -> onnx.ModelProto:
     (entry,) = (e for e in model.opset_import if not e.domain)
     if entry.version >= OPSET:
         return model

@@ -17,7 +17,7 @@ CHUNK = 256
 FATAL = 4  # onnxruntime's log: what it refuses is told by an error already
 
 
-class Plan(Protocol):
+class Feed(Protocol):
     """A way to give raw rows to a model."""
 
     @property
@@ -67,7 +67,7 @@ class Runs:
             self._some({k: v[at : at + size] for k, v in feeds.items()}, min(size, rows - at))
             for at in range(0, rows, size)
         ]
-        return [_joined([part[i] for part in parts]) for i in range(len(self.outputs))]
+        return [_join_parts([part[i] for part in parts]) for i in range(len(self.outputs))]
 
     def _some(self, feeds: dict[str, Array], rows: int) -> list[Any]:
         if self._batch is not None and rows < self._batch:
@@ -88,7 +88,7 @@ def _reason(error: Exception) -> str:
     return first_line(error).replace(PREFIX, "")
 
 
-def _joined(parts: list[Any]) -> Any:
+def _join_parts(parts: list[Any]) -> Any:
     if isinstance(parts[0], list):
         return [row for part in parts for row in part]
     return np.concatenate([np.atleast_1d(part) for part in parts])

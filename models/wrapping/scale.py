@@ -63,7 +63,7 @@ def scales(data: DataSet, wanted: str) -> list[Scale]:
         return unlike
     if wanted in known:
         return [known[wanted]]
-    return [_given(data.schema, wanted, tuple(known))]
+    return [_parse_scale(data.schema, wanted, tuple(known))]
 
 
 def _guesses(data: DataSet) -> dict[str, Scale]:
@@ -107,7 +107,7 @@ def _moments(data: DataSet) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.flo
     return mean, std
 
 
-def _given(schema: InputSchema, wanted: str, known: tuple[str, ...]) -> Scale:
+def _parse_scale(schema: InputSchema, wanted: str, known: tuple[str, ...]) -> Scale:
     expected = f"auto, {', '.join(known)} or numbers MEAN,STD in units of [0, 1]"
     try:
         numbers = [float(part) for part in wanted.split(",")]

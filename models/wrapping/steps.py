@@ -12,13 +12,13 @@ from models.statistics.intervals import proportion
 from models.wrapping.build import plain_graph
 from models.wrapping.choose import Choice, check_choice, try_all
 from models.wrapping.features import Features, find_features
-from models.wrapping.graph import PREFIX, Array, Index, shown
+from models.wrapping.graph import PREFIX, Array, Index, show
 from models.wrapping.images import image_plans
 from models.wrapping.labels import labels_of, orders
-from models.wrapping.outputs import Found, find_reading
+from models.wrapping.outputs import ClassOutput, find_reading
 from models.wrapping.parity import Original, check_parity
-from models.wrapping.prepare import fixed_batch, freed, prepare
-from models.wrapping.runs import Plan, Runs
+from models.wrapping.prepare import fix_batch, free_batch, prepare
+from models.wrapping.runs import Feed, Runs
 from models.wrapping.scale import scales
 from models.wrapping.tables import TablePlan, table_plans
 
@@ -68,7 +68,7 @@ def adapt(model: onnx.ModelProto, data: DataSet, *, options: Options | None = No
     options = options or Options()
     rows, test = _some(data.calibration, CHOICE_ROWS), _some(data.test, PARITY_ROWS)
     prepared = prepare(model)
-    batch = fixed_batch(prepared)
+    batch = fix_batch(prepared)
     plans = _plans(prepared, data, options)
     prepared, first, opened = _any_batch(prepared, plans, rows.x, batch)
     original = Original(model, batch=opened)
@@ -86,8 +86,8 @@ def adapt(model: onnx.ModelProto, data: DataSet, *, options: Options | None = No
 
 def _choose(
     prepared: onnx.ModelProto,
-    found: Found,
-    plans: list[Plan],
+    found: ClassOutput,
+    plans: list[Feed],
     data: DataSet,
     rows: Rows,
     options: Options,
@@ -101,7 +101,7 @@ def _choose(
 
 
 def _features(
-    prepared: onnx.ModelProto, feeds: dict[str, Array], found: Found, named: str
+    prepared: onnx.ModelProto, feeds: dict[str, Array], found: ClassOutput, named: str
 ) -> Features | None:
     if named == "none":
         return None
@@ -115,7 +115,7 @@ def _some(rows: Rows, count: int) -> Rows:
     return rows.take(np.sort(np.random.default_rng(0).permutation(len(rows))[:count]))
 
 
-def _plans(prepared: onnx.ModelProto, data: DataSet, options: Options) -> list[Plan]:
+def _plans(prepared: onnx.ModelProto, data: DataSet, options: Options) -> list[Feed]:
     inputs, tried = Index(prepared.graph).inputs, scales(data, options.scale)
     if data.schema.kind == "image":
         return list(image_plans(inputs, data.schema, tried, options.layout))
@@ -125,10 +125,12 @@ def _plans(prepared: onnx.ModelProto, data: DataSet, options: Options) -> list[P
 
 
 def _any_batch(
-    prepared: onnx.ModelProto, plans: list[Plan], x: Array, batch: int | None
-) -> tuple[onnx.ModelProto, Plan, int | None]:
+    prepared: onnx.ModelProto, plans: list[Feed], x: Array, batch: int | None
+) -> tuple[onnx.ModelProto, Feed, int | None]:
     """The model for any number of rows, a plan that it takes, and the batch it was fixed to."""
-    attempts: list[tuple[onnx.ModelProto, int | None]] = [(freed(prepared, batch or 1), batch or 1)]
+    attempts: list[tuple[onnx.ModelProto, int | None]] = [
+        (free_batch(prepared, batch or 1), batch or 1)
+    ]
     if batch is None:
         attempts.insert(0, (prepared, None))
     reasons = []
@@ -163,13 +165,17 @@ def _named_tensor(prepared: onnx.ModelProto, name: str) -> str:
         return ""
     index = Index(prepared.graph)
     if PREFIX + name not in index.producer:
-        outputs = ", ".join(shown(output.name) for output in prepared.graph.output)
+        outputs = ", ".join(show(output.name) for output in prepared.graph.output)
         raise AdaptError(f"the model has no tensor {name!r}; its outputs: {outputs}")
     return PREFIX + name
 
 
 def _facts(
-    model: onnx.ModelProto, choice: Choice, found: Found, features: Features | None, rows: Rows
+    model: onnx.ModelProto,
+    choice: Choice,
+    found: ClassOutput,
+    features: Features | None,
+    rows: Rows,
 ) -> dict[str, Any]:
     trial = choice.trial
     ordered = trial.logits[:, list(trial.order.columns)] if trial.order.columns else trial.logits
@@ -177,13 +183,13 @@ def _facts(
         "producer": f"{model.producer_name} {model.producer_version}".strip(),
         "opset": {entry.domain or "ai.onnx": entry.version for entry in model.opset_import},
         "output": {
-            "tensor": shown(found.output),
+            "tensor": show(found.output),
             "kind": found.surface.kind,
-            "read_from": shown(found.inner.tensor),
+            "read_from": show(found.inner.tensor),
         },
         "features": None
         if features is None
-        else {"tensor": shown(features.tensor), "size": features.size},
+        else {"tensor": show(features.tensor), "size": features.size},
         **trial.plan.words,
         "classes": trial.order.name,
         "accuracy": proportion(ordered.argmax(axis=1) == rows.y).plain(),
@@ -193,7 +199,7 @@ def _facts(
 
 
 def _notes(
-    found: Found, features: Features | None, choice: Choice, opened: int | None
+    found: ClassOutput, features: Features | None, choice: Choice, opened: int | None
 ) -> list[str]:
     plan, notes = choice.trial.plan, []
     if features is None:

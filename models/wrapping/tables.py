@@ -13,7 +13,7 @@ from onnx import TensorProto
 
 from models.base.errors import AdaptError
 from models.versions.schema import Column, InputSchema
-from models.wrapping.graph import Array, Builder, dims_of, dtype_of, kind_of, shape_text, shown
+from models.wrapping.graph import Array, Builder, dims_of, dtype_of, kind_of, shape_text, show
 from models.wrapping.scale import Scale
 
 UNSEEN = "(unseen)"  # the text of a category that the data do not have
@@ -131,7 +131,7 @@ def table_plans(
             column = schema.columns[index]
             if part.texts and column.kind != "categorical":
                 raise AdaptError(
-                    f"input {shown(part.name)!r} takes text, but column {column.name!r} holds "
+                    f"input {show(part.name)!r} takes text, but column {column.name!r} holds "
                     f"numbers: add --categorical {column.name}"
                 )
     if all(part.texts for part in parts):
@@ -146,13 +146,13 @@ def _parts(inputs: list[onnx.ValueInfoProto], schema: InputSchema) -> list[Part]
         alone = len(inputs) == 1 and dims == (schema.size,) and schema.size > 1
         if alone or (dims is not None and len(dims) not in (1, 2)):
             raise AdaptError(
-                f"the model's input {shown(given.name)!r} takes {shape_text(dims)}, the data are "
+                f"the model's input {show(given.name)!r} takes {shape_text(dims)}, the data are "
                 f"rows of {schema.size} columns, [N, {schema.size}]"
                 + ": it has no batch dimension; export it with one"
                 * alone
             )
         if dtype_of(kind_of(given)).kind not in "fiuO":
-            raise AdaptError(f"input {shown(given.name)!r} takes {dtype_of(kind_of(given))}")
+            raise AdaptError(f"input {show(given.name)!r} takes {dtype_of(kind_of(given))}")
         widths.append(1 if dims is not None and len(dims) == 1 else dims and dims[1])
     if len(inputs) == 1 and (widths[0] in (None, schema.size) or schema.size == 1):
         return [_part(inputs[0], range(schema.size))]
@@ -167,7 +167,7 @@ def _one_per_column(inputs: list[onnx.ValueInfoProto], schema: InputSchema) -> l
     places = {name: index for index, name in enumerate(names)}
     found = {}
     for given in inputs:
-        name = shown(given.name)
+        name = show(given.name)
         index = places.get(name, plain.get(_plain(name)))
         if index is not None:
             found[name] = _part(given, [index])
@@ -175,9 +175,9 @@ def _one_per_column(inputs: list[onnx.ValueInfoProto], schema: InputSchema) -> l
         return list(found.values())
     if len(inputs) == len(names) and not found:
         return [_part(given, [index]) for index, given in enumerate(inputs)]
-    missing = [shown(given.name) for given in inputs if shown(given.name) not in found]
+    missing = [show(given.name) for given in inputs if show(given.name) not in found]
     raise AdaptError(
-        f"the model takes the columns {', '.join(shown(g.name) for g in inputs)}; the data have no "
+        f"the model takes the columns {', '.join(show(g.name) for g in inputs)}; the data have no "
         f"column {', '.join(missing)} (they have {', '.join(names)})"
     )
 
@@ -189,7 +189,7 @@ def _groups(
     columns = list(range(schema.size))
     if sum(widths) != schema.size:
         taken = ", ".join(
-            f"{shown(g.name)}: {w or '?'}" for g, w in zip(inputs, widths, strict=True)
+            f"{show(g.name)}: {w or '?'}" for g, w in zip(inputs, widths, strict=True)
         )
         raise AdaptError(
             f"the model takes {sum(widths)} columns ({taken}), the data have {schema.size} "

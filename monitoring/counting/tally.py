@@ -10,6 +10,7 @@ import atexit
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -33,7 +34,7 @@ class Tally:
     """
 
     def __init__(self) -> None:
-        self._waiting: list[tuple[Add, Any]] = []
+        self._waiting: deque[tuple[Add, Any]] = deque()
         self._settling = threading.Lock()
         self._wake = threading.Semaphore(0)
         self._awake = False
@@ -53,11 +54,13 @@ class Tally:
     def settle(self) -> None:
         """Count now what waits."""
         with self._settling:
-            # Before the list is taken: who puts after this wakes the thread again.
+            # Before what waits is taken: who puts after this wakes the thread again.
             self._awake = False
-            waiting, self._waiting = self._waiting, []
             events: dict[Add, list[Any]] = {}
-            for add, event in waiting:
+            # One by one from the same queue: a list that is put aside as a whole may get one event
+            # more, from a thread that had just looked it up.
+            for _ in range(len(self._waiting)):
+                add, event = self._waiting.popleft()
                 events.setdefault(add, []).append(event)
             for add, own in events.items():
                 try:

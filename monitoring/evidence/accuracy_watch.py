@@ -45,7 +45,7 @@ class Accuracy(msgspec.Struct, frozen=True):
     label_shift: LabelShift | None = None  # only while the class channel alone has an alarm
 
 
-def alarmed(stream: StreamEvidence) -> list[str]:
+def list_alarmed_channels(stream: StreamEvidence) -> list[str]:
     """Channels that have an alarm, in the order of their names."""
     if stream.alarm is None:
         return []
@@ -90,12 +90,12 @@ class AccuracyWatch:
         model, version = self.bundle.manifest.model, self.bundle.manifest.version
         recent = self._records.recent(model, version, min(SURVEYED, self._affordable))
         self._sample(recent)
-        names = alarmed(stream)
+        names = list_alarmed_channels(stream)
         shift = self._label_shift(stream, recent) if self._only_classes(names) else None
         estimated = self._estimate([name for name in names if name not in self._classes])
         absent = "" if estimated is not None else self._why_absent()
         if estimated is not None and shift is not None:
-            estimated = widened(estimated, shift)
+            estimated = widen_interval(estimated, shift)
         observed = observe(
             self._records.observed(model, version, LABELLED, since=since),
             recent,
@@ -140,7 +140,7 @@ class AccuracyWatch:
         return label_shift(self.bundle.reference, classes, counts.astype(np.float64))
 
 
-def widened(estimated: AccuracyEstimate, shift: LabelShift) -> AccuracyEstimate:
+def widen_interval(estimated: AccuracyEstimate, shift: LabelShift) -> AccuracyEstimate:
     """The estimate where only the class mix changed: its interval holds the re-weighted one's.
 
     The value stays: it follows the mix by itself, and errs less where few rows were held out.

@@ -147,7 +147,7 @@ def promise(c: float, per_second: float | None) -> str:
     said = f"at most one false alarm in {c:,.0f} requests on average"
     if not per_second:
         return f"{said} (the rate of requests is not known yet)"
-    return f"{said}: in {span(c / per_second)} at {_rounded(per_second)} requests a second"
+    return f"{said}: in {span(c / per_second)} at {_render_number(per_second)} requests a second"
 
 
 def span(seconds: float) -> str:
@@ -162,5 +162,5 @@ def span(seconds: float) -> str:
     return f"{seconds:,.0f} seconds"
 
 
-def _rounded(value: float) -> str:
+def _render_number(value: float) -> str:
     return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"

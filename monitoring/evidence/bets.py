@@ -191,7 +191,7 @@ def score_tilts(alpha: FloatArray) -> tuple[tuple[Bet, ...], FloatArray]:
     tau = np.ones((len(bets), len(alpha)))
     for row, (_, cdf) in zip(tau, bets, strict=True):
         np.divide(np.diff(cdf(edges)), width, out=row, where=width > 0)
-    return tuple(bet for bet, _ in bets), _normalised(tau, alpha)
+    return tuple(bet for bet, _ in bets), _normalise_tilts(tau, alpha)
 
 
 def class_tilts(alpha: FloatArray, labels: tuple[str, ...]) -> tuple[tuple[Bet, ...], FloatArray]:
@@ -237,7 +237,7 @@ def share_tilts(
             rows.append(row)
             direction: Direction = "share up" if factor > 1 else "share down"
             bets.append(Bet(direction, f"{name} at {words}"))
-    return tuple(bets), _normalised(np.array(rows), alpha)
+    return tuple(bets), _normalise_tilts(np.array(rows), alpha)
 
 
 def tilts(reference: ChannelReference) -> tuple[tuple[Bet, ...], FloatArray]:
@@ -261,7 +261,7 @@ def tilts(reference: ChannelReference) -> tuple[tuple[Bet, ...], FloatArray]:
     return bets + more, np.concatenate([tau, gone])
 
 
-def _normalised(tau: FloatArray, alpha: FloatArray) -> FloatArray:
+def _normalise_tilts(tau: FloatArray, alpha: FloatArray) -> FloatArray:
     """Remove the rounding error of sum_g w_g tau_g = 1."""
     assert (tau > 0).all(), "every tilt must be positive in every cell"
     result: FloatArray = tau / (tau @ alpha / alpha.sum())[:, None]

@@ -287,7 +287,7 @@ class ChannelEvidence:
         self._dispersion.load(state["dispersion"])
         if self.eta == "auto":
             self._discount()
-        self._ln_r, self._ln_cusum, self._began = self._copied(state, ln_r)
+        self._ln_r, self._ln_cusum, self._began = self._restore_bets(state, ln_r)
         self._seen = vector(state["seen"], cells).astype(np.int64)
         self._marks = [
             _Mark(int(at), vector(counts, cells).astype(np.int64)) for at, counts in state["marks"]
@@ -297,7 +297,7 @@ class ChannelEvidence:
         if self.lag:
             self._set_lagged(float(state["lagged_at"]))
 
-    def _copied(
+    def _restore_bets(
         self, state: dict[str, Any], ln_r: list[float]
     ) -> tuple[FloatArray, FloatArray, IntArray]:
         """Return R, its cusum and the start of every bet; a copy that is new has nothing yet."""

@@ -29,7 +29,7 @@ REQUESTS = 'route!~"/metrics|/healthz|/readyz|/v2/health/.*"'
 
 def rate(metric: str, selector: str = "", *, by: str = "") -> str:
     """Return the expression of a counter's rate per second, summed over all labels but `by`."""
-    return _summed("rate", metric, selector, by)
+    return _render_sum("rate", metric, selector, by)
 
 
 def count(metric: str, selector: str = "", *, by: str = "") -> str:
@@ -37,7 +37,7 @@ def count(metric: str, selector: str = "", *, by: str = "") -> str:
 
     For events that may never have happened: none yet is the truth, not a gap.
     """
-    return f"{_summed('increase', metric, selector, by)} or on () vector(0)"
+    return f"{_render_sum('increase', metric, selector, by)} or on () vector(0)"
 
 
 def latest(gauge: str, *, by: str = "model") -> str:
@@ -45,7 +45,7 @@ def latest(gauge: str, *, by: str = "model") -> str:
     return f"max by ({by}) ({gauge}{{{MODEL}}})"
 
 
-def _summed(function: str, metric: str, selector: str, by: str) -> str:
+def _render_sum(function: str, metric: str, selector: str, by: str) -> str:
     grouping = f" by ({by}) " if by else ""
     braces = f"{{{selector}}}" if selector else ""
     return f"sum{grouping}({function}({metric}{braces}[$__rate_interval]))"
@@ -201,7 +201,7 @@ def _drift_detail() -> list[Panel]:
             "How are the drift p-values spread?",
             "Even over all rows where requests look like the training data, heavy at the bottom"
             " where they do not.",
-            _summed("increase", "holdfast_drift_p_value_bucket", MODEL, "le"),
+            _render_sum("increase", "holdfast_drift_p_value_bucket", MODEL, "le"),
             width=12,
         ),
         lines(
@@ -236,7 +236,7 @@ def tampering_row() -> list[Panel]:
         heatmap(
             "How are the perturbation likelihoods spread?",
             "Near 0 for clean inputs; weight near 1 is tampering.",
-            _summed("increase", "holdfast_perturbation_likelihood_bucket", MODEL, "le"),
+            _render_sum("increase", "holdfast_perturbation_likelihood_bucket", MODEL, "le"),
             width=8,
         ),
         lines(

@@ -146,7 +146,7 @@ class WatchMetrics:
                 labels = (model, version, reference.name, f"{cell:02d}")
                 self.reference.labels(*labels).set(weight / total)
         self.expected.labels(model).set(expected_accuracy(manifest.evaluation))
-        self._evaluated(manifest)
+        self._show_evaluation(manifest)
 
     def show_stream(self, stream: Stream) -> None:
         """Export the evidence of a stream as it is now."""
@@ -197,7 +197,7 @@ class WatchMetrics:
         for name, share in (shift.shares if shift else {}).items():
             self.class_shares.labels(model, name).set(share.value)
 
-    def _evaluated(self, manifest: Manifest) -> None:
+    def _show_evaluation(self, manifest: Manifest) -> None:
         """The figures of the version's evaluation, each under the name of the attack it had."""
         model, version, figures = manifest.model, str(manifest.version), manifest.evaluation
         suite, points = figures.get("suite", "quick"), []

@@ -93,7 +93,7 @@ def decide(event: Event, situation: Situation, policy: Policy, now: float) -> De
     if event.action not in ACTIONS:
         return _refuse("unknown_action", f"action {event.action!r} is none of {', '.join(ACTIONS)}")
     if situation.pinned is not None:
-        return _refuse("pinned", _pinned(event.model, situation.pinned))
+        return _refuse("pinned", _explain_pin(event.model, situation.pinned))
     if situation.champion is None:
         missing = f"model {event.model!r} has no champion to judge"
         return _refuse("no_champion", situation.damage or missing)
@@ -138,7 +138,7 @@ def _busy(event: Event, situation: Situation) -> str:
     return ""
 
 
-def _pinned(model: str, version: int) -> str:
+def _explain_pin(model: str, version: int) -> str:
     return (
         f"HOLDFAST_MODELS pins model {model!r} to version {version}: nothing that the loop makes "
         "would be served; take the pin out first"

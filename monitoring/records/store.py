@@ -23,8 +23,8 @@ from models.versions.schema import InputArray, InputSchema
 from monitoring.records.database import PATIENCE_SECONDS, Database, StoreError
 
 __all__ = [
-    "FEEDBACK", "REQUESTS", "Counts", "Found", "Key", "Labelled", "Recent", "Record", "RecordStore",
-    "Recorded", "StoreError", "fits", "raw_inputs",
+    "FEEDBACK", "REQUESTS", "Counts", "Key", "Labelled", "Recent", "Record", "RecordStore",
+    "Recorded", "RecordedRow", "StoreError", "fits", "raw_inputs",
 ]  # fmt: skip
 KEYS_PER_QUERY = 400
 T = TypeVar("T")
@@ -87,7 +87,7 @@ class Recorded(NamedTuple):
     x: bytes
 
 
-class Found(NamedTuple):
+class RecordedRow(NamedTuple):
     """What is known of a recorded instance."""
 
     seq: int
@@ -168,21 +168,21 @@ class RecordStore:
             with self._database.writing() as connection:
                 connection.execute(_INSERT, [record._asdict() for record in records])
 
-    def find(self, keys: Iterable[Key]) -> dict[Key, Found]:
+    def find(self, keys: Iterable[Key]) -> dict[Key, RecordedRow]:
         """The latest record of each key that is there."""
-        found: dict[Key, Found] = {}
+        found: dict[Key, RecordedRow] = {}
         with self._database.reading() as connection:
             for part in _parts(sorted({key.id for key in keys})):
                 query = (
-                    sa.select(*(REQUESTS.c[n] for n in ("id", "row", *Found._fields)))
+                    sa.select(*(REQUESTS.c[n] for n in ("id", "row", *RecordedRow._fields)))
                     .where(REQUESTS.c.id.in_(part))
                     .order_by(REQUESTS.c.seq)
                 )
                 for id_, row, *rest in connection.execute(query):
-                    found[Key(id_, row)] = Found(*rest)
+                    found[Key(id_, row)] = RecordedRow(*rest)
         return {key: found[key] for key in keys if key in found}
 
-    def add_feedback(self, labels: Sequence[tuple[Key, Found, int]]) -> None:
+    def add_feedback(self, labels: Sequence[tuple[Key, RecordedRow, int]]) -> None:
         """Keep true labels (class indices) of found records; the last label of a key wins.
 
         They are on disk when this returns.

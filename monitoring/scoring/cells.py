@@ -60,7 +60,7 @@ class Cells:
             arrays[f"{name}/alpha"] = score_weights(scores[:, column], edges)
             labels = tuple(f"{cell:02d}" for cell in range(len(edges) + 1))
             infos.append(ChannelInfo(name, "score", labels))
-        numbers, categories = _parted(columns, x_unit)
+        numbers, categories = _split_columns(columns, x_unit)
         for number in numbers:
             assert x_unit is not None, "columns are counted from x_unit"
             edges = number.edges(x_unit)
@@ -93,7 +93,7 @@ class Cells:
         return [self.reference[key] for key in keys if key in self.reference]
 
 
-def _parted(
+def _split_columns(
     columns: Sequence[TableColumn], x_unit: FloatArray | None
 ) -> tuple[tuple[NumericColumn, ...], tuple[CategoryColumn, ...]]:
     """The numbers that are known somewhere in the reference, and the categories."""

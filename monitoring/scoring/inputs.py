@@ -8,7 +8,7 @@ from monitoring.scoring.graph import GraphBuilder
 
 
 @dataclass(frozen=True)
-class Rows:
+class PlainAnswers:
     """What the plain graph gives for N rows, as arrays."""
 
     x_unit: FloatArray  # (N, *shape) as `InputSchema.to_unit` gives it
@@ -35,7 +35,7 @@ class ScoreChannel(Protocol):
     def name(self) -> str:
         """What it is called in metrics and alarms."""
 
-    def scores(self, rows: Rows) -> FloatArray:
+    def scores(self, rows: PlainAnswers) -> FloatArray:
         """`(N,)` float64."""
 
     def emit(self, graph: GraphBuilder, tensors: Tensors) -> str:

@@ -36,7 +36,7 @@ from monitoring.counting import query_embedding
 from monitoring.scoring.accuracy_fit import accuracy_facts
 from monitoring.scoring.cells import Cells
 from monitoring.scoring.channels import base as ch
-from monitoring.scoring.channels.columns import TableColumn, watched_columns
+from monitoring.scoring.channels.columns import TableColumn, choose_columns
 from monitoring.scoring.channels.table_statistics import TableStatistics
 from monitoring.scoring.drift_score import HAIR, emit_p_value
 from monitoring.scoring.graph import GraphBuilder
@@ -206,7 +206,7 @@ def _channels(
         x_unit=x_unit,
         table=table,
     )
-    return table, fitted, watched_columns(schema, x_unit, np.nan_to_num(logits).argmax(axis=1))
+    return table, fitted, choose_columns(schema, x_unit, np.nan_to_num(logits).argmax(axis=1))
 
 
 def _emit_logits(graph: GraphBuilder, schema: InputSchema) -> str:

@@ -26,7 +26,7 @@ from models.versions.runner import session
 from models.versions.schema import InputArray, InputSchema
 from monitoring.scoring.instrument import Material
 from monitoring.scoring.perturbation import negatives as hn
-from monitoring.scoring.perturbation.attacks import PASSES, SIZES, attacked_unit
+from monitoring.scoring.perturbation.attacks import PASSES, SIZES, attack_families
 from monitoring.scoring.perturbation.benign import Benign
 
 REFERENCE_ROWS, FIT_ROWS, HELD_ROWS, KIND_ROWS = 2048, 1500, 5000, 360
@@ -54,14 +54,14 @@ class Victim:
         A row that an attack leaves as it is (it was misclassified before) is no attacked row.
         """
         if self.net is None:
-            return self._asked(rows.take(np.arange(min(len(rows), QUERIED_ROWS))), seed)
+            return self._attack_by_queries(rows.take(np.arange(min(len(rows), QUERIED_ROWS))), seed)
         # Few attacks on many rows teach the head more than many attacks on few.
         most = self._affordable(self.net)
         part = min(1.0, max(LEAST_PART, most / len(rows)))
         rows = rows.take(np.arange(min(len(rows), max(1, int(most / part)))))
         x, y = tensors(self.net, self.schema, rows)
         with attacks.frozen(self.net):
-            found = attacked_unit(
+            found = attack_families(
                 attacks.logits_only(self.net),
                 x,
                 y,
@@ -78,7 +78,7 @@ class Victim:
             self.threat, self.schema, size if self.threat.norm == "l2" else min(size, 1.0)
         )
 
-    def _asked(self, rows: Rows, seed: int) -> InputArray:
+    def _attack_by_queries(self, rows: Rows, seed: int) -> InputArray:
         """Under Square, at every size."""
         ask, unit, parts = logits_of(self.plain, self.schema), self.schema.to_unit(rows.x), []
         for size in SIZES:
@@ -157,14 +157,14 @@ def head_material(
     own = (fit.x[:0], fit.x[:0]) if benign is None else benign.halves()
     held_corrupted, held_kinds = hn.by_kind(kinds, few.x, rng)
     changed = [
-        hn.rounded(schema, x, step, rng)
+        hn.round_to_grid(schema, x, step, rng)
         for x in (_benign(schema, kinds, fit.x, rng), victim.attacked(fit, seed),
                   held_corrupted, victim.attacked(few, seed))
     ]  # fmt: skip
     material = Material(
         references=shuffled.x[: min(half, REFERENCE_ROWS)],
         fit_clean=fit.x,
-        fit_corrupted=np.concatenate([changed[0], _repeated(own[0], len(changed[0]))]),
+        fit_corrupted=np.concatenate([changed[0], _repeat_rows(own[0], len(changed[0]))]),
         fit_adversarial=changed[1],
         held_clean=held.x,
         held_corrupted=np.concatenate([changed[2], own[1][:KIND_ROWS]]),
@@ -227,7 +227,7 @@ def _benign(
     return np.concatenate(parts)
 
 
-def _repeated(x: InputArray, rows: int) -> InputArray:
+def _repeat_rows(x: InputArray, rows: int) -> InputArray:
     """The user's own rows, repeated to about a twentieth of all benign ones."""
     repeats = max(1, rows // (20 * len(x))) if len(x) else 1
     return np.concatenate([x] * repeats)

@@ -70,7 +70,7 @@ class Pulse:
             failure, started = self._failure, self._started
         age = None if ended is None else clock - ended
         looked: dict[str, Any] = {
-            "last_look": None if age is None else self._shown(age),
+            "last_look": None if age is None else self._render_time(age),
             "limit_seconds": self.limit_seconds,
         }
         if age is not None and age <= self.limit_seconds:
@@ -81,12 +81,12 @@ class Pulse:
         since = clock - started if age is None else age
         return {
             "status": status,
-            "since": self._shown(since),
+            "since": self._render_time(since),
             "reason": _reason(None if began is None else clock - began, failure),
             **looked,
         }
 
-    def _shown(self, age: float) -> str:
+    def _render_time(self, age: float) -> str:
         at = datetime.fromtimestamp(self.now() - age, UTC)
         return at.isoformat(timespec="seconds").replace("+00:00", "Z")
 

@@ -42,7 +42,7 @@ FIRST_LOOK_SECONDS = 2.0  # at most: it is not ready before that
 log = logger("watcher")
 
 
-class Plan(msgspec.Struct, frozen=True):
+class WatchPlan(msgspec.Struct, frozen=True):
     """What the watcher watches and how eagerly it acts."""
 
     services: tuple[str, ...]
@@ -60,7 +60,7 @@ class Plan(msgspec.Struct, frozen=True):
 class Watcher:
     """Ticks over all models of the registry. `start_job` hands a stored job to the loop."""
 
-    plan: Plan
+    plan: WatchPlan
     registry: Registry
     records: RecordStore
     jobs: JobStore
@@ -232,7 +232,7 @@ class Watcher:
         self.metrics.forget(model)
         log.info("model_gone", model=model)
 
-    def finished(self, job: Job) -> None:
+    def count_job(self, job: Job) -> None:
         """Count a job that ended and export what it found."""
         self.metrics.runs.labels(job.kind, job.outcome).inc()
         self._export(job)

@@ -94,25 +94,25 @@ def create(
         expires=None if lifetime is None else now + lifetime,
     )
 
-    def added(tokens: tuple[Token, ...]) -> tuple[Token, ...]:
+    def add_token(tokens: tuple[Token, ...]) -> tuple[Token, ...]:
         if any(name == token.name for token in tokens):
             raise StateError(f"there is a token {name!r}: revoke it first, or take another name")
         return (*tokens, token)
 
-    _change(path, added)
+    _change(path, add_token)
     return secret
 
 
 def revoke(path: Path, name: str) -> None:
     """Remove a token; with the last one gone nobody is let in. Raises StateError if unknown."""
 
-    def removed(tokens: tuple[Token, ...]) -> tuple[Token, ...]:
+    def remove_token(tokens: tuple[Token, ...]) -> tuple[Token, ...]:
         if all(name != token.name for token in tokens):
             known = ", ".join(token.name for token in tokens) or "none"
             raise StateError(f"no token {name!r}; known: {known}")
         return tuple(token for token in tokens if token.name != name)
 
-    _change(path, removed)
+    _change(path, remove_token)
 
 
 def _change(path: Path, change: Callable[[tuple[Token, ...]], tuple[Token, ...]]) -> None:
@@ -143,9 +143,9 @@ class Tokens:
         self._verified: dict[bytes, Token] = {}  # by digest; at most all of them
         self._damaged = False
         self._look_at = 0.0
-        self.needed()
+        self.needs_tokens()
 
-    def needed(self) -> bool:
+    def needs_tokens(self) -> bool:
         """Whether calls need a token; looks at the file where the last look is a second old."""
         now = time.monotonic()
         if now >= self._look_at:

@@ -15,7 +15,7 @@ from pathlib import Path
 from models.base.errors import HoldfastError
 from models.base.logs import logger
 from service.access.auth import Tokens, bearer, secret_in
-from service.access.limits import Limits, limits_of
+from service.access.limits import ClientLimits, limits_of
 from service.configuration.proxies import Proxies
 from service.configuration.settings import Settings
 from service.web.call import Call, Scope
@@ -43,7 +43,7 @@ class Guard:
     def __init__(
         self,
         settings: Settings,
-        limits: Limits | None = None,
+        limits: ClientLimits | None = None,
         *,
         secrets: Mapping[str, Secret],
         exposed: bool,
@@ -68,7 +68,7 @@ class Guard:
         if scope == "open":
             return ""
         held = ""
-        if scope in self._secrets or self._tokens.needed():
+        if scope in self._secrets or self._tokens.needs_tokens():
             held = self._holder(call, scope)
             call.actor = scope if held == _own(scope) else f"token {held}"
         if held and self._by_token:
@@ -81,7 +81,7 @@ class Guard:
 
     def tokens_needed(self) -> bool:
         """Whether predictions and feedback need a token now."""
-        return self._tokens.needed()
+        return self._tokens.needs_tokens()
 
     def leave(self, caller: str) -> None:
         """The call that entered has been answered."""
@@ -95,7 +95,7 @@ class Guard:
 
     def _holder(self, call: Call, scope: Scope) -> str:
         """The name of the token that came; raises where it does not do."""
-        needed = self._tokens.needed()
+        needed = self._tokens.needs_tokens()
         if self._exposed and not needed:
             raise ForbiddenError(
                 f"{exposure(self._settings)}; so admin calls are refused: make a token with "

@@ -56,7 +56,7 @@ class Bucket(NamedTuple):
         return full_ns + self.interval_ns, 0
 
 
-class Limits:
+class ClientLimits:
     """The limits of all clients; `enter` before a call, `leave` after it.
 
     Args:
@@ -107,7 +107,7 @@ class Limits:
         return key
 
 
-def limits_of(settings: Settings, directory: Path | None) -> Limits | None:
+def limits_of(settings: Settings, directory: Path | None) -> ClientLimits | None:
     """The limits that are set, or None; `directory` is what the workers share, if there are any."""
     rate, concurrency = settings.rate_per_second, settings.client_concurrency
     if not rate and not concurrency:
@@ -118,4 +118,4 @@ def limits_of(settings: Settings, directory: Path | None) -> Limits | None:
     except OSError as error:
         logger("limits").error("limits_not_shared", reason=f"each worker counts alone: {error}")
         table = LimitTable(rows)
-    return Limits(rate, settings.rate_burst, concurrency, table)
+    return ClientLimits(rate, settings.rate_burst, concurrency, table)

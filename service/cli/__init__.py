@@ -33,7 +33,7 @@ OUT_OF_MEMORY = (
 )
 
 
-class Group(click.Group):
+class CommandGroup(click.Group):
     """Errors that are raised on purpose end a command with their sentence and status 1."""
 
     def invoke(self, ctx: click.Context) -> object:
@@ -61,7 +61,7 @@ class Group(click.Group):
 CONTEXT = {"help_option_names": ["-h", "--help"], "show_default": True}
 
 
-@click.group(cls=Group, context_settings=CONTEXT)
+@click.group(cls=CommandGroup, context_settings=CONTEXT)
 @click.version_option(package_name="holdfast")
 @click.pass_context
 def main(ctx: click.Context) -> None:

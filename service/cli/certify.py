@@ -59,7 +59,7 @@ def certify(
       holdfast certify digits --sigma 0.25 --rows 200
     """
     from models.data.source import data_of
-    from models.evaluation.certify import certified_curve, largest_radius
+    from models.evaluation.certify import certify_curve, largest_radius
     from models.versions.runner import Runner
 
     bundle = Registry(settings.registry_dir, settings.keys).open(model, which)
@@ -70,7 +70,7 @@ def certify(
     ]
     label = f"certifying {bundle.name}"
     with click.progressbar(length=len(rows), label=label, file=sys.stderr) as bar:
-        figures = certified_curve(
+        figures = certify_curve(
             Runner(bundle),
             bundle.manifest.input,
             rows,

@@ -47,7 +47,12 @@ def doctor(settings: Settings, as_json: bool) -> None:
       holdfast doctor
     """
     rows = [
-        {"name": s.variable, "value": _shown(settings, s.name), "unit": s.unit, "help": s.help}
+        {
+            "name": s.variable,
+            "value": _show_setting(settings, s.name),
+            "unit": s.unit,
+            "help": s.help,
+        }
         for s in table_of.table()
     ]
     findings = [
@@ -77,7 +82,7 @@ def _finding(what: str, ok: bool, detail: str, *, optional: bool = False) -> dic
     return {"what": what, "ok": ok, "detail": detail, "optional": optional}
 
 
-def _shown(settings: Settings, name: str) -> Any:
+def _show_setting(settings: Settings, name: str) -> Any:
     """The value of a setting, without a password."""
     value = getattr(settings, name)
     return hidden(value) if name == "database_url" else value
@@ -161,7 +166,7 @@ def _service(settings: Settings) -> list[dict[str, Any]]:
 
 def _models(settings: Settings, registry: Registry) -> list[dict[str, Any]]:
     """The models that are named or unloaded, and their limits."""
-    findings = [_named(spec, registry) for spec in settings.model_specs]
+    findings = [_check_named_model(spec, registry) for spec in settings.model_specs]
     try:
         for name, wanted in Repository(registry.root).read().models.items():
             said = "loaded beside the named ones" if wanted else "unloaded, until it is loaded"
@@ -174,7 +179,7 @@ def _models(settings: Settings, registry: Registry) -> list[dict[str, Any]]:
     return findings
 
 
-def _named(spec: ModelSpec, registry: Registry) -> dict[str, Any]:
+def _check_named_model(spec: ModelSpec, registry: Registry) -> dict[str, Any]:
     """Whether a named model can be served, and at which version."""
     what, detail = f"model {spec.name}", "follows its champion"
     try:

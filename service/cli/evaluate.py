@@ -78,7 +78,7 @@ def evaluate(
         open_subject(bundle), data_of(manifest).test,
         suite=suite, threat=threat, previous=figures_before, previous_version=before, limit=limit,
         autoattack=autoattack, seed=seed, work=folder / "work",
-        progress=Progress(f"evaluating {bundle.name}") if first else None,
+        progress=EvaluationBar(f"evaluating {bundle.name}") if first else None,
     )  # fmt: skip
     distributed.leave()
     if not first:
@@ -90,7 +90,7 @@ def evaluate(
     emit(figures, as_json, lambda: _text(bundle.name, figures, folder / f"{name}.html"))
 
 
-class Progress(Bar):
+class EvaluationBar(Bar):
     """Of an evaluation: share of the work, and the unit at work."""
 
     def __call__(self, done: int, total: int, unit: str) -> None:

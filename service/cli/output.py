@@ -75,7 +75,7 @@ class Bar:
         click.echo(text, err=True, nl=not self._terminal or last)
 
 
-class Progress(Bar):
+class TrainingBar(Bar):
     """Of a training: steps and loss."""
 
     def __call__(self, step: int, steps: int, loss: float) -> None:

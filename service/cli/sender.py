@@ -20,7 +20,7 @@ LABELS_EVERY = 8
 
 
 @dataclass
-class Tally:
+class Outcomes:
     """What came back; shared by the senders."""
 
     sent: int = 0
@@ -103,7 +103,7 @@ class Sender:
         url: str,
         model: str,
         rows: Rows,
-        tally: Tally,
+        tally: Outcomes,
         names: tuple[str, ...] | None,
         token: str = "",
     ) -> None:

@@ -36,13 +36,13 @@ TABLES = {
 ATTACK = {"attack": ("eps", 0.15)}
 
 
-def _listed(shifts: dict[str, tuple[str, float]]) -> str:
+def _list_shifts(shifts: dict[str, tuple[str, float]]) -> str:
     return ", ".join(f"{name}:{default:g}" for name, (_, default) in shifts.items())
 
 
 HELP = (
-    f"Images: {', '.join(PLAIN)}, {_listed(IMAGES)}. Tables: clean, {_listed(TABLES)}. "
-    f"Both: {_listed(ATTACK)}, which attacks the champion itself."
+    f"Images: {', '.join(PLAIN)}, {_list_shifts(IMAGES)}. Tables: clean, {_list_shifts(TABLES)}. "
+    f"Both: {_list_shifts(ATTACK)}, which attacks the champion itself."
 )
 
 
@@ -104,10 +104,10 @@ def _table_change(
 
     if name == "missing":
         gaps = columns("a column that may be missing", [c.missing for c in schema.columns])
-        return lambda x: _scattered(x, gaps, value, np.nan, rng)
+        return lambda x: _scatter_value(x, gaps, value, np.nan, rng)
     if name == "unseen":
         kinds = columns("a categorical column", [c.kind == "categorical" for c in schema.columns])
-        return lambda x: _scattered(x, kinds, value, -1.0, rng)
+        return lambda x: _scatter_value(x, kinds, value, -1.0, rng)
     numeric = columns("a numeric column", [c.kind == "numeric" for c in schema.columns])
     if name == "noise":
         span = value * schema.span[numeric]
@@ -119,7 +119,7 @@ def _table_change(
         return lambda x: _set(x, chosen, x[:, chosen] * value)
     circle = rng.choice(numeric, min(max(2, round(value)), len(numeric)), replace=False)
     whole = np.array([schema.columns[k].missing for k in circle])
-    return lambda x: _set(x, circle, _moved(x[:, circle], whole))
+    return lambda x: _set(x, circle, _move_columns(x[:, circle], whole))
 
 
 def _set(x: Array, columns: Array, values: Array) -> Array:
@@ -128,14 +128,14 @@ def _set(x: Array, columns: Array, values: Array) -> Array:
     return changed
 
 
-def _scattered(
+def _scatter_value(
     x: Array, columns: Array, share: float, value: float, rng: np.random.Generator
 ) -> Array:
     hit = rng.random((len(x), len(columns))) < share
     return _set(x, columns, np.where(hit, value, x[:, columns]))
 
 
-def _moved(values: Array, may_miss: Array) -> Array:
+def _move_columns(values: Array, may_miss: Array) -> Array:
     """Every column takes the values of the one before it, but no missing one that it may not."""
     moved = np.roll(values, 1, axis=1)
     return np.where(np.isnan(moved) & ~may_miss, values, moved)

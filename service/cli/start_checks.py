@@ -59,8 +59,8 @@ def look(settings: Settings) -> Iterator[Checked]:
     both: tuple[Part, ...] = ("service", "watcher")
     hosts: tuple[tuple[str, Part], ...] = (("host", "service"), ("watch_host", "watcher"))
     for name, part in hosts:
-        yield _checked(settings, name, (part,), _listen)
-    yield _checked(settings, "database_url", both, _driver)
+        yield _check_setting(settings, name, (part,), _listen)
+    yield _check_setting(settings, "database_url", both, _driver)
     rows: tuple[tuple[str, tuple[Part, ...], Callable[[str], str]], ...] = (
         ("tokens_file", ("service",), _tokens),
         ("admin_token_file", both, _secret),
@@ -71,10 +71,10 @@ def look(settings: Settings) -> Iterator[Checked]:
     )
     for name, parts, check in rows:
         if getattr(settings, name):
-            yield _checked(settings, name, parts, check)
+            yield _check_setting(settings, name, parts, check)
 
 
-def _checked(
+def _check_setting(
     settings: Settings, name: str, parts: tuple[Part, ...], check: Callable[[str], str]
 ) -> Checked:
     """Check one setting; `check` says what is right with it, or raises."""

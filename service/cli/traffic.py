@@ -15,7 +15,7 @@ from models.versions.schema import InputArray, InputSchema
 from service.access.auth import secret_of
 from service.cli import shifts
 from service.cli.output import emit, json_option
-from service.cli.sender import Schedule, Sender, Tally
+from service.cli.sender import Outcomes, Schedule, Sender
 from service.configuration.addresses import AddressError, near, read_url, url_of
 from service.configuration.settings import Settings
 
@@ -67,10 +67,10 @@ def traffic(
     """
     target = _target(url, settings)
     rng = np.random.default_rng(seed)
-    shifted, dataset = _shifted(settings, model, shift, share, part, rng)
+    shifted, dataset = _load_and_shift(settings, model, shift, share, part, rng)
     rows, names = as_sent(shifted, dataset.schema), dataset.classes if labels else None
     token = secret_of(token_file) if token_file else ""
-    tally = Tally()
+    tally = Outcomes()
     plan = Schedule(len(rows), rate, seconds, rng)
     senders = [
         threading.Thread(target=Sender(target, model, rows, tally, names, token).run, args=(plan,))
@@ -107,7 +107,7 @@ def shifted_rows(
     settings: Settings, model: str, shift: str, share: float, part: str, rng: np.random.Generator
 ) -> Rows:
     """The held-out rows of the model's data, the chosen share of them shifted."""
-    return _shifted(settings, model, shift, share, part, rng)[0]
+    return _load_and_shift(settings, model, shift, share, part, rng)[0]
 
 
 def as_sent(rows: Rows, schema: InputSchema) -> Rows:
@@ -124,7 +124,7 @@ def as_sent(rows: Rows, schema: InputSchema) -> Rows:
     return Rows(x, rows.y)
 
 
-def _shifted(
+def _load_and_shift(
     settings: Settings, model: str, shift: str, share: float, part: str, rng: np.random.Generator
 ) -> tuple[Rows, DataSet]:
     from models import data as sets
@@ -134,7 +134,7 @@ def _shifted(
     name, value = shifts.parse(shift, schema)
     if name == "attack":
         test = test.take(np.arange(min(len(test), ATTACKED_ROWS)))
-        changed = _attacked(settings, model, test, value)
+        changed = _attack_rows(settings, model, test, value)
     else:
         changed = shifts.change_of(name, value, schema, rng)(test.x)
     keep = rng.random(len(test)) >= share
@@ -164,12 +164,12 @@ def _part(rows: Rows, part: str) -> Rows:
     return rows.take(np.arange(first, len(rows), step))
 
 
-def _attacked(settings: Settings, model: str, rows: Rows, eps: float) -> InputArray:
+def _attack_rows(settings: Settings, model: str, rows: Rows, eps: float) -> InputArray:
     from service.cli.train import need_training
 
     need_training()
     from models.attacks.threat import geometry_of
-    from models.evaluation.adversarial import attacked
+    from models.evaluation.adversarial import attack_subject
     from models.versions.judging import ThreatModel
     from monitoring.loop.assemble import open_subject
 
@@ -179,12 +179,12 @@ def _attacked(settings: Settings, model: str, rows: Rows, eps: float) -> InputAr
     attack, budget = ("square", 400) if subject.black_box else ("pgd", 40)
     try:
         geometry = geometry_of(threat, bundle.manifest.input, eps)
-        return attacked(subject, rows, geometry, attack=attack, budget=budget)
+        return attack_subject(subject, rows, geometry, attack=attack, budget=budget)
     except HoldfastError as error:
         raise HoldfastError(f"--shift attack: {error}") from None
 
 
-def _tell_until_done(senders: list[threading.Thread], tally: Tally) -> None:
+def _tell_until_done(senders: list[threading.Thread], tally: Outcomes) -> None:
     told = time.monotonic()
     while any(s.is_alive() for s in senders):
         time.sleep(0.1)

@@ -14,7 +14,7 @@ from models.base.errors import DataError, HoldfastError
 from models.training.recipe import AUGMENTATIONS, METHODS, PRECISIONS
 from models.versions.judging import NORMS
 from models.versions.registry import Registry, check_name
-from service.cli.output import Progress, emit, json_option, tell_notes
+from service.cli.output import TrainingBar, emit, json_option, tell_notes
 from service.cli.source import source_options
 from service.configuration.settings import Settings
 
@@ -254,7 +254,7 @@ def _make(settings: Settings, registry: Registry, rows: Any, order: Any) -> int:
     what = msgspec.json.encode([order.recipe, order.net, rows.fingerprint])
     digest = hashlib.sha256(what).hexdigest()[:12]
     checkpoint = Path(settings.state) / "training" / f"{order.model}-{digest}.safetensors"
-    told = Progress(f"training {order.model}") if distributed.rank() == 0 else None
+    told = TrainingBar(f"training {order.model}") if distributed.rank() == 0 else None
     try:
         return make_version(registry, rows, order, progress=told, checkpoint=checkpoint)
     except KeyboardInterrupt:

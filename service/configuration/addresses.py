@@ -106,7 +106,7 @@ def listen_address(host: str) -> str:
     try:
         ipaddress.ip_address(host)
     except ValueError:
-        return _resolved(host)
+        return _resolve_host(host)
     return host
 
 
@@ -166,7 +166,7 @@ def _without_user(text: str) -> str:
     return repr(re.sub(r"//[^/@]*@", "//***@", text))[:80]
 
 
-def _resolved(name: str) -> str:
+def _resolve_host(name: str) -> str:
     expected = "a host that has an address here"
     try:
         found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)

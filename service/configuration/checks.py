@@ -118,7 +118,7 @@ def _zone(text: str) -> str:
     return text.strip()
 
 
-def _parsed_by(parse: Callable[[str], object]) -> Callable[[str], str]:
+def _make_check(parse: Callable[[str], object]) -> Callable[[str], str]:
     """A check that leaves the text as it is where `parse` takes it."""
 
     def check(text: str) -> str:
@@ -142,12 +142,12 @@ CHECKS: Mapping[str, Callable[[str], str]] = MappingProxyType(
         "state": _directory,
         "host": _host("host"),
         "watch_host": _host("watch_host"),
-        "models": _parsed_by(parse_models),
+        "models": _make_check(parse_models),
         "service_url": _services,
         "database_url": _database,
-        "trusted_proxies": _parsed_by(Proxies),
-        "allowed_hosts": _parsed_by(parse_hosts),
-        "allowed_origins": _parsed_by(parse_origins),
+        "trusted_proxies": _make_check(Proxies),
+        "allowed_hosts": _make_check(parse_hosts),
+        "allowed_origins": _make_check(parse_origins),
         "timezone": _zone,
         "trace_endpoint": _collector,
         **{

@@ -29,7 +29,7 @@ class ModelSpec(NamedTuple):
     version: int | None = None
 
 
-class Limits(NamedTuple):
+class ModelLimits(NamedTuple):
     """Of one model; None: the service's own bound, or none."""
 
     rows: int | None = None
@@ -84,11 +84,13 @@ def parse_models(text: str) -> tuple[ModelSpec, ...]:
     return tuple(specs.values())
 
 
-def parse_limits(text: str, max_rows: int, specs: tuple[ModelSpec, ...]) -> Mapping[str, Limits]:
+def parse_limits(
+    text: str, max_rows: int, specs: tuple[ModelSpec, ...]
+) -> Mapping[str, ModelLimits]:
     """The limits of the setting `model_limits`, by model.
 
     >>> parse_limits("a:rows=64,concurrent=8;c:rows=8", 1024, ())["a"]
-    Limits(rows=64, concurrent=8)
+    ModelLimits(rows=64, concurrent=8)
 
     Args:
         text: the setting.
@@ -98,7 +100,7 @@ def parse_limits(text: str, max_rows: int, specs: tuple[ModelSpec, ...]) -> Mapp
     Raises:
         SettingsError: it does not read so, or speaks of a model twice or of one not named.
     """
-    found: dict[str, Limits] = {}
+    found: dict[str, ModelLimits] = {}
     known = {spec.name for spec in specs}
     for part in (part.strip() for part in text.split(";")):
         if not part:
@@ -114,13 +116,13 @@ def parse_limits(text: str, max_rows: int, specs: tuple[ModelSpec, ...]) -> Mapp
     return found
 
 
-def _limits(text: str, max_rows: int) -> Limits:
+def _limits(text: str, max_rows: int) -> ModelLimits:
     values: dict[str, int] = {}
     for part in text.split(","):
         name, _, number = (word.strip() for word in part.partition("="))
-        if name not in Limits._fields or name in values or not _VERSION.fullmatch(number):
+        if name not in ModelLimits._fields or name in values or not _VERSION.fullmatch(number):
             raise SettingsError("model_limits", ONE_LIMIT, repr(part)[:60])
         values[name] = int(number)
     if values.get("rows", 1) > max_rows:
         raise SettingsError("model_limits", f"rows <= max_rows ({max_rows})", str(values["rows"]))
-    return Limits(**values)
+    return ModelLimits(**values)

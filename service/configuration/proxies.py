@@ -37,7 +37,7 @@ class Proxies:
     def client(self, peer: str, forwarded: str | None) -> str:
         """The client's address (of IPv6 the first 64 bits), or what the peer is called."""
         if not self._networks or forwarded is None:
-            return _named(peer)
+            return _name_address(peer)
         found = peer
         hops = [peer, *forwarded.rsplit(",", LONGEST_FORWARDED)[::-1]]
         for hop in hops:
@@ -47,7 +47,7 @@ class Proxies:
             found = hop
             if not any(address in network for network in self._networks):
                 break
-        return _named(found)
+        return _name_address(found)
 
 
 def _address(text: str) -> IPv4Address | IPv6Address | None:
@@ -66,7 +66,7 @@ def _address(text: str) -> IPv4Address | IPv6Address | None:
 
 
 @lru_cache(maxsize=1024)
-def _named(text: str) -> str:
+def _name_address(text: str) -> str:
     address = _address(text)
     if isinstance(address, IPv6Address):
         return str(IPv6Network((address, HOME_PREFIX), strict=False))

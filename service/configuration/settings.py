@@ -16,7 +16,7 @@ from models.versions.signature import Keys
 from service.configuration import sizing
 from service.configuration.addresses import near, url_of
 from service.configuration.checks import check_schedule
-from service.configuration.model_specs import Limits, ModelSpec, parse_limits, parse_models
+from service.configuration.model_specs import ModelLimits, ModelSpec, parse_limits, parse_models
 from service.configuration.platform_variables import without_platforms
 from service.configuration.values import collect, read_toml, read_value, type_text, unknown
 from service.web.errors import SettingsError, raise_faults
@@ -261,7 +261,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return parse_models(self.models)
 
     @property
-    def limits(self) -> Mapping[str, Limits]:
+    def limits(self) -> Mapping[str, ModelLimits]:
         """The limits of `model_limits`, by model."""
         return parse_limits(self.model_limits, self.max_rows, self.model_specs)
 
@@ -320,10 +320,10 @@ def load(env: Mapping[str, str], toml_path: Path | None = None) -> Settings:
     collect(faults, lambda: dict(settings.limits), nothing)
     collect(faults, lambda: check_schedule(settings.schedule, settings.timezone), None)
     raise_faults(faults)
-    return _filled(settings)
+    return _fill_settings(settings)
 
 
-def _filled(settings: Settings) -> Settings:
+def _fill_settings(settings: Settings) -> Settings:
     """With what follows from other settings and from the machine."""
     database = Path(settings.state).absolute() / "records.sqlite"
     sizes = sizing.model_sizes(settings.registry_dir)

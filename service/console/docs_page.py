@@ -39,7 +39,7 @@ class Body(NamedTuple):
     examples: list[tuple[str, str]]  # title, text
 
 
-class Answer(NamedTuple):
+class StatusRow(NamedTuple):
     """What a status means, and what comes with it."""
 
     status: str
@@ -60,7 +60,7 @@ class Operation(NamedTuple):
     token: bool  # whether it never goes without
     parameters: list[Member]
     bodies: list[Body]
-    answers: list[Answer]
+    answers: list[StatusRow]
     commands: list[tuple[str, str]]  # title, curl
     send: str  # the body that the page offers to send
 
@@ -128,12 +128,12 @@ class _Reader:
 
     def _operation(self, path: str, method: str, item: Node, operation: Node) -> Operation:
         asked = [*item.get("parameters", ()), *operation.get("parameters", ())]
-        parameters = [self._parameter(self._found(part)) for part in asked]
-        body = self._found(operation.get("requestBody", {}))
+        parameters = [self._parameter(self._follow_reference(part)) for part in asked]
+        body = self._follow_reference(operation.get("requestBody", {}))
         security = operation.get("security", ())
         scopes = [scope for way in security for scope in way.get("token", ())]
         token = bool(security) and {} not in security
-        called = _filled(path, parameters)
+        called = _fill_path(path, parameters)
         bodies = self._bodies(body)
         send = next((text for b in bodies if b.media == JSON for _, text in b.examples[:1]), "")
         return Operation(
@@ -155,13 +155,13 @@ class _Reader:
         self, method: str, path: str, operation: Node, token: bool
     ) -> Iterator[tuple[str, str]]:
         """A command line for every example and for every file, and what is written beside them."""
-        body = self._found(operation.get("requestBody", {}))
+        body = self._follow_reference(operation.get("requestBody", {}))
         contents = body.get("content", {})
         if not body.get("required", False):
             yield "", curl(method, path, token=token)
         for media, content in contents.items():
             for example in content.get("examples", {}).values():
-                found = self._found(example)
+                found = self._follow_reference(example)
                 command = curl(method, path, media, found["value"], token=token)
                 yield found.get("summary", ""), command
             if media != JSON and "examples" not in content and media != "application/octet-stream":
@@ -180,13 +180,13 @@ class _Reader:
             example,
         )
 
-    def _answer(self, status: str, node: Node) -> Answer:
-        found = self._found(node)
+    def _answer(self, status: str, node: Node) -> StatusRow:
+        found = self._follow_reference(node)
         headers = [
-            self._parameter({**self._found(header), "name": name, "in": "header"})
+            self._parameter({**self._follow_reference(header), "name": name, "in": "header"})
             for name, header in found.get("headers", {}).items()
         ]
-        return Answer(status, inline(found["description"]), headers, self._bodies(found))
+        return StatusRow(status, inline(found["description"]), headers, self._bodies(found))
 
     def _bodies(self, node: Node) -> list[Body]:
         return [
@@ -197,7 +197,7 @@ class _Reader:
                 self._members(content["schema"]),
                 [
                     (found.get("summary", ""), pretty(found["value"]))
-                    for found in map(self._found, content.get("examples", {}).values())
+                    for found in map(self._follow_reference, content.get("examples", {}).values())
                 ],
             )
             for media, content in node.get("content", {}).items()
@@ -205,7 +205,7 @@ class _Reader:
 
     def _members(self, node: Node) -> list[Member]:
         """The members of an object, those of `allOf` first."""
-        schema = self._found(node)
+        schema = self._follow_reference(node)
         members = [member for part in schema.get("allOf", ()) for member in self._members(part)]
         required = schema.get("required", ())
         return members + [
@@ -222,14 +222,14 @@ class _Reader:
 
     def _about(self, node: Node) -> str:
         """What a schema says of itself, or what it refers to."""
-        found = self._found(node)
+        found = self._follow_reference(node)
         if found.get("type") == "array" and "description" not in found and "items" in found:
             return self._about(found["items"])
         return "" if "pattern" in found else str(found.get("description", ""))
 
     def _kind(self, node: Node) -> Markup:
         """A type in words, with links to the schemas that have a section."""
-        found = self._found(node)
+        found = self._follow_reference(node)
         if "$ref" in node and not _simple(found):
             name = node["$ref"].rpartition("/")[2]
             return Markup('<a href="#schema-{0}">{0}</a>').format(name)
@@ -253,10 +253,10 @@ class _Reader:
         items = schema.get("items")
         if items is None:
             return Markup("list of {}").format(amount) if amount else Markup("list")
-        colon = ":" if amount and _simple(self._found(items)) else ""
+        colon = ":" if amount and _simple(self._follow_reference(items)) else ""
         return Markup("list of {}{} {}").format(amount, colon, self._kind(items))
 
-    def _found(self, node: Node) -> Node:
+    def _follow_reference(self, node: Node) -> Node:
         """What a `$ref` leads to, or the node itself."""
         while "$ref" in node:
             place: Any = self._root
@@ -271,7 +271,7 @@ def _simple(schema: Node) -> bool:
     return not ({"properties", "anyOf", "allOf"} & set(schema)) and schema.get("type") != "array"
 
 
-def _filled(path: str, parameters: list[Member]) -> str:
+def _fill_path(path: str, parameters: list[Member]) -> str:
     """The path with the examples of its parameters in it."""
     for each in parameters:
         path = path.replace("{" + each.name + "}", each.example)

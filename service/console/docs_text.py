@@ -65,11 +65,11 @@ def pretty(value: Any, indent: int = 0, taken: int = 0) -> str:
     if any(isinstance(part, dict | list) for part in value):
         lines = [pretty(part, indent + 2) for part in value]
     else:
-        lines = list(_filled(value, indent + 2))
+        lines = list(_fill_lines(value, indent + 2))
     return "[\n" + ",\n".join(inner + line for line in lines) + f"\n{outer}]"
 
 
-def _filled(values: list[Any], indent: int) -> Iterator[str]:
+def _fill_lines(values: list[Any], indent: int) -> Iterator[str]:
     """Scalars, as many to a line as it takes."""
     line = ""
     for text in (json.dumps(value, ensure_ascii=False) for value in values):

@@ -71,7 +71,7 @@ def models_of(manifests: Iterable[Manifest]) -> dict[str, dict[str, Any]]:
     return models
 
 
-def made_of(source: str) -> bytes:
+def make_description(source: str) -> bytes:
     """openapi.json for this text of openapi.yaml; aliases are written out."""
     import yaml  # of the development environment
 
@@ -79,5 +79,5 @@ def made_of(source: str) -> bytes:
 
 
 if __name__ == "__main__":
-    MADE.write_bytes(made_of(SOURCE.read_text(encoding="utf-8")))
+    MADE.write_bytes(make_description(SOURCE.read_text(encoding="utf-8")))
     sys.stdout.write(f"{MADE.name}\n")

@@ -9,7 +9,7 @@ import binascii
 import re
 
 from models.base.errors import InputError
-from service.web.errors import shown
+from service.web.errors import show_value
 
 EXPECTED = "base64 (RFC 4648)"
 _SPACES = b" \t\r\n"
@@ -56,9 +56,9 @@ def _without_head(text: str, field: str) -> str:
         return text
     head = _HEAD.match(text)
     if head is None:
-        raise InputError(field, f"{EXPECTED}, behind data:<type>;base64,", shown(text))
+        raise InputError(field, f"{EXPECTED}, behind data:<type>;base64,", show_value(text))
     if head["coded"] is None:
-        raise InputError(field, EXPECTED, f"a data URL without ;base64: {shown(head[0])}")
+        raise InputError(field, EXPECTED, f"a data URL without ;base64: {show_value(head[0])}")
     return text[head.end() :]
 
 
@@ -66,4 +66,4 @@ def _strange(coded: bytes, at: int) -> str:
     if coded[at : at + 1] == b"=":
         return f"padding before the end, at character {at}"
     character = coded[at:].decode("utf-8", "replace")[:1]
-    return f"the character {shown(character)} at {at} (spaces not counted)"
+    return f"the character {show_value(character)} at {at} (spaces not counted)"

@@ -31,11 +31,11 @@ from service.decoding.json_amount import (
     check_table,
     lists_of,
     parse,
-    shown_json,
+    show_json,
 )
-from service.decoding.json_faults import malformed
+from service.decoding.json_faults import explain_malformed
 from service.decoding.rows import FLOAT32_MAX, NUMBERS, check_rows, read_rows, table_of
-from service.web.errors import shown
+from service.web.errors import show_value
 
 T = TypeVar("T")
 Float64s = npt.NDArray[np.float64]
@@ -61,7 +61,7 @@ def decode_body(decoder: msgspec.json.Decoder[T], body: bytes, at: str = "") -> 
     except RecursionError:
         raise InputError("body", "JSON", "too many levels of nesting") from None
     except msgspec.DecodeError as error:
-        raise malformed(body, str(error)) from None
+        raise explain_malformed(body, str(error)) from None
 
 
 def read_instances(raw: bytes, schema: InputSchema, max_rows: int, field: str) -> InputArray:
@@ -177,7 +177,7 @@ def _read_slow(raw: bytes, shape: Shape, most: int, field: str, nulls: bool = Fa
     document = parse(raw, field, "lists of finite numbers")
     if not isinstance(document, simdjson.Array):
         inner = "".join(f"[{size}]" for size in shape[1:])
-        raise InputError(field, f"a list of rows, each {inner or 'a number'}", shown_json(document))
+        raise InputError(field, f"a list of rows, each {inner or 'a number'}", show_json(document))
     if shape[0] is None:
         check_rows(len(document), most, field)
     full = _whole(shape, len(document))
@@ -190,7 +190,7 @@ def _flatten(
     value: Json, shape: tuple[int, ...], field: str, into: list[Float64s], nulls: bool
 ) -> None:
     if not isinstance(value, simdjson.Array) or len(value) != shape[0]:
-        raise InputError(field, f"a list of {shape[0]}", shown_json(value))
+        raise InputError(field, f"a list of {shape[0]}", show_json(value))
     if len(shape) == 1:
         into.append(_numbers(value, field, nulls))
         return
@@ -210,7 +210,7 @@ def _numbers(values: Any, field: str, nulls: bool) -> Float64s:
     known = NUMBERS if nulls else NUMBERS - {NoneType}
     for index, value in enumerate(flat):
         if type(value) not in known:
-            raise InputError(f"{field}[{index}]", "a number", shown_json(value))
+            raise InputError(f"{field}[{index}]", "a number", show_json(value))
     return np.array(flat, dtype=np.float64)
 
 
@@ -232,7 +232,7 @@ def _raise_misfit(message: str, at: str) -> NoReturn:
         raise InputError(field, "a value", "nothing: the field is missing") from None
     if match := _UNKNOWN.fullmatch(message):
         field = _joined(at, match["at"]) or "body"
-        raise InputError(field, "only known members", shown(match["name"])) from None
+        raise InputError(field, "only known members", show_value(match["name"])) from None
     if match := _TOO_LARGE.fullmatch(message):
         raise InputError(_joined(at, match["at"]), "a number", "one that is too large") from None
     raise InputError(at or "body", "what the documentation says", message) from None

@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 
 from models.base.errors import InputError
 from models.data.pixels import ORIENTATION
-from service.web.errors import shown
+from service.web.errors import show_value
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 JPEG_SIGNATURE = b"\xff\xd8\xff"
@@ -52,7 +52,7 @@ def essential(data: bytes, field: str) -> Essential:
         return _png(data, field)
     if data.startswith(JPEG_SIGNATURE):
         return _jpeg(data, field)
-    raise InputError(field, FILE, f"{shown(data[:16])}..." if data else "an empty file")
+    raise InputError(field, FILE, f"{show_value(data[:16])}..." if data else "an empty file")
 
 
 def orientation_of(exif: bytes) -> int:

@@ -23,7 +23,7 @@ from models.data.pixels import PLAIN, SIDEWAYS, plain, upright
 from models.versions.schema import InputArray, InputSchema
 from service.decoding.image_files import FILE, essential
 from service.decoding.rows import check_rows
-from service.web.errors import shown
+from service.web.errors import show_value
 
 MAX_PIXELS = 16_000_000
 LARGE_PIXELS = 1_000_000  # larger ones are decoded one at a time
@@ -77,20 +77,20 @@ def decode_images(
             another size, or pixels that are not `MODES`.
     """
     if resize is not None and resize not in RESIZES:
-        raise InputError("resize", f"one of {', '.join(RESIZES)}", shown(resize))
+        raise InputError("resize", f"one of {', '.join(RESIZES)}", show_value(resize))
     check_rows(len(files), max_rows, "files")
     channels, height, width = schema.shape
     _check_pixels(len(files) * height * width, max_pixels, "files")
     pixels = np.empty((len(files), channels, height, width), dtype=np.uint8)
     total = 0
     for row, file in enumerate(files):
-        image, orientation = _opened(file)
+        image, orientation = _open_image(file)
         count = image.width * image.height
         total += count
         _check_pixels(total, max_pixels, file.field)
         _check_sides(image.size, max_pixels, file.field)
         with _large if count > LARGE_PIXELS else nullcontext():
-            image = _fitted(image, orientation, (width, height), resize, file.field)
+            image = _fit_image(image, orientation, (width, height), resize, file.field)
             array = np.asarray(image.convert(PLAIN[channels == 3]))
         pixels[row] = array if channels == 1 else array.transpose(2, 0, 1)
     return _in_range(pixels, schema)
@@ -110,7 +110,7 @@ def _check_sides(size: Size, max_pixels: int, field: str) -> None:
         raise InputError(field, f"no side longer than {longest} pixels {why}", got)
 
 
-def _opened(file: Upload) -> tuple[Image.Image, int]:
+def _open_image(file: Upload) -> tuple[Image.Image, int]:
     """The header of a file, and the orientation that it notes."""
     kind, data, orientation = essential(file.data, file.field)
     try:
@@ -119,7 +119,7 @@ def _opened(file: Upload) -> tuple[Image.Image, int]:
         _refuse(error, file.field)
 
 
-def _fitted(
+def _fit_image(
     image: Image.Image, orientation: int, size: Size, resize: str | None, field: str
 ) -> Image.Image:
     """Decoded, upright, in a plain mode and of the size."""
@@ -133,7 +133,7 @@ def _fitted(
             image = _instead(image, plain(image))
             image = _instead(image, upright(image, orientation))
         if image.mode in PLAIN:
-            return image if image.size == size else _resized(image, size, resize)
+            return image if image.size == size else _resize_image(image, size, resize)
     except Exception as error:
         _refuse(error, field)
     raise InputError(field, f"a picture that is {MODES}", f"one of Pillow's mode {image.mode}")
@@ -146,21 +146,21 @@ def _instead(old: Image.Image, new: Image.Image) -> Image.Image:
     return new
 
 
-def _resized(image: Image.Image, size: Size, resize: str | None) -> Image.Image:
+def _resize_image(image: Image.Image, size: Size, resize: str | None) -> Image.Image:
     """By bicubic interpolation, over all pixels that fall into one where it becomes smaller."""
     if resize == "crop":
         return ImageOps.fit(image, size, Resampling.BICUBIC)
     if resize == "stretch":
-        return _scaled(image, size)
+        return _scale_image(image, size)
     scale = min(size[0] / image.width, size[1] / image.height)
     width, height = (max(1, round(side * scale)) for side in image.size)
     padded = Image.new(image.mode, size)
-    inner = _scaled(image, (width, height))
+    inner = _scale_image(image, (width, height))
     padded.paste(inner, ((size[0] - width) // 2, (size[1] - height) // 2))
     return padded
 
 
-def _scaled(image: Image.Image, size: Size) -> Image.Image:
+def _scale_image(image: Image.Image, size: Size) -> Image.Image:
     """Resized; no large picture in between has more pixels than the larger of both.
 
     Pillow goes along the rows first: one that becomes wider and lower would first be wider at its
@@ -184,5 +184,5 @@ def _in_range(pixels: npt.NDArray[np.uint8], schema: InputSchema) -> InputArray:
 def _refuse(error: Exception, field: str) -> NoReturn:
     if isinstance(error, MemoryError):
         raise error
-    got = f"a broken one: {shown(str(error) or type(error).__name__)}"
+    got = f"a broken one: {show_value(str(error) or type(error).__name__)}"
     raise InputError(field, FILE, got) from error

@@ -85,7 +85,7 @@ def read_rows_of(
     if schema.kind == "image" and _OBJECTS.match(raw):
         check_count(raw, b"{", most, field, "rows")
         if not _FILES.match(raw):
-            raw = _unnamed(raw, schema.name, field)
+            raw = _unwrap_rows(raw, schema.name, field)
     if not (takes_images(schema) and _FILES.match(raw)):
         return read_instances(raw, schema, most, field)
     encoded = decode_body(_files, raw, field)
@@ -97,7 +97,7 @@ def read_rows_of(
     return decode_images(files, schema, most, resize=call.argument("resize"), max_pixels=max_pixels)
 
 
-def held(raw: bytes, name: str, field: str) -> bytes:
+def unwrap_member(raw: bytes, name: str, field: str) -> bytes:
     """What an object holds as its only member, `name`. Raises InputError."""
     return bytes(_decode_held(_holder(name), raw, name, field).value)
 
@@ -130,7 +130,7 @@ def _one_member(name: str) -> Any:
     )
 
 
-def _unnamed(raw: bytes, name: str, field: str) -> bytes:
+def _unwrap_rows(raw: bytes, name: str, field: str) -> bytes:
     """A list of rows without the input's name around each."""
     rows = _decode_held(_holders(name), raw, name, field)
     return b"[" + b",".join(bytes(each.value) for each in rows) + b"]"

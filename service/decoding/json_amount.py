@@ -15,7 +15,7 @@ from typing import Any
 import simdjson
 
 from models.base.errors import InputError
-from service.web.errors import shown
+from service.web.errors import show_value
 
 SMALL_BYTES = 1 << 17  # a text of at most this size costs little, whatever it holds
 MOST_OBJECTS = 1000  # of a body whose rows are lists of numbers, or that has none
@@ -87,17 +87,17 @@ def check_table(raw: bytes, most: int, width: int, field: str) -> None:
         check_numbers(raw, (most, width), field)
     document, form = parse(raw, field, "a list of rows"), row_form(width)
     if not isinstance(document, simdjson.Array):
-        raise InputError(field, f"a list of rows, each {form}", shown_json(document))
+        raise InputError(field, f"a list of rows, each {form}", show_json(document))
     if len(document) > most:
         raise InputError(field, f"1 to {most} rows", f"{len(document)} rows")
     for index, row in enumerate(document):
         place = f"{field}[{index}]"
         if not isinstance(row, simdjson.Array | simdjson.Object) or len(row) != width:
-            raise InputError(place, form, shown_json(row))
+            raise InputError(place, form, show_json(row))
         values = row if isinstance(row, simdjson.Array) else row.values()
         for value in values:
             if isinstance(value, simdjson.Array | simdjson.Object):
-                raise InputError(place, f"{form}, of numbers and texts", shown_json(value))
+                raise InputError(place, f"{form}, of numbers and texts", show_json(value))
 
 
 def parse(raw: bytes, field: str, wanted: str) -> Json:
@@ -121,12 +121,12 @@ def parse(raw: bytes, field: str, wanted: str) -> Json:
         raise InputError(field, wanted, "a number that is too large") from None
 
 
-def shown_json(value: Json) -> str:
+def show_json(value: Json) -> str:
     """A value for a message: how long a list is, not what it holds.
 
-    >>> shown_json(simdjson.Parser().parse(b"[1, 2]")), shown_json("seven")
+    >>> show_json(simdjson.Parser().parse(b"[1, 2]")), show_json("seven")
     ('a list of 2', "'seven'")
     """
     if isinstance(value, simdjson.Array):
         return f"a list of {len(value)}"
-    return "an object" if isinstance(value, simdjson.Object) else shown(value)
+    return "an object" if isinstance(value, simdjson.Object) else show_value(value)

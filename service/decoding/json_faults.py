@@ -8,7 +8,7 @@ many parts before the fault, the byte has to do.
 import re
 
 from models.base.errors import InputError
-from service.web.errors import shown
+from service.web.errors import show_value
 
 MOST_TOKENS = 50_000  # before the fault; some milliseconds
 SHOWN_PATH = 200
@@ -23,7 +23,7 @@ _NOT_FINITE = "nan", "inf"
 _SPELLINGS = {b"none": "null", b"undefined": "null", b"true": "true", b"false": "false"}
 
 
-def malformed(body: bytes, reason: str) -> InputError:
+def explain_malformed(body: bytes, reason: str) -> InputError:
     """The error for a text that is no JSON.
 
     Args:
@@ -39,7 +39,7 @@ def malformed(body: bytes, reason: str) -> InputError:
     at = int(stopped["at"]) if stopped else len(body)
     word = _word_at(body, at)
     if word is None:
-        return InputError("body", "JSON", f"{shown(_head(body))}: {reason}")
+        return InputError("body", "JSON", f"{show_value(_head(body))}: {reason}")
     start, text = word
     field, told = path_to(body, start) or f"body (byte {start})", text.decode()
     if told.lstrip("+-").lower().startswith(_NOT_FINITE):
@@ -73,15 +73,15 @@ def path_to(body: bytes, at: int) -> str | None:
         elif token in (b"]", b"}"):
             places.pop()
         elif token == b":":
-            places[-1] = shown(key.decode("utf-8", "replace"))[1:-1]
+            places[-1] = show_value(key.decode("utf-8", "replace"))[1:-1]
         elif token.startswith(b'"'):
             key = token[1:-1]
         elif token.endswith(b",") and isinstance(place := places[-1], int):
             places[-1] = place + token.count(b",")
-    return _written(places)
+    return _render_path(places)
 
 
-def _written(places: list[str | int]) -> str:
+def _render_path(places: list[str | int]) -> str:
     path = "".join(f"[{each}]" if isinstance(each, int) else f".{each}" for each in places)
     path = path.removeprefix(".") or "body"
     return path if len(path) <= SHOWN_PATH else path[:SHOWN_PATH] + "..."

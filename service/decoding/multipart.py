@@ -9,7 +9,7 @@ from werkzeug.http import parse_options_header
 
 from models.base.errors import InputError
 from service.decoding.images import Upload
-from service.web.errors import shown
+from service.web.errors import show_value
 
 FORM = "multipart/form-data"
 HEAD_BYTES = 1 << 18  # of a part's headers, or of a field that is no file; the parser reads 64 KiB
@@ -42,7 +42,9 @@ def read_files(body: bytes, content_type: str, most: int) -> list[Upload]:
         expected = f"at most {most} files, and headers of at most {HEAD_BYTES} bytes"
         raise InputError("body", expected, "a form of more") from None
     except ValueError as error:
-        raise InputError("body", f"{FORM}, one part per file", shown(str(error))) from None
+        raise InputError("body", f"{FORM}, one part per file", show_value(str(error))) from None
     for name in fields:
-        raise InputError(f"field {shown(name)}", "a file (curl: -F image=@digit.png)", "a text")
+        raise InputError(
+            f"field {show_value(name)}", "a file (curl: -F image=@digit.png)", "a text"
+        )
     return [Upload(f"files[{row}]", each.getvalue()) for row, each in enumerate(streams)]

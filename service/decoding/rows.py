@@ -22,7 +22,7 @@ from models.base.bounded import Bounded
 from models.base.errors import InputError
 from models.versions.schema import Column, InputArray, InputSchema
 from service.decoding.json_amount import row_form
-from service.web.errors import SHOWN_CHARACTERS, shown
+from service.web.errors import SHOWN_CHARACTERS, show_value
 
 Float64s = npt.NDArray[np.float64]
 NUMBERS = frozenset((int, float, NoneType))
@@ -33,7 +33,7 @@ COMPARED_NAMES = 500
 TABLES_KEPT = 64
 
 
-class Table:
+class RowReader:
     """What reading the rows of a schema needs, put together once."""
 
     def __init__(self, schema: InputSchema) -> None:
@@ -68,15 +68,15 @@ class Table:
         return bool((right | (self._may_lack & np.isnan(x))).all())
 
 
-_tables: Bounded[int, Table] = Bounded(TABLES_KEPT)
+_tables: Bounded[int, RowReader] = Bounded(TABLES_KEPT)
 
 
-def table_of(schema: InputSchema) -> Table:
+def table_of(schema: InputSchema) -> RowReader:
     """The table of a schema; the latest are kept, so that a request does not pay for it."""
     found = _tables.get(id(schema))
     if found is None or found.schema is not schema:
         # It holds the schema, so no other one can have the same id while it is here.
-        found = _tables[id(schema)] = Table(schema)
+        found = _tables[id(schema)] = RowReader(schema)
     return found
 
 
@@ -117,7 +117,7 @@ def read_rows(raw: bytes, schema: InputSchema, most: int, field: str) -> Float64
     except orjson.JSONDecodeError as error:
         raise InputError(field, "a list of rows", error.msg) from None
     if not isinstance(rows, list):
-        raise InputError(field, f"a list of rows, each {_form(table)}", shown(rows))
+        raise InputError(field, f"a list of rows, each {_form(table)}", show_value(rows))
     check_rows(len(rows), most, field)
     values = [_values(row, table, f"{field}[{index}]") for index, row in enumerate(rows)]
     flat = list(chain.from_iterable(values))
@@ -132,7 +132,7 @@ def check_rows(rows: int, most: int, field: str) -> None:
         raise InputError(field, f"1 to {most} rows", f"{rows} rows" if rows else "an empty batch")
 
 
-def _values(row: Any, table: Table, field: str) -> list[Any]:
+def _values(row: Any, table: RowReader, field: str) -> list[Any]:
     """The values of one row in the order of the columns, categories as their places."""
     if isinstance(row, dict):
         try:
@@ -144,7 +144,7 @@ def _values(row: Any, table: Table, field: str) -> list[Any]:
     elif isinstance(row, list) and len(row) == len(table.names):
         values = row
     else:
-        raise InputError(field, _form(table), shown(row))
+        raise InputError(field, _form(table), show_value(row))
     for index, codes in table.codes:
         value = values[index]
         code = codes.get(value) if type(value) in CATEGORIES and value is not None else None
@@ -166,7 +166,7 @@ def _unusual(value: Any, codes: Mapping[Any, float], column: Column, field: str)
     elif isinstance(value, str):
         known = value.strip() or None
     if type(known) not in CATEGORIES or (known is None and not column.missing):
-        raise InputError(f"{field}.{column.name}", _wanted(column), shown(value))
+        raise InputError(f"{field}.{column.name}", _describe_column(column), show_value(value))
     return codes.get(known, UNSEEN)
 
 
@@ -189,32 +189,34 @@ def _number(text: str) -> float | None:
     return number if usual else None
 
 
-def _name_the_value(flat: list[Any], table: Table, field: str) -> NoReturn:
+def _name_the_value(flat: list[Any], table: RowReader, field: str) -> NoReturn:
     """Raise for the first value that is no number."""
     place = next(place for place, value in enumerate(flat) if type(value) not in NUMBERS)
     row, index = divmod(place, len(table.names))
     column = table.columns[index]
-    raise InputError(f"{field}[{row}].{column.name}", _wanted(column), shown(flat[place]))
+    raise InputError(
+        f"{field}[{row}].{column.name}", _describe_column(column), show_value(flat[place])
+    )
 
 
-def _name_the_columns(row: Mapping[str, Any], table: Table, field: str) -> NoReturn:
+def _name_the_columns(row: Mapping[str, Any], table: RowReader, field: str) -> NoReturn:
     """Raise for the first column that is missing, else for the first that is unknown."""
     known = set(table.names)
     unknown = [name[:SHOWN_CHARACTERS] for name in row if name not in known][:COMPARED_NAMES]
     missing = next((name for name in table.names if name not in row), None)
     if missing is not None:
         near = difflib.get_close_matches(missing, unknown, 1)
-        got = f"nothing; is {shown(near[0])} meant?" if near else "nothing"
+        got = f"nothing; is {show_value(near[0])} meant?" if near else "nothing"
         raise InputError(field, f"column {missing!r}", got)
     near = difflib.get_close_matches(unknown[0], table.names[:COMPARED_NAMES], 1)
     hint = f" (the closest known one is {near[0]!r})" if near else ""
-    raise InputError(field, "only columns of the model", f"column {shown(unknown[0])}{hint}")
+    raise InputError(field, "only columns of the model", f"column {show_value(unknown[0])}{hint}")
 
 
-def _form(table: Table) -> str:
+def _form(table: RowReader) -> str:
     return row_form(len(table.names))
 
 
-def _wanted(column: Column) -> str:
+def _describe_column(column: Column) -> str:
     kind = "a number" if column.kind == "numeric" else "a category: a text or a number"
     return f"{kind}, or null where it is missing" if column.missing else kind

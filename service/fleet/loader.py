@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from models.versions.registry import Registry
 from monitoring.counting.metrics import Metrics, ModelMetrics
 from monitoring.counting.queries import QueryWatch
-from service.configuration.model_specs import Limits, Slots
+from service.configuration.model_specs import ModelLimits, Slots
 from service.fleet.live_runner import LiveRunner
 from service.fleet.served import Served
 
@@ -20,7 +20,7 @@ class Loader:
         watch: QueryWatch | None,
         *,
         max_rows: int,
-        limits: Mapping[str, Limits],
+        limits: Mapping[str, ModelLimits],
         threads: int,
     ) -> None:
         self._registry = registry

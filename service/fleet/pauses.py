@@ -30,7 +30,7 @@ class Pauses:
         failure = self._of(model, signature)
         return failure is not None and time.monotonic() < failure.retry_at
 
-    def failed(self, model: str, signature: Signature | None, reason: str) -> float:
+    def note_failure(self, model: str, signature: Signature | None, reason: str) -> float:
         """Note a failure; gives the pause in seconds."""
         last, pause = self._of(model, signature), FIRST_PAUSE_SECONDS
         if last is not None:

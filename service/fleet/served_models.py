@@ -17,19 +17,19 @@ from models.base.logs import logger
 from models.versions.registry import Registry
 from monitoring.counting.metrics import Metrics
 from monitoring.counting.queries import QueryWatch
-from service.configuration.model_specs import Limits, ModelSpec
+from service.configuration.model_specs import ModelLimits, ModelSpec
 from service.fleet.loader import Loader
 from service.fleet.overrides import Signature, signature
 from service.fleet.pauses import Pauses
 from service.fleet.served import Served
-from service.fleet.wanted import Wanted
-from service.web.errors import NotFoundError, RequestError, UnavailableError, shown
+from service.fleet.wanted import WantedModels
+from service.web.errors import NotFoundError, RequestError, UnavailableError, show_value
 
 NO_CHAMPION = "it has no champion"
 UNLOADED = "unloaded"
 NOT_NAMED = "not named in the settings"
 DOES_NOT_RUN = "a run failed, and so did a trial; the log says why"
-NO_LIMITS: Mapping[str, Limits] = MappingProxyType({})
+NO_LIMITS: Mapping[str, ModelLimits] = MappingProxyType({})
 
 
 class ModelState(NamedTuple):
@@ -70,7 +70,7 @@ class Champions:
         watch: QueryWatch | None = None,
         *,
         max_rows: int = 1024,
-        limits: Mapping[str, Limits] = NO_LIMITS,
+        limits: Mapping[str, ModelLimits] = NO_LIMITS,
         threads: int = 1,
     ) -> None:
         self._registry = registry
@@ -78,7 +78,7 @@ class Champions:
         self._loader = Loader(
             registry, metrics, watch, max_rows=max_rows, limits=limits, threads=threads
         )
-        self._wanted = Wanted(registry, specs)
+        self._wanted = WantedModels(registry, specs)
         self._view = _view({}, self._wanted.named)
         self._signatures: dict[str, Signature | None] = {}
         self._pauses = Pauses()
@@ -125,7 +125,7 @@ class Champions:
         names = ", ".join(sorted(view.wanted))
         if model is None:
             raise InputError("model", f"one of {names}", "none: name it as ?model=")
-        got = shown(model)
+        got = show_value(model)
         raise NotFoundError(
             f"model: expected one of {names}, got {got}",
             field="model",
@@ -198,14 +198,14 @@ class Champions:
     def _operating(self, model: str) -> Iterator[None]:
         """What an operator asks for, one call at a time; its errors told with their reason."""
         if model not in self._view.wanted and model not in self._registry.models():
-            raise NotFoundError(f"model {shown(model)}: the registry has no such model")
+            raise NotFoundError(f"model {show_value(model)}: the registry has no such model")
         with self._changing:
             try:
                 yield
             except RequestError:
                 raise
             except (HoldfastError, OSError) as error:
-                raise UnavailableError(f"model {model!r}: {self._told(error)}") from error
+                raise UnavailableError(f"model {model!r}: {self._describe_error(error)}") from error
 
     def _decide(self, model: str, wanted: bool) -> None:
         self._wanted.decide(model, wanted)
@@ -316,12 +316,12 @@ class Champions:
         pinned = spec.version is not None
         self._log.info("model_loaded", model=name, version=version, pinned=pinned)
 
-    def _told(self, error: Exception) -> str:
+    def _describe_error(self, error: Exception) -> str:
         """An error as clients may read it: where the registry lies is for the log."""
         return str(error).replace(f"{self._registry.root}/", "")
 
     def _refuse(self, model: str, error: Exception, seen: Signature | None) -> None:
-        pause = self._pauses.failed(model, seen, self._told(error))
+        pause = self._pauses.note_failure(model, seen, self._describe_error(error))
         self._metrics.reload_failures.labels(model).inc()
         serving = self._view.served.get(model)
         self._log.error(

@@ -7,7 +7,7 @@ from service.configuration.model_specs import ModelSpec
 from service.fleet.overrides import Decisions, Repository, Signature
 
 
-class Wanted:
+class WantedModels:
     """What one worker knows of it.
 
     Args:

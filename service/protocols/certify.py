@@ -20,7 +20,7 @@ from service.decoding.codec import decode_body, read_instances
 from service.fleet.served import Served
 from service.pipeline import new_id
 from service.web.call import Call, Endpoint
-from service.web.errors import UnavailableError, shown
+from service.web.errors import UnavailableError, show_value
 from service.web.reply import Reply, json_reply
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def endpoints(find: Callable[[str | None], Served], max_runs: int) -> tuple[Endp
         smoothing = _smoothing(body, max_runs)
         x = _rows(body, smoothing, served.manifest.input, served.max_rows, max_runs)
         with _alone(free):
-            certificates, most = _certified(served, x, smoothing)
+            certificates, most = _certify_rows(served, x, smoothing)
         manifest, name = served.manifest, request_id or new_id()
         document = _answer(name, manifest, smoothing, certificates, most)
         return json_reply(document, id=name, model=manifest.model, version=manifest.version)
@@ -80,7 +80,7 @@ def _smoothing(body: CertifyBody, max_runs: int) -> Smoothing:
     given = {name: getattr(body, name) for name in Smoothing._fields}
     asked = Smoothing(**{name: value for name, value in given.items() if value is not None})
     if not 1 <= asked.samples <= max_runs:
-        raise InputError("samples", f"1 to {max_runs}", shown(asked.samples))
+        raise InputError("samples", f"1 to {max_runs}", show_value(asked.samples))
     if not 0 < asked.alpha <= LARGEST_ALPHA:
         raise InputError("alpha", f"above 0, at most {LARGEST_ALPHA:g}", f"{asked.alpha:g}")
     return asked
@@ -115,7 +115,7 @@ def _alone(free: threading.Lock) -> Iterator[None]:
         free.release()
 
 
-def _certified(
+def _certify_rows(
     served: Served, x: InputArray, smoothing: Smoothing
 ) -> tuple[list["Certificate"], float]:
     """A certificate for each row, and the largest radius that so many samples can give."""

@@ -15,16 +15,16 @@ import msgspec
 
 from models.base.errors import InputError
 from monitoring.records.breaker import Gate
-from monitoring.records.store import Found, Key, RecordStore, StoreError
+from monitoring.records.store import Key, RecordedRow, RecordStore, StoreError
 from service.decoding.class_labels import AmbiguousLabelError, ClassLabels, label_text
 from service.decoding.codec import decode_body
 from service.decoding.json_amount import check_count
 from service.fleet.served import Served
 from service.fleet.served_models import Champions
 from service.web.call import Call, Endpoint
-from service.web.errors import NotFoundError, UnavailableError, shown
+from service.web.errors import NotFoundError, UnavailableError, show_value
 from service.web.reply import Reply, json_reply
-from service.web.request_id import checked_id
+from service.web.request_id import check_id
 
 MAX_LABELS = 10_000
 MOST_BRACES = 2 * MAX_LABELS  # a label may hold one of its own
@@ -59,7 +59,7 @@ class Labels:
         self._gate = Gate(at_once, PATIENCE_SECONDS)
         self._waiting = threading.BoundedSemaphore(at_once)
 
-    def find(self, keys: list[Key]) -> dict[Key, Found]:
+    def find(self, keys: list[Key]) -> dict[Key, RecordedRow]:
         """Find records; one that is on its way to the store gets a while to arrive.
 
         Raises:
@@ -80,7 +80,7 @@ class Labels:
             self._waiting.release()
         return found
 
-    def keep(self, labels: Sequence[tuple[Key, Found, int]]) -> None:
+    def keep(self, labels: Sequence[tuple[Key, RecordedRow, int]]) -> None:
         """Keep labels of found records; on disk on return. Raises StoreError where it is not."""
         self._gate.call(lambda: self._store.add_feedback(labels))
 
@@ -148,8 +148,8 @@ def _decode(body: bytes) -> list[_Label]:
 def _key(text: str, field: str) -> Key:
     request_id, slash, row = text.partition("/")
     if slash and not (row.isascii() and row.isdigit() and len(row) <= MAX_ROW_DIGITS):
-        raise InputError(field, "an id, or id/row with a row number", shown(text))
-    return Key(checked_id(request_id, field), int(row) if slash else 0)
+        raise InputError(field, "an id, or id/row with a row number", show_value(text))
+    return Key(check_id(request_id, field), int(row) if slash else 0)
 
 
 def _text(raw: msgspec.Raw, field: str) -> str:
@@ -177,7 +177,7 @@ def _class_of(label: _Label, classes: ClassLabels) -> int:
     try:
         index = classes.index(label.label)
     except AmbiguousLabelError as error:
-        got = f"{shown(label.label)}, which may mean {error}"
+        got = f"{show_value(label.label)}, which may mean {error}"
         raise InputError(f"{label.field}label", "the name of one class", got) from None
     if index is None:
         _raise_no_class(label, classes.names)
@@ -185,7 +185,7 @@ def _class_of(label: _Label, classes: ClassLabels) -> int:
 
 
 def _resolve(
-    known: Sequence[_Label], found: Mapping[Key, Found], classes: Mapping[str, ClassLabels]
+    known: Sequence[_Label], found: Mapping[Key, RecordedRow], classes: Mapping[str, ClassLabels]
 ) -> list[tuple[Key, int, dict[str, Any]]]:
     """Class index and answer of every label whose record is there."""
     results = []
@@ -210,7 +210,7 @@ def _resolve(
 
 def _count(
     results: Sequence[tuple[Key, int, dict[str, Any]]],
-    found: Mapping[Key, Found],
+    found: Mapping[Key, RecordedRow],
     served: Mapping[str, Served],
 ) -> None:
     for key, _, document in results:
@@ -219,7 +219,7 @@ def _count(
 
 def _raise_no_class(label: _Label, classes: Sequence[str]) -> NoReturn:
     names = ", ".join(classes[:20]) + (", ..." if len(classes) > 20 else "")
-    raise InputError(f"{label.field}label", f"one of {names}", shown(label.label))
+    raise InputError(f"{label.field}label", f"one of {names}", show_value(label.label))
 
 
 def _raise_unknown(unknown: Sequence[_Label], accepted: int) -> None:

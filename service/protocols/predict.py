@@ -11,7 +11,7 @@ from service.decoding.multipart import FORM, read_files
 from service.fleet.served import Served
 from service.pipeline import Decoded, Pipeline, Scored
 from service.web.call import Call, Endpoint
-from service.web.errors import JSON, MediaTypeError, shown
+from service.web.errors import JSON, MediaTypeError, show_value
 from service.web.reply import Reply
 
 IMAGES = ("image/png", "image/jpeg")
@@ -54,7 +54,7 @@ def _files(call: Call, kind: str, served: Served) -> list[Upload]:
     if pictures and kind == FORM:
         return read_files(call.body(), call.header("content-type") or "", served.max_rows)
     read = ", ".join((JSON, *IMAGES, FORM) if pictures else (JSON,))
-    error = MediaTypeError("Content-Type", read, shown(kind))
+    error = MediaTypeError("Content-Type", read, show_value(kind))
     error.headers = {"Accept": read}
     raise error
 

@@ -17,14 +17,14 @@ from models.base.errors import InputError
 from models.versions.schema import OUTPUTS
 from service.decoding.codec import decode_body
 from service.decoding.images import MAX_PIXELS
-from service.decoding.instances import held, read_rows_of
+from service.decoding.instances import read_rows_of, unwrap_member
 from service.fleet.served import Served
 from service.fleet.served_models import DOES_NOT_RUN, Champions
 from service.pipeline import Decoded, Pipeline, Scored
 from service.protocols.predict import predictions
 from service.protocols.v2.metadata import version_of
 from service.web.call import Call, Endpoint
-from service.web.errors import UnavailableError, shown
+from service.web.errors import UnavailableError, show_value
 from service.web.reply import Reply, json_reply
 
 SIGNATURES = ("serving_default", "", None)
@@ -61,7 +61,7 @@ def endpoints(
             request_id = call.id()
             field, raw = read_body(call.body())
             if field == "inputs" and raw.lstrip().startswith(b"{"):
-                raw = held(raw, served.manifest.input.name, field)
+                raw = unwrap_member(raw, served.manifest.input.name, field)
             return Decoded(
                 read_rows_of(raw, field, served.manifest.input, served.max_rows, call, max_pixels),
                 request_id,
@@ -84,7 +84,7 @@ def read_body(body: bytes) -> tuple[str, bytes]:
     """The member of a body that holds the rows, and its JSON text. Raises InputError."""
     decoded = decode_body(_body, body)
     if decoded.signature_name not in SIGNATURES:
-        raise InputError("signature_name", repr(SIGNATURES[0]), shown(decoded.signature_name))
+        raise InputError("signature_name", repr(SIGNATURES[0]), show_value(decoded.signature_name))
     given = (bytes(each) for each in (decoded.instances, decoded.inputs))
     instances, inputs = (b"" if each == b"null" else each for each in given)
     if bool(instances) == bool(inputs):

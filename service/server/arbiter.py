@@ -10,7 +10,7 @@ from gunicorn.arbiter import Arbiter as GunicornArbiter
 READY, LEAVING = 0, 1
 
 
-class Flags:
+class WorkerFlags:
     """What a worker tells its master: two bytes of memory that both see, made before the fork."""
 
     def __init__(self) -> None:

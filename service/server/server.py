@@ -27,7 +27,7 @@ IDLE_SECONDS = 2.0  # for a request that is on its way on an idle connection
 LOOK_SECONDS = 0.05
 
 
-class Server(uvicorn.Server):
+class WorkerServer(uvicorn.Server):
     """Serves until told to stop.
 
     Args:

@@ -9,7 +9,7 @@ from service.web.held import Held
 HEAD_BYTES = 1 << 15  # of a request line and its headers
 
 
-class Terms(NamedTuple):
+class WorkerTerms(NamedTuple):
     """How long a client may take, and how a worker ends. Times in seconds."""
 
     header_seconds: float
@@ -30,7 +30,7 @@ class Shared:
     """
 
     def __init__(
-        self, terms: Terms, held: Held, connections: int, refused: Callable[[int], None]
+        self, terms: WorkerTerms, held: Held, connections: int, refused: Callable[[int], None]
     ) -> None:
         self.terms = terms
         self.held = held

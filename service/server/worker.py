@@ -9,10 +9,10 @@ from typing import Any
 import uvicorn
 from uvicorn_worker import UvicornWorker
 
-from service.server.arbiter import LEAVING, READY, Flags
+from service.server.arbiter import LEAVING, READY, WorkerFlags
 from service.server.listeners import raise_file_limit
 from service.server.protocol import Protocol
-from service.server.server import Server
+from service.server.server import WorkerServer
 from service.server.shared import Shared
 
 SPARE_FILES = 200  # open files that are no connections
@@ -25,7 +25,7 @@ class Worker(UvicornWorker):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.flags, self.told = Flags(), False  # the master looks at them
+        self.flags, self.told = WorkerFlags(), False  # the master looks at them
 
     def run(self) -> None:
         """Serve, then leave."""
@@ -35,7 +35,7 @@ class Worker(UvicornWorker):  # type: ignore[misc]
         most = min(max(raise_file_limit() - SPARE_FILES, SPARE_FILES), MOST_CONNECTIONS)
         shared = Shared(self.app.terms, app.held, most, app.refused)
         config = configure(app, shared, backlog=self.cfg.backlog, keep_alive=self.cfg.keepalive)
-        server = Server(config, shared, tick=self._tick, ready=lambda: self.flags.set(READY))
+        server = WorkerServer(config, shared, tick=self._tick, ready=lambda: self.flags.set(READY))
         with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
             runner.run(server.serve(sockets=self.sockets))
 

@@ -12,7 +12,7 @@ from models.base.json_body import decode_json
 from models.versions.registry_state import LONGEST_HOLD_SECONDS
 from monitoring.loop.triggers import ACTIONS
 from service.watcher.reasons import NO_REASON, check_reason
-from service.web.errors import RequestError, shown
+from service.web.errors import RequestError, show_value
 
 HOUR = 3600.0
 MOST_VERSION = 999_999_999
@@ -46,7 +46,9 @@ def read_members(body: bytes, checks: Mapping[str, Check], required: str = "") -
     values, faults = {}, []
     for name, value in members.items():
         if name not in checks:
-            faults.append(InputError(shown(name)[1:-1], f"one of {', '.join(checks)}", "no such"))
+            faults.append(
+                InputError(show_value(name)[1:-1], f"one of {', '.join(checks)}", "no such")
+            )
         elif value is not None:
             try:
                 values[name] = checks[name](value, name)
@@ -80,7 +82,9 @@ def end_of_hours(value: Any, field: str = "hours") -> float:
     """When hours from now are over, seconds since 1970. Raises InputError."""
     most = LONGEST_HOLD_SECONDS / HOUR
     if not _is_number(value) or not 0 < value <= most:
-        raise InputError(field, f"hours from now, more than 0 and at most {most:g}", shown(value))
+        raise InputError(
+            field, f"hours from now, more than 0 and at most {most:g}", show_value(value)
+        )
     return float(time.time() + value * HOUR)
 
 
@@ -94,37 +98,37 @@ def end_at(value: Any, field: str = "until") -> float:
     except (ValueError, OverflowError):
         at = math.nan
     if not _is_number(at) or not 0 < at - time.time() <= LONGEST_HOLD_SECONDS:
-        raise InputError(field, expected, shown(value))
+        raise InputError(field, expected, show_value(value))
     return float(at)
 
 
 def _version(value: Any, field: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= MOST_VERSION:
-        raise InputError(field, "the number of a version", shown(value))
+        raise InputError(field, "the number of a version", show_value(value))
     return value
 
 
 def _text(value: Any, field: str) -> str:
     if not isinstance(value, str):
-        raise InputError(field, "a text", shown(value))
+        raise InputError(field, "a text", show_value(value))
     return value
 
 
 def _kind(value: Any, field: str) -> str:
     if value not in ACTIONS:
-        raise InputError(field, f"one of {', '.join(ACTIONS)}", shown(value))
+        raise InputError(field, f"one of {', '.join(ACTIONS)}", show_value(value))
     return str(value)
 
 
 def _instant(value: Any, field: str) -> float:
     if not _is_number(value) or value < 0:
-        raise InputError(field, "seconds since 1970", shown(value))
+        raise InputError(field, "seconds since 1970", show_value(value))
     return float(value)
 
 
 def _object(value: Any, field: str) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise InputError(field, "an object", shown(value))
+        raise InputError(field, "an object", show_value(value))
     return value
 
 

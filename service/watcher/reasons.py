@@ -3,7 +3,7 @@
 import unicodedata
 
 from models.base.errors import InputError
-from service.web.errors import shown
+from service.web.errors import show_value
 
 NO_REASON = "no reason given"
 MOST_CHARACTERS = 500
@@ -26,7 +26,7 @@ def check_reason(given: object, field: str = "reason") -> str:
     models.base.errors.InputError: reason: expected a text of one line, ..., got '\n' in it
     """
     if not isinstance(given, str):
-        raise InputError(field, EXPECTED, shown(given))
+        raise InputError(field, EXPECTED, show_value(given))
     if len(given) > MOST_CHARACTERS:
         raise InputError(field, EXPECTED, f"{len(given)} characters")
     for character in given:

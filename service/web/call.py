@@ -8,8 +8,8 @@ from typing import Any, Literal, NamedTuple
 from urllib.parse import parse_qs
 
 from models.base.errors import InputError
-from service.web.compression import decompressed
-from service.web.errors import JSON, MediaTypeError, shown
+from service.web.compression import decompress
+from service.web.errors import JSON, MediaTypeError, show_value
 from service.web.reply import Reply
 from service.web.request_id import is_fit_id
 
@@ -110,7 +110,7 @@ class Call:
         """Refuse a body that says it is anything but JSON."""
         kind = self.media_type
         if kind and kind != JSON:
-            raise MediaTypeError("Content-Type", JSON, shown(kind))
+            raise MediaTypeError("Content-Type", JSON, show_value(kind))
 
     def body(self) -> bytes:
         """The whole body, decompressed; at most `max_body_bytes` of it, before and after.
@@ -123,7 +123,7 @@ class Call:
         if self._body is None:
             encoding = (self.header("content-encoding") or "").strip().lower()
             plain = encoding in ("", "identity")
-            self._body = self.sent if plain else decompressed(self.sent, encoding, self._limit)
+            self._body = self.sent if plain else decompress(self.sent, encoding, self._limit)
         return self._body
 
 

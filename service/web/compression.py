@@ -9,7 +9,7 @@ from functools import lru_cache
 from werkzeug.http import parse_accept_header
 
 from models.base.errors import InputError
-from service.web.errors import MediaTypeError, TooLargeError, shown
+from service.web.errors import MediaTypeError, TooLargeError, show_value
 from service.web.reply import Reply
 
 LEAST_BYTES = 1024  # a shorter answer is one packet anyway
@@ -17,7 +17,7 @@ LEVEL = 1  # numbers hardly shrink more at a higher one
 CODINGS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}  # zlib's word for the wrapper
 
 
-def decompressed(body: bytes, encoding: str, limit: int) -> bytes:
+def decompress(body: bytes, encoding: str, limit: int) -> bytes:
     """Undo the coding of a request's body; never makes more than `limit` + 1 bytes.
 
     A gzip body is one member: a file of many could hold nothing, a million times.
@@ -28,11 +28,13 @@ def decompressed(body: bytes, encoding: str, limit: int) -> bytes:
         InputError: it is broken, breaks off, or goes on after its end.
 
     Example:
-        >>> decompressed(zlib.compress(b"12345"), "deflate", 5)
+        >>> decompress(zlib.compress(b"12345"), "deflate", 5)
         b'12345'
     """
     if encoding not in CODINGS:
-        error = MediaTypeError("Content-Encoding", "gzip, deflate or identity", shown(encoding))
+        error = MediaTypeError(
+            "Content-Encoding", "gzip, deflate or identity", show_value(encoding)
+        )
         error.headers = {"Accept-Encoding": "gzip, deflate"}
         raise error
     stream = zlib.decompressobj(CODINGS[encoding])
@@ -50,7 +52,7 @@ def decompressed(body: bytes, encoding: str, limit: int) -> bytes:
     return made
 
 
-def compressed(reply: Reply, accept_encoding: str | None) -> Reply:
+def compress_reply(reply: Reply, accept_encoding: str | None) -> Reply:
     """The answer in the coding that the client likes best; as it is where that is worth nothing.
 
     Only what went well: clients that undo the coding of an answer (tritonclient is one) may not

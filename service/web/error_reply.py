@@ -8,7 +8,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
 from models.base.errors import HoldfastError
 from models.base.logs import logger
-from service.web.errors import describe_error, render_error, shown
+from service.web.errors import describe_error, render_error, show_value
 from service.web.reply import Reply
 
 INSIDE = "something went wrong inside; the log of the service says what"
@@ -42,8 +42,8 @@ def _render(
 
 def _detail(error: HTTPException, path: str) -> str:
     if isinstance(error, NotFound):
-        return f"no such address: {shown(path)}"
+        return f"no such address: {show_value(path)}"
     if isinstance(error, MethodNotAllowed):
         allowed = ", ".join(sorted(error.valid_methods or ()))
-        return f"method: expected one of {allowed}, got {shown(request.method)}"
+        return f"method: expected one of {allowed}, got {show_value(request.method)}"
     return error.description or error.name

@@ -169,10 +169,10 @@ class UnavailableError(RequestError):
     headers: Mapping[str, str] = {"Retry-After": "1"}
 
 
-def shown(value: object) -> str:
+def show_value(value: object) -> str:
     """A client's value, short and in ASCII, fit for a message or a log.
 
-    >>> shown("é" * 3), shown(True), shown(None), shown([1, 2])
+    >>> show_value("é" * 3), show_value(True), show_value(None), show_value([1, 2])
     ("'\\\\xe9\\\\xe9\\\\xe9'", 'true', 'null', 'a list of 2')
     """
     if value is None or isinstance(value, bool):

@@ -16,13 +16,13 @@ from typing import Any, NamedTuple, Protocol
 from a2wsgi import WSGIMiddleware
 
 from service.web.call import Call, Endpoint, Scope
-from service.web.compression import compressed
+from service.web.compression import compress_reply
 from service.web.error_reply import error_reply
 from service.web.errors import RequestError
 from service.web.held import Held
 from service.web.intake import ClientGoneError, Intake
 from service.web.observer import UNMATCHED, Observer
-from service.web.origins import Asked, Origins
+from service.web.origins import Caller, Origins
 from service.web.pace import Pace
 from service.web.reply import Reply
 from service.web.request_id import state_id
@@ -35,7 +35,7 @@ Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
 
 
-class Guard(Protocol):
+class Gatekeeper(Protocol):
     """Who may call, how often, and how much at once."""
 
     def enter(self, call: Call, scope: Scope) -> str:
@@ -45,7 +45,7 @@ class Guard(Protocol):
         """The call that entered has been answered."""
 
 
-class Bounds(NamedTuple):
+class RequestBounds(NamedTuple):
     """Of requests: bytes of a body, seconds in which it comes, bytes of all, answering threads."""
 
     body_bytes: int
@@ -60,9 +60,9 @@ class Front:
     def __init__(
         self,
         endpoints: Iterable[Endpoint],
-        guard: Guard,
+        guard: Gatekeeper,
         observe: Observer,
-        bounds: Bounds,
+        bounds: RequestBounds,
         origins: Origins | None = None,
     ) -> None:
         self.endpoints = tuple(endpoints)
@@ -119,7 +119,7 @@ class Front:
         began = time.perf_counter()
         if self._origins is not None:
             try:
-                verdict = self._origins.judge(_asked(call))
+                verdict = self._origins.judge(_make_caller(call))
             except RequestError as error:
                 await self._send_early(call, error_reply(call.path, error, UNMATCHED), began, send)
                 return
@@ -146,14 +146,14 @@ class Front:
     async def _predict(self, match: Match, call: Call) -> Reply:
         endpoint, began = match.endpoint, time.perf_counter()
         if self.quick(call) and self._pace.is_quick(call.path):
-            reply = self._paced(match, call)
+            reply = self._answer_paced(match, call)
         else:
             loop = asyncio.get_running_loop()
-            reply = await loop.run_in_executor(self._pool, self._paced, match, call)
+            reply = await loop.run_in_executor(self._pool, self._answer_paced, match, call)
         self._observe(endpoint.rule, endpoint.method, reply, time.perf_counter() - began)
         return reply
 
-    def _paced(self, match: Match, call: Call) -> Reply:
+    def _answer_paced(self, match: Match, call: Call) -> Reply:
         began = time.thread_time()
         reply = self.answer(match.endpoint, call, match.arguments)
         self._pace.took(call.path, time.thread_time() - began)
@@ -180,7 +180,7 @@ class Front:
             reply = error_reply(call.path, error, endpoint.rule)
         reply = state_id(reply, call.sent_id(), call.id() or "")
         accepted = call.header("accept-encoding")
-        return compressed(reply, accepted) if accepted else reply
+        return compress_reply(reply, accepted) if accepted else reply
 
     async def _live(self, receive: Receive, send: Send) -> None:
         """The server's start and end (ASGI lifespan)."""
@@ -191,9 +191,9 @@ class Front:
         await send({"type": "lifespan.shutdown.complete"})
 
 
-def _asked(call: Call) -> Asked:
+def _make_caller(call: Call) -> Caller:
     """What `Origins` looks at."""
-    return Asked(
+    return Caller(
         call.method,
         call.header("host"),
         call.header("origin"),

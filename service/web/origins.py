@@ -25,7 +25,7 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import NamedTuple
 
-from service.web.errors import ForbiddenError, MisdirectedError, SettingsError, shown
+from service.web.errors import ForbiddenError, MisdirectedError, SettingsError, show_value
 
 SAFE = ("GET", "HEAD", "OPTIONS")  # methods that change nothing
 METHODS = "GET, HEAD, POST"
@@ -61,7 +61,7 @@ class Origin(NamedTuple):
     port: int | None
 
 
-class Asked(NamedTuple):
+class Caller(NamedTuple):
     """What of a request is looked at: its method, and headers as they came (None: absent)."""
 
     method: str
@@ -71,7 +71,7 @@ class Asked(NamedTuple):
     wished_method: str | None = None  # Access-Control-Request-Method
 
 
-class Verdict(NamedTuple):
+class OriginVerdict(NamedTuple):
     """The call may go on; `headers` go with its answer, whatever that is.
 
     A `preflight` is answered with them at once, 204, and goes no further.
@@ -94,9 +94,9 @@ class Origins:
         SettingsError: a list names what is no host, or no origin.
 
     >>> origins = Origins("127.0.0.1", allowed_hosts="shop.example")
-    >>> origins.judge(Asked("POST", "LocalHost.:8080", "http://localhost:8080"))
-    Verdict(headers=(), preflight=False)
-    >>> origins.judge(Asked("GET", "evil.example:8080"))
+    >>> origins.judge(Caller("POST", "LocalHost.:8080", "http://localhost:8080"))
+    OriginVerdict(headers=(), preflight=False)
+    >>> origins.judge(Caller("GET", "evil.example:8080"))
     Traceback (most recent call last):
         ...
     service.web.errors.MisdirectedError: Host: expected a loopback name or one of \
@@ -117,9 +117,9 @@ HOLDFAST_ALLOWED_HOSTS, got 'evil.example:8080'
         self._origins = parse_origins(allowed_origins)
         self._tokens_needed = tokens_needed
         self._vary: Headers = (("Vary", "Origin"),) if self._origins else ()
-        self._plain = Verdict(self._vary)
+        self._plain = OriginVerdict(self._vary)
 
-    def judge(self, asked: Asked) -> Verdict:
+    def judge(self, asked: Caller) -> OriginVerdict:
         """Let a request go on, or refuse it.
 
         Raises:
@@ -134,12 +134,12 @@ HOLDFAST_ALLOWED_HOSTS, got 'evil.example:8080'
             raise ForbiddenError("a page of another site sent this")
         return self._plain
 
-    def _judge_page(self, asked: Asked, text: str) -> Verdict:
+    def _judge_page(self, asked: Caller, text: str) -> OriginVerdict:
         origin, host = parse_origin(text), parse_host(asked.host or "")
         allowed = origin is not None and origin in self._origins
         if not allowed and not (origin and host and _same(origin, host)):
             raise ForbiddenError(
-                f"Origin: a page of another site ({shown(text)}) sent this; "
+                f"Origin: a page of another site ({show_value(text)}) sent this; "
                 "HOLDFAST_ALLOWED_ORIGINS names sites whose pages may"
             )
         if (self._loopback or not self._tokens_needed()) and not self._is_ours(asked.host or ""):
@@ -150,8 +150,8 @@ HOLDFAST_ALLOWED_HOSTS, got 'evil.example:8080'
             return self._plain
         own = (("Access-Control-Allow-Origin", text), *self._vary)
         if asked.method == "OPTIONS" and asked.wished_method is not None:
-            return Verdict((*own, *_PREFLIGHT), preflight=True)
-        return Verdict((*own, ("Access-Control-Expose-Headers", TOLD_HEADERS)))
+            return OriginVerdict((*own, *_PREFLIGHT), preflight=True)
+        return OriginVerdict((*own, ("Access-Control-Expose-Headers", TOLD_HEADERS)))
 
     def _is_ours(self, text: str) -> bool:
         host = parse_host(text)
@@ -209,7 +209,7 @@ def parse_hosts(text: str) -> set[str]:
     ['2001:db8::1', 'shop.example']
     """
     parts = {part: parse_host(part) or parse_host(f"[{part}]") for part in _parts(text)}
-    wrong = [shown(part) for part, host in parts.items() if host is None]
+    wrong = [show_value(part) for part, host in parts.items() if host is None]
     if wrong:
         expected = "names or addresses such as shop.example, in ASCII and without http://"
         raise SettingsError("allowed_hosts", expected, ", ".join(wrong))
@@ -223,7 +223,7 @@ def parse_origins(text: str) -> set[Origin]:
     {Origin(scheme='https', name='app.example', port=443)}
     """
     parts = {part: parse_origin(part.removesuffix("/")) for part in _parts(text)}
-    wrong = [shown(part) for part, origin in parts.items() if origin is None]
+    wrong = [show_value(part) for part, origin in parts.items() if origin is None]
     if wrong:
         expected = "origins as a browser writes them, such as https://app.example (not * or null)"
         raise SettingsError("allowed_origins", expected, ", ".join(wrong))
@@ -290,5 +290,5 @@ def _parts(text: str) -> list[str]:
 
 
 def _strange_host(text: str, ours: str) -> str:
-    got = shown(text) if text else "none"
+    got = show_value(text) if text else "none"
     return f"Host: expected {ours} or one of HOLDFAST_ALLOWED_HOSTS, got {got}"

@@ -9,7 +9,7 @@ and does not count is in the log, escaped.
 import re
 
 from models.base.errors import InputError
-from service.web.errors import shown
+from service.web.errors import show_value
 from service.web.reply import Reply
 
 HEADER = "X-Request-Id"
@@ -39,8 +39,8 @@ def is_fit_id(value: str) -> bool:
     return REQUEST_ID.fullmatch(value) is not None
 
 
-def checked_id(value: str, field: str) -> str:
+def check_id(value: str, field: str) -> str:
     """The id, if it is a fit one. Raises InputError."""
     if not is_fit_id(value):
-        raise InputError(field, ID_TEXT, shown(value))
+        raise InputError(field, ID_TEXT, show_value(value))
     return value

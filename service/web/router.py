@@ -57,7 +57,7 @@ class Router:
     ) -> None:
         self._by_name = {f"{e.method} {e.rule}": e for e in endpoints}
         self._answer, self._observe = answer, observe
-        self.flask = self._routed()
+        self.flask = self._build_flask()
         self._adapter = self.flask.url_map.bind("")
         self._remembered = lru_cache(MATCHES_KEPT)(self._match)
 
@@ -75,7 +75,7 @@ class Router:
             return None
         return Match(self._by_name[name], arguments) if name in self._by_name else None
 
-    def _routed(self) -> Flask:
+    def _build_flask(self) -> Flask:
         """Flask with every endpoint behind its rule."""
         app = Flask("holdfast", static_folder=None)
         app.url_map.merge_slashes = False

@@ -70,14 +70,14 @@ class Tracing:
                 f"{endpoint.method} {endpoint.rule}",
                 context=parent,
                 kind=SpanKind.SERVER,
-                attributes=_asked(endpoint, call),
+                attributes=_describe_request(endpoint, call),
             )
             seen: list[tuple[str, float, int]] = []
             self._stages.seen = seen
             try:
                 reply = answer(endpoint, call, arguments)
                 if span.is_recording():
-                    span.set_attributes(_answered(reply))
+                    span.set_attributes(_describe_reply(reply))
                     if reply.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
                         span.set_status(Status(StatusCode.ERROR))
                     self._add_stages(span, seen)
@@ -135,7 +135,7 @@ def _headers(call: Call) -> dict[str, str]:
     return {name: value for name, value in sent if value is not None}
 
 
-def _asked(endpoint: Endpoint, call: Call) -> dict[str, str]:
+def _describe_request(endpoint: Endpoint, call: Call) -> dict[str, str]:
     return {
         "http.request.method": endpoint.method,
         "http.route": endpoint.rule,
@@ -145,7 +145,7 @@ def _asked(endpoint: Endpoint, call: Call) -> dict[str, str]:
     }
 
 
-def _answered(reply: Reply) -> dict[str, str | int]:
+def _describe_reply(reply: Reply) -> dict[str, str | int]:
     found: dict[str, str | int] = {"http.response.status_code": reply.status}
     if reply.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         found["error.type"] = str(reply.status)

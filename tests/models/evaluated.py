@@ -9,7 +9,7 @@ import torch
 from models.attacks.threat import geometry_of
 from models.corruptions import random_benign
 from models.data import DataSet, Rows
-from models.evaluation.adversarial import attacked_rows
+from models.evaluation.adversarial import attack_net
 from models.evaluation.subject import Subject
 from models.nets import export, factories
 from models.training.loop import Recipe, train
@@ -54,7 +54,7 @@ def _material(data: DataSet, net: torch.nn.Module) -> Material:
         return np.concatenate([random_benign(data.schema, x, rng) for _ in range(3)])
 
     def attack(rows: Rows) -> InputArray:
-        return attacked_rows(net, data.schema, rows, threat, attack="pgd", budget=5)
+        return attack_net(net, data.schema, rows, threat, attack="pgd", budget=5)
 
     return Material(
         references=fit.x,

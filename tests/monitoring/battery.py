@@ -21,9 +21,9 @@ from monitoring.scoring.channels import base as ch
 from monitoring.scoring.channels.columns import (
     CategoryColumn,
     NumericColumn,
+    choose_columns,
     emit_categories,
     emit_values,
-    watched_columns,
 )
 from monitoring.scoring.channels.table_statistics import TableStatistics
 from monitoring.scoring.drift_score import Strangeness
@@ -42,7 +42,7 @@ class Case:
 
     name: str
     width: int
-    maths: Callable[[ch.Rows], FloatArray]
+    maths: Callable[[ch.PlainAnswers], FloatArray]
     emit: Callable[[GraphBuilder, ch.Tensors], str]
     of: type  # the class that is tried
 
@@ -56,23 +56,23 @@ class World:
     cases: tuple[Case, ...]
     graph: onnx.ModelProto
 
-    def rows(self, x: InputArray) -> ch.Rows:
+    def rows(self, x: InputArray) -> ch.PlainAnswers:
         """What the plain graph gives for raw rows."""
         return rows_of(self.data, x)
 
-    def asked(self, rows: ch.Rows, *names: str) -> list[FloatArray]:
+    def asked(self, rows: ch.PlainAnswers, *names: str) -> list[FloatArray]:
         """The graph's answers."""
         feed = {"x": rows.x_unit, "logits": rows.logits, "features": rows.features}
         runner = _session(self.kind)
         return list(runner.run([f"of_{name}" for name in names], feed))
 
 
-def rows_of(data: DataSet, x: InputArray) -> ch.Rows:
+def rows_of(data: DataSet, x: InputArray) -> ch.PlainAnswers:
     """Raw rows with the answers of a small net: random rectified features, a fitted layer."""
     weights, bias = _layer(data.name)
     unit = data.schema.to_unit(x)
     features = _features(unit)
-    return ch.Rows(unit, (features @ weights + bias).astype(np.float32), features)
+    return ch.PlainAnswers(unit, (features @ weights + bias).astype(np.float32), features)
 
 
 @cache
@@ -102,7 +102,7 @@ def world(kind: str) -> World:
     return World(kind, data, cases, _graph(cases, fit, kind))
 
 
-def absurd(kind: str) -> ch.Rows:
+def absurd(kind: str) -> ch.PlainAnswers:
     """Rows that no honest client sends: flat, chequered, endless, undefined."""
     made = world(kind)
     if kind == "image":
@@ -119,20 +119,20 @@ def absurd(kind: str) -> ch.Rows:
     logits[::2, 0], logits[1::2, -1] = 1e4, -1e4
     features = np.zeros((count, 64), np.float32)
     features[1::2] = np.linspace(-1e4, 1e4, 64)
-    return ch.Rows(unit, logits, features)
+    return ch.PlainAnswers(unit, logits, features)
 
 
-def _image_channels(fit: ch.Rows) -> list[ch.ScoreChannel]:
+def _image_channels(fit: ch.PlainAnswers) -> list[ch.ScoreChannel]:
     every = ch.score_channels("image", fit.features, logits=fit.logits, x_unit=fit.x_unit)
     return [*every, ch.Uncertainty()]
 
 
-def _table_channels(fit: ch.Rows, data: DataSet) -> list[ch.ScoreChannel]:
+def _table_channels(fit: ch.PlainAnswers, data: DataSet) -> list[ch.ScoreChannel]:
     statistics = TableStatistics.fit(data.schema, fit.x_unit)
     return ch.score_channels("tabular", fit.features, logits=fit.logits, table=statistics)
 
 
-def _image_cases(fit: ch.Rows) -> tuple[Case, ...]:
+def _image_cases(fit: ch.PlainAnswers) -> tuple[Case, ...]:
     channels = _image_channels(fit)
     statistics = Case(
         "statistics",
@@ -146,17 +146,17 @@ def _image_cases(fit: ch.Rows) -> tuple[Case, ...]:
     learned = Case(
         "filters",
         8,
-        lambda rows: filters.pooled(rows.x_unit),
+        lambda rows: filters.pool(rows.x_unit),
         lambda graph, tensors: filters.emit(graph, tensors.x_unit),
         Filters,
     )
     return (*_channel_cases(channels), statistics, learned, *_detector_cases(channels, fit))
 
 
-def _table_cases(fit: ch.Rows, data: DataSet) -> tuple[Case, ...]:
+def _table_cases(fit: ch.PlainAnswers, data: DataSet) -> tuple[Case, ...]:
     channels = _table_channels(fit, data)
     statistics = TableStatistics.fit(data.schema, fit.x_unit)
-    columns = watched_columns(data.schema, fit.x_unit, fit.logits.argmax(axis=1))
+    columns = choose_columns(data.schema, fit.x_unit, fit.logits.argmax(axis=1))
     numbers = [c for c in columns if isinstance(c, NumericColumn)]
     categories = [c for c in columns if isinstance(c, CategoryColumn)]
     return (
@@ -197,10 +197,10 @@ def _channel_cases(channels: Sequence[ch.ScoreChannel]) -> list[Case]:
     ]
 
 
-def _detector_cases(channels: Sequence[ch.ScoreChannel], fit: ch.Rows) -> list[Case]:
+def _detector_cases(channels: Sequence[ch.ScoreChannel], fit: ch.PlainAnswers) -> list[Case]:
     """The drift score, and the perturbation head, both over all scores."""
 
-    def scores(rows: ch.Rows) -> FloatArray:
+    def scores(rows: ch.PlainAnswers) -> FloatArray:
         return np.stack([c.scores(rows) for c in channels], axis=1).astype(np.float32)
 
     def emitted(graph: GraphBuilder, tensors: ch.Tensors) -> str:
@@ -237,7 +237,7 @@ def _detector_cases(channels: Sequence[ch.ScoreChannel], fit: ch.Rows) -> list[C
     ]
 
 
-def _graph(cases: Sequence[Case], rows: ch.Rows, kind: str) -> onnx.ModelProto:
+def _graph(cases: Sequence[Case], rows: ch.PlainAnswers, kind: str) -> onnx.ModelProto:
     """A graph that reads the three arrays; building it runs `onnx.checker`."""
 
     def info(name: str, array: FloatArray) -> onnx.ValueInfoProto:

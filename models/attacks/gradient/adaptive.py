@@ -25,7 +25,7 @@ LAST = 0.02  # the last step as a share of the first
 
 
 @dataclass(frozen=True)
-class Found:
+class AdaptiveResult:
     """What one weight found, `(N, ...)` each.
 
     Args:
@@ -51,7 +51,7 @@ def adaptive(
     start: Tensor | None = None,
     restarts: int = 1,
     generator: torch.Generator | None = None,
-) -> Found:
+) -> AdaptiveResult:
     """Ascent on min(margin, 1) - weight * sum_d relu(excess_d + .5), with falling steps.
 
     Args:
@@ -75,7 +75,7 @@ def adaptive(
     for restart in range(restarts):
         begin = threat.random(x, generator) if start is None or restart else start
         _climb(answers_of, x, y, threat, weight, steps, threat.project(begin, x), best)
-    return Found(best.x_adv, best.excess < torch.inf, best.excess <= 0)
+    return AdaptiveResult(best.x_adv, best.excess < torch.inf, best.excess <= 0)
 
 
 @dataclass

@@ -67,7 +67,7 @@ class DifferentiableGraph:
     ) -> None:
         proto = onnx.load_from_string(model)
         numbers = [w for w in proto.graph.initializer if w.data_type != onnx.TensorProto.STRING]
-        weights = {w.name: _placed(from_proto(w), device) for w in numbers}
+        weights = {w.name: _move_floats(from_proto(w), device) for w in numbers}
         (self._input,) = (i.name for i in proto.graph.input if i.name not in weights)
         self.outputs = tuple(outputs or (o.name for o in proto.graph.output))
         self._producers = {name: n for n in proto.graph.node for name in n.output if name}
@@ -111,7 +111,7 @@ class DifferentiableGraph:
             tensor = node.input[0]
         return None
 
-    def compared(self, tensor: str) -> str | None:
+    def find_compared_tensor(self, tensor: str) -> str | None:
         """What a step-like output counts: the one float that a comparison above it looks at.
 
         A conformal p-value is a count of calibration scores that are at least the row's own: flat
@@ -139,7 +139,7 @@ class DifferentiableGraph:
                 _run(proto, node, self._values)
                 for name in proto.output:
                     if name in self._values:
-                        self._values[name] = _placed(self._values[name], device)
+                        self._values[name] = _move_floats(self._values[name], device)
             else:
                 left.append((proto, node))
         self._steps = left
@@ -183,6 +183,6 @@ def _run(proto: onnx.NodeProto, node: Node, values: dict[str, Tensor]) -> None:
         values[name] = value
 
 
-def _placed(value: Tensor, device: torch.device | str) -> Tensor:
+def _move_floats(value: Tensor, device: torch.device | str) -> Tensor:
     """Whole numbers are sizes and places: they stay."""
     return value.to(device) if value.is_floating_point() else value

@@ -29,7 +29,7 @@ def _clip(node: Node, x: Tensor, low: Tensor | None = None, high: Tensor | None 
     return straight(clipped, x) if node.straight else clipped
 
 
-def _rounded(function: Callable[[Tensor], Tensor]) -> Operator:
+def _make_rounding(function: Callable[[Tensor], Tensor]) -> Operator:
     return lambda node, x: straight(function(x), x) if node.straight else function(x)
 
 
@@ -64,7 +64,7 @@ def _where(node: Node, condition: Tensor, a: Tensor, b: Tensor) -> Tensor:
     return torch.where(condition, a, b)
 
 
-def _folded(fold: Callable[[Tensor, Tensor], Tensor]) -> Operator:
+def _make_fold(fold: Callable[[Tensor, Tensor], Tensor]) -> Operator:
     def apply(node: Node, first: Tensor, *rest: Tensor) -> Tensor:
         for other in rest:
             first = fold(first, other)
@@ -74,14 +74,14 @@ def _folded(fold: Callable[[Tensor, Tensor], Tensor]) -> Operator:
 
 
 def _mean(node: Node, *inputs: Tensor) -> Tensor:
-    return cast(Tensor, _folded(torch.add)(node, *inputs)) / len(inputs)
+    return cast(Tensor, _make_fold(torch.add)(node, *inputs)) / len(inputs)
 
 
 def _plain(function: Callable[..., Tensor]) -> Operator:
     return lambda node, *inputs: function(*inputs)
 
 
-def _reduced(function: Callable[[Tensor, list[int], bool], Tensor]) -> Operator:
+def _make_reduction(function: Callable[[Tensor, list[int], bool], Tensor]) -> Operator:
     """A reduction over axes; over all where none are named."""
 
     def apply(node: Node, x: Tensor, axes: Tensor | None = None) -> Tensor:
@@ -137,9 +137,9 @@ OPS: dict[str, Operator] = {
     "HardSwish": _plain(F.hardswish),
     "Sin": _plain(torch.sin),
     "Cos": _plain(torch.cos),
-    "Floor": _rounded(torch.floor),
-    "Ceil": _rounded(torch.ceil),
-    "Round": _rounded(torch.round),
+    "Floor": _make_rounding(torch.floor),
+    "Ceil": _make_rounding(torch.ceil),
+    "Round": _make_rounding(torch.round),
     "Sign": _plain(torch.sign),
     "Identity": lambda node, x: x,
     "Dropout": lambda node, x, *_: x,
@@ -151,7 +151,7 @@ OPS: dict[str, Operator] = {
     "Pow": _power,
     "Max": _extreme(torch.maximum),
     "Min": _extreme(torch.minimum),
-    "Sum": _folded(torch.add),
+    "Sum": _make_fold(torch.add),
     "Mean": _mean,
     "Where": _where,
     "Greater": _plain(torch.gt),
@@ -165,16 +165,16 @@ OPS: dict[str, Operator] = {
     "Xor": _plain(torch.logical_xor),
     "IsNaN": _plain(torch.isnan),
     "IsInf": _plain(torch.isinf),
-    "ReduceMean": _reduced(lambda x, axes, keep: x.mean(dim=axes, keepdim=keep)),
-    "ReduceSum": _reduced(_sum),
-    "ReduceMax": _reduced(lambda x, axes, keep: x.amax(dim=axes, keepdim=keep)),
-    "ReduceMin": _reduced(lambda x, axes, keep: x.amin(dim=axes, keepdim=keep)),
-    "ReduceProd": _reduced(_product),
-    "ReduceL1": _reduced(_l1),
-    "ReduceL2": _reduced(_l2),
-    "ReduceSumSquare": _reduced(lambda x, axes, keep: _sum(x.square(), axes, keep)),
-    "ReduceLogSum": _reduced(lambda x, axes, keep: _sum(x, axes, keep).log()),
-    "ReduceLogSumExp": _reduced(lambda x, axes, keep: x.logsumexp(dim=axes, keepdim=keep)),
+    "ReduceMean": _make_reduction(lambda x, axes, keep: x.mean(dim=axes, keepdim=keep)),
+    "ReduceSum": _make_reduction(_sum),
+    "ReduceMax": _make_reduction(lambda x, axes, keep: x.amax(dim=axes, keepdim=keep)),
+    "ReduceMin": _make_reduction(lambda x, axes, keep: x.amin(dim=axes, keepdim=keep)),
+    "ReduceProd": _make_reduction(_product),
+    "ReduceL1": _make_reduction(_l1),
+    "ReduceL2": _make_reduction(_l2),
+    "ReduceSumSquare": _make_reduction(lambda x, axes, keep: _sum(x.square(), axes, keep)),
+    "ReduceLogSum": _make_reduction(lambda x, axes, keep: _sum(x, axes, keep).log()),
+    "ReduceLogSumExp": _make_reduction(lambda x, axes, keep: x.logsumexp(dim=axes, keepdim=keep)),
     "Constant": tensor_of,
     **SHAPES,
 }

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from models.attacks.base import LogitsOf
-from models.attacks.queries.decisions import Asked, OutOfQueriesError, length, noise_start
+from models.attacks.queries.decisions import BlackBoxRow, OutOfQueriesError, length, noise_start
 
 REMEMBERED = 30  # trials that a step size is judged by
 WANTED = (0.2, 0.5)  # success rates between which the step sizes stay as they are
@@ -43,7 +43,7 @@ def boundary(
         wrong by itself, or where none was found.
     """
     found = [
-        _row(Asked(logits_of, own, int(label), "l2", queries), around, towards, generator)
+        _row(BlackBoxRow(logits_of, own, int(label), "l2", queries), around, towards, generator)
         for own, label in zip(x, y, strict=True)
     ]
     return torch.stack(found) if found else x.clone()
@@ -67,7 +67,9 @@ class _Step:
         self._trials.clear()
 
 
-def _row(asked: Asked, around: float, towards: float, generator: torch.Generator | None) -> Tensor:
+def _row(
+    asked: BlackBoxRow, around: float, towards: float, generator: torch.Generator | None
+) -> Tensor:
     """Attack one row `(*shape)`."""
     try:
         if asked.wrong(asked.x[None])[0]:
@@ -81,7 +83,11 @@ def _row(asked: Asked, around: float, towards: float, generator: torch.Generator
 
 
 def _walk(
-    asked: Asked, point: Tensor, around: _Step, towards: _Step, generator: torch.Generator | None
+    asked: BlackBoxRow,
+    point: Tensor,
+    around: _Step,
+    towards: _Step,
+    generator: torch.Generator | None,
 ) -> None:
     """Iterate from a wrong point until the queries are spent."""
     while True:

@@ -15,7 +15,7 @@ class OutOfQueriesError(Exception):
     """The budget of a row is spent; what was found until then stands in `Asked.best`."""
 
 
-class Asked:
+class BlackBoxRow:
     """One row under attack: what may be asked of the black box, and the best that was seen.
 
     Args:
@@ -57,7 +57,7 @@ def length(change: Tensor, norm: Literal["l2", "linf"]) -> float:
     return float(change.norm() if norm == "l2" else change.abs().max())
 
 
-def noise_start(asked: Asked, generator: torch.Generator | None) -> Tensor | None:
+def noise_start(asked: BlackBoxRow, generator: torch.Generator | None) -> Tensor | None:
     """The first of some uniform noise images whose label is wrong, or None."""
     for _ in range(STARTS):
         point = random(tuple(asked.x.shape), asked.x, generator)
@@ -66,7 +66,7 @@ def noise_start(asked: Asked, generator: torch.Generator | None) -> Tensor | Non
     return None
 
 
-def bisect(asked: Asked, far: Tensor, theta: float) -> Tensor:
+def bisect(asked: BlackBoxRow, far: Tensor, theta: float) -> Tensor:
     """The point nearest to x, on the way from a wrong point `far` to x, that is wrong.
 
     L2: on the line, to `theta` of it. L-inf: `far` clipped to a shrinking box around x, to `theta`

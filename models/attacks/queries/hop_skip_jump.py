@@ -10,7 +10,13 @@ import torch
 from torch import Tensor
 
 from models.attacks.base import LogitsOf
-from models.attacks.queries.decisions import Asked, OutOfQueriesError, bisect, length, noise_start
+from models.attacks.queries.decisions import (
+    BlackBoxRow,
+    OutOfQueriesError,
+    bisect,
+    length,
+    noise_start,
+)
 from models.attacks.queries.search import random
 
 FIRST_DELTA = 0.1  # length of the first probes, before a distance is known
@@ -47,13 +53,13 @@ def hop_skip_jump(
         wrong by itself, or where none was found.
     """
     found = [
-        _row(Asked(logits_of, own, int(label), norm, queries), first_probes, generator)
+        _row(BlackBoxRow(logits_of, own, int(label), norm, queries), first_probes, generator)
         for own, label in zip(x, y, strict=True)
     ]
     return torch.stack(found) if found else x.clone()
 
 
-def _row(asked: Asked, first_probes: int, generator: torch.Generator | None) -> Tensor:
+def _row(asked: BlackBoxRow, first_probes: int, generator: torch.Generator | None) -> Tensor:
     """Attack one row `(*shape)`."""
     try:
         if asked.wrong(asked.x[None])[0]:
@@ -67,7 +73,7 @@ def _row(asked: Asked, first_probes: int, generator: torch.Generator | None) -> 
 
 
 def _walk(
-    asked: Asked, start: Tensor, first_probes: int, generator: torch.Generator | None
+    asked: BlackBoxRow, start: Tensor, first_probes: int, generator: torch.Generator | None
 ) -> None:
     """Iterate from a wrong point until the queries are spent."""
     size = asked.x.numel()
@@ -89,7 +95,7 @@ def _walk(
 
 
 def _normal(
-    asked: Asked, point: Tensor, delta: float, probes: int, generator: torch.Generator | None
+    asked: BlackBoxRow, point: Tensor, delta: float, probes: int, generator: torch.Generator | None
 ) -> Tensor:
     """The direction in which labels turn wrong (equation 16), with the mean as the baseline."""
     shape = (probes, *point.shape)

@@ -28,7 +28,7 @@ def square_l2(
     All rows of a round share the windows, so that these are slices; the signs are a row's own.
     """
     height, width = x.shape[2:]
-    x_adv = _scaled(_tiled(x, generator), x, threat)
+    x_adv = _scale_to_eps(_tile_bumps(x, generator), x, threat)
     widest = margin(logits_of(x_adv), y)
 
     def side(p: float) -> int:
@@ -41,7 +41,7 @@ def square_l2(
                 return x_adv
             own = x[rows]
             change = _proposal(x_adv[rows] - own, size, threat.eps, generator)
-            after = _scaled(change, own, threat)
+            after = _scale_to_eps(change, own, threat)
             found = margin(logits_of(after), y[rows])
             up = wider(found, widest[rows])
             x_adv[rows[up]], widest[rows[up]] = after[up], found[up]
@@ -72,14 +72,14 @@ def _window(
     return slice(None), slice(None), slice(row, row + side), slice(col, col + side)
 
 
-def _scaled(change: Tensor, x: Tensor, threat: Threat) -> Tensor:
+def _scale_to_eps(change: Tensor, x: Tensor, threat: Threat) -> Tensor:
     """`x` and the change brought to length eps, inside the threat model."""
     return threat.project(
         x + change * (threat.eps / (_squares(change, (1, 2, 3)).sqrt() + TINY)), x
     )
 
 
-def _tiled(x: Tensor, generator: torch.Generator | None) -> Tensor:
+def _tile_bumps(x: Tensor, generator: torch.Generator | None) -> Tensor:
     """The first change: a grid of bumps with random signs."""
     count, channels, height, width = x.shape
     side = max(min(height, width) // TILES, 1)

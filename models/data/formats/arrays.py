@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from models.base.errors import DataError
 from models.data import memory, tables
-from models.data.raw import Raw, RawColumn, RawPart, listed, spans
+from models.data.raw import Raw, RawColumn, RawPart, quote, spans
 from models.data.records import Source
 
 Array = npt.NDArray[Any]
@@ -128,7 +128,7 @@ class _Arrays:
         """What to say when the inputs or labels are not found."""
         label = f" (labels {self.label!r})" if self.label else ""
         return DataError(
-            f"{self.path} holds {listed(list(self.names.values()))}; expected x and y{label}, "
+            f"{self.path} holds {quote(list(self.names.values()))}; expected x and y{label}, "
             "images and labels, or x_train, y_train, x_test and y_test"
         )
 
@@ -167,7 +167,7 @@ def _columns(pieces: list[_Piece], found: _Arrays, source: Source) -> tuple[RawC
         if piece.x.shape[1] != len(names):
             raise DataError(f"{piece.where}: {piece.x.shape[1]} columns; expected {len(names)}")
     if len(set(names)) < len(names):
-        raise DataError(f"{found.path}: two columns have the same name; found {listed(names)}")
+        raise DataError(f"{found.path}: two columns have the same name; found {quote(names)}")
     tables.check_names(names, source, str(found.path))
     x = np.concatenate([piece.x for piece in pieces])
     where = spans([(piece.where, len(piece.y)) for piece in pieces])

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from models.base.errors import DataError
 from models.data import tables
 from models.data.found import Files
-from models.data.raw import Raw, RawColumn, RawPart, Values, Where, listed, spans
+from models.data.raw import Raw, RawColumn, RawPart, Values, Where, quote, spans
 from models.data.records import Source
 
 LABELS = ("label", "target", "class", "y")
@@ -34,7 +34,7 @@ def read_tables(files: Files, source: Source, what: str, read: ReadTable) -> Raw
     Raises:
         DataError: no label, or columns that differ between files or cannot be used.
     """
-    table, where = _joined(files.train, read, {})
+    table, where = _join_tables(files.train, read, {})
     label = label_of(table.column_names, source, str(files.train[0]))
     tables.check_names(table.column_names, source, str(files.train[0]))
     train = _part(table, label, source, where)
@@ -43,17 +43,17 @@ def read_tables(files: Files, source: Source, what: str, read: ReadTable) -> Raw
         return Raw(what, train, None, names, files.notes)
     # Text stays text in the test part, even where each of its values looks like a number.
     texts = {field.name: field.type for field in table.schema if pa.types.is_string(field.type)}
-    table, where = _joined(files.test, read, texts)
+    table, where = _join_tables(files.test, read, texts)
     if label not in table.column_names:
         if not files.beside:
             raise DataError(
-                f"{files.test[0]}: no label column {label!r}; found {listed(table.column_names)}"
+                f"{files.test[0]}: no label column {label!r}; found {quote(table.column_names)}"
             )
-        return Raw(what, train, None, names, (*files.notes, unlabelled(files.test[0], label)))
+        return Raw(what, train, None, names, (*files.notes, note_unlabelled(files.test[0], label)))
     return Raw(what, train, _part(table, label, source, where), names, files.notes)
 
 
-def unlabelled(path: Path, label: str) -> str:
+def note_unlabelled(path: Path, label: str) -> str:
     """The note on a test file that cannot test."""
     return f"{path.name} lies beside the data but has no column {label!r}: not used as test part"
 
@@ -66,14 +66,14 @@ def label_of(names: Sequence[str], source: Source, what: str) -> str:
     """
     if source.label:
         if source.label not in names:
-            raise DataError(f"{what}: no label column {source.label!r}; found {listed(names)}")
+            raise DataError(f"{what}: no label column {source.label!r}; found {quote(names)}")
         return source.label
     usual = [name for name in names if name.lower() in LABELS and name not in source.ignore]
     if len(usual) == 1:
         return usual[0]
-    wrong = f"columns {listed(usual)} could each be the label" if usual else "no label column found"
+    wrong = f"columns {quote(usual)} could each be the label" if usual else "no label column found"
     raise DataError(
-        f"{what}: {wrong}; say which with --label (found {listed(names)}; "
+        f"{what}: {wrong}; say which with --label (found {quote(names)}; "
         f"{', '.join(LABELS)} are found by themselves)"
     )
 
@@ -107,7 +107,7 @@ def class_names(schema: pa.Schema, label: str) -> tuple[str, ...]:
     return tuple(str(name) for name in names)
 
 
-def _joined(
+def _join_tables(
     paths: Sequence[Path], read: ReadTable, types: dict[str, pa.DataType]
 ) -> tuple[pa.Table, Where]:
     found = [read(path, types) for path in paths]
@@ -115,7 +115,7 @@ def _joined(
         different = set(table.column_names) ^ set(found[0].column_names)
         if different:
             raise DataError(
-                f"{path}: other columns than {paths[0]}; {listed(sorted(different))} stand in one "
+                f"{path}: other columns than {paths[0]}; {quote(sorted(different))} stand in one "
                 "of them only"
             )
     where = spans([(str(path), len(table)) for path, table in zip(paths, found, strict=True)])

@@ -17,7 +17,7 @@ from models.data import memory
 from models.data.catalogue import CATALOGUE
 from models.data.formats.arrow import BYTES_PER_CELL, read_tables
 from models.data.found import files_of
-from models.data.raw import Raw, listed
+from models.data.raw import Raw, quote
 from models.data.records import Source
 from models.data.tables import is_number
 
@@ -73,13 +73,13 @@ def read_csv(path: Path, delimiter: str, types: dict[str, pa.DataType]) -> pa.Ta
             )
     except (pa.ArrowInvalid, OSError) as error:
         if wrong:
-            raise _ragged(wrong[0], names, path, found) from error
+            raise _explain_ragged_row(wrong[0], names, path, found) from error
         if isinstance(error, pa.ArrowInvalid):
             _check_utf8(path)
         raise DataError(f"{path}: cannot be read as CSV: {error}") from error
     if any(pa.types.is_binary(kind) for kind in table.schema.types):
         _check_utf8(path)
-    return _trimmed(table, known).rename_columns([name.strip() for name in names])
+    return _trim_texts(table, known).rename_columns([name.strip() for name in names])
 
 
 def sniff(head: str, path: Path) -> str:
@@ -123,7 +123,7 @@ def _header(head: str, delimiter: str, path: Path) -> list[str]:
         )
     if all(is_number(name) for name in names):
         raise DataError(
-            f"{path}: the first line holds numbers ({listed(names, 4)}); expected a header that "
+            f"{path}: the first line holds numbers ({quote(names, 4)}); expected a header that "
             "names the columns"
         )
     if "" in names:
@@ -141,7 +141,7 @@ def _head(path: Path) -> str:
     """The first lines that are not empty, without the mark that some editors put before them."""
     lines: list[str] = []
     try:
-        with _opened(path) as stream:
+        with _open_text(path) as stream:
             for line in stream:
                 if line.strip():
                     lines.append(line)
@@ -171,7 +171,9 @@ def _check_utf8(path: Path) -> None:
                 ) from None
 
 
-def _ragged(row: arrow_csv.InvalidRow, names: list[str], path: Path, delimiter: str) -> DataError:
+def _explain_ragged_row(
+    row: arrow_csv.InvalidRow, names: list[str], path: Path, delimiter: str
+) -> DataError:
     place = "a row" if row.number is None else f"row {row.number - 1}"  # it counts the header
     return DataError(
         f"{path}, {place}: {row.actual_columns} cells, expected {len(names)} as in the header "
@@ -180,7 +182,7 @@ def _ragged(row: arrow_csv.InvalidRow, names: list[str], path: Path, delimiter: 
     )
 
 
-def _trimmed(table: pa.Table, known: Collection[str]) -> pa.Table:
+def _trim_texts(table: pa.Table, known: Collection[str]) -> pa.Table:
     """Without spaces around texts; what is numbers then becomes numbers, unless it is `known`."""
     for place, field in enumerate(table.schema):
         if not pa.types.is_string(field.type):
@@ -208,6 +210,6 @@ def _packed(path: Path) -> bool:
     return path.suffix == ".gz"
 
 
-def _opened(path: Path) -> io.TextIOBase:
+def _open_text(path: Path) -> io.TextIOBase:
     opener = gzip.open if _packed(path) else open
     return opener(path, "rt", encoding="utf-8-sig", newline="")

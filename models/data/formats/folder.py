@@ -7,7 +7,7 @@ import numpy as np
 from models.base.errors import DataError
 from models.data.formats.images import Stack
 from models.data.found import Files, by_role, is_image, role_of, visible
-from models.data.raw import Raw, RawPart, listed
+from models.data.raw import Raw, RawPart, quote
 from models.data.records import Source
 
 
@@ -64,7 +64,7 @@ def _decode(tops: tuple[Path, ...], names: tuple[str, ...], what: str) -> tuple[
             if folder.name not in names:
                 raise DataError(
                     f"{folder}: class {folder.name!r} does not occur in the training part; "
-                    f"expected one of {listed(names)}"
+                    f"expected one of {quote(names)}"
                 )
             for path in sorted(folder.rglob("*")):
                 if path.name.startswith(".") or path.is_dir():

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from models.base.errors import DataError
 from models.data import memory
 from models.data.found import role_of, visible
-from models.data.raw import Raw, RawPart, listed, spans
+from models.data.raw import Raw, RawPart, quote, spans
 from models.data.records import Source
 
 DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
@@ -48,7 +48,7 @@ def read_idx(path: Path) -> npt.NDArray[Any]:
         DataError: wrong magic, a type that is not known, fewer or more bytes than the header says.
     """
     try:
-        with _opened(path) as stream:
+        with _open_bytes(path) as stream:
             dtype, shape = _header(stream, path)
             size = math.prod(shape) * dtype.itemsize
             memory.require(size, str(path))
@@ -68,7 +68,7 @@ def read_idx(path: Path) -> npt.NDArray[Any]:
     return data.view(dtype).reshape(shape)
 
 
-def _opened(path: Path) -> IO[bytes]:
+def _open_bytes(path: Path) -> IO[bytes]:
     if not path.is_file():
         raise DataError(f"no such file: {str(path)!r}")
     with path.open("rb") as stream:
@@ -120,7 +120,7 @@ def _images_files(path: Path) -> tuple[Path, Path | None]:
         raise DataError(
             f"{path}: expected one file of training images and at most one of test images "
             f"(train-images-idx3-ubyte.gz, t10k-images-idx3-ubyte.gz), found "
-            f"{listed([entry.name for entry in found])}; name one images file"
+            f"{quote([entry.name for entry in found])}; name one images file"
         )
     return train[0], test[0] if test else None
 

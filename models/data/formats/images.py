@@ -66,7 +66,7 @@ class Stack:
 
     def _differs(self, name: str, shape: tuple[int, int, int]) -> None:
         raise DataError(
-            f"{name} is {_told(shape)}, but {self.first} is {_told(self.shape)}; all images of a "
+            f"{name} is {_show(shape)}, but {self.first} is {_show(self.shape)}; all images of a "
             "set need one size and mode: resize or convert them first"
         )
 
@@ -90,7 +90,7 @@ def _pixels(image: Image.Image, name: str) -> Pixels:
     return np.asarray(image)
 
 
-def _told(shape: tuple[int, int, int]) -> str:
+def _show(shape: tuple[int, int, int]) -> str:
     return f"{shape[2]}x{shape[1]} {'grey' if shape[0] == 1 else 'RGB'}"
 
 

@@ -15,12 +15,12 @@ from models.data.formats.arrow import (
     class_names,
     label_of,
     labels_of,
+    note_unlabelled,
     read_tables,
-    unlabelled,
 )
 from models.data.formats.images import Stack
 from models.data.found import Files, files_of
-from models.data.raw import Raw, RawPart, listed, spans
+from models.data.raw import Raw, RawPart, quote, spans
 from models.data.records import Source
 from models.data.tables import check_names
 
@@ -44,7 +44,7 @@ def read(source: Source) -> Raw:
         memory.require(BYTES_PER_CELL * cells, what)
         return read_tables(files, source, what, lambda path, _: _table(path))
     if len(images) > 1:
-        raise DataError(f"{what}: columns {listed(images)} are images; name others in --ignore")
+        raise DataError(f"{what}: columns {quote(images)} are images; name others in --ignore")
     if source.categorical:
         raise DataError(f"{what} holds images; --categorical is for tables")
     check_names(schema.names, source, what)
@@ -59,9 +59,9 @@ def _images(
     notes, test = files.notes, files.test
     unused = [name for name in schema.names if name not in (image, label)]
     if unused:
-        notes = (*notes, f"columns beside the image and the label were left out: {listed(unused)}")
+        notes = (*notes, f"columns beside the image and the label were left out: {quote(unused)}")
     if files.beside and any(label not in opened[path].schema_arrow.names for path in test):
-        notes, test = (*notes, unlabelled(test[0], label)), ()
+        notes, test = (*notes, note_unlabelled(test[0], label)), ()
     train = _decode({path: opened[path] for path in files.train}, image, label, what)
     names = class_names(schema, label)
     if not test:
@@ -113,7 +113,7 @@ def _holds_bytes(kind: pa.DataType) -> bool:
 def _check_columns(path: Path, names: Sequence[str], wanted: Sequence[str]) -> None:
     missing = [name for name in wanted if name not in names]
     if missing:
-        raise DataError(f"{path}: no column {missing[0]!r}; found {listed(names)}")
+        raise DataError(f"{path}: no column {missing[0]!r}; found {quote(names)}")
 
 
 def _open(path: Path) -> pq.ParquetFile:

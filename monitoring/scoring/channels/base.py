@@ -19,14 +19,14 @@ from monitoring.scoring.channels.image_statistics import (
 )
 from monitoring.scoring.channels.table_statistics import TableStatistics
 from monitoring.scoring.graph import GraphBuilder
-from monitoring.scoring.inputs import Rows, ScoreChannel, Tensors
+from monitoring.scoring.inputs import PlainAnswers, ScoreChannel, Tensors
 
 __all__ = [
     "Energy",
     "FeatureDistance",
     "Grain",
     "PixelDistance",
-    "Rows",
+    "PlainAnswers",
     "ScoreChannel",
     "Statistic",
     "TableStatistic",
@@ -49,7 +49,7 @@ class Energy:
 
     name: str = "energy"
 
-    def scores(self, rows: Rows) -> FloatArray:
+    def scores(self, rows: PlainAnswers) -> FloatArray:
         """`(N,)`."""
         top = rows.logits.max(axis=1)
         lse: FloatArray = top + np.log(np.exp(rows.logits - top[:, None]).sum(axis=1))
@@ -69,7 +69,7 @@ class Uncertainty:
 
     name: str = "uncertainty"
 
-    def scores(self, rows: Rows) -> FloatArray:
+    def scores(self, rows: PlainAnswers) -> FloatArray:
         """`(N,)`, at least 0, in nats."""
         top = rows.logits.max(axis=1)
         total: FloatArray = np.exp(rows.logits - top[:, None]).sum(axis=1)
@@ -95,16 +95,16 @@ class FeatureDistance:
     @classmethod
     def fit(cls, features: FloatArray) -> "FeatureDistance":
         """Keep up to 512 of the training features `(R, F)` (the first: rows come shuffled)."""
-        return cls(_normalised(features[:MAX_REFERENCES]).astype(np.float32))
+        return cls(_normalise_features(features[:MAX_REFERENCES]).astype(np.float32))
 
     @property
     def neighbours(self) -> int:
         """How many neighbours the mean is over."""
         return min(NEIGHBOURS, len(self.references))
 
-    def scores(self, rows: Rows) -> FloatArray:
+    def scores(self, rows: PlainAnswers) -> FloatArray:
         """`(N,)`, in [0, 2]."""
-        similarity = _normalised(rows.features) @ self.references.T
+        similarity = _normalise_features(rows.features) @ self.references.T
         nearest = np.partition(similarity, -self.neighbours, axis=1)[:, -self.neighbours :]
         mean: FloatArray = nearest.mean(axis=1)
         return 1 - mean
@@ -128,7 +128,7 @@ class Statistic:
     name: str
     column: int
 
-    def scores(self, rows: Rows) -> FloatArray:
+    def scores(self, rows: PlainAnswers) -> FloatArray:
         """`(N,)`."""
         return input_statistics(rows.x_unit)[:, self.column]
 
@@ -146,7 +146,7 @@ class TableStatistic:
     column: int
     statistics: TableStatistics
 
-    def scores(self, rows: Rows) -> FloatArray:
+    def scores(self, rows: PlainAnswers) -> FloatArray:
         """`(N,)`."""
         return self.statistics.values(rows.x_unit)[:, self.column]
 
@@ -191,10 +191,10 @@ def score_channels(
 
 def _spread(logits: FloatArray) -> float:
     """The range of the middle 98 % of the energies of `(R, C)` logits."""
-    low, high = np.quantile(Energy().scores(Rows(logits, logits, logits)), [0.01, 0.99])
+    low, high = np.quantile(Energy().scores(PlainAnswers(logits, logits, logits)), [0.01, 0.99])
     return float(high - low)
 
 
-def _normalised(features: FloatArray) -> FloatArray:
+def _normalise_features(features: FloatArray) -> FloatArray:
     lengths: FloatArray = np.linalg.norm(features, axis=1, keepdims=True)
     return features / (lengths + 1e-6)

@@ -141,7 +141,7 @@ class CategoryColumn:
 TableColumn = NumericColumn | CategoryColumn
 
 
-def watched_columns(
+def choose_columns(
     schema: InputSchema, x_unit: FloatArray, predicted: IntArray
 ) -> list[TableColumn]:
     """The columns that become channels: numbers first, then categories, each in table order.

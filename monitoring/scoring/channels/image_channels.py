@@ -10,7 +10,7 @@ import numpy as np
 from models.statistics.arrays import FloatArray
 from monitoring.scoring.channels.image_statistics import laplacian
 from monitoring.scoring.graph import GraphBuilder
-from monitoring.scoring.inputs import Rows, Tensors
+from monitoring.scoring.inputs import PlainAnswers, Tensors
 
 GRAIN_LIMIT = 4 / 255  # about the smallest noise that an eye sees on a screen
 LAST = 2**31 - 1  # as the end of a slice
@@ -28,7 +28,7 @@ class Grain:
 
     name: str = "grain"
 
-    def scores(self, rows: Rows) -> FloatArray:
+    def scores(self, rows: PlainAnswers) -> FloatArray:
         """`(N,)`, in [0, 4/255]."""
         rough = np.abs(laplacian(np.asarray(rows.x_unit, dtype=np.float64)))
         mean: FloatArray = np.minimum(rough, GRAIN_LIMIT).mean(axis=(1, 2, 3))
@@ -66,16 +66,16 @@ class PixelDistance:
         """From training images `(R, C, H, W)`."""
         height, width = x_unit.shape[2:]
         block = (-(-height // GRID), -(-width // GRID))
-        coarse = _pooled(x_unit, block)
+        coarse = _pool_blocks(x_unit, block)
         size, mean = coarse.shape[1], coarse.mean(axis=0)
         covariance = (coarse - mean).T @ (coarse - mean) / len(coarse)
         covariance += (SHRINKAGE * np.trace(covariance) / size + 1e-6) * np.eye(size)
         whitening = np.linalg.cholesky(np.linalg.inv(covariance)) / np.sqrt(size)
         return cls(block, mean.astype(np.float32), whitening.astype(np.float32))
 
-    def scores(self, rows: Rows) -> FloatArray:
+    def scores(self, rows: PlainAnswers) -> FloatArray:
         """`(N,)`, about 1 for rows like the training rows."""
-        white = (_pooled(rows.x_unit, self.block) - self.mean) @ self.whitening
+        white = (_pool_blocks(rows.x_unit, self.block) - self.mean) @ self.whitening
         length: FloatArray = np.linalg.norm(white, axis=1)
         return length
 
@@ -90,7 +90,7 @@ class PixelDistance:
         return graph.op("ReduceL2", white, graph.const([1]), keepdims=1)
 
 
-def _pooled(x_unit: FloatArray, block: tuple[int, int]) -> FloatArray:
+def _pool_blocks(x_unit: FloatArray, block: tuple[int, int]) -> FloatArray:
     """Means over whole blocks of `(N, C, H, W)`, as `(N, D)` float64."""
     x = np.asarray(x_unit, dtype=np.float64)
     (tall, wide), (height, width) = block, x.shape[2:]

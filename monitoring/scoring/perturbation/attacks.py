@@ -27,7 +27,7 @@ At = Callable[[float], Threat]  # the threat at a share of its eps
 Attacked = Callable[[Tensor, Tensor, float], Tensor]  # rows, labels, share of eps
 
 
-def attacked_unit(
+def attack_families(
     logits_of: LogitsOf,
     x: Tensor,
     y: Tensor,
@@ -51,7 +51,7 @@ def attacked_unit(
         `(M, *shape)`; a row that an attack left as it is (it was wrong before) is left out.
     """
     found = [
-        _changed(x[rows], attack(x[rows], y[rows], size), at(size).eps)
+        _keep_changed(x[rows], attack(x[rows], y[rows], size), at(size).eps)
         for name, (attack, share) in _families(logits_of, at, generator).items()
         if name not in without
         for size in SIZES
@@ -61,7 +61,7 @@ def attacked_unit(
         if x.dim() == 4 and nearest.name not in without and nearest.learnt is not None:
             rows = _some(len(x), part * nearest.learnt.share, generator)
             length, steps = _length(at(1.0), x), nearest.learnt.budget
-            found += _stretched(logits_of, x[rows], y[rows], length, steps)
+            found += _stretch_changes(logits_of, x[rows], y[rows], length, steps)
     return torch.cat(found)
 
 
@@ -88,7 +88,7 @@ def _families(
     return families
 
 
-def _stretched(
+def _stretch_changes(
     logits_of: LogitsOf, x: Tensor, y: Tensor, length: float, steps: int
 ) -> list[Tensor]:
     """Changes towards the nearest boundary, brought to several lengths."""
@@ -107,7 +107,7 @@ def _length(threat: Threat, x: Tensor) -> float:
     return L2_SHARE * threat.eps * math.sqrt(x[0].numel())
 
 
-def _changed(x: Tensor, x_adv: Tensor, eps: float) -> Tensor:
+def _keep_changed(x: Tensor, x_adv: Tensor, eps: float) -> Tensor:
     change = (x_adv - x).nan_to_num().abs().flatten(1).amax(dim=1)
     moved = change > min(1e-3 * eps, 1e-3)
     return x_adv[moved] if bool(moved.any()) else x_adv

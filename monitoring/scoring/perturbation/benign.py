@@ -90,7 +90,7 @@ def _rows(part: RawPart, schema: InputSchema, what: str) -> InputArray:
             RawColumn(c.name, nothing, c.categories if c.kind == "categorical" else None)
             for c in schema.columns
         ]
-        return tables.matrix(tables.aligned(part.columns, like, told), schema)
+        return tables.matrix(tables.align_columns(part.columns, like, told), schema)
     found, wanted = part.pixels, (list(schema.shape), DTYPES[schema.dtype])
     if (list(found.shape[1:]), found.dtype) != wanted:
         raise DataError(

@@ -28,7 +28,7 @@ class Filters:
     bias: FloatArray
     stride: int
 
-    def pooled(self, x_unit: FloatArray) -> FloatArray:
+    def pool(self, x_unit: FloatArray) -> FloatArray:
         """`(N, 2 K)` of images `(N, channels, height, width)` in [0, 1]."""
         k = self.kernels.shape[-1]
         around = ((0, 0), (0, 0), (k // 2, k // 2), (k // 2, k // 2))

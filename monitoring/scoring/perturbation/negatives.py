@@ -85,7 +85,7 @@ def grid_step(x_unit: Images) -> float:
     return max(float(gaps.min()), BYTE) if len(gaps) else BYTE
 
 
-def rounded(
+def round_to_grid(
     schema: InputSchema, x_raw: InputArray, step: float, rng: np.random.Generator
 ) -> InputArray:
     """Images, part of them rounded to the grid of the data and part to bytes; tables as is."""

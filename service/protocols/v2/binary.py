@@ -17,7 +17,7 @@ import numpy.typing as npt
 from models.base.errors import InputError
 from models.versions.schema import InputArray, InputSchema
 from service.decoding.rows import table_of
-from service.web.errors import shown
+from service.web.errors import show_value
 
 HEADER = "Inference-Header-Content-Length"
 MEDIA = "application/octet-stream"
@@ -42,7 +42,7 @@ def split(body: bytes, header_length: str | None) -> tuple[bytes, memoryview]:
     length = int(header_length) if digits else -1
     if not 0 <= length <= len(body):
         wanted = f"the length of the JSON part, at most {len(body)} bytes"
-        raise InputError(HEADER, wanted, shown(header_length))
+        raise InputError(HEADER, wanted, show_value(header_length))
     return body[:length], memoryview(body)[length:]
 
 

@@ -14,7 +14,7 @@ from models.statistics.arrays import FloatArray
 CLASSIFIED = "probabilities"  # the only output whose places are classes
 
 
-def classified(probabilities: FloatArray, classes: Sequence[str], count: int) -> list[str]:
+def classify(probabilities: FloatArray, classes: Sequence[str], count: int) -> list[str]:
     """The `count` most probable classes of each row, `value:index:label`, the best first.
 
     Args:
@@ -27,7 +27,7 @@ def classified(probabilities: FloatArray, classes: Sequence[str], count: int) ->
         same in the dtype of `probabilities`; of equal ones the lower index comes first.
 
     Example:
-        >>> classified(np.float32([[0.1, 0.6, 0.3]]), ("cat", "dog", "eel"), 2)
+        >>> classify(np.float32([[0.1, 0.6, 0.3]]), ("cat", "dog", "eel"), 2)
         ['0.6:1:dog', '0.3:2:eel']
     """
     best = np.argsort(-probabilities, axis=1, kind="stable")[:, :count]

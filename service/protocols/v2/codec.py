@@ -21,8 +21,8 @@ from service.decoding.json_amount import MOST_OBJECTS, check_count
 from service.decoding.rows import check_rows, table_of
 from service.pipeline import Scored
 from service.protocols.v2.binary import HEADER, MEDIA, from_bytes, split, texts_to_bytes, to_bytes
-from service.protocols.v2.classification import CLASSIFIED, classified
-from service.web.errors import RequestError, shown
+from service.protocols.v2.classification import CLASSIFIED, classify
+from service.web.errors import RequestError, show_value
 from service.web.reply import Reply
 from service.web.request_id import is_fit_id
 
@@ -81,7 +81,7 @@ class InferBody(msgspec.Struct):
     parameters: RequestParameters | None = None
 
 
-class Wanted(NamedTuple):
+class WantedOutput(NamedTuple):
     """An output of the answer, and how it travels."""
 
     name: str
@@ -99,11 +99,11 @@ class InferRequest(msgspec.Struct, frozen=True):
     x: InputArray  # (N, *shape)
     id: str | None
     given_id: str
-    outputs: tuple[Wanted, ...]
+    outputs: tuple[WantedOutput, ...]
 
 
-_ALL = tuple(Wanted(name) for name in ANSWERED)
-_ALL_BINARY = tuple(Wanted(name, binary=True) for name in ANSWERED)
+_ALL = tuple(WantedOutput(name) for name in ANSWERED)
+_ALL_BINARY = tuple(WantedOutput(name, binary=True) for name in ANSWERED)
 _decoder = msgspec.json.Decoder(InferBody)
 _integers: msgspec.json.Decoder[list[int]] = msgspec.json.Decoder(list[int])
 
@@ -135,7 +135,9 @@ def decode_infer(
     return InferRequest(x, request_id, given_id, outputs)
 
 
-def encode_infer(scored: Scored, outputs: Sequence[Wanted] = _ALL, given_id: str = "") -> Reply:
+def encode_infer(
+    scored: Scored, outputs: Sequence[WantedOutput] = _ALL, given_id: str = ""
+) -> Reply:
     """The answer: tensors in the JSON are flat in row-major order, the others stand behind it.
 
     Where the client gave an id in the body, it is given back; where another one counts, that stands
@@ -159,9 +161,9 @@ def encode_infer(scored: Scored, outputs: Sequence[Wanted] = _ALL, given_id: str
 def _tensor(tensor: InputTensor, raw: memoryview, schema: InputSchema, max_rows: int) -> InputArray:
     field = f"inputs[0] ({schema.name})"
     if tensor.name != schema.name:
-        raise InputError("inputs[0].name", repr(schema.name), shown(tensor.name))
+        raise InputError("inputs[0].name", repr(schema.name), show_value(tensor.name))
     if tensor.datatype != DATATYPES[schema.dtype]:
-        raise InputError(f"{field}.datatype", DATATYPES[schema.dtype], shown(tensor.datatype))
+        raise InputError(f"{field}.datatype", DATATYPES[schema.dtype], show_value(tensor.datatype))
     shape = _shape(tensor.shape, f"{field}.shape")
     if len(shape) < 1 or shape[1:] != schema.shape:
         wanted = f"[N, {', '.join(map(str, schema.shape))}]"
@@ -206,26 +208,27 @@ def _numbers(raw: bytes, shape: tuple[int, ...], schema: InputSchema, field: str
     return to_input(numbers.reshape(shape), schema, field)
 
 
-def _outputs(decoded: InferBody) -> tuple[Wanted, ...]:
+def _outputs(decoded: InferBody) -> tuple[WantedOutput, ...]:
     binary = decoded.parameters is not None and bool(decoded.parameters.binary_data_output)
     if not decoded.outputs:
         return _ALL_BINARY if binary else _ALL
     if len(decoded.outputs) > len(ANSWERED):
         raise InputError("outputs", f"at most {len(ANSWERED)}", f"{len(decoded.outputs)}")
     wanted = tuple(
-        _wanted(output, binary, f"outputs[{index}]") for index, output in enumerate(decoded.outputs)
+        _parse_output(output, binary, f"outputs[{index}]")
+        for index, output in enumerate(decoded.outputs)
     )
     if len({output.name for output in wanted}) < len(wanted):
         raise InputError("outputs", "each output once", "one that is asked for twice")
     return wanted
 
 
-def _wanted(output: RequestedOutput, binary: bool, field: str) -> Wanted:
+def _parse_output(output: RequestedOutput, binary: bool, field: str) -> WantedOutput:
     if output.name not in ANSWERED:
-        raise InputError(f"{field}.name", f"one of {', '.join(ANSWERED)}", shown(output.name))
+        raise InputError(f"{field}.name", f"one of {', '.join(ANSWERED)}", show_value(output.name))
     parameters = output.parameters
     if parameters is None:
-        return Wanted(output.name, binary)
+        return WantedOutput(output.name, binary)
     if parameters.shared_memory_region is not None:
         raise RequestError(NO_SHARED_MEMORY)
     classes, field = parameters.classification or 0, f"{field}.parameters.classification"
@@ -235,10 +238,10 @@ def _wanted(output: RequestedOutput, binary: bool, field: str) -> Wanted:
         wanted = f"to stand at {CLASSIFIED!r}, the output whose places are classes"
         raise InputError(field, wanted, f"it at {output.name!r}")
     asked = parameters.binary_data
-    return Wanted(output.name, binary if asked is None else asked, classes)
+    return WantedOutput(output.name, binary if asked is None else asked, classes)
 
 
-def _output(scored: Scored, wanted: Wanted, behind: list[bytes]) -> dict[str, Any]:
+def _output(scored: Scored, wanted: WantedOutput, behind: list[bytes]) -> dict[str, Any]:
     """The output in the JSON; a binary one is put behind it."""
     name = wanted.name
     values = scored.flags.query if name == QUERY_FLAGGED else getattr(scored.answer, name)
@@ -253,11 +256,11 @@ def _output(scored: Scored, wanted: Wanted, behind: list[bytes]) -> dict[str, An
     return tensor
 
 
-def _classes(scored: Scored, wanted: Wanted, behind: list[bytes]) -> dict[str, Any]:
+def _classes(scored: Scored, wanted: WantedOutput, behind: list[bytes]) -> dict[str, Any]:
     """The probabilities as the best classes."""
     probabilities, labels = scored.answer.probabilities, scored.manifest.classes
     count = min(wanted.classes, len(labels))
-    texts = classified(probabilities, labels, count)
+    texts = classify(probabilities, labels, count)
     shape = [len(probabilities), count]
     tensor: dict[str, Any] = {"name": wanted.name, "datatype": "BYTES", "shape": shape}
     if wanted.binary:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from service.fleet.served import Served
 from service.pipeline import Decoded, Pipeline, Scored
 from service.protocols.v2.binary import HEADER
-from service.protocols.v2.codec import Wanted, decode_infer, encode_infer
+from service.protocols.v2.codec import WantedOutput, decode_infer, encode_infer
 from service.protocols.v2.metadata import configuration, metadata, version_of
 from service.web.call import Call, Endpoint
 from service.web.reply import Reply, json_reply
@@ -62,7 +62,7 @@ def endpoints(
 
     def infer(call: Call, model: str, version: str | None = None) -> Reply:
         served = version_of(find(model), version)
-        outputs: Sequence[Wanted] = ()
+        outputs: Sequence[WantedOutput] = ()
         given_id = ""
 
         def decode() -> Decoded:

@@ -13,7 +13,7 @@ from models.versions.schema import InputSchema, Manifest
 from service.fleet.served import Served
 from service.protocols.v2.classification import CLASSIFIED
 from service.protocols.v2.codec import ANSWERED, DATATYPES, OUTPUT_DATATYPES
-from service.web.errors import NotFoundError, shown
+from service.web.errors import NotFoundError, show_value
 
 PLATFORM = "onnxruntime_onnx"
 
@@ -23,11 +23,11 @@ def version_of(served: Served, version: str | None) -> Served:
     manifest = served.manifest
     if version is not None and version != str(manifest.version):
         raise NotFoundError(
-            f"model {manifest.model!r}: version {shown(version)} is not served; "
+            f"model {manifest.model!r}: version {show_value(version)} is not served; "
             f"served: {manifest.version}",
             field="version",
             expected=str(manifest.version),
-            got=shown(version),
+            got=show_value(version),
         )
     return served
 

@@ -11,7 +11,7 @@ from service.decoding.codec import decode_body
 from service.decoding.json_amount import MOST_OBJECTS, check_count
 from service.fleet.served_models import Champions, ModelState
 from service.web.call import Call, Endpoint
-from service.web.errors import RequestError, shown
+from service.web.errors import RequestError, show_value
 from service.web.reply import Reply, json_reply
 
 READY = "READY"
@@ -37,7 +37,7 @@ _change_decoder = msgspec.json.Decoder(ChangeBody)
 def endpoints(champions: Champions) -> tuple[Endpoint, ...]:
     """The addresses below /v2/repository."""
 
-    def indexed(call: Call) -> Reply:
+    def list_index(call: Call) -> Reply:
         asked = _body(call, _index_decoder)
         only_ready = asked is not None and bool(asked.ready)
         found = [
@@ -45,22 +45,22 @@ def endpoints(champions: Champions) -> tuple[Endpoint, ...]:
         ]
         return json_reply(found)
 
-    def loaded(call: Call, model: str) -> Reply:
+    def load_model(call: Call, model: str) -> Reply:
         asked = _body(call, _change_decoder)
         _refuse_parameters(asked, ())
         champions.load(model)
         return json_reply(b"")
 
-    def unloaded(call: Call, model: str) -> Reply:
+    def unload_model(call: Call, model: str) -> Reply:
         # No model depends on another, so what becomes of the dependents is no question.
         _refuse_parameters(_body(call, _change_decoder), ("unload_dependents",))
         champions.unload(model)
         return json_reply(b"")
 
     return (
-        Endpoint("POST", "/v2/repository/index", indexed, "admin"),
-        Endpoint("POST", "/v2/repository/models/<model>/load", loaded, "admin"),
-        Endpoint("POST", "/v2/repository/models/<model>/unload", unloaded, "admin"),
+        Endpoint("POST", "/v2/repository/index", list_index, "admin"),
+        Endpoint("POST", "/v2/repository/models/<model>/load", load_model, "admin"),
+        Endpoint("POST", "/v2/repository/models/<model>/unload", unload_model, "admin"),
     )
 
 
@@ -81,6 +81,6 @@ def _refuse_parameters(asked: ChangeBody | None, known: tuple[str, ...]) -> None
     for name in (asked.parameters or ()) if asked is not None else ():
         if name not in known:
             raise RequestError(
-                f"parameters: expected none, got {shown(name)}: a version is published with "
+                f"parameters: expected none, got {show_value(name)}: a version is published with "
                 "`holdfast train` or `holdfast wrap`, and never changed over the network"
             )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from models import attacks
-from models.attacks.queries.decisions import Asked, OutOfQueriesError, bisect
+from models.attacks.queries.decisions import BlackBoxRow, OutOfQueriesError, bisect
 from models.data import DataSet
 from tests.conftest import Published
 
@@ -142,7 +142,7 @@ def test_the_distance_to_a_plane_is_found(name: str) -> None:
 
 @pytest.mark.parametrize("norm", ["l2", "linf"])
 def test_bisection_ends_at_the_boundary_on_its_wrong_side(norm: Any) -> None:
-    asked = Asked(
+    asked = BlackBoxRow(
         lambda z: torch.stack([0.3 - z[:, 0], z[:, 0] - 0.3], 1), torch.zeros(2), 0, norm, 99
     )
     point = bisect(asked, torch.tensor([1.0, 0.5]), 1e-4)
@@ -151,7 +151,7 @@ def test_bisection_ends_at_the_boundary_on_its_wrong_side(norm: Any) -> None:
 
 
 def test_the_last_queries_are_asked_before_the_budget_ends_it() -> None:
-    asked = Asked(
+    asked = BlackBoxRow(
         lambda z: torch.tensor([[0.0, 1.0]]).repeat(len(z), 1), torch.zeros(2), 0, "l2", 3
     )
     with pytest.raises(OutOfQueriesError):

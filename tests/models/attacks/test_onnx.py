@@ -304,7 +304,7 @@ def test_the_logits_of_a_probability_are_found(published: Published, digits: Dat
 
 def test_what_a_p_value_counts_is_found(published: Published, digits: DataSet) -> None:
     model = published.bundle.model_bytes
-    score = DifferentiableGraph(model, OUTPUTS).compared("drift_p_value")
+    score = DifferentiableGraph(model, OUTPUTS).find_compared_tensor("drift_p_value")
     assert score is not None
     told_by = DifferentiableGraph(model, ["drift_p_value", score])(
         torch.from_numpy(digits.test.x[:200])

@@ -14,8 +14,8 @@ from models.base.errors import InputError
 from models.data import Rows
 from models.evaluation.certify import (
     Certificate,
-    certified_curve,
     certify,
+    certify_curve,
     largest_radius,
     lower_bound,
 )
@@ -209,7 +209,7 @@ def test_curve_falls_with_the_radius_and_counts_only_right_answers() -> None:
     unit = np.array([[0.5 + d, 0.5] for d in (-0.4, -0.02, 0.0, 0.05, 0.1, 0.2, 0.4, 0.4)])
     y = np.array([0, 0, 0, 1, 1, 1, 1, 0])  # the last label is wrong, the third row undecided
     done: list[tuple[int, int]] = []
-    figures = certified_curve(
+    figures = certify_curve(
         predict, TABLE, Rows(TABLE.from_unit(unit), y), (0.0, 0.08, 0.15, 5.0), sigma=0.1,
         progress=lambda *now: done.append(now),
     )  # fmt: skip
@@ -221,7 +221,7 @@ def test_curve_falls_with_the_radius_and_counts_only_right_answers() -> None:
     assert values == [0.75, 0.5, 0.375, 0.0]
     assert all(p["low"] <= p["value"] <= p["high"] and p["n"] == 8 for p in figures["points"])
     with pytest.raises(InputError, match="radii"):
-        certified_curve(predict, TABLE, Rows(TABLE.from_unit(unit), y), (-1.0,), sigma=0.1)
+        certify_curve(predict, TABLE, Rows(TABLE.from_unit(unit), y), (-1.0,), sigma=0.1)
 
 
 def test_a_served_version_is_certified_and_holds_under_noise_inside_the_radius(
@@ -230,7 +230,7 @@ def test_a_served_version_is_certified_and_holds_under_noise_inside_the_radius(
     version = bundles.publish(tmp_path)
     runner = Runner(Registry(tmp_path).open("digits", str(version)))
     schema, rows = runner.manifest.input, bundles.digits().test.take(np.arange(40))
-    figures = certified_curve(runner, schema, rows, (0.0, 0.1, 0.3), sigma=0.1, samples=500)
+    figures = certify_curve(runner, schema, rows, (0.0, 0.1, 0.3), sigma=0.1, samples=500)
     values = [point["value"] for point in figures["points"]]
     assert values == sorted(values, reverse=True)
     clean = (runner.run(rows.x).probabilities.argmax(axis=1) == rows.y).mean()

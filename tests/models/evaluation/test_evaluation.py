@@ -12,8 +12,8 @@ from models.attacks.threat import L2, Linf
 from models.base.errors import DataError
 from models.data import DataSet, Rows
 from models.evaluation.adversarial import (
-    attacked,
-    attacked_rows,
+    attack_net,
+    attack_subject,
     curve,
     noise_right,
     noisy_rows,
@@ -39,18 +39,18 @@ def test_attacked_rows_are_valid_raw_inputs_of_the_size_asked_for(
     attack: str, published: Published, rows: Rows
 ) -> None:
     schema = published.subject.schema
-    x = attacked(published.subject, rows, 0.1, attack=attack, budget=5)
+    x = attack_subject(published.subject, rows, 0.1, attack=attack, budget=5)
     schema.check(x)
     moved = np.abs(schema.to_unit(x) - schema.to_unit(rows.x))
     assert 0.05 < moved.max() <= 0.1 + 1e-5
-    again = attacked(published.subject, rows, 0.1, attack=attack, budget=5)
+    again = attack_subject(published.subject, rows, 0.1, attack=attack, budget=5)
     np.testing.assert_array_equal(x, again)
 
 
 def test_attacked_bytes_are_bytes(digits: DataSet) -> None:
     torch.manual_seed(0)
     rows = Rows((digits.test.x[:20] * 15).astype(np.uint8), digits.test.y[:20])
-    x = attacked_rows(factories.build(NET).eval(), GREY, rows, 0.1, attack="pgd", budget=3)
+    x = attack_net(factories.build(NET).eval(), GREY, rows, 0.1, attack="pgd", budget=3)
     GREY.check(x)
     moved = np.abs(GREY.to_unit(x) - GREY.to_unit(rows.x)).max()
     assert 0.05 < moved <= 0.1 + 0.5 / 255 + 1e-6, "rounding may add half a grey level"
@@ -96,20 +96,20 @@ def test_noise_is_as_large_as_the_threat_allows(published: Published, rows: Rows
 
 def test_attacks_by_name_take_any_geometry(published: Published, rows: Rows) -> None:
     schema, few = published.subject.schema, rows.take(np.arange(20))
-    x = attacked(published.subject, few, L2(1.0), attack="apgd-ce", budget=5)
+    x = attack_subject(published.subject, few, L2(1.0), attack="apgd-ce", budget=5)
     lengths = np.linalg.norm((schema.to_unit(x) - schema.to_unit(few.x)).reshape(20, -1), axis=1)
     assert 0.5 < lengths.max() <= 1.0 + 1e-4
     with pytest.raises(DataError, match=r"unknown attack 'hope'.*fgsm"):
-        attacked(published.subject, few, 0.1, attack="hope")
+        attack_subject(published.subject, few, 0.1, attack="hope")
 
 
 def test_a_black_box_is_attacked_by_square_alone(published: Published, rows: Rows) -> None:
     black, few = Subject(published.runner), rows.take(np.arange(40))
-    x = attacked(black, few, 0.3, attack="square", budget=100)
+    x = attack_subject(black, few, 0.3, attack="square", budget=100)
     black.schema.check(x)
     assert right(black.runner, Rows(x, few.y)).mean() < right(black.runner, few).mean()
     with pytest.raises(DataError, match="use square"):
-        attacked(black, few, 0.3, attack="pgd")
+        attack_subject(black, few, 0.3, attack="pgd")
     assert not (robust(black, few, 0.3, steps=10) & ~right(black.runner, few)).any()
 
 

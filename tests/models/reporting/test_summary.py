@@ -35,7 +35,7 @@ def test_worse_and_better_are_said_only_if_the_interval_says_so(
     now: dict[str, Any], before: dict[str, Any]
 ) -> None:
     gap = summary.difference(now, before)
-    said = summary.compared("Clean accuracy", now, before, "the previous champion")
+    said = summary.compare_shares("Clean accuracy", now, before, "the previous champion")
     assert gap is not None
     assert said is not None
     assert gap.low <= gap.value + 1e-9

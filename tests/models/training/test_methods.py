@@ -12,7 +12,7 @@ from models.attacks.threat import Linf, Threat, geometry_of
 from models.data import DataSet
 from models.nets import factories
 from models.training import methods
-from models.training.methods import METHODS, Adversary, resized
+from models.training.methods import METHODS, Adversary, resize_threat
 from models.versions.judging import ThreatModel
 from models.versions.schema import Column, InputSchema
 from tests.conftest import Published
@@ -80,13 +80,13 @@ def test_climbing_stays_in_the_threat_model_and_raises_the_loss(norm: str) -> No
 @pytest.mark.parametrize("factor", [0.0, 0.5, 2.0])
 def test_resized_is_the_same_geometry_at_another_size(norm: str, factor: float) -> None:
     threat = threat_of(norm)
-    other = resized(threat, factor)
+    other = resize_threat(threat, factor)
     assert other.eps == pytest.approx(threat.eps * factor)
     assert type(other) is type(threat)
 
 
 def test_resized_linf_stops_at_the_whole_range() -> None:
-    assert resized(Linf(0.6), 3.0).eps == 1.0
+    assert resize_threat(Linf(0.6), 3.0).eps == 1.0
 
 
 def test_nfgsm_goes_beyond_the_ball_and_fgsm_does_not(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,12 +53,22 @@ def snapshot(root: Path) -> dict[str, bytes]:
     return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
 
 
-def deaths(root: Path, action: Callable[[Registry], Any], judge: Callable[[Registry], Any]) -> int:
-    """Kill `action` at every line in turn, each time on a fresh copy; how many lines that were."""
-    line = 0
+# Every line is a minute or two of forks; some are looked at each time, all in the slow tests.
+some_lines = pytest.mark.parametrize("every", [7, pytest.param(1, marks=pytest.mark.slow)])
+
+
+def deaths(
+    root: Path,
+    action: Callable[[Registry], Any],
+    judge: Callable[[Registry], Any],
+    *,
+    every: int = 1,
+) -> int:
+    """Kill `action` at every seventh line, say, on a fresh copy each time; the last such line."""
+    line = 1 - every
     with_versions(root / "fresh", 2)
     while True:
-        line += 1
+        line += every
         with TemporaryDirectory(dir=root) as folder:
             shutil.copytree(root / "fresh", folder, dirs_exist_ok=True)
             registry = Registry(Path(folder))
@@ -69,7 +79,7 @@ def deaths(root: Path, action: Callable[[Registry], Any], judge: Callable[[Regis
             assert not list(Path(folder).glob("tiny/.staging-*"))
             assert registry.aliases("tiny") == registry.audit("tiny")[-1].aliases
         if not killed:
-            return line - 1
+            return line - every
 
 
 def test_versions_rise_and_never_change(empty: Registry) -> None:
@@ -239,7 +249,8 @@ def test_of_many_processes_each_publishes_its_own_version(tmp_path: Path) -> Non
     ]
 
 
-def test_publish_killed_at_any_line_is_finished_by_its_repeat(tmp_path: Path) -> None:
+@some_lines
+def test_publish_killed_at_any_line_is_finished_by_its_repeat(tmp_path: Path, every: int) -> None:
     def judge(registry: Registry) -> None:
         assert registry.aliases("tiny").champion == 1
         assert publish(registry, "job") == 3
@@ -247,10 +258,12 @@ def test_publish_killed_at_any_line_is_finished_by_its_repeat(tmp_path: Path) ->
         assert [r.version for r in registry.audit("tiny") if r.event == "job"] == [3]
         assert registry.aliases("tiny") == Aliases(champion=1, challenger=3)
 
-    assert deaths(tmp_path, lambda registry: publish(registry, "job"), judge) > 80
+    last = deaths(tmp_path, lambda registry: publish(registry, "job"), judge, every=every)
+    assert last > 80
 
 
-def test_promote_killed_at_any_line_is_finished_by_its_repeat(tmp_path: Path) -> None:
+@some_lines
+def test_promote_killed_at_any_line_is_finished_by_its_repeat(tmp_path: Path, every: int) -> None:
     def promote(registry: Registry) -> None:
         registry.promote("tiny", 2, expected=1, event="job", **WHY)
 
@@ -260,7 +273,7 @@ def test_promote_killed_at_any_line_is_finished_by_its_repeat(tmp_path: Path) ->
         assert [r.version for r in registry.audit("tiny") if r.event == "job"] == [2]
         assert registry.aliases("tiny") == Aliases(champion=2, previous=1)
 
-    assert deaths(tmp_path, promote, judge) > 50
+    assert deaths(tmp_path, promote, judge, every=every) > 50
 
 
 def test_torn_last_audit_line_never_took_effect(tmp_path: Path) -> None:

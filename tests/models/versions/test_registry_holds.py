@@ -18,7 +18,14 @@ from models.base.errors import ChampionMovedError, RegistryError, UnknownModelEr
 from models.versions.registry import Aliases, Hold, Registry
 from models.versions.registry_state import LONGEST_HOLD_SECONDS, HeldError
 from tests.killing import in_child
-from tests.models.versions.test_registry import WHY, deaths, publish, snapshot, with_versions
+from tests.models.versions.test_registry import (
+    WHY,
+    deaths,
+    publish,
+    snapshot,
+    some_lines,
+    with_versions,
+)
 
 ADA: dict[str, Any] = {"actor": "token ada", "reason": "complaints"}
 
@@ -154,15 +161,11 @@ def test_files_from_before_there_were_holds_are_read(tmp_path: Path) -> None:
         promote_by_loop(registry, 2)
 
 
-@pytest.mark.parametrize(
-    "act",
-    [
-        "hold",
-        pytest.param("release", marks=pytest.mark.slow),
-        pytest.param("rollback", marks=pytest.mark.slow),
-    ],
-)
-def test_a_change_killed_at_any_line_is_whole_or_has_not_happened(tmp_path: Path, act: str) -> None:
+@some_lines
+@pytest.mark.parametrize("act", ["hold", "release", "rollback"])
+def test_a_change_killed_at_any_line_is_whole_or_has_not_happened(
+    tmp_path: Path, act: str, every: int
+) -> None:
     def change(registry: Registry) -> None:
         if act == "rollback":
             registry.promote("tiny", 2, expected=1, **WHY)
@@ -180,7 +183,7 @@ def test_a_change_killed_at_any_line_is_whole_or_has_not_happened(tmp_path: Path
         assert (held is not None) == (last.action in ("hold", "rollback"))
         assert (state.aliases.previous == 2) == rolled
 
-    assert deaths(tmp_path, change, judge) > 40
+    assert deaths(tmp_path, change, judge, every=every) > 40
 
 
 def test_of_processes_at_once_none_promotes_after_the_hold_of_another(tmp_path: Path) -> None:

@@ -16,11 +16,11 @@ from monitoring.loop.jobs import Job, JobStore
 from monitoring.loop.metrics import WatchMetrics
 from monitoring.loop.triggers import Policy
 from monitoring.records.store import RecordStore
-from monitoring.watching.watcher import Plan, Watcher
+from monitoring.watching.watcher import Watcher, WatchPlan
 from service.access.guard import watch_guard_of
 from service.configuration.settings import load
 from service.watcher import calls as watch_calls
-from service.web.front import Bounds, Front
+from service.web.front import Front, RequestBounds
 from tests import bundles
 from tests.asgi import client_of
 from tests.monitoring.alerts.test_webhook import PAYLOAD
@@ -80,7 +80,7 @@ def started() -> list[Job]:
 def watcher(state: Path, tmp_path: Path, started: list[Job]) -> Iterator[Watcher]:
     engine = sa.create_engine(f"sqlite:///{tmp_path}/jobs.sqlite")
     records = RecordStore(f"sqlite:///{tmp_path}/records.sqlite")
-    plan = Plan((), str(tmp_path), 1.0, 1e6, Policy())
+    plan = WatchPlan((), str(tmp_path), 1.0, 1e6, Policy())
     registry = Registry(state / "registry")
     yield Watcher(plan, registry, records, JobStore(engine), WatchMetrics(), started.append)
     records.close()
@@ -96,7 +96,7 @@ def client(watcher: Watcher, tmp_path: Path) -> Iterator[Client]:
         file.write_text(f"{name}-token-of-the-tests")
         env[f"HOLDFAST_{name.upper()}_TOKEN_FILE"] = str(file)
     calls = watch_calls.endpoints(watcher, HandledAlerts(engine), lambda: NOW)
-    front = Front(calls, watch_guard_of(load(env)), lambda *_: None, Bounds(2**20))
+    front = Front(calls, watch_guard_of(load(env)), lambda *_: None, RequestBounds(2**20))
     yield client_of(front)
     front.close()
     engine.dispose()

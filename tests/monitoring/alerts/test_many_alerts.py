@@ -22,7 +22,7 @@ from service.access.guard import watch_guard_of
 from service.configuration.settings import load
 from service.watch import BODY_BYTES
 from service.watcher import calls as watch_calls
-from service.web.front import Bounds, Front
+from service.web.front import Front, RequestBounds
 from tests.asgi import client_of
 from tests.monitoring.test_prometheus_rules import ALERTS
 from tests.monitoring.watching.stage import MODELS, Watching
@@ -52,7 +52,9 @@ class Desk:
         )
         clock = lambda: self.watching.now  # noqa: E731
         calls = watch_calls.endpoints(self.watching.watcher, self.handled, clock)
-        self.front = Front(calls, watch_guard_of(settings), lambda *_: None, Bounds(BODY_BYTES))
+        self.front = Front(
+            calls, watch_guard_of(settings), lambda *_: None, RequestBounds(BODY_BYTES)
+        )
         self.client: Client = client_of(self.front)
 
     def send(self, *alerts: dict[str, Any]) -> Any:

@@ -19,7 +19,7 @@ from models.versions.runner import Runner
 from models.versions.schema import InputArray
 from monitoring.evidence import accuracy_watch
 from monitoring.evidence.accuracy_estimate import Facts, estimate, evidence
-from monitoring.evidence.accuracy_watch import AccuracyWatch, alarmed
+from monitoring.evidence.accuracy_watch import AccuracyWatch, list_alarmed_channels
 from monitoring.evidence.bets import ChannelReference
 from monitoring.evidence.channels import StreamEvidence
 from monitoring.evidence.label_shift import CONFUSION
@@ -29,7 +29,7 @@ from monitoring.loop.metrics import WatchMetrics
 from monitoring.loop.triggers import Policy
 from monitoring.records.store import Key, Record, RecordStore
 from monitoring.watching.status import describe_models
-from monitoring.watching.watcher import Plan, Watcher
+from monitoring.watching.watcher import Watcher, WatchPlan
 from tests.conftest import Published
 
 C = 1e4
@@ -198,7 +198,7 @@ def test_shift_of_classes_alone_is_estimated_and_trusted(
     stream = StreamEvidence([ChannelReference("class", "class", alpha, names)], c=C)
     counts = cells_of(published, digits.test.x[chosen])["class"]
     stream.update({"class": counts})
-    assert alarmed(stream) == ["class"]
+    assert list_alarmed_channels(stream) == ["class"]
     told = AccuracyWatch(published.bundle, store).look(stream, now=100.0)
     assert told.label_shift is not None
     true = float((digits.test.y[chosen] == 0).mean())
@@ -223,7 +223,7 @@ def test_low_estimate_starts_nothing_and_is_shown(
     x = digits.test.x[rng.permutation(len(digits.test))[:300]]
     ask(store, published, rng.permuted(x.reshape(300, -1), axis=1).reshape(x.shape))
     engine = sa.create_engine(f"sqlite:///{tmp_path}/jobs.sqlite")
-    plan = Plan((), str(tmp_path), 1.0, 1e6, Policy())
+    plan = WatchPlan((), str(tmp_path), 1.0, 1e6, Policy())
     started: list[object] = []
     jobs, metrics = JobStore(engine), WatchMetrics()
     shutil.copytree(published.registry.root, tmp_path / "registry")

@@ -11,7 +11,7 @@ from models.statistics.arrays import FloatArray
 from monitoring.scoring import drift_score
 from monitoring.scoring.channels import base as channels
 from monitoring.scoring.channels import columns, image_channels, table_statistics
-from monitoring.scoring.channels.base import Rows
+from monitoring.scoring.channels.base import PlainAnswers
 from monitoring.scoring.perturbation import filters as head_filters
 from monitoring.scoring.perturbation import head as perturbation
 from tests.monitoring.battery import absurd, rows_of, world
@@ -49,16 +49,16 @@ VECTORS = {
 }  # of their own tests
 
 
-def told(kind: str, name: str, rows: Rows) -> tuple[FloatArray, FloatArray]:
+def told(kind: str, name: str, rows: PlainAnswers) -> tuple[FloatArray, FloatArray]:
     """NumPy's answer and the graph's."""
     made = world(kind)
     (case,) = [c for c in made.cases if c.name == name]
     return np.asarray(case.maths(rows)), made.asked(rows, name)[0]
 
 
-def some(rows: Rows, index: object) -> Rows:
+def some(rows: PlainAnswers, index: object) -> PlainAnswers:
     """Some of the rows."""
-    return Rows(*(v[index] for v in (rows.x_unit, rows.logits, rows.features)))  # type: ignore[index]
+    return PlainAnswers(*(v[index] for v in (rows.x_unit, rows.logits, rows.features)))  # type: ignore[index]
 
 
 def test_battery_forgets_nothing() -> None:

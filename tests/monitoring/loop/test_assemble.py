@@ -15,7 +15,7 @@ from models import corruptions
 from models.attacks.threat import geometry_of
 from models.base.errors import DataError, RegistryError, TrainingError
 from models.data import PARTS, DataSet, Rows, Source
-from models.evaluation.adversarial import attacked
+from models.evaluation.adversarial import attack_subject
 from models.evaluation.subject import answer, right
 from models.nets import factories
 from models.statistics.intervals import auroc, false_positive_interval, paired_difference
@@ -265,7 +265,7 @@ def test_attacked_rows_of_a_table_rank_above_clean_ones(
     subject = assemble.open_subject(tables.open("rows", version))
     threat = geometry_of(ThreatModel(eps=0.1, columns={"n0": 0.0}), data.schema)
     some = data.test.take(np.arange(100))
-    x = attacked(subject, some, threat, attack=attack, budget=60, seed=9)
+    x = attack_subject(subject, some, threat, attack=attack, budget=60, seed=9)
     moved = np.abs(data.schema.to_unit(x) - data.schema.to_unit(some.x))
     assert moved[:, 0].max() < 1e-5, "n0 cannot be changed"
     clean, perturbed = (

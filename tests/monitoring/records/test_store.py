@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from models.versions.schema import InputSchema
-from monitoring.records.store import Found, Key, Record, RecordStore, StoreError
+from monitoring.records.store import Key, Record, RecordedRow, RecordStore, StoreError
 from monitoring.records.writer import RecordWriter
 from tests.waiting import wait_until
 
@@ -43,7 +43,7 @@ def label(store: RecordStore, name: str, value: int, row: int = 0) -> None:
 def test_a_record_is_found_by_id_and_row(store: RecordStore) -> None:
     store.add([record("a"), record("a", row=1, predicted=2), record("b", version=3)])
     found = store.find([Key("a", 1), Key("b", 0), Key("c", 0), Key("a", 2)])
-    assert found == {Key("a", 1): Found(2, "m", 1, 2), Key("b", 0): Found(3, "m", 3, 1)}
+    assert found == {Key("a", 1): RecordedRow(2, "m", 1, 2), Key("b", 0): RecordedRow(3, "m", 3, 1)}
 
 
 def test_a_reused_id_means_the_latest_record(store: RecordStore) -> None:

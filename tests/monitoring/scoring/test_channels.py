@@ -12,7 +12,7 @@ from monitoring.scoring.channels.base import (
     FeatureDistance,
     Grain,
     PixelDistance,
-    Rows,
+    PlainAnswers,
     Uncertainty,
     score_channels,
 )
@@ -22,7 +22,7 @@ from tests import bundles
 def test_energy_falls_with_confidence_and_counts_in_nats() -> None:
     def energy(*logits: float) -> float:
         row = np.array([logits], dtype=np.float64)
-        return float(Energy().scores(Rows(row, row, row))[0])
+        return float(Energy().scores(PlainAnswers(row, row, row))[0])
 
     assert energy(0, 0) == pytest.approx(-np.log(2))
     assert energy(9, 0, 0) < energy(5, 0, 0) < energy(1, 0, 0) < energy(0, 0, 0)
@@ -33,7 +33,7 @@ def test_uncertainty_is_the_logarithm_of_the_largest_probability() -> None:
     p = np.array([[0.5, 0.5, 0.0], [0.2, 0.7, 0.1], [1.0, 0.0, 0.0]])
     logits = np.log(np.clip(p, 1e-9, None))
     for shift in (0.0, 40.0, -1e4):
-        rows = Rows(p, logits + shift, p)
+        rows = PlainAnswers(p, logits + shift, p)
         np.testing.assert_allclose(
             Uncertainty().scores(rows), -np.log(p.max(axis=1)), atol=1e-6 + 1e-11 * abs(shift)
         )
@@ -68,7 +68,7 @@ def test_distance_is_zero_at_the_references_and_grows_away_from_them() -> None:
     channel = FeatureDistance.fit(ray * rng.uniform(1, 3, (40, 1)))
 
     def distance(features: FloatArray) -> FloatArray:
-        return channel.scores(Rows(features, features, features))
+        return channel.scores(PlainAnswers(features, features, features))
 
     assert distance(ray[None] * 7)[0] == pytest.approx(0, abs=1e-5)
     away = ray + np.linspace(0, 5, 20)[:, None] * np.array([1, -1, 1, -1, 1, -1])
@@ -82,17 +82,19 @@ def test_distance_is_the_mean_over_the_nearest_references() -> None:
     references, rows = rng.normal(size=(50, 4)), rng.normal(size=(7, 4))
     unit = [v / np.linalg.norm(v, axis=1, keepdims=True) for v in (rows, references)]
     nearest = np.sort(unit[0] @ unit[1].T, axis=1)[:, -NEIGHBOURS:]
-    scores = FeatureDistance.fit(references).scores(Rows(rows, rows, rows))
+    scores = FeatureDistance.fit(references).scores(PlainAnswers(rows, rows, rows))
     np.testing.assert_allclose(scores, 1 - nearest.mean(axis=1), atol=1e-5)
     few = FeatureDistance.fit(references[:3])
     np.testing.assert_allclose(
-        few.scores(Rows(rows, rows, rows)), 1 - (unit[0] @ unit[1][:3].T).mean(axis=1), atol=1e-5
+        few.scores(PlainAnswers(rows, rows, rows)),
+        1 - (unit[0] @ unit[1][:3].T).mean(axis=1),
+        atol=1e-5,
     )
 
 
-def images(x_unit: FloatArray) -> Rows:
+def images(x_unit: FloatArray) -> PlainAnswers:
     """Rows of which only the image matters."""
-    return Rows(x_unit, np.zeros((len(x_unit), 2)), np.zeros((len(x_unit), 2)))
+    return PlainAnswers(x_unit, np.zeros((len(x_unit), 2)), np.zeros((len(x_unit), 2)))
 
 
 def test_grain_is_zero_for_what_is_smooth_and_cuts_edges_off() -> None:

@@ -18,7 +18,7 @@ from monitoring.scoring.channels.columns import (
     MAX_COLUMNS,
     CategoryColumn,
     NumericColumn,
-    watched_columns,
+    choose_columns,
 )
 from tests import bundles
 
@@ -31,7 +31,7 @@ def schema_of(*columns: Column) -> InputSchema:
 @given(st.lists(st.text(max_size=60), min_size=1, max_size=6))
 def test_names_are_distinct_and_safe_as_a_label_a_file_and_a_key(names: list[str]) -> None:
     x = np.random.default_rng(0).random((30, len(names))).astype(np.float32)
-    made = watched_columns(schema_of(*map(Column, names)), x, np.arange(30) % 2)
+    made = choose_columns(schema_of(*map(Column, names)), x, np.arange(30) % 2)
     told = [column.name for column in made]
     assert len(set(told)) == len(names)
     assert all(re.fullmatch(r"column:[\w\-. ~]*", name) for name in told)
@@ -41,14 +41,14 @@ def test_names_are_distinct_and_safe_as_a_label_a_file_and_a_key(names: list[str
 def test_channels_called_like_columns_do_not_meet() -> None:
     x = np.random.default_rng(0).random((30, 3)).astype(np.float32)
     schema = schema_of(Column("energy"), Column("class"), Column("class"))
-    made = watched_columns(schema, x, np.arange(30) % 2)
+    made = choose_columns(schema, x, np.arange(30) % 2)
     assert [c.name for c in made] == ["column:energy", "column:class", "column:class~2"]
 
 
 def test_reference_weighs_every_cell_and_sums_to_n_plus_one() -> None:
     data = bundles.table()
     fit, held = (data.schema.to_unit(part.x) for part in (data.train, data.calibration))
-    made = watched_columns(data.schema, fit, data.train.y)
+    made = choose_columns(data.schema, fit, data.train.y)
     assert len(made) == len(data.schema.columns)
     cells = Cells.fit([], np.zeros((len(held), 0)), data.calibration.y, ("a", "b", "c"), made, held)
     for channel in cells.channels:
@@ -96,7 +96,7 @@ def test_wide_table_keeps_the_columns_that_tell_most() -> None:
     x = rng.random((1000, 500)).astype(np.float32)
     telling = rng.choice(500, 20, replace=False)
     x[:, telling] += y[:, None] * 0.5
-    made = watched_columns(schema_of(*(Column(f"n{k}") for k in range(500))), x, y)
+    made = choose_columns(schema_of(*(Column(f"n{k}") for k in range(500))), x, y)
     assert len(made) == MAX_COLUMNS
     assert set(telling) <= {c.index for c in made}
     assert [c.index for c in made] == sorted(c.index for c in made)
@@ -105,7 +105,7 @@ def test_wide_table_keeps_the_columns_that_tell_most() -> None:
 def test_columns_without_a_value_or_with_one_are_left_out() -> None:
     x = np.array([[3.0, np.nan, 0.1], [3.0, np.nan, 0.2]] * 20, np.float32)
     schema = schema_of(Column("same"), Column("never", missing=True), Column("real"))
-    made = watched_columns(schema, x, np.arange(40) % 2)
+    made = choose_columns(schema, x, np.arange(40) % 2)
     assert [c.name for c in made] == ["column:real"]
     held = np.where(np.arange(3) == 2, np.nan, x)
     cells = Cells.fit(["s"], np.arange(40.0)[:, None], np.arange(40) % 2, ("a", "b"), made, held)
@@ -116,7 +116,7 @@ def stream(rows: int) -> tuple[Cells, StreamEvidence, FloatArray]:
     """Evidence over the table's columns alone, and fresh rows like the reference."""
     data = bundles.table()
     held = data.schema.to_unit(np.concatenate([data.calibration.x, data.test.x[:50]]))
-    made = watched_columns(data.schema, data.schema.to_unit(data.train.x), data.train.y)
+    made = choose_columns(data.schema, data.schema.to_unit(data.train.x), data.train.y)
     predicted = np.arange(len(held)) % 3
     cells = Cells.fit([], np.zeros((len(held), 0)), predicted, ("a", "b", "c"), made, held)
     references = [
@@ -180,7 +180,7 @@ def test_graph_finds_the_same_cells() -> None:
     data = bundles.table()
     columns = {
         c.name: c
-        for c in watched_columns(data.schema, data.schema.to_unit(data.train.x), data.train.y)
+        for c in choose_columns(data.schema, data.schema.to_unit(data.train.x), data.train.y)
     }
     (told,) = session(made.model.SerializeToString()).run(["cells"], {"row": data.test.x})
     unit = data.schema.to_unit(data.test.x)

@@ -48,7 +48,7 @@ def test_filters_in_numpy_equal_the_graph(shape: tuple[int, ...], size: int, str
     kernels = rng.normal(size=(4, shape[0], size, size)).astype(np.float32)
     filters = Filters(kernels, rng.normal(size=4).astype(np.float32), stride)
     x = rng.random((3, *shape), dtype=np.float32)
-    np.testing.assert_allclose(asked(filters, x), filters.pooled(x), atol=1e-4)
+    np.testing.assert_allclose(asked(filters, x), filters.pool(x), atol=1e-4)
 
 
 def test_head_learns_from_pixels_alone_and_follows_its_seed() -> None:
@@ -62,7 +62,7 @@ def test_head_learns_from_pixels_alone_and_follows_its_seed() -> None:
     filters, head = fit_with_filters(nothing, kind, x, seed=3)
     assert torch.equal(before, torch.random.get_rng_state()), "nobody else's draws change"
     assert filters is not None
-    evidence = np.concatenate([nothing, filters.pooled(x)], axis=1)
+    evidence = np.concatenate([nothing, filters.pool(x)], axis=1)
     p = head.likelihoods(evidence)[0]
     assert auroc(p[kind != 2], p[kind == 2]) > 0.99
     again_filters, again_head = fit_with_filters(nothing, kind, x, seed=3)
@@ -96,7 +96,7 @@ def test_grid_is_found_left_and_restored() -> None:
     assert np.abs(DIGITS.to_unit(moved) - DIGITS.to_unit(x)).max() <= step / 2 + 1e-6
     assert (moved != x).any(axis=(1, 2, 3)).all()
     noisy = DIGITS.from_unit(rng.random(x.shape))
-    mended = hn.rounded(DIGITS, noisy, step, rng)
+    mended = hn.round_to_grid(DIGITS, noisy, step, rng)
     whole = (mended == np.rint(mended)).all(axis=(1, 2, 3))
     same = (mended == noisy).all(axis=(1, 2, 3))
     assert 0.1 < whole.mean() < 0.3
@@ -114,7 +114,7 @@ def test_attacks_stay_in_range_follow_the_generator_and_leave_families_out() -> 
         return rows.flatten(1) @ weight
 
     def made(without: tuple[str, ...] = ()) -> torch.Tensor:
-        return attacks.attacked_unit(
+        return attacks.attack_families(
             logits_of, x, y, lambda share: geometry_of(ThreatModel(eps=0.1), DIGITS, 0.1 * share),
             generator=torch.Generator().manual_seed(2), without=without,
         )  # fmt: skip

@@ -9,7 +9,7 @@ from onnx import TensorProto, helper
 
 from models import corruptions
 from models.data import DataSet, load_digits
-from models.evaluation.adversarial import attacked
+from models.evaluation.adversarial import attack_subject
 from models.evaluation.subject import answer
 from models.statistics.arrays import FloatArray, IntArray
 from models.statistics.intervals import auroc
@@ -194,7 +194,7 @@ def test_head_without_corrupted_negatives_would_flag_the_benign() -> None:
 def test_attacked_images_rank_above_clean_ones(
     attack: str, eps: float, published: Published, digits: DataSet
 ) -> None:
-    x = attacked(published.subject, digits.test, eps, attack=attack, budget=20, seed=5)
+    x = attack_subject(published.subject, digits.test, eps, attack=attack, budget=20, seed=5)
     clean = answer(published.runner, digits.test.x).perturbation_likelihood
     perturbed = answer(published.runner, x).perturbation_likelihood
     assert auroc(clean, perturbed) > 0.9

@@ -26,7 +26,7 @@ from monitoring.loop.metrics import WatchMetrics
 from monitoring.loop.triggers import Policy
 from monitoring.records.store import RecordStore
 from monitoring.watching.status import describe_models
-from monitoring.watching.watcher import Plan, Watcher
+from monitoring.watching.watcher import Watcher, WatchPlan
 from tests import bundles
 
 MODELS = ("alpha", "beta", "gamma")
@@ -59,7 +59,9 @@ class Watching:
         self.records = RecordStore(f"sqlite:///{folder}/records.sqlite")
         self.jobs = JobStore(self.engine)
         self.started: list[Job] = []
-        self.plan = msgspec.structs.replace(Plan(urls, str(folder), 1.0, 1e6, Policy()), **changes)
+        self.plan = msgspec.structs.replace(
+            WatchPlan(urls, str(folder), 1.0, 1e6, Policy()), **changes
+        )
         self.now = 1_700_000_000.0
         self.again()
 

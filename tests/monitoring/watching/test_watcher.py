@@ -21,11 +21,11 @@ from monitoring.loop.triggers import Event, Policy
 from monitoring.records.store import Key, Record, RecordStore
 from monitoring.watching.pulse import is_ready
 from monitoring.watching.status import describe_models
-from monitoring.watching.watcher import Plan, Watcher
+from monitoring.watching.watcher import Watcher, WatchPlan
 from service.access.guard import watch_guard_of
 from service.configuration.settings import load
 from service.watcher import calls as watch_calls
-from service.web.front import Bounds, Front
+from service.web.front import Front, RequestBounds
 from tests.asgi import client_of
 from tests.conftest import Published
 
@@ -37,7 +37,7 @@ def watcher(published: Published, tmp_path: Path) -> Iterator[Watcher]:
     registry.promote("digits", 1, expected=None, actor="tests", reason="first")
     engine = sa.create_engine(f"sqlite:///{tmp_path}/jobs.sqlite")
     records = RecordStore(f"sqlite:///{tmp_path}/records.sqlite")
-    plan = Plan((), str(tmp_path), 1.0, 1e6, Policy())
+    plan = WatchPlan((), str(tmp_path), 1.0, 1e6, Policy())
     jobs = JobStore(engine)
 
     def finish(job: Job) -> None:
@@ -191,7 +191,7 @@ def test_the_watcher_is_ready_after_a_look_and_lives_all_the_time(
     engine = sa.create_engine(f"sqlite:///{tmp_path}/handled.sqlite")
     calls = watch_calls.endpoints(watcher, HandledAlerts(engine), time.time)
     guard = watch_guard_of(load({"HOLDFAST_STATE": str(tmp_path)}))
-    client = client_of(Front(calls, guard, lambda *_: None, Bounds(1000)))
+    client = client_of(Front(calls, guard, lambda *_: None, RequestBounds(1000)))
     before = client.get("/readyz")
     assert before.status_code == 503
     assert before.json["status"] == "the watcher has not completed a look yet"

@@ -121,12 +121,12 @@ def test_tokens_that_are_made_at_once_all_exist(path: Path) -> None:
 
 def test_running_services_follow_the_file(path: Path) -> None:
     tokens = Tokens(path)
-    assert not tokens.needed(), "no file: nobody needs a token"
+    assert not tokens.needs_tokens(), "no file: nobody needs a token"
     secret = create(path, "app", ("predict",))
-    assert tokens.needed()
+    assert tokens.needs_tokens()
     assert tokens.find(secret)
     revoke(path, "app")
-    assert tokens.needed(), "the last one revoked is no invitation"
+    assert tokens.needs_tokens(), "the last one revoked is no invitation"
     assert tokens.find(secret) is None
     with pytest.raises(StateError, match="no token 'app'; known: none"):
         revoke(path, "app")
@@ -139,7 +139,7 @@ def test_a_damaged_file_is_told_and_changes_nothing(path: Path, harm: str, logs:
     tokens = Tokens(path)
     _damage(path, harm)
     for _ in range(3):
-        assert tokens.needed()
+        assert tokens.needs_tokens()
     assert tokens.find(secret), "the tokens read last stay in force"
     errors = [line for line in logs if line["event"] == "tokens_refused"]
     assert len(errors) == 1, "once per change, not once per look"
@@ -147,14 +147,14 @@ def test_a_damaged_file_is_told_and_changes_nothing(path: Path, harm: str, logs:
     assert errors[0]["kept"] == 1
 
     fresh = Tokens(path, required=True)
-    assert fresh.needed()
+    assert fresh.needs_tokens()
     with pytest.raises(UnavailableError, match="cannot be read"):
         fresh.find(secret)
     assert logs[-1]["kept"] == "none: nobody is let in"
 
     auth.write_atomic(path, whole, mode=0o600)
     for mended in (tokens, fresh):
-        assert mended.needed()
+        assert mended.needs_tokens()
         assert mended.find(secret)
     assert not any(secret in str(line) for line in logs)
 

@@ -17,7 +17,7 @@ from service.access.auth import create, revoke
 from service.access.guard import exposure, guard_of
 from service.configuration.settings import load
 from service.web.call import Call, Endpoint
-from service.web.front import Bounds, Front
+from service.web.front import Front, RequestBounds
 from service.web.reply import Reply
 from tests.asgi import client_of
 
@@ -46,7 +46,7 @@ def make(state: Path) -> Make:
             for scope in SCOPES
             for method, root in (("POST", ""), ("POST", "v2/"))
         ]
-        return client_of(Front(endpoints, guard, lambda *_: None, Bounds(1000)))
+        return client_of(Front(endpoints, guard, lambda *_: None, RequestBounds(1000)))
 
     return made
 
@@ -191,7 +191,7 @@ def test_a_call_frees_its_place_also_when_it_fails(state: Path) -> None:
         raise RuntimeError("inside")
 
     front = Front(
-        [Endpoint("POST", "/p", handler, "predict")], guard, lambda *_: None, Bounds(1000)
+        [Endpoint("POST", "/p", handler, "predict")], guard, lambda *_: None, RequestBounds(1000)
     )
     assert [client_of(front).post("/p").status_code for _ in range(3)] == [500] * 3
 
@@ -211,7 +211,7 @@ def test_no_header_gets_in_by_its_form(state: Path, header: str, scope: Any) -> 
         create(path, "app", ("predict",))
     front = Front(
         [Endpoint("POST", "/x", lambda call: Reply(b""), scope)],
-        guard_of(load(environment(state))), lambda *_: None, Bounds(1000),
+        guard_of(load(environment(state))), lambda *_: None, RequestBounds(1000),
     )  # fmt: skip
     answer = client_of(front).post("/x", environ_base={"HTTP_AUTHORIZATION": header})
     assert answer.status_code == 401

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from models.base import mapped_file
 from service.access.limit_table import ENTRIES, SETS, WAYS, LimitTable
-from service.access.limits import SECOND, Bucket, Limits, limits_of
+from service.access.limits import SECOND, Bucket, ClientLimits, limits_of
 from service.configuration.settings import Settings
 from service.web.errors import TooManyError
 
@@ -78,8 +78,10 @@ def test_a_clock_that_begins_anew_locks_nobody_out() -> None:
     assert wait == SECOND
 
 
-def limits(directory: Path | None, rate: float = 0, burst: int = 1, concurrency: int = 0) -> Limits:
-    return Limits(rate, burst, concurrency, LimitTable(64, directory))
+def limits(
+    directory: Path | None, rate: float = 0, burst: int = 1, concurrency: int = 0
+) -> ClientLimits:
+    return ClientLimits(rate, burst, concurrency, LimitTable(64, directory))
 
 
 def test_clients_have_buckets_of_their_own_and_are_told_when_to_come_back() -> None:
@@ -231,7 +233,7 @@ def monotonic_ns():
     return seen[-1]
 limits.time = type("clock", (), {"monotonic_ns": staticmethod(monotonic_ns)})
 table = LimitTable(64, Path(sys.argv[1]))
-found = limits.Limits(float(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), table)
+found = limits.ClientLimits(float(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), table)
 """
 HAMMER = (
     WORKER

@@ -18,10 +18,10 @@ from models.versions.registry import Registry
 from monitoring.evidence.alarm import Bin
 from monitoring.evidence.explanation import Explanation, Mover
 from monitoring.evidence.stream import Stream
-from service.cli import CONTEXT, Group
-from service.cli.evaluate import Progress as Judging
+from service.cli import CONTEXT, CommandGroup
+from service.cli.evaluate import EvaluationBar as Judging
 from service.cli.models import models
-from service.cli.output import Progress, tell_notes
+from service.cli.output import TrainingBar, tell_notes
 from service.cli.traffic import traffic
 from service.cli.train import train
 from service.configuration.settings import Settings
@@ -34,7 +34,7 @@ def fails_with(error: Exception) -> Result:
     def failing() -> None:
         raise error
 
-    group = Group("holdfast", commands={"failing": failing}, context_settings=CONTEXT)
+    group = CommandGroup("holdfast", commands={"failing": failing}, context_settings=CONTEXT)
     return CliRunner().invoke(group, ["failing"])
 
 
@@ -64,7 +64,7 @@ def test_what_nobody_foresaw_keeps_its_traceback(error: Exception) -> None:
 
 def run(tmp_path: Path, *args: str) -> Result:
     commands: dict[str, click.Command] = {"train": train, "traffic": traffic}
-    group = Group("holdfast", commands=commands, context_settings=CONTEXT)
+    group = CommandGroup("holdfast", commands=commands, context_settings=CONTEXT)
     return CliRunner().invoke(group, args, obj=Settings(state=tmp_path / "state"))
 
 
@@ -106,7 +106,7 @@ def test_a_start_from_other_weights_refuses_another_net(published: Published) ->
 
 
 def test_progress_says_where_an_earlier_run_is_taken_up(capsys: pytest.CaptureFixture[str]) -> None:
-    told = Progress("training k", every_seconds=0.0)
+    told = TrainingBar("training k", every_seconds=0.0)
     told(60, 100, float("nan"))
     assert capsys.readouterr().err == "training k: goes on after step 60 of 100\n"
     told._started -= 10.0  # ten seconds for ten steps: thirty are left
@@ -171,6 +171,6 @@ def test_drift_of_a_model_shows_its_last_alarm(published: Published, tmp_path: P
 
 
 def run_models(tmp_path: Path, *args: str) -> Result:
-    group = Group("holdfast", commands={"models": models}, context_settings=CONTEXT)
+    group = CommandGroup("holdfast", commands={"models": models}, context_settings=CONTEXT)
     settings = Settings(state=tmp_path / "state")
     return CliRunner().invoke(group, ["models", *args], obj=settings)

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from models.data import Rows
 from service.access.auth import create
 from service.cli import CONTEXT
-from service.cli.sender import Schedule, Sender, Tally
+from service.cli.sender import Outcomes, Schedule, Sender
 from service.cli.traffic import traffic
 from service.configuration.settings import load
 from tests import bundles
@@ -27,7 +27,7 @@ def test_traffic_is_let_in_with_its_token_and_refused_without(tmp_path: Path) ->
     secret = create(path, "traffic", ("predict", "feedback"))
     with running(tmp_path) as service:
         for token in ("", secret):
-            tally = Tally()
+            tally = Outcomes()
             plan = Schedule(len(data.test), 50.0, 0.3, np.random.default_rng(0))
             Sender(service.url, "digits", data.test, tally, data.classes, token).run(plan)
             assert tally.sent > 0
@@ -71,7 +71,7 @@ def test_https_is_spoken_where_the_url_says_so(
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.socket = context.wrap_socket(server.socket, server_side=True)
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        rows, tally = Rows(np.zeros((1, 2)), np.zeros(1)), Tally()
+        rows, tally = Rows(np.zeros((1, 2)), np.zeros(1)), Outcomes()
         plan = Schedule(1, 50.0, 0.1, np.random.default_rng(0))
         Sender(f"https://localhost:{server.server_port}/p/", "m", rows, tally, None).run(plan)
         server.shutdown()

@@ -14,7 +14,7 @@ from sklearn.ensemble import RandomForestClassifier
 from models.versions.registry import Registry
 from models.versions.runner import Runner, session
 from models.versions.schema import Manifest
-from service.cli import CONTEXT, Group
+from service.cli import CONTEXT, CommandGroup
 from service.cli.wrap import wrap
 from service.configuration.settings import Settings
 from tests import exports
@@ -28,7 +28,7 @@ def settings(tmp_path: Path) -> Settings:
 
 
 def invoke(settings: Settings, *args: object) -> Result:
-    group = Group("holdfast", commands={"wrap": wrap}, context_settings=CONTEXT)
+    group = CommandGroup("holdfast", commands={"wrap": wrap}, context_settings=CONTEXT)
     return CliRunner().invoke(group, ["wrap", *map(str, args)], obj=settings)
 
 

@@ -6,7 +6,13 @@ from hypothesis import strategies as st
 
 from models.versions.registry import MODEL_NAME
 from service.configuration import model_specs
-from service.configuration.model_specs import Limits, ModelSpec, Slots, parse_limits, parse_models
+from service.configuration.model_specs import (
+    ModelLimits,
+    ModelSpec,
+    Slots,
+    parse_limits,
+    parse_models,
+)
 from service.web.errors import SettingsError, UnavailableError
 
 NAMES = st.from_regex(MODEL_NAME, fullmatch=True)
@@ -33,11 +39,11 @@ def test_limits_read_back_as_they_were_written(
     wished: dict[str, tuple[int | None, int | None]],
 ) -> None:
     def written(limits: tuple[int | None, int | None]) -> str:
-        named = zip(Limits._fields, limits, strict=True)
+        named = zip(ModelLimits._fields, limits, strict=True)
         return ",".join(f"{name}={value}" for name, value in named if value is not None)
 
     text = ";".join(f"{name}:{written(limits)}" for name, limits in wished.items())
-    assert parse_limits(text, 1024, ()) == {n: Limits(*limits) for n, limits in wished.items()}
+    assert parse_limits(text, 1024, ()) == {n: ModelLimits(*limits) for n, limits in wished.items()}
 
 
 def refused(parse: Callable[[], object]) -> str | None:

@@ -12,7 +12,7 @@ from openapi_spec_validator import validate
 
 from service.app import Application, create_app
 from service.configuration.settings import load
-from service.console.openapi import MADE, SOURCE, made_of
+from service.console.openapi import MADE, SOURCE, make_description
 from tests.asgi import client_of
 from tests.service.described import (
     DESCRIPTION,
@@ -70,7 +70,7 @@ def filled(path: str, model: str = "digits", version: str = "1") -> str:
 
 
 def test_served_description_is_made_from_the_written_one() -> None:
-    made = made_of(SOURCE.read_text())
+    made = make_description(SOURCE.read_text())
     assert MADE.read_bytes() == made, "say: python -m service.console.openapi"
 
 

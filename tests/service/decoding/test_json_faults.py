@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.decoding.json_faults import malformed, path_to
+from service.decoding.json_faults import explain_malformed, path_to
 from tests.service.decoding.test_codec import json_values
 
 
 def refusal(text: bytes) -> Any:
     with pytest.raises(msgspec.DecodeError) as caught:
         msgspec.json.decode(text)
-    return malformed(text, str(caught.value))
+    return explain_malformed(text, str(caught.value))
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from models.base.errors import InputError
 from models.versions.registry import Registry
 from monitoring.counting.metrics import Metrics
 from monitoring.counting.queries import QueryWatch
-from service.configuration.model_specs import Limits, ModelSpec
+from service.configuration.model_specs import ModelLimits, ModelSpec
 from service.fleet import pauses
 from service.fleet.served_models import DOES_NOT_RUN, Champions
 from service.web.errors import NotFoundError, UnavailableError
@@ -279,7 +279,7 @@ def test_the_only_one_that_could_be_loaded_does_not_answer_for_the_others(
 def test_a_model_has_its_own_limits_which_its_versions_share(registry: Registry) -> None:
     for name in ("a", "b"):
         bundles.publish(registry.root, name)
-    limits = {"a": Limits(rows=4, concurrent=1)}
+    limits = {"a": ModelLimits(rows=4, concurrent=1)}
     champions = Champions(registry, Metrics(), max_rows=99, limits=limits)
     champions.refresh()
     before = champions.find("a")

@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from service.server.server import Server
-from service.server.shared import Shared, Terms
+from service.server.server import WorkerServer
+from service.server.shared import Shared, WorkerTerms
 from service.server.worker import configure
 from service.web.errors import RequestError, render_error
 from service.web.held import Held
@@ -90,7 +90,7 @@ class Serving:
         self.app = App(limits)
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         self.address = self.listener.getsockname()
-        terms = Terms(limits.header_seconds, limits.body_seconds, 0.0, 4.0)
+        terms = WorkerTerms(limits.header_seconds, limits.body_seconds, 0.0, 4.0)
         self.shared = Shared(terms, self.app.held, limits.connections, self.app.refused)
         config = configure(self.app, self.shared, backlog=128, keep_alive=limits.keep_alive_seconds)
         began = threading.Event()
@@ -122,7 +122,7 @@ class Serving:
                 client.stream.close()
 
 
-class Unsignalled(Server):
+class Unsignalled(WorkerServer):
     """Runs outside of the main thread, where no signal comes."""
 
     @contextmanager

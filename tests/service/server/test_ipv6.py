@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import requests
 
-from service.cli.sender import Schedule, Sender, Tally
+from service.cli.sender import Outcomes, Schedule, Sender
 from service.cli.serve import answers
 from service.configuration import addresses
 from service.configuration.settings import load
@@ -62,7 +62,7 @@ def test_service_watcher_and_traffic_speak_ipv6(
         wait_until(lambda: alive(one, log[0]) and answers(f"{service}/readyz"), PATIENCE_SECONDS)
         for loopback in loopbacks:
             assert answers(f"http://{loopback}:{settings.port}/readyz")
-        tally, data = Tally(), bundles.digits()
+        tally, data = Outcomes(), bundles.digits()
         plan = Schedule(len(data.test), 50.0, 0.3, np.random.default_rng(0))
         Sender(service, "digits", data.test, tally, data.classes).run(plan)
         assert tally.sent > 0

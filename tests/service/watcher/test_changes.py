@@ -24,13 +24,13 @@ from monitoring.loop.jobs import Job, JobStore
 from monitoring.loop.metrics import WatchMetrics
 from monitoring.loop.triggers import Policy
 from monitoring.records.store import RecordStore
-from monitoring.watching.watcher import Plan, Watcher
+from monitoring.watching.watcher import Watcher, WatchPlan
 from service.access import auth
 from service.access.guard import watch_guard_of
 from service.configuration.settings import load
 from service.watcher import calls as watch_calls
 from service.watcher.reasons import MOST_CHARACTERS, NO_REASON
-from service.web.front import Bounds, Front
+from service.web.front import Front, RequestBounds
 from tests.asgi import client_of
 from tests.models.versions.test_registry import WHY, publish
 
@@ -74,7 +74,7 @@ def watcher(made: Path, tmp_path: Path) -> Iterator[Watcher]:
     registry = Registry(tmp_path / "registry")
     engine = sa.create_engine(f"sqlite:///{tmp_path}/jobs.sqlite", connect_args={"timeout": 0.1})
     records = RecordStore(f"sqlite:///{tmp_path}/records.sqlite")
-    plan = Plan((), str(tmp_path), 1.0, 1e6, Policy(daily_budget=0))
+    plan = WatchPlan((), str(tmp_path), 1.0, 1e6, Policy(daily_budget=0))
     yield Watcher(plan, registry, records, JobStore(engine), WatchMetrics(), lambda job: None)
     records.close()
     engine.dispose()
@@ -98,7 +98,7 @@ def client(watcher: Watcher, secrets: dict[str, str], tmp_path: Path) -> Iterato
     env = {"HOLDFAST_STATE": str(tmp_path), "HOLDFAST_TOKENS_FILE": str(tmp_path / "tokens.json")}
     env["HOLDFAST_ADMIN_TOKEN_FILE"] = str(tmp_path / "admin")
     calls = watch_calls.endpoints(watcher, HandledAlerts(engine), time.time)
-    front = Front(calls, watch_guard_of(load(env)), lambda *_: None, Bounds(2**20))
+    front = Front(calls, watch_guard_of(load(env)), lambda *_: None, RequestBounds(2**20))
     yield Caller(client_of(front), secrets["ada"])
     front.close()
     engine.dispose()

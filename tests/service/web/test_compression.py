@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.base.errors import HoldfastError, InputError
-from service.web.compression import CODINGS, LEAST_BYTES, compressed, decompressed
+from service.web.compression import CODINGS, LEAST_BYTES, compress_reply, decompress
 from service.web.errors import MediaTypeError, TooLargeError
 from service.web.reply import Reply
 
@@ -27,10 +27,10 @@ def test_a_body_comes_out_as_it_went_in_or_is_too_large(
     body: bytes, coding: str, limit: int
 ) -> None:
     if len(body) <= limit:
-        assert decompressed(coded(body, coding), coding, limit) == body
+        assert decompress(coded(body, coding), coding, limit) == body
     else:
         with pytest.raises(TooLargeError):
-            decompressed(coded(body, coding), coding, limit)
+            decompress(coded(body, coding), coding, limit)
 
 
 @pytest.mark.parametrize("coding", CODINGS)
@@ -38,7 +38,7 @@ def test_a_bomb_costs_no_more_than_the_limit(coding: str) -> None:
     bomb, limit = coded(bytes(10**8), coding), 10**5
     tracemalloc.start()
     with pytest.raises(TooLargeError):
-        decompressed(bomb, coding, limit)
+        decompress(bomb, coding, limit)
     assert tracemalloc.get_traced_memory()[1] < 5 * limit
     tracemalloc.stop()
 
@@ -46,7 +46,7 @@ def test_a_bomb_costs_no_more_than_the_limit(coding: str) -> None:
 @given(st.binary(max_size=60), st.sampled_from(list(CODINGS)))
 def test_bytes_that_are_no_coding_are_refused(body: bytes, coding: str) -> None:
     with pytest.raises(HoldfastError):
-        decompressed(b"no" + body, coding, 10**6)
+        decompress(b"no" + body, coding, 10**6)
 
 
 @pytest.mark.parametrize("coding", CODINGS)
@@ -54,18 +54,18 @@ def test_what_breaks_off_or_goes_on_is_refused(coding: str) -> None:
     whole = coded(LARGE, coding)
     for length in (0, 1, 9, len(whole) // 2, len(whole) - 1):
         with pytest.raises(InputError):
-            decompressed(whole[:length], coding, 10**6)
+            decompress(whole[:length], coding, 10**6)
     for rest in (b"\0", whole):
         with pytest.raises(InputError, match="after its end"):
-            decompressed(whole + rest, coding, 10**6)
+            decompress(whole + rest, coding, 10**6)
     with pytest.raises(InputError):
-        decompressed(whole[:-1] + bytes([whole[-1] ^ 1]), coding, 10**6)  # a wrong checksum
+        decompress(whole[:-1] + bytes([whole[-1] ^ 1]), coding, 10**6)  # a wrong checksum
 
 
 @pytest.mark.parametrize("coding", ["br", "zstd", "gzip, gzip", "compress", "x", "é"])
 def test_another_coding_is_415_and_says_which_are_read(coding: str) -> None:
     with pytest.raises(MediaTypeError) as refused:
-        decompressed(b"", coding, 10)
+        decompress(b"", coding, 10)
     assert refused.value.headers == {"Accept-Encoding": "gzip, deflate"}
 
 
@@ -99,7 +99,7 @@ def test_an_answer_has_the_coding_that_the_client_likes_best(
     accepted: str, coding: str | None
 ) -> None:
     reply = Reply(LARGE, headers=(("Inference-Header-Content-Length", "12"),), id="mine")
-    found = compressed(reply, accepted)
+    found = compress_reply(reply, accepted)
     headers = dict(found.headers)
     assert headers["Vary"] == "Accept-Encoding"
     assert headers["Inference-Header-Content-Length"] == "12"
@@ -119,9 +119,9 @@ def test_an_answer_has_the_coding_that_the_client_likes_best(
     ],
 )
 def test_what_is_short_or_an_error_or_an_image_is_left_alone(reply: Any) -> None:
-    assert compressed(reply, "gzip") is reply
+    assert compress_reply(reply, "gzip") is reply
 
 
 @given(st.text(max_size=60))
 def test_no_wish_of_a_client_is_an_error(accepted: str) -> None:
-    assert compressed(Reply(LARGE), accepted).status == 200
+    assert compress_reply(Reply(LARGE), accepted).status == 200

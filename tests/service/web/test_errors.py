@@ -20,7 +20,7 @@ from service.web.errors import (
     FlaggedError,
     NotFoundError,
     UnavailableError,
-    shown,
+    show_value,
 )
 
 TABLE = InputSchema(
@@ -44,7 +44,7 @@ texts = st.text(st.characters(codec=None), max_size=200)
 @example(b"\xff" * 1000)
 @example(10**400)
 def test_a_value_is_shown_short_in_ascii_on_one_line(value: Any) -> None:
-    text = shown(value)
+    text = show_value(value)
     assert text.isascii()
     assert text.isprintable()
     assert len(text) <= SHOWN_CHARACTERS + 3
@@ -55,10 +55,10 @@ def test_a_value_is_shown_short_in_ascii_on_one_line(value: Any) -> None:
 def test_every_refusal_is_json_in_the_dialect_of_its_address(
     path: str, field: str, expected: str, got: str
 ) -> None:
-    known = shown(got)
+    known = show_value(got)
     for error, status in (
-        (InputError(shown(field), shown(expected), known), 400),
-        (NotFoundError(known, field=shown(field)), 404),
+        (InputError(show_value(field), show_value(expected), known), 400),
+        (NotFoundError(known, field=show_value(field)), 404),
         (FlaggedError(known, predictions=[1.5]), 409),
         (UnavailableError(known), 503),
     ):

@@ -7,7 +7,7 @@ import pytest
 
 from service.app import Application
 from service.web.call import Call, Endpoint
-from service.web.front import Bounds, Front
+from service.web.front import Front, RequestBounds
 from service.web.reply import Reply
 from tests import bundles
 from tests.asgi import client_of
@@ -36,7 +36,7 @@ def front(handler: Any, **flags: Any) -> tuple[Front, Open, list[tuple[str, str,
         [Endpoint("POST", "/a/<name>:go", handler, **flags)],
         guard,
         lambda rule, method, reply, seconds: seen.append((rule, method, reply.status)),
-        Bounds(1000),
+        RequestBounds(1000),
     )
     return made, guard, seen
 

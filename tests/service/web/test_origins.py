@@ -11,10 +11,10 @@ from service.configuration.settings import load
 from service.web.errors import ForbiddenError, MisdirectedError, SettingsError
 from service.web.origins import (
     DEFAULT_PORTS,
-    Asked,
+    Caller,
     Host,
     Origins,
-    Verdict,
+    OriginVerdict,
     parse_host,
     parse_hosts,
     parse_origin,
@@ -44,7 +44,7 @@ hosts = st.one_of(names, addresses)
 ports = st.one_of(st.none(), st.integers(1, 65535))
 
 
-def refusal(origins: Origins, asked: Asked) -> int:
+def refusal(origins: Origins, asked: Caller) -> int:
     """The status that a request is refused with, or 200."""
     try:
         origins.judge(asked)
@@ -61,16 +61,16 @@ def written(name: str, port: int | None) -> str:
 @pytest.mark.parametrize("method", ["GET", *POSTS])
 def test_on_loopback_a_host_must_be_a_loopback_name(bound: str, method: str) -> None:
     origins = Origins(bound)
-    assert {host: refusal(origins, Asked(method, host)) for host in OURS} == dict.fromkeys(
+    assert {host: refusal(origins, Caller(method, host)) for host in OURS} == dict.fromkeys(
         OURS, 200
     )
-    told = {host: refusal(origins, Asked(method, host)) for host in STRANGE}
+    told = {host: refusal(origins, Caller(method, host)) for host in STRANGE}
     assert told == dict.fromkeys(STRANGE, 421)
 
 
 def test_tokens_do_not_open_loopback_to_strange_hosts() -> None:
     origins = Origins("127.0.0.1", tokens_needed=lambda: True)
-    assert refusal(origins, Asked("GET", "evil.example")) == 421
+    assert refusal(origins, Caller("GET", "evil.example")) == 421
 
 
 @pytest.mark.parametrize(
@@ -78,22 +78,22 @@ def test_tokens_do_not_open_loopback_to_strange_hosts() -> None:
 )
 def test_allowed_hosts_are_ours_whatever_their_port(host: str) -> None:
     origins = Origins("127.0.0.1", allowed_hosts=" shop.example:8443,192.0.2.7, 2001:db8:0::7 ,")
-    assert refusal(origins, Asked("GET", host)) == 200
-    assert refusal(origins, Asked("GET", f"x{host}")) == 421
+    assert refusal(origins, Caller("GET", host)) == 200
+    assert refusal(origins, Caller("GET", f"x{host}")) == 421
 
 
 @pytest.mark.parametrize("bound", NETWORK)
 @pytest.mark.parametrize("host", [*OURS, *STRANGE, None, ""])
 def test_on_the_network_who_is_no_page_may_call_by_any_host(bound: str, host: str | None) -> None:
-    assert refusal(Origins(bound), Asked("GET", host)) == 200
-    assert refusal(Origins(bound), Asked("POST", host)) == 200
+    assert refusal(Origins(bound), Caller("GET", host)) == 200
+    assert refusal(Origins(bound), Caller("POST", host)) == 200
 
 
 @pytest.mark.parametrize("bound", ["127.0.0.1", "0.0.0.0"])
 def test_a_client_of_http_1_0_names_no_host_and_is_no_browser(bound: str) -> None:
     for host in (None, ""):
-        assert refusal(Origins(bound), Asked("GET", host)) == 200
-        assert refusal(Origins(bound), Asked("POST", host, "http://evil.example")) == 403
+        assert refusal(Origins(bound), Caller("GET", host)) == 200
+        assert refusal(Origins(bound), Caller("POST", host, "http://evil.example")) == 403
 
 
 @pytest.mark.parametrize("bound", ["127.0.0.1", "::1", "0.0.0.0", "10.0.0.5"])
@@ -111,9 +111,9 @@ def test_an_origin_that_does_not_name_the_host_is_foreign(
         "http://127.0.0.1:8080, http://evil.example", "chrome-extension://127.0.0.1:8080",
         "http://[::1]:8080", "http://127.0.0.1\u0660:8080",
     )  # fmt: skip
-    told = {text: refusal(origins, Asked(method, "127.0.0.1:8080", text)) for text in foreign}
+    told = {text: refusal(origins, Caller(method, "127.0.0.1:8080", text)) for text in foreign}
     assert told == dict.fromkeys(foreign, 403)
-    assert refusal(origins, Asked(method, "127.0.0.1:8080", "http://127.0.0.1:8080")) == 200
+    assert refusal(origins, Caller(method, "127.0.0.1:8080", "http://127.0.0.1:8080")) == 200
 
 
 @given(st.sampled_from(["http", "https"]), hosts, ports)
@@ -128,7 +128,7 @@ def test_a_page_may_call_where_it_came_from_as_browsers_write_it(
     if shown is None:
         told.append(written(name, DEFAULT_PORTS[scheme]))
     for host in told:
-        assert refusal(origins, Asked("POST", host, origin)) == 200, (host, origin)
+        assert refusal(origins, Caller("POST", host, origin)) == 200, (host, origin)
 
 
 @given(st.sampled_from(["http", "https"]), hosts, ports, hosts, ports)
@@ -141,13 +141,13 @@ def test_a_page_of_another_name_or_port_is_foreign(
     assert mine is not None
     assert page is not None
     same = (mine.name, mine.port or default) == (page.name, page.port or default)
-    asked = Asked("POST", written(name, port), f"{scheme}://{written(other, other_port)}")
+    asked = Caller("POST", written(name, port), f"{scheme}://{written(other, other_port)}")
     assert refusal(origins, asked) == (200 if same else 403)
 
 
 @pytest.mark.parametrize("bound", ["127.0.0.1", "0.0.0.0"])
 def test_a_rebound_page_is_refused_where_no_token_is_asked_for(bound: str) -> None:
-    asked = Asked("POST", "evil.example:8080", "http://evil.example:8080", "same-origin")
+    asked = Caller("POST", "evil.example:8080", "http://evil.example:8080", "same-origin")
     assert refusal(Origins(bound), asked) == 403
     assert refusal(Origins(bound, allowed_hosts="evil.example"), asked) == 200
 
@@ -155,7 +155,7 @@ def test_a_rebound_page_is_refused_where_no_token_is_asked_for(bound: str) -> No
 def test_on_the_network_tokens_make_every_host_do_that_the_origin_names() -> None:
     needed = False
     origins = Origins("0.0.0.0", tokens_needed=lambda: needed)
-    asked = Asked("POST", "shop.example", "https://shop.example")
+    asked = Caller("POST", "shop.example", "https://shop.example")
     assert refusal(origins, asked) == 403
     needed = True
     assert refusal(origins, asked) == 200, "asked anew with every request"
@@ -163,12 +163,12 @@ def test_on_the_network_tokens_make_every_host_do_that_the_origin_names() -> Non
 
 @pytest.mark.parametrize("address", ["10.0.0.5", "192.0.2.7", "[fd00::5]", "127.0.0.1", "[::1]"])
 def test_a_page_that_came_from_an_address_cannot_be_rebound(address: str) -> None:
-    asked = Asked("POST", f"{address}:8080", f"http://{address}:8080")
+    asked = Caller("POST", f"{address}:8080", f"http://{address}:8080")
     assert refusal(Origins("0.0.0.0"), asked) == 200
 
 
 def test_the_bound_name_is_ours() -> None:
-    asked = Asked("POST", "holdfast.lan:8080", "http://holdfast.lan:8080")
+    asked = Caller("POST", "holdfast.lan:8080", "http://holdfast.lan:8080")
     assert refusal(Origins("holdfast.lan"), asked) == 200
     assert refusal(Origins("0.0.0.0"), asked) == 403
 
@@ -177,20 +177,22 @@ def test_the_bound_name_is_ours() -> None:
 def test_a_cross_site_call_without_an_origin_may_only_read(bound: str) -> None:
     origins = Origins(bound, tokens_needed=lambda: True)
     for method in POSTS:
-        assert refusal(origins, Asked(method, "localhost", None, "cross-site")) == 403
+        assert refusal(origins, Caller(method, "localhost", None, "cross-site")) == 403
         for site in ("same-origin", "same-site", "none", None):
-            assert refusal(origins, Asked(method, "localhost", None, site)) == 200
-    assert refusal(origins, Asked("GET", "localhost", None, "cross-site")) == 200, "a link"
+            assert refusal(origins, Caller(method, "localhost", None, site)) == 200
+    assert refusal(origins, Caller("GET", "localhost", None, "cross-site")) == 200, "a link"
 
 
 def test_an_allowed_origin_may_read_the_answer_and_ask_beforehand() -> None:
     origins = Origins("127.0.0.1", allowed_origins="https://app.example, http://localhost:3000/")
     for origin in ("https://app.example", "http://localhost:3000"):
-        headers = dict(origins.judge(Asked("POST", "localhost:8080", origin, "cross-site")).headers)
+        headers = dict(
+            origins.judge(Caller("POST", "localhost:8080", origin, "cross-site")).headers
+        )
         assert headers["Access-Control-Allow-Origin"] == origin
         assert headers["Vary"] == "Origin"
         assert "Retry-After" in headers["Access-Control-Expose-Headers"]
-        verdict = origins.judge(Asked("OPTIONS", "localhost:8080", origin, "cross-site", "POST"))
+        verdict = origins.judge(Caller("OPTIONS", "localhost:8080", origin, "cross-site", "POST"))
         assert verdict.preflight
         headers = dict(verdict.headers)
         assert headers["Access-Control-Allow-Origin"] == origin
@@ -204,22 +206,22 @@ def test_an_allowed_origin_may_read_the_answer_and_ask_beforehand() -> None:
         "https://x.app.example",
         "null",
     ):
-        assert refusal(origins, Asked("OPTIONS", "localhost", other, "cross-site", "POST")) == 403
+        assert refusal(origins, Caller("OPTIONS", "localhost", other, "cross-site", "POST")) == 403
 
 
 def test_an_answer_varies_by_origin_only_where_origins_are_allowed() -> None:
     varied = Origins("127.0.0.1", allowed_origins="https://app.example")
-    assert varied.judge(Asked("GET", "localhost")).headers == (("Vary", "Origin"),)
-    assert Origins("127.0.0.1").judge(Asked("GET", "localhost")) == Verdict()
+    assert varied.judge(Caller("GET", "localhost")).headers == (("Vary", "Origin"),)
+    assert Origins("127.0.0.1").judge(Caller("GET", "localhost")) == OriginVerdict()
 
 
 def test_options_without_a_wished_method_is_no_preflight() -> None:
     origins = Origins("127.0.0.1", allowed_origins="https://app.example")
-    assert not origins.judge(Asked("OPTIONS", "localhost", "https://app.example")).preflight
+    assert not origins.judge(Caller("OPTIONS", "localhost", "https://app.example")).preflight
 
 
 def test_an_allowed_origin_needs_our_host_where_no_token_is_asked_for() -> None:
-    asked = Asked("POST", "api.example", "https://app.example")
+    asked = Caller("POST", "api.example", "https://app.example")
     app, always = "https://app.example", lambda: True
     assert refusal(Origins("0.0.0.0", allowed_origins=app), asked) == 403
     ours = Origins("0.0.0.0", allowed_origins=app, allowed_hosts="api.example")
@@ -230,8 +232,8 @@ def test_an_allowed_origin_needs_our_host_where_no_token_is_asked_for() -> None:
 
 @given(st.text(max_size=40))
 def test_any_text_is_judged_and_never_taken_for_ours(text: str) -> None:
-    assert refusal(Origins("127.0.0.1"), Asked("POST", "localhost", text)) in (200, 403)
-    status = refusal(Origins("127.0.0.1"), Asked("POST", text))
+    assert refusal(Origins("127.0.0.1"), Caller("POST", "localhost", text)) in (200, 403)
+    status = refusal(Origins("127.0.0.1"), Caller("POST", text))
     ours = parse_host(text)
     assert status == 421 or text == "" or (ours is not None and _loopback(ours.name))
     assert parse_origin(text) is None or "://" in text
@@ -286,6 +288,6 @@ def test_what_is_no_origin_is_refused_by_name(text: str) -> None:
 
 def test_the_refusal_says_what_to_set_and_shows_what_came_escaped() -> None:
     with pytest.raises(MisdirectedError, match=r"HOLDFAST_ALLOWED_HOSTS, got 'evil\\x1b\[31m'"):
-        Origins("127.0.0.1").judge(Asked("GET", "evil\x1b[31m"))
+        Origins("127.0.0.1").judge(Caller("GET", "evil\x1b[31m"))
     with pytest.raises(ForbiddenError, match="HOLDFAST_ALLOWED_ORIGINS"):
-        Origins("127.0.0.1").judge(Asked("POST", "localhost", "http://evil.example"))
+        Origins("127.0.0.1").judge(Caller("POST", "localhost", "http://evil.example"))

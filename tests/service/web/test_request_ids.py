@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from werkzeug.test import Client
 
 from models.base import logs
-from monitoring.records.store import Found, Key
+from monitoring.records.store import Key, RecordedRow
 from service.app import Service
 from service.web.request_id import REQUEST_ID
 from tests import bundles
@@ -146,7 +146,7 @@ def test_feedback_reaches_the_last_recorded_request_of_an_id_that_came_twice(
         body = {"instances": rows[row : row + 1].tolist()}
         answer = client.post("/predict", json=body, headers={"X-Request-Id": "twice"})
         assert answer.get_json()["id"] == "twice"
-        wait_until(lambda: store.find([key]).get(key, Found(-1, "", 0, 0)).seq > seen)  # noqa: B023
+        wait_until(lambda: store.find([key]).get(key, RecordedRow(-1, "", 0, 0)).seq > seen)  # noqa: B023
         seen = store.find([key])[key].seq
         assert client.post("/feedback", json={"id": "twice", "label": name}).status_code == 200
         kept = store.labelled("digits", schema, limit=10_000)

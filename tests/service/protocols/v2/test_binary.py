@@ -17,7 +17,7 @@ from service.protocols.v2.binary import HEADER, split
 from service.protocols.v2.codec import (
     ANSWERED,
     OUTPUT_DATATYPES,
-    Wanted,
+    WantedOutput,
     decode_infer,
     encode_infer,
 )
@@ -107,7 +107,7 @@ def test_every_mix_of_forms_gives_the_client_the_same_arrays(
     rows: int, asked: list[tuple[str, bool]]
 ) -> None:
     given_ = scored(rows)
-    outputs = [Wanted(name, binary) for name, binary in asked]
+    outputs = [WantedOutput(name, binary) for name, binary in asked]
     found = tensors(encode_infer(given_, outputs))
     assert [output["name"] for output in found.get_response()["outputs"]] == [n for n, _ in asked]
     for name, binary in asked:

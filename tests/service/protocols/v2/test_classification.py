@@ -11,8 +11,8 @@ from hypothesis.extra import numpy as arrays
 
 from models.versions.registry import Registry
 from models.versions.runner import Runner
-from service.protocols.v2.classification import classified
-from service.protocols.v2.codec import Wanted, encode_infer
+from service.protocols.v2.classification import classify
+from service.protocols.v2.codec import WantedOutput, encode_infer
 from tests.service.v2_bodies import CLASSES, scored, tensors
 
 URL = "/v2/models/digits/infer"
@@ -25,7 +25,7 @@ probabilities = st.floats(0, 1, width=32)
 )
 def test_the_texts_are_the_largest_values_in_order_to_the_last_bit(x: Any, count: int) -> None:
     width = min(count, 4)
-    texts = classified(x, CLASSES, count)
+    texts = classify(x, CLASSES, count)
     assert len(texts) == len(x) * width
     for row, start in zip(x, range(0, len(texts), width), strict=True):
         parts = [text.split(":", 2) for text in texts[start : start + width]]
@@ -41,13 +41,13 @@ def test_the_texts_are_the_largest_values_in_order_to_the_last_bit(x: Any, count
 @pytest.mark.parametrize("count", [1, 3, 4, 1000])
 def test_the_client_reads_them_as_a_tensor_of_texts(binary: bool, count: int) -> None:
     given_ = scored(5)
-    outputs = (Wanted("cells", True), Wanted("probabilities", binary, count))
+    outputs = (WantedOutput("cells", True), WantedOutput("probabilities", binary, count))
     found = tensors(encode_infer(given_, outputs))
     told = found.get_output("probabilities")
     assert (told["datatype"], told["shape"]) == ("BYTES", [5, min(count, 4)])
     seen = found.as_numpy("probabilities")
     texts = [each.decode() if binary else each for each in seen.ravel()]
-    assert texts == classified(given_.answer.probabilities, CLASSES, count)
+    assert texts == classify(given_.answer.probabilities, CLASSES, count)
     np.testing.assert_array_equal(found.as_numpy("cells"), given_.answer.cells)
 
 
