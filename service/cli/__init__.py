@@ -19,10 +19,10 @@ from service.cli import (
     serve,
     sign,
     tokens,
-    traffic,
     train,
     wrap,
 )
+from service.cli.traffic.command import traffic
 from service.configuration import settings
 
 TOML = Path("holdfast.toml")
@@ -81,7 +81,7 @@ def main(ctx: click.Context) -> None:
 for command in (
     serve.up, serve.serve, serve.watch, doctor.doctor,
     train.train, wrap.wrap, evaluate.evaluate, certify.certify,
-    traffic.traffic, models.models, jobs.jobs, tokens.tokens,
+    traffic, models.models, jobs.jobs, tokens.tokens,
 ):  # fmt: skip
     main.add_command(command)
 models.models.add_command(sign.sign)

@@ -8,7 +8,7 @@ import numpy as np
 from models.evaluation.subject import right
 from models.versions.registry import Registry
 from models.versions.runner import Runner
-from service.cli.traffic import shifted_rows
+from service.cli.traffic.command import shifted_rows
 from service.configuration.settings import load
 from tests.e2e.stack import TRAINS_SECONDS, Stack, fetch, running
 

@@ -22,7 +22,7 @@ from service.cli import CONTEXT, CommandGroup
 from service.cli.evaluate import EvaluationBar as Judging
 from service.cli.models import models
 from service.cli.output import TrainingBar, tell_notes
-from service.cli.traffic import traffic
+from service.cli.traffic.command import traffic
 from service.cli.train import train
 from service.configuration.settings import Settings
 from tests import bundles, samples

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import requests
 
-from service.cli.sender import Outcomes, Schedule, Sender
 from service.cli.serve import answers
+from service.cli.traffic.sender import Outcomes, Schedule, Sender
 from service.configuration import addresses
 from service.configuration.settings import load
 from tests import bundles

@@ -9,8 +9,8 @@ import pytest
 from models.base.errors import DataError
 from models.data import DataSet
 from models.versions.schema import Column, InputSchema
-from service.cli import shifts
-from service.cli.traffic import as_sent
+from service.cli.traffic import shifts
+from service.cli.traffic.command import as_sent
 from tests import bundles
 from tests.service.tables import colours
 

@@ -13,9 +13,9 @@ from models.data.source import source_of
 from models.versions.registry import Registry
 from models.versions.schema import InputArray, InputSchema
 from service.access.auth import secret_of
-from service.cli import shifts
 from service.cli.output import emit, json_option
-from service.cli.sender import Outcomes, Schedule, Sender
+from service.cli.traffic import shifts
+from service.cli.traffic.sender import Outcomes, Schedule, Sender
 from service.configuration.addresses import AddressError, near, read_url, url_of
 from service.configuration.settings import Settings
 

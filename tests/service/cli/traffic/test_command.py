@@ -13,8 +13,8 @@ from click.testing import CliRunner
 from models.data import Rows
 from service.access.auth import create
 from service.cli import CONTEXT
-from service.cli.sender import Outcomes, Schedule, Sender
-from service.cli.traffic import traffic
+from service.cli.traffic.command import traffic
+from service.cli.traffic.sender import Outcomes, Schedule, Sender
 from service.configuration.settings import load
 from tests import bundles
 from tests.service.processes import running
