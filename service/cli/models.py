@@ -54,9 +54,9 @@ def list_(settings: Settings, as_json: bool) -> None:
         held = None if state is None else state.held(time.time())
         notes += [] if held is None else [hold_note(model, held)]
         for version in registry.versions(model):
-            row = {"model": model, "version": version, "aliases": []}
-            if state is None:
-                rows.append(row | {"error": damage})
+            row = {"model": model, "version": version, "aliases": None}
+            if state is None:  # who mends it by promoting a version wants to know which
+                rows.append(row | _figures(registry, model, version) | {"error": damage})
                 continue
             aliases = msgspec.to_builtins(state.aliases)
             row["aliases"] = [name for name, number in aliases.items() if number == version]
@@ -87,10 +87,14 @@ def _listing(rows: list[dict[str, object]]) -> str:
     return table(
         header,
         [
-            (r["model"], r["version"], ",".join(r["aliases"]), *(_cell(r, k) for k in keys))  # type: ignore[arg-type]
+            (r["model"], r["version"], _aliases(r["aliases"]), *(_cell(r, k) for k in keys))
             for r in rows
         ],
     )
+
+
+def _aliases(names: object) -> str:
+    return ",".join(names) if isinstance(names, list) else "damaged"
 
 
 def _cell(row: dict[str, object], name: str) -> object:

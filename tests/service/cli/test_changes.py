@@ -136,7 +136,9 @@ def test_a_torn_model_is_listed_as_that_and_promote_mends_it(registry: Registry)
     assert "aliases.json is damaged" in text
     assert "champion" in text, "of the other model"
     rows = told("models", "list")
-    assert all("damaged" in row["error"] for row in rows if row["model"] == "digits")
+    torn = [row for row in rows if row["model"] == "digits"]
+    assert all("damaged" in row["error"] and row["aliases"] is None for row in torn)
+    assert all(row["created_at"] for row in torn), "who mends it wants to know what there is"
     assert run("models", "hold", "digits").exit_code == 1
     assert said("models", "promote", "digits", "2").startswith("champion of digits is 2")
     assert "new_audit" in said("models", "show", "digits")
