@@ -137,7 +137,7 @@ class Front:
 
     async def _send_early(self, call: Call, reply: Reply, began: float, send: Send) -> None:
         """Answer before anybody was asked."""
-        reply = state_id(reply, call.sent_id(), call.id() or "")
+        reply = state_id(reply, reply.id or call.id() or "", call.sent_id())
         match = self.router.match(call.path, call.method)
         rule = UNMATCHED if match is None else match.endpoint.rule
         self._observe(rule, call.method, reply, time.perf_counter() - began)
@@ -178,7 +178,7 @@ class Front:
                 self._guard.leave(call.caller)
         except Exception as error:
             reply = error_reply(call.path, error, endpoint.rule)
-        reply = state_id(reply, call.sent_id(), call.id() or "")
+        reply = state_id(reply, reply.id or call.id() or "", call.sent_id())
         accepted = call.header("accept-encoding")
         return compress_reply(reply, accepted) if accepted else reply
 

@@ -17,17 +17,15 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 ID_TEXT = "1 to 128 characters of A-Z a-z 0-9 . _ : -"
 
 
-def state_id(reply: Reply, sent: str, fit: str) -> Reply:
+def state_id(reply: Reply, counts: str, sent: str) -> Reply:
     """The answer with the id that counts as a header, and what the log needs of another one.
-
-    The id of the answer counts, where it has one (V2 takes it from the body); else the client's.
 
     Args:
         reply: the answer.
+        counts: the id of the answer, where it has one (V2 takes it from the body); else the
+            client's, if it can be kept; or empty.
         sent: the client's `X-Request-Id`, as it came; empty where there is none.
-        fit: the same, or empty where it cannot be kept.
     """
-    counts = reply.id or fit
     if not (counts or sent):
         return reply
     headers = (*reply.headers, (HEADER, counts)) if counts else reply.headers

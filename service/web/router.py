@@ -100,9 +100,8 @@ class Router:
 
     def _answer_error(self, error: Exception) -> Response:
         call = _call()
-        return _response(
-            state_id(error_reply(call.path, error, UNMATCHED), call.sent_id(), call.id() or "")
-        )
+        reply = error_reply(call.path, error, UNMATCHED)
+        return _response(state_id(reply, reply.id or call.id() or "", call.sent_id()))
 
     def _finish(self, response: Response) -> Response:
         rule = request.url_rule.rule if request.url_rule else UNMATCHED
