@@ -13,7 +13,7 @@ from models.base import locks, logs
 from models.versions.registry import Registry
 from monitoring.alerts.handled_alerts import HandledAlerts
 from monitoring.loop.jobs import JobStore
-from monitoring.loop.lifecycle import Lifecycle, Place
+from monitoring.loop.lifecycle import Lifecycle, Workplace
 from monitoring.loop.metrics import WatchMetrics
 from monitoring.loop.supervisor import Supervisor, launch
 from monitoring.loop.terms import Terms
@@ -80,7 +80,7 @@ def start(settings: Settings) -> WatchApplication:
     watcher = Watcher(
         _plan(settings), registry, records, jobs, metrics, lambda job: loop[0].begin(job)
     )
-    place = Place(settings.state, settings.database_url)
+    place = Workplace(settings.state, settings.database_url)
     lifecycle = Lifecycle(
         place, registry, jobs, records, metrics, watcher.count_job, settings.trainings
     )

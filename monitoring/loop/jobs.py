@@ -23,7 +23,7 @@ State = Literal["running", "waiting", "done"]
 UNFINISHED = ("running", "waiting")
 
 
-class Answer(msgspec.Struct, frozen=True):
+class PersonAnswer(msgspec.Struct, frozen=True):
     """What a person said to a challenger that waited, and when (seconds since 1970)."""
 
     approved: bool
@@ -40,7 +40,7 @@ class Answer(msgspec.Struct, frozen=True):
     def words(self) -> str:
         """Who said what, when and why.
 
-        >>> Answer(True, "ada", "looks right", 0.0).words
+        >>> PersonAnswer(True, "ada", "looks right", 0.0).words
         "approved by 'ada' at 1970-01-01 00:00:00 UTC: looks right"
         """
         at = f"{datetime.fromtimestamp(self.at, UTC):%Y-%m-%d %H:%M:%S} UTC"
@@ -72,7 +72,7 @@ class Job(msgspec.Struct, frozen=True):
     evaluation: dict[str, Any] = {}
     options: dict[str, Any] = {}
     ended_at: float | None = None
-    answer: Answer | None = None
+    answer: PersonAnswer | None = None
     terms: dict[str, Any] = {}
     waited: dict[str, float] = {}
 
@@ -128,7 +128,7 @@ class NotWaitingError(HoldfastError):
 class AnsweredError(HoldfastError):
     """Somebody was first: the first answer counts."""
 
-    def __init__(self, job: Job, answer: Answer) -> None:
+    def __init__(self, job: Job, answer: PersonAnswer) -> None:
         super().__init__(f"job {job.id} was answered already: {answer.words}")
         self.job = job
         self.answer = answer
@@ -180,7 +180,7 @@ class JobStore:
 
         return self._swap(job_id, wait)
 
-    def answer(self, job_id: str, answer: Answer) -> Job:
+    def answer(self, job_id: str, answer: PersonAnswer) -> Job:
         """Answer a job that waits: the first answer counts.
 
         Raises:

@@ -35,7 +35,7 @@ Result = TypeVar("Result")
 log = logger("lifecycle")
 
 
-class Place(msgspec.Struct, frozen=True):
+class Workplace(msgspec.Struct, frozen=True):
     """Where the loop works; no part of a job, so that a state directory can be moved."""
 
     state: str
@@ -48,7 +48,7 @@ class Lifecycle(DBOSConfiguredInstance):
 
     def __init__(
         self,
-        place: Place,
+        place: Workplace,
         registry: Registry,
         jobs: JobStore,
         records: RecordStore,

@@ -14,7 +14,7 @@ STILL_LOOKS = 5  # with answered requests, and none of them in a cell
 UNSEEN_LOOKS = 3
 
 
-class Verdict(NamedTuple):
+class Movement(NamedTuple):
     """What is wrong, in words; empty: nothing is; None: it is not known."""
 
     still: str | None
@@ -39,7 +39,7 @@ class Stillness:
     _moved: bool = False
     _unseen_looks: int = 0
 
-    def look(self, pages: Mapping[str, Page]) -> Verdict:
+    def look(self, pages: Mapping[str, Page]) -> Movement:
         """What the services' counters say together with those of earlier looks."""
         still = []
         for service, page in pages.items():
@@ -48,8 +48,8 @@ class Stillness:
                 still.append(self._still(service, past))
         unseen = self._unseen(pages)
         if still:
-            return Verdict("; ".join(still), unseen)
-        return Verdict("" if self._moved else None, unseen)
+            return Movement("; ".join(still), unseen)
+        return Movement("" if self._moved else None, unseen)
 
     def _compare(self, service: str, page: Page) -> _Past:
         cells: dict[str, float] = {}

@@ -92,7 +92,7 @@ def up(settings: Settings, model: str) -> None:
             raise SystemExit(130) from None  # the child has said that it was interrupted
         if trained.returncode:
             raise HoldfastError("training failed; nothing is served")
-    Supervisor(settings).run()
+    ProcessKeeper(settings).run()
 
 
 def _has_champion(registry: Registry, model: str) -> bool:
@@ -103,7 +103,7 @@ def _has_champion(registry: Registry, model: str) -> bool:
         return True
 
 
-class Supervisor:
+class ProcessKeeper:
     """Service and watcher as children that are started again when they die."""
 
     def __init__(self, settings: Settings) -> None:

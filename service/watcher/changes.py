@@ -16,7 +16,7 @@ from models.versions.registry import Registry
 from models.versions.registry_state import HeldError
 from monitoring.loop.dispatcher import NotStartedError
 from monitoring.loop.durable.faults import passing_words
-from monitoring.loop.jobs import Answer, AnsweredError, Job, NotWaitingError, UnknownJobError
+from monitoring.loop.jobs import AnsweredError, Job, NotWaitingError, PersonAnswer, UnknownJobError
 from monitoring.loop.triggers import Event
 from monitoring.watching.watcher import Watcher
 from service.watcher import bodies
@@ -78,7 +78,7 @@ class Changes:
         job = self.find(job_id)
         if approved and job.state == "waiting":
             self._require_release(job)
-        given = Answer(approved, call.actor, reason, self.clock())
+        given = PersonAnswer(approved, call.actor, reason, self.clock())
         try:
             self.watcher.jobs.answer(job_id, given)
         except AnsweredError as error:

@@ -142,7 +142,7 @@ class Lab:
         for hook in self.hooks:
             hook()
         jobs, metrics = JobStore(make_engine(self.database_url, 10.0)), WatchMetrics()
-        place = lifecycle.Place(str(self.folder), self.database_url)
+        place = lifecycle.Workplace(str(self.folder), self.database_url)
         records = RecordStore(self.database_url)
         loop = lifecycle.Lifecycle(
             place, self.registry, jobs, records, metrics, lambda job: None, self.trainings

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from monitoring.loop import promotion
-from monitoring.loop.jobs import Answer, AnsweredError, Job, NotWaitingError
+from monitoring.loop.jobs import AnsweredError, Job, NotWaitingError, PersonAnswer
 from monitoring.loop.terms import Terms
 from tests.monitoring.loop.lab import GENTLE, Lab, audit, job_of
 
@@ -36,7 +36,9 @@ def test_the_first_of_many_answers_counts_and_the_others_are_told_whose_it_was(
         store = lab.store()
         together.wait()
         try:
-            told.append(store.answer("job", Answer(k % 2 == 0, f"person-{k}", f"why-{k}", 0.0)))
+            told.append(
+                store.answer("job", PersonAnswer(k % 2 == 0, f"person-{k}", f"why-{k}", 0.0))
+            )
         except AnsweredError as error:
             told.append(error)
 
@@ -56,7 +58,7 @@ def test_the_first_of_many_answers_counts_and_the_others_are_told_whose_it_was(
     assert job.outcome == ("promoted" if job.answer.approved else "rejected")
     assert audit(lab)[3:] == ["promote" if job.answer.approved else "withdraw"]
     with pytest.raises(AnsweredError):
-        lab.store().answer("job", Answer(True, "late", "", 0.0))
+        lab.store().answer("job", PersonAnswer(True, "late", "", 0.0))
 
 
 def test_an_approval_expires_and_frees_the_model(tmp_path: Path) -> None:
@@ -67,7 +69,7 @@ def test_an_approval_expires_and_frees_the_model(tmp_path: Path) -> None:
     assert (job.outcome, job.detail) == ("expired", "nobody approved it in time")
     assert lab.registry.aliases("digits").challenger is None
     with pytest.raises(NotWaitingError, match="expired: nobody approved it in time"):
-        lab.store().answer("job", Answer(True, "late", "", 0.0))
+        lab.store().answer("job", PersonAnswer(True, "late", "", 0.0))
 
 
 @pytest.mark.slow
@@ -78,7 +80,7 @@ def test_an_answer_and_the_expiry_race_and_one_of_them_happens(tmp_path: Path) -
     while not taken:
         try:
             store.expire("job", "the test was first")
-            store.answer("job", Answer(True, "ada", "", 0.0))
+            store.answer("job", PersonAnswer(True, "ada", "", 0.0))
             taken = True
         except NotWaitingError:
             break
@@ -95,7 +97,7 @@ def test_an_answer_at_the_last_moment_counts_or_is_refused(delay: float, tmp_pat
     lab, process = waiting(tmp_path, terms)
     time.sleep(delay)
     try:
-        lab.store().answer("job", Answer(True, "ada", "", 0.0))
+        lab.store().answer("job", PersonAnswer(True, "ada", "", 0.0))
         answered = True
     except NotWaitingError:
         answered = False
@@ -112,7 +114,7 @@ def test_while_a_challenger_waits_a_failed_evaluation_is_reported_and_trains_not
     second = lab.jobs()["second"]
     assert second.outcome == "reported"
     assert "job job has challenger 2 waiting" in second.detail
-    lab.store().answer("job", Answer(False, "ada", "not now", 0.0))
+    lab.store().answer("job", PersonAnswer(False, "ada", "not now", 0.0))
     assert lab.wait(process) == 0
     job = lab.jobs()["job"]
     assert job.outcome == "rejected"

@@ -17,7 +17,7 @@ import msgspec
 import pytest
 
 from models.base.processes import ends_with_parent
-from monitoring.loop.jobs import Answer
+from monitoring.loop.jobs import PersonAnswer
 from monitoring.loop.terms import Terms
 from tests.monitoring.loop.lab import Lab, audit, job_of
 from tests.monitoring.loop.parameters import first_of
@@ -89,7 +89,7 @@ def test_a_job_goes_its_way_while_the_clock_jumps_at_every_stage(jump: str, tmp_
             if stage == "awaiting labels":
                 lab.label("digits", 1, 5)
             if stage == "approval":
-                lab.store().answer("job", Answer(True, "ada", "", time.time()))
+                lab.store().answer("job", PersonAnswer(True, "ada", "", time.time()))
         assert process.wait(PATIENCE_SECONDS) == 0
     job = lab.jobs()["job"]
     assert job.outcome == "promoted", job
@@ -128,7 +128,7 @@ def test_a_job_goes_on_in_a_watcher_that_starts_under_another_clock(
     with life(lab) as process:
         set_clock(lab, jump)
         wait_until(lambda: "job_waits" in (lab.folder / "life.log").read_text(), what="it runs")
-        lab.store().answer("job", Answer(True, "ada", "", time.time()))
+        lab.store().answer("job", PersonAnswer(True, "ada", "", time.time()))
         assert process.wait(PATIENCE_SECONDS) == 0
     job = lab.jobs()["job"]
     assert job.outcome == "promoted"

@@ -13,12 +13,12 @@ import pytest
 import sqlalchemy as sa
 
 from monitoring.loop.jobs import (
-    Answer,
     AnsweredError,
     Job,
     JobOverError,
     JobStore,
     NotWaitingError,
+    PersonAnswer,
     UnknownJobError,
 )
 
@@ -100,7 +100,9 @@ def test_another_process_reads_what_was_put(store: JobStore, url: str) -> None:
     assert JobStore(sa.create_engine(url)).get("a") == store.get("a")
 
 
-YES, NO = (Answer(approved, who, "why", 1.0) for approved, who in ((True, "ada"), (False, "bob")))
+YES, NO = (
+    PersonAnswer(approved, who, "why", 1.0) for approved, who in ((True, "ada"), (False, "bob"))
+)
 
 
 def test_a_job_ends_once_and_nothing_revives_it(store: JobStore) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from monitoring.loop.jobs import Answer
+from monitoring.loop.jobs import PersonAnswer
 from monitoring.loop.terms import Terms
 from tests.monitoring.loop import kills
 from tests.monitoring.loop.lab import GENTLE, Lab, audit, job_of, leftovers
@@ -140,7 +140,7 @@ def run_with_answer(lab: Lab, approve: bool) -> None:
         wait_until(waits, 120, what="a job waits or its process has ended", every=0.1)
         if not answered and any(job.state == "waiting" for job in lab.jobs().values()):
             for job in lab.jobs().values():
-                lab.store().answer(job.id, Answer(approve, "ada", "as asked", 0.0))
+                lab.store().answer(job.id, PersonAnswer(approve, "ada", "as asked", 0.0))
             answered = True
         if lab.wait(process) == 0:
             return

@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from monitoring.loop.jobs import Answer
+from monitoring.loop.jobs import PersonAnswer
 from monitoring.loop.terms import LOOP_VERSION, Terms, begun_elsewhere, frozen, terms_of
 from tests.monitoring.loop import versions
 from tests.monitoring.loop.lab import Lab, audit, job_of
@@ -30,7 +30,7 @@ def pass_labels(lab: Lab) -> None:
 
 def approve(lab: Lab) -> None:
     """What lets the job go on from where it waits for a person."""
-    lab.store().answer("job", Answer(True, "ada", "looks right", 0.0))
+    lab.store().answer("job", PersonAnswer(True, "ada", "looks right", 0.0))
 
 
 STAGES = {"awaiting labels": pass_labels, "training": None, "approval": approve, "probation": None}

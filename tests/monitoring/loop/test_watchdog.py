@@ -13,7 +13,7 @@ from dbos._sys_db import SystemDatabase
 from monitoring.loop import supervisor
 from monitoring.loop.durable.beats import Beats
 from monitoring.loop.jobs import Job
-from monitoring.loop.lifecycle import Lifecycle, Place
+from monitoring.loop.lifecycle import Lifecycle, Workplace
 from monitoring.loop.metrics import WatchMetrics
 from monitoring.loop.supervisor import STALLED_SECONDS, Supervisor
 from monitoring.loop.terms import Terms, frozen
@@ -43,7 +43,7 @@ def told(tmp_path: Path) -> list[Job]:
 def keeper(tmp_path: Path, told: list[Job]) -> Iterator[Supervisor]:
     """A supervisor whose threads do not run, with a clock of its own."""
     lab = Lab(tmp_path, ("digits", "letters"))
-    place = Place(str(tmp_path), lab.database_url)
+    place = Workplace(str(tmp_path), lab.database_url)
     loop = Lifecycle(
         place, lab.registry, lab.store(), RecordStore(lab.database_url), WatchMetrics(), told.append
     )
