@@ -70,21 +70,21 @@ def _families(
 ) -> dict[str, tuple[Attacked, float]]:
     """By name, what changes rows at a share of the threat's size, and on which share of rows."""
 
-    def by(attack: Attack, budget: int, threat_at: At) -> Attacked:
+    def by(attack: Attack, budget: int) -> Attacked:
         effort = Effort(budget, generator)
-        return lambda x, y, size: attack.run(logits_of, x, y, threat_at(size), effort)
+        return lambda x, y, size: attack.run(logits_of, x, y, at(size), effort)
+
+    def climb_in_l2(x: Tensor, y: Tensor, size: float) -> Tensor:
+        threat, effort = L2(size * _length(at(1.0), x)), Effort(LONG_STEPS, generator)
+        return find_attack("pgd-margin").run(logits_of, x, y, threat, effort)
 
     families = {
-        attack.name: (by(attack, attack.learnt.budget, at), attack.learnt.share)
+        attack.name: (by(attack, attack.learnt.budget), attack.learnt.share)
         for attack in learnt_attacks(black_box=False)
         if attack.learnt is not None and not attack.nearest
     }
     if at(1.0).norm == "linf":
-        climb, steps = find_attack("pgd-margin"), LONG_STEPS
-        families[LONG] = (
-            lambda x, y, size: by(climb, steps, lambda s: L2(s * _length(at(1.0), x)))(x, y, size),
-            SHARE,
-        )
+        families[LONG] = (climb_in_l2, SHARE)
     return families
 
 
