@@ -98,6 +98,7 @@ def resolve(source: Source) -> Source:
         formats = formats_with(option)
         if getattr(source, option) and source.format not in formats:
             raise DataError(
-                f"--{option} is for {', '.join(formats)}; {source.path!r} is {source.format}"
+                f"--{option.replace('_', '-')} is for {', '.join(formats)}; "
+                f"{source.path!r} is {source.format}"
             )
     return source

@@ -9,8 +9,9 @@ from types import MappingProxyType
 
 from models.data.records import Format
 
-ANY = frozenset({"label", "test"})
-COLUMNS = frozenset({"categorical", "ignore"})
+ANY = frozenset({"label", "test", "drop_rare"})
+COLUMNS = frozenset({"categorical", "ignore", "group", "missing", "decimal"})
+PICTURES = frozenset({"resize", "range"})
 
 
 @dataclass(frozen=True)
@@ -33,10 +34,10 @@ class FormatRecord:
 
 
 _ALL = (
-    FormatRecord("npz", "arrays", ANY | COLUMNS, (".npz",)),
-    FormatRecord("idx", "idx", ANY),
-    FormatRecord("folder", "folder", frozenset({"test"})),
-    FormatRecord("parquet", "parquet", ANY | COLUMNS, (".parquet", ".pq")),
+    FormatRecord("npz", "arrays", ANY | COLUMNS | PICTURES, (".npz",)),
+    FormatRecord("idx", "idx", ANY | PICTURES),
+    FormatRecord("folder", "folder", PICTURES | {"test", "drop_rare"}),
+    FormatRecord("parquet", "parquet", ANY | COLUMNS | PICTURES, (".parquet", ".pq")),
     FormatRecord(
         "csv",
         "delimited",

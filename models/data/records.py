@@ -29,6 +29,12 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         categorical: columns of a table to take as categories though they are numbers.
         ignore: columns to leave out.
         delimiter: what separates the columns of a CSV; empty to find it.
+        decimal: the decimal mark of numbers in texts, `.` or `,`; empty to find it per column.
+        missing: words that mean a missing value in a column of texts, beside the empty cell.
+        drop_rare: leave classes out that have too few rows, instead of refusing them.
+        group: column whose equal values belong together: such rows stand in one part.
+        resize: how images of other sizes become one size, as `/predict?resize=`; empty to refuse.
+        range: lowest and highest value that a pixel may have, `LOW,HIGH`; empty to find it.
         name: name of the data set; empty to make one from the path.
     """
 
@@ -39,6 +45,12 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     categorical: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
     delimiter: str = ""
+    decimal: str = ""
+    missing: tuple[str, ...] = ()
+    drop_rare: bool = False
+    group: str = ""
+    resize: str = ""
+    range: str = ""
     name: str = ""
 
 

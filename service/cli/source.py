@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from models.data.records import FORMATS
+from models.data.records import FORMATS, Source
 
 OPTIONS = (
     click.option(
@@ -34,8 +34,36 @@ OPTIONS = (
     click.option(
         "--delimiter", default="", help="What separates the columns of a CSV; found by default."
     ),
+    click.option(
+        "--decimal",
+        default="",
+        metavar="MARK",
+        help="Decimal mark of numbers in texts, '.' or ','; found per column by default.",
+    ),
+    click.option(
+        "--missing",
+        multiple=True,
+        help="Word that means a missing value in columns of texts (may be repeated).",
+    ),
+    click.option(
+        "--drop-rare", is_flag=True, help="Leave out classes with too few rows; refused by default."
+    ),
+    click.option(
+        "--group", default="", help="Column whose equal values belong together, in one part."
+    ),
+    click.option(
+        "--resize",
+        default="",
+        help="How images of other sizes become one size, as in /predict?resize=.",
+    ),
+    click.option(
+        "--range",
+        default="",
+        metavar="LOW,HIGH",
+        help="Lowest and highest value that a pixel may have; found by default.",
+    ),
 )
-NAMES = ("label", "format", "test", "categorical", "ignore", "delimiter")
+NAMES = tuple(name for name in Source.__struct_fields__ if name not in {"path", "name"})
 
 
 def source_options(command: Callable[..., Any]) -> Callable[..., Any]:
