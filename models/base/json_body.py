@@ -46,5 +46,5 @@ def decode_members(body: bytes, kind: type[T], expected: str) -> T:
         InputError: as `decode_json`.
     """
     members = decode_json(body, dict[str, msgspec.Raw], expected)
-    given = {name: value for name, value in members.items() if bytes(value) != b"null"}
-    return decode_json(msgspec.json.encode(given), kind, expected)
+    present = {name: value for name, value in members.items() if bytes(value) != b"null"}
+    return decode_json(msgspec.json.encode(present), kind, expected)

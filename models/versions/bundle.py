@@ -133,9 +133,9 @@ def _read_manifest(folder: Folder, keys: Keys) -> Manifest:
         raise BundleError(
             path, f"schema version {manifest.schema_version}, this program reads {SCHEMA_VERSION}"
         )
-    named = f"{manifest.model}/{manifest.version}"
-    if keys.trusted and named != f"{path.parent.name}/{path.name}":
-        raise BundleError(path, f"it was signed as {named}")
+    signed_name = f"{manifest.model}/{manifest.version}"
+    if keys.trusted and signed_name != f"{path.parent.name}/{path.name}":
+        raise BundleError(path, f"it was signed as {signed_name}")
     return manifest
 
 
@@ -200,8 +200,8 @@ def _report_wrong_size(name: str) -> Iterator[None]:
 
 
 def _differs(name: str, size: int | None) -> str:
-    found = "" if size is None else f" ({size} bytes)"
-    return f"sha256 of {name}{found} does not match the manifest"
+    size_note = "" if size is None else f" ({size} bytes)"
+    return f"sha256 of {name}{size_note} does not match the manifest"
 
 
 def _arrays(path: Path, data: bytes) -> dict[str, FloatArray]:

@@ -94,11 +94,11 @@ class Registry:
 
     def path(self, model: str, version: int) -> Path:
         """Folder of a version. Raises UnknownModelError or UnknownVersionError."""
-        known = self.versions(model)
-        if not known:
+        versions = self.versions(model)
+        if not versions:
             raise UnknownModelError(model, self.models())
-        if version not in known:
-            raise UnknownVersionError(model, str(version), known)
+        if version not in versions:
+            raise UnknownVersionError(model, str(version), versions)
         return self.root / model / str(version)
 
     def resolve(self, model: str, which: str = "champion") -> int:
@@ -330,8 +330,8 @@ class Registry:
     def _next_version(self, model: str, now: State) -> int:
         """A number that no version has or had: one whose folder is gone does not come back."""
         audited = (record.version for record in self.audit(model))
-        named = (number or 0 for number in msgspec.structs.astuple(now.aliases))
-        return max((*self.versions(model), *audited, *named), default=0) + 1
+        aliased = (number or 0 for number in msgspec.structs.astuple(now.aliases))
+        return max((*self.versions(model), *audited, *aliased), default=0) + 1
 
     def _write_version(
         self,

@@ -89,20 +89,20 @@ class ModelFiles:
 
     def find_truth(self) -> Truth:
         """The state as far as the files tell it; for who holds the lock."""
-        found = self._find()
-        records, damage = _decode_lines(self.folder / AUDIT_FILE, found)
+        files = self._find()
+        records, damage = _decode_lines(self.folder / AUDIT_FILE, files)
         if not damage:
-            return Truth(_state_after([each for each in records if each is not None]), found)
+            return Truth(_state_after([each for each in records if each is not None]), files)
         last = records[-1] if records else None
-        known = None if found.state is None else found.state.records
-        newer = known is None or known < len(records)
+        records_known = None if files.state is None else files.state.records
+        newer = records_known is None or records_known < len(records)
         if last is not None and newer:
-            return Truth(_state_of(last, len(records)), found, damage)
-        if found.state is not None:
-            return Truth(found.state, found, damage)
+            return Truth(_state_of(last, len(records)), files, damage)
+        if files.state is not None:
+            return Truth(files.state, files, damage)
         guess = next((each for each in reversed(records) if each is not None), None)
         state = State() if guess is None else _state_of(guess, len(records))
-        return Truth(state, found, damage, certain=False)
+        return Truth(state, files, damage, certain=False)
 
     def mend(self, truth: Truth) -> State:
         """Undo what a crash or damage left, where the audit is whole: a torn line, old aliases."""
@@ -117,8 +117,8 @@ class ModelFiles:
         """Begin a new audit file with what is known; the damaged one is kept beside it."""
         path = self.folder / AUDIT_FILE
         aside = path.with_name(f"{AUDIT_FILE}.damaged-{utc_now().replace(':', '')}")
-        kept = self._set_aside(path, aside)
-        reason = f"{truth.damage}; {kept}"
+        sentence = self._set_aside(path, aside)
+        reason = f"{truth.damage}; {sentence}"
         if not truth.certain:
             reason += (
                 f"; {ALIAS_FILE} was of no use either: aliases and holds are those of the last "
@@ -230,23 +230,23 @@ def _state_after(records: "tuple[AuditRecord, ...] | list[AuditRecord]") -> Stat
     return _state_of(records[-1], len(records)) if records else State()
 
 
-def _decode_lines(path: Path, found: Found) -> tuple[list[AuditRecord | None], str]:
+def _decode_lines(path: Path, files: Found) -> tuple[list[AuditRecord | None], str]:
     """The records, None for a line that is damaged; and what is wrong."""
     records: list[AuditRecord | None] = []
-    damage = found.unfit
-    for number, line in enumerate(found.lines, 1):
+    damage = files.unfit
+    for number, line in enumerate(files.lines, 1):
         try:
             records.append(decode_record(line))
         except ValueError as error:
             records.append(None)
             damage = damage or f"{path} is damaged: line {number}: {error}"
-    if not damage and not records and found.alias is not None and found.state != State():
+    if not damage and not records and files.alias is not None and files.state != State():
         damage = f"{path} is gone or empty"
-    expected = 0 if found.state is None else found.state.records or 0
+    expected = 0 if files.state is None else files.state.records or 0
     if not damage and len(records) < expected:
         damage = _loss(path, len(records), expected)
     return records, damage
 
 
-def _loss(path: Path, found: int, expected: int) -> str:
-    return f"{path} is damaged: it has {found} of {expected} records"
+def _loss(path: Path, count: int, expected: int) -> str:
+    return f"{path} is damaged: it has {count} of {expected} records"

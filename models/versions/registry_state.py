@@ -149,8 +149,8 @@ def _require_names(members: dict[str, Any], kind: Any) -> None:
 
     Unknown names alone are those of a later version, missing ones alone of an earlier.
     """
-    known = set(kind.__struct_fields__)
-    unknown, missing = sorted(set(members) - known), sorted(known - set(members))
+    fields = set(kind.__struct_fields__)
+    unknown, missing = sorted(set(members) - fields), sorted(fields - set(members))
     if unknown and missing:
         raise ValueError(f"Object contains {unknown[0]!a}, and no `{missing[0]}`")
     if "aliases" in members:

@@ -82,16 +82,16 @@ def parse(body: bytes) -> Payload:
     Raises:
         InputError: it is no webhook of a version that is known.
     """
-    decoded = decode_json(body, _Body, EXPECTED)
-    if decoded.version not in SENDERS:
-        raise InputError("version", "4 (Alertmanager) or 1 (Grafana)", decoded.version[:20])
+    webhook = decode_json(body, _Body, EXPECTED)
+    if webhook.version not in SENDERS:
+        raise InputError("version", "4 (Alertmanager) or 1 (Grafana)", webhook.version[:20])
     alerts, unreadable = {}, []
-    for place, raw in enumerate(decoded.alerts):
+    for place, raw in enumerate(webhook.alerts):
         try:
             alerts[place] = _read_alert(bytes(raw), f"alerts[{place}]")
         except InputError as error:
             unreadable.append(UnreadableAlert(place, error))
-    sender, truncated = SENDERS[decoded.version], decoded.truncatedAlerts or 0
+    sender, truncated = SENDERS[webhook.version], webhook.truncatedAlerts or 0
     return Payload(sender, alerts, tuple(unreadable), truncated)
 
 

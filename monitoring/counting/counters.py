@@ -167,10 +167,10 @@ def increments(before: Mapping[str, float], now: Mapping[str, float]) -> dict[st
     >>> increments({"energy/3": 7.0}, {"energy/3": 2.0})
     {'energy/3': 2.0}
     """
-    added: dict[str, float] = {}
+    gains: dict[str, float] = {}
     for key, value in now.items():
         old = before.get(key, 0.0)
         gained = value - old if value >= old else value
         if gained:
-            added[key] = gained
-    return added
+            gains[key] = gained
+    return gains

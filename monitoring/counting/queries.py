@@ -69,11 +69,11 @@ class Detector:
         coarse = vectors.dot(self.embedding.coarse)
         prints = _prints(x, self.memory.secret)
         try:
-            held = self.memory.ring(self._key(client))
+            lease = self.memory.ring(self._key(client))
         except OSError as error:  # a full disk must not take the answers with it
             logger("queries").error("query_not_watched", model=self.model, reason=str(error))
             return Looked(np.zeros(len(x), np.int64), np.zeros(len(x), np.bool_))
-        with held as ring:
+        with lease as ring:
             if len(x) == 1:
                 return _look_at_one(ring, vectors[0], coarse[0], self.threshold, prints[0])
             parts = [slice(k, k + AT_ONCE) for k in range(0, len(x), AT_ONCE)]
@@ -103,14 +103,14 @@ class QueryWatch:
 
     def detector(self, bundle: Bundle) -> Detector | None:
         """The detector of a version; None, said in the log, where the bundle has no threshold."""
-        found = read(bundle.manifest.input, bundle.reference)
-        if found is None:
+        parts = read(bundle.manifest.input, bundle.reference)
+        if parts is None:
             logger("queries").warning(
                 "query_detection_off", model=bundle.manifest.model, version=bundle.manifest.version,
                 reason="the bundle has no threshold of query distances: make the version anew",
             )  # fmt: skip
             return None
-        return Detector(bundle.manifest.model, *found, self._memory)
+        return Detector(bundle.manifest.model, *parts, self._memory)
 
     def close(self) -> None:
         """Give up the shared file."""
@@ -123,14 +123,14 @@ def _prints(x: InputArray, secret: bytes) -> Uint64s:
     # SHA-256 has instructions of its own on servers; cut to a quarter it cannot be extended.
     digests, keyed = [], sha256(secret)
     for row in rows:
-        made = keyed.copy()
-        made.update(np.ascontiguousarray(row).data)
-        digests.append(made.digest()[:8])
+        hasher = keyed.copy()
+        hasher.update(np.ascontiguousarray(row).data)
+        digests.append(hasher.digest()[:8])
     return np.frombuffer(b"".join(digests), np.uint64)
 
 
 def _look_at_one(
-    ring: Ring, vector: Float32s, coarse: Float32s, threshold: float, made: np.uint64
+    ring: Ring, vector: Float32s, coarse: Float32s, threshold: float, fingerprint: np.uint64
 ) -> Looked:
     """`_look` at one row: the same, in less than half the time."""
     total = ring.total
@@ -139,22 +139,22 @@ def _look_at_one(
     if at < RECENT - 1 and total > at:  # the window goes round the end of the ring
         hits += int(np.count_nonzero(ring.verdicts[at - RECENT + 1 :]))
     if filled:
-        same = ring.prints[:filled] == made
+        same = ring.prints[:filled] == fingerprint
         if same[first := int(same.argmax())]:
             hits += int(total >= RECENT and ring.verdicts[at - RECENT] != 0)
             return Looked(np.array([hits]), np.array([int(ring.verdicts[first]) & FLAGGED != 0]))
-    kept, few = _with(vector, 1), _with(coarse, 1)
+    row, few = _with(vector, 1), _with(coarse, 1)
     square, small = float(vector.dot(vector)), float(coarse.dot(coarse))
-    rows, columns = ring.rows(len(kept)), ring.coarse(len(few))
+    rows, columns = ring.rows(len(row)), ring.coarse(len(few))
     near = flagged = False
     if filled:
         may = few @ columns[:, :filled]
         least = _bound(small, threshold) - _slack(square, threshold)
         if may[may.argmax()] >= least:
-            near = bool((rows[:filled][may >= least] @ kept).max() >= _bound(square, threshold))
+            near = bool((rows[:filled][may >= least] @ row).max() >= _bound(square, threshold))
             flagged = near and hits + 1 >= ALARM
-    kept[-1], few[-1] = -square / 2, -small / 2
-    rows[at], columns[:, at], ring.prints[at] = kept, few, made
+    row[-1], few[-1] = -square / 2, -small / 2
+    rows[at], columns[:, at], ring.prints[at] = row, few, fingerprint
     ring.verdicts[at] = NEAR * near + FLAGGED * flagged
     ring.count(total + 1)
     return Looked(np.array([hits + near]), np.array([flagged]))
@@ -197,30 +197,30 @@ def _look(
     filled, order = min(total, CAPACITY), np.arange(n)
     rows, columns = ring.rows(width), ring.coarse(coarse.shape[1] + 1)
     in_ring = prints[:, None] == ring.prints[:filled]
-    known = in_ring.any(axis=1)
+    repeated = in_ring.any(axis=1)
     first = (prints[:, None] == prints).argmax(axis=1)
-    fresh = ~known & (first == order)
+    fresh = ~repeated & (first == order)
     squares = np.einsum("nd,nd->n", vectors, vectors)
     smalls = np.einsum("nd,nd->n", coarse, coarse)
-    kept = np.column_stack([vectors, -squares / 2])
+    new_rows = np.column_stack([vectors, -squares / 2])
     probes = np.column_stack([vectors, np.ones(n, np.float32)])
-    within = np.where(fresh & (order < order[:, None]), probes @ kept.T, -np.inf)
+    within = np.where(fresh & (order < order[:, None]), probes @ new_rows.T, -np.inf)
     agreement = within.max(axis=1)
     if filled:
-        asked = np.column_stack([coarse, np.ones(n, np.float32)])
+        probe_columns = np.column_stack([coarse, np.ones(n, np.float32)])
         least = _bound(smalls, threshold) - _slack(squares, threshold)
-        may = (asked @ columns[:, :filled] >= least[:, None]).any(axis=0)
+        may = (probe_columns @ columns[:, :filled] >= least[:, None]).any(axis=0)
         if may.any():
             agreement = np.maximum(agreement, (probes @ rows[:filled][may].T).max(axis=1))
     near = fresh & (agreement >= _bound(squares, threshold))
     hits = _hits(ring, near, fresh)
     flagged = near & (hits >= ALARM)
     flagged |= flagged[first]
-    if known.any():
-        verdicts = ring.verdicts[in_ring[known].argmax(axis=1)]
-        flagged[known] = (verdicts & FLAGGED) != 0
+    if repeated.any():
+        verdicts = ring.verdicts[in_ring[repeated].argmax(axis=1)]
+        flagged[repeated] = (verdicts & FLAGGED) != 0
     at = (total + np.arange(np.count_nonzero(fresh))) % CAPACITY
-    rows[at], ring.prints[at] = kept[fresh], prints[fresh]
+    rows[at], ring.prints[at] = new_rows[fresh], prints[fresh]
     columns[:, at] = np.column_stack([coarse, -smalls / 2])[fresh].T
     ring.verdicts[at] = NEAR * near[fresh] + FLAGGED * flagged[fresh]
     ring.count(total + len(at))

@@ -48,8 +48,8 @@ class Database:
         try:
             self._engine = make_engine(url, patience_seconds)
         except ImportError as error:
-            wanted = "the driver of its database (pip install 'holdfast[postgres]')"
-            raise StoreError(f"the store of records needs {wanted}: {error}") from error
+            driver = "the driver of its database (pip install 'holdfast[postgres]')"
+            raise StoreError(f"the store of records needs {driver}: {error}") from error
         except SQLAlchemyError as error:
             raise StoreError(f"the store of records cannot be opened: {error}") from error
 

@@ -106,12 +106,12 @@ class Services:
 
     def _believe(self, service: _Service, page: Page, now: float) -> bool:
         """Whether what the service counts can be weighed; notes why not."""
-        known, loaded = service.loaded_at, page.loaded_at
+        last_load, loaded = service.loaded_at, page.loaded_at
         if _fell(service.before, page) and not _restarted(service, page):
             service.odd_looks = QUARANTINE_LOOKS
         service.before = page
         if loaded is not None:
-            service.loaded_at = loaded if known is None else max(known, loaded)
+            service.loaded_at = loaded if last_load is None else max(last_load, loaded)
         if service.odd_looks:
             service.odd_looks -= 1
             if not service.odd_looks:
@@ -154,11 +154,11 @@ def _restarted(service: _Service, page: Page) -> bool:
 
     It then loaded its versions anew. Where it does not say when, less than half must be left.
     """
-    before, known = service.before, service.loaded_at
+    before, last_load = service.before, service.loaded_at
     if before is None or not _fell(before, page):
         return False
-    if page.loaded_at is not None and known is not None:
-        return page.loaded_at > known
+    if page.loaded_at is not None and last_load is not None:
+        return page.loaded_at > last_load
     return sum(page.cells.values()) * 2 <= sum(before.cells.values())
 
 

@@ -286,8 +286,8 @@ class Watcher:
         watch = self.accuracies.get(stream.model)
         if watch is None or watch.bundle is not stream.bundle:
             watch = self.accuracies[stream.model] = AccuracyWatch(stream.bundle, self.records)
-        found = watch.look(stream.evidence, now, self.dispatcher.champion_since(stream.model))
-        self.metrics.show_accuracy(stream.model, found)
+        accuracy = watch.look(stream.evidence, now, self.dispatcher.champion_since(stream.model))
+        self.metrics.show_accuracy(stream.model, accuracy)
 
     def _events(self, stream: Stream, live: Proportion | None, now: float) -> list[Event]:
         events = []

@@ -108,8 +108,8 @@ def revoke(path: Path, name: str) -> None:
 
     def remove_token(tokens: tuple[Token, ...]) -> tuple[Token, ...]:
         if all(name != token.name for token in tokens):
-            known = ", ".join(token.name for token in tokens) or "none"
-            raise StateError(f"no token {name!r}; known: {known}")
+            names = ", ".join(token.name for token in tokens) or "none"
+            raise StateError(f"no token {name!r}; known: {names}")
         return tuple(token for token in tokens if token.name != name)
 
     _change(path, remove_token)
@@ -162,12 +162,12 @@ class Tokens:
         if self._tokens is None:
             raise UnavailableError("the tokens cannot be read; the log of the service says why")
         digest = sha256(secret.encode("utf-8", "replace")).digest()
-        found = self._verified.get(digest)
-        if found is None:
-            for known, token in self._tokens:  # all of them, whichever it is
-                if hmac.compare_digest(known, digest):
-                    found = self._verified[digest] = token
-        return found
+        verified = self._verified.get(digest)
+        if verified is None:
+            for stored, token in self._tokens:  # all of them, whichever it is
+                if hmac.compare_digest(stored, digest):
+                    verified = self._verified[digest] = token
+        return verified
 
     def _look(self) -> None:
         try:
@@ -184,8 +184,10 @@ class Tokens:
             tokens = read(self._path)
         except StateError as error:
             self._damaged = True
-            kept = len(self._tokens) if self._tokens is not None else "none: nobody is let in"
-            self._log.error("tokens_refused", reason=str(error), kept=kept)
+            tokens_in_force = (
+                len(self._tokens) if self._tokens is not None else "none: nobody is let in"
+            )
+            self._log.error("tokens_refused", reason=str(error), kept=tokens_in_force)
             return
         self._damaged = False
         self._tokens = tuple((bytes.fromhex(token.sha256), token) for token in tokens)

@@ -67,12 +67,12 @@ class Guard:
         """
         if scope == "open":
             return ""
-        held = ""
+        holder = ""
         if scope in self._secrets or self._tokens.needs_tokens():
-            held = self._holder(call, scope)
-            call.actor = scope if held == _own(scope) else f"token {held}"
-        if held and self._by_token:
-            caller = f"token {held}"
+            holder = self._holder(call, scope)
+            call.actor = scope if holder == _own(scope) else f"token {holder}"
+        if holder and self._by_token:
+            caller = f"token {holder}"
         else:
             caller = self._proxies.client(call.peer, call.header("x-forwarded-for"))
         if self._limits is not None:
@@ -120,11 +120,11 @@ class Guard:
 
     def _fits(self, secret: str, scope: str) -> bool:
         try:
-            wanted = self._secrets[scope]()
+            expected = self._secrets[scope]()
         except (HoldfastError, OSError) as error:
             logger("auth").error(f"{scope}_token_refused", reason=str(error))
             return False
-        return hmac.compare_digest(_digest(wanted), _digest(secret))
+        return hmac.compare_digest(_digest(expected), _digest(secret))
 
 
 def guard_of(settings: Settings, directory: Path | None = None) -> Guard:

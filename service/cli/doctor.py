@@ -114,10 +114,10 @@ def _database(url: str) -> dict[str, Any]:
     """Whether the database answers; a SQLite file is not made by looking."""
     what = "database"
     try:
-        parsed = engine_url(url)
-        if parsed.get_backend_name() == "sqlite":
-            return _finding(what, *_writable(Path(parsed.database or "")))
-        engine = sa.create_engine(parsed, connect_args={"connect_timeout": CONNECT_SECONDS})
+        address = engine_url(url)
+        if address.get_backend_name() == "sqlite":
+            return _finding(what, *_writable(Path(address.database or "")))
+        engine = sa.create_engine(address, connect_args={"connect_timeout": CONNECT_SECONDS})
         with engine.connect():
             pass
         engine.dispose()
@@ -151,11 +151,11 @@ def _packages() -> list[dict[str, Any]]:
 def _service(settings: Settings) -> list[dict[str, Any]]:
     """What the service is started with, and who may call it."""
     here, sizes = sizing.machine(), sizing.model_sizes(settings.registry_dir)
-    chosen = sizing.choose(here, sizes)
+    by_default = sizing.choose(here, sizes)
     set_to = sizing.Sizing(settings.workers, settings.threads, settings.model_threads)
     detail = f"{sizing.words(set_to)} ({here.why}, {here.memory_bytes / 2**30:.1f} GiB)"
-    if set_to != chosen:
-        detail += f"; set so, left out it would be {sizing.words(chosen)}"
+    if set_to != by_default:
+        detail += f"; set so, left out it would be {sizing.words(by_default)}"
     danger = exposure(settings)
     who = "the network, with tokens" if exposed(settings.host) else "this machine only"
     return [
@@ -168,9 +168,9 @@ def _models(settings: Settings, registry: Registry) -> list[dict[str, Any]]:
     """The models that are named or unloaded, and their limits."""
     findings = [_check_named_model(spec, registry) for spec in settings.model_specs]
     try:
-        for name, wanted in Repository(registry.root).read().models.items():
-            said = "loaded beside the named ones" if wanted else "unloaded, until it is loaded"
-            findings.append(_finding(f"model {name}", True, f"{said} (V2 repository call)"))
+        for name, loaded in Repository(registry.root).read().models.items():
+            state = "loaded beside the named ones" if loaded else "unloaded, until it is loaded"
+            findings.append(_finding(f"model {name}", True, f"{state} (V2 repository call)"))
     except RegistryError as error:
         findings.append(_finding("loaded and unloaded models", False, str(error)))
     for name, limits in settings.limits.items():
@@ -234,7 +234,7 @@ def _running(settings: Settings) -> list[dict[str, Any]]:
         "watcher": url_of(near(settings.watch_host), settings.watch_port),
     }
     return [
-        _finding(name, there, f"{url}/readyz" if there else f"{url}/readyz {said}", optional=True)
+        _finding(name, there, f"{url}/readyz" if there else f"{url}/readyz {status}", optional=True)
         for name, url in places.items()
-        for there, said in [ask_ready(url)]
+        for there, status in [ask_ready(url)]
     ]

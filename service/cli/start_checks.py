@@ -137,6 +137,6 @@ def _tracing(url: str) -> str:
     try:
         importlib.import_module("opentelemetry.exporter.otlp.proto.http")
     except ImportError as error:
-        wanted = "an empty text, or the extra: pip install 'holdfast[tracing]'"
-        raise SettingsError("trace_endpoint", wanted, str(error)) from None
+        expected = "an empty text, or the extra: pip install 'holdfast[tracing]'"
+        raise SettingsError("trace_endpoint", expected, str(error)) from None
     return url

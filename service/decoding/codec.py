@@ -207,9 +207,9 @@ def _numbers(values: Any, field: str, nulls: bool) -> Float64s:
     except (RuntimeError, ValueError, TypeError, AttributeError):
         pass  # one of them is no number: which one is seen below
     flat = list(values)
-    known = NUMBERS if nulls else NUMBERS - {NoneType}
+    allowed = NUMBERS if nulls else NUMBERS - {NoneType}
     for index, value in enumerate(flat):
-        if type(value) not in known:
+        if type(value) not in allowed:
             raise InputError(f"{field}[{index}]", "a number", show_json(value))
     return np.array(flat, dtype=np.float64)
 

@@ -41,11 +41,11 @@ def explain_malformed(body: bytes, reason: str) -> InputError:
     if word is None:
         return InputError("body", "JSON", f"{show_value(_head(body))}: {reason}")
     start, text = word
-    field, told = path_to(body, start) or f"body (byte {start})", text.decode()
-    if told.lstrip("+-").lower().startswith(_NOT_FINITE):
+    field, token = path_to(body, start) or f"body (byte {start})", text.decode()
+    if token.lstrip("+-").lower().startswith(_NOT_FINITE):
         hint = ", which JSON does not have (a missing value is null)"
-        return InputError(field, "a finite number", told + hint)
-    return InputError(field, f"JSON, which writes {_SPELLINGS[text.lower()]}", told)
+        return InputError(field, "a finite number", token + hint)
+    return InputError(field, f"JSON, which writes {_SPELLINGS[text.lower()]}", token)
 
 
 def path_to(body: bytes, at: int) -> str | None:

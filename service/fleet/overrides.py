@@ -55,7 +55,7 @@ class Repository:
                 f"{self._path} is damaged ({error}): remove it, and load or unload again"
             ) from error
 
-    def decide(self, model: str, wanted: bool, set_so: bool) -> None:
+    def decide(self, model: str, loaded: bool, set_so: bool) -> None:
         """Keep that `model` is wanted or not; `set_so` is what the settings say of it.
 
         Raises:
@@ -64,16 +64,16 @@ class Repository:
         """
         with locked(self._path.with_name(f".{FILE}.lock")):
             now = self.read()
-            kept = {name: value for name, value in now.models.items() if name != model}
-            if wanted != set_so:
-                kept[model] = wanted
-            write_atomic(self._path, msgspec.json.encode(Decisions(now.calls + 1, kept)))
+            decisions = {name: value for name, value in now.models.items() if name != model}
+            if loaded != set_so:
+                decisions[model] = loaded
+            write_atomic(self._path, msgspec.json.encode(Decisions(now.calls + 1, decisions)))
 
 
 def signature(path: Path) -> Signature | None:
     """What changes when the file at `path` does; None where there is none."""
     try:
-        found = path.stat()
+        status = path.stat()
     except FileNotFoundError:
         return None
-    return found.st_mtime_ns, found.st_ino, found.st_size
+    return status.st_mtime_ns, status.st_ino, status.st_size

@@ -77,13 +77,13 @@ def endpoints(find: Callable[[str | None], Served], max_runs: int) -> tuple[Endp
 
 def _smoothing(body: CertifyBody, max_runs: int) -> Smoothing:
     """What the body asks for, checked."""
-    given = {name: getattr(body, name) for name in Smoothing._fields}
-    asked = Smoothing(**{name: value for name, value in given.items() if value is not None})
-    if not 1 <= asked.samples <= max_runs:
-        raise InputError("samples", f"1 to {max_runs}", show_value(asked.samples))
-    if not 0 < asked.alpha <= LARGEST_ALPHA:
-        raise InputError("alpha", f"above 0, at most {LARGEST_ALPHA:g}", f"{asked.alpha:g}")
-    return asked
+    members = {name: getattr(body, name) for name in Smoothing._fields}
+    smoothing = Smoothing(**{name: value for name, value in members.items() if value is not None})
+    if not 1 <= smoothing.samples <= max_runs:
+        raise InputError("samples", f"1 to {max_runs}", show_value(smoothing.samples))
+    if not 0 < smoothing.alpha <= LARGEST_ALPHA:
+        raise InputError("alpha", f"above 0, at most {LARGEST_ALPHA:g}", f"{smoothing.alpha:g}")
+    return smoothing
 
 
 def _rows(

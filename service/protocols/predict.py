@@ -53,9 +53,9 @@ def _files(call: Call, kind: str, served: Served) -> list[Upload]:
         return [Upload("body", call.body())]
     if pictures and kind == FORM:
         return read_files(call.body(), call.header("content-type") or "", served.max_rows)
-    read = ", ".join((JSON, *IMAGES, FORM) if pictures else (JSON,))
-    error = MediaTypeError("Content-Type", read, show_value(kind))
-    error.headers = {"Accept": read}
+    types = ", ".join((JSON, *IMAGES, FORM) if pictures else (JSON,))
+    error = MediaTypeError("Content-Type", types, show_value(kind))
+    error.headers = {"Accept": types}
     raise error
 
 

@@ -82,11 +82,11 @@ def endpoints(
 
 def read_body(body: bytes) -> tuple[str, bytes]:
     """The member of a body that holds the rows, and its JSON text. Raises InputError."""
-    decoded = decode_body(_body, body)
-    if decoded.signature_name not in SIGNATURES:
-        raise InputError("signature_name", repr(SIGNATURES[0]), show_value(decoded.signature_name))
-    given = (bytes(each) for each in (decoded.instances, decoded.inputs))
-    instances, inputs = (b"" if each == b"null" else each for each in given)
+    content = decode_body(_body, body)
+    if content.signature_name not in SIGNATURES:
+        raise InputError("signature_name", repr(SIGNATURES[0]), show_value(content.signature_name))
+    members = (bytes(each) for each in (content.instances, content.inputs))
+    instances, inputs = (b"" if each == b"null" else each for each in members)
     if bool(instances) == bool(inputs):
         raise InputError("instances", "either instances or inputs", "both" if inputs else "neither")
     return ("instances", instances) if instances else ("inputs", inputs)

@@ -276,10 +276,10 @@ class Protocol(HttpToolsProtocol):
             self._send_timer = None
 
     def _watch_sending(self) -> None:
-        left = self.transport.get_write_buffer_size()
+        unsent = self.transport.get_write_buffer_size()
         if self._charge():
             seconds = self._shared.terms.body_seconds
-            self._send_timer = self.loop.call_later(seconds, self._look_at_sending, left)
+            self._send_timer = self.loop.call_later(seconds, self._look_at_sending, unsent)
         else:
             self.transport.abort()
 

@@ -78,16 +78,16 @@ class Changes:
         job = self.find(job_id)
         if approved and job.state == "waiting":
             self._require_release(job)
-        given = PersonAnswer(approved, call.actor, reason, self.clock())
+        decision = PersonAnswer(approved, call.actor, reason, self.clock())
         try:
-            self.watcher.jobs.answer(job_id, given)
+            self.watcher.jobs.answer(job_id, decision)
         except AnsweredError as error:
             first = msgspec.to_builtins(error.answer)
             raise ConflictError(str(error), answer=first) from None
         except NotWaitingError as error:
             raise ConflictError(str(error)) from None
-        told = {"id": job_id, "answer": answer, "actor": given.actor, "reason": reason}
-        return _reply(told, HTTPStatus.ACCEPTED)
+        document = {"id": job_id, "answer": answer, "actor": decision.actor, "reason": reason}
+        return _reply(document, HTTPStatus.ACCEPTED)
 
     def promote(self, call: Call, model: str) -> Reply:
         """Make a version the champion, also under a hold, which stays."""

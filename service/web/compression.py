@@ -39,17 +39,17 @@ def decompress(body: bytes, encoding: str, limit: int) -> bytes:
         raise error
     stream = zlib.decompressobj(CODINGS[encoding])
     try:
-        made = stream.decompress(body, limit + 1)
+        plain = stream.decompress(body, limit + 1)
     except zlib.error as error:
         raise InputError("body", f"{encoding} data", f"a broken one: {error}") from None
-    if len(made) > limit:
+    if len(plain) > limit:
         raise TooLargeError(limit, "the decompressed body")
     if not stream.eof:
         raise InputError("body", f"whole {encoding} data", "one that breaks off")
     if stream.unused_data:
         got = f"{len(stream.unused_data)} bytes after its end"
         raise InputError("body", f"one piece of {encoding} data", got)
-    return made
+    return plain
 
 
 def compress_reply(reply: Reply, accept_encoding: str | None) -> Reply:

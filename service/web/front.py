@@ -103,8 +103,8 @@ class Front:
         call, began = Call(scope, self._bounds.body_bytes), time.perf_counter()
         try:
             length, expects = call.header("content-length") or "", call.header("expect")
-            known = int(length) if length.isdigit() else None
-            call.sent = await self._intake.read(known, expects is not None, receive)
+            size = int(length) if length.isdigit() else None
+            call.sent = await self._intake.read(size, expects is not None, receive)
         except ClientGoneError:
             return
         except RequestError as error:

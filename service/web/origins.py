@@ -119,37 +119,37 @@ HOLDFAST_ALLOWED_HOSTS, got 'evil.example:8080'
         self._vary: Headers = (("Vary", "Origin"),) if self._origins else ()
         self._plain = OriginVerdict(self._vary)
 
-    def judge(self, asked: Caller) -> OriginVerdict:
+    def judge(self, caller: Caller) -> OriginVerdict:
         """Let a request go on, or refuse it.
 
         Raises:
             MisdirectedError: its `Host` is none of ours.
             ForbiddenError: a page of another site sent it.
         """
-        if asked.origin is not None:
-            return self._judge_page(asked, asked.origin)
-        if self._loopback and asked.host and not self._is_ours(asked.host):
-            raise MisdirectedError(_strange_host(asked.host, "a loopback name"))
-        if asked.fetch_site == "cross-site" and asked.method not in SAFE:
+        if caller.origin is not None:
+            return self._judge_page(caller, caller.origin)
+        if self._loopback and caller.host and not self._is_ours(caller.host):
+            raise MisdirectedError(_strange_host(caller.host, "a loopback name"))
+        if caller.fetch_site == "cross-site" and caller.method not in SAFE:
             raise ForbiddenError("a page of another site sent this")
         return self._plain
 
-    def _judge_page(self, asked: Caller, text: str) -> OriginVerdict:
-        origin, host = parse_origin(text), parse_host(asked.host or "")
+    def _judge_page(self, caller: Caller, text: str) -> OriginVerdict:
+        origin, host = parse_origin(text), parse_host(caller.host or "")
         allowed = origin is not None and origin in self._origins
         if not allowed and not (origin and host and _same(origin, host)):
             raise ForbiddenError(
                 f"Origin: a page of another site ({show_value(text)}) sent this; "
                 "HOLDFAST_ALLOWED_ORIGINS names sites whose pages may"
             )
-        if (self._loopback or not self._tokens_needed()) and not self._is_ours(asked.host or ""):
-            raise ForbiddenError(_strange_host(asked.host or "", "a loopback name or an address"))
+        if (self._loopback or not self._tokens_needed()) and not self._is_ours(caller.host or ""):
+            raise ForbiddenError(_strange_host(caller.host or "", "a loopback name or an address"))
         if not allowed:
-            if asked.fetch_site == "cross-site" and asked.method not in SAFE:
+            if caller.fetch_site == "cross-site" and caller.method not in SAFE:
                 raise ForbiddenError("a page of another site sent this")
             return self._plain
         own = (("Access-Control-Allow-Origin", text), *self._vary)
-        if asked.method == "OPTIONS" and asked.wished_method is not None:
+        if caller.method == "OPTIONS" and caller.wished_method is not None:
             return OriginVerdict((*own, *_PREFLIGHT), preflight=True)
         return OriginVerdict((*own, ("Access-Control-Expose-Headers", TOLD_HEADERS)))
 
@@ -157,8 +157,8 @@ HOLDFAST_ALLOWED_HOSTS, got 'evil.example:8080'
         host = parse_host(text)
         if host is None:
             return False
-        known = is_loopback(host.name) or host.name in self._hosts
-        return known or (not self._loopback and _address(host.name) is not None)
+        named = is_loopback(host.name) or host.name in self._hosts
+        return named or (not self._loopback and _address(host.name) is not None)
 
 
 _PREFLIGHT: Headers = (

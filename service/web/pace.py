@@ -30,5 +30,5 @@ class Pace:
         """A request took so much CPU time."""
         if len(path) > LONGEST_KEPT:
             return
-        known = self._seconds.get(path)
-        self._seconds[path] = seconds if known is None else known + WEIGHT * (seconds - known)
+        mean = self._seconds.get(path)
+        self._seconds[path] = seconds if mean is None else mean + WEIGHT * (seconds - mean)
