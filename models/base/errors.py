@@ -91,10 +91,10 @@ class UnknownVersionError(RegistryError):
 class ChampionMovedError(RegistryError):
     """The champion is no longer the one the challenger was judged against."""
 
-    def __init__(self, model: str, expected: int | None, found: int | None) -> None:
+    def __init__(self, model: str, expected: int | None, champion: int | None) -> None:
         super().__init__(
             f"model {model!r}: the challenger was judged against champion {expected}, "
-            f"but the champion is {found}; judge it again"
+            f"but the champion is {champion}; judge it again"
         )
         self.expected = expected
-        self.found = found
+        self.champion = champion

@@ -116,7 +116,7 @@ def kind_of(mode: int) -> str:
 
 
 @contextmanager
-def opened(path: Path, inside: int = 0) -> Iterator[Folder]:
+def open_folder(path: Path, inside: int = 0) -> Iterator[Folder]:
     """A folder, opened; of its path the last `inside` names may not be links.
 
     Raises:
@@ -137,7 +137,7 @@ def opened(path: Path, inside: int = 0) -> Iterator[Folder]:
 
 def read_file(path: Path, most: int) -> bytes:
     """The bytes of a file whose name, and whose folder's, are no links. Raises as `Folder.read`."""
-    with opened(path.parent, inside=1) as folder:
+    with open_folder(path.parent, inside=1) as folder:
         return folder.read(path.name, most)
 
 

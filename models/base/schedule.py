@@ -73,7 +73,7 @@ class Timetable:
 
     >>> berlin = Timetable("30 2 * * *", "Europe/Berlin")
     >>> before = datetime(2026, 3, 28, 12, tzinfo=UTC).timestamp()
-    >>> berlin.shown(berlin.following(before))  # 02:30 does not exist on that day
+    >>> berlin.render_time(berlin.following(before))  # 02:30 does not exist on that day
     '2026-03-29 03:00:00+02:00'
 
     Args:
@@ -107,11 +107,11 @@ class Timetable:
                 break
         return best
 
-    def shown(self, at: float) -> str:
+    def render_time(self, at: float) -> str:
         """An instant (seconds since 1970) on the clock of the zone, with its distance from UTC."""
         return str(datetime.fromtimestamp(at, UTC).astimezone(self._zone))
 
-    def zone_shown(self) -> str:
+    def describe_zone(self) -> str:
         """The zone as people say it."""
         return self.zone or f"the system's zone ({os.environ.get('TZ') or '/'.join(time.tzname)})"
 
@@ -155,7 +155,7 @@ class DueTimes:
     def __init__(self, timetable: Timetable, path: Path) -> None:
         self.timetable = timetable
         self._path = path
-        self._key = f"{timetable.line} {timetable.zone_shown()}"
+        self._key = f"{timetable.line} {timetable.describe_zone()}"
         self.fault = ""  # of the file, in words; empty once it is written
         self._due = self._read()
 

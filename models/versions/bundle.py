@@ -25,7 +25,7 @@ import numpy as np
 
 from models.base.errors import BundleError, UnfitFileError
 from models.base.files import fsync_dir, sha256_bytes, write_durable
-from models.base.inside import Folder, WrongSizeError, opened
+from models.base.inside import Folder, WrongSizeError, open_folder
 from models.statistics.arrays import FloatArray
 from models.versions.schema import SCHEMA_VERSION, Manifest
 from models.versions.signature import SIGNATURE, Keys
@@ -150,7 +150,7 @@ def _signature(folder: Folder) -> bytes | None:
 def _version(path: Path) -> Iterator[Folder]:
     """The folder of a version, opened; what goes wrong with its files becomes a BundleError."""
     try:
-        with opened(path.absolute(), inside=DEPTH) as folder:
+        with open_folder(path.absolute(), inside=DEPTH) as folder:
             yield Folder(path, folder.descriptor)
     except UnfitFileError as error:
         raise BundleError(path, error.reason) from error

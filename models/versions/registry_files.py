@@ -20,7 +20,7 @@ import msgspec
 
 from models.base.errors import RegistryError, UnfitFileError
 from models.base.files import write_atomic, write_durable
-from models.base.inside import Folder, opened
+from models.base.inside import Folder, open_folder
 from models.versions.registry_state import (
     AuditRecord,
     State,
@@ -37,7 +37,7 @@ MOST_AUDIT_BYTES = 1 << 26  # 100,000 changes and more
 LOOKS = 3  # a reader who comes between two writes looks again
 
 
-class Found(NamedTuple):
+class FileContents(NamedTuple):
     """What was found of the two files; `unfit` where the audit is no file that can be read."""
 
     alias: bytes | None
@@ -51,7 +51,7 @@ class Truth(NamedTuple):
     """The state that two files tell; `damage` says what is wrong with the audit, if anything."""
 
     state: State
-    found: Found
+    files: FileContents
     damage: str = ""
     certain: bool = True
 
@@ -106,10 +106,10 @@ class ModelFiles:
 
     def mend(self, truth: Truth) -> State:
         """Undo what a crash or damage left, where the audit is whole: a torn line, old aliases."""
-        found = truth.found
-        if found.tail:
-            os.truncate(self.folder / AUDIT_FILE, sum(len(line) + 1 for line in found.lines))
-        if found.lines and found.alias != encode_state(truth.state):
+        files = truth.files
+        if files.tail:
+            os.truncate(self.folder / AUDIT_FILE, sum(len(line) + 1 for line in files.lines))
+        if files.lines and files.alias != encode_state(truth.state):
             self._write_alias(truth.state)
         return truth.state
 
@@ -169,8 +169,8 @@ class ModelFiles:
             write_durable(aside, data)  # a copy: at no time is there no audit
         return f"kept as {aside.name}"
 
-    def _find(self) -> Found:
-        with opened(self.folder, inside=1) as folder:
+    def _find(self) -> FileContents:
+        with open_folder(self.folder, inside=1) as folder:
             alias = state = None
             with suppress(UnfitFileError, FileNotFoundError):
                 alias = _read(folder, ALIAS_FILE, MOST_ALIAS_BYTES)
@@ -184,10 +184,10 @@ class ModelFiles:
             except FileNotFoundError:
                 pass
         *lines, tail = data.split(b"\n")
-        return Found(alias, state, lines, tail, unfit)
+        return FileContents(alias, state, lines, tail, unfit)
 
     def _read(self, name: str, most: int) -> bytes:
-        with opened(self.folder, inside=1) as folder:
+        with open_folder(self.folder, inside=1) as folder:
             return _read(folder, name, most)
 
     def _records(self) -> tuple[AuditRecord, ...]:
@@ -230,7 +230,7 @@ def _state_after(records: "tuple[AuditRecord, ...] | list[AuditRecord]") -> Stat
     return _state_of(records[-1], len(records)) if records else State()
 
 
-def _decode_lines(path: Path, files: Found) -> tuple[list[AuditRecord | None], str]:
+def _decode_lines(path: Path, files: FileContents) -> tuple[list[AuditRecord | None], str]:
     """The records, None for a line that is damaged; and what is wrong."""
     records: list[AuditRecord | None] = []
     damage = files.unfit

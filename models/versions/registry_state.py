@@ -93,7 +93,7 @@ class State(msgspec.Struct, frozen=True):
     holds: tuple[Hold, ...] = ()
     records: int | None = None  # None: written before this was kept
 
-    def held(self, now: float) -> Hold | None:
+    def find_hold(self, now: float) -> Hold | None:
         """The hold in force, the one that stops more before the other."""
         standing = [hold for hold in self.holds if hold.in_force(now)]
         return min(standing, key=lambda hold: hold.stops != "everything", default=None)

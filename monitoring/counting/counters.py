@@ -88,10 +88,10 @@ def fetch(url: str, timeout_seconds: float = TIMEOUT) -> str:
     return b"".join(parts).decode()
 
 
-def shown(url: str) -> str:
+def hide_password(url: str) -> str:
     """The URL for people and labels: without name, password and query.
 
-    >>> shown("http://me:secret@[::1]:8080/inner?token=x")
+    >>> hide_password("http://me:secret@[::1]:8080/inner?token=x")
     'http://[::1]:8080/inner'
     """
     parts = urlsplit(url)

@@ -34,7 +34,7 @@ Uint64s = npt.NDArray[np.uint64]
 Bools = npt.NDArray[np.bool_]
 
 
-class Looked(NamedTuple):
+class ProbeCheck(NamedTuple):
     """What was found of N rows, in their order."""
 
     near: npt.NDArray[np.int64]  # (N,) near queries among the client's last 20
@@ -53,7 +53,7 @@ class Detector:
     ...     x[0, 0, 0, pixel] = 0.51
     ...     near, flagged = detector.look("somebody", x)
     >>> near, flagged, detector.look("somebody else", x)
-    (array([4]), array([ True]), Looked(near=array([0]), flagged=array([False])))
+    (array([4]), array([ True]), ProbeCheck(near=array([0]), flagged=array([False])))
     """
 
     model: str
@@ -63,7 +63,7 @@ class Detector:
     # Of clients that asked.
     keys: Bounded[str, int] = field(default_factory=lambda: Bounded(KEYS), repr=False)
 
-    def look(self, client: str, x: InputArray) -> Looked:
+    def look(self, client: str, x: InputArray) -> ProbeCheck:
         """Judge the rows `(N, *shape)` of a request and keep them."""
         vectors = self.embedding(x)
         coarse = vectors.dot(self.embedding.coarse)
@@ -72,14 +72,14 @@ class Detector:
             lease = self.memory.ring(self._key(client))
         except OSError as error:  # a full disk must not take the answers with it
             logger("queries").error("query_not_watched", model=self.model, reason=str(error))
-            return Looked(np.zeros(len(x), np.int64), np.zeros(len(x), np.bool_))
+            return ProbeCheck(np.zeros(len(x), np.int64), np.zeros(len(x), np.bool_))
         with lease as ring:
             if len(x) == 1:
                 return _look_at_one(ring, vectors[0], coarse[0], self.threshold, prints[0])
             parts = [slice(k, k + AT_ONCE) for k in range(0, len(x), AT_ONCE)]
             looked = [_look(ring, vectors[p], coarse[p], self.threshold, prints[p]) for p in parts]
         near, flagged = zip(*looked, strict=True)
-        return Looked(np.concatenate(near), np.concatenate(flagged))
+        return ProbeCheck(np.concatenate(near), np.concatenate(flagged))
 
     def _key(self, client: str) -> int:
         """The same for all versions of a model that embed alike."""
@@ -131,7 +131,7 @@ def _prints(x: InputArray, secret: bytes) -> Uint64s:
 
 def _look_at_one(
     ring: Ring, vector: Float32s, coarse: Float32s, threshold: float, fingerprint: np.uint64
-) -> Looked:
+) -> ProbeCheck:
     """`_look` at one row: the same, in less than half the time."""
     total = ring.total
     filled, at = min(total, CAPACITY), total % CAPACITY
@@ -142,7 +142,9 @@ def _look_at_one(
         same = ring.prints[:filled] == fingerprint
         if same[first := int(same.argmax())]:
             hits += int(total >= RECENT and ring.verdicts[at - RECENT] != 0)
-            return Looked(np.array([hits]), np.array([int(ring.verdicts[first]) & FLAGGED != 0]))
+            return ProbeCheck(
+                np.array([hits]), np.array([int(ring.verdicts[first]) & FLAGGED != 0])
+            )
     row, few = _with(vector, 1), _with(coarse, 1)
     square, small = float(vector.dot(vector)), float(coarse.dot(coarse))
     rows, columns = ring.rows(len(row)), ring.coarse(len(few))
@@ -157,7 +159,7 @@ def _look_at_one(
     rows[at], columns[:, at], ring.prints[at] = row, few, fingerprint
     ring.verdicts[at] = NEAR * near + FLAGGED * flagged
     ring.count(total + 1)
-    return Looked(np.array([hits + near]), np.array([flagged]))
+    return ProbeCheck(np.array([hits + near]), np.array([flagged]))
 
 
 def _with(vector: Float32s, last: float) -> Float32s:
@@ -179,7 +181,7 @@ def _slack(square: Any, threshold: float) -> Any:
 
 def _look(
     ring: Ring, vectors: Float32s, coarse: Float32s, threshold: float, prints: Uint64s
-) -> Looked:
+) -> ProbeCheck:
     """Judge rows one after the other, all at once, and keep those that are no retries.
 
     b is near to a where |a - b|^2 <= t^2, that is a b - |b|^2 / 2 >= (|a|^2 - t^2) / 2: one product
@@ -224,7 +226,7 @@ def _look(
     columns[:, at] = np.column_stack([coarse, -smalls / 2])[fresh].T
     ring.verdicts[at] = NEAR * near[fresh] + FLAGGED * flagged[fresh]
     ring.count(total + len(at))
-    return Looked(hits, flagged)
+    return ProbeCheck(hits, flagged)
 
 
 def _hits(ring: Ring, near: Bools, fresh: Bools) -> npt.NDArray[np.int64]:

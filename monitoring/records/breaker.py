@@ -21,7 +21,7 @@ PAUSE_SECONDS = 1.0
 T = TypeVar("T")
 
 
-class _Asked:
+class _Task:
     """One call on its way to a thread and back."""
 
     def __init__(self, work: Callable[[], Any]) -> None:
@@ -51,7 +51,7 @@ class Gate:
         self._failure = ""  # why the last call failed; empty: it did not
         self._retry_at = 0.0
         self._threads = 0
-        self._queue: queue.SimpleQueue[_Asked] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[_Task] = queue.SimpleQueue()
 
     def call(self, work: Callable[[], T]) -> T:
         """What `work` returns or raises.
@@ -61,7 +61,7 @@ class Gate:
                 has failed just now, and `work` was not called.
         """
         self._enter()
-        task = _Asked(work)
+        task = _Task(work)
         self._queue.put(task)
         if not task.done.wait(self._patience):
             reason = f"the store of records has not answered within {self._patience:g} s"

@@ -40,7 +40,7 @@ PROBLEMS: tuple[Problem, ...] = get_args(Problem)  # the gravest first
 ALL_MODELS = ""  # the model of a problem that is no single one's
 LOG_AGAIN_SECONDS = 3600.0
 SHOWN_CHARACTERS = 300
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 log = logger("watcher")
 
 ADVICE: dict[Problem, str] = {
@@ -128,8 +128,8 @@ class Problems:
             log.info("problem_over", model=model, problem=problem, lasted_seconds=lasted)
 
     def attempt(
-        self, model: str, problem: Problem, now: float, do: Callable[[], Found]
-    ) -> Found | None:
+        self, model: str, problem: Problem, now: float, do: Callable[[], Result]
+    ) -> Result | None:
         """What `do` returns; None where it fails, which is noted."""
         try:
             result = do()

@@ -69,7 +69,7 @@ class Services:
     """The services that are watched. One thread looks, any may ask for their states."""
 
     def __init__(self, urls: Sequence[str], metrics: WatchMetrics) -> None:
-        self._services = [_Service(url, counters.shown(url)) for url in dict.fromkeys(urls)]
+        self._services = [_Service(url, counters.hide_password(url)) for url in dict.fromkeys(urls)]
         self._metrics = metrics
         # At the last look: readable, and not weighed; and begun at zero since the one before.
         self.distrusted: frozenset[str] = frozenset()
@@ -186,7 +186,7 @@ def in_words(error: Exception) -> str:
     """What went wrong, for people; what the other side said is cut, and shown as ASCII."""
     if isinstance(error, HTTPError):
         place = error.headers.get("Location", "")
-        where = f" to {counters.shown(place)}" if 300 <= error.code < 400 and place else ""
+        where = f" to {counters.hide_password(place)}" if 300 <= error.code < 400 and place else ""
         text = f"status {error.code}{where}"
     elif isinstance(error, URLError):
         text = str(error.reason)

@@ -20,7 +20,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from models.base.files import locked, write_atomic
+from models.base.files import lock_file, write_atomic
 from models.base.logs import logger
 from service.web.errors import SettingsError, StateError, UnavailableError
 
@@ -117,7 +117,7 @@ def revoke(path: Path, name: str) -> None:
 
 def _change(path: Path, change: Callable[[tuple[Token, ...]], tuple[Token, ...]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with locked(path.with_name(f".{path.name}.lock")):
+    with lock_file(path.with_name(f".{path.name}.lock")):
         tokens = change(read(path) if path.exists() else ())
         encoded = msgspec.json.format(msgspec.json.encode(_File(tokens)), indent=1)
         write_atomic(path, encoded, mode=0o600)
@@ -213,7 +213,7 @@ def secret_in(configured: str, default: Path) -> str:
     """
     if not configured:
         default.parent.mkdir(parents=True, exist_ok=True)
-        with locked(default.with_name(f".{default.name}.lock")):
+        with lock_file(default.with_name(f".{default.name}.lock")):
             if not default.exists():
                 write_atomic(default, secrets.token_urlsafe(SECRET_BYTES).encode(), mode=0o600)
         return default.read_text().strip()

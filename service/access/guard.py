@@ -20,8 +20,7 @@ from service.configuration.proxies import Proxies
 from service.configuration.settings import Settings
 from service.web.call import Call, Scope
 from service.web.errors import ForbiddenError, UnauthorizedError
-from service.web.origins import Origins
-from service.web.origins import exposed as exposed
+from service.web.origins import Origins, is_exposed
 
 REALM = 'Bearer realm="holdfast"'
 HOW = "`Authorization: Bearer <token>`; `holdfast tokens create` makes tokens"
@@ -136,7 +135,7 @@ def guard_of(settings: Settings, directory: Path | None = None) -> Guard:
     """
     secrets = {"admin": partial(admin_secret, settings)}
     limits = limits_of(settings, directory)
-    return Guard(settings, limits, secrets=secrets, exposed=exposed(settings.host))
+    return Guard(settings, limits, secrets=secrets, exposed=is_exposed(settings.host))
 
 
 def watch_guard_of(settings: Settings) -> Guard:
@@ -167,7 +166,7 @@ def alert_secret(settings: Settings) -> str:
 
 def exposure(settings: Settings) -> str | None:
     """What to say loudly where the network may call without a token; else None."""
-    if not exposed(settings.host) or settings.tokens_file or settings.tokens_path.exists():
+    if not is_exposed(settings.host) or settings.tokens_file or settings.tokens_path.exists():
         return None
     return (
         f"the service listens on {settings.host or 'every address'} and has no tokens: who reaches "

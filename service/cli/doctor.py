@@ -18,14 +18,14 @@ from models.versions.bundle import Bundle
 from models.versions.registry import Registry
 from monitoring.counting import query_embedding
 from monitoring.records.database import engine_url
-from service.access.guard import exposed, exposure
+from service.access.guard import exposure, is_exposed
 from service.cli import start_checks
 from service.cli.output import emit, json_option, table
 from service.cli.serve import ask_ready
 from service.configuration import settings as table_of
 from service.configuration import sizing
 from service.configuration.addresses import near, url_of
-from service.configuration.checks import hidden
+from service.configuration.checks import hide_password
 from service.configuration.model_specs import ModelSpec
 from service.configuration.settings import Settings
 from service.fleet.overrides import Repository
@@ -85,7 +85,7 @@ def _finding(what: str, ok: bool, detail: str, *, optional: bool = False) -> dic
 def _show_setting(settings: Settings, name: str) -> Any:
     """The value of a setting, without a password."""
     value = getattr(settings, name)
-    return hidden(value) if name == "database_url" else value
+    return hide_password(value) if name == "database_url" else value
 
 
 def _settings(settings: Settings) -> list[dict[str, Any]]:
@@ -103,8 +103,8 @@ def _settings(settings: Settings) -> list[dict[str, Any]]:
         due, times = time.time(), []
         for _ in range(DUE_TIMES):
             due = timetable.following(due)
-            times.append(timetable.shown(due))
-        detail = f"{timetable.line} in {timetable.zone_shown()}: {', '.join(times)}, ..."
+            times.append(timetable.render_time(due))
+        detail = f"{timetable.line} in {timetable.describe_zone()}: {', '.join(times)}, ..."
         findings.append(_finding("schedule", True, detail))
     findings.append(_database(settings.database_url))
     return findings
@@ -123,8 +123,8 @@ def _database(url: str) -> dict[str, Any]:
         engine.dispose()
     except (sa.exc.SQLAlchemyError, ImportError, ValueError) as error:
         reason = " ".join(str(getattr(error, "orig", None) or type(error).__name__).split())
-        return _finding(what, False, f"{hidden(url)} does not answer: {reason}")
-    return _finding(what, True, f"{hidden(url)} answers")
+        return _finding(what, False, f"{hide_password(url)} does not answer: {reason}")
+    return _finding(what, True, f"{hide_password(url)} answers")
 
 
 def _writable(file: Path) -> tuple[bool, str]:
@@ -157,7 +157,7 @@ def _service(settings: Settings) -> list[dict[str, Any]]:
     if set_to != by_default:
         detail += f"; set so, left out it would be {sizing.words(by_default)}"
     danger = exposure(settings)
-    who = "the network, with tokens" if exposed(settings.host) else "this machine only"
+    who = "the network, with tokens" if is_exposed(settings.host) else "this machine only"
     return [
         _finding("workers and threads", True, detail),
         _finding("callers", danger is None, danger or who, optional=True),

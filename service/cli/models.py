@@ -51,7 +51,7 @@ def list_(settings: Settings, as_json: bool) -> None:
         except RegistryError as error:
             state, damage = None, str(error)
             notes.append(damage)
-        hold = None if state is None else state.held(time.time())
+        hold = None if state is None else state.find_hold(time.time())
         notes += [] if hold is None else [hold_note(model, hold)]
         for version in registry.versions(model):
             row = {"model": model, "version": version, "aliases": None}
@@ -119,7 +119,7 @@ def show(settings: Settings, model: str, version: str, as_json: bool) -> None:
     hold, damage = None, ""
     audit: tuple[AuditRecord, ...] = ()
     try:
-        hold, audit = registry.held(model), registry.audit(model)
+        hold, audit = registry.find_hold(model), registry.audit(model)
     except RegistryError as error:  # of one of them: the manifest is whole
         damage = str(error)
     value = {

@@ -12,8 +12,8 @@ from pathlib import Path
 import msgspec
 
 from models.base.errors import RegistryError
-from models.base.files import locked, write_atomic
-from models.base.inside import opened
+from models.base.files import lock_file, write_atomic
+from models.base.inside import open_folder
 
 FILE = "repository.json"
 MOST_BYTES = 1 << 22
@@ -44,7 +44,7 @@ class Repository:
     def read(self) -> Decisions:
         """The decisions now. Raises RegistryError where the file is damaged."""
         try:
-            with opened(self._path.parent) as folder:
+            with open_folder(self._path.parent) as folder:
                 data = folder.read(FILE, MOST_BYTES)
         except FileNotFoundError:
             return Decisions()
@@ -62,7 +62,7 @@ class Repository:
             RegistryError: the file is damaged.
             OSError: it cannot be written.
         """
-        with locked(self._path.with_name(f".{FILE}.lock")):
+        with lock_file(self._path.with_name(f".{FILE}.lock")):
             now = self.read()
             decisions = {name: value for name, value in now.models.items() if name != model}
             if loaded != set_so:

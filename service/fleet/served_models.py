@@ -238,7 +238,7 @@ class Champions:
             )
         version = spec.version if spec and spec.version else self._champion(model)
         if spec is None:
-            why = UNLOADED if self._wanted.unloaded(model) else NOT_NAMED
+            why = UNLOADED if self._wanted.is_unloaded(model) else NOT_NAMED
             return ModelState(model, version, "UNAVAILABLE", why)
         if not reason and model not in self._signatures:
             return ModelState(model, version, "LOADING", "")
@@ -312,7 +312,7 @@ class Champions:
             return
         loaded = self._loader.open(name, version)
         self._view = _view({**served, name: loaded}, self._view.wanted)
-        loaded.metrics.loaded()
+        loaded.metrics.note_load()
         pinned = spec.version is not None
         self._log.info("model_loaded", model=name, version=version, pinned=pinned)
 

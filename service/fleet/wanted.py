@@ -26,7 +26,7 @@ class WantedModels:
         """What is served of a model, if it is."""
         return self.named.get(model, ModelSpec(model))
 
-    def unloaded(self, model: str) -> bool:
+    def is_unloaded(self, model: str) -> bool:
         """Whether an operator wants it not to be served."""
         return self._decisions.models.get(model) is False
 

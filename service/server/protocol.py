@@ -222,7 +222,7 @@ class Protocol(HttpToolsProtocol):
     def _send_refusal(self, refusal: Refusal) -> None:
         if self.transport.is_closing():
             return
-        self._shared.refused(refusal.status)
+        self._shared.count_refusal(refusal.status)
         path = self.url.split(b"?")[0].decode("latin-1") if self.headers is not None else ""
         media, body = render_error(path, refusal.status, refusal.detail)
         head = (

@@ -135,7 +135,7 @@ class Changes:
 
     def _require_release(self, job: Job) -> None:
         """Refuse an approval that a hold would undo: it waits until that is settled."""
-        if (hold := self.registry.held(job.model)) is not None:
+        if (hold := self.registry.find_hold(job.model)) is not None:
             text = f"{HeldError(job.model, hold)}; job {job.id} waits on"
             raise ConflictError(text, hold=msgspec.to_builtins(hold))
 

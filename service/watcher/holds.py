@@ -10,7 +10,7 @@ from models.versions.registry_state import Hold
 
 def show_state(registry: Registry, model: str) -> dict[str, Any]:
     """The aliases of a model and the hold in force, as plain data; `note` says what it means."""
-    hold = registry.held(model)
+    hold = registry.find_hold(model)
     aliases: dict[str, Any] = msgspec.to_builtins(registry.aliases(model))
     note = {} if hold is None else {"note": hold_note(model, hold)}
     return {**aliases, "hold": msgspec.to_builtins(hold), **note}

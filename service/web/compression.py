@@ -60,7 +60,7 @@ def compress_reply(reply: Reply, accept_encoding: str | None) -> Reply:
     """
     if len(reply.body) < LEAST_BYTES or reply.status != 200 or reply.media.startswith("image/"):
         return reply
-    coding = _preferred(accept_encoding or "")
+    coding = _choose_coding(accept_encoding or "")
     headers = (*reply.headers, ("Vary", "Accept-Encoding"))
     if coding is None:
         return reply._replace(headers=headers)
@@ -71,11 +71,11 @@ def compress_reply(reply: Reply, accept_encoding: str | None) -> Reply:
 
 
 @lru_cache(maxsize=32)
-def _preferred(accept_encoding: str) -> str | None:
+def _choose_coding(accept_encoding: str) -> str | None:
     """The coding with the highest weight, gzip before deflate; None: leave it as it is.
 
-    >>> _preferred("gzip, deflate"), _preferred("deflate;q=0.5, gzip;q=0"), _preferred("br")
-    ('gzip', 'deflate', None)
+    >>> [_choose_coding(text) for text in ("gzip, deflate", "deflate;q=0.5, gzip;q=0", "br")]
+    ['gzip', 'deflate', None]
     """
     accept = parse_accept_header(accept_encoding)
     best = max(CODINGS, key=accept.quality)

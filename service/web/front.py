@@ -93,7 +93,7 @@ class Front:
         self._pool.shutdown()
         self._flask.executor.shutdown()
 
-    def refused(self, status: int) -> None:
+    def count_refusal(self, status: int) -> None:
         """Count an answer that was given without asking us: bytes that are no request."""
         self._observe(UNMATCHED, "other", Reply(b"", status), 0.0)
 
@@ -156,7 +156,7 @@ class Front:
     def _answer_paced(self, match: Match, call: Call) -> Reply:
         began = time.thread_time()
         reply = self.answer(match.endpoint, call, match.arguments)
-        self._pace.took(call.path, time.thread_time() - began)
+        self._pace.note(call.path, time.thread_time() - began)
         return reply
 
     def quick(self, call: Call) -> bool:

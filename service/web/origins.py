@@ -111,7 +111,7 @@ HOLDFAST_ALLOWED_HOSTS, got 'evil.example:8080'
         allowed_origins: str = "",
         tokens_needed: Callable[[], bool] = lambda: False,
     ) -> None:
-        self._loopback = not exposed(host)
+        self._loopback = not is_exposed(host)
         bound = parse_host(host) or parse_host(f"[{host}]")  # an IPv6 address may come bare
         self._hosts = parse_hosts(allowed_hosts) | ({bound.name} if bound else set())
         self._origins = parse_origins(allowed_origins)
@@ -242,11 +242,11 @@ def is_loopback(name: str) -> bool:
     return name == "localhost" or name.endswith(".localhost")
 
 
-def exposed(host: str) -> bool:
-    """Whether others than this machine reach who listens there.
+def is_exposed(host: str) -> bool:
+    """Whether other machines can reach a server that listens on this address.
 
-    >>> [exposed(host) for host in ("127.0.0.1", "[::1]", "localhost", "0.0.0.0", "", "10.0.0.5")]
-    [False, False, False, True, True, True]
+    >>> [is_exposed(host) for host in ("127.0.0.1", "[::1]", "localhost", "0.0.0.0", "10.0.0.5")]
+    [False, False, False, True, True]
     """
     address = _address(host.removeprefix("[").removesuffix("]"))
     return host.lower() != "localhost" if address is None else not address.is_loopback

@@ -56,11 +56,11 @@ class Tracing:
         self._propagator = TraceContextTextMapPropagator()
         self._stages = threading.local()
 
-    def timed(self, timers: Mapping[str, Timer]) -> dict[str, Timer]:
+    def time_stages(self, timers: Mapping[str, Timer]) -> dict[str, Timer]:
         """The timers of the stages, which also tell the request's span."""
         return {name: _Stage(name, timer, self._stages) for name, timer in timers.items()}
 
-    def traced(self, answer: Answerer) -> Answerer:
+    def trace(self, answer: Answerer) -> Answerer:
         """What answers requests, with a span around each."""
         from opentelemetry.trace import SpanKind, Status, StatusCode
 
