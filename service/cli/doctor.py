@@ -30,6 +30,7 @@ from service.configuration.model_specs import ModelSpec
 from service.configuration.settings import Settings
 from service.fleet.overrides import Repository
 from service.web.errors import SettingsError
+from service.web.origins import is_exposed
 
 DUE_TIMES = 3  # shown of the schedule
 CONNECT_SECONDS = 3

@@ -13,9 +13,8 @@ import re
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
-from models.base.errors import InputError
+from models.base.errors import InputError, show_value
 from models.data.pixels import ORIENTATION
-from service.web.errors import show_value
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 JPEG_SIGNATURE = b"\xff\xd8\xff"

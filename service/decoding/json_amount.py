@@ -14,8 +14,7 @@ from typing import Any
 
 import simdjson
 
-from models.base.errors import InputError
-from service.web.errors import show_value
+from models.base.errors import InputError, show_value
 
 SMALL_BYTES = 1 << 17  # a text of at most this size costs little, whatever it holds
 MOST_OBJECTS = 1000  # of a body whose rows are lists of numbers, or that has none

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
-from models.base.errors import HoldfastError, InputError, RegistryError
+from models.base.errors import HoldfastError, InputError, RegistryError, show_value
 from models.base.logs import logger
 from models.versions.registry import Registry
 from monitoring.counting.metrics import Metrics
@@ -23,7 +23,7 @@ from service.fleet.overrides import Signature, signature
 from service.fleet.pauses import Pauses
 from service.fleet.served import Served
 from service.fleet.wanted import WantedModels
-from service.web.errors import NotFoundError, RequestError, UnavailableError, show_value
+from service.web.errors import NotFoundError, RequestError, UnavailableError
 
 NO_CHAMPION = "it has no champion"
 UNLOADED = "unloaded"

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 import numpy as np
 
-from models.base.errors import InputError
+from models.base.errors import InputError, show_value
+from models.base.json_body import decode_body
 from models.versions.schema import InputArray, InputSchema, Manifest
-from service.decoding.codec import decode_body, read_instances
+from service.decoding.codec import read_instances
 from service.fleet.served import Served
 from service.pipeline import new_id
 from service.web.call import Call, Endpoint
-from service.web.errors import UnavailableError, show_value
+from service.web.errors import UnavailableError
 from service.web.reply import Reply, json_reply
 
 if TYPE_CHECKING:

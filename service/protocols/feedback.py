@@ -13,16 +13,16 @@ from typing import Any, NoReturn
 
 import msgspec
 
-from models.base.errors import InputError
+from models.base.errors import InputError, show_value
+from models.base.json_body import decode_body
 from monitoring.records.breaker import Gate
 from monitoring.records.store import Key, RecordedRow, RecordStore, StoreError
 from service.decoding.class_labels import AmbiguousLabelError, ClassLabels, label_text
-from service.decoding.codec import decode_body
 from service.decoding.json_amount import check_count
 from service.fleet.served import Served
 from service.fleet.served_models import Champions
 from service.web.call import Call, Endpoint
-from service.web.errors import NotFoundError, UnavailableError, show_value
+from service.web.errors import NotFoundError, UnavailableError
 from service.web.reply import Reply, json_reply
 from service.web.request_id import check_id
 

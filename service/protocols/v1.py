@@ -13,9 +13,9 @@ from typing import Any
 import msgspec
 import orjson
 
-from models.base.errors import InputError
+from models.base.errors import InputError, show_value
+from models.base.json_body import decode_body
 from models.versions.schema import OUTPUTS
-from service.decoding.codec import decode_body
 from service.decoding.images import MAX_PIXELS
 from service.decoding.instances import read_rows_of, unwrap_member
 from service.fleet.served import Served
@@ -24,7 +24,7 @@ from service.pipeline import Decoded, Pipeline, Scored
 from service.protocols.predict import predictions
 from service.protocols.v2.metadata import version_of
 from service.web.call import Call, Endpoint
-from service.web.errors import UnavailableError, show_value
+from service.web.errors import UnavailableError
 from service.web.reply import Reply, json_reply
 
 SIGNATURES = ("serving_default", "", None)

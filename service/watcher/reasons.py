@@ -2,8 +2,7 @@
 
 import unicodedata
 
-from models.base.errors import InputError
-from service.web.errors import show_value
+from models.base.errors import InputError, show_value
 
 NO_REASON = "no reason given"
 MOST_CHARACTERS = 500

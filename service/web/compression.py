@@ -8,8 +8,8 @@ from functools import lru_cache
 
 from werkzeug.http import parse_accept_header
 
-from models.base.errors import InputError
-from service.web.errors import MediaTypeError, TooLargeError, show_value
+from models.base.errors import InputError, show_value
+from service.web.errors import MediaTypeError, TooLargeError
 from service.web.reply import Reply
 
 LEAST_BYTES = 1024  # a shorter answer is one packet anyway

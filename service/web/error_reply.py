@@ -6,9 +6,9 @@ from typing import Any
 from flask import request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
-from models.base.errors import HoldfastError
+from models.base.errors import HoldfastError, show_value
 from models.base.logs import logger
-from service.web.errors import describe_error, render_error, show_value
+from service.web.errors import describe_error, render_error
 from service.web.reply import Reply
 
 INSIDE = "something went wrong inside; the log of the service says what"

@@ -25,7 +25,8 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import NamedTuple
 
-from service.web.errors import ForbiddenError, MisdirectedError, SettingsError, show_value
+from models.base.errors import show_value
+from service.web.errors import ForbiddenError, MisdirectedError, SettingsError
 
 SAFE = ("GET", "HEAD", "OPTIONS")  # methods that change nothing
 METHODS = "GET, HEAD, POST"

@@ -8,8 +8,7 @@ and does not count is in the log, escaped.
 
 import re
 
-from models.base.errors import InputError
-from service.web.errors import show_value
+from models.base.errors import InputError, show_value
 from service.web.reply import Reply
 
 HEADER = "X-Request-Id"

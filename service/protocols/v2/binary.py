@@ -14,10 +14,9 @@ from math import prod
 import numpy as np
 import numpy.typing as npt
 
-from models.base.errors import InputError
+from models.base.errors import InputError, show_value
 from models.versions.schema import InputArray, InputSchema
 from service.decoding.rows import table_of
-from service.web.errors import show_value
 
 HEADER = "Inference-Header-Content-Length"
 MEDIA = "application/octet-stream"

@@ -14,15 +14,16 @@ from typing import Any, NamedTuple
 import msgspec
 import orjson
 
-from models.base.errors import InputError
+from models.base.errors import InputError, show_value
+from models.base.json_body import decode_body
 from models.versions.schema import OUTPUTS, InputArray, InputSchema
-from service.decoding.codec import decode_body, read_numbers, to_input
+from service.decoding.codec import read_numbers, to_input
 from service.decoding.json_amount import MOST_OBJECTS, check_count
 from service.decoding.rows import check_rows, table_of
 from service.pipeline import Scored
 from service.protocols.v2.binary import HEADER, MEDIA, from_bytes, split, texts_to_bytes, to_bytes
 from service.protocols.v2.classification import CLASSIFIED, classify
-from service.web.errors import RequestError, show_value
+from service.web.errors import RequestError
 from service.web.reply import Reply
 from service.web.request_id import is_fit_id
 

@@ -7,11 +7,12 @@ from typing import TypeVar
 
 import msgspec
 
-from service.decoding.codec import decode_body
+from models.base.errors import show_value
+from models.base.json_body import decode_body
 from service.decoding.json_amount import MOST_OBJECTS, check_count
 from service.fleet.served_models import Champions, ModelState
 from service.web.call import Call, Endpoint
-from service.web.errors import RequestError, show_value
+from service.web.errors import RequestError
 from service.web.reply import Reply, json_reply
 
 READY = "READY"

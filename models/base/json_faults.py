@@ -7,8 +7,7 @@ many parts before the fault, the byte has to do.
 
 import re
 
-from models.base.errors import InputError
-from service.web.errors import show_value
+from models.base.errors import InputError, show_value
 
 MOST_TOKENS = 50_000  # before the fault; some milliseconds
 SHOWN_PATH = 200
