@@ -61,7 +61,7 @@ class Service:
         )
         collector = settings.trace_endpoint or os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", "")
         self.tracing = tracing.start(collector, self.version)
-        timed = self.tracing.timed if self.tracing else None
+        timed = self.tracing.time_stages if self.tracing else None
         self.pipeline = Pipeline(self.writer, settings.policy, timed)
         self.champions.start(settings.reload_interval_seconds)
 
@@ -93,7 +93,7 @@ class Application(Front):
         origins = origins_of(settings, settings.host, service.guard)
         super().__init__(endpoints, service.guard, observe, bounds(settings), origins)
         if service.tracing is not None:
-            self.answer = service.tracing.traced(self.answer)
+            self.answer = service.tracing.trace(self.answer)
 
     def close(self) -> None:
         """Answer what has begun, then end the living parts."""

@@ -95,8 +95,8 @@ class ServiceMaster(BaseApplication):  # type: ignore[misc]
             raise StateError(f"another service runs on the state directory {self.settings.state}")
         locks.clear(directory)
         self.settings.draining_file.unlink(missing_ok=True)
-        if (told := exposure(self.settings)) is not None:
-            reason = f"{told}; `holdfast tokens create` makes tokens"
+        if (danger := exposure(self.settings)) is not None:
+            reason = f"{danger}; `holdfast tokens create` makes tokens"
             logs.logger("auth").warning("open_to_the_network", reason=reason)
 
     def _tell_draining(self) -> None:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from models.versions.runner import Answer
 from models.versions.schema import InputArray, Manifest
 from monitoring.counting.metrics import STAGES, Flags, Timer
-from monitoring.counting.queries import Looked
+from monitoring.counting.queries import ProbeCheck
 from monitoring.records.store import Record
 from monitoring.records.writer import RecordWriter
 from service.fleet.served import Served
@@ -101,11 +101,11 @@ class Pipeline:
         decoded = time.perf_counter()
         answer = served.runner.run(x)
         ran = time.perf_counter()
-        looked = None if served.queries is None else served.queries.look(client, x)
-        scored = _score_answer(request_id or new_id(), served.manifest, answer, looked)
+        probes = None if served.queries is None else served.queries.look(client, x)
+        scored = _score_answer(request_id or new_id(), served.manifest, answer, probes)
         served.metrics.count(answer, scored.predicted, scored.flags)
         if self._writer is not None:
-            self._writer.put(Answered(scored, x))
+            self._writer.put(RowRecords(scored, x))
         counted = time.perf_counter()
         if self._reject:
             _refuse_flagged(scored)
@@ -113,7 +113,7 @@ class Pipeline:
         ended = time.perf_counter()
         seconds = (decoded - began, ran - decoded, counted - ran, ended - counted)
         if self._timed is None:
-            served.metrics.took(seconds)
+            served.metrics.observe_stages(seconds)
         else:
             timers = self._timed(served.metrics.stages)
             for stage, stage_seconds in zip(STAGES, seconds, strict=True):
@@ -128,15 +128,15 @@ def new_id() -> str:
 
 
 def _score_answer(
-    request_id: str, manifest: Manifest, answer: Answer, looked: Looked | None
+    request_id: str, manifest: Manifest, answer: Answer, probes: ProbeCheck | None
 ) -> Scored:
     predicted = answer.probabilities.argmax(axis=1)
-    near, probing = looked or (None, None)
+    near, probing = probes or (None, None)
     flags = Flags.of(answer, manifest, probing)
     return Scored(request_id, manifest, answer, predicted, flags, near)
 
 
-class Answered:
+class RowRecords:
     """The rows of a request as records; made by who iterates, which is the writer's thread."""
 
     def __init__(self, scored: Scored, x: InputArray) -> None:

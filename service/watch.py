@@ -145,16 +145,16 @@ def _only_one(settings: Settings) -> list[object]:
     )
     if make_url(settings.database_url).get_backend_name() != "postgresql":
         return [state]
-    shown = make_url(settings.database_url).render_as_string(hide_password=True)
+    address = make_url(settings.database_url).render_as_string(hide_password=True)
     url = settings.database_url
-    return [state, _patiently(lambda: try_watch_lock(url), f"the database {shown}")]
+    return [state, _patiently(lambda: try_watch_lock(url), f"the database {address}")]
 
 
 def _patiently(take: Callable[[], object | None], what: str) -> object:
     """What `take` gives; a killed watcher's last process may linger."""
     deadline = time.monotonic() + LOCK_PATIENCE
-    while (held := take()) is None:
+    while (lock := take()) is None:
         if time.monotonic() > deadline:
             raise StateError(f"another watcher runs on {what}")
         time.sleep(0.2)
-    return held
+    return lock

@@ -16,6 +16,8 @@ HoldfastError
 
 from pathlib import Path
 
+SHOWN_CHARACTERS = 80
+
 
 class HoldfastError(Exception):
     """Base of all errors that Holdfast raises on purpose; the message is fit for a user."""
@@ -91,10 +93,26 @@ class UnknownVersionError(RegistryError):
 class ChampionMovedError(RegistryError):
     """The champion is no longer the one the challenger was judged against."""
 
-    def __init__(self, model: str, expected: int | None, found: int | None) -> None:
+    def __init__(self, model: str, expected: int | None, champion: int | None) -> None:
         super().__init__(
             f"model {model!r}: the challenger was judged against champion {expected}, "
-            f"but the champion is {found}; judge it again"
+            f"but the champion is {champion}; judge it again"
         )
         self.expected = expected
-        self.found = found
+        self.champion = champion
+
+
+def show_value(value: object) -> str:
+    """A client's value, short and in ASCII, fit for a message or a log.
+
+    >>> show_value("é" * 3), show_value(True), show_value(None), show_value([1, 2])
+    ("'\\\\xe9\\\\xe9\\\\xe9'", 'true', 'null', 'a list of 2')
+    """
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, list):
+        return f"a list of {len(value)}"
+    if isinstance(value, dict):
+        return "an object"
+    head = ascii(value[: SHOWN_CHARACTERS + 1] if isinstance(value, str | bytes) else value)
+    return head if len(head) <= SHOWN_CHARACTERS else head[:SHOWN_CHARACTERS] + "..."

@@ -87,7 +87,7 @@ def make_file(path: Path) -> None:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def lock_file(path: Path) -> Iterator[None]:
     """Hold an exclusive lock on `path` (created if absent); released if the process dies."""
     with path.open("a") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)

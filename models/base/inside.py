@@ -90,16 +90,16 @@ class Folder:
         self.require_file(name)  # before it is opened: opening alone moves some devices
         descriptor = os.open(name, _FILE, dir_fd=self.descriptor)
         with os.fdopen(descriptor, "rb") as stream:
-            found = os.fstat(descriptor)
-            if not stat.S_ISREG(found.st_mode):
-                what = f"is {kind_of(found.st_mode)}, not a regular file"
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                what = f"is {kind_of(status.st_mode)}, not a regular file"
                 raise UnfitFileError(self.path / name, what)
-            if exactly is not None and found.st_size != exactly:
-                raise WrongSizeError(self.path / name, found.st_size, exactly)
-            if found.st_size > most:
-                what = f"has {found.st_size} bytes, and may have {most}"
+            if exactly is not None and status.st_size != exactly:
+                raise WrongSizeError(self.path / name, status.st_size, exactly)
+            if status.st_size > most:
+                what = f"has {status.st_size} bytes, and may have {most}"
                 raise UnfitFileError(self.path / name, what)
-            yield stream, found.st_size
+            yield stream, status.st_size
 
     def _check_length(self, name: str, length: int, size: int) -> None:
         if length != size:
@@ -116,7 +116,7 @@ def kind_of(mode: int) -> str:
 
 
 @contextmanager
-def opened(path: Path, inside: int = 0) -> Iterator[Folder]:
+def open_folder(path: Path, inside: int = 0) -> Iterator[Folder]:
     """A folder, opened; of its path the last `inside` names may not be links.
 
     Raises:
@@ -137,7 +137,7 @@ def opened(path: Path, inside: int = 0) -> Iterator[Folder]:
 
 def read_file(path: Path, most: int) -> bytes:
     """The bytes of a file whose name, and whose folder's, are no links. Raises as `Folder.read`."""
-    with opened(path.parent, inside=1) as folder:
+    with open_folder(path.parent, inside=1) as folder:
         return folder.read(path.name, most)
 
 

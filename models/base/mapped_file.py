@@ -56,10 +56,10 @@ class MappedFile:
 
     def key(self, *parts: bytes) -> int:
         """A number of 64 bits, not 0; without the secret nobody can tell the parts from it."""
-        made = hashlib.blake2b(key=self.secret, digest_size=8)
+        hasher = hashlib.blake2b(key=self.secret, digest_size=8)
         for part in parts:
-            made.update(len(part).to_bytes(4, "little") + part)
-        return int.from_bytes(made.digest(), "little") or 1
+            hasher.update(len(part).to_bytes(4, "little") + part)
+        return int.from_bytes(hasher.digest(), "little") or 1
 
     def lock(self, place: int) -> None:
         """Take a lock against threads and processes."""

@@ -51,8 +51,8 @@ def child_environment() -> dict[str, str]:
     """
     environment = {**os.environ, "PYTHONSAFEPATH": "1"}
     if ROOT not in _lasting_path():
-        given = os.environ.get("PYTHONPATH")
-        environment["PYTHONPATH"] = ROOT if not given else f"{ROOT}{os.pathsep}{given}"
+        before = os.environ.get("PYTHONPATH")
+        environment["PYTHONPATH"] = ROOT if not before else f"{ROOT}{os.pathsep}{before}"
     return environment
 
 

@@ -43,9 +43,9 @@ class Field(NamedTuple):
 
     def values(self) -> str:
         """What may stand in it, in words."""
-        named = f" or {', '.join(self.names)}" if self.names else ""
+        names = f" or {', '.join(self.names)}" if self.names else ""
         return (
-            f"numbers from {self.least} to {self.most}{named}, *, ranges 1-5, lists 1,5 and steps "
+            f"numbers from {self.least} to {self.most}{names}, *, ranges 1-5, lists 1,5 and steps "
             f"*/15 for the {self.what}"
         )
 
@@ -73,7 +73,7 @@ class Timetable:
 
     >>> berlin = Timetable("30 2 * * *", "Europe/Berlin")
     >>> before = datetime(2026, 3, 28, 12, tzinfo=UTC).timestamp()
-    >>> berlin.shown(berlin.following(before))  # 02:30 does not exist on that day
+    >>> berlin.render_time(berlin.following(before))  # 02:30 does not exist on that day
     '2026-03-29 03:00:00+02:00'
 
     Args:
@@ -107,11 +107,11 @@ class Timetable:
                 break
         return best
 
-    def shown(self, at: float) -> str:
+    def render_time(self, at: float) -> str:
         """An instant (seconds since 1970) on the clock of the zone, with its distance from UTC."""
         return str(datetime.fromtimestamp(at, UTC).astimezone(self._zone))
 
-    def zone_shown(self) -> str:
+    def describe_zone(self) -> str:
         """The zone as people say it."""
         return self.zone or f"the system's zone ({os.environ.get('TZ') or '/'.join(time.tzname)})"
 
@@ -155,7 +155,7 @@ class DueTimes:
     def __init__(self, timetable: Timetable, path: Path) -> None:
         self.timetable = timetable
         self._path = path
-        self._key = f"{timetable.line} {timetable.zone_shown()}"
+        self._key = f"{timetable.line} {timetable.describe_zone()}"
         self.fault = ""  # of the file, in words; empty once it is written
         self._due = self._read()
 
@@ -181,20 +181,20 @@ class DueTimes:
 
     def _write(self) -> None:
         """Where that fails, the times stay in memory, and the next look tries again."""
-        kept = msgspec.json.encode({"schedule": self._key, "due": self._due})
+        text = msgspec.json.encode({"schedule": self._key, "due": self._due})
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(self._path, kept)
+            write_atomic(self._path, text)
             self.fault = ""
         except OSError as error:
             self.fault = f"{self._path.name} cannot be written: {error.strerror or error}"
 
     def _read(self) -> dict[str, float]:
         try:
-            kept = msgspec.json.decode(self._path.read_bytes(), type=_File)
+            state = msgspec.json.decode(self._path.read_bytes(), type=_File)
         except (OSError, msgspec.DecodeError, UnicodeDecodeError):
             return {}
-        return dict(kept.due) if kept.schedule == self._key else {}
+        return dict(state.due) if state.schedule == self._key else {}
 
 
 class _File(msgspec.Struct, frozen=True):
@@ -224,11 +224,11 @@ def _find_zone(name: str, where: str = "") -> tzinfo:
     try:
         return zoneinfo.ZoneInfo(name)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
-        known = zoneinfo.available_timezones()
+        zones = zoneinfo.available_timezones()
     expected = f"a zone of the tz database such as Europe/Berlin{where}"
-    if not known:
+    if not zones:
         expected += " (there is no tz database here: pip install tzdata)"
-    by_lower = {each.lower(): each for each in known}
+    by_lower = {each.lower(): each for each in zones}
     near = get_close_matches(name.lower(), list(by_lower), n=1)
     hint = f"; did you mean {by_lower[near[0]]}?" if near else ""
     raise ScheduleError(expected, repr(name)[:60] + hint)
@@ -256,8 +256,8 @@ def _check_item(field: Field, item: str) -> None:
         raise ScheduleError(field.values(), repr(item)[:60])
     ends = [end for end in match.groups() if end is not None]
     numbers = [int(end) for end in ends if end.isdigit()]
-    known = [end for end in ends if end.isdigit() or end in field.names]
-    if known != ends or not all(field.least <= n <= field.most for n in numbers):
+    valid = [end for end in ends if end.isdigit() or end in field.names]
+    if valid != ends or not all(field.least <= n <= field.most for n in numbers):
         raise ScheduleError(field.values(), repr(item)[:60])
     if len(numbers) > 1 and numbers[0] >= numbers[1]:
         raise ScheduleError(f"a range from less to more for the {field.what}", repr(item))

@@ -25,7 +25,7 @@ import numpy as np
 
 from models.base.errors import BundleError, UnfitFileError
 from models.base.files import fsync_dir, sha256_bytes, write_durable
-from models.base.inside import Folder, WrongSizeError, opened
+from models.base.inside import Folder, WrongSizeError, open_folder
 from models.statistics.arrays import FloatArray
 from models.versions.schema import SCHEMA_VERSION, Manifest
 from models.versions.signature import SIGNATURE, Keys
@@ -133,9 +133,9 @@ def _read_manifest(folder: Folder, keys: Keys) -> Manifest:
         raise BundleError(
             path, f"schema version {manifest.schema_version}, this program reads {SCHEMA_VERSION}"
         )
-    named = f"{manifest.model}/{manifest.version}"
-    if keys.trusted and named != f"{path.parent.name}/{path.name}":
-        raise BundleError(path, f"it was signed as {named}")
+    signed_name = f"{manifest.model}/{manifest.version}"
+    if keys.trusted and signed_name != f"{path.parent.name}/{path.name}":
+        raise BundleError(path, f"it was signed as {signed_name}")
     return manifest
 
 
@@ -150,7 +150,7 @@ def _signature(folder: Folder) -> bytes | None:
 def _version(path: Path) -> Iterator[Folder]:
     """The folder of a version, opened; what goes wrong with its files becomes a BundleError."""
     try:
-        with opened(path.absolute(), inside=DEPTH) as folder:
+        with open_folder(path.absolute(), inside=DEPTH) as folder:
             yield Folder(path, folder.descriptor)
     except UnfitFileError as error:
         raise BundleError(path, error.reason) from error
@@ -200,8 +200,8 @@ def _report_wrong_size(name: str) -> Iterator[None]:
 
 
 def _differs(name: str, size: int | None) -> str:
-    found = "" if size is None else f" ({size} bytes)"
-    return f"sha256 of {name}{found} does not match the manifest"
+    size_note = "" if size is None else f" ({size} bytes)"
+    return f"sha256 of {name}{size_note} does not match the manifest"
 
 
 def _arrays(path: Path, data: bytes) -> dict[str, FloatArray]:

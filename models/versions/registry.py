@@ -27,8 +27,8 @@ from models.base.errors import (
     UnknownModelError,
     UnknownVersionError,
 )
-from models.base.files import fsync_dir, locked
-from models.base.inside import opened
+from models.base.files import fsync_dir, lock_file
+from models.base.inside import open_folder
 from models.versions.bundle import NO_KEYS, Bundle, open_bundle, read_manifest, write_files
 from models.versions.registry_files import AUDIT_FILE, LOCK_FILE, ModelFiles
 from models.versions.registry_state import ALIASES as ALIASES
@@ -77,9 +77,9 @@ class Registry:
         """The aliases now. Raises UnknownModelError, or RegistryError for an unreadable file."""
         return self.state(model).aliases
 
-    def held(self, model: str, now: float | None = None) -> Hold | None:
+    def find_hold(self, model: str, now: float | None = None) -> Hold | None:
         """The hold in force at `now` (seconds since 1970), or None. Raises as `aliases` does."""
-        return self.state(model).held(time.time() if now is None else now)
+        return self.state(model).find_hold(time.time() if now is None else now)
 
     def state(self, model: str) -> State:
         """Aliases and holds in one look. Raises as `aliases` does."""
@@ -94,11 +94,11 @@ class Registry:
 
     def path(self, model: str, version: int) -> Path:
         """Folder of a version. Raises UnknownModelError or UnknownVersionError."""
-        known = self.versions(model)
-        if not known:
+        versions = self.versions(model)
+        if not versions:
             raise UnknownModelError(model, self.models())
-        if version not in known:
-            raise UnknownVersionError(model, str(version), known)
+        if version not in versions:
+            raise UnknownVersionError(model, str(version), versions)
         return self.root / model / str(version)
 
     def resolve(self, model: str, which: str = "champion") -> int:
@@ -183,7 +183,7 @@ class Registry:
                 return old
             if expected != "any" and old.champion != expected:
                 raise ChampionMovedError(model, expected, old.champion)
-            if not by_person and (hold := now.held(time.time())) is not None:
+            if not by_person and (hold := now.find_hold(time.time())) is not None:
                 raise HeldError(model, hold)
             challenger = None if old.challenger == version else old.challenger
             aliases = Aliases(champion=version, challenger=challenger, previous=old.champion)
@@ -275,7 +275,7 @@ class Registry:
                 version = now.aliases.champion or 0
                 after = msgspec.structs.replace(now, holds=())
                 self._record(model, now, after, "release", version, actor, reason, by_person=True)
-            return now.held(time.time())
+            return now.find_hold(time.time())
 
     def _require(self, model: str) -> None:
         if not self.versions(model):
@@ -291,9 +291,9 @@ class Registry:
         at it first, but never where it keeps the model from a champion that was good.
         """
         files = ModelFiles(self.root / model)
-        with opened(files.folder, inside=1) as folder:
+        with open_folder(files.folder, inside=1) as folder:
             folder.require_file(LOCK_FILE)  # it is opened for writing
-        with locked(files.folder / LOCK_FILE):
+        with lock_file(files.folder / LOCK_FILE):
             for stale in files.folder.glob(".staging-*"):
                 shutil.rmtree(stale, ignore_errors=True)
             truth = files.find_truth()
@@ -330,8 +330,8 @@ class Registry:
     def _next_version(self, model: str, now: State) -> int:
         """A number that no version has or had: one whose folder is gone does not come back."""
         audited = (record.version for record in self.audit(model))
-        named = (number or 0 for number in msgspec.structs.astuple(now.aliases))
-        return max((*self.versions(model), *audited, *named), default=0) + 1
+        aliased = (number or 0 for number in msgspec.structs.astuple(now.aliases))
+        return max((*self.versions(model), *audited, *aliased), default=0) + 1
 
     def _write_version(
         self,

@@ -93,7 +93,7 @@ class State(msgspec.Struct, frozen=True):
     holds: tuple[Hold, ...] = ()
     records: int | None = None  # None: written before this was kept
 
-    def held(self, now: float) -> Hold | None:
+    def find_hold(self, now: float) -> Hold | None:
         """The hold in force, the one that stops more before the other."""
         standing = [hold for hold in self.holds if hold.in_force(now)]
         return min(standing, key=lambda hold: hold.stops != "everything", default=None)
@@ -149,8 +149,8 @@ def _require_names(members: dict[str, Any], kind: Any) -> None:
 
     Unknown names alone are those of a later version, missing ones alone of an earlier.
     """
-    known = set(kind.__struct_fields__)
-    unknown, missing = sorted(set(members) - known), sorted(known - set(members))
+    fields = set(kind.__struct_fields__)
+    unknown, missing = sorted(set(members) - fields), sorted(fields - set(members))
     if unknown and missing:
         raise ValueError(f"Object contains {unknown[0]!a}, and no `{missing[0]}`")
     if "aliases" in members:

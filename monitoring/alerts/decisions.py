@@ -68,9 +68,9 @@ def decide_alerts(
         for place, alert in payload.alerts.items():
             decided[place] = desk.decide(place, alert)
     except STORE_ERRORS as error:
-        left = len(payload.alerts) - len(decided)
-        log.error("alerts_undecided", sender=payload.sender, alerts=left, why=in_words(error))
-        raise UndecidedError(left, error) from error
+        undecided = len(payload.alerts) - len(decided)
+        log.error("alerts_undecided", sender=payload.sender, alerts=undecided, why=in_words(error))
+        raise UndecidedError(undecided, error) from error
     for place, fault in payload.unreadable:
         why = str(fault)
         log.warning("alert_unreadable", sender=payload.sender, place=place, why=ascii(why)[1:-1])
@@ -85,8 +85,8 @@ def _refusal(errors: list[InputError]) -> InputError:
     """The one error, or all of them in one."""
     if len(errors) == 1:
         return errors[0]
-    told = "; ".join(str(error) for error in errors[:MOST_TOLD])
-    return InputError("alerts", "at least one that can be read", told)
+    sentences = "; ".join(str(error) for error in errors[:MOST_TOLD])
+    return InputError("alerts", "at least one that can be read", sentences)
 
 
 @dataclass
@@ -134,9 +134,9 @@ class _Desk:
         if (shared := self.refused.get(wish)) is not None:
             self.watcher.metrics.refusals.labels(shared).inc()
             return shared
-        found = self.watcher.dispatcher.consider(event, self.now, {"alert": alert.key})
-        if found.start is None:
-            refusal = str(found.refusal)
+        decision = self.watcher.dispatcher.consider(event, self.now, {"alert": alert.key})
+        if decision.start is None:
+            refusal = str(decision.refusal)
             if refusal in SHARED:
                 self.refused[wish] = refusal
             return refusal

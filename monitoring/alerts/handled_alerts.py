@@ -43,20 +43,20 @@ class HandledAlerts:
     def find(self, keys: Sequence[str], now: float = 0.0) -> set[str]:
         """Those of the keys that are known; they count as sent `now` (seconds since 1970)."""
         self._prepare()
-        known: dict[str, float] = {}
+        sent_at: dict[str, float] = {}
         with self._engine.connect() as connection:
             for start in range(0, len(keys), CHUNK):
                 some = HANDLED.c.key.in_(keys[start : start + CHUNK])
-                known |= {
+                sent_at |= {
                     row.key: row.at for row in connection.execute(sa.select(HANDLED).where(some))
                 }
-        old = [key for key, at in known.items() if now - at > REFRESH_SECONDS]
+        old = [key for key, at in sent_at.items() if now - at > REFRESH_SECONDS]
         if old:
             with self._engine.begin() as connection:
                 for start in range(0, len(old), CHUNK):
                     some = HANDLED.c.key.in_(old[start : start + CHUNK])
                     connection.execute(sa.update(HANDLED).where(some).values(at=now))
-        return set(known)
+        return set(sent_at)
 
     def add(self, key: str, now: float = 0.0) -> None:
         """Remember a key, sent `now`."""
@@ -68,8 +68,8 @@ class HandledAlerts:
         """Forget keys that were not sent for long, where there are many; how many went."""
         self._prepare()
         with self._engine.begin() as connection:
-            kept = sa.select(sa.func.count()).select_from(HANDLED)
-            if (connection.execute(kept).scalar() or 0) <= KEPT_LEAST:
+            count = sa.select(sa.func.count()).select_from(HANDLED)
+            if (connection.execute(count).scalar() or 0) <= KEPT_LEAST:
                 return 0
             old = sa.delete(HANDLED).where(HANDLED.c.at < now - KEPT_SECONDS)
             return connection.execute(old).rowcount

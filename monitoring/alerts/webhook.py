@@ -15,12 +15,10 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from models.base.errors import InputError
-from models.base.json_body import decode_json
+from models.base.json_body import decode_body
 from monitoring.loop.triggers import Event
 
 SENDERS = {"4": "Alertmanager", "1": "Grafana"}  # by the version that a body states
-EXPECTED = "a webhook of Alertmanager (version 4) or Grafana (version 1)"
-SHOWN_CHARACTERS = 200
 
 
 class Alert(msgspec.Struct, frozen=True):
@@ -60,6 +58,10 @@ class _Body(msgspec.Struct, frozen=True):
     truncatedAlerts: int | None = None
 
 
+_body = msgspec.json.Decoder(_Body)
+_alert = msgspec.json.Decoder(Alert)
+
+
 class UnreadableAlert(NamedTuple):
     """An alert that does not fit: its place in the body, and what is wrong."""
 
@@ -82,24 +84,21 @@ def parse(body: bytes) -> Payload:
     Raises:
         InputError: it is no webhook of a version that is known.
     """
-    decoded = decode_json(body, _Body, EXPECTED)
-    if decoded.version not in SENDERS:
-        raise InputError("version", "4 (Alertmanager) or 1 (Grafana)", decoded.version[:20])
+    webhook = decode_body(_body, body)
+    if webhook.version not in SENDERS:
+        raise InputError("version", "4 (Alertmanager) or 1 (Grafana)", webhook.version[:20])
     alerts, unreadable = {}, []
-    for place, raw in enumerate(decoded.alerts):
+    for place, raw in enumerate(webhook.alerts):
         try:
             alerts[place] = _read_alert(bytes(raw), f"alerts[{place}]")
         except InputError as error:
             unreadable.append(UnreadableAlert(place, error))
-    sender, truncated = SENDERS[decoded.version], decoded.truncatedAlerts or 0
+    sender, truncated = SENDERS[webhook.version], webhook.truncatedAlerts or 0
     return Payload(sender, alerts, tuple(unreadable), truncated)
 
 
 def _read_alert(raw: bytes, field: str) -> Alert:
-    try:
-        alert = msgspec.json.decode(raw, type=Alert)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError(field, "an alert", str(error)[:SHOWN_CHARACTERS]) from error
+    alert = decode_body(_alert, raw, field)
     if not alert.fingerprint:
         raise InputError(f"{field}.fingerprint", "what makes it the same alert", "an empty text")
     if not _is_rfc3339(alert.startsAt):

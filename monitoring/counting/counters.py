@@ -88,10 +88,10 @@ def fetch(url: str, timeout_seconds: float = TIMEOUT) -> str:
     return b"".join(parts).decode()
 
 
-def shown(url: str) -> str:
+def hide_password(url: str) -> str:
     """The URL for people and labels: without name, password and query.
 
-    >>> shown("http://me:secret@[::1]:8080/inner?token=x")
+    >>> hide_password("http://me:secret@[::1]:8080/inner?token=x")
     'http://[::1]:8080/inner'
     """
     parts = urlsplit(url)
@@ -167,10 +167,10 @@ def increments(before: Mapping[str, float], now: Mapping[str, float]) -> dict[st
     >>> increments({"energy/3": 7.0}, {"energy/3": 2.0})
     {'energy/3': 2.0}
     """
-    added: dict[str, float] = {}
+    gains: dict[str, float] = {}
     for key, value in now.items():
         old = before.get(key, 0.0)
         gained = value - old if value >= old else value
         if gained:
-            added[key] = gained
-    return added
+            gains[key] = gained
+    return gains

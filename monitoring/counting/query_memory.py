@@ -151,9 +151,9 @@ class QueryMemory:
         """The slot that the directory has for the key, else the one that was silent longest."""
         self._lock(-1)
         try:
-            found = np.flatnonzero(self._keys == key)
-            if len(found):
-                slot = int(found[0])
+            slots = np.flatnonzero(self._keys == key)
+            if len(slots):
+                slot = int(slots[0])
             else:
                 silent = np.where(self._keys == 0, -1, self._used)
                 slot = int(silent.argmin())

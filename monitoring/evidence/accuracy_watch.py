@@ -114,8 +114,8 @@ class AccuracyWatch:
             return
         self._seen = int(new[-1])
         most = min(NEW_MOST, self._affordable)
-        chosen = np.sort(self._rng.choice(new, min(most, len(new)), replace=False))
-        x = self._records.inputs(chosen.tolist(), self.bundle.manifest.input)
+        sample = np.sort(self._rng.choice(new, min(most, len(new)), replace=False))
+        x = self._records.inputs(sample.tolist(), self.bundle.manifest.input)
         if not len(x):
             return
         answer = self._runner.run(x)

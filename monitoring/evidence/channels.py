@@ -244,11 +244,11 @@ class StreamEvidence:
         """Keep the alarm alive on a renewed crossing, or clear it when none came for long."""
         now = self.requests
         for name, channel in self._channels.items():
-            held, value = self._held[name], channel.log10_r
-            if name in crossed or now - held.at >= self.clear_after:
+            peak, value = self._held[name], channel.log10_r
+            if name in crossed or now - peak.at >= self.clear_after:
                 self._held[name] = _Held(value, now)
-            elif value > held.log10_r:
-                held.log10_r = value
+            elif value > peak.log10_r:
+                peak.log10_r = value
             if name in crossed:
                 self._crossed_at = now
                 channel.restart()
@@ -269,7 +269,7 @@ class StreamEvidence:
             "seed": self.seed,
             "alarm": None if self._alarm is None else self._alarm.plain(),
             "crossed_at": self._crossed_at,
-            "held": {name: asdict(held) for name, held in self._held.items()},
+            "held": {name: asdict(peak) for name, peak in self._held.items()},
             "channels": {name: channel.snapshot() for name, channel in self._channels.items()},
         }
 
@@ -324,7 +324,7 @@ class StreamEvidence:
         for name, channel in self._channels.items():
             channel.load(snapshot["channels"][name])
         self._crossed_at = int(snapshot["crossed_at"])
-        self._held = {name: _Held(**held) for name, held in snapshot["held"].items()}
+        self._held = {name: _Held(**peak) for name, peak in snapshot["held"].items()}
         alarm = snapshot["alarm"]
         if alarm is not None:
             self._alarm = Alarm.of_plain(alarm)
@@ -334,17 +334,17 @@ def _whole_counts(channel: ChannelEvidence, counts: npt.ArrayLike) -> IntArray:
     """Return increments as (G,) int64, or raise an `IncrementError` that says what is wrong."""
     name, cells = channel.reference.name, channel.alpha.size
     try:
-        given = np.asarray(counts, dtype=np.float64)
+        values = np.asarray(counts, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise IncrementError(f"channel {name!r}: expected ({cells},) numbers") from error
-    if given.shape != (cells,):
-        raise IncrementError(f"channel {name!r}: expected shape ({cells},), got {given.shape}")
-    if not (np.isfinite(given).all() and (given >= 0).all() and (given == given.round()).all()):
-        raise IncrementError(f"channel {name!r}: expected whole counts >= 0, got {given}")
-    impossible = np.flatnonzero((given > 0) & (channel.alpha == 0))
+    if values.shape != (cells,):
+        raise IncrementError(f"channel {name!r}: expected shape ({cells},), got {values.shape}")
+    if not (np.isfinite(values).all() and (values >= 0).all() and (values == values.round()).all()):
+        raise IncrementError(f"channel {name!r}: expected whole counts >= 0, got {values}")
+    impossible = np.flatnonzero((values > 0) & (channel.alpha == 0))
     if impossible.size:
         raise IncrementError(
             f"channel {name!r}: cell {channel.reference.labels[impossible[0]]!r} has requests but "
             "no reference weight; the edges and the reference come from different versions"
         )
-    return given.astype(np.int64)
+    return values.astype(np.int64)

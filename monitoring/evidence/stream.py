@@ -140,7 +140,7 @@ class Stream:
         }
         new = False
         for service, counts in looks.items():
-            seen = {
+            totals = {
                 f"{channel}/{cell}": value
                 for (model, version, channel, cell), value in counts.items()
                 if (model, version) == (self.model, str(self.version))
@@ -149,17 +149,17 @@ class Stream:
             new |= service not in self.totals or service in restarted
             # What a service had counted before its first look is not of this stream: a version
             # that serves again after a rollback would replay its whole past.
-            before = self.totals.get(service, seen)
+            before = self.totals.get(service, totals)
             if service in restarted and service in self.totals:
                 before = {}
-            whole, self.totals[service] = _whole(before, seen)
+            whole, self.totals[service] = _whole(before, totals)
             if service not in distrusted:
                 self._put(table, increments(before, whole))
         self._bound(table)
         return self._weigh({name: row for name, row in table.items() if row.any()}, now, new)
 
-    def _put(self, table: dict[str, npt.NDArray[np.int64]], added: Mapping[str, float]) -> None:
-        for key, count in added.items():
+    def _put(self, table: dict[str, npt.NDArray[np.int64]], gains: Mapping[str, float]) -> None:
+        for key, count in gains.items():
             channel, number = key.rsplit("/", 1)
             row, cell = table.get(channel), int(number)
             if row is None or not 0 <= cell < len(row):
@@ -244,22 +244,22 @@ class Stream:
 def _signature(path: Path) -> tuple[int, ...]:
     """What changes when a file is written, by whomever; empty where there is none."""
     try:
-        found = path.lstat()
+        status = path.lstat()
     except OSError:
         return ()
-    return found.st_ino, found.st_size, found.st_mtime_ns
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _whole(
-    before: Mapping[str, float], seen: dict[str, float]
+    before: Mapping[str, float], counts: dict[str, float]
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """What of `seen` can be weighed, and the totals from now on.
+    """What of `counts` can be weighed, and the totals from now on.
 
     A page that lacks cells which it had is not whole, but after a restart: those channels wait for
     the next one. Half of a channel would look like drift, and cells that come back like new ones.
     """
-    if any(count < before.get(key, 0.0) for key, count in seen.items()):
-        return seen, seen
-    torn = {key.rsplit("/", 1)[0] for key in before.keys() - seen.keys()}
-    whole = {key: count for key, count in seen.items() if key.rsplit("/", 1)[0] not in torn}
+    if any(count < before.get(key, 0.0) for key, count in counts.items()):
+        return counts, counts
+    torn = {key.rsplit("/", 1)[0] for key in before.keys() - counts.keys()}
+    whole = {key: count for key, count in counts.items() if key.rsplit("/", 1)[0] not in torn}
     return whole, {**before, **whole}

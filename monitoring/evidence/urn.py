@@ -302,10 +302,10 @@ class ChannelEvidence:
     ) -> tuple[FloatArray, FloatArray, IntArray]:
         """Return R, its cusum and the start of every bet; a copy that is new has nothing yet."""
         bets, had = len(self._bets), 2 if state["lag"] else 1
-        kept = np.s_[: bets * min(had, self._copies)]
+        shared = np.s_[: bets * min(had, self._copies)]
         fresh, cusum, began = self._ln_r.copy(), self._ln_cusum.copy(), self._began.copy()
-        fresh[kept] = vector(ln_r, bets * had)[kept]
-        cusum[kept] = vector(state["ln_cusum"], bets * had)[kept]
+        fresh[shared] = vector(ln_r, bets * had)[shared]
+        cusum[shared] = vector(state["ln_cusum"], bets * had)[shared]
         began[:] = int(state["requests"])
-        began[kept] = vector(state["began"], bets * had)[kept].astype(np.int64)
+        began[shared] = vector(state["began"], bets * had)[shared].astype(np.int64)
         return fresh, cusum, began

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
 from models.base.errors import HoldfastError
-from models.base.files import locked, make_file
+from models.base.files import lock_file, make_file
 
 PATIENCE_SECONDS = 30.0
 LEAST_CONNECT_SECONDS = 2  # libpq takes no less
@@ -48,8 +48,8 @@ class Database:
         try:
             self._engine = make_engine(url, patience_seconds)
         except ImportError as error:
-            wanted = "the driver of its database (pip install 'holdfast[postgres]')"
-            raise StoreError(f"the store of records needs {wanted}: {error}") from error
+            driver = "the driver of its database (pip install 'holdfast[postgres]')"
+            raise StoreError(f"the store of records needs {driver}: {error}") from error
         except SQLAlchemyError as error:
             raise StoreError(f"the store of records cannot be opened: {error}") from error
 
@@ -106,7 +106,7 @@ class Database:
         path = Path(file)
         path.parent.mkdir(parents=True, exist_ok=True)
         make_sqlite_file(self._engine.url)
-        return locked(path.with_name(f".{path.name}.lock"))
+        return lock_file(path.with_name(f".{path.name}.lock"))
 
     @contextmanager
     def _guarded(self, verb: str) -> Iterator[None]:

@@ -170,7 +170,7 @@ class RecordStore:
 
     def find(self, keys: Iterable[Key]) -> dict[Key, RecordedRow]:
         """The latest record of each key that is there."""
-        found: dict[Key, RecordedRow] = {}
+        rows: dict[Key, RecordedRow] = {}
         with self._database.reading() as connection:
             for part in _parts(sorted({key.id for key in keys})):
                 query = (
@@ -179,8 +179,8 @@ class RecordStore:
                     .order_by(REQUESTS.c.seq)
                 )
                 for id_, row, *rest in connection.execute(query):
-                    found[Key(id_, row)] = RecordedRow(*rest)
-        return {key: found[key] for key in keys if key in found}
+                    rows[Key(id_, row)] = RecordedRow(*rest)
+        return {key: rows[key] for key in keys if key in rows}
 
     def add_feedback(self, labels: Sequence[tuple[Key, RecordedRow, int]]) -> None:
         """Keep true labels (class indices) of found records; the last label of a key wins.
@@ -188,8 +188,14 @@ class RecordStore:
         They are on disk when this returns.
         """
         rows = {
-            key: {"id": key.id, "row": key.row, "seq": found.seq, "label": label, "at": time.time()}
-            for key, found, label in labels
+            key: {
+                "id": key.id,
+                "row": key.row,
+                "seq": record.seq,
+                "label": label,
+                "at": time.time(),
+            }
+            for key, record, label in labels
         }
         if rows:
             with self._database.writing() as connection:
@@ -277,12 +283,12 @@ class RecordStore:
 
         What was pruned meanwhile, or has another shape or dtype than `schema`, is left out.
         """
-        found: list[bytes] = []
+        inputs: list[bytes] = []
         with self._database.reading() as connection:
             for part in _parts(sorted(seqs)):
                 query = sa.select(REQUESTS.c.x).where(REQUESTS.c.seq.in_(part))
-                found += connection.execute(query.order_by(REQUESTS.c.seq)).scalars().all()
-        return raw_inputs([x for x in found if fits(x, schema)], schema)
+                inputs += connection.execute(query.order_by(REQUESTS.c.seq)).scalars().all()
+        return raw_inputs([x for x in inputs if fits(x, schema)], schema)
 
     def latest(self, model: str, version: int, last: int, most: int) -> list[Recorded]:
         """The latest `last` requests, oldest first, with their inputs; the first `most` of them."""

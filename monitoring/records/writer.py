@@ -100,9 +100,9 @@ class RecordWriter:
             part = self._queue.get()
         return batch, False
 
-    def _prune(self, added: int) -> None:
+    def _prune(self, rows: int) -> None:
         """Remove old records now and then; where that fails, none of the new ones is lost."""
-        self._since_prune += added
+        self._since_prune += rows
         if self._since_prune < PRUNE_EVERY_ROWS:
             return
         self._since_prune = 0

@@ -40,7 +40,7 @@ PROBLEMS: tuple[Problem, ...] = get_args(Problem)  # the gravest first
 ALL_MODELS = ""  # the model of a problem that is no single one's
 LOG_AGAIN_SECONDS = 3600.0
 SHOWN_CHARACTERS = 300
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 log = logger("watcher")
 
 ADVICE: dict[Problem, str] = {
@@ -101,14 +101,14 @@ class Problems:
         key, detail = (model, problem), detail[:SHOWN_CHARACTERS]
         advice = ADVICE[problem].replace("<model>", model or "<model>")
         with self._lock:
-            known = self._troubles.get(key)
-            since = now if known is None else min(known.since, now)  # also of a clock set back
+            trouble = self._troubles.get(key)
+            since = now if trouble is None else min(trouble.since, now)  # also of a clock set back
             self._troubles[key] = Trouble(problem, since, detail, advice)
-            loud = known is None or abs(now - self._logged_at[key]) >= LOG_AGAIN_SECONDS
+            loud = trouble is None or abs(now - self._logged_at[key]) >= LOG_AGAIN_SECONDS
             if loud:
                 self._logged_at[key] = now
         self._gauge.labels(model, problem).set(1)
-        if known is None:
+        if trouble is None:
             self._counter.labels(model, problem).inc()
         if loud:
             log.error("problem", model=model, problem=problem, detail=detail, advice=advice)
@@ -117,35 +117,35 @@ class Problems:
         """The model is known not to have it. What this same look noted stays until the next."""
         key = (model, problem)
         with self._lock:
-            known = self._troubles.get(key)
-            if known is not None and known.since == now:
+            trouble = self._troubles.get(key)
+            if trouble is not None and trouble.since == now:
                 return
             self._troubles.pop(key, None)
             self._logged_at.pop(key, None)
         self._gauge.labels(model, problem).set(0)
-        if known is not None:
-            lasted = round(now - known.since, 1)
+        if trouble is not None:
+            lasted = round(now - trouble.since, 1)
             log.info("problem_over", model=model, problem=problem, lasted_seconds=lasted)
 
     def attempt(
-        self, model: str, problem: Problem, now: float, do: Callable[[], Found]
-    ) -> Found | None:
+        self, model: str, problem: Problem, now: float, do: Callable[[], Result]
+    ) -> Result | None:
         """What `do` returns; None where it fails, which is noted."""
         try:
-            found = do()
+            result = do()
         except Exception as error:
             if (model, problem) not in self._troubles and not isinstance(error, HoldfastError):
                 log.exception("part_failed", model=model, problem=problem)
             self.note(model, problem, in_words(error), now)
             return None
         self.clear(model, problem, now)
-        return found
+        return result
 
     def of(self, model: str) -> list[Trouble]:
         """The model's problems now, the gravest first."""
         with self._lock:
-            found = [t for (name, _), t in self._troubles.items() if name == model]
-        return sorted(found, key=lambda trouble: PROBLEMS.index(trouble.problem))
+            troubles = [t for (name, _), t in self._troubles.items() if name == model]
+        return sorted(troubles, key=lambda trouble: PROBLEMS.index(trouble.problem))
 
     def has(self, model: str, problem: Problem) -> bool:
         """Whether the model has it now."""

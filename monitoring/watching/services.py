@@ -69,7 +69,7 @@ class Services:
     """The services that are watched. One thread looks, any may ask for their states."""
 
     def __init__(self, urls: Sequence[str], metrics: WatchMetrics) -> None:
-        self._services = [_Service(url, counters.shown(url)) for url in dict.fromkeys(urls)]
+        self._services = [_Service(url, counters.hide_password(url)) for url in dict.fromkeys(urls)]
         self._metrics = metrics
         # At the last look: readable, and not weighed; and begun at zero since the one before.
         self.distrusted: frozenset[str] = frozenset()
@@ -106,12 +106,12 @@ class Services:
 
     def _believe(self, service: _Service, page: Page, now: float) -> bool:
         """Whether what the service counts can be weighed; notes why not."""
-        known, loaded = service.loaded_at, page.loaded_at
+        last_load, loaded = service.loaded_at, page.loaded_at
         if _fell(service.before, page) and not _restarted(service, page):
             service.odd_looks = QUARANTINE_LOOKS
         service.before = page
         if loaded is not None:
-            service.loaded_at = loaded if known is None else max(known, loaded)
+            service.loaded_at = loaded if last_load is None else max(last_load, loaded)
         if service.odd_looks:
             service.odd_looks -= 1
             if not service.odd_looks:
@@ -154,11 +154,11 @@ def _restarted(service: _Service, page: Page) -> bool:
 
     It then loaded its versions anew. Where it does not say when, less than half must be left.
     """
-    before, known = service.before, service.loaded_at
+    before, last_load = service.before, service.loaded_at
     if before is None or not _fell(before, page):
         return False
-    if page.loaded_at is not None and known is not None:
-        return page.loaded_at > known
+    if page.loaded_at is not None and last_load is not None:
+        return page.loaded_at > last_load
     return sum(page.cells.values()) * 2 <= sum(before.cells.values())
 
 
@@ -186,7 +186,7 @@ def in_words(error: Exception) -> str:
     """What went wrong, for people; what the other side said is cut, and shown as ASCII."""
     if isinstance(error, HTTPError):
         place = error.headers.get("Location", "")
-        where = f" to {counters.shown(place)}" if 300 <= error.code < 400 and place else ""
+        where = f" to {counters.hide_password(place)}" if 300 <= error.code < 400 and place else ""
         text = f"status {error.code}{where}"
     elif isinstance(error, URLError):
         text = str(error.reason)

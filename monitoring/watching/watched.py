@@ -61,17 +61,17 @@ class WatchedVersions:
         A registry that cannot be read, or has lost all its models, leaves those of the last look.
         """
         try:
-            found = known_models(self.registry, self.serves)
-            lost = not found and bool(self.names or self._had_models())
+            models = known_models(self.registry, self.serves)
+            lost = not models and bool(self.names or self._had_models())
             words = f"{self.registry.root} holds no model any more"
         except OSError as error:
-            found, lost, words = (), True, in_words(error)
+            models, lost, words = (), True, in_words(error)
         if lost:
             self.problems.note(ALL_MODELS, "registry", words, now)
             return self.names
         self.problems.clear(ALL_MODELS, "registry", now)
-        self.names = found
-        return found
+        self.names = models
+        return models
 
     def _had_models(self) -> bool:
         """Whether an earlier watcher has left evidence of models."""
@@ -83,8 +83,8 @@ class WatchedVersions:
 
     def forget(self, model: str) -> None:
         """The model is gone."""
-        for kept in (self.streams, self._marks, self._failures):
-            kept.pop(model, None)
+        for table in (self.streams, self._marks, self._failures):
+            table.pop(model, None)
 
     def find(self, model: str, now: float) -> Stream | None:
         """The stream of what is to be watched; a new version gets a fresh one."""

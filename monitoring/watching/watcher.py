@@ -30,7 +30,7 @@ from monitoring.loop.jobs import Job, JobStore
 from monitoring.loop.metrics import WatchMetrics
 from monitoring.loop.triggers import DAY, Event, Policy
 from monitoring.records.store import RecordStore, StoreError
-from monitoring.watching.problems import ALL_MODELS, Found, Problem, Problems, in_words
+from monitoring.watching.problems import ALL_MODELS, Problem, Problems, Result, in_words
 from monitoring.watching.pulse import Pulse
 from monitoring.watching.services import Services
 from monitoring.watching.stillness import Stillness
@@ -98,10 +98,9 @@ class Watcher:
         if plan.schedule:
             timetable = Timetable(plan.schedule, plan.timezone)
             self.due_times = DueTimes(timetable, folder / SCHEDULE_FILE)
-            zone, following = timetable.zone_shown(), timetable.following(time.time())
-            log.info(
-                "schedule", line=timetable.line, zone=zone, following=timetable.shown(following)
-            )
+            zone, following = timetable.describe_zone(), timetable.following(time.time())
+            next_time = timetable.render_time(following)
+            log.info("schedule", line=timetable.line, zone=zone, following=next_time)
 
     @property
     def streams(self) -> dict[str, Stream]:
@@ -166,11 +165,11 @@ class Watcher:
                 self.due_times.done(event.model, now)  # after: one not answered comes again
 
     def _ask_store(
-        self, model: str, problem: Problem, now: float, ask: Callable[[], Found]
-    ) -> Found | None:
+        self, model: str, problem: Problem, now: float, ask: Callable[[], Result]
+    ) -> Result | None:
         """As `Problems.attempt`; a store that was away for one is not waited for by the next."""
 
-        def asked() -> Found:
+        def ask_once() -> Result:
             if self._store_away is not None:
                 raise self._store_away
             try:
@@ -179,7 +178,7 @@ class Watcher:
                 self._store_away = error
                 raise
 
-        return self.problems.attempt(model, problem, now, asked)
+        return self.problems.attempt(model, problem, now, ask_once)
 
     def _tell(self, model: str, problem: Problem, words: str | None, now: float) -> None:
         """Note it, where there are words; clear it where they are empty; None: it is not known."""
@@ -286,8 +285,8 @@ class Watcher:
         watch = self.accuracies.get(stream.model)
         if watch is None or watch.bundle is not stream.bundle:
             watch = self.accuracies[stream.model] = AccuracyWatch(stream.bundle, self.records)
-        found = watch.look(stream.evidence, now, self.dispatcher.champion_since(stream.model))
-        self.metrics.show_accuracy(stream.model, found)
+        accuracy = watch.look(stream.evidence, now, self.dispatcher.champion_since(stream.model))
+        self.metrics.show_accuracy(stream.model, accuracy)
 
     def _events(self, stream: Stream, live: Proportion | None, now: float) -> list[Event]:
         events = []

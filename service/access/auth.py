@@ -20,7 +20,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from models.base.files import locked, write_atomic
+from models.base.files import lock_file, write_atomic
 from models.base.logs import logger
 from service.web.errors import SettingsError, StateError, UnavailableError
 
@@ -108,8 +108,8 @@ def revoke(path: Path, name: str) -> None:
 
     def remove_token(tokens: tuple[Token, ...]) -> tuple[Token, ...]:
         if all(name != token.name for token in tokens):
-            known = ", ".join(token.name for token in tokens) or "none"
-            raise StateError(f"no token {name!r}; known: {known}")
+            names = ", ".join(token.name for token in tokens) or "none"
+            raise StateError(f"no token {name!r}; known: {names}")
         return tuple(token for token in tokens if token.name != name)
 
     _change(path, remove_token)
@@ -117,7 +117,7 @@ def revoke(path: Path, name: str) -> None:
 
 def _change(path: Path, change: Callable[[tuple[Token, ...]], tuple[Token, ...]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with locked(path.with_name(f".{path.name}.lock")):
+    with lock_file(path.with_name(f".{path.name}.lock")):
         tokens = change(read(path) if path.exists() else ())
         encoded = msgspec.json.format(msgspec.json.encode(_File(tokens)), indent=1)
         write_atomic(path, encoded, mode=0o600)
@@ -162,12 +162,12 @@ class Tokens:
         if self._tokens is None:
             raise UnavailableError("the tokens cannot be read; the log of the service says why")
         digest = sha256(secret.encode("utf-8", "replace")).digest()
-        found = self._verified.get(digest)
-        if found is None:
-            for known, token in self._tokens:  # all of them, whichever it is
-                if hmac.compare_digest(known, digest):
-                    found = self._verified[digest] = token
-        return found
+        verified = self._verified.get(digest)
+        if verified is None:
+            for stored, token in self._tokens:  # all of them, whichever it is
+                if hmac.compare_digest(stored, digest):
+                    verified = self._verified[digest] = token
+        return verified
 
     def _look(self) -> None:
         try:
@@ -184,8 +184,10 @@ class Tokens:
             tokens = read(self._path)
         except StateError as error:
             self._damaged = True
-            kept = len(self._tokens) if self._tokens is not None else "none: nobody is let in"
-            self._log.error("tokens_refused", reason=str(error), kept=kept)
+            tokens_in_force = (
+                len(self._tokens) if self._tokens is not None else "none: nobody is let in"
+            )
+            self._log.error("tokens_refused", reason=str(error), kept=tokens_in_force)
             return
         self._damaged = False
         self._tokens = tuple((bytes.fromhex(token.sha256), token) for token in tokens)
@@ -211,7 +213,7 @@ def secret_in(configured: str, default: Path) -> str:
     """
     if not configured:
         default.parent.mkdir(parents=True, exist_ok=True)
-        with locked(default.with_name(f".{default.name}.lock")):
+        with lock_file(default.with_name(f".{default.name}.lock")):
             if not default.exists():
                 write_atomic(default, secrets.token_urlsafe(SECRET_BYTES).encode(), mode=0o600)
         return default.read_text().strip()

@@ -20,8 +20,7 @@ from service.configuration.proxies import Proxies
 from service.configuration.settings import Settings
 from service.web.call import Call, Scope
 from service.web.errors import ForbiddenError, UnauthorizedError
-from service.web.origins import Origins
-from service.web.origins import exposed as exposed
+from service.web.origins import Origins, is_exposed
 
 REALM = 'Bearer realm="holdfast"'
 HOW = "`Authorization: Bearer <token>`; `holdfast tokens create` makes tokens"
@@ -67,12 +66,12 @@ class Guard:
         """
         if scope == "open":
             return ""
-        held = ""
+        holder = ""
         if scope in self._secrets or self._tokens.needs_tokens():
-            held = self._holder(call, scope)
-            call.actor = scope if held == _own(scope) else f"token {held}"
-        if held and self._by_token:
-            caller = f"token {held}"
+            holder = self._holder(call, scope)
+            call.actor = scope if holder == _own(scope) else f"token {holder}"
+        if holder and self._by_token:
+            caller = f"token {holder}"
         else:
             caller = self._proxies.client(call.peer, call.header("x-forwarded-for"))
         if self._limits is not None:
@@ -120,11 +119,11 @@ class Guard:
 
     def _fits(self, secret: str, scope: str) -> bool:
         try:
-            wanted = self._secrets[scope]()
+            expected = self._secrets[scope]()
         except (HoldfastError, OSError) as error:
             logger("auth").error(f"{scope}_token_refused", reason=str(error))
             return False
-        return hmac.compare_digest(_digest(wanted), _digest(secret))
+        return hmac.compare_digest(_digest(expected), _digest(secret))
 
 
 def guard_of(settings: Settings, directory: Path | None = None) -> Guard:
@@ -136,7 +135,7 @@ def guard_of(settings: Settings, directory: Path | None = None) -> Guard:
     """
     secrets = {"admin": partial(admin_secret, settings)}
     limits = limits_of(settings, directory)
-    return Guard(settings, limits, secrets=secrets, exposed=exposed(settings.host))
+    return Guard(settings, limits, secrets=secrets, exposed=is_exposed(settings.host))
 
 
 def watch_guard_of(settings: Settings) -> Guard:
@@ -167,7 +166,7 @@ def alert_secret(settings: Settings) -> str:
 
 def exposure(settings: Settings) -> str | None:
     """What to say loudly where the network may call without a token; else None."""
-    if not exposed(settings.host) or settings.tokens_file or settings.tokens_path.exists():
+    if not is_exposed(settings.host) or settings.tokens_file or settings.tokens_path.exists():
         return None
     return (
         f"the service listens on {settings.host or 'every address'} and has no tokens: who reaches "

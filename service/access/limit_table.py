@@ -119,10 +119,10 @@ class LimitTable:
         )
 
     def _reclaim(self, directory: Path, row: int) -> None:
-        held = locks.try_exclusive(directory / f"slot-{row}.lock")
-        if held is not None:
+        lock = locks.try_exclusive(directory / f"slot-{row}.lock")
+        if lock is not None:
             self._empty(row)
-            held.close()
+            lock.close()
 
     def _empty(self, row: int) -> None:
         self._calls[row * ENTRIES : (row + 1) * ENTRIES] = memoryview(bytes(2 * ENTRIES)).cast("H")

@@ -33,7 +33,7 @@ def actor() -> str:
     return f"command line ({user})"
 
 
-def checked(check: Callable[[Any, str], Any]) -> Callable[..., Any]:
+def check_with(check: Callable[[Any, str], Any]) -> Callable[..., Any]:
     """An option's callback: what does not fit is wrong usage (status 2)."""
 
     def convert(ctx: click.Context, parameter: click.Parameter, value: Any) -> Any:
@@ -48,7 +48,7 @@ def checked(check: Callable[[Any, str], Any]) -> Callable[..., Any]:
 def reason_option(default: str = NO_REASON) -> Callable[..., Any]:
     """`--reason`, of one line."""
     text = f"Why, in one line of at most {MOST_CHARACTERS} characters; kept for good."
-    return click.option("--reason", default=default, callback=checked(check_reason), help=text)
+    return click.option("--reason", default=default, callback=check_with(check_reason), help=text)
 
 
 @click.command()
@@ -102,8 +102,8 @@ def rollback(settings: Settings, model: str, reason: str, as_json: bool) -> None
 
 @click.command()
 @click.argument("model")
-@click.option("--hours", type=float, callback=checked(end_of_hours), help="For how long.")
-@click.option("--until", callback=checked(end_at), help="RFC 3339, as 2026-12-24T18:00:00Z.")
+@click.option("--hours", type=float, callback=check_with(end_of_hours), help="For how long.")
+@click.option("--until", callback=check_with(end_at), help="RFC 3339, as 2026-12-24T18:00:00Z.")
 @reason_option()
 @json_option
 @click.pass_obj

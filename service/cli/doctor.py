@@ -18,18 +18,19 @@ from models.versions.bundle import Bundle
 from models.versions.registry import Registry
 from monitoring.counting import query_embedding
 from monitoring.records.database import engine_url
-from service.access.guard import exposed, exposure
+from service.access.guard import exposure, is_exposed
 from service.cli import start_checks
 from service.cli.output import emit, json_option, table
 from service.cli.serve import ask_ready
 from service.configuration import settings as table_of
 from service.configuration import sizing
 from service.configuration.addresses import near, url_of
-from service.configuration.checks import hidden
+from service.configuration.checks import hide_password
 from service.configuration.model_specs import ModelSpec
 from service.configuration.settings import Settings
 from service.fleet.overrides import Repository
 from service.web.errors import SettingsError
+from service.web.origins import is_exposed
 
 DUE_TIMES = 3  # shown of the schedule
 CONNECT_SECONDS = 3
@@ -85,7 +86,7 @@ def _finding(what: str, ok: bool, detail: str, *, optional: bool = False) -> dic
 def _show_setting(settings: Settings, name: str) -> Any:
     """The value of a setting, without a password."""
     value = getattr(settings, name)
-    return hidden(value) if name == "database_url" else value
+    return hide_password(value) if name == "database_url" else value
 
 
 def _settings(settings: Settings) -> list[dict[str, Any]]:
@@ -103,8 +104,8 @@ def _settings(settings: Settings) -> list[dict[str, Any]]:
         due, times = time.time(), []
         for _ in range(DUE_TIMES):
             due = timetable.following(due)
-            times.append(timetable.shown(due))
-        detail = f"{timetable.line} in {timetable.zone_shown()}: {', '.join(times)}, ..."
+            times.append(timetable.render_time(due))
+        detail = f"{timetable.line} in {timetable.describe_zone()}: {', '.join(times)}, ..."
         findings.append(_finding("schedule", True, detail))
     findings.append(_database(settings.database_url))
     return findings
@@ -114,17 +115,17 @@ def _database(url: str) -> dict[str, Any]:
     """Whether the database answers; a SQLite file is not made by looking."""
     what = "database"
     try:
-        parsed = engine_url(url)
-        if parsed.get_backend_name() == "sqlite":
-            return _finding(what, *_writable(Path(parsed.database or "")))
-        engine = sa.create_engine(parsed, connect_args={"connect_timeout": CONNECT_SECONDS})
+        address = engine_url(url)
+        if address.get_backend_name() == "sqlite":
+            return _finding(what, *_writable(Path(address.database or "")))
+        engine = sa.create_engine(address, connect_args={"connect_timeout": CONNECT_SECONDS})
         with engine.connect():
             pass
         engine.dispose()
     except (sa.exc.SQLAlchemyError, ImportError, ValueError) as error:
         reason = " ".join(str(getattr(error, "orig", None) or type(error).__name__).split())
-        return _finding(what, False, f"{hidden(url)} does not answer: {reason}")
-    return _finding(what, True, f"{hidden(url)} answers")
+        return _finding(what, False, f"{hide_password(url)} does not answer: {reason}")
+    return _finding(what, True, f"{hide_password(url)} answers")
 
 
 def _writable(file: Path) -> tuple[bool, str]:
@@ -151,13 +152,13 @@ def _packages() -> list[dict[str, Any]]:
 def _service(settings: Settings) -> list[dict[str, Any]]:
     """What the service is started with, and who may call it."""
     here, sizes = sizing.machine(), sizing.model_sizes(settings.registry_dir)
-    chosen = sizing.choose(here, sizes)
+    by_default = sizing.choose(here, sizes)
     set_to = sizing.Sizing(settings.workers, settings.threads, settings.model_threads)
     detail = f"{sizing.words(set_to)} ({here.why}, {here.memory_bytes / 2**30:.1f} GiB)"
-    if set_to != chosen:
-        detail += f"; set so, left out it would be {sizing.words(chosen)}"
+    if set_to != by_default:
+        detail += f"; set so, left out it would be {sizing.words(by_default)}"
     danger = exposure(settings)
-    who = "the network, with tokens" if exposed(settings.host) else "this machine only"
+    who = "the network, with tokens" if is_exposed(settings.host) else "this machine only"
     return [
         _finding("workers and threads", True, detail),
         _finding("callers", danger is None, danger or who, optional=True),
@@ -168,9 +169,9 @@ def _models(settings: Settings, registry: Registry) -> list[dict[str, Any]]:
     """The models that are named or unloaded, and their limits."""
     findings = [_check_named_model(spec, registry) for spec in settings.model_specs]
     try:
-        for name, wanted in Repository(registry.root).read().models.items():
-            said = "loaded beside the named ones" if wanted else "unloaded, until it is loaded"
-            findings.append(_finding(f"model {name}", True, f"{said} (V2 repository call)"))
+        for name, loaded in Repository(registry.root).read().models.items():
+            state = "loaded beside the named ones" if loaded else "unloaded, until it is loaded"
+            findings.append(_finding(f"model {name}", True, f"{state} (V2 repository call)"))
     except RegistryError as error:
         findings.append(_finding("loaded and unloaded models", False, str(error)))
     for name, limits in settings.limits.items():
@@ -234,7 +235,7 @@ def _running(settings: Settings) -> list[dict[str, Any]]:
         "watcher": url_of(near(settings.watch_host), settings.watch_port),
     }
     return [
-        _finding(name, there, f"{url}/readyz" if there else f"{url}/readyz {said}", optional=True)
+        _finding(name, there, f"{url}/readyz" if there else f"{url}/readyz {status}", optional=True)
         for name, url in places.items()
-        for there, said in [ask_ready(url)]
+        for there, status in [ask_ready(url)]
     ]

@@ -39,7 +39,7 @@ def list_(settings: Settings, model: str | None, as_json: bool) -> None:
     Example:
       holdfast jobs list
     """
-    found = _store(settings).all(model)
+    runs = _store(settings).all(model)
 
     def text() -> str:
         rows = [
@@ -52,12 +52,12 @@ def list_(settings: Settings, model: str | None, as_json: bool) -> None:
                 j.challenger or "",
                 j.detail[:90],
             )
-            for j in found
+            for j in runs
         ]
         header = ("job", "model", "kind", "by", "outcome", "challenger", "detail")
         return table(header, rows) if rows else "no runs yet"
 
-    emit(found, as_json, text)
+    emit(runs, as_json, text)
 
 
 @jobs.command()
@@ -97,12 +97,12 @@ def start(
       holdfast jobs start digits --kind retrain
     """
     try:
-        chosen = json.loads(options)
+        members = json.loads(options)
     except json.JSONDecodeError as error:
         raise click.UsageError(f"--options is no JSON: {error}") from None
-    wish = {"model": model, "kind": kind, "reason": reason, "options": chosen}
-    told = _call(settings, "/jobs", wish)
-    emit(told, as_json, lambda: f"started {told['id']}")
+    wish = {"model": model, "kind": kind, "reason": reason, "options": members}
+    reply = _call(settings, "/jobs", wish)
+    emit(reply, as_json, lambda: f"started {reply['id']}")
 
 
 @jobs.command()
@@ -117,8 +117,8 @@ def approve(settings: Settings, job_id: str, reason: str, as_json: bool) -> None
     Example:
       holdfast jobs approve 20260101-120000-abc123 --reason "looks right"
     """
-    told = _call(settings, f"/jobs/{job_id}/approve", {"reason": reason})
-    emit(told, as_json, lambda: f"{job_id}: approved")
+    reply = _call(settings, f"/jobs/{job_id}/approve", {"reason": reason})
+    emit(reply, as_json, lambda: f"{job_id}: approved")
 
 
 @jobs.command()
@@ -133,8 +133,8 @@ def reject(settings: Settings, job_id: str, reason: str, as_json: bool) -> None:
     Example:
       holdfast jobs reject 20260101-120000-abc123 --reason "the labels are wrong"
     """
-    told = _call(settings, f"/jobs/{job_id}/reject", {"reason": reason})
-    emit(told, as_json, lambda: f"{job_id}: rejected")
+    reply = _call(settings, f"/jobs/{job_id}/reject", {"reason": reason})
+    emit(reply, as_json, lambda: f"{job_id}: rejected")
 
 
 def _store(settings: Settings) -> JobStore:
@@ -176,10 +176,10 @@ def _call(settings: Settings, path: str, body: dict[str, Any]) -> Any:
     try:
         connection.request("POST", path, msgspec.json.encode(body), headers)
         answer = connection.getresponse()
-        told = json.loads(answer.read())
+        document = json.loads(answer.read())
     except (OSError, ValueError) as error:
         where = join(host, settings.watch_port)
         raise HoldfastError(f"the watcher at {where} does not answer: {error}") from error
     if answer.status >= 400:
-        raise HoldfastError(told.get("detail", f"status {answer.status}"))
-    return told
+        raise HoldfastError(document.get("detail", f"status {answer.status}"))
+    return document

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 from models.base.errors import HoldfastError
 from service.access import auth
 from service.configuration.addresses import AddressError, listen_address
-from service.configuration.checks import hidden
+from service.configuration.checks import hide_password
 from service.configuration.settings import Settings
 from service.configuration.values import collect
 from service.web.errors import SettingsError, raise_faults
@@ -129,14 +129,15 @@ def _driver(url: str) -> str:
         expected = "a database whose driver is installed (PostgreSQL: pip install '.[postgres]')"
         raise SettingsError("database_url", expected, str(error)) from None
     except (SQLAlchemyError, ValueError):  # their text may hold the password
-        raise SettingsError("database_url", "a URL that SQLAlchemy reads", hidden(url)) from None
-    return hidden(url)
+        expected = "a URL that SQLAlchemy reads"
+        raise SettingsError("database_url", expected, hide_password(url)) from None
+    return hide_password(url)
 
 
 def _tracing(url: str) -> str:
     try:
         importlib.import_module("opentelemetry.exporter.otlp.proto.http")
     except ImportError as error:
-        wanted = "an empty text, or the extra: pip install 'holdfast[tracing]'"
-        raise SettingsError("trace_endpoint", wanted, str(error)) from None
+        expected = "an empty text, or the extra: pip install 'holdfast[tracing]'"
+        raise SettingsError("trace_endpoint", expected, str(error)) from None
     return url

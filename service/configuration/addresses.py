@@ -169,11 +169,11 @@ def _without_user(text: str) -> str:
 def _resolve_host(name: str) -> str:
     expected = "a host that has an address here"
     try:
-        found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+        entries = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise AddressError(expected, f"{name!r}: {reason}") from None
-    addresses = [str(entry[4][0]) for entry in found]
+    addresses = [str(entry[4][0]) for entry in entries]
     return next((each for each in addresses if ":" not in each), addresses[0])
 
 

@@ -39,11 +39,11 @@ def check_schedule(line: str, zone: str) -> None:
         raise SettingsError("schedule", error.expected, error.got) from None
 
 
-def hidden(url: str) -> str:
+def hide_password(url: str) -> str:
     """A URL without its password.
 
-    >>> hidden("postgresql://me:secret@db/h"), hidden("sqlite:////state/records.sqlite")
-    ('postgresql://me:***@db/h', 'sqlite:////state/records.sqlite')
+    >>> hide_password("postgresql://me:secret@db/h"), hide_password("sqlite:////records.sqlite")
+    ('postgresql://me:***@db/h', 'sqlite:////records.sqlite')
     """
     hidden_user = re.sub(r"(?<=://)([^/@:]*):[^@]*@", r"\1:***@", url)
     return re.sub(r"(?<=password=)[^&]*", "***", hidden_user)
@@ -103,7 +103,7 @@ def _database(text: str) -> str:
     ):  # fmt: skip
         return text
     hint = " (postgres:// is spelt postgresql:// here)" if kind == "postgres" else ""
-    raise SettingsError("database_url", DATABASES + hint, repr(hidden(text))[:60])
+    raise SettingsError("database_url", DATABASES + hint, repr(hide_password(text))[:60])
 
 
 def _zone(text: str) -> str:

@@ -100,20 +100,20 @@ def parse_limits(
     Raises:
         SettingsError: it does not read so, or speaks of a model twice or of one not named.
     """
-    found: dict[str, ModelLimits] = {}
-    known = {spec.name for spec in specs}
+    limits: dict[str, ModelLimits] = {}
+    names = {spec.name for spec in specs}
     for part in (part.strip() for part in text.split(";")):
         if not part:
             continue
         name, _, rest = (word.strip() for word in part.partition(":"))
         if not _NAME.fullmatch(name):
             raise SettingsError("model_limits", ONE_LIMIT, repr(part)[:60])
-        if name in found:
+        if name in limits:
             raise SettingsError("model_limits", "each model once", f"{name!r} twice")
-        if known and name not in known:
-            raise SettingsError("model_limits", f"one of {', '.join(sorted(known))}", repr(name))
-        found[name] = _limits(rest, max_rows)
-    return found
+        if names and name not in names:
+            raise SettingsError("model_limits", f"one of {', '.join(sorted(names))}", repr(name))
+        limits[name] = _limits(rest, max_rows)
+    return limits
 
 
 def _limits(text: str, max_rows: int) -> ModelLimits:

@@ -38,16 +38,16 @@ class Proxies:
         """The client's address (of IPv6 the first 64 bits), or what the peer is called."""
         if not self._networks or forwarded is None:
             return _name_address(peer)
-        found = peer
+        client = peer
         hops = [peer, *forwarded.rsplit(",", LONGEST_FORWARDED)[::-1]]
         for hop in hops:
             address = _address(hop)
             if address is None:
                 break  # the own proxy wrote no address: it is as far as is known
-            found = hop
+            client = hop
             if not any(address in network for network in self._networks):
                 break
-        return _name_address(found)
+        return _name_address(client)
 
 
 def _address(text: str) -> IPv4Address | IPv6Address | None:

@@ -304,18 +304,18 @@ def load(env: Mapping[str, str], toml_path: Path | None = None) -> Settings:
     """
     faults: list[SettingsError] = []
     ours = {k: v for k, v in env.items() if k.startswith(PREFIX)}
-    given = {k.removeprefix(PREFIX).lower(): v for k, v in without_platforms(ours).items()}
+    variables = {k.removeprefix(PREFIX).lower(): v for k, v in without_platforms(ours).items()}
     nothing: dict[str, Any] = {}
-    values = {**collect(faults, lambda: read_toml(toml_path), nothing), **given}
+    values = {**collect(faults, lambda: read_toml(toml_path), nothing), **variables}
     hints = get_type_hints(Settings, include_extras=True)
-    known = {}
+    fields = {}
     for name, value in sorted(values.items()):
         if name not in hints:
             faults.append(unknown(name, hints, f"{PREFIX}{name.upper()}"))
             continue
-        read = partial(read_value, name, value, hints[name])
-        known[name] = collect(faults, read, getattr(_DEFAULTS, name))
-    settings = Settings(**known)
+        parse = partial(read_value, name, value, hints[name])
+        fields[name] = collect(faults, parse, getattr(_DEFAULTS, name))
+    settings = Settings(**fields)
     # Of settings that are wrong the defaults stand there, so that no fault brings a second one.
     collect(faults, lambda: dict(settings.limits), nothing)
     collect(faults, lambda: check_schedule(settings.schedule, settings.timezone), None)
@@ -327,10 +327,10 @@ def _fill_settings(settings: Settings) -> Settings:
     """With what follows from other settings and from the machine."""
     database = Path(settings.state).absolute() / "records.sqlite"
     sizes = sizing.model_sizes(settings.registry_dir)
-    chosen = sizing.choose(sizing.machine(), sizes, **_counts(settings))
+    choice = sizing.choose(sizing.machine(), sizes, **_counts(settings))
     return msgspec.structs.replace(
         settings,
-        **chosen._asdict(),
+        **choice._asdict(),
         service_url=settings.service_url or url_of(near(settings.host), settings.port),
         database_url=settings.database_url or f"sqlite:///{database}",
     )
@@ -358,7 +358,12 @@ def table() -> tuple[Setting, ...]:
 def _row(name: str, default: Any, hint: Any) -> Setting:
     kind, about = get_args(hint)
     unit = (about.extra or {}).get("unit", "")
-    shown = f"{default:g}" if isinstance(default, float) else str(default)
+    default_text = f"{default:g}" if isinstance(default, float) else str(default)
     return Setting(
-        name, f"{PREFIX}{name.upper()}", type_text(kind), shown, unit, about.description or ""
+        name,
+        f"{PREFIX}{name.upper()}",
+        type_text(kind),
+        default_text,
+        unit,
+        about.description or "",
     )

@@ -51,18 +51,18 @@ def type_text(kind: Any) -> str:
     return {"str": "text", "int": "integer", "float": "number"}[kind.__name__]
 
 
-def collect(faults: list[SettingsError], read: Callable[[], T], instead: T) -> T:
+def collect(faults: list[SettingsError], parse: Callable[[], T], instead: T) -> T:
     """What `read` gives; where it raises, the fault is noted and something else stands there."""
     try:
-        return read()
+        return parse()
     except SettingsError as error:
         faults.append(error)
         return instead
 
 
-def unknown(name: str, known: Iterable[str], variable: str) -> SettingsError:
+def unknown(name: str, names: Iterable[str], variable: str) -> SettingsError:
     """The error for a name that is no setting's."""
-    near_names = get_close_matches(name, known, n=3)
+    near_names = get_close_matches(name, names, n=3)
     hint = f"did you mean {' or '.join(near_names)}? " if near_names else ""
     expected = f"a name that docs/settings.md lists ({hint}`holdfast doctor` prints all)"
     return SettingsError(name, expected, f"an unknown name ({variable})")

@@ -127,13 +127,13 @@ class _Reader:
         ]
 
     def _operation(self, path: str, method: str, item: Node, operation: Node) -> Operation:
-        asked = [*item.get("parameters", ()), *operation.get("parameters", ())]
-        parameters = [self._parameter(self._follow_reference(part)) for part in asked]
+        parts = [*item.get("parameters", ()), *operation.get("parameters", ())]
+        parameters = [self._parameter(self._follow_reference(part)) for part in parts]
         body = self._follow_reference(operation.get("requestBody", {}))
         security = operation.get("security", ())
         scopes = [scope for way in security for scope in way.get("token", ())]
         token = bool(security) and {} not in security
-        called = _fill_path(path, parameters)
+        address = _fill_path(path, parameters)
         bodies = self._bodies(body)
         send = next((text for b in bodies if b.media == JSON for _, text in b.examples[:1]), "")
         return Operation(
@@ -147,7 +147,7 @@ class _Reader:
             parameters,
             bodies,
             [self._answer(*pair) for pair in operation["responses"].items()],
-            list(self._commands(method.upper(), called, operation, token)),
+            list(self._commands(method.upper(), address, operation, token)),
             send,
         )
 
@@ -161,9 +161,9 @@ class _Reader:
             yield "", curl(method, path, token=token)
         for media, content in contents.items():
             for example in content.get("examples", {}).values():
-                found = self._follow_reference(example)
-                command = curl(method, path, media, found["value"], token=token)
-                yield found.get("summary", ""), command
+                target = self._follow_reference(example)
+                command = curl(method, path, media, target["value"], token=token)
+                yield target.get("summary", ""), command
             if media != JSON and "examples" not in content and media != "application/octet-stream":
                 yield media, curl(method, path, media, token=token)
         for sample in operation.get("x-codeSamples", ()):
@@ -181,12 +181,12 @@ class _Reader:
         )
 
     def _answer(self, status: str, node: Node) -> StatusRow:
-        found = self._follow_reference(node)
+        response = self._follow_reference(node)
         headers = [
             self._parameter({**self._follow_reference(header), "name": name, "in": "header"})
-            for name, header in found.get("headers", {}).items()
+            for name, header in response.get("headers", {}).items()
         ]
-        return StatusRow(status, inline(found["description"]), headers, self._bodies(found))
+        return StatusRow(status, inline(response["description"]), headers, self._bodies(response))
 
     def _bodies(self, node: Node) -> list[Body]:
         return [
@@ -196,8 +196,8 @@ class _Reader:
                 inline(self._about(content["schema"])),
                 self._members(content["schema"]),
                 [
-                    (found.get("summary", ""), pretty(found["value"]))
-                    for found in map(self._follow_reference, content.get("examples", {}).values())
+                    (example.get("summary", ""), pretty(example["value"]))
+                    for example in map(self._follow_reference, content.get("examples", {}).values())
                 ],
             )
             for media, content in node.get("content", {}).items()
@@ -222,28 +222,28 @@ class _Reader:
 
     def _about(self, node: Node) -> str:
         """What a schema says of itself, or what it refers to."""
-        found = self._follow_reference(node)
-        if found.get("type") == "array" and "description" not in found and "items" in found:
-            return self._about(found["items"])
-        return "" if "pattern" in found else str(found.get("description", ""))
+        schema = self._follow_reference(node)
+        if schema.get("type") == "array" and "description" not in schema and "items" in schema:
+            return self._about(schema["items"])
+        return "" if "pattern" in schema else str(schema.get("description", ""))
 
     def _kind(self, node: Node) -> Markup:
         """A type in words, with links to the schemas that have a section."""
-        found = self._follow_reference(node)
-        if "$ref" in node and not _simple(found):
+        schema = self._follow_reference(node)
+        if "$ref" in node and not _simple(schema):
             name = node["$ref"].rpartition("/")[2]
             return Markup('<a href="#schema-{0}">{0}</a>').format(name)
-        if len(found.get("allOf", ())) == 1 and "properties" not in found:
-            return self._kind(found["allOf"][0])
-        if "anyOf" in found:
-            return Markup(" or ").join(self._kind(part) for part in found["anyOf"])
-        if found.get("type") == "array":
-            return self._list(found)
-        if found.get("type") == "object" and found.get("additionalProperties"):
+        if len(schema.get("allOf", ())) == 1 and "properties" not in schema:
+            return self._kind(schema["allOf"][0])
+        if "anyOf" in schema:
+            return Markup(" or ").join(self._kind(part) for part in schema["anyOf"])
+        if schema.get("type") == "array":
+            return self._list(schema)
+        if schema.get("type") == "object" and schema.get("additionalProperties"):
             return Markup("object of {} by name").format(
-                self._kind(found["additionalProperties"])
+                self._kind(schema["additionalProperties"])
             )  # fmt: skip
-        return inline(in_words(found))
+        return inline(in_words(schema))
 
     def _list(self, schema: Node) -> Markup:
         low, high = schema.get("minItems", 0), schema.get("maxItems")

@@ -30,13 +30,13 @@ def prose(text: str) -> Markup:
 
 def inline(text: str) -> Markup:
     """The same within one paragraph."""
-    made, end = Markup(), 0
+    markup, end = Markup(), 0
     for match in _MARKS.finditer(text):
         tag = "code" if match[1] else "strong"
-        made += escape(text[end : match.start()])
-        made += Markup("<{0}>{1}</{0}>").format(Markup(tag), match[1] or match[2])
+        markup += escape(text[end : match.start()])
+        markup += Markup("<{0}>{1}</{0}>").format(Markup(tag), match[1] or match[2])
         end = match.end()
-    return made + escape(text[end:])
+    return markup + escape(text[end:])
 
 
 def pretty(value: Any, indent: int = 0, taken: int = 0) -> str:

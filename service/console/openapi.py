@@ -27,20 +27,20 @@ SEPARATOR = 3  # two quotes and a comma
 
 def endpoints(manifests: Callable[[], Iterable[Manifest]]) -> tuple[Endpoint, ...]:
     """The addresses of the description; `manifests` gives those of what is served now."""
-    described = MADE.read_bytes()
-    opened = described.rstrip().removesuffix(b"}")
+    document = MADE.read_bytes()
+    head = document.rstrip().removesuffix(b"}")
 
     @cache  # made when somebody looks; most workers are never asked
     def page() -> Reply:
         from service.console.docs_page import SCRIPT, STYLE, page
 
-        html = page(orjson.loads(described)).encode()
+        html = page(orjson.loads(document)).encode()
         headers = page_headers(scripts=[SCRIPT], styles=[STYLE])
         return Reply(html, media="text/html; charset=utf-8", headers=headers)
 
     def openapi(call: Call) -> Reply:
         models = orjson.dumps(models_of(manifests()))
-        return Reply(b"".join((opened, b',"x-models":', models, b"}\n")))
+        return Reply(b"".join((head, b',"x-models":', models, b"}\n")))
 
     def docs(call: Call) -> Reply:
         return page()
@@ -56,17 +56,17 @@ def models_of(manifests: Iterable[Manifest]) -> dict[str, dict[str, Any]]:
     """
     left, models = MOST_CHARACTERS, {}
     for manifest in sorted(manifests, key=lambda each: each.model):
-        listed = []
+        names = []
         for name in manifest.classes:
             left -= len(name) + SEPARATOR
             if left < 0:
                 break
-            listed.append(name)
+            names.append(name)
         models[manifest.model] = {
             "version": manifest.version,
             "input": manifest.input.kind,
             "class_count": len(manifest.classes),
-            "classes": listed,
+            "classes": names,
         }
     return models
 

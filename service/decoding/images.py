@@ -18,12 +18,11 @@ from PIL.Image import Resampling
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
-from models.base.errors import InputError
+from models.base.errors import InputError, show_value
 from models.data.pixels import PLAIN, SIDEWAYS, plain, upright
 from models.versions.schema import InputArray, InputSchema
 from service.decoding.image_files import FILE, essential
 from service.decoding.rows import check_rows
-from service.web.errors import show_value
 
 MAX_PIXELS = 16_000_000
 LARGE_PIXELS = 1_000_000  # larger ones are decoded one at a time

@@ -12,8 +12,8 @@ from pathlib import Path
 import msgspec
 
 from models.base.errors import RegistryError
-from models.base.files import locked, write_atomic
-from models.base.inside import opened
+from models.base.files import lock_file, write_atomic
+from models.base.inside import open_folder
 
 FILE = "repository.json"
 MOST_BYTES = 1 << 22
@@ -44,7 +44,7 @@ class Repository:
     def read(self) -> Decisions:
         """The decisions now. Raises RegistryError where the file is damaged."""
         try:
-            with opened(self._path.parent) as folder:
+            with open_folder(self._path.parent) as folder:
                 data = folder.read(FILE, MOST_BYTES)
         except FileNotFoundError:
             return Decisions()
@@ -55,25 +55,25 @@ class Repository:
                 f"{self._path} is damaged ({error}): remove it, and load or unload again"
             ) from error
 
-    def decide(self, model: str, wanted: bool, set_so: bool) -> None:
+    def decide(self, model: str, loaded: bool, set_so: bool) -> None:
         """Keep that `model` is wanted or not; `set_so` is what the settings say of it.
 
         Raises:
             RegistryError: the file is damaged.
             OSError: it cannot be written.
         """
-        with locked(self._path.with_name(f".{FILE}.lock")):
+        with lock_file(self._path.with_name(f".{FILE}.lock")):
             now = self.read()
-            kept = {name: value for name, value in now.models.items() if name != model}
-            if wanted != set_so:
-                kept[model] = wanted
-            write_atomic(self._path, msgspec.json.encode(Decisions(now.calls + 1, kept)))
+            decisions = {name: value for name, value in now.models.items() if name != model}
+            if loaded != set_so:
+                decisions[model] = loaded
+            write_atomic(self._path, msgspec.json.encode(Decisions(now.calls + 1, decisions)))
 
 
 def signature(path: Path) -> Signature | None:
     """What changes when the file at `path` does; None where there is none."""
     try:
-        found = path.stat()
+        status = path.stat()
     except FileNotFoundError:
         return None
-    return found.st_mtime_ns, found.st_ino, found.st_size
+    return status.st_mtime_ns, status.st_ino, status.st_size

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
-from models.base.errors import HoldfastError, InputError, RegistryError
+from models.base.errors import HoldfastError, InputError, RegistryError, show_value
 from models.base.logs import logger
 from models.versions.registry import Registry
 from monitoring.counting.metrics import Metrics
@@ -23,7 +23,7 @@ from service.fleet.overrides import Signature, signature
 from service.fleet.pauses import Pauses
 from service.fleet.served import Served
 from service.fleet.wanted import WantedModels
-from service.web.errors import NotFoundError, RequestError, UnavailableError, show_value
+from service.web.errors import NotFoundError, RequestError, UnavailableError
 
 NO_CHAMPION = "it has no champion"
 UNLOADED = "unloaded"
@@ -96,9 +96,9 @@ class Champions:
     def ready(self) -> bool:
         """Whether a model, and every one that was named, is served, and what is served runs."""
         served, wanted, _ = self._view
-        named = wanted.keys() if self._wanted.named else set()
+        required = wanted.keys() if self._wanted.named else set()
         runs = all(not each.runner.failing for each in served.values())
-        return bool(served) and named <= served.keys() and runs
+        return bool(served) and required <= served.keys() and runs
 
     def is_ready(self, model: str) -> bool:
         """Whether this model is served and runs."""
@@ -207,9 +207,9 @@ class Champions:
             except (HoldfastError, OSError) as error:
                 raise UnavailableError(f"model {model!r}: {self._describe_error(error)}") from error
 
-    def _decide(self, model: str, wanted: bool) -> None:
-        self._wanted.decide(model, wanted)
-        self._log.info("model_called_for" if wanted else "model_called_off", model=model)
+    def _decide(self, model: str, loaded: bool) -> None:
+        self._wanted.decide(model, loaded)
+        self._log.info("model_called_for" if loaded else "model_called_off", model=model)
         self._follow_operators()
 
     def _follow_operators(self) -> None:
@@ -220,11 +220,11 @@ class Champions:
         except (RegistryError, OSError) as error:
             self._log.error("repository_unreadable", reason=str(error))
         served = self._view.served
-        wanted = self._wanted.specs(served)
-        for model in served.keys() - wanted.keys():
+        specs = self._wanted.specs(served)
+        for model in served.keys() - specs.keys():
             self._signatures.pop(model, None)
             self._log.info("model_unloaded", model=model)
-        self._view = _view({name: served[name] for name in served if name in wanted}, wanted)
+        self._view = _view({name: served[name] for name in served if name in specs}, specs)
 
     def _state(self, model: str) -> ModelState:
         """Where a model stands, from what is known without looking at its files again."""
@@ -238,7 +238,7 @@ class Champions:
             )
         version = spec.version if spec and spec.version else self._champion(model)
         if spec is None:
-            why = UNLOADED if self._wanted.unloaded(model) else NOT_NAMED
+            why = UNLOADED if self._wanted.is_unloaded(model) else NOT_NAMED
             return ModelState(model, version, "UNAVAILABLE", why)
         if not reason and model not in self._signatures:
             return ModelState(model, version, "LOADING", "")
@@ -251,18 +251,18 @@ class Champions:
             return None
 
     def _refresh(self, spec: ModelSpec) -> None:
-        name, seen = spec.name, self._signature(spec)
+        name, signature = spec.name, self._signature(spec)
         served = self._view.served.get(name)
         if served is not None and served.runner.failing:
             if served.runner.trial():
                 self._log.info("model_runs_again", model=name, version=served.manifest.version)
             else:
                 self._signatures.pop(name, None)  # a fresh session may do
-        if name in self._signatures and self._signatures[name] == seen:
+        if name in self._signatures and self._signatures[name] == signature:
             return
-        if not self._pauses.waits(name, seen):
+        if not self._pauses.waits(name, signature):
             with suppress(HoldfastError, OSError):  # refused: counted and logged
-                self._follow(spec, seen)
+                self._follow(spec, signature)
 
     def _signature(self, spec: ModelSpec) -> Signature | None:
         """What changes when the model is to be looked at again."""
@@ -271,14 +271,14 @@ class Champions:
             return signature(folder / "aliases.json")
         return signature(folder / str(spec.version) / "manifest.json")
 
-    def _follow(self, spec: ModelSpec, seen: Signature | None) -> None:
+    def _follow(self, spec: ModelSpec, signature: Signature | None) -> None:
         """Serve what the spec says, or note why not and raise."""
         try:
             self._serve(spec)
         except (HoldfastError, OSError) as error:
-            self._refuse(spec.name, error, seen)
+            self._refuse(spec.name, error, signature)
             raise
-        self._signatures[spec.name] = seen
+        self._signatures[spec.name] = signature
         self._pauses.forget(spec.name)
 
     def _serve(self, spec: ModelSpec) -> None:
@@ -312,7 +312,7 @@ class Champions:
             return
         loaded = self._loader.open(name, version)
         self._view = _view({**served, name: loaded}, self._view.wanted)
-        loaded.metrics.loaded()
+        loaded.metrics.note_load()
         pinned = spec.version is not None
         self._log.info("model_loaded", model=name, version=version, pinned=pinned)
 
@@ -320,8 +320,8 @@ class Champions:
         """An error as clients may read it: where the registry lies is for the log."""
         return str(error).replace(f"{self._registry.root}/", "")
 
-    def _refuse(self, model: str, error: Exception, seen: Signature | None) -> None:
-        pause = self._pauses.note_failure(model, seen, self._describe_error(error))
+    def _refuse(self, model: str, error: Exception, signature: Signature | None) -> None:
+        pause = self._pauses.note_failure(model, signature, self._describe_error(error))
         self._metrics.reload_failures.labels(model).inc()
         serving = self._view.served.get(model)
         self._log.error(
@@ -333,6 +333,6 @@ class Champions:
         )
 
 
-def _view(served: Mapping[str, Served], wanted: Mapping[str, ModelSpec]) -> _View:
-    only = next(iter(wanted)) if len(wanted) == 1 else None
-    return _View(MappingProxyType(served), wanted, only)
+def _view(served: Mapping[str, Served], specs: Mapping[str, ModelSpec]) -> _View:
+    only = next(iter(specs)) if len(specs) == 1 else None
+    return _View(MappingProxyType(served), specs, only)

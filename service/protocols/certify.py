@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 import numpy as np
 
-from models.base.errors import InputError
+from models.base.errors import InputError, show_value
+from models.base.json_body import decode_body
 from models.versions.schema import InputArray, InputSchema, Manifest
-from service.decoding.codec import decode_body, read_instances
+from service.decoding.codec import read_instances
 from service.fleet.served import Served
 from service.pipeline import new_id
 from service.web.call import Call, Endpoint
-from service.web.errors import UnavailableError, show_value
+from service.web.errors import UnavailableError
 from service.web.reply import Reply, json_reply
 
 if TYPE_CHECKING:
@@ -77,13 +78,13 @@ def endpoints(find: Callable[[str | None], Served], max_runs: int) -> tuple[Endp
 
 def _smoothing(body: CertifyBody, max_runs: int) -> Smoothing:
     """What the body asks for, checked."""
-    given = {name: getattr(body, name) for name in Smoothing._fields}
-    asked = Smoothing(**{name: value for name, value in given.items() if value is not None})
-    if not 1 <= asked.samples <= max_runs:
-        raise InputError("samples", f"1 to {max_runs}", show_value(asked.samples))
-    if not 0 < asked.alpha <= LARGEST_ALPHA:
-        raise InputError("alpha", f"above 0, at most {LARGEST_ALPHA:g}", f"{asked.alpha:g}")
-    return asked
+    members = {name: getattr(body, name) for name in Smoothing._fields}
+    smoothing = Smoothing(**{name: value for name, value in members.items() if value is not None})
+    if not 1 <= smoothing.samples <= max_runs:
+        raise InputError("samples", f"1 to {max_runs}", show_value(smoothing.samples))
+    if not 0 < smoothing.alpha <= LARGEST_ALPHA:
+        raise InputError("alpha", f"above 0, at most {LARGEST_ALPHA:g}", f"{smoothing.alpha:g}")
+    return smoothing
 
 
 def _rows(

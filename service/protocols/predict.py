@@ -5,13 +5,14 @@ from typing import Any
 
 import orjson
 
+from models.base.errors import show_value
 from service.decoding.images import MAX_PIXELS, Upload, decode_images, takes_images
 from service.decoding.instances import FIELD, read_predict_body, read_rows_of
 from service.decoding.multipart import FORM, read_files
 from service.fleet.served import Served
 from service.pipeline import Decoded, Pipeline, Scored
 from service.web.call import Call, Endpoint
-from service.web.errors import JSON, MediaTypeError, show_value
+from service.web.errors import JSON, MediaTypeError
 from service.web.reply import Reply
 
 IMAGES = ("image/png", "image/jpeg")
@@ -53,9 +54,9 @@ def _files(call: Call, kind: str, served: Served) -> list[Upload]:
         return [Upload("body", call.body())]
     if pictures and kind == FORM:
         return read_files(call.body(), call.header("content-type") or "", served.max_rows)
-    read = ", ".join((JSON, *IMAGES, FORM) if pictures else (JSON,))
-    error = MediaTypeError("Content-Type", read, show_value(kind))
-    error.headers = {"Accept": read}
+    types = ", ".join((JSON, *IMAGES, FORM) if pictures else (JSON,))
+    error = MediaTypeError("Content-Type", types, show_value(kind))
+    error.headers = {"Accept": types}
     raise error
 
 

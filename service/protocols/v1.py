@@ -13,9 +13,9 @@ from typing import Any
 import msgspec
 import orjson
 
-from models.base.errors import InputError
+from models.base.errors import InputError, show_value
+from models.base.json_body import decode_body
 from models.versions.schema import OUTPUTS
-from service.decoding.codec import decode_body
 from service.decoding.images import MAX_PIXELS
 from service.decoding.instances import read_rows_of, unwrap_member
 from service.fleet.served import Served
@@ -24,7 +24,7 @@ from service.pipeline import Decoded, Pipeline, Scored
 from service.protocols.predict import predictions
 from service.protocols.v2.metadata import version_of
 from service.web.call import Call, Endpoint
-from service.web.errors import UnavailableError, show_value
+from service.web.errors import UnavailableError
 from service.web.reply import Reply, json_reply
 
 SIGNATURES = ("serving_default", "", None)
@@ -82,11 +82,11 @@ def endpoints(
 
 def read_body(body: bytes) -> tuple[str, bytes]:
     """The member of a body that holds the rows, and its JSON text. Raises InputError."""
-    decoded = decode_body(_body, body)
-    if decoded.signature_name not in SIGNATURES:
-        raise InputError("signature_name", repr(SIGNATURES[0]), show_value(decoded.signature_name))
-    given = (bytes(each) for each in (decoded.instances, decoded.inputs))
-    instances, inputs = (b"" if each == b"null" else each for each in given)
+    content = decode_body(_body, body)
+    if content.signature_name not in SIGNATURES:
+        raise InputError("signature_name", repr(SIGNATURES[0]), show_value(content.signature_name))
+    members = (bytes(each) for each in (content.instances, content.inputs))
+    instances, inputs = (b"" if each == b"null" else each for each in members)
     if bool(instances) == bool(inputs):
         raise InputError("instances", "either instances or inputs", "both" if inputs else "neither")
     return ("instances", instances) if instances else ("inputs", inputs)

@@ -59,8 +59,8 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
     def _relieve(self) -> None:
         """Tell surplus workers to go: those who want to first, then the oldest."""
         order = sorted(self.WORKERS.items(), key=lambda w: (not w[1].flags[LEAVING], w[1].age))
-        surplus, kept = order[: -self.num_workers], order[-self.num_workers :]
-        if not all(worker.flags[READY] for _, worker in kept):
+        surplus, newest = order[: -self.num_workers], order[-self.num_workers :]
+        if not all(worker.flags[READY] for _, worker in newest):
             return
         for pid, worker in surplus:
             if not worker.told:

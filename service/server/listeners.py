@@ -31,7 +31,7 @@ def refuse_new(listener: socket.socket) -> None:
     it tries again. Linux only, for TCP; elsewhere nothing happens.
     """
     code = b"".join(struct.pack("=HBBI", a, b, c, d & 0xFFFFFFFF) for a, b, c, d in _NO_NEW)
-    kept = ctypes.create_string_buffer(code, len(code))
-    program = struct.pack("HL", len(_NO_NEW), ctypes.addressof(kept))
+    buffer = ctypes.create_string_buffer(code, len(code))
+    program = struct.pack("HL", len(_NO_NEW), ctypes.addressof(buffer))
     with contextlib.suppress(OSError):
         listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)

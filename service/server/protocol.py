@@ -222,7 +222,7 @@ class Protocol(HttpToolsProtocol):
     def _send_refusal(self, refusal: Refusal) -> None:
         if self.transport.is_closing():
             return
-        self._shared.refused(refusal.status)
+        self._shared.count_refusal(refusal.status)
         path = self.url.split(b"?")[0].decode("latin-1") if self.headers is not None else ""
         media, body = render_error(path, refusal.status, refusal.detail)
         head = (
@@ -276,10 +276,10 @@ class Protocol(HttpToolsProtocol):
             self._send_timer = None
 
     def _watch_sending(self) -> None:
-        left = self.transport.get_write_buffer_size()
+        unsent = self.transport.get_write_buffer_size()
         if self._charge():
             seconds = self._shared.terms.body_seconds
-            self._send_timer = self.loop.call_later(seconds, self._look_at_sending, left)
+            self._send_timer = self.loop.call_later(seconds, self._look_at_sending, unsent)
         else:
             self.transport.abort()
 

@@ -26,14 +26,14 @@ class Shared:
         terms: of the worker.
         held: the application's, so that requests and answers count together.
         connections: the most that may be open.
-        refused: called with the status of an answer that was given without the application.
+        count_refusal: called with the status of an answer that was given without the application.
     """
 
     def __init__(
-        self, terms: WorkerTerms, held: Held, connections: int, refused: Callable[[int], None]
+        self, terms: WorkerTerms, held: Held, connections: int, count_refusal: Callable[[int], None]
     ) -> None:
         self.terms = terms
         self.held = held
         self.connections = connections
-        self.refused = refused
+        self.count_refusal = count_refusal
         self.keeping = True  # whether connections are kept after an answer

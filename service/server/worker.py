@@ -33,7 +33,7 @@ class Worker(UvicornWorker):  # type: ignore[misc]
         logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
         app = self.wsgi
         most = min(max(raise_file_limit() - SPARE_FILES, SPARE_FILES), MOST_CONNECTIONS)
-        shared = Shared(self.app.terms, app.held, most, app.refused)
+        shared = Shared(self.app.terms, app.held, most, app.count_refusal)
         config = configure(app, shared, backlog=self.cfg.backlog, keep_alive=self.cfg.keepalive)
         server = WorkerServer(config, shared, tick=self._tick, ready=lambda: self.flags.set(READY))
         with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:

@@ -44,7 +44,7 @@ def endpoints(
 
     def hold_of(model: str) -> Any:
         try:
-            return watcher.registry.held(model)
+            return watcher.registry.find_hold(model)
         except RegistryError:
             return None  # of what cannot be read the row says more
 

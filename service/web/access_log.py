@@ -75,5 +75,5 @@ def _plain(text: str) -> str:
     >>> _plain("digits"), _plain("d\\u202egits")
     ('digits', "'d\\\\u202egits'")
     """
-    kept = text[:SHOWN_CHARACTERS]
-    return (kept if kept.isascii() and kept.isprintable() else ascii(kept))[:SHOWN_CHARACTERS]
+    head = text[:SHOWN_CHARACTERS]
+    return (head if head.isascii() and head.isprintable() else ascii(head))[:SHOWN_CHARACTERS]

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 from urllib.parse import parse_qs
 
-from models.base.errors import InputError
+from models.base.errors import InputError, show_value
 from service.web.compression import decompress
-from service.web.errors import JSON, MediaTypeError, show_value
+from service.web.errors import JSON, MediaTypeError
 from service.web.reply import Reply
 from service.web.request_id import is_fit_id
 

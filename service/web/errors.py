@@ -25,6 +25,7 @@ from typing import Any
 
 import orjson
 
+from models.base.errors import SHOWN_CHARACTERS as SHOWN_CHARACTERS
 from models.base.errors import (
     BundleError,
     ChampionMovedError,
@@ -34,8 +35,8 @@ from models.base.errors import (
     UnknownModelError,
     UnknownVersionError,
 )
+from models.base.errors import show_value as show_value
 
-SHOWN_CHARACTERS = 80
 JSON = "application/json"
 PROBLEM = "application/problem+json"
 
@@ -167,22 +168,6 @@ class UnavailableError(RequestError):
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
     headers: Mapping[str, str] = {"Retry-After": "1"}
-
-
-def show_value(value: object) -> str:
-    """A client's value, short and in ASCII, fit for a message or a log.
-
-    >>> show_value("é" * 3), show_value(True), show_value(None), show_value([1, 2])
-    ("'\\\\xe9\\\\xe9\\\\xe9'", 'true', 'null', 'a list of 2')
-    """
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, list):
-        return f"a list of {len(value)}"
-    if isinstance(value, dict):
-        return "an object"
-    head = ascii(value[: SHOWN_CHARACTERS + 1] if isinstance(value, str | bytes) else value)
-    return head if len(head) <= SHOWN_CHARACTERS else head[:SHOWN_CHARACTERS] + "..."
 
 
 def problem(status: int, detail: str, **members: Any) -> dict[str, Any]:

@@ -93,7 +93,7 @@ class Front:
         self._pool.shutdown()
         self._flask.executor.shutdown()
 
-    def refused(self, status: int) -> None:
+    def count_refusal(self, status: int) -> None:
         """Count an answer that was given without asking us: bytes that are no request."""
         self._observe(UNMATCHED, "other", Reply(b"", status), 0.0)
 
@@ -103,8 +103,8 @@ class Front:
         call, began = Call(scope, self._bounds.body_bytes), time.perf_counter()
         try:
             length, expects = call.header("content-length") or "", call.header("expect")
-            known = int(length) if length.isdigit() else None
-            call.sent = await self._intake.read(known, expects is not None, receive)
+            size = int(length) if length.isdigit() else None
+            call.sent = await self._intake.read(size, expects is not None, receive)
         except ClientGoneError:
             return
         except RequestError as error:
@@ -156,7 +156,7 @@ class Front:
     def _answer_paced(self, match: Match, call: Call) -> Reply:
         began = time.thread_time()
         reply = self.answer(match.endpoint, call, match.arguments)
-        self._pace.took(call.path, time.thread_time() - began)
+        self._pace.note(call.path, time.thread_time() - began)
         return reply
 
     def quick(self, call: Call) -> bool:

@@ -25,7 +25,8 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import NamedTuple
 
-from service.web.errors import ForbiddenError, MisdirectedError, SettingsError, show_value
+from models.base.errors import show_value
+from service.web.errors import ForbiddenError, MisdirectedError, SettingsError
 
 SAFE = ("GET", "HEAD", "OPTIONS")  # methods that change nothing
 METHODS = "GET, HEAD, POST"
@@ -111,7 +112,7 @@ HOLDFAST_ALLOWED_HOSTS, got 'evil.example:8080'
         allowed_origins: str = "",
         tokens_needed: Callable[[], bool] = lambda: False,
     ) -> None:
-        self._loopback = not exposed(host)
+        self._loopback = not is_exposed(host)
         bound = parse_host(host) or parse_host(f"[{host}]")  # an IPv6 address may come bare
         self._hosts = parse_hosts(allowed_hosts) | ({bound.name} if bound else set())
         self._origins = parse_origins(allowed_origins)
@@ -119,37 +120,37 @@ HOLDFAST_ALLOWED_HOSTS, got 'evil.example:8080'
         self._vary: Headers = (("Vary", "Origin"),) if self._origins else ()
         self._plain = OriginVerdict(self._vary)
 
-    def judge(self, asked: Caller) -> OriginVerdict:
+    def judge(self, caller: Caller) -> OriginVerdict:
         """Let a request go on, or refuse it.
 
         Raises:
             MisdirectedError: its `Host` is none of ours.
             ForbiddenError: a page of another site sent it.
         """
-        if asked.origin is not None:
-            return self._judge_page(asked, asked.origin)
-        if self._loopback and asked.host and not self._is_ours(asked.host):
-            raise MisdirectedError(_strange_host(asked.host, "a loopback name"))
-        if asked.fetch_site == "cross-site" and asked.method not in SAFE:
+        if caller.origin is not None:
+            return self._judge_page(caller, caller.origin)
+        if self._loopback and caller.host and not self._is_ours(caller.host):
+            raise MisdirectedError(_strange_host(caller.host, "a loopback name"))
+        if caller.fetch_site == "cross-site" and caller.method not in SAFE:
             raise ForbiddenError("a page of another site sent this")
         return self._plain
 
-    def _judge_page(self, asked: Caller, text: str) -> OriginVerdict:
-        origin, host = parse_origin(text), parse_host(asked.host or "")
+    def _judge_page(self, caller: Caller, text: str) -> OriginVerdict:
+        origin, host = parse_origin(text), parse_host(caller.host or "")
         allowed = origin is not None and origin in self._origins
         if not allowed and not (origin and host and _same(origin, host)):
             raise ForbiddenError(
                 f"Origin: a page of another site ({show_value(text)}) sent this; "
                 "HOLDFAST_ALLOWED_ORIGINS names sites whose pages may"
             )
-        if (self._loopback or not self._tokens_needed()) and not self._is_ours(asked.host or ""):
-            raise ForbiddenError(_strange_host(asked.host or "", "a loopback name or an address"))
+        if (self._loopback or not self._tokens_needed()) and not self._is_ours(caller.host or ""):
+            raise ForbiddenError(_strange_host(caller.host or "", "a loopback name or an address"))
         if not allowed:
-            if asked.fetch_site == "cross-site" and asked.method not in SAFE:
+            if caller.fetch_site == "cross-site" and caller.method not in SAFE:
                 raise ForbiddenError("a page of another site sent this")
             return self._plain
         own = (("Access-Control-Allow-Origin", text), *self._vary)
-        if asked.method == "OPTIONS" and asked.wished_method is not None:
+        if caller.method == "OPTIONS" and caller.wished_method is not None:
             return OriginVerdict((*own, *_PREFLIGHT), preflight=True)
         return OriginVerdict((*own, ("Access-Control-Expose-Headers", TOLD_HEADERS)))
 
@@ -157,8 +158,8 @@ HOLDFAST_ALLOWED_HOSTS, got 'evil.example:8080'
         host = parse_host(text)
         if host is None:
             return False
-        known = is_loopback(host.name) or host.name in self._hosts
-        return known or (not self._loopback and _address(host.name) is not None)
+        named = is_loopback(host.name) or host.name in self._hosts
+        return named or (not self._loopback and _address(host.name) is not None)
 
 
 _PREFLIGHT: Headers = (
@@ -242,11 +243,11 @@ def is_loopback(name: str) -> bool:
     return name == "localhost" or name.endswith(".localhost")
 
 
-def exposed(host: str) -> bool:
-    """Whether others than this machine reach who listens there.
+def is_exposed(host: str) -> bool:
+    """Whether other machines can reach a server that listens on this address.
 
-    >>> [exposed(host) for host in ("127.0.0.1", "[::1]", "localhost", "0.0.0.0", "", "10.0.0.5")]
-    [False, False, False, True, True, True]
+    >>> [is_exposed(host) for host in ("127.0.0.1", "[::1]", "localhost", "0.0.0.0", "10.0.0.5")]
+    [False, False, False, True, True]
     """
     address = _address(host.removeprefix("[").removesuffix("]"))
     return host.lower() != "localhost" if address is None else not address.is_loopback

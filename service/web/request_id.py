@@ -8,8 +8,7 @@ and does not count is in the log, escaped.
 
 import re
 
-from models.base.errors import InputError
-from service.web.errors import show_value
+from models.base.errors import InputError, show_value
 from service.web.reply import Reply
 
 HEADER = "X-Request-Id"
@@ -17,19 +16,21 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 ID_TEXT = "1 to 128 characters of A-Z a-z 0-9 . _ : -"
 
 
-def state_id(reply: Reply, counts: str, sent: str) -> Reply:
+def state_id(reply: Reply, counts: str, client_id: str) -> Reply:
     """The answer with the id that counts as a header, and what the log needs of another one.
 
     Args:
         reply: the answer.
         counts: the id of the answer, where it has one (V2 takes it from the body); else the
             client's, if it can be kept; or empty.
-        sent: the client's `X-Request-Id`, as it came; empty where there is none.
+        client_id: the client's `X-Request-Id`, as it came; empty where there is none.
     """
-    if not (counts or sent):
+    if not (counts or client_id):
         return reply
     headers = (*reply.headers, (HEADER, counts)) if counts else reply.headers
-    return reply._replace(id=counts, headers=headers, given_id="" if sent == counts else sent)
+    return reply._replace(
+        id=counts, headers=headers, given_id="" if client_id == counts else client_id
+    )
 
 
 def is_fit_id(value: str) -> bool:

@@ -63,8 +63,8 @@ class Router:
 
     def match(self, path: str, method: str) -> Match | None:
         """The endpoint of an address, or None."""
-        kept = len(path) <= LONGEST_KEPT
-        return self._remembered(path, method) if kept else self._match(path, method)
+        short = len(path) <= LONGEST_KEPT
+        return self._remembered(path, method) if short else self._match(path, method)
 
     def _match(self, path: str, method: str) -> Match | None:
         if not is_plain(path):

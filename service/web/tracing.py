@@ -45,8 +45,8 @@ class Tracing:
             from opentelemetry.sdk.trace.export import BatchSpanProcessor
             from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
         except ImportError as error:
-            wanted = "an empty text, or the extra: pip install 'holdfast[tracing]'"
-            raise SettingsError("trace_endpoint", wanted, str(error)) from error
+            expected = "an empty text, or the extra: pip install 'holdfast[tracing]'"
+            raise SettingsError("trace_endpoint", expected, str(error)) from error
         ours = Resource.create({"service.name": "holdfast", "service.version": version})
         resource = ours.merge(OTELResourceDetector().detect())
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
@@ -56,11 +56,11 @@ class Tracing:
         self._propagator = TraceContextTextMapPropagator()
         self._stages = threading.local()
 
-    def timed(self, timers: Mapping[str, Timer]) -> dict[str, Timer]:
+    def time_stages(self, timers: Mapping[str, Timer]) -> dict[str, Timer]:
         """The timers of the stages, which also tell the request's span."""
         return {name: _Stage(name, timer, self._stages) for name, timer in timers.items()}
 
-    def traced(self, answer: Answerer) -> Answerer:
+    def trace(self, answer: Answerer) -> Answerer:
         """What answers requests, with a span around each."""
         from opentelemetry.trace import SpanKind, Status, StatusCode
 
@@ -131,8 +131,8 @@ def start(endpoint: str, version: str) -> Tracing | None:
 
 
 def _headers(call: Call) -> dict[str, str]:
-    sent = ((name, call.header(name)) for name in ("traceparent", "tracestate"))
-    return {name: value for name, value in sent if value is not None}
+    pairs = ((name, call.header(name)) for name in ("traceparent", "tracestate"))
+    return {name: value for name, value in pairs if value is not None}
 
 
 def _describe_request(endpoint: Endpoint, call: Call) -> dict[str, str]:
@@ -146,13 +146,13 @@ def _describe_request(endpoint: Endpoint, call: Call) -> dict[str, str]:
 
 
 def _describe_reply(reply: Reply) -> dict[str, str | int]:
-    found: dict[str, str | int] = {"http.response.status_code": reply.status}
+    attributes: dict[str, str | int] = {"http.response.status_code": reply.status}
     if reply.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        found["error.type"] = str(reply.status)
+        attributes["error.type"] = str(reply.status)
     if reply.id:
-        found["holdfast.request_id"] = reply.id
+        attributes["holdfast.request_id"] = reply.id
     if reply.model:
-        found["holdfast.model"] = reply.model
+        attributes["holdfast.model"] = reply.model
     if reply.version:
-        found["holdfast.version"] = reply.version
-    return found
+        attributes["holdfast.version"] = reply.version
+    return attributes

@@ -14,10 +14,9 @@ from math import prod
 import numpy as np
 import numpy.typing as npt
 
-from models.base.errors import InputError
+from models.base.errors import InputError, show_value
 from models.versions.schema import InputArray, InputSchema
 from service.decoding.rows import table_of
-from service.web.errors import show_value
 
 HEADER = "Inference-Header-Content-Length"
 MEDIA = "application/octet-stream"
@@ -41,8 +40,8 @@ def split(body: bytes, header_length: str | None) -> tuple[bytes, memoryview]:
     digits = header_length.isascii() and header_length.isdigit() and len(header_length) <= DIGITS
     length = int(header_length) if digits else -1
     if not 0 <= length <= len(body):
-        wanted = f"the length of the JSON part, at most {len(body)} bytes"
-        raise InputError(HEADER, wanted, show_value(header_length))
+        expected = f"the length of the JSON part, at most {len(body)} bytes"
+        raise InputError(HEADER, expected, show_value(header_length))
     return body[:length], memoryview(body)[length:]
 
 
@@ -67,11 +66,11 @@ def from_bytes(
     dtype = WIRE[schema.dtype]
     needed = prod(shape) * dtype.itemsize
     if size != needed:
-        wanted = f"{needed}, the bytes of shape and datatype"
-        raise InputError(f"{field}.parameters.binary_data_size", wanted, f"{size}"[:24])
+        expected = f"{needed}, the bytes of shape and datatype"
+        raise InputError(f"{field}.parameters.binary_data_size", expected, f"{size}"[:24])
     if len(raw) != needed:
-        wanted = f"{needed} bytes behind the JSON, whose length {HEADER} gives"
-        raise InputError("body", wanted, f"{len(raw)} bytes")
+        expected = f"{needed} bytes behind the JSON, whose length {HEADER} gives"
+        raise InputError("body", expected, f"{len(raw)} bytes")
     x: InputArray = np.frombuffer(raw, dtype).reshape(shape)
     if not x.flags.aligned:
         x = x.copy()

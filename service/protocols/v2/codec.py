@@ -14,15 +14,16 @@ from typing import Any, NamedTuple
 import msgspec
 import orjson
 
-from models.base.errors import InputError
+from models.base.errors import InputError, show_value
+from models.base.json_body import decode_body
 from models.versions.schema import OUTPUTS, InputArray, InputSchema
-from service.decoding.codec import decode_body, read_numbers, to_input
+from service.decoding.codec import read_numbers, to_input
 from service.decoding.json_amount import MOST_OBJECTS, check_count
 from service.decoding.rows import check_rows, table_of
 from service.pipeline import Scored
 from service.protocols.v2.binary import HEADER, MEDIA, from_bytes, split, texts_to_bytes, to_bytes
 from service.protocols.v2.classification import CLASSIFIED, classify
-from service.web.errors import RequestError, show_value
+from service.web.errors import RequestError
 from service.web.reply import Reply
 from service.web.request_id import is_fit_id
 
@@ -125,13 +126,13 @@ def decode_infer(
     """
     text, raw = split(body, header_length)
     check_count(text, b"{", MOST_OBJECTS, "body", "objects")
-    decoded = decode_body(_decoder, text)
-    outputs = _outputs(decoded)
-    if len(decoded.inputs) != 1:
-        raise InputError("inputs", f"one tensor, {schema.name!r}", f"{len(decoded.inputs)} tensors")
-    given_id = decoded.id or ""
+    content = decode_body(_decoder, text)
+    outputs = _outputs(content)
+    if len(content.inputs) != 1:
+        raise InputError("inputs", f"one tensor, {schema.name!r}", f"{len(content.inputs)} tensors")
+    given_id = content.id or ""
     request_id = given_id if is_fit_id(given_id) else None
-    x = _tensor(decoded.inputs[0], raw, schema, max_rows)
+    x = _tensor(content.inputs[0], raw, schema, max_rows)
     return InferRequest(x, request_id, given_id, outputs)
 
 
@@ -144,7 +145,7 @@ def encode_infer(
     in the parameters of the answer.
     """
     behind: list[bytes] = []
-    tensors = [_output(scored, wanted, behind) for wanted in outputs]
+    tensors = [_output(scored, output, behind) for output in outputs]
     document = {
         "model_name": scored.manifest.model,
         "model_version": str(scored.manifest.version),
@@ -166,8 +167,8 @@ def _tensor(tensor: InputTensor, raw: memoryview, schema: InputSchema, max_rows:
         raise InputError(f"{field}.datatype", DATATYPES[schema.dtype], show_value(tensor.datatype))
     shape = _shape(tensor.shape, f"{field}.shape")
     if len(shape) < 1 or shape[1:] != schema.shape:
-        wanted = f"[N, {', '.join(map(str, schema.shape))}]"
-        raise InputError(f"{field}.shape", wanted, _shape_text(shape))
+        expected = f"[N, {', '.join(map(str, schema.shape))}]"
+        raise InputError(f"{field}.shape", expected, _shape_text(shape))
     check_rows(shape[0], max_rows, f"{field}.shape")
     size = _binary_size(tensor, field)
     if size is not None:
@@ -199,8 +200,8 @@ def _binary_size(tensor: InputTensor, field: str) -> int | None:
 
 def _numbers(raw: bytes, shape: tuple[int, ...], schema: InputSchema, field: str) -> InputArray:
     if not _is_given(raw):
-        wanted = "the values of the tensor (or parameters.binary_data_size)"
-        raise InputError(f"{field}.data", wanted, "nothing: the field is missing")
+        expected = "the values of the tensor (or parameters.binary_data_size)"
+        raise InputError(f"{field}.data", expected, "nothing: the field is missing")
     nested = len(shape) > 1 and raw[1:].lstrip()[:1] == b"["
     lists = shape if nested else (prod(shape),)
     nulls = schema.kind == "tabular" and table_of(schema).missing
@@ -208,19 +209,19 @@ def _numbers(raw: bytes, shape: tuple[int, ...], schema: InputSchema, field: str
     return to_input(numbers.reshape(shape), schema, field)
 
 
-def _outputs(decoded: InferBody) -> tuple[WantedOutput, ...]:
-    binary = decoded.parameters is not None and bool(decoded.parameters.binary_data_output)
-    if not decoded.outputs:
+def _outputs(content: InferBody) -> tuple[WantedOutput, ...]:
+    binary = content.parameters is not None and bool(content.parameters.binary_data_output)
+    if not content.outputs:
         return _ALL_BINARY if binary else _ALL
-    if len(decoded.outputs) > len(ANSWERED):
-        raise InputError("outputs", f"at most {len(ANSWERED)}", f"{len(decoded.outputs)}")
-    wanted = tuple(
+    if len(content.outputs) > len(ANSWERED):
+        raise InputError("outputs", f"at most {len(ANSWERED)}", f"{len(content.outputs)}")
+    outputs = tuple(
         _parse_output(output, binary, f"outputs[{index}]")
-        for index, output in enumerate(decoded.outputs)
+        for index, output in enumerate(content.outputs)
     )
-    if len({output.name for output in wanted}) < len(wanted):
+    if len({output.name for output in outputs}) < len(outputs):
         raise InputError("outputs", "each output once", "one that is asked for twice")
-    return wanted
+    return outputs
 
 
 def _parse_output(output: RequestedOutput, binary: bool, field: str) -> WantedOutput:
@@ -235,20 +236,20 @@ def _parse_output(output: RequestedOutput, binary: bool, field: str) -> WantedOu
     if classes < 0:
         raise InputError(field, "a number of classes, or 0 for none", f"{classes}"[:24])
     if classes and output.name != CLASSIFIED:
-        wanted = f"to stand at {CLASSIFIED!r}, the output whose places are classes"
-        raise InputError(field, wanted, f"it at {output.name!r}")
-    asked = parameters.binary_data
-    return WantedOutput(output.name, binary if asked is None else asked, classes)
+        expected = f"to stand at {CLASSIFIED!r}, the output whose places are classes"
+        raise InputError(field, expected, f"it at {output.name!r}")
+    binary_data = parameters.binary_data
+    return WantedOutput(output.name, binary if binary_data is None else binary_data, classes)
 
 
-def _output(scored: Scored, wanted: WantedOutput, behind: list[bytes]) -> dict[str, Any]:
+def _output(scored: Scored, output: WantedOutput, behind: list[bytes]) -> dict[str, Any]:
     """The output in the JSON; a binary one is put behind it."""
-    name = wanted.name
+    name = output.name
     values = scored.flags.query if name == QUERY_FLAGGED else getattr(scored.answer, name)
-    if wanted.classes:
-        return _classes(scored, wanted, behind)
+    if output.classes:
+        return _classes(scored, output, behind)
     tensor = {"name": name, "datatype": OUTPUT_DATATYPES[name], "shape": values.shape}
-    if wanted.binary:
+    if output.binary:
         behind.append(to_bytes(values))
         tensor["parameters"] = {"binary_data_size": len(behind[-1])}
     else:
@@ -256,14 +257,14 @@ def _output(scored: Scored, wanted: WantedOutput, behind: list[bytes]) -> dict[s
     return tensor
 
 
-def _classes(scored: Scored, wanted: WantedOutput, behind: list[bytes]) -> dict[str, Any]:
+def _classes(scored: Scored, output: WantedOutput, behind: list[bytes]) -> dict[str, Any]:
     """The probabilities as the best classes."""
     probabilities, labels = scored.answer.probabilities, scored.manifest.classes
-    count = min(wanted.classes, len(labels))
+    count = min(output.classes, len(labels))
     texts = classify(probabilities, labels, count)
     shape = [len(probabilities), count]
-    tensor: dict[str, Any] = {"name": wanted.name, "datatype": "BYTES", "shape": shape}
-    if wanted.binary:
+    tensor: dict[str, Any] = {"name": output.name, "datatype": "BYTES", "shape": shape}
+    if output.binary:
         behind.append(texts_to_bytes(texts))
         tensor["parameters"] = {"binary_data_size": len(behind[-1])}
     else:

@@ -69,9 +69,9 @@ def endpoints(
             nonlocal outputs, given_id
             header, length = call.id(), call.header(HEADER)
             schema, max_rows = served.manifest.input, served.max_rows
-            decoded = decode_infer(call.body(), schema, max_rows, length)
-            outputs, given_id = decoded.outputs, decoded.given_id
-            return Decoded(decoded.x, decoded.id or header)
+            request = decode_infer(call.body(), schema, max_rows, length)
+            outputs, given_id = request.outputs, request.given_id
+            return Decoded(request.x, request.id or header)
 
         def encode(scored: Scored) -> Reply:
             return encode_infer(scored, outputs, given_id)

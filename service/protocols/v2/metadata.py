@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from models.base.errors import show_value
 from models.versions.schema import InputSchema, Manifest
 from service.fleet.served import Served
 from service.protocols.v2.classification import CLASSIFIED
 from service.protocols.v2.codec import ANSWERED, DATATYPES, OUTPUT_DATATYPES
-from service.web.errors import NotFoundError, show_value
+from service.web.errors import NotFoundError
 
 PLATFORM = "onnxruntime_onnx"
 

@@ -7,8 +7,7 @@ many parts before the fault, the byte has to do.
 
 import re
 
-from models.base.errors import InputError
-from service.web.errors import show_value
+from models.base.errors import InputError, show_value
 
 MOST_TOKENS = 50_000  # before the fault; some milliseconds
 SHOWN_PATH = 200
@@ -41,11 +40,11 @@ def explain_malformed(body: bytes, reason: str) -> InputError:
     if word is None:
         return InputError("body", "JSON", f"{show_value(_head(body))}: {reason}")
     start, text = word
-    field, told = path_to(body, start) or f"body (byte {start})", text.decode()
-    if told.lstrip("+-").lower().startswith(_NOT_FINITE):
+    field, token = path_to(body, start) or f"body (byte {start})", text.decode()
+    if token.lstrip("+-").lower().startswith(_NOT_FINITE):
         hint = ", which JSON does not have (a missing value is null)"
-        return InputError(field, "a finite number", told + hint)
-    return InputError(field, f"JSON, which writes {_SPELLINGS[text.lower()]}", told)
+        return InputError(field, "a finite number", token + hint)
+    return InputError(field, f"JSON, which writes {_SPELLINGS[text.lower()]}", token)
 
 
 def path_to(body: bytes, at: int) -> str | None:
