@@ -169,7 +169,7 @@ def labelling_crossings(
 ) -> tuple[Ints, Ints]:
     """Requests, and labels, when each stream first crosses; the first intervals are random ones."""
     norm = np.array([[labelling.ln_normaliser(k, n) for n in range(101)] for k in range(101)])
-    cells = len(labelling.LOWEST) + CLASSES
+    cells = labelling.RANK_CELLS + CLASSES
     m = np.zeros((streams, cells, len(labelling.OMEGA)))
     labels, at, of = np.zeros(streams, np.int64), np.full(streams, NEVER), np.full(streams, NEVER)
     rows = np.repeat(np.arange(streams)[:, None], labelling.INTERVAL, axis=1)
@@ -180,7 +180,9 @@ def labelling_crossings(
         rate = np.full(rank.shape, RATE) if t <= random else chance(rank, answered)
         labelled = rng.random(rank.shape) < rate
         n = labelled.sum(axis=1)
-        low = rank[..., None] < np.array(labelling.LOWEST)
+        strange = rng.random(rank.shape).argsort(axis=1)  # the ranks of the p-values
+        low = np.stack([rank, strange], axis=-1)[..., None] < np.array(labelling.LOWEST)
+        low = low.reshape(*rank.shape, labelling.RANK_CELLS)
         inside = np.zeros((streams, CLASSES), np.int64)
         both = inside.copy()
         np.add.at(inside, (rows, answered), 1)

@@ -142,7 +142,7 @@ def update(
     """Weigh labels, one after the other.
 
     R starts again from 0 when it reaches c, so that the expected number of alarms within T labels
-    is at most T / c + 1 / 10,000. An alarm ends after 1000 labels in which R does not reach c again.
+    is at most T / c + 1 / 10,000. An alarm ends after 1000 labels without such a crossing.
 
     Args:
         evidence: so far.

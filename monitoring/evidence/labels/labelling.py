@@ -1,10 +1,11 @@
 """Which requests get labels: a random sample, or the hard ones, the easy ones, some classes only.
 
 Requests are taken in closed intervals of 100, in the order in which they came. In an interval, n
-requests have a label and K lie in a cell: the lowest 2, 5, 25 or 50 % of confidence among these
-100, or a predicted class. Given all that, the number a that has both is hypergeometric if labels
-are a random sample. Each bet omega in {1.25, 1.5, 2, 3, 5}^+-1 (the odds of a label in the cell
-over those outside) is Fisher's noncentral likelihood ratio, whose mean is exactly 1:
+requests have a label and K lie in a cell: the lowest 2, 5, 25 or 50 % of confidence or of drift
+p-values among these 100, or a predicted class. Given all that, the number a that has both is
+hypergeometric if labels are a random sample. Each bet omega in {1.25, 1.5, 2, 3, 5}^+-1 (the odds
+of a label in the cell over those outside) is Fisher's noncentral likelihood ratio, whose mean is
+exactly 1:
 
     e = omega^a / sum_k h(k) omega^k,        M_t <- (M_{t-1} + 1 / (t (t + 1))) e_t
     M = mean of M over cells and bets;       labels are no random sample when M >= 1000
@@ -31,7 +32,9 @@ from models.statistics.intervals import Bools
 
 Floats = npt.NDArray[np.float64]
 INTERVAL = 100  # requests
-LOWEST = (2, 5, 25, 50)  # of the 100 requests of an interval, those of lowest confidence
+LOWEST = (2, 5, 25, 50)  # of the 100 requests of an interval, those of the lowest scores
+SCORES = ("confidence", "drift p-values")
+RANK_CELLS = len(SCORES) * len(LOWEST)
 OMEGA = (1.25, 1.5, 2.0, 3.0, 5.0, 1 / 1.25, 1 / 1.5, 1 / 2, 1 / 3, 1 / 5)
 LN_OMEGA = np.log(np.array(OMEGA))
 THRESHOLD = 1000.0
@@ -43,7 +46,8 @@ MOST = 1e250  # evidence is cut here; less evidence never breaks the promise
 class Choice(msgspec.Struct, frozen=True):
     """How labels were seen to be chosen: the leading cell and bet.
 
-    `cell` counts the cells of confidence first, then the classes; `omega` is the bet on the odds.
+    `cell` counts those of confidence, of drift p-values, then the classes; `omega` is the bet on
+    the odds of a label.
     """
 
     cell: int
@@ -55,14 +59,15 @@ class Choice(msgspec.Struct, frozen=True):
 
         >>> Choice(2, 3.0, 9).words(("cat", "dog"))
         'the 25 % of requests with the lowest confidence get labels more often (odds x3)'
-        >>> Choice(5, 0.2, 9).words(("cat", "dog"))
+        >>> Choice(9, 0.2, 9).words(("cat", "dog"))
         "requests answered 'dog' get labels less often (odds x0.2)"
         """
         often = "more" if self.omega > 1 else "less"
-        if self.cell < len(LOWEST):
-            who = f"the {LOWEST[self.cell]} % of requests with the lowest confidence"
+        if self.cell < RANK_CELLS:
+            score, size = divmod(self.cell, len(LOWEST))
+            who = f"the {LOWEST[size]} % of requests with the lowest {SCORES[score]}"
         else:
-            first = self.cell - len(LOWEST)
+            first = self.cell - RANK_CELLS
             names = ", ".join(repr(name) for name in classes[first::CLASS_CELLS])
             who = f"requests answered {names}"
         return f"{who} get labels {often} often (odds x{self.omega:.2g})"
@@ -118,17 +123,18 @@ def _ln_choose(n: int, k: npt.ArrayLike) -> Floats:
     return value
 
 
-def cells_of(confidence: Floats, predicted: IntArray, classes: int) -> Bools:
+def cells_of(confidence: Floats, p_value: Floats, predicted: IntArray, classes: int) -> Bools:
     """Which of the 100 requests lie in which cell, `(100, cells)`.
 
     Args:
         confidence: `(100,)` probability of the answer; equal ones are ranked as they came.
+        p_value: `(100,)` drift p-values.
         predicted: `(100,)` class answered.
         classes: how many there are.
     """
-    assert confidence.shape == predicted.shape == (INTERVAL,)
-    rank = np.argsort(np.argsort(confidence, kind="stable"))
-    low = rank[:, None] < np.array(LOWEST)
+    assert confidence.shape == p_value.shape == predicted.shape == (INTERVAL,)
+    ranks = (np.argsort(np.argsort(each, kind="stable")) for each in (confidence, p_value))
+    low = np.concatenate([rank[:, None] < np.array(LOWEST) for rank in ranks], axis=1)
     answered = predicted[:, None] % CLASS_CELLS == np.arange(min(classes, CLASS_CELLS))
     return np.concatenate([low, answered], axis=1)
 
@@ -157,6 +163,7 @@ def accumulate(m: Floats, ln_e: Floats, t: int) -> Floats:
 def update(
     evidence: LabellingEvidence,
     confidence: Floats,
+    p_value: Floats,
     predicted: IntArray,
     labelled: Bools,
     *,
@@ -170,20 +177,21 @@ def update(
     Args:
         evidence: so far.
         confidence: `(100,)` probability of the answer.
+        p_value: `(100,)` drift p-values.
         predicted: `(100,)` class answered.
         labelled: `(100,)` whether a label came, before the interval was closed.
         classes: how many classes there are; the same number in every call.
 
     >>> evidence, rng = LabellingEvidence(), np.random.default_rng(0)
     >>> for _ in range(6):
-    ...     confidence, predicted = rng.random(100), rng.integers(0, 2, 100)
-    ...     evidence = update(evidence, confidence, predicted, confidence < 0.25, classes=2)
+    ...     scores, predicted = rng.random((2, 100)), rng.integers(0, 2, 100)
+    ...     evidence = update(evidence, *scores, predicted, scores[0] < 0.25, classes=2)
     >>> evidence.choice.words(("cat", "dog"))
     'the 25 % of requests with the lowest confidence get labels more often (odds x5)'
     """
     if labelled.all() or not labelled.any():
         return evidence
-    cells = cells_of(confidence, predicted, classes)
+    cells = cells_of(confidence, p_value, predicted, classes)
     before = np.array(evidence.m) if evidence.m else np.zeros((cells.shape[1], len(OMEGA)))
     intervals, started, choice = evidence.intervals + 1, evidence.started, evidence.choice
     m = accumulate(before, ln_e_values(cells, labelled), intervals - started)

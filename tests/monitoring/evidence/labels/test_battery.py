@@ -22,7 +22,7 @@ def more_labelling(
 ) -> Any:
     confidence, predicted = rng.random(100), rng.integers(0, 3, 100)
     labelled = (confidence < 0.3) | (rng.random(100) < accuracy)
-    return labelling.update(evidence, confidence, predicted, labelled, classes=3)
+    return labelling.update(evidence, confidence, rng.random(100), predicted, labelled, classes=3)
 
 
 def more_thumbs(

@@ -47,12 +47,13 @@ def test_a_random_sample_of_drifting_traffic_passes_any_bar_as_seldom_as_promise
     rng, streams, bar = np.random.default_rng(0), 150, 20.0
     crossed = 0
     for _ in range(streams):
-        m, peak = np.zeros((4 + len(CLASSES), len(LN_OMEGA))), 0.0
+        m, peak = np.zeros((8 + len(CLASSES), len(LN_OMEGA))), 0.0
         for t in range(1, 61):
             confidence = rng.beta(8 - t / 10, 1, INTERVAL)
             mix = np.array([0.1 + t / 100, 0.3, 0.2, 0.1])
             predicted = rng.choice(len(CLASSES), INTERVAL, p=mix / mix.sum())
-            cells = cells_of(confidence, predicted, len(CLASSES))
+            p_value = rng.random(INTERVAL) ** (1 + t / 20)
+            cells = cells_of(confidence, p_value, predicted, len(CLASSES))
             m = accumulate(m, ln_e_values(cells, rng.random(INTERVAL) < 0.3), t)
             peak = max(peak, float(m.mean()))
         crossed += peak >= bar
@@ -70,7 +71,8 @@ def labels_until_seen(chance: Chance, seed: int, *, random: int = 0) -> tuple[in
         rate = np.full(INTERVAL, 0.2) if t < random else chance(confidence, predicted)
         labelled = rng.random(INTERVAL) < rate
         labels += int(labelled.sum()) * (t >= random)
-        evidence = update(evidence, confidence, predicted, labelled, classes=len(CLASSES))
+        p_value = rng.random(INTERVAL)
+        evidence = update(evidence, confidence, p_value, predicted, labelled, classes=len(CLASSES))
         if evidence.choice is not None:
             return labels, evidence.choice.words(CLASSES)
     return 10**6, ""
@@ -93,6 +95,16 @@ def test_a_choice_is_seen_soon_and_named(chance: Chance, most: int, words: str) 
     assert sum(words in sentence for _, sentence in seen) >= 12, seen
 
 
+def test_labels_of_strange_inputs_only_are_seen() -> None:
+    rng, evidence = np.random.default_rng(0), LabellingEvidence()
+    for _ in range(20):
+        p_value, predicted = rng.random(INTERVAL), rng.integers(0, 4, INTERVAL)
+        labelled = rng.random(INTERVAL) < np.where(p_value < 0.2, 0.8, 0.05)
+        evidence = update(evidence, rng.random(INTERVAL), p_value, predicted, labelled, classes=4)
+    assert evidence.choice is not None
+    assert "lowest drift p-values get labels more often" in evidence.choice.words(CLASSES)
+
+
 def test_a_choice_that_begins_late_is_seen_as_well() -> None:
     def hardest(rank: Floats, _: Ints) -> Floats:
         return np.where(rank < 0.25, 0.4, 0.1)
@@ -107,7 +119,9 @@ def test_a_choice_is_forgotten_when_labels_are_a_random_sample_again() -> None:
     for t in range(140):
         confidence, predicted = rng.random(INTERVAL), rng.integers(0, 4, INTERVAL)
         labelled = confidence < 0.2 if t < 20 else rng.random(INTERVAL) < 0.2
-        evidence = update(evidence, confidence, predicted, labelled, classes=4)
+        evidence = update(
+            evidence, confidence, rng.random(INTERVAL), predicted, labelled, classes=4
+        )
         seen.append(evidence.choice is not None)
     assert seen[19]
     assert seen[40]
@@ -118,12 +132,12 @@ def test_intervals_without_a_choice_say_nothing() -> None:
     confidence, predicted = np.linspace(0, 1, INTERVAL), np.zeros(INTERVAL, np.int64)
     for labelled in (np.zeros(INTERVAL, bool), np.ones(INTERVAL, bool)):
         before = LabellingEvidence()
-        assert update(before, confidence, predicted, labelled, classes=2) == before
+        assert update(before, confidence, confidence, predicted, labelled, classes=2) == before
 
 
 def test_cells_rank_within_the_interval_and_many_classes_share_cells() -> None:
     confidence = np.full(INTERVAL, 1.0)  # a model that is always sure
-    cells = cells_of(confidence, np.arange(INTERVAL) * 10, 1000)
-    assert cells[:, :4].sum(axis=0).tolist() == [2, 5, 25, 50]
-    assert cells.shape[1] == len(labelling.LOWEST) + labelling.CLASS_CELLS
-    assert (cells[:, 4:].sum(axis=1) == 1).all()
+    cells = cells_of(confidence, confidence, np.arange(INTERVAL) * 10, 1000)
+    assert cells[:, :8].sum(axis=0).tolist() == [2, 5, 25, 50] * 2
+    assert cells.shape[1] == labelling.RANK_CELLS + labelling.CLASS_CELLS
+    assert (cells[:, 8:].sum(axis=1) == 1).all()
