@@ -49,7 +49,9 @@ def watcher(published: Published, tmp_path: Path) -> Iterator[Watcher]:
 
 
 def labelled(records: RecordStore, tag: str, at: float, rows: int) -> None:
-    records.add([Record(f"{tag}{k}", 0, at, "digits", 1, b"", 0, 0.5, 0.1) for k in range(rows)])
+    records.add(
+        [Record(f"{tag}{k}", 0, at, "digits", 1, b"", 0, 0.5, 0.1, 0.9, 0.3) for k in range(rows)]
+    )
     keys = [Key(f"{tag}{k}", 0) for k in range(rows)]
     found = records.find(keys)
     records.add_feedback([(key, found[key], 1) for key in keys])
