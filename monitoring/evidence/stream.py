@@ -23,6 +23,7 @@ from monitoring.evidence.alarm import Alarm, promise
 from monitoring.evidence.bets import ChannelReference
 from monitoring.evidence.channels import StreamEvidence
 from monitoring.evidence.explanation import Explanation
+from monitoring.evidence.labels.watch import LabelState
 from monitoring.evidence.urn import LAG, Eta
 
 RATE_LOOKS = 3600  # looks that the rate of requests is measured over
@@ -49,6 +50,7 @@ class _State(msgspec.Struct, frozen=True):
     alarm_since: float | None
     totals: dict[str, dict[str, float]]
     explained: Explanation | None
+    labels: LabelState
     evidence: dict[str, Any]
 
 
@@ -67,6 +69,7 @@ class Stream:
     alarm_since: float | None = None
     totals: dict[str, dict[str, float]] = field(default_factory=dict)  # service -> cell -> count
     explained: Explanation | None = None  # the last alarm, over or of an earlier version as well
+    labels: LabelState = field(default_factory=LabelState)  # what the labels of this version say
     refused: set[str] = field(default_factory=set)  # what the last look could not weigh, in words
     fault: str = ""  # of the file, in words; empty once it is as it should be
     noticed: str = ""  # what was wrong with the file at the last look, and is mended
@@ -92,8 +95,9 @@ class Stream:
                 evidence = StreamEvidence.restore(channels, state.evidence, c=c, eta=eta, lag=lag)
                 since, totals = state.alarm_since, state.totals
                 return cls(
-                    bundle, evidence, path, since, totals, explained, _written=_signature(path)
-                )
+                    bundle, evidence, path, since, totals, explained, state.labels,
+                    _written=_signature(path),
+                )  # fmt: skip
         except FileNotFoundError:
             pass
         except (OSError, ValueError, RecursionError) as error:  # also SnapshotError, DecodeError
@@ -226,6 +230,7 @@ class Stream:
             "alarm_since": self.alarm_since,
             "totals": self.totals,
             "explained": msgspec.to_builtins(self.explained),
+            "labels": msgspec.to_builtins(self.labels),
             "evidence": self.evidence.snapshot(),
         }
         try:

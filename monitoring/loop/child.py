@@ -36,7 +36,7 @@ from models.versions.registry import Registry
 from monitoring.evidence import performance
 from monitoring.loop import assemble
 from monitoring.loop.durable.faults import passing_words
-from monitoring.loop.jobs import Task
+from monitoring.loop.jobs import Job, Task
 from monitoring.loop.results import Collected, Gated, Look, Trained, Verdict
 from monitoring.loop.steps import PASSING_STATUS
 from monitoring.records.store import RecordStore
@@ -71,7 +71,7 @@ def evaluate(task: Task, folder: Path) -> Look:
     clean, card = proportion(right(subject.runner, dataset.test)), _evaluation(champion)
     survived = robust(subject, attacked_rows(dataset), geometry_of(card.threat, dataset.schema))
     attack = "square" if subject.black_box else "pgd-40"
-    verdict, words = _verdict(task.job.kind, live, clean, card)
+    verdict, words = _verdict(task.job, live, clean, card)
     return Look(
         verdict=verdict,
         words=words,
@@ -162,24 +162,35 @@ def _evaluation(bundle: Bundle) -> Evaluation:
 
 
 def _verdict(
-    kind: str, live: Proportion, clean: Proportion, card: Evaluation
+    job: Job, live: Proportion, clean: Proportion, card: Evaluation
 ) -> tuple[Verdict, str]:
+    """Whether the champion still is what was promised, and why.
+
+    Evidence of harm stands unless the labelled rows since it began lie above the floor. Drift that
+    does no harm is called so.
+    """
     if performance.has_fallen(clean, card.clean):
         claim = card.clean.value
         return "failed", f"held-out accuracy {clean.value:.1%}, the card says {claim:.1%}"
     held = f"held-out accuracy {clean.value:.1%} as expected"
-    if kind == "evaluate_robustness":
+    if job.kind == "evaluate_robustness":
         return "passed", held
-    if live.n < performance.MIN_ROWS:
-        words = f"only {live.n} labelled live rows ({performance.MIN_ROWS} needed)"
-        return "inconclusive", f"{held}; {words}"
     promised = performance.promised_accuracy(card)
-    expected = performance.expected_accuracy(promised)
-    floor = performance.accuracy_floor(promised)
-    words = f"live accuracy {live.value:.1%} ({live.low:.1%} to {live.high:.1%}, n = {live.n})"
     verdict = performance.judge(live, promised)
-    outcome: Verdict = "inconclusive" if verdict == "undecided" else verdict
-    return outcome, f"{words}, expected {expected:.1%}, floor {floor:.1%}"
+    if live.n < performance.MIN_ROWS:
+        words = f"{held}; only {live.n} labelled live rows ({performance.MIN_ROWS} needed)"
+    else:
+        words = (
+            f"live accuracy {live.value:.1%} ({live.low:.1%} to {live.high:.1%}, n = {live.n}), "
+            f"expected {performance.expected_accuracy(promised):.1%}, "
+            f"floor {performance.accuracy_floor(promised):.1%}"
+        )
+    if verdict == "undecided" and job.source == "accuracy":
+        return "failed", f"{job.reason}; {words}"
+    if job.source == "drift" and verdict != "failed":
+        said = "moved, not harmed" if verdict == "passed" else "moved; no harm is seen yet"
+        words = f"{said}: {words}"
+    return "inconclusive" if verdict == "undecided" else verdict, words
 
 
 def _registry(task: Task) -> Registry:

@@ -18,9 +18,7 @@ from monitoring.loop.cooling import find_rest
 from monitoring.loop.jobs import Job, JobStore, JsonObject
 from monitoring.loop.metrics import WatchMetrics
 from monitoring.loop.triggers import DAY, Decision, Event, Policy, Situation, decide
-from monitoring.records.store import RecordStore
 
-MOST_LABELS = 5000
 PERSONS_ACTS = ("promote", "rollback", "release")
 SKEW_SECONDS = 300.0  # that clocks of other machines may be ahead of this one's
 FIRST_PAGE, LONGEST_PAGE = 50, 5000  # jobs of a model that are looked through
@@ -54,7 +52,6 @@ class Dispatcher:
     policy: Policy
     serves: Mapping[str, int | None]  # models that are served, and pinned to what
     registry: Registry
-    records: RecordStore
     jobs: JobStore
     metrics: WatchMetrics
     start_job: Callable[[Job], None]
@@ -105,7 +102,7 @@ class Dispatcher:
         )
 
     def situation(self, event: Event, now: float) -> Situation:
-        """What the decision rests on, from registry, jobs and records.
+        """What the decision rests on, from registry and jobs.
 
         Times that lie in the future are left out: the clock was set back since.
         """
@@ -129,9 +126,8 @@ class Dispatcher:
             champion=champion,
             running=next((j.id for j in open_jobs if j.state == "running"), None),
             waiting=next((j.id for j in open_jobs if j.state == "waiting"), None),
-            labels_since=self.count_labels(event, champion, now) if event.source == "drift" else 0,
             looked_at=max((look.at for look in looks), default=None),
-            labels_seen=looks[0].window.n if looks else 0,
+            verdict=max(looks, key=lambda look: look.at).verdict if looks else "",
             runs_today=sum(job.source != "person" for job in today),
             pinned=self.serves.get(model),
             hold=state.find_hold(now),
@@ -154,13 +150,6 @@ class Dispatcher:
             if whole or (looked and settled) or limit >= LONGEST_PAGE:
                 return jobs
             limit *= 4
-
-    def count_labels(self, event: Event, champion: int | None, now: float) -> int:
-        """Labelled rows of the champion since the event's cause began."""
-        if champion is None:
-            return 0
-        since = self.since(event, now)
-        return len(self.records.observed(event.model, champion, MOST_LABELS, since=since))
 
     def since(self, event: Event, now: float) -> float:
         """From when on labels count: a new champion, or an old one that came back, starts anew.

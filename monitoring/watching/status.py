@@ -34,6 +34,7 @@ def _row(watcher: Watcher, model: str) -> dict[str, Any]:
         **(_known(model, lambda: _evidence(stream)) or _UNWATCHED),
         "observed_accuracy": _known(model, lambda: _live(watcher, model)),
         "accuracy": _known(model, lambda: msgspec.to_builtins(watcher.accuracy(model))),
+        "harm": _known(model, lambda: msgspec.to_builtins(watcher.harms.standing(model))),
         "aliases": _known(model, lambda: msgspec.to_builtins(watcher.registry.aliases(model))),
         "problem": None if first is None else first.problem,
         "since": None if first is None else first.since,
