@@ -1,4 +1,4 @@
-"""The JSON schema of `report.json`, from the records: `python -m models.reporting.schema` writes it."""
+"""The JSON schema of `report.json`; `python -m models.reporting.schema` writes it to the docs."""
 
 from pathlib import Path
 from typing import Any
