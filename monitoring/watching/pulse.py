@@ -9,10 +9,30 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+
+import msgspec
 
 LEAST_SECONDS = 60.0  # as the alert HoldfastWatcherStale
 INTERVALS = 5
+READY = "ready"
+
+
+class Readiness(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether the watcher looks; `since` and `reason` are there only where it does not.
+
+    Times are RFC 3339 in UTC; `last_look` is None before the first one is complete.
+    """
+
+    status: str  # "ready", or what is wrong
+    since: str | msgspec.UnsetType = msgspec.UNSET
+    reason: str | msgspec.UnsetType = msgspec.UNSET
+    last_look: str | None
+    limit_seconds: float
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the last completed look is fresh."""
+        return self.status == READY
 
 
 @dataclass
@@ -20,9 +40,9 @@ class Pulse:
     """Notes when looks begin, end and fail; any thread may ask.
 
     >>> pulse = Pulse(interval_seconds=2.0)
-    >>> pulse.report()["status"]
+    >>> pulse.report().status
     'the watcher has not completed a look yet'
-    >>> pulse.begin(); pulse.end(); pulse.report()["status"]
+    >>> pulse.begin(); pulse.end(); pulse.report().status
     'ready'
 
     Args:
@@ -63,37 +83,30 @@ class Pulse:
         """How old the last completed look may be."""
         return max(LEAST_SECONDS, INTERVALS * self.interval_seconds)
 
-    def report(self) -> dict[str, Any]:
-        """`status` is "ready", or says what is wrong; then `since` and `reason`, too."""
+    def report(self) -> Readiness:
+        """Say whether the last completed look is fresh, and what is wrong where it is not."""
         with self._lock:
             clock, ended, began = self.clock(), self._ended, self._began
             failure, started = self._failure, self._started
         age = None if ended is None else clock - ended
-        looked: dict[str, Any] = {
-            "last_look": None if age is None else self._render_time(age),
-            "limit_seconds": self.limit_seconds,
-        }
+        last_look = None if age is None else self._render_time(age)
         if age is not None and age <= self.limit_seconds:
-            return {"status": "ready", **looked}
+            return Readiness(status=READY, last_look=last_look, limit_seconds=self.limit_seconds)
         status = "the watcher has not completed a look yet"
         if age is not None:
             status = f"the watcher completed its last look {age:.0f} s ago"
         since = clock - started if age is None else age
-        return {
-            "status": status,
-            "since": self._render_time(since),
-            "reason": _reason(None if began is None else clock - began, failure),
-            **looked,
-        }
+        return Readiness(
+            status=status,
+            since=self._render_time(since),
+            reason=_reason(None if began is None else clock - began, failure),
+            last_look=last_look,
+            limit_seconds=self.limit_seconds,
+        )
 
     def _render_time(self, age: float) -> str:
         at = datetime.fromtimestamp(self.now() - age, UTC)
         return at.isoformat(timespec="seconds").replace("+00:00", "Z")
-
-
-def is_ready(report: dict[str, Any]) -> bool:
-    """Whether a report says so."""
-    return bool(report["status"] == "ready")
 
 
 def _reason(under_way_seconds: float | None, failure: str) -> str:

@@ -312,4 +312,4 @@ class Watcher:
     def accuracy(self, model: str) -> Accuracy:
         """What is known of the model's live accuracy."""
         watch = self.accuracies.get(model)
-        return Accuracy() if watch is None else watch.told
+        return Accuracy() if watch is None else watch.latest

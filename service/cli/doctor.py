@@ -18,7 +18,7 @@ from models.versions.bundle import Bundle
 from models.versions.registry import Registry
 from monitoring.counting import query_embedding
 from monitoring.records.database import engine_url
-from service.access.guard import exposure, is_exposed
+from service.access.guard import exposure
 from service.cli import start_checks
 from service.cli.output import emit, json_option, table
 from service.cli.serve import ask_ready

@@ -7,11 +7,9 @@ from typing import Any
 import msgspec
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from models.base.errors import RegistryError
 from monitoring.alerts import webhook
 from monitoring.alerts.decisions import UndecidedError, decide_alerts
 from monitoring.alerts.handled_alerts import HandledAlerts
-from monitoring.watching.pulse import is_ready
 from monitoring.watching.status import describe_models
 from monitoring.watching.watcher import Watcher
 from service.watcher.changes import Changes, say_what_passes
@@ -31,22 +29,14 @@ def endpoints(
 
     def readyz(call: Call) -> Reply:
         report = watcher.pulse.report()
-        ready = is_ready(report)
-        return _reply(report, HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE)
+        status = HTTPStatus.OK if report.is_ready else HTTPStatus.SERVICE_UNAVAILABLE
+        return _reply(report, status)
 
     def metrics(call: Call) -> Reply:
         return Reply(generate_latest(watcher.metrics.registry), media=CONTENT_TYPE_LATEST)
 
     def models(call: Call) -> Reply:
-        return _reply(
-            [row | {"hold": hold_of(str(row["model"]))} for row in describe_models(watcher)]
-        )
-
-    def hold_of(model: str) -> Any:
-        try:
-            return watcher.registry.find_hold(model)
-        except RegistryError:
-            return None  # of what cannot be read the row says more
+        return _reply(describe_models(watcher))
 
     def jobs(call: Call) -> Reply:
         return _reply(watcher.jobs.all(call.argument("model")))

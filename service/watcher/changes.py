@@ -20,7 +20,7 @@ from monitoring.loop.jobs import AnsweredError, Job, NotWaitingError, PersonAnsw
 from monitoring.loop.triggers import Event
 from monitoring.watching.watcher import Watcher
 from service.watcher import bodies
-from service.watcher.holds import show_state
+from service.watcher.holds import find_state
 from service.web.call import Call, Endpoint
 from service.web.errors import ConflictError, NotFoundError, RequestError, UnavailableError
 from service.web.reply import Reply
@@ -95,7 +95,7 @@ class Changes:
             reason=wish.reason,
             by_person=True,
         )
-        return _reply(show_state(self.registry, model))
+        return _reply(find_state(self.registry, model))
 
     def rollback(self, call: Call, model: str) -> Reply:
         """Bring the previous champion back; from now on the loop only reports."""
@@ -103,19 +103,19 @@ class Changes:
         self.registry.rollback(
             model, expected=wish.expected, actor=call.actor, reason=wish.reason, by_person=True
         )
-        return _reply(show_state(self.registry, model))
+        return _reply(find_state(self.registry, model))
 
     def hold(self, call: Call, model: str) -> Reply:
         """The loop shall leave a model alone."""
         wish = bodies.read_record(call.body(), bodies.HoldBody)
         self.registry.hold(model, actor=call.actor, reason=wish.reason, until=wish.end)
-        return _reply(show_state(self.registry, model))
+        return _reply(find_state(self.registry, model))
 
     def release(self, call: Call, model: str) -> Reply:
         """End all holds of a model."""
         reason = bodies.read_record(call.body(), bodies.ReasonBody).reason
         released = self.registry.release(model, actor=call.actor, reason=reason)
-        return _reply(show_state(self.registry, model) | {"released": released})
+        return _reply(find_state(self.registry, model, released))
 
     def find(self, job_id: str) -> Job:
         """A job. Raises NotFoundError."""
