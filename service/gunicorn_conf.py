@@ -117,8 +117,8 @@ class ServiceMaster(BaseApplication):  # type: ignore[misc]
             self._app.service.close()  # where the worker did not come so far as to do it
 
 
-def options(settings: Settings) -> dict[str, Any]:
-    """What gunicorn is told."""
+def options(settings: Settings) -> dict[str, object]:
+    """The settings of gunicorn, by its own names."""
     return {
         "bind": bind_text(settings.host, settings.port),
         "workers": settings.workers,

@@ -8,6 +8,7 @@ import datetime as dt
 import math
 import re
 import time
+from collections.abc import Mapping
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -110,8 +111,8 @@ class _AliasFile(Aliases, frozen=True):
 
 
 def encode_state(state: State) -> bytes:
-    """The alias file of a state."""
-    members: dict[str, Any] = msgspec.to_builtins(state.aliases)
+    """The alias file of a state; what a state has none of is left out."""
+    members: dict[str, object] = msgspec.to_builtins(state.aliases)
     if state.holds:
         members["holds"] = state.holds
     if state.records is not None:
@@ -144,7 +145,7 @@ def _decode(data: bytes, kind: type[Kind]) -> Kind:
     return value
 
 
-def _require_names(members: dict[str, Any], kind: Any) -> None:
+def _require_names(members: Mapping[str, object], kind: Any) -> None:
     """Raise ValueError where a name is unknown and another is missing: the one was the other.
 
     Unknown names alone are those of a later version, missing ones alone of an earlier.
@@ -153,8 +154,9 @@ def _require_names(members: dict[str, Any], kind: Any) -> None:
     unknown, missing = sorted(set(members) - fields), sorted(fields - set(members))
     if unknown and missing:
         raise ValueError(f"Object contains {unknown[0]!a}, and no `{missing[0]}`")
-    if "aliases" in members:
-        _require_names(members["aliases"], Aliases)
+    aliases = members.get("aliases")
+    if isinstance(aliases, dict):
+        _require_names(aliases, Aliases)
 
 
 def check_name(model: str) -> None:

@@ -157,7 +157,7 @@ def make_engine(url: str, patience_seconds: float) -> sa.Engine:
         engine = sa.create_engine(parsed)
         sa.event.listen(engine, "connect", _sqlite_setter(milliseconds))
         return engine
-    arguments: dict[str, Any] = {
+    arguments: dict[str, int | str] = {
         "connect_timeout": max(LEAST_CONNECT_SECONDS, round(patience_seconds)),
         "keepalives_idle": 5,
         "keepalives_interval": 2,

@@ -305,7 +305,7 @@ def load(env: Mapping[str, str], toml_path: Path | None = None) -> Settings:
     faults: list[SettingsError] = []
     ours = {k: v for k, v in env.items() if k.startswith(PREFIX)}
     variables = {k.removeprefix(PREFIX).lower(): v for k, v in without_platforms(ours).items()}
-    nothing: dict[str, Any] = {}
+    nothing: dict[str, object] = {}
     values = {**collect(faults, lambda: read_toml(toml_path), nothing), **variables}
     hints = get_type_hints(Settings, include_extras=True)
     fields = {}

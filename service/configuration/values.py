@@ -30,7 +30,7 @@ def read_value(name: str, value: Any, hint: Any) -> Any:
     return CHECKS[name](converted) if name in CHECKS else converted
 
 
-def read_toml(path: Path | None) -> dict[str, Any]:
+def read_toml(path: Path | None) -> dict[str, object]:
     """What stands in a file of settings; nothing where there is none.
 
     Raises:
@@ -52,7 +52,7 @@ def type_text(kind: Any) -> str:
 
 
 def collect(faults: list[SettingsError], parse: Callable[[], T], instead: T) -> T:
-    """What `read` gives; where it raises, the fault is noted and something else stands there."""
+    """What `parse` gives; where it raises, the fault is noted and something else stands there."""
     try:
         return parse()
     except SettingsError as error:

@@ -9,8 +9,8 @@ import sys
 from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
-from typing import Any
 
+import msgspec
 import orjson
 
 from models.versions.schema import Manifest
@@ -39,7 +39,7 @@ def endpoints(manifests: Callable[[], Iterable[Manifest]]) -> tuple[Endpoint, ..
         return Reply(html, media="text/html; charset=utf-8", headers=headers)
 
     def openapi(call: Call) -> Reply:
-        models = orjson.dumps(models_of(manifests()))
+        models = msgspec.json.encode(describe_served(manifests()))
         return Reply(b"".join((head, b',"x-models":', models, b"}\n")))
 
     def docs(call: Call) -> Reply:
@@ -48,7 +48,16 @@ def endpoints(manifests: Callable[[], Iterable[Manifest]]) -> tuple[Endpoint, ..
     return Endpoint("GET", "/openapi.json", openapi), Endpoint("GET", "/docs", docs)
 
 
-def models_of(manifests: Iterable[Manifest]) -> dict[str, dict[str, Any]]:
+class DescribedModel(msgspec.Struct, frozen=True):
+    """What the description says of a served model."""
+
+    version: int
+    input: str
+    class_count: int
+    classes: list[str]
+
+
+def describe_served(manifests: Iterable[Manifest]) -> dict[str, DescribedModel]:
     """The served models by name: version, kind of input, and the names of the classes.
 
     A description is read at once, so of all classes together so many are listed as fit into
@@ -62,12 +71,9 @@ def models_of(manifests: Iterable[Manifest]) -> dict[str, dict[str, Any]]:
             if left < 0:
                 break
             names.append(name)
-        models[manifest.model] = {
-            "version": manifest.version,
-            "input": manifest.input.kind,
-            "class_count": len(manifest.classes),
-            "classes": names,
-        }
+        models[manifest.model] = DescribedModel(
+            manifest.version, manifest.input.kind, len(manifest.classes), names
+        )
     return models
 
 

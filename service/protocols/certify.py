@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from secrets import randbits
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 import numpy as np
@@ -141,34 +141,58 @@ def _certify_rows(
     return certificates, largest_radius(*smoothing)
 
 
+class RowCertificate(msgspec.Struct, frozen=True):
+    """The certificate of a row; no label and index where the smoothed model abstains."""
+
+    label: str | None
+    index: int | None
+    radius: float
+    abstained: bool
+    p_low: float
+    samples: int
+
+
+class CertifyAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """The certificates, and what they rest on."""
+
+    model: str
+    version: int
+    id: str
+    norm: str = "l2"
+    unit: str
+    sigma: float
+    alpha: float
+    largest_radius: float
+    certificates: tuple[RowCertificate, ...]
+
+
 def _answer(
     request_id: str,
     manifest: Manifest,
     smoothing: Smoothing,
     certificates: list["Certificate"],
     most: float,
-) -> dict[str, Any]:
-    return {
-        "model": manifest.model,
-        "version": manifest.version,
-        "id": request_id,
-        "norm": "l2",
-        "unit": _unit(manifest.input),
-        "sigma": smoothing.sigma,
-        "alpha": smoothing.alpha,
-        "largest_radius": most,
-        "certificates": [
-            {
-                "label": None if each.index is None else manifest.classes[each.index],
-                "index": each.index,
-                "radius": each.radius,
-                "abstained": each.index is None,
-                "p_low": each.p_low,
-                "samples": each.samples,
-            }
+) -> CertifyAnswer:
+    return CertifyAnswer(
+        model=manifest.model,
+        version=manifest.version,
+        id=request_id,
+        unit=_unit(manifest.input),
+        sigma=smoothing.sigma,
+        alpha=smoothing.alpha,
+        largest_radius=most,
+        certificates=tuple(
+            RowCertificate(
+                label=None if each.index is None else manifest.classes[each.index],
+                index=each.index,
+                radius=each.radius,
+                abstained=each.index is None,
+                p_low=each.p_low,
+                samples=each.samples,
+            )
             for each in certificates
-        ],
-    }
+        ),
+    )
 
 
 def _unit(schema: InputSchema) -> str:

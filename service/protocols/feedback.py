@@ -8,8 +8,9 @@ was refused may still be kept when the store goes on; sent again, it is the same
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain
-from typing import Any, NoReturn
+from typing import NamedTuple, NoReturn
 
 import msgspec
 
@@ -45,6 +46,27 @@ class _Label(msgspec.Struct, frozen=True):
     field: str
     key: Key
     label: str
+
+
+@dataclass(frozen=True, slots=True)
+class LabelResult:
+    """What became of a label, as the answer says it."""
+
+    id: str
+    row: int
+    model: str
+    version: int
+    predicted: str
+    label: str
+    correct: bool
+
+
+class _Resolved(NamedTuple):
+    """A label whose record is there: the place of its class among the classes, and its result."""
+
+    key: Key
+    place: int
+    result: LabelResult
 
 
 _decoder = msgspec.json.Decoder(Item | list[Item])
@@ -127,7 +149,7 @@ def endpoints(
         if len(answerable) < len(labels):
             _raise_unknown([label for label in labels if label.key not in records], len(answerable))
         return json_reply(
-            {"accepted": len(answerable), "results": [document for _, _, document in results]}
+            {"accepted": len(answerable), "results": [each.result for each in results]}
         )
 
     return (Endpoint("POST", "/feedback", feedback, "feedback"),)
@@ -188,7 +210,7 @@ def _class_of(label: _Label, classes: ClassLabels) -> int:
 
 def _resolve(
     labels: Sequence[_Label], records: Mapping[Key, RecordedRow], classes: Mapping[str, ClassLabels]
-) -> list[tuple[Key, int, dict[str, Any]]]:
+) -> list[_Resolved]:
     """Class index and answer of every label whose record is there."""
     results = []
     for label in labels:
@@ -197,26 +219,26 @@ def _resolve(
             raise NotFoundError(f"{label.field}id: model {record.model!r} is not served now")
         index = _class_of(label, classes[record.model])
         names = classes[record.model].names
-        document = {
-            "id": label.key.id,
-            "row": label.key.row,
-            "model": record.model,
-            "version": record.version,
-            "predicted": names[record.predicted],
-            "label": names[index],
-            "correct": record.predicted == index,
-        }
-        results.append((label.key, index, document))
+        result = LabelResult(
+            id=label.key.id,
+            row=label.key.row,
+            model=record.model,
+            version=record.version,
+            predicted=names[record.predicted],
+            label=names[index],
+            correct=record.predicted == index,
+        )
+        results.append(_Resolved(label.key, index, result))
     return results
 
 
 def _count(
-    results: Sequence[tuple[Key, int, dict[str, Any]]],
+    results: Sequence[_Resolved],
     records: Mapping[Key, RecordedRow],
     served: Mapping[str, Served],
 ) -> None:
-    for key, _, document in results:
-        served[records[key].model].metrics.feedback(document["correct"])
+    for key, _, result in results:
+        served[records[key].model].metrics.feedback(result.correct)
 
 
 def _raise_no_class(label: _Label, classes: Sequence[str]) -> NoReturn:

@@ -1,8 +1,9 @@
 """`POST /predict`: the friendly address."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
 
+import numpy as np
+import numpy.typing as npt
 import orjson
 
 from models.base.errors import show_value
@@ -10,7 +11,7 @@ from service.decoding.images import MAX_PIXELS, Upload, decode_images, takes_ima
 from service.decoding.instances import FIELD, read_predict_body, read_rows_of
 from service.decoding.multipart import FORM, read_files
 from service.fleet.served import Served
-from service.pipeline import Decoded, Pipeline, Scored
+from service.pipeline import Decoded, Pipeline, QueryScore, RowScores, Scored
 from service.web.call import Call, Endpoint
 from service.web.errors import JSON, MediaTypeError
 from service.web.reply import Reply
@@ -72,7 +73,16 @@ def encode(scored: Scored) -> Reply:
     return scored.reply(orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY))
 
 
-def predictions(scored: Scored) -> list[dict[str, Any]]:
+class Prediction(RowScores):
+    """The answer for a row."""
+
+    label: str
+    index: int
+    probability: np.float32
+    probabilities: npt.NDArray[np.float32]  # (C,)
+
+
+def predictions(scored: Scored) -> list[Prediction]:
     """One object per row."""
     answer, classes = scored.answer, scored.manifest.classes
     columns = (
@@ -105,9 +115,9 @@ def predictions(scored: Scored) -> list[dict[str, Any]]:
     ]
 
 
-def _queries(scored: Scored) -> list[dict[str, Any] | None]:
+def _queries(scored: Scored) -> Sequence[QueryScore | None]:
     """What the client's queries look like, one object per row; nulls where nobody watches."""
     if scored.near is None:
         return [None] * len(scored.predicted)
-    found = zip(scored.near.tolist(), scored.flags.query.tolist(), strict=True)
-    return [{"near": near, "flagged": flagged} for near, flagged in found]
+    pairs = zip(scored.near.tolist(), scored.flags.query.tolist(), strict=True)
+    return [{"near": near, "flagged": flagged} for near, flagged in pairs]

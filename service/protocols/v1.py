@@ -8,9 +8,12 @@ Sources: TensorFlow Serving, "RESTful API"; KServe, "Data Plane (V1)", which lea
 of an answer to the server.
 """
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TypedDict
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 import orjson
 
 from models.base.errors import InputError, show_value
@@ -21,7 +24,7 @@ from service.decoding.instances import read_rows_of, unwrap_member
 from service.fleet.served import Served
 from service.fleet.served_models import DOES_NOT_RUN, Champions
 from service.pipeline import Decoded, Pipeline, Scored
-from service.protocols.predict import predictions
+from service.protocols.predict import Prediction, predictions
 from service.protocols.v2.metadata import version_of
 from service.web.call import Call, Endpoint
 from service.web.errors import UnavailableError
@@ -39,6 +42,43 @@ class V1Body(msgspec.Struct):
 
 
 _body = msgspec.json.Decoder(V1Body)
+
+
+Column = npt.NDArray[np.generic] | list[str]
+
+
+class V1Answer(TypedDict, total=False):
+    """A prediction; a plain dictionary, for it is made for every request."""
+
+    predictions: list[Prediction]
+    outputs: dict[str, Column]
+    model: str
+    version: int
+    id: str
+
+
+class VersionError(msgspec.Struct, frozen=True):
+    """Whether a version failed to load; those that are served did not."""
+
+    error_code: str = "OK"
+    error_message: str = ""
+
+
+class VersionStatus(msgspec.Struct, frozen=True):
+    """The state of a version, as TensorFlow Serving has it."""
+
+    version: str
+    state: str = "AVAILABLE"
+    status: VersionError = VersionError()
+
+
+class ModelStatus(msgspec.Struct, frozen=True):
+    """The state of a model for the clients of both servers."""
+
+    name: str
+    ready: bool
+    model_version_status: tuple[VersionStatus, ...]
+    classes: Sequence[str]
 
 
 def endpoints(
@@ -95,32 +135,27 @@ def read_body(body: bytes) -> tuple[str, bytes]:
 def encode(scored: Scored, field: str) -> Reply:
     """The objects of `/predict`, to `inputs` the outputs by name as well, and whose they are."""
     manifest = scored.manifest
-    document: dict[str, Any] = {"predictions": predictions(scored)}
+    document: V1Answer = {"predictions": predictions(scored)}
     if field == "inputs":
         document["outputs"] = _columns(scored)
     document |= {"model": manifest.model, "version": manifest.version, "id": scored.id}
     return scored.reply(orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY))
 
 
-def status_of(served: Served) -> dict[str, Any]:
+def status_of(served: Served) -> ModelStatus:
     """What is known of a model that is served. Raises UnavailableError where it does not run."""
     manifest = served.manifest
     if served.runner.failing:
         raise UnavailableError(f"model {manifest.model!r} does not run: {DOES_NOT_RUN}")
-    available = {
-        "version": str(manifest.version),
-        "state": "AVAILABLE",
-        "status": {"error_code": "OK", "error_message": ""},
-    }
-    return {
-        "name": manifest.model,
-        "ready": True,
-        "model_version_status": [available],
-        "classes": manifest.classes,
-    }
+    return ModelStatus(
+        name=manifest.model,
+        ready=True,
+        model_version_status=(VersionStatus(str(manifest.version)),),
+        classes=manifest.classes,
+    )
 
 
-def _columns(scored: Scored) -> dict[str, Any]:
+def _columns(scored: Scored) -> dict[str, Column]:
     """The outputs of the graph, flags and labels, each with N rows."""
     classes, flags = scored.manifest.classes, scored.flags
     return {

@@ -9,9 +9,11 @@ and `sequence_end` (no row depends on another), and what a client makes up for i
 
 from collections.abc import Sequence
 from math import prod
-from typing import Any, NamedTuple
+from typing import NamedTuple, NotRequired, TypedDict
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 import orjson
 
 from models.base.errors import InputError, show_value
@@ -80,6 +82,22 @@ class InferBody(msgspec.Struct):
     id: str | None = None
     outputs: list[RequestedOutput] | None = None
     parameters: RequestParameters | None = None
+
+
+class OutputParameter(TypedDict):
+    """Where a binary output is: so many of the bytes behind the JSON."""
+
+    binary_data_size: int
+
+
+class OutputTensor(TypedDict):
+    """An output of the answer; a plain dictionary, for this is made for every request."""
+
+    name: str
+    datatype: str
+    shape: Sequence[int]
+    parameters: NotRequired[OutputParameter]
+    data: NotRequired[npt.NDArray[np.generic] | list[str]]
 
 
 class WantedOutput(NamedTuple):
@@ -242,13 +260,17 @@ def _parse_output(output: RequestedOutput, binary: bool, field: str) -> WantedOu
     return WantedOutput(output.name, binary if binary_data is None else binary_data, classes)
 
 
-def _output(scored: Scored, output: WantedOutput, behind: list[bytes]) -> dict[str, Any]:
+def _output(scored: Scored, output: WantedOutput, behind: list[bytes]) -> OutputTensor:
     """The output in the JSON; a binary one is put behind it."""
     name = output.name
     values = scored.flags.query if name == QUERY_FLAGGED else getattr(scored.answer, name)
     if output.classes:
         return _classes(scored, output, behind)
-    tensor = {"name": name, "datatype": OUTPUT_DATATYPES[name], "shape": values.shape}
+    tensor: OutputTensor = {
+        "name": name,
+        "datatype": OUTPUT_DATATYPES[name],
+        "shape": values.shape,
+    }
     if output.binary:
         behind.append(to_bytes(values))
         tensor["parameters"] = {"binary_data_size": len(behind[-1])}
@@ -257,13 +279,13 @@ def _output(scored: Scored, output: WantedOutput, behind: list[bytes]) -> dict[s
     return tensor
 
 
-def _classes(scored: Scored, output: WantedOutput, behind: list[bytes]) -> dict[str, Any]:
+def _classes(scored: Scored, output: WantedOutput, behind: list[bytes]) -> OutputTensor:
     """The probabilities as the best classes."""
     probabilities, labels = scored.answer.probabilities, scored.manifest.classes
     count = min(output.classes, len(labels))
     texts = classify(probabilities, labels, count)
     shape = [len(probabilities), count]
-    tensor: dict[str, Any] = {"name": output.name, "datatype": "BYTES", "shape": shape}
+    tensor: OutputTensor = {"name": output.name, "datatype": "BYTES", "shape": shape}
     if output.binary:
         behind.append(texts_to_bytes(texts))
         tensor["parameters"] = {"binary_data_size": len(behind[-1])}
