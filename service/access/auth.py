@@ -196,7 +196,7 @@ class Tokens:
 
 
 def bearer(header: str) -> str:
-    r"""The secret, or nothing; the scheme in any case, any blanks between (RFC 9110, 11.1).
+    r"""Return the secret of an Authorization header, or an empty text (RFC 9110, 11.1).
 
     >>> bearer("Bearer abc"), bearer("bearer  abc "), bearer("BEARER\tabc"), bearer("Basic abc")
     ('abc', 'abc', 'abc', '')

@@ -39,7 +39,7 @@ LIMITED = ("rows in a request", "runs at once in a worker")
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """One thing that was looked at; what is `optional` may be missing."""
+    """The result of one check; an `optional` one may fail."""
 
     what: str
     ok: bool
@@ -48,7 +48,7 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 class SettingValue(msgspec.Struct, frozen=True):
-    """A setting by its variable, and what it is set to."""
+    """A setting and its value."""
 
     name: str
     value: Value
@@ -57,7 +57,7 @@ class SettingValue(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """All that the doctor says."""
+    """The settings and the results of all checks."""
 
     settings: list[SettingValue]
     findings: list[Finding]
@@ -102,13 +102,13 @@ def _text(report: Report) -> str:
 
 
 def _show_setting(settings: Settings, name: str) -> Value:
-    """The value of a setting, without a password."""
+    """Return the value of a setting, without a password."""
     value: Value = getattr(settings, name)
     return hide_password(str(value)) if name == "database_url" else value
 
 
 def _settings(settings: Settings) -> list[Finding]:
-    """Whether what the settings speak of is there: hosts, files, database, schedule."""
+    """Check what the settings name: hosts, files, database, schedule."""
     findings = [
         Finding(f"setting {each.name}", each.fault is None, each.detail)
         for each in start_checks.look(settings)
@@ -130,7 +130,7 @@ def _settings(settings: Settings) -> list[Finding]:
 
 
 def _database(url: str) -> Finding:
-    """Whether the database answers; a SQLite file is not made by looking."""
+    """Check whether the database answers; a missing SQLite file is not created."""
     what = "database"
     try:
         address = engine_url(url)
@@ -147,7 +147,7 @@ def _database(url: str) -> Finding:
 
 
 def _writable(file: Path) -> tuple[bool, str]:
-    """Whether a file can be written, or made where its directory will be made as well."""
+    """Check whether a file can be written, or made together with its directory."""
     place = file
     while not place.exists():
         place = place.parent
@@ -168,7 +168,7 @@ def _packages() -> list[Finding]:
 
 
 def _service(settings: Settings) -> list[Finding]:
-    """What the service is started with, and who may call it."""
+    """Report the sizing of the service, and who may call it."""
     here, sizes = sizing.machine(), sizing.model_sizes(settings.registry_dir)
     by_default = sizing.choose(here, sizes)
     set_to = sizing.Sizing(settings.workers, settings.threads, settings.model_threads)
@@ -184,7 +184,7 @@ def _service(settings: Settings) -> list[Finding]:
 
 
 def _models(settings: Settings, registry: Registry) -> list[Finding]:
-    """The models that are named or unloaded, and their limits."""
+    """Check the models that are named, loaded or unloaded, and their limits."""
     findings = [_check_named_model(spec, registry) for spec in settings.model_specs]
     try:
         for name, loaded in Repository(registry.root).read().models.items():
@@ -199,7 +199,7 @@ def _models(settings: Settings, registry: Registry) -> list[Finding]:
 
 
 def _check_named_model(spec: ModelSpec, registry: Registry) -> Finding:
-    """Whether a named model can be served, and at which version."""
+    """Check whether a named model can be served, and at which version."""
     what, detail = f"model {spec.name}", "follows its champion"
     try:
         champion = registry.aliases(spec.name).champion
@@ -237,7 +237,7 @@ def _state(settings: Settings) -> list[Finding]:
 
 
 def _queries(settings: Settings, champion: Bundle) -> Finding:
-    """Whether the clients of a model are watched for query attacks."""
+    """Check whether query attacks on a model are detected."""
     what = f"query detection of {champion.manifest.model}"
     if settings.query_detection == "off":
         return Finding(what, False, "off: HOLDFAST_QUERY_DETECTION", optional=True)

@@ -1,8 +1,8 @@
 """The description of the service: `/openapi.json` for machines, `/docs` for people.
 
-openapi.yaml is written by hand; `python -m service.console.openapi` makes openapi.json of it, which
-stands beside it and is what is served: a service needs no YAML. A test says when it is old. What is
-served has one member more, `x-models`: the models of this service with their classes.
+openapi.yaml is written by hand; `python -m service.console.openapi` makes openapi.json from it, so
+that the service needs no YAML. A test fails when it is out of date. The served document has one
+more member, `x-models`: the models of this service with their classes.
 """
 
 import sys
@@ -26,7 +26,7 @@ SEPARATOR = 3  # two quotes and a comma
 
 
 def endpoints(manifests: Callable[[], Iterable[Manifest]]) -> tuple[Endpoint, ...]:
-    """The addresses of the description; `manifests` gives those of what is served now."""
+    """Return the endpoints; `manifests` returns those of the served models."""
     document = MADE.read_bytes()
     head = document.rstrip().removesuffix(b"}")
 
@@ -49,7 +49,7 @@ def endpoints(manifests: Callable[[], Iterable[Manifest]]) -> tuple[Endpoint, ..
 
 
 class DescribedModel(msgspec.Struct, frozen=True):
-    """What the description says of a served model."""
+    """A served model in the description."""
 
     version: int
     input: str
@@ -58,10 +58,10 @@ class DescribedModel(msgspec.Struct, frozen=True):
 
 
 def describe_served(manifests: Iterable[Manifest]) -> dict[str, DescribedModel]:
-    """The served models by name: version, kind of input, and the names of the classes.
+    """Return the served models by name: version, kind of input, and names of the classes.
 
-    A description is read at once, so of all classes together so many are listed as fit into
-    `MOST_CHARACTERS`; `class_count` says how many a model has, and its V2 metadata lists them all.
+    The names of all classes together may have `MOST_CHARACTERS`; further ones are left out.
+    `class_count` has the full number, and the model's V2 metadata lists all classes.
     """
     left, models = MOST_CHARACTERS, {}
     for manifest in sorted(manifests, key=lambda each: each.model):
@@ -78,7 +78,7 @@ def describe_served(manifests: Iterable[Manifest]) -> dict[str, DescribedModel]:
 
 
 def make_description(source: str) -> bytes:
-    """openapi.json for this text of openapi.yaml; aliases are written out."""
+    """Make openapi.json from the text of openapi.yaml; aliases are expanded."""
     import yaml  # of the development environment
 
     return orjson.dumps(yaml.safe_load(source)) + b"\n"

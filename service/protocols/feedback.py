@@ -1,8 +1,8 @@
 """`POST /feedback`: true labels for answers given earlier; on disk when it answers 200.
 
-The store is asked through a gate: one that is locked, full or hangs costs a label a 503 within a
-few seconds, and the next ones a 503 at once, so that predictions keep their threads. A label that
-was refused may still be kept when the store goes on; sent again, it is the same label.
+The store is called through a gate. If it is locked, full or hangs, a label gets a 503 within a few
+seconds and the next ones at once, so that predictions keep their threads. A label that was refused
+may still be stored when the store recovers; sending it again has no further effect.
 """
 
 import threading
@@ -50,7 +50,7 @@ class _Label(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class LabelResult:
-    """What became of a label, as the answer says it."""
+    """The result of a label in the answer."""
 
     id: str
     row: int
@@ -73,7 +73,7 @@ _decoder = msgspec.json.Decoder(Item | list[Item])
 
 
 class Labels:
-    """The store as feedback asks it: a bounded wait, by a bounded number of requests."""
+    """The store with limits: how long a request waits, and how many wait at once."""
 
     def __init__(self, store: RecordStore, wait_seconds: float, at_once: int) -> None:
         self._store = store
@@ -82,7 +82,7 @@ class Labels:
         self._waiting = threading.BoundedSemaphore(at_once)
 
     def find(self, keys: list[Key]) -> dict[Key, RecordedRow]:
-        """Find records; one that is on its way to the store gets a while to arrive.
+        """Find records; waits a while for a record that is not written yet.
 
         Raises:
             StoreError: the store cannot be read now.
@@ -105,23 +105,23 @@ class Labels:
         return records
 
     def keep(self, labels: Sequence[tuple[Key, RecordedRow, int]]) -> None:
-        """Keep labels of found records; on disk on return. Raises StoreError where it is not."""
+        """Store labels of existing records; on disk on return. Raises StoreError on failure."""
         self._gate.call(lambda: self._store.add_feedback(labels))
 
     def check(self) -> None:
-        """Raise StoreError where records may be missing only because nothing is written now."""
+        """Raise StoreError where nothing can be written now, so that records may be missing."""
         self._gate.call(self._store.check_writable)
 
 
 def endpoints(
     store: RecordStore | None, champions: Champions, *, wait_seconds: float, at_once: int = 2
 ) -> tuple[Endpoint, ...]:
-    """The address.
+    """Return the endpoint.
 
     Args:
-        store: None where there is none that could ever be opened.
-        champions: whose classes the labels are.
-        wait_seconds: how long a label waits for the record it names.
+        store: None where the store cannot be opened at all.
+        champions: the served models, whose classes the labels name.
+        wait_seconds: how long a label waits for its record.
         at_once: requests that may wait for the store, or for a record, at the same time; fewer
             than the threads of the worker.
     """
@@ -177,7 +177,7 @@ def _key(text: str, field: str) -> Key:
 
 
 def _text(raw: msgspec.Raw, field: str) -> str:
-    """The text of a label. Raises InputError where it is no text, number or truth value."""
+    """Return the text of a label. Raises InputError unless it is a text, number or boolean."""
     text = label_text(bytes(raw))
     if text is None:
         kinds = {b"n": "null", b"[": "a list", b"{": "an object"}
@@ -186,7 +186,7 @@ def _text(raw: msgspec.Raw, field: str) -> str:
 
 
 def _check_labels(labels: Sequence[_Label], classes: Mapping[str, ClassLabels]) -> None:
-    """Refuse a label that is no class of any served model, before waiting for records."""
+    """Refuse labels that are no class of any served model, before waiting for records."""
     checked: set[str] = set()
     for label in labels if classes else ():
         if label.label not in checked:
@@ -197,7 +197,7 @@ def _check_labels(labels: Sequence[_Label], classes: Mapping[str, ClassLabels]) 
 
 
 def _class_of(label: _Label, classes: ClassLabels) -> int:
-    """The place of the class that a label means. Raises InputError."""
+    """Return the index of the class that a label means. Raises InputError."""
     try:
         index = classes.index(label.label)
     except AmbiguousLabelError as error:
@@ -211,7 +211,7 @@ def _class_of(label: _Label, classes: ClassLabels) -> int:
 def _resolve(
     labels: Sequence[_Label], records: Mapping[Key, RecordedRow], classes: Mapping[str, ClassLabels]
 ) -> list[_Resolved]:
-    """Class index and answer of every label whose record is there."""
+    """Return class index and result of every label that has a record."""
     results = []
     for label in labels:
         record = records[label.key]

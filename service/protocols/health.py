@@ -1,4 +1,4 @@
-"""Probes, metrics, and what stands at the root."""
+"""Probes, metrics, and the summary at `/`."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +11,7 @@ from service.web.reply import Reply, json_reply
 
 
 def is_ready(champions: Champions, draining: Path | None) -> bool:
-    """Whether requests should be sent here; no more so once the service has begun to stop."""
+    """Whether the service can take requests; false once it has begun to stop."""
     return champions.ready and not (draining is not None and draining.exists())
 
 
@@ -27,7 +27,7 @@ def endpoints(
     version: str,
     draining: Path | None = None,
 ) -> tuple[Endpoint, ...]:
-    """The addresses that machines look at; the file `draining` exists while the service stops."""
+    """Return the endpoints; the file `draining` exists while the service stops."""
 
     def healthz(call: Call) -> Reply:
         return json_reply({"status": "ok"})

@@ -1,4 +1,4 @@
-"""`POST /predict`: the friendly address."""
+"""`POST /predict`: predictions for JSON rows or image files."""
 
 from collections.abc import Callable, Sequence
 
@@ -22,7 +22,7 @@ IMAGES = ("image/png", "image/jpeg")
 def endpoints(
     pipeline: Pipeline, find: Callable[[str | None], Served], max_pixels: int = MAX_PIXELS
 ) -> tuple[Endpoint, ...]:
-    """The address; `find` gives the served version of a model, or of the only one."""
+    """Return the endpoint; `find` returns the served version of a model, or of the only one."""
 
     def predict(call: Call) -> Reply:
         served = find(call.argument("model"))
@@ -34,7 +34,7 @@ def endpoints(
 
 
 def decode(call: Call, served: Served, max_pixels: int = MAX_PIXELS) -> Decoded:
-    """The rows of a request: JSON, or for a model of pictures one file or a form of several."""
+    """Read the rows of a request: JSON, or for an image model one file or a form of several."""
     request_id, kind, schema = call.id(), call.media_type, served.manifest.input
     if kind in ("", JSON):
         rows = read_predict_body(call.body(), schema)
@@ -62,7 +62,7 @@ def _files(call: Call, kind: str, served: Served) -> list[Upload]:
 
 
 def encode(scored: Scored) -> Reply:
-    """The answer as JSON."""
+    """Encode the answer as JSON."""
     manifest = scored.manifest
     document = {
         "model": manifest.model,
@@ -83,7 +83,7 @@ class Prediction(RowScores):
 
 
 def predictions(scored: Scored) -> list[Prediction]:
-    """One object per row."""
+    """Return one object per row."""
     answer, classes = scored.answer, scored.manifest.classes
     columns = (
         scored.predicted.tolist(),
@@ -116,7 +116,7 @@ def predictions(scored: Scored) -> list[Prediction]:
 
 
 def _queries(scored: Scored) -> Sequence[QueryScore | None]:
-    """What the client's queries look like, one object per row; nulls where nobody watches."""
+    """Return the query scores, one object per row; nulls where queries are not checked."""
     if scored.near is None:
         return [None] * len(scored.predicted)
     pairs = zip(scored.near.tolist(), scored.flags.query.tolist(), strict=True)

@@ -1,8 +1,8 @@
-"""The V1 protocol: the REST interface of TensorFlow Serving, which KServe speaks, too.
+"""The V1 protocol: the REST interface of TensorFlow Serving, also used by KServe.
 
-Rows stand in `instances`, or in `inputs` as the one input of the model. Where the two servers
-differ, an answer serves the clients of both: to `inputs` TensorFlow Serving answers `outputs` by
-name, KServe `predictions`; of a model's state each tells in members of its own.
+Rows are in `instances`, or in `inputs` as the only input of the model. Where the two servers
+differ, answers have the members of both: to `inputs` TensorFlow Serving answers with `outputs` by
+name, KServe with `predictions`; each has its own members for the state of a model.
 
 Sources: TensorFlow Serving, "RESTful API"; KServe, "Data Plane (V1)", which leaves further members
 of an answer to the server.
@@ -34,7 +34,7 @@ SIGNATURES = ("serving_default", "", None)
 
 
 class V1Body(msgspec.Struct):
-    """The JSON body of a prediction; an empty text, and null, is a member that is missing."""
+    """The JSON body of a prediction; an empty text and null mean that the member is missing."""
 
     instances: msgspec.Raw = msgspec.Raw()
     inputs: msgspec.Raw = msgspec.Raw()
@@ -48,7 +48,7 @@ Column = npt.NDArray[np.generic] | list[str]
 
 
 class V1Answer(TypedDict, total=False):
-    """A prediction; a plain dictionary, for it is made for every request."""
+    """A prediction; a plain dictionary, because it is made for every request."""
 
     predictions: list[Prediction]
     outputs: dict[str, Column]
@@ -58,7 +58,7 @@ class V1Answer(TypedDict, total=False):
 
 
 class VersionError(msgspec.Struct, frozen=True):
-    """Whether a version failed to load; those that are served did not."""
+    """Why a version failed to load; a served one has not failed."""
 
     error_code: str = "OK"
     error_message: str = ""
@@ -84,7 +84,7 @@ class ModelStatus(msgspec.Struct, frozen=True):
 def endpoints(
     pipeline: Pipeline, champions: Champions, max_pixels: int = MAX_PIXELS
 ) -> tuple[Endpoint, ...]:
-    """All addresses below /v1; bodies are JSON whatever the content type says."""
+    """Return the endpoints below /v1; bodies are read as JSON, whatever their media type."""
 
     def models(call: Call) -> Reply:
         return json_reply({"models": sorted(champions.served)})
@@ -121,7 +121,7 @@ def endpoints(
 
 
 def read_body(body: bytes) -> tuple[str, bytes]:
-    """The member of a body that holds the rows, and its JSON text. Raises InputError."""
+    """Return the name and JSON text of the member with the rows. Raises InputError."""
     content = decode_body(_body, body)
     if content.signature_name not in SIGNATURES:
         raise InputError("signature_name", repr(SIGNATURES[0]), show_value(content.signature_name))
@@ -133,7 +133,7 @@ def read_body(body: bytes) -> tuple[str, bytes]:
 
 
 def encode(scored: Scored, field: str) -> Reply:
-    """The objects of `/predict`, to `inputs` the outputs by name as well, and whose they are."""
+    """Encode the objects of `/predict`, and after `inputs` also the outputs by name."""
     manifest = scored.manifest
     document: V1Answer = {"predictions": predictions(scored)}
     if field == "inputs":
@@ -143,7 +143,7 @@ def encode(scored: Scored, field: str) -> Reply:
 
 
 def status_of(served: Served) -> ModelStatus:
-    """What is known of a model that is served. Raises UnavailableError where it does not run."""
+    """Return the state of a served model. Raises UnavailableError where it does not run."""
     manifest = served.manifest
     if served.runner.failing:
         raise UnavailableError(f"model {manifest.model!r} does not run: {DOES_NOT_RUN}")
@@ -156,7 +156,7 @@ def status_of(served: Served) -> ModelStatus:
 
 
 def _columns(scored: Scored) -> dict[str, Column]:
-    """The outputs of the graph, flags and labels, each with N rows."""
+    """Return the outputs of the graph, flags and labels, each with N rows."""
     classes, flags = scored.manifest.classes, scored.flags
     return {
         **{name: getattr(scored.answer, name) for name in OUTPUTS},

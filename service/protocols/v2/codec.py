@@ -1,10 +1,10 @@
 """The Open Inference Protocol (KServe V2): requests to arrays, answers to tensors.
 
-A request carries its tensor in the JSON or behind it (`service.protocols.v2.binary`); of the answer
-every output can be asked for in either form, and the probabilities as the best classes
-(`service.protocols.v2.classification`). Parameters that would change nothing here are not looked
-at: `priority` and `timeout` (nothing waits in a queue of its own), `sequence_id`, `sequence_start`
-and `sequence_end` (no row depends on another), and what a client makes up for itself.
+A request has its tensor in the JSON or after it (`service.protocols.v2.binary`). A client can ask
+for every output in either form, and for the probabilities as the best classes
+(`service.protocols.v2.classification`). Parameters without effect here are ignored: `priority` and
+`timeout` (there is no queue), `sequence_id`, `sequence_start` and `sequence_end` (no row depends on
+another), and unknown ones.
 """
 
 from collections.abc import Sequence
@@ -38,14 +38,14 @@ NO_SHARED_MEMORY = "shared memory is not supported: send tensors in the body of 
 
 
 class InputParameters(msgspec.Struct):
-    """What is read of an input's parameters."""
+    """The parameters of an input that are used."""
 
     binary_data_size: int | None = None
     shared_memory_region: str | None = None
 
 
 class InputTensor(msgspec.Struct):
-    """A tensor of a request; `data` stays raw until the shape is known to be right."""
+    """A tensor of a request; `data` stays raw until the shape was checked."""
 
     name: str
     shape: msgspec.Raw  # a list of integers, read where it is not absurdly long
@@ -55,7 +55,7 @@ class InputTensor(msgspec.Struct):
 
 
 class OutputParameters(msgspec.Struct):
-    """What is read of a requested output's parameters."""
+    """The parameters of a requested output that are used."""
 
     binary_data: bool | None = None
     classification: int | None = None
@@ -63,14 +63,14 @@ class OutputParameters(msgspec.Struct):
 
 
 class RequestedOutput(msgspec.Struct):
-    """An output that is asked for."""
+    """An output that the client asks for."""
 
     name: str
     parameters: OutputParameters | None = None
 
 
 class RequestParameters(msgspec.Struct):
-    """What is read of a request's parameters."""
+    """The parameters of a request that are used."""
 
     binary_data_output: bool | None = None
 
@@ -85,13 +85,13 @@ class InferBody(msgspec.Struct):
 
 
 class OutputParameter(TypedDict):
-    """Where a binary output is: so many of the bytes behind the JSON."""
+    """The number of bytes of a binary output after the JSON."""
 
     binary_data_size: int
 
 
 class OutputTensor(TypedDict):
-    """An output of the answer; a plain dictionary, for this is made for every request."""
+    """An output of the answer; a plain dictionary, because it is made for every request."""
 
     name: str
     datatype: str
@@ -101,7 +101,7 @@ class OutputTensor(TypedDict):
 
 
 class WantedOutput(NamedTuple):
-    """An output of the answer, and how it travels."""
+    """An output of the answer, and its form."""
 
     name: str
     binary: bool = False
@@ -111,8 +111,8 @@ class WantedOutput(NamedTuple):
 class InferRequest(msgspec.Struct, frozen=True):
     """A checked inference request.
 
-    The protocol has every `id` given back as it came. One that is unfit for the store is only that:
-    in `given_id`, while `id` is None.
+    The protocol returns every `id` as it came. One that is not valid for the store is only in
+    `given_id`, and `id` is None.
     """
 
     x: InputArray  # (N, *shape)
@@ -133,14 +133,14 @@ def decode_infer(
     """Decode and check a request.
 
     Args:
-        body: the JSON, and a binary tensor behind it where `header_length` says so.
+        body: the JSON, and a binary tensor after it where `header_length` says so.
         schema: of the model's input.
-        max_rows: the most rows that are answered at once.
+        max_rows: the most rows of a request.
         header_length: the header `Inference-Header-Content-Length`; None: all is JSON.
 
     Raises:
-        InputError: what does not fit.
-        RequestError: tensors in shared memory.
+        InputError: the request does not fit; names the field.
+        RequestError: it has tensors in shared memory.
     """
     text, raw = split(body, header_length)
     check_count(text, b"{", MOST_OBJECTS, "body", "objects")
@@ -157,10 +157,10 @@ def decode_infer(
 def encode_infer(
     scored: Scored, outputs: Sequence[WantedOutput] = _ALL, given_id: str = ""
 ) -> Reply:
-    """The answer: tensors in the JSON are flat in row-major order, the others stand behind it.
+    """Encode the answer: tensors in the JSON are flat in row-major order, others come after it.
 
-    Where the client gave an id in the body, it is given back; where another one counts, that stands
-    in the parameters of the answer.
+    An id in the body of the request is returned; if another id is used for the store, it is in the
+    parameters of the answer.
     """
     behind: list[bytes] = []
     tensors = [_output(scored, output, behind) for output in outputs]
@@ -205,7 +205,7 @@ def _shape(raw: msgspec.Raw, field: str) -> tuple[int, ...]:
 
 
 def _binary_size(tensor: InputTensor, field: str) -> int | None:
-    """How many bytes behind the JSON the tensor says it is; None: its values are in the JSON."""
+    """Return the tensor's number of bytes after the JSON; None: its values are in the JSON."""
     parameters = tensor.parameters
     if parameters is None:
         return None
@@ -261,7 +261,7 @@ def _parse_output(output: RequestedOutput, binary: bool, field: str) -> WantedOu
 
 
 def _output(scored: Scored, output: WantedOutput, behind: list[bytes]) -> OutputTensor:
-    """The output in the JSON; a binary one is put behind it."""
+    """Make the JSON of an output; the bytes of a binary one are appended to `behind`."""
     name = output.name
     values = scored.flags.query if name == QUERY_FLAGGED else getattr(scored.answer, name)
     if output.classes:
@@ -280,7 +280,7 @@ def _output(scored: Scored, output: WantedOutput, behind: list[bytes]) -> Output
 
 
 def _classes(scored: Scored, output: WantedOutput, behind: list[bytes]) -> OutputTensor:
-    """The probabilities as the best classes."""
+    """Make the JSON of the probabilities as the best classes."""
     probabilities, labels = scored.answer.probabilities, scored.manifest.classes
     count = min(output.classes, len(labels))
     texts = classify(probabilities, labels, count)
@@ -295,7 +295,7 @@ def _classes(scored: Scored, output: WantedOutput, behind: list[bytes]) -> Outpu
 
 
 def _is_given(raw: bytes | msgspec.Raw) -> bool:
-    """Whether an optional member is there: null is as good as none."""
+    """Whether an optional member is there; null means that it is not."""
     return bytes(raw) not in (b"", b"null")
 
 

@@ -21,7 +21,7 @@ PLATFORM = "onnxruntime_onnx"
 
 
 def version_of(served: Served, version: str | None) -> Served:
-    """The served model, if it is of this version; None: of any. Raises NotFoundError."""
+    """Return the model if it has this version; None: any version. Raises NotFoundError."""
     manifest = served.manifest
     if version is not None and version != str(manifest.version):
         raise NotFoundError(
@@ -62,7 +62,7 @@ class TensorMetadata(msgspec.Struct, frozen=True):
 
 
 class ModelMetadata(msgspec.Struct, frozen=True):
-    """What the protocol tells of a model."""
+    """The metadata of a model."""
 
     name: str
     versions: tuple[str, ...]
@@ -129,7 +129,7 @@ def metadata(manifest: Manifest) -> ModelMetadata:
 
 
 def configuration(manifest: Manifest, max_rows: int) -> ModelConfiguration:
-    """The same in Triton's words: a shape is one of a row, as many as `max_batch_size` at once."""
+    """Return Triton's configuration: shapes are those of a row, of at most `max_batch_size`."""
     schema = manifest.input
     inputs = [(schema.name, DATATYPES[schema.dtype], schema.shape)]
     return ModelConfiguration(
@@ -146,7 +146,7 @@ def configuration(manifest: Manifest, max_rows: int) -> ModelConfiguration:
 
 
 def _outputs(manifest: Manifest) -> Iterator[tuple[str, str, tuple[int, ...]]]:
-    """Name, datatype and the shape of a row of every output."""
+    """Yield name, datatype and shape of a row of every output."""
     widths = {"probabilities": (len(manifest.classes),), "cells": (len(manifest.channels),)}
     for name in ANSWERED:
         yield name, OUTPUT_DATATYPES[name], widths.get(name, ())
@@ -161,5 +161,5 @@ def _describe_column(column: Column) -> ColumnMetadata:
 
 
 def _short(value: float) -> float:
-    """The shortest number that is the same in float32, in which rows are compared with it."""
+    """Return the shortest number with the same float32 value, to which rows are compared."""
     return float(str(np.float32(value)))

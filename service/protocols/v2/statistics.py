@@ -1,9 +1,8 @@
-"""The statistics extension of V2: what was asked of a model so far, in Triton's words.
+"""The statistics extension of V2: counts and durations of the requests to a model so far.
 
-The numbers are sums over all workers, read from the same counters as `/metrics`. What Triton has
-and this service has not is there and 0 (a queue in front of the model, a cache) or empty
-(`batch_stats`: how many rows a request has is in `holdfast_batch_rows`). Source: Triton's
-`extension_statistics`.
+The numbers are sums over all workers, read from the same counters as `/metrics`. Members for things
+that this service does not have are 0 (a queue in front of the model, a cache) or empty
+(`batch_stats`; see the metric `holdfast_batch_rows`). Source: Triton's `extension_statistics`.
 """
 
 from collections import defaultdict
@@ -27,7 +26,7 @@ Totals = Mapping[tuple[str, str, str, str], float]  # name, model, version, stag
 
 
 def endpoints(champions: Champions, sums: Callable[[], CollectorRegistry]) -> tuple[Endpoint, ...]:
-    """The addresses that end in `/stats`; `sums` gives the metrics, added up over the workers."""
+    """Return the endpoints that end in `/stats`; `sums` returns the metrics of all workers."""
 
     def of_all(call: Call) -> Reply:
         served = champions.served.values()
@@ -45,7 +44,7 @@ def endpoints(champions: Champions, sums: Callable[[], CollectorRegistry]) -> tu
 
 
 class Duration(msgspec.Struct, frozen=True):
-    """How often something was done, and how long that took in all."""
+    """A count and a total time in nanoseconds."""
 
     count: int
     ns: int
@@ -65,7 +64,7 @@ class InferenceStatistics(msgspec.Struct, frozen=True):
 
 
 class VersionStatistics(msgspec.Struct, frozen=True):
-    """What was asked of one version; `last_inference` in milliseconds since 1970."""
+    """The requests to one version; `last_inference` in milliseconds since 1970."""
 
     name: str
     version: str
@@ -83,11 +82,11 @@ class Statistics(msgspec.Struct, frozen=True):
 
 
 def statistics(registry: CollectorRegistry, manifests: Iterable[Manifest]) -> Statistics:
-    """The statistics of versions, from the metrics of `shared_counters.sum_workers`.
+    """Return the statistics of versions, from the metrics of `shared_counters.sum_workers`.
 
-    `inference_count` counts rows, `execution_count` and `success` requests; `compute_input`,
+    `inference_count` counts rows, `execution_count` and `success` count requests; `compute_input`,
     `compute_infer` and `compute_output` are decoding, the run of the graph, and encoding. `fail`
-    has every request to the version that was refused, also for what its body says.
+    counts every refused request to the version, also one with a wrong body.
     """
     totals = _totals(registry.collect())
     return Statistics(tuple(_version(totals, manifest) for manifest in manifests))
