@@ -55,10 +55,10 @@ def list_alarmed_channels(stream: StreamEvidence) -> list[str]:
 
 
 class AccuracyWatch:
-    """Looks at the records of one version; `told` is what it last found, replaced as a whole."""
+    """Looks at the records of one version; `latest` is the last result, replaced as a whole."""
 
     def __init__(self, bundle: Bundle, records: RecordStore) -> None:
-        self.told = Accuracy()
+        self.latest = Accuracy()
         self.bundle = bundle
         self._records = records
         self._facts = Facts.of(bundle.reference)
@@ -88,7 +88,7 @@ class AccuracyWatch:
             StoreError: the records cannot be read.
         """
         if 0 <= now - self._looked_at < EVERY_SECONDS:
-            return self.told
+            return self.latest
         self._looked_at = now
         model, version = self.bundle.manifest.model, self.bundle.manifest.version
         recent = self._records.recent(model, version, min(SURVEYED, self._affordable))
@@ -107,8 +107,8 @@ class AccuracyWatch:
         )
         if estimated is not None:
             estimated = distrust_contradicted(estimated, observed)
-        self.told = Accuracy(observed, estimated, absent, shift)
-        return self.told
+        self.latest = Accuracy(observed, estimated, absent, shift)
+        return self.latest
 
     def _only_classes(self, names: Sequence[str]) -> bool:
         return bool(names) and self._classes.issuperset(names)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -41,16 +41,6 @@ class Alarm:
     before: tuple[float, ...]
     after: tuple[float, ...]
     gains: tuple[float, ...] = ()
-
-    def plain(self) -> dict[str, Any]:
-        """As JSON-able plain data."""
-        lists = {key: list(getattr(self, key)) for key in ("before", "after", "gains")}
-        return {**asdict(self), **lists}
-
-    @classmethod
-    def of_plain(cls, told: dict[str, Any]) -> Alarm:
-        """The inverse of `plain`. Raises KeyError, TypeError."""
-        return cls(**{**told, **{key: tuple(told[key]) for key in ("before", "after", "gains")}})
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,11 @@
 A new champion starts afresh against its own reference. State survives a restart of the watcher.
 """
 
-import json
 from collections import deque
 from collections.abc import Container, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -21,7 +19,7 @@ from models.versions.bundle import Bundle
 from monitoring.counting.counters import Counts, increments
 from monitoring.evidence.alarm import Alarm, promise
 from monitoring.evidence.bets import ChannelReference
-from monitoring.evidence.channels import StreamEvidence
+from monitoring.evidence.channels import StreamEvidence, decode_state
 from monitoring.evidence.explanation import Explanation
 from monitoring.evidence.labels.watch import LabelState
 from monitoring.evidence.urn import LAG, Eta
@@ -44,14 +42,14 @@ def references(bundle: Bundle) -> list[ChannelReference]:
 
 
 class _State(msgspec.Struct, frozen=True):
-    """The file, but for what evidence and explanation check themselves."""
+    """The file; its evidence stays JSON until it is known to be of the version that is watched."""
 
     version: int
     alarm_since: float | None
     totals: dict[str, dict[str, float]]
     explained: Explanation | None
     labels: LabelState
-    evidence: dict[str, Any]
+    evidence: msgspec.Raw
 
 
 @dataclass
@@ -92,7 +90,8 @@ class Stream:
             state = msgspec.json.decode(path.read_bytes(), type=_State)
             explained = state.explained
             if state.version == bundle.manifest.version:
-                evidence = StreamEvidence.restore(channels, state.evidence, c=c, eta=eta, lag=lag)
+                snapshot = decode_state(bytes(state.evidence))
+                evidence = StreamEvidence.restore(channels, snapshot, c=c, eta=eta, lag=lag)
                 since, totals = state.alarm_since, state.totals
                 return cls(
                     bundle, evidence, path, since, totals, explained, state.labels,
@@ -225,17 +224,13 @@ class Stream:
 
     def save(self) -> None:
         """Write the state, whole or not at all; where that fails, `fault` says why."""
-        state = {
-            "version": self.version,
-            "alarm_since": self.alarm_since,
-            "totals": self.totals,
-            "explained": msgspec.to_builtins(self.explained),
-            "labels": msgspec.to_builtins(self.labels),
-            "evidence": self.evidence.snapshot(),
-        }
+        evidence = msgspec.Raw(msgspec.json.encode(self.evidence.snapshot()))
+        state = _State(
+            self.version, self.alarm_since, self.totals, self.explained, self.labels, evidence
+        )
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(self.path, json.dumps(state).encode())
+            write_atomic(self.path, msgspec.json.encode(state))
             self._written = _signature(self.path)
             self.fault = ""
         except OSError as error:

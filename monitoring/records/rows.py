@@ -65,7 +65,7 @@ class Record(NamedTuple):
 
 
 class Key(NamedTuple):
-    """What feedback refers to: the id of a request and the row in it."""
+    """The key of a record: the id of a request and the row in it."""
 
     id: str
     row: int
@@ -81,7 +81,7 @@ class Recorded(NamedTuple):
 
 
 class RecordedRow(NamedTuple):
-    """What is known of a recorded instance."""
+    """A stored record without its input."""
 
     seq: int
     model: str

@@ -1,11 +1,11 @@
-"""What was asked and answered, and the true labels that come later (SQLAlchemy Core).
+"""The store of requests with their answers, and of the true labels that come later.
 
     requests   one row per instance: raw input, prediction, scores
     feedback   one row per labelled instance; the last label wins
 
 SQLite by default, PostgreSQL by URL (`monitoring.records.database`); several processes may write.
-Not promised: records survive a full queue or a locked store; those are dropped and counted, because
-a prediction never waits. A label that was accepted is on disk.
+A prediction never waits: records are dropped and counted if the queue is full or the store is
+locked. A label that was accepted is on disk.
 """
 
 import time
@@ -56,7 +56,7 @@ class RecordStore:
         Args:
             url: SQLAlchemy's, of SQLite or PostgreSQL.
             patience_seconds: how long a lock, a statement or a connection is waited for.
-            later: do so at the first use, and again after an error: for who can begin without it.
+            later: connect at the first use, and again after an error, instead of now.
         """
         self._database = Database(url, METADATA, patience_seconds)
         if not later:
@@ -73,7 +73,7 @@ class RecordStore:
                 connection.execute(_INSERT, [record._asdict() for record in records])
 
     def find(self, keys: Iterable[Key]) -> dict[Key, RecordedRow]:
-        """The latest record of each key that is there."""
+        """Return the latest record of each key that has one."""
         rows: dict[Key, RecordedRow] = {}
         with self._database.reading() as connection:
             for part in _parts(sorted({key.id for key in keys})):
@@ -87,7 +87,7 @@ class RecordStore:
         return {key: rows[key] for key in keys if key in rows}
 
     def add_feedback(self, labels: Sequence[tuple[Key, RecordedRow, int]]) -> None:
-        """Keep true labels (class indices) of found records; the last label of a key wins.
+        """Store true labels (class indices) of existing records; the last label of a key wins.
 
         They are on disk when this returns.
         """
@@ -108,7 +108,7 @@ class RecordStore:
                 connection.execute(self._upsert(), list(rows.values()))
 
     def check_writable(self) -> None:
-        """Raise StoreError where nothing can be written now: another holds the lock, say."""
+        """Raise StoreError where nothing can be written now, for example because of a lock."""
         with self._database.writing() as connection:
             connection.execute(sa.delete(FEEDBACK).where(sa.false()))
 
@@ -121,7 +121,7 @@ class RecordStore:
         limit: int = 10_000,
         version: int | None = None,
     ) -> Labelled:
-        """The latest `limit` labelled rows of requests answered at or after `since` (epoch s).
+        """Return the latest `limit` labelled rows of requests answered since `since` (epoch s).
 
         Rows of another shape or dtype than `schema` are left out.
         """
@@ -150,7 +150,7 @@ class RecordStore:
     def observed(
         self, model: str, version: int, last: int, *, since: float = 0.0
     ) -> npt.NDArray[np.bool_]:
-        """Whether the prediction was right, for the latest `last` labelled rows, oldest first."""
+        """Return whether the latest `last` labelled rows were predicted right, oldest first."""
         query = (
             sa.select(REQUESTS.c.predicted == FEEDBACK.c.label)
             .join(FEEDBACK, FEEDBACK.c.seq == REQUESTS.c.seq)
@@ -164,7 +164,7 @@ class RecordStore:
         return np.array(right[::-1], dtype=np.bool_)
 
     def recent(self, model: str, version: int, last: int) -> Recent:
-        """The latest `last` requests, labelled or not."""
+        """Return the latest `last` requests, labelled or not."""
         query = _recent(model, version).order_by(REQUESTS.c.seq.desc()).limit(last)
         with self._database.reading() as connection:
             return _recent_of(connection.execute(query).all()[::-1])
@@ -172,7 +172,7 @@ class RecordStore:
     def following(
         self, model: str, version: int, after: int, limit: int, *, since: float = 0.0
     ) -> Recent:
-        """The first `limit` requests whose `seq` is above `after`, labelled or not.
+        """Return the first `limit` requests whose `seq` is above `after`, labelled or not.
 
         Those from before `since` (epoch s) are left out.
         """
@@ -183,7 +183,7 @@ class RecordStore:
     def latest_labels(
         self, model: str, version: int, last: int, *, since: float = 0.0
     ) -> LabelledAnswers:
-        """The latest `last` labelled requests that came at or after `since` (epoch s)."""
+        """Return the latest `last` labelled requests that came at or after `since` (epoch s)."""
         query = _answers(model, version, since).order_by(FEEDBACK.c.number.desc()).limit(last)
         with self._database.reading() as connection:
             return _answers_of(connection.execute(query).all()[::-1])
@@ -191,21 +191,21 @@ class RecordStore:
     def labels_after(
         self, model: str, version: int, number: int, limit: int, *, since: float = 0.0
     ) -> LabelledAnswers:
-        """The first `limit` labels with a higher number, of requests at or after `since`."""
+        """Return the first `limit` labels with a higher number, of requests at or after `since`."""
         query = _answers(model, version, since).where(FEEDBACK.c.number > number)
         with self._database.reading() as connection:
             rows = connection.execute(query.order_by(FEEDBACK.c.number).limit(limit)).all()
         return _answers_of(rows)
 
     def newest(self) -> int:
-        """The highest `seq` of any request; 0 where there is none. A new store begins anew."""
+        """Return the highest `seq` of any request; 0 where there is none."""
         with self._database.reading() as connection:
             return int(connection.execute(sa.select(sa.func.max(REQUESTS.c.seq))).scalar() or 0)
 
     def inputs(self, seqs: Sequence[int], schema: InputSchema) -> InputArray:
-        """Raw inputs `(N, *shape)` of recorded requests, in the order of `seq`.
+        """Return raw inputs `(N, *shape)` of recorded requests, in the order of `seq`.
 
-        What was pruned meanwhile, or has another shape or dtype than `schema`, is left out.
+        Requests that were pruned, or have another shape or dtype than `schema`, are left out.
         """
         inputs: list[bytes] = []
         with self._database.reading() as connection:
@@ -215,7 +215,7 @@ class RecordStore:
         return raw_inputs([x for x in inputs if fits(x, schema)], schema)
 
     def latest(self, model: str, version: int, last: int, most: int) -> list[Recorded]:
-        """The latest `last` requests, oldest first, with their inputs; the first `most` of them."""
+        """Return the first `most` of the latest `last` requests, oldest first, with inputs."""
         query = (
             sa.select(*(REQUESTS.c[n] for n in ("id", "row", "at", "x")))
             .where(REQUESTS.c.model == model, REQUESTS.c.version == version)
@@ -228,7 +228,7 @@ class RecordStore:
         return [Recorded(*row) for row in reversed(rows)]
 
     def label_delays(self, model: str, version: int, last: int) -> npt.NDArray[np.float64]:
-        """Seconds from request to label, for the latest `last` labelled rows, oldest first."""
+        """Return seconds from request to label of the latest `last` labelled rows, oldest first."""
         query = (
             sa.select(FEEDBACK.c.at - REQUESTS.c.at)
             .select_from(REQUESTS)
@@ -242,7 +242,7 @@ class RecordStore:
         return np.array(delays[::-1], dtype=np.float64)
 
     def counts(self, model: str, version: int | None = None) -> Counts:
-        """How many records there are of a model (or a version), and how many have a label."""
+        """Count the records of a model (or a version), and those with a label."""
         query = (
             sa.select(sa.func.count(REQUESTS.c.seq), sa.func.count(FEEDBACK.c.seq))
             .join(FEEDBACK, FEEDBACK.c.seq == REQUESTS.c.seq, isouter=True)
@@ -254,7 +254,7 @@ class RecordStore:
             return Counts(*connection.execute(query).one())
 
     def prune(self, rows_kept: int) -> int:
-        """Remove all but the latest `rows_kept` records, and their labels; how many went."""
+        """Remove all but the latest `rows_kept` records with their labels; returns how many."""
         newest = sa.select(sa.func.max(REQUESTS.c.seq)).scalar_subquery()
         with self._database.writing() as connection:
             gone = connection.execute(
@@ -279,12 +279,12 @@ class RecordStore:
 
 
 def fits(x: bytes, schema: InputSchema) -> bool:
-    """Whether recorded bytes are of a row of this shape and dtype."""
+    """Whether recorded bytes have the length of a row of this shape and dtype."""
     return len(x) == schema.size * np.dtype(schema.dtype).itemsize
 
 
 def raw_inputs(rows: Sequence[bytes], schema: InputSchema) -> InputArray:
-    """Recorded bytes that `fits` as raw inputs `(N, *shape)`."""
+    """Convert recorded bytes, each of which `fits`, to raw inputs `(N, *shape)`."""
     x: InputArray = np.frombuffer(b"".join(rows), np.dtype(schema.dtype))
     return x.reshape(len(rows), *schema.shape)
 

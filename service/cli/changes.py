@@ -9,14 +9,13 @@ from collections.abc import Callable
 from typing import Any
 
 import click
-import msgspec
 
 from models.base.errors import InputError
 from models.versions.registry import Registry
 from service.cli.output import emit, json_option
 from service.configuration.settings import Settings
 from service.watcher.bodies import end_at, end_of_hours
-from service.watcher.holds import show_state
+from service.watcher.holds import find_state
 from service.watcher.reasons import MOST_CHARACTERS, NO_REASON, check_reason
 
 MOST_USER_CHARACTERS = 64
@@ -146,13 +145,14 @@ def release(settings: Settings, model: str, reason: str, as_json: bool) -> None:
     """
     registry = Registry(settings.registry_dir, settings.keys)
     released = registry.release(model, actor=actor(), reason=reason)
-    value = show_state(registry, model) | {"released": msgspec.to_builtins(released)}
+    value = find_state(registry, model, released)
     what = "was not held" if released is None else f"is released; it was {released.words()}"
     emit(value, as_json, lambda: f"{model} {what}")
 
 
 def _tell(registry: Registry, model: str, as_json: bool) -> None:
-    value = show_state(registry, model)
-    lines = [f"champion of {model} is {value['champion']}"]
-    lines += [value["note"]] if "note" in value else []
-    emit(value, as_json, lambda: "\n".join(lines))
+    state = find_state(registry, model)
+    lines = [f"champion of {model} is {state.champion}"]
+    if state.note:
+        lines.append(state.note)
+    emit(state, as_json, lambda: "\n".join(lines))
