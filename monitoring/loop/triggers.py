@@ -124,14 +124,17 @@ def decide(event: Event, situation: Situation, policy: Policy, now: float) -> De
 
 
 def _looked_already(event: Event, situation: Situation) -> bool:
-    """Whether the champion was re-evaluated after the alarm: drift needs no second look at all.
+    """Whether the champion was re-evaluated after the alarm.
 
-    Harm is looked at again until a look does not confirm it.
+    Drift needs no second look at all, nor does an alert that is sent again. Harm is looked at again
+    until a look does not confirm it.
     """
     raised = event.since if event.raised is None else event.raised
     if situation.looked_at is None or situation.looked_at < raised:
         return False
-    return event.source == "drift" or (event.source == "accuracy" and situation.verdict == "passed")
+    if event.source == "accuracy":
+        return situation.verdict == "passed"
+    return event.source == "drift" or (event.source == "alert" and event.action == "evaluate")
 
 
 def _explain_look(situation: Situation) -> str:

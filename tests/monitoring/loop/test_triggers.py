@@ -48,6 +48,13 @@ def situation(**changes: object) -> Situation:
         (event(), situation(looked_at=NOW - 99, verdict="passed"), None, "looked_already"),
         (event(), situation(looked_at=NOW - 99, verdict="inconclusive"), None, "looked_already"),
         (event(), situation(looked_at=NOW - 99, verdict="failed"), None, "looked_already"),
+        (event("alert"), situation(looked_at=NOW - 99, verdict="passed"), None, "looked_already"),
+        (
+            event("alert", action="evaluate_robustness"),
+            situation(looked_at=NOW - 99, verdict="passed"),
+            "evaluate_robustness",
+            None,
+        ),
         # harm is looked at until a look does not confirm it, and again when it is renewed
         (harm(), situation(looked_at=NOW - 49, verdict="inconclusive"), "evaluate", None),
         (harm(), situation(looked_at=NOW - 49, verdict="failed"), "evaluate", None),
