@@ -21,6 +21,7 @@ from models.data.split import (
     reorder,
     thirds,
 )
+from models.data.suspicions import note_suspicions
 from models.statistics.arrays import IntArray
 from models.versions.schema import InputArray, InputSchema
 
@@ -51,7 +52,8 @@ def build(raw: Raw, source: Source, name: str) -> DataSet:
     kept = np.concatenate([division.train, division.calibration])
     kept = np.concatenate([kept, division.test]) if y_test is None else kept
     check_counts(shares[0][kept], y[kept], classes, _describe_rows(raw.what, division))
-    notes = (*raw.notes, *labels.notes, *_notes(raw, classes, division, y_test))
+    suspicions = note_suspicions(raw.train.columns, y)
+    notes = (*raw.notes, *labels.notes, *_notes(raw, classes, division, y_test), *suspicions)
     make = _images if raw.train.pixels is not None else _tables
     schema, rows = make(raw, division, y, y_test)
     return DataSet(name, schema, classes, *rows, source=source, notes=notes)

@@ -12,8 +12,8 @@ from models.data.catalogue import CATALOGUE
 from models.data.faults import MOST_FAULTS
 from models.data.formats.arrow import BYTES_PER_CELL, read_tables
 from models.data.formats.header import Header, read_header
-from models.data.formats.sheet import Sheet, settle_names
-from models.data.formats.streams import Text, is_packed, open_bytes, open_text
+from models.data.formats.sheet import Sheet, drop_empty_rows, settle_names
+from models.data.formats.streams import Text, explain_encoding, is_packed, open_text
 from models.data.found import files_of
 from models.data.raw import Raw
 from models.data.records import Source
@@ -56,8 +56,8 @@ def read_csv(path: Path, delimiter: str = "") -> Sheet:
     if reading.replaced:
         faults.insert(0, explain_encoding(path))
     notes = (*header.notes, *reading.explain_comments())
-    skipped = tuple(row.number - 1 for row in reading.skipped)
-    return settle_names(Sheet(path, reading.table, notes, tuple(faults), skipped), header.names)
+    sheet = Sheet(path, reading.table, notes, tuple(faults), reading.places())
+    return settle_names(drop_empty_rows(sheet), header.names)
 
 
 class _Reading:
@@ -93,6 +93,10 @@ class _Reading:
         self._tail = (self._tail + piece[-8:])[-8:]
         self._nul = self._nul or b"\0" in piece
         return piece
+
+    def places(self) -> tuple[int, ...]:
+        """Of the rows that do not fit, from 0."""
+        return tuple(row.number - 1 for row in self.skipped)
 
     def explain_ragged(self) -> list[str]:
         """A fault for every row of another length, the first ones by name."""
@@ -143,8 +147,7 @@ class _Reading:
         ]
 
     def _row(self, place: int) -> int:
-        sheet = Sheet(self.path, self.table, skipped=tuple(row.number - 1 for row in self.skipped))
-        return sheet.row(place)
+        return Sheet(self.path, self.table, skipped=self.places()).row(place)
 
     def _is_open(self) -> bool:
         return not self._tail.rstrip(b"\r\n ").endswith(b'"')
@@ -177,37 +180,6 @@ class _Reading:
             return pa.table({name: pa.array([], pa.large_string()) for name in names})
         columns = [pc.ascii_trim_whitespace(column) for column in table.columns]
         return pa.table(dict(zip(names, columns, strict=True)))
-
-
-def explain_encoding(path: Path) -> str:
-    """The fault of a file that is not UTF-8: its lines, and what it is likely in."""
-    lines, first = [], b""
-    with open_bytes(path) as stream:
-        for number, line in enumerate(stream, start=1):
-            try:
-                line.decode("utf-8")
-            except UnicodeDecodeError as error:
-                lines.append(number)
-                first = first or _word(line, error.start)
-    listed = ", ".join(map(str, lines[:MOST_FAULTS])) + " ..." * (len(lines) > MOST_FAULTS)
-    if not lines:
-        return f"{path}: begins with a mark of UTF-16, but is not all in it; save it as UTF-8"
-    bad = next(byte for byte in first if byte > 127)
-    sentence = f"{path}, line {listed}: byte 0x{bad:02x} is not UTF-8"
-    try:
-        read_as = first.decode("cp1252")
-    except UnicodeDecodeError:
-        return f"{sentence}; save it as UTF-8"
-    return (
-        f"{sentence}; if {read_as!r} is what stands there, it is Windows-1252 (Latin-1): "
-        "iconv -f WINDOWS-1252 -t UTF-8; save it as UTF-8"
-    )
-
-
-def _word(line: bytes, place: int) -> bytes:
-    """The word around a byte."""
-    start = max(line.rfind(mark, 0, place) for mark in (b" ", b",", b";", b"\t", b'"')) + 1
-    return line[start : place + 1] + line[place + 1 :].split(b" ")[0].split(b",")[0][:20]
 
 
 def _skip(stream: Text, size: int) -> None:

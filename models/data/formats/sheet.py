@@ -55,6 +55,24 @@ def join_where(sheets: Sequence[Sheet]) -> Where:
     return where
 
 
+def drop_empty_rows(sheet: Sheet) -> Sheet:
+    """The sheet of texts without rows of empty cells only, as spreadsheets write at the end."""
+    empty = pa.chunked_array([pa.array(np.ones(len(sheet.table), dtype=np.bool_))])
+    for column in sheet.table.columns:
+        empty = pc.and_(empty, pc.equal(column, ""))
+        if not pc.any(empty).as_py():
+            return sheet
+    places = np.flatnonzero(empty.to_numpy())
+    note = f"{sheet.path.name}: {len(places)} rows hold empty cells only: left out"
+    skipped = sorted({*sheet.skipped, *(sheet.row(int(place)) - 1 for place in places)})
+    return replace(
+        sheet,
+        table=sheet.table.filter(pc.invert(empty)),
+        notes=(*sheet.notes, note),
+        skipped=tuple(skipped),
+    )
+
+
 def settle_names(sheet: Sheet, names: Sequence[str]) -> Sheet:
     """The sheet with its columns called `names`, which may be empty or repeat.
 
@@ -91,11 +109,15 @@ def settle_names(sheet: Sheet, names: Sequence[str]) -> Sheet:
 
 
 def _is_empty(column: pa.ChunkedArray) -> bool:
-    if pa.types.is_null(column.type):
+    if pa.types.is_null(column.type) or column.null_count == len(column):
         return True
+    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        return False
     full = pc.fill_null(pc.not_equal(column, ""), fill_value=False)
     return not pc.any(full).as_py()
 
 
 def _all_differ(column: pa.ChunkedArray) -> bool:
+    if pa.types.is_nested(column.type) or pa.types.is_dictionary(column.type):
+        return False
     return len(column) > 0 and pc.count_distinct(column, mode="all").as_py() == len(column)
