@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.data.faults import Faults
-from models.data.raw import Raw, RawPart, Values, quote
+from models.data.raw import Raw, RawPart, Values, count, list_rows, quote
 from models.statistics.arrays import IntArray
 
 Mask = npt.NDArray[np.bool_]
@@ -22,7 +22,6 @@ NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 NOTHING = frozenset({"", "nan", "na", "n/a", "null", "none", "<na>"})  # among numbers
 LOGICAL = {"false": "false", "true": "true"}
 LARGEST = 2.0**53  # beyond it a floating-point number is no exact whole number
-ROWS_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,8 @@ def drop_rare(raw: Raw, fewest: int) -> Raw:
     if not rare:
         return raw
     left_out = f"classes with fewer than {fewest} rows were left out: {quote(rare, 20)}"
-    notes = (*raw.notes, f"{left_out} ({int(counts[(counts > 0) & (counts < fewest)].sum())} rows)")
+    rows = int(counts[(counts > 0) & (counts < fewest)].sum())
+    notes = (*raw.notes, f"{left_out} ({count(rows, 'row')})")
     test = None if raw.test is None else _without(raw.test, rare, raw.names)
     return replace(raw, train=_without(raw.train, rare, raw.names), test=test, notes=notes)
 
@@ -186,9 +186,8 @@ def _note(part: RawPart, wrong: Mask, sentence: str, faults: Faults) -> Mask:
     rows = np.flatnonzero(wrong)
     if len(rows):
         value = part.labels[rows[0] : rows[0] + 1].tolist()[0]
-        others = ", ".join(part.where(int(row)).rpartition(" ")[2] for row in rows[1:ROWS_NAMED])
-        more = "" if len(rows) == 1 else f" (also in {len(rows) - 1} other rows, such as {others})"
-        faults.add(f"{part.where(int(rows[0]))}: {sentence.format(value)}{more}")
+        others = [part.where(int(row)).rpartition(" ")[2] for row in rows[1:]]
+        faults.add(f"{part.where(int(rows[0]))}: {sentence.format(value)}{list_rows(others)}")
     return wrong
 
 

@@ -81,6 +81,28 @@ def spans(pieces: Sequence[tuple[str, int]]) -> Where:
     return where
 
 
+def count(number: int, noun: str) -> str:
+    """A number of things.
+
+    >>> count(1, "row"), count(2, "row")
+    ('1 row', '2 rows')
+    """
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def list_rows(rows: Sequence[str | int], most: int = 20) -> str:
+    """The words `(also in 2 other rows: 7, 9)` for rows beside one that was named, or none.
+
+    >>> list_rows([]), list_rows([7, 9])
+    ('', ' (also in 2 other rows: 7, 9)')
+    """
+    if not rows:
+        return ""
+    more = ", ..." * (len(rows) > most)
+    listed = ", ".join(map(str, rows[:most]))
+    return f" (also in {count(len(rows), 'other row')}: {listed}{more})"
+
+
 def quote(names: Sequence[str], most: int = 12) -> str:
     """Names for a message; the end of a long list is left out."""
     listed = ", ".join(repr(name) for name in names[:most])

@@ -25,6 +25,10 @@ SAMPLED = 20  # rows that tell how many cells there are
 PACKED = 8  # how much longer packed JSON usually is when unpacked
 EXACT = 2**53  # up to it every whole number is a floating-point number
 EXPECTED = 'expected an object a line, such as {"size": 3.5, "label": "a"}'
+KINDS = {
+    list: "an array", str: "a text", int: "a number", float: "a number", bool: "true or false",
+    type(None): "null",
+}  # fmt: skip
 Row = dict[str, Any]
 
 
@@ -127,7 +131,7 @@ class _Lines:
     def _note(self, place: int, value: Any) -> None:
         self.skipped.append(place)
         if len(self._faults) < MOST_FAULTS:
-            reason = value if isinstance(value, _Broken) else f"holds {type(value).__name__}"
+            reason = value if isinstance(value, _Broken) else f"holds {KINDS[type(value)]}"
             self._faults.append(f"{self.path}, row {place + 1}: {reason}; {EXPECTED}")
 
     def _check_first(self, line: bytes) -> None:

@@ -181,7 +181,8 @@ def _open(path: Path) -> pq.ParquetFile:
 
 def _table(path: Path) -> pa.Table:
     try:
-        table = pq.read_table(path, use_threads=False, partitioning=None)
+        with pq.ParquetFile(path) as file:
+            table = file.read(use_threads=False)
         table.validate(full=True)  # that texts are UTF-8, above all
         return table
     except DAMAGED as error:

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from models.data.raw import Where
+from models.data.raw import Where, count
 
 # What pandas calls a column without a name, and an index without one.
 UNNAMED = re.compile(r"(Unnamed: \d+)?")
@@ -63,7 +63,7 @@ def drop_empty_rows(sheet: Sheet) -> Sheet:
         if not pc.any(empty).as_py():
             return sheet
     places = np.flatnonzero(empty.to_numpy())
-    note = f"{sheet.path.name}: {len(places)} rows hold empty cells only: left out"
+    note = f"{sheet.path.name}: {count(len(places), 'row')} of empty cells only left out"
     skipped = sorted({*sheet.skipped, *(sheet.row(int(place)) - 1 for place in places)})
     return replace(
         sheet,
@@ -90,7 +90,7 @@ def settle_names(sheet: Sheet, names: Sequence[str]) -> Sheet:
         elif UNNAMED.fullmatch(name) and place == 0 and _all_differ(column):
             notes.append(
                 f"{sheet.path.name}: the first column has no name and another value in every row, "
-                "as a row index of pandas: left out, for a client cannot send it"
+                "as a row index of pandas or row names of R: left out, for a client cannot send it"
             )
         elif not name:
             nameless.append(str(place + 1))
@@ -103,8 +103,8 @@ def settle_names(sheet: Sheet, names: Sequence[str]) -> Sheet:
             f"columns {', '.join(nameless)} have" if nameless[1:] else f"column {nameless[0]} has"
         )
         faults.append(f"{sheet.path}: {listed} no name; give every column one")
-    for name, count in repeated.items():
-        faults.append(f"{sheet.path}: {count} columns are named {name!r}; expected different names")
+    for name, times in repeated.items():
+        faults.append(f"{sheet.path}: {times} columns are named {name!r}; expected different names")
     return replace(sheet, table=pa.table(columns), notes=tuple(notes), faults=tuple(faults))
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from models.base.errors import DataError
-from models.data.raw import quote
+from models.data.raw import list_rows, quote
 
 DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile)
 MARKS = (
@@ -108,24 +108,26 @@ def explain_encoding(path: Path) -> str:
     """The fault of a file that is not UTF-8: its lines, and what it is likely in."""
     lines, first = [], b""
     with open_bytes(path) as stream:
+        head = stream.read(2)
+        if head in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+            return f"{path}: begins with a mark of UTF-16, but is not all in it; save it as UTF-8"
+    with open_bytes(path) as stream:
         for number, line in enumerate(stream, start=1):
             try:
                 line.decode("utf-8")
             except UnicodeDecodeError as error:
                 lines.append(number)
                 first = first or _word(line, error.start)
-    listed = ", ".join(map(str, lines[:LINES_NAMED])) + " ..." * (len(lines) > LINES_NAMED)
-    if not lines:
-        return f"{path}: begins with a mark of UTF-16, but is not all in it; save it as UTF-8"
     bad = next(byte for byte in first if byte > 127)
-    sentence = f"{path}, line {listed}: byte 0x{bad:02x} is not UTF-8"
+    others = list_rows(lines[1:], LINES_NAMED).replace("row", "line")
+    sentence = f"{path}, line {lines[0]}: byte 0x{bad:02x} is not UTF-8{others}; save it as UTF-8"
     try:
-        read_as = first.decode("cp1252")
+        reading = first.decode("cp1252").strip()
     except UnicodeDecodeError:
-        return f"{sentence}; save it as UTF-8"
+        return f"{sentence} (iconv -f ENCODING -t UTF-8, with the encoding that it was saved in)"
     return (
-        f"{sentence}; if {read_as!r} is what stands there, it is Windows-1252 (Latin-1): "
-        "iconv -f WINDOWS-1252 -t UTF-8; save it as UTF-8"
+        f"{sentence} (iconv -f WINDOWS-1252 -t UTF-8, if {reading!r} is what stands there; else "
+        "with the encoding that it was saved in)"
     )
 
 
