@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from models.base.errors import DataError
 from models.statistics.arrays import IntArray
-from models.versions.schema import InputArray
+from models.versions.schema import PLAIN, InputArray, Notation
 
 Where = Callable[[int], str]  # what to call the row at a place (from 0) in a message
 Values = npt.NDArray[Any]
@@ -20,11 +20,13 @@ class RawColumn:
     """A column of a table: numbers, or places in `texts`, as float32 `(N,)`; missing is NaN.
 
     `texts` are the distinct categories in the order that they shall have, None for numbers.
+    `notation` says how the cells are written.
     """
 
     name: str
     values: npt.NDArray[np.float32]
     texts: tuple[str, ...] | None = None
+    notation: Notation = PLAIN
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,26 @@
 """Arrow tables, from CSV and Parquet, to columns and labels."""
 
+import contextlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from models.base.errors import DataError
 from models.data import tables
+from models.data.faults import Faults
+from models.data.formats.arrow_columns import (
+    Cells,
+    Reading,
+    is_text,
+    law_of,
+    plain_column,
+    read_column,
+)
 from models.data.found import Files
-from models.data.raw import Raw, RawColumn, RawPart, Values, Where, quote, spans
+from models.data.raw import Raw, RawPart, Values, Where, quote, spans
 from models.data.records import Source
 
 LABELS = ("label", "target", "class", "y")
@@ -19,7 +28,7 @@ LABELS = ("label", "target", "class", "y")
 # Peak of reading 200,000 rows of 22 columns from Parquet was 54: in Arrow, as columns, as rows.
 BYTES_PER_CELL = 56
 
-ReadTable = Callable[[Path, dict[str, pa.DataType]], pa.Table]
+ReadTable = Callable[[Path], pa.Table]
 
 
 def read_tables(files: Files, source: Source, what: str, read: ReadTable) -> Raw:
@@ -29,28 +38,28 @@ def read_tables(files: Files, source: Source, what: str, read: ReadTable) -> Raw
         files: of the training part and of the test part.
         source: what to take as label and categories, and what to leave out.
         what: the data, for messages.
-        read: reads one file, with the types of columns that are known already.
+        read: reads one file.
 
     Raises:
         DataError: no label, or columns that differ between files or cannot be used.
     """
-    table, where = _join_tables(files.train, read, {})
+    table, where = _join_tables(files.train, read)
     label = label_of(table.column_names, source, str(files.train[0]))
     tables.check_names(table.column_names, source, str(files.train[0]))
-    train = _part(table, label, source, where)
+    train, own = _part(table, label, source, where, _name(files.train))
+    notes = (*files.notes, *own)
     names = class_names(table.schema, label)
     if not files.test:
-        return Raw(what, train, None, names, files.notes)
-    # Text stays text in the test part, even where each of its values looks like a number.
-    texts = {field.name: field.type for field in table.schema if pa.types.is_string(field.type)}
-    table, where = _join_tables(files.test, read, texts)
+        return Raw(what, train, None, names, notes)
+    table, where = _join_tables(files.test, read)
     if label not in table.column_names:
         if not files.beside:
             raise DataError(
                 f"{files.test[0]}: no label column {label!r}; found {quote(table.column_names)}"
             )
-        return Raw(what, train, None, names, (*files.notes, note_unlabelled(files.test[0], label)))
-    return Raw(what, train, _part(table, label, source, where), names, files.notes)
+        return Raw(what, train, None, names, (*notes, note_unlabelled(files.test[0], label)))
+    test, _ = _part(table, label, source, where, _name(files.test), train)
+    return Raw(what, train, test, names, notes)
 
 
 def note_unlabelled(path: Path, label: str) -> str:
@@ -80,12 +89,15 @@ def label_of(names: Sequence[str], source: Source, what: str) -> str:
 
 def labels_of(column: pa.ChunkedArray, where: Where) -> Values:
     """Labels as integers, numbers, booleans or texts `(N,)`. Raises DataError for other types."""
-    column = _plain(column)
+    column = plain_column(column)
     kind = column.type
-    if _is_text(kind):
-        found = np.empty(len(column), dtype=object)
-        found[:] = column.to_pylist()
-        return found
+    if is_text(kind):
+        texts = np.empty(len(column), dtype=object)
+        texts[:] = column.to_pylist()
+        with contextlib.suppress(TypeError, ValueError):  # C2's labels replace this
+            if all(str(int(t)) == t for t in set(texts.tolist())):
+                return texts.astype(np.int64)
+        return texts
     if pa.types.is_boolean(kind) and column.null_count == 0:
         return np.asarray(column.to_numpy(zero_copy_only=False), dtype=np.bool_)
     if pa.types.is_integer(kind) and column.null_count == 0:
@@ -107,10 +119,8 @@ def class_names(schema: pa.Schema, label: str) -> tuple[str, ...]:
     return tuple(str(name) for name in names)
 
 
-def _join_tables(
-    paths: Sequence[Path], read: ReadTable, types: dict[str, pa.DataType]
-) -> tuple[pa.Table, Where]:
-    found = [read(path, types) for path in paths]
+def _join_tables(paths: Sequence[Path], read: ReadTable) -> tuple[pa.Table, Where]:
+    found = [read(path) for path in paths]
     for path, table in zip(paths, found, strict=True):
         different = set(table.column_names) ^ set(found[0].column_names)
         if different:
@@ -127,53 +137,43 @@ def _join_tables(
         ) from error
 
 
-def _part(table: pa.Table, label: str, source: Source, where: Where) -> RawPart:
-    columns = tuple(
-        _column(name, table.column(name), name in source.categorical, where)
-        for name in table.column_names
-        if name != label and name not in source.ignore
+def _name(paths: Sequence[Path]) -> str:
+    """What to call the files of a part in a message."""
+    return str(paths[0] if len(paths) == 1 else paths[0].parent)
+
+
+def _part(
+    table: pa.Table,
+    label: str,
+    source: Source,
+    where: Where,
+    file: str,
+    train: RawPart | None = None,
+) -> tuple[RawPart, list[str]]:
+    """The columns and labels of a part, and notes on how columns are read.
+
+    Those of a test part are read as the columns of the same name in `train` were.
+    """
+    laws = {column.name: law_of(column) for column in train.columns} if train else {}
+    faults, readings = Faults(file), []
+    for name in table.column_names:
+        if name == label or name in source.ignore or (train and name not in laws):
+            continue
+        with faults.gather():
+            cells = Cells(name, table.column(name), source, where, file, laws.get(name))
+            readings.append(read_column(cells))
+    faults.check()
+    columns = tuple(reading.column for reading in readings)
+    return RawPart(labels_of(table.column(label), where), where, columns=columns), notes_of(
+        readings
     )
-    return RawPart(labels_of(table.column(label), where), where, columns=columns)
 
 
-def _column(name: str, column: pa.ChunkedArray, forced: bool, where: Where) -> RawColumn:
-    column = _plain(column)
-    kind = column.type
-    if pa.types.is_boolean(kind):
-        column, kind = column.cast(pa.string()), pa.string()
-    if _is_text(kind):
-        return _categories(name, column)
-    numeric = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
-    if not numeric and not pa.types.is_null(kind):
-        raise DataError(
-            f"{where(0)}: column {name!r} holds {kind}; a table takes numbers, texts and "
-            "true/false: convert it, or name it in --ignore"
-        )
-    values = column.cast(pa.float64(), safe=False).to_numpy()
-    return tables.from_numbers(name, values, forced, where)
-
-
-def _categories(name: str, column: pa.ChunkedArray) -> RawColumn:
-    """Texts as places in their sorted list; empty ones are missing."""
-    whole = column.combine_chunks()
-    whole = pc.if_else(pc.equal(pc.utf8_trim_whitespace(whole), ""), None, whole)
-    coded = pc.dictionary_encode(whole)
-    texts: list[str] = coded.dictionary.to_pylist()
-    order = sorted(range(len(texts)), key=texts.__getitem__)
-    places = np.empty(len(texts) + 1, dtype=np.float32)
-    places[order], places[-1] = np.arange(len(texts)), np.nan
-    codes = coded.indices.fill_null(len(texts)).to_numpy(zero_copy_only=False)
-    return RawColumn(name, places[codes], tuple(texts[place] for place in order))
-
-
-def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Without the coding of a dictionary, and texts of one type."""
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    return column.cast(pa.large_string()) if _is_text(column.type) else column
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(
-        pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
-    )
+def notes_of(readings: Sequence[Reading]) -> list[str]:
+    """What to tell of how columns are read: of each one that is unusual, and of missing values."""
+    notes = [reading.note for reading in readings if reading.note]
+    words = sorted({word for reading in readings for word in reading.words})
+    names = [reading.column.name for reading in readings if reading.words]
+    if words:
+        notes.append(f"read as missing values: {quote(words)}, in {quote(names)}")
+    return notes

@@ -1,11 +1,9 @@
 """CSV and TSV files: a header, a label column, numbers and texts."""
 
-import contextlib
 import csv
 import gzip
 import io
 import zlib
-from collections.abc import Collection
 from pathlib import Path
 
 import pyarrow as pa
@@ -38,16 +36,15 @@ def read(source: Source) -> Raw:
     files, what = files_of(source, CATALOGUE["csv"].suffixes), Path(source.path).name
     cells = sum(_cells(path, delimiter) for path in (*files.train, *files.test))
     memory.require(BYTES_PER_CELL * cells, what)
-    return read_tables(files, source, what, lambda path, types: read_csv(path, delimiter, types))
+    return read_tables(files, source, what, lambda path: read_csv(path, delimiter))
 
 
-def read_csv(path: Path, delimiter: str, types: dict[str, pa.DataType]) -> pa.Table:
+def read_csv(path: Path, delimiter: str) -> pa.Table:
     """One file; texts and names without the spaces around them.
 
     Args:
         path: CSV, plain or gzip.
         delimiter: one character, or empty to find it.
-        types: of columns that are known already; the others are found.
 
     Raises:
         DataError: empty, not UTF-8, no header, one column only, or a row of another length.
@@ -55,7 +52,7 @@ def read_csv(path: Path, delimiter: str, types: dict[str, pa.DataType]) -> pa.Ta
     head = _head(path)
     found = delimiter or sniff(head, path)
     names = _header(head, found, path)
-    known = {name: types[name.strip()] for name in names if name.strip() in types}
+    texts = dict.fromkeys(names, pa.large_string())
     wrong: list[arrow_csv.InvalidRow] = []
 
     def keep(row: arrow_csv.InvalidRow) -> str:
@@ -69,7 +66,7 @@ def read_csv(path: Path, delimiter: str, types: dict[str, pa.DataType]) -> pa.Ta
                 # One thread: only then does pyarrow say which row is wrong.
                 arrow_csv.ReadOptions(use_threads=False),
                 arrow_csv.ParseOptions(delimiter=found, invalid_row_handler=keep),
-                arrow_csv.ConvertOptions(column_types=known),
+                arrow_csv.ConvertOptions(column_types=texts),
             )
     except (pa.ArrowInvalid, OSError) as error:
         if wrong:
@@ -77,9 +74,8 @@ def read_csv(path: Path, delimiter: str, types: dict[str, pa.DataType]) -> pa.Ta
         if isinstance(error, pa.ArrowInvalid):
             _check_utf8(path)
         raise DataError(f"{path}: cannot be read as CSV: {error}") from error
-    if any(pa.types.is_binary(kind) for kind in table.schema.types):
-        _check_utf8(path)
-    return _trim_texts(table, known).rename_columns([name.strip() for name in names])
+    trimmed = [pc.ascii_trim_whitespace(column) for column in table.columns]
+    return pa.table(trimmed, names=[name.strip() for name in names])
 
 
 def sniff(head: str, path: Path) -> str:
@@ -180,19 +176,6 @@ def _explain_ragged_row(
         f"(separated by {delimiter!r}): {row.text[:80]!r}; "
         "a cell that holds the delimiter needs quotes"
     )
-
-
-def _trim_texts(table: pa.Table, known: Collection[str]) -> pa.Table:
-    """Without spaces around texts; what is numbers then becomes numbers, unless it is `known`."""
-    for place, field in enumerate(table.schema):
-        if not pa.types.is_string(field.type):
-            continue
-        column = pc.utf8_trim_whitespace(table.column(place))
-        if field.name not in known and not column.equals(table.column(place)):
-            with contextlib.suppress(pa.ArrowInvalid):  # they are texts
-                column = pc.if_else(pc.equal(column, ""), None, column).cast(pa.float64())
-        table = table.set_column(place, field.name, column)
-    return table
 
 
 def _cut(head: str, delimiter: str) -> list[list[str]]:

@@ -42,7 +42,7 @@ def read(source: Source) -> Raw:
     if not images:
         cells = sum(f.metadata.num_rows * f.metadata.num_columns for f in opened.values())
         memory.require(BYTES_PER_CELL * cells, what)
-        return read_tables(files, source, what, lambda path, _: _table(path))
+        return read_tables(files, source, what, _table)
     if len(images) > 1:
         raise DataError(f"{what}: columns {quote(images)} are images; name others in --ignore")
     if source.categorical:
