@@ -95,7 +95,8 @@ def _choose(cells: Texts, readings: dict[Mark, Reading], wanted: str) -> Reading
 def _weigh(cells: Texts, point: Reading, comma: Reading) -> Reading:
     """Where both marks fit all cells and give different numbers: `1,200` or `1.200`."""
     marked = next(p for p, body in enumerate(point.bodies) if body != comma.bodies[p])
-    commas = bool(point.bodies[marked] and point.bodies[marked].group == ",")
+    body = point.bodies[marked]
+    commas = body is not None and body.group == ","
     decimals, thousands = (comma, point) if commas else (point, comma)
     contradicted = _padded_thousands(decimals) is not None and not _all_padded(decimals)
     short = all(len(b.whole) <= THOUSAND_DIGITS or b.group for b in thousands.bodies if b)

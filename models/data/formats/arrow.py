@@ -1,8 +1,8 @@
 """Arrow tables, from CSV and Parquet, to columns and labels."""
 
-import contextlib
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +19,9 @@ from models.data.formats.arrow_columns import (
     plain_column,
     read_column,
 )
+from models.data.formats.sheet import Sheet, join_where
 from models.data.found import Files
-from models.data.raw import Raw, RawPart, Values, Where, quote, spans
+from models.data.raw import Raw, RawPart, Values, Where, quote
 from models.data.records import Source
 
 LABELS = ("label", "target", "class", "y")
@@ -28,10 +29,10 @@ LABELS = ("label", "target", "class", "y")
 # Peak of reading 200,000 rows of 22 columns from Parquet was 54: in Arrow, as columns, as rows.
 BYTES_PER_CELL = 56
 
-ReadTable = Callable[[Path], pa.Table]
+ReadSheet = Callable[[Path], Sheet]
 
 
-def read_tables(files: Files, source: Source, what: str, read: ReadTable) -> Raw:
+def read_tables(files: Files, source: Source, what: str, read: ReadSheet) -> Raw:
     """Rows of a table from the files of each part.
 
     Args:
@@ -41,25 +42,37 @@ def read_tables(files: Files, source: Source, what: str, read: ReadTable) -> Raw
         read: reads one file.
 
     Raises:
-        DataError: no label, or columns that differ between files or cannot be used.
+        DataError: no label, or columns that differ between files. Columns that cannot be used are
+            left out, and the faults of `Raw` say so.
     """
-    table, where = _join_tables(files.train, read)
-    label = label_of(table.column_names, source, str(files.train[0]))
-    tables.check_names(table.column_names, source, str(files.train[0]))
-    train, own = _part(table, label, source, where, _name(files.train))
-    notes = (*files.notes, *own)
-    names = class_names(table.schema, label)
-    if not files.test:
-        return Raw(what, train, None, names, notes)
-    table, where = _join_tables(files.test, read)
-    if label not in table.column_names:
-        if not files.beside:
-            raise DataError(
-                f"{files.test[0]}: no label column {label!r}; found {quote(table.column_names)}"
-            )
-        return Raw(what, train, None, names, (*notes, note_unlabelled(files.test[0], label)))
-    test, _ = _part(table, label, source, where, _name(files.test), train)
-    return Raw(what, train, test, names, notes)
+    faults = Faults(what)
+    table, where, notes = _join_sheets(files.train, read, faults)
+    label = ""
+    with faults.gather():
+        label = label_of(table.column_names, source, str(files.train[0]))
+    with faults.gather():
+        tables.check_names(table.column_names, source, str(files.train[0]))
+    if not label:
+        faults.check()
+    train, read_as = _part(table, label, source, where, faults)
+    names, notes = class_names(table.schema, label), (*files.notes, *notes, *read_as)
+    raw = Raw(what, train, None, names, notes)
+    if files.test:
+        raw = _with_test(raw, files, source, label, read, faults)
+    return replace(raw, faults=faults.sentences)
+
+
+def _with_test(
+    raw: Raw, files: Files, source: Source, label: str, read: ReadSheet, faults: Faults
+) -> Raw:
+    table, where, notes = _join_sheets(files.test, read, faults)
+    if label in table.column_names:
+        test, _ = _part(table, label, source, where, faults, raw.train)
+        return replace(raw, test=test, notes=(*raw.notes, *notes))
+    if not files.beside:
+        faults.add(f"{files.test[0]}: no label column {label!r}; found {quote(table.column_names)}")
+        faults.check()
+    return replace(raw, notes=(*raw.notes, note_unlabelled(files.test[0], label)))
 
 
 def note_unlabelled(path: Path, label: str) -> str:
@@ -92,12 +105,9 @@ def labels_of(column: pa.ChunkedArray, where: Where) -> Values:
     column = plain_column(column)
     kind = column.type
     if is_text(kind):
-        texts = np.empty(len(column), dtype=object)
-        texts[:] = column.to_pylist()
-        with contextlib.suppress(TypeError, ValueError):  # C2's labels replace this
-            if all(str(int(t)) == t for t in set(texts.tolist())):
-                return texts.astype(np.int64)
-        return texts
+        found = np.empty(len(column), dtype=object)
+        found[:] = column.to_pylist()
+        return found
     if pa.types.is_boolean(kind) and column.null_count == 0:
         return np.asarray(column.to_numpy(zero_copy_only=False), dtype=np.bool_)
     if pa.types.is_integer(kind) and column.null_count == 0:
@@ -119,27 +129,31 @@ def class_names(schema: pa.Schema, label: str) -> tuple[str, ...]:
     return tuple(str(name) for name in names)
 
 
-def _join_tables(paths: Sequence[Path], read: ReadTable) -> tuple[pa.Table, Where]:
-    found = [read(path) for path in paths]
-    for path, table in zip(paths, found, strict=True):
-        different = set(table.column_names) ^ set(found[0].column_names)
+def _join_sheets(
+    paths: Sequence[Path], read: ReadSheet, faults: Faults
+) -> tuple[pa.Table, Where, tuple[str, ...]]:
+    sheets = []
+    for path in paths:
+        with faults.gather():
+            sheets.append(read(path))
+            faults.add(*sheets[-1].faults)
+    for sheet in sheets:
+        different = set(sheet.table.column_names) ^ set(sheets[0].table.column_names)
         if different:
-            raise DataError(
-                f"{path}: other columns than {paths[0]}; {quote(sorted(different))} stand in one "
-                "of them only"
+            faults.add(
+                f"{sheet.path}: other columns than {sheets[0].path}; {quote(sorted(different))} "
+                "stand in one of them only"
             )
-    where = spans([(str(path), len(table)) for path, table in zip(paths, found, strict=True)])
+    if len(sheets) < len(paths):
+        faults.check()
+    notes = tuple(dict.fromkeys(note for sheet in sheets for note in sheet.notes))
     try:
-        return pa.concat_tables(found, promote_options="permissive"), where
+        table = pa.concat_tables([sheet.table for sheet in sheets], promote_options="permissive")
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise DataError(
-            f"{paths[0].parent}: the files hold different types in a column: {error}"
-        ) from error
-
-
-def _name(paths: Sequence[Path]) -> str:
-    """What to call the files of a part in a message."""
-    return str(paths[0] if len(paths) == 1 else paths[0].parent)
+        faults.add(f"{paths[0].parent}: the files hold different types in a column: {error}")
+        faults.check()
+        raise
+    return table, join_where(sheets), notes
 
 
 def _part(
@@ -147,33 +161,35 @@ def _part(
     label: str,
     source: Source,
     where: Where,
-    file: str,
+    faults: Faults,
     train: RawPart | None = None,
-) -> tuple[RawPart, list[str]]:
-    """The columns and labels of a part, and notes on how columns are read.
+) -> tuple[RawPart, tuple[str, ...]]:
+    """The columns and labels of a part, and notes on how the columns are read.
 
     Those of a test part are read as the columns of the same name in `train` were.
     """
     laws = {column.name: law_of(column) for column in train.columns} if train else {}
-    faults, readings = Faults(file), []
+    readings = []
     for name in table.column_names:
-        if name == label or name in source.ignore or (train and name not in laws):
-            continue
-        with faults.gather():
-            cells = Cells(name, table.column(name), source, where, file, laws.get(name))
-            readings.append(read_column(cells))
-    faults.check()
+        if name != label and name not in source.ignore and (not train or name in laws):
+            with faults.gather():
+                cells = Cells(name, table.column(name), source, where, laws.get(name))
+                readings.append(read_column(cells))
+    labels: Values | None = None
+    with faults.gather():
+        labels = labels_of(table.column(label), where)
+    if labels is None:
+        faults.check()
+    assert labels is not None
     columns = tuple(reading.column for reading in readings)
-    return RawPart(labels_of(table.column(label), where), where, columns=columns), notes_of(
-        readings
-    )
+    return RawPart(labels, where, columns=columns), notes_of(readings)
 
 
-def notes_of(readings: Sequence[Reading]) -> list[str]:
+def notes_of(readings: Sequence[Reading]) -> tuple[str, ...]:
     """What to tell of how columns are read: of each one that is unusual, and of missing values."""
     notes = [reading.note for reading in readings if reading.note]
     words = sorted({word for reading in readings for word in reading.words})
     names = [reading.column.name for reading in readings if reading.words]
     if words:
         notes.append(f"read as missing values: {quote(words)}, in {quote(names)}")
-    return notes
+    return tuple(notes)

@@ -1,6 +1,7 @@
 """Columns of Arrow tables to numbers and categories, by the law of cells."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -32,7 +33,7 @@ SECOND_MICROSECONDS = 10**6
 
 @dataclass(frozen=True)
 class Cells:
-    """A column as it lies in a file (of that name), whose rows `where` names.
+    """A column as it lies in a file, whose rows `where` names.
 
     `law` is of the training part, where this is a column of the test part.
     """
@@ -41,8 +42,12 @@ class Cells:
     column: pa.ChunkedArray
     source: Source
     where: Where
-    file: str
     law: Law | None = None
+
+    @property
+    def file(self) -> str:
+        """What to call the file in a message; rows of several files are named one by one."""
+        return Path(self.source.path).name if len(self.column) == 0 else file_of(self.where)
 
     @property
     def forced(self) -> bool:
@@ -57,6 +62,11 @@ class Reading:
     column: RawColumn
     note: str = ""
     words: tuple[str, ...] = ()
+
+
+def file_of(where: Where) -> str:
+    """The file that holds the first row."""
+    return where(0).rpartition(", row ")[0]
 
 
 def law_of(column: RawColumn) -> Law:
