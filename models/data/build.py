@@ -52,8 +52,10 @@ def build(raw: Raw, source: Source, name: str) -> DataSet:
     kept = np.concatenate([division.train, division.calibration])
     kept = np.concatenate([kept, division.test]) if y_test is None else kept
     check_counts(shares[0][kept], y[kept], classes, _describe_rows(raw.what, division))
+    gaps = tables.missing_notes(raw.train, division.train, raw.test)
     suspicions = note_suspicions(raw.train.columns, y)
-    notes = (*raw.notes, *labels.notes, *_notes(raw, classes, division, y_test), *suspicions)
+    described = _notes(raw, classes, division, y_test)
+    notes = (*raw.notes, *labels.notes, *described, *gaps, *suspicions)
     make = _images if raw.train.pixels is not None else _tables
     schema, rows = make(raw, division, y, y_test)
     return DataSet(name, schema, classes, *rows, source=source, notes=notes)
@@ -156,7 +158,7 @@ def pixel_range(arrays: list[InputArray], what: str) -> tuple[float, float]:
 def _tables(
     raw: Raw, division: Division, y: IntArray, y_test: IntArray | None
 ) -> tuple[InputSchema, tuple[Rows, Rows, Rows]]:
-    schema = tables.schema_of(raw.train, division.train, raw.what)
+    schema = tables.schema_of(raw.train, division.train, raw.what, raw.test)
     x = tables.matrix(raw.train.columns, schema)
     train = Rows(x[division.train], y[division.train])
     calibration = Rows(x[division.calibration], y[division.calibration])
@@ -164,7 +166,6 @@ def _tables(
         test = Rows(x[division.test], y[division.test])
     else:
         columns = raw.test.columns
-        tables.check_missing(columns, schema, raw.test)
         test = Rows(tables.matrix(columns, schema)[division.test], y_test[division.test])
     if any(column.texts for column in raw.train.columns):
         # Rows that differed in categories unknown to training are the same to a model.

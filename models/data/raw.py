@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from models.versions.schema import InputArray
+from models.versions.schema import PLAIN, InputArray, Notation
 
 Where = Callable[[int], str]  # what to call the row at a place (from 0) in a message
 Values = npt.NDArray[Any]
@@ -18,11 +18,13 @@ class RawColumn:
     """A column of a table: numbers, or places in `texts`, as float32 `(N,)`; missing is NaN.
 
     `texts` are the distinct categories in the order that they shall have, None for numbers.
+    `notation` says how the cells are written.
     """
 
     name: str
     values: npt.NDArray[np.float32]
     texts: tuple[str, ...] | None = None
+    notation: Notation = PLAIN
 
 
 @dataclass(frozen=True)

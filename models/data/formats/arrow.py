@@ -1,6 +1,5 @@
 """Arrow tables, from CSV and Parquet, to columns and labels."""
 
-import contextlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -8,14 +7,21 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from models.base.errors import DataError
 from models.data import tables
 from models.data.faults import Faults
+from models.data.formats.arrow_columns import (
+    Cells,
+    Reading,
+    is_text,
+    law_of,
+    plain_column,
+    read_column,
+)
 from models.data.formats.sheet import Sheet, join_where
 from models.data.found import Files
-from models.data.raw import Raw, RawColumn, RawPart, Values, Where, quote
+from models.data.raw import Raw, RawPart, Values, Where, quote
 from models.data.records import Source
 
 LABELS = ("label", "target", "class", "y")
@@ -48,8 +54,9 @@ def read_tables(files: Files, source: Source, what: str, read: ReadSheet) -> Raw
         tables.check_names(table.column_names, source, str(files.train[0]))
     if not label:
         faults.check()
-    train = _part(table, label, source, where, faults)
-    raw = Raw(what, train, None, class_names(table.schema, label), (*files.notes, *notes))
+    train, read_as = _part(table, label, source, where, faults)
+    names, notes = class_names(table.schema, label), (*files.notes, *notes, *read_as)
+    raw = Raw(what, train, None, names, notes)
     if files.test:
         raw = _with_test(raw, files, source, label, read, faults)
     return replace(raw, faults=faults.sentences)
@@ -60,7 +67,7 @@ def _with_test(
 ) -> Raw:
     table, where, notes = _join_sheets(files.test, read, faults)
     if label in table.column_names:
-        test = _part(table, label, source, where, faults)
+        test, _ = _part(table, label, source, where, faults, raw.train)
         return replace(raw, test=test, notes=(*raw.notes, *notes))
     if not files.beside:
         faults.add(f"{files.test[0]}: no label column {label!r}; found {quote(table.column_names)}")
@@ -95,9 +102,9 @@ def label_of(names: Sequence[str], source: Source, what: str) -> str:
 
 def labels_of(column: pa.ChunkedArray, where: Where) -> Values:
     """Labels as integers, numbers, booleans or texts `(N,)`. Raises DataError for other types."""
-    column = _plain(column)
+    column = plain_column(column)
     kind = column.type
-    if _is_text(kind):
+    if is_text(kind):
         found = np.empty(len(column), dtype=object)
         found[:] = column.to_pylist()
         return found
@@ -149,66 +156,40 @@ def _join_sheets(
     return table, join_where(sheets), notes
 
 
-def _part(table: pa.Table, label: str, source: Source, where: Where, faults: Faults) -> RawPart:
-    columns = []
+def _part(
+    table: pa.Table,
+    label: str,
+    source: Source,
+    where: Where,
+    faults: Faults,
+    train: RawPart | None = None,
+) -> tuple[RawPart, tuple[str, ...]]:
+    """The columns and labels of a part, and notes on how the columns are read.
+
+    Those of a test part are read as the columns of the same name in `train` were.
+    """
+    laws = {column.name: law_of(column) for column in train.columns} if train else {}
+    readings = []
     for name in table.column_names:
-        if name != label and name not in source.ignore:
+        if name != label and name not in source.ignore and (not train or name in laws):
             with faults.gather():
-                forced = name in source.categorical
-                columns.append(_column(name, table.column(name), forced, where))
+                cells = Cells(name, table.column(name), source, where, laws.get(name))
+                readings.append(read_column(cells))
     labels: Values | None = None
     with faults.gather():
         labels = labels_of(table.column(label), where)
     if labels is None:
         faults.check()
     assert labels is not None
-    return RawPart(labels, where, columns=tuple(columns))
+    columns = tuple(reading.column for reading in readings)
+    return RawPart(labels, where, columns=columns), notes_of(readings)
 
 
-def _column(name: str, column: pa.ChunkedArray, forced: bool, where: Where) -> RawColumn:
-    column = _plain(column)
-    kind = column.type
-    if pa.types.is_boolean(kind):
-        column, kind = column.cast(pa.string()), pa.string()
-    if _is_text(kind):
-        if not forced:
-            with contextlib.suppress(pa.ArrowInvalid):
-                filled = pc.if_else(pc.equal(column, ""), None, column)
-                return tables.from_numbers(
-                    name, filled.cast(pa.float64()).to_numpy(), forced, where
-                )
-        return _categories(name, column)
-    numeric = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
-    if not numeric and not pa.types.is_null(kind):
-        raise DataError(
-            f"{where(0)}: column {name!r} holds {kind}; a table takes numbers, texts and "
-            "true/false: convert it, or name it in --ignore"
-        )
-    values = column.cast(pa.float64(), safe=False).to_numpy()
-    return tables.from_numbers(name, values, forced, where)
-
-
-def _categories(name: str, column: pa.ChunkedArray) -> RawColumn:
-    """Texts as places in their sorted list; empty ones are missing."""
-    whole = column.combine_chunks()
-    whole = pc.if_else(pc.equal(pc.utf8_trim_whitespace(whole), ""), None, whole)
-    coded = pc.dictionary_encode(whole)
-    texts: list[str] = coded.dictionary.to_pylist()
-    order = sorted(range(len(texts)), key=texts.__getitem__)
-    places = np.empty(len(texts) + 1, dtype=np.float32)
-    places[order], places[-1] = np.arange(len(texts)), np.nan
-    codes = coded.indices.fill_null(len(texts)).to_numpy(zero_copy_only=False)
-    return RawColumn(name, places[codes], tuple(texts[place] for place in order))
-
-
-def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Without the coding of a dictionary, and texts of one type."""
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    return column.cast(pa.large_string()) if _is_text(column.type) else column
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(
-        pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
-    )
+def notes_of(readings: Sequence[Reading]) -> tuple[str, ...]:
+    """What to tell of how columns are read: of each one that is unusual, and of missing values."""
+    notes = [reading.note for reading in readings if reading.note]
+    words = sorted({word for reading in readings for word in reading.words})
+    names = [reading.column.name for reading in readings if reading.words]
+    if words:
+        notes.append(f"read as missing values: {quote(words)}, in {quote(names)}")
+    return tuple(notes)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, cast
@@ -41,7 +42,8 @@ def read(source: Source) -> Raw:
     files, what = files_of(source, CATALOGUE["jsonl"].suffixes), Path(source.path).name
     cells = sum(_count_cells(path) for path in (*files.train, *files.test))
     memory.require(BYTES_PER_CELL * cells, what)
-    return read_tables(files, source, what, lambda path: read_lines(path, source.ignore))
+    sheets = unify([read_lines(path, source.ignore) for path in (*files.train, *files.test)])
+    return read_tables(files, source, what, {sheet.path: sheet for sheet in sheets}.__getitem__)
 
 
 def read_lines(path: Path, ignore: tuple[str, ...] = ()) -> Sheet:
@@ -81,6 +83,16 @@ def read_lines(path: Path, ignore: tuple[str, ...] = ()) -> Sheet:
         )
     keep = [name for name in columns if name not in nested or name in ignore]
     return settle_names(Sheet(path, table.select(keep), (), tuple(faults), sheet.skipped), keep)
+
+
+def unify(sheets: list[Sheet]) -> list[Sheet]:
+    """The sheets with a column as texts in all of them where it has several kinds of values."""
+    names = dict.fromkeys(name for sheet in sheets for name in sheet.table.column_names)
+    kinds = {name: {s.table.schema.field(name).type for s in sheets if name in s.table.column_names}
+             for name in names}  # fmt: skip
+    numbers, nothing = {pa.int64(), pa.float64()}, {pa.null()}
+    mixed = {n for n, k in kinds.items() if len(k - nothing) > 1 and k - nothing != numbers}
+    return [replace(sheet, table=_spell_columns(sheet.table, mixed)) for sheet in sheets]
 
 
 def to_array(values: list[Any]) -> pa.Array:
@@ -179,6 +191,13 @@ def _spell(value: Any) -> str | None:
     if value is None or isinstance(value, str):
         return value.strip(" \t\r\n") if value else value
     return json.dumps(value)
+
+
+def _spell_columns(table: pa.Table, names: set[str]) -> pa.Table:
+    for place, name in enumerate(table.column_names):
+        if name in names:
+            table = table.set_column(place, name, table.column(place).cast(pa.large_string()))
+    return table
 
 
 def _join(chunks: list[pa.Array], rows: int) -> pa.ChunkedArray:
