@@ -175,6 +175,8 @@ def _part(
             with faults.gather():
                 cells = Cells(name, table.column(name), source, where, laws.get(name))
                 readings.append(read_column(cells))
+                if train is None:
+                    tables.check_categories(readings[-1].column, cells.file)
     labels: Values | None = None
     with faults.gather():
         labels = labels_of(table.column(label), where)
