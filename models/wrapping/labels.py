@@ -30,9 +30,9 @@ def labels_of(model: onnx.ModelProto, tensor: str) -> tuple[str, ...] | None:
     mappings = [node for output in outputs if (node := zip_map(index, output)) is not None]
     for node in (*mappings, *reversed(index.upstream([tensor, *outputs]))):
         if node.domain == "ai.onnx.ml":
-            found = _find_labels(node, index)
-            if found is not None:
-                return found
+            names = _names_in(node, index)
+            if names is not None:
+                return names
     return None
 
 
@@ -54,10 +54,10 @@ def orders(
             f"the model's classes are {_list(labels)}, those of the data {_list(classes)}: "
             "say with --classes which class of the data each of its columns is"
         )
-    found = [ColumnOrder("as in the data")]
+    likely = [ColumnOrder("as in the data")]
     if set(classes) == set(numbers) and classes != numbers:
-        found.append(ColumnOrder("by number", _columns(numbers, classes, "")))
-    return found
+        likely.append(ColumnOrder("by number", _columns(numbers, classes, "")))
+    return likely
 
 
 def best_order(logits: Array, y: IntArray) -> tuple[tuple[int, ...], float]:
@@ -91,7 +91,7 @@ def _columns(names: tuple[str, ...], classes: tuple[str, ...], whose: str) -> tu
     return () if columns == tuple(range(len(columns))) else columns
 
 
-def _find_labels(node: onnx.NodeProto, index: Index) -> tuple[str, ...] | None:
+def _names_in(node: onnx.NodeProto, index: Index) -> tuple[str, ...] | None:
     attributes = attributes_of(node)
     for name in LABELS:
         if len(attributes.get(name, ())) > 1:

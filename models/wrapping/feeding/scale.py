@@ -68,16 +68,16 @@ def scales(data: DataSet, wanted: str) -> list[Scale]:
 
 def _guesses(data: DataSet) -> dict[str, Scale]:
     schema = data.schema
-    found = {"raw": Scale("raw"), "unit": _standard(schema, "unit", 0.0, 1.0)}
+    guesses = {"raw": Scale("raw"), "unit": _standard(schema, "unit", 0.0, 1.0)}
     if schema.kind == "image":
-        found["symmetric"] = _standard(schema, "symmetric", 0.5, 0.5)
+        guesses["symmetric"] = _standard(schema, "symmetric", 0.5, 0.5)
         if schema.shape[0] == 3:
             mean, std = (np.reshape(v, (3, 1, 1)) for v in IMAGENET)
-            found["imagenet"] = _standard(schema, "imagenet", mean, std)
-        found["byte"] = _standard(schema, "byte", 0.0, 1 / 255)
+            guesses["imagenet"] = _standard(schema, "imagenet", mean, std)
+        guesses["byte"] = _standard(schema, "byte", 0.0, 1 / 255)
     mean, std = _moments(data)
-    found["dataset"] = _standard(schema, "dataset", mean, std)
-    return found
+    guesses["dataset"] = _standard(schema, "dataset", mean, std)
+    return guesses
 
 
 def _standard(schema: InputSchema, name: str, mean: npt.ArrayLike, std: npt.ArrayLike) -> Scale:
