@@ -84,8 +84,8 @@ def auroc_interval(
     """The interval of `auroc`: where its distance from theta is 1.96 standard errors (at 95 %).
 
     var(theta) = theta (1 - theta) (1 + k (1 - theta)/(2 - theta) + k theta/(1 + theta)) / (m n),
-    k = (m + n)/2 - 1, the error at theta. Unlike those that take the error at the estimate, it has a width where the
-    scores part all rows. Source: Newcombe 2006, "Confidence intervals for an effect size measure
+    k = (m + n)/2 - 1. With the error at theta, not at the estimate, it has a width where the scores
+    part all rows, too. Source: Newcombe 2006, "Confidence intervals for an effect size measure
     based on the Mann-Whitney statistic, part 2", method 5.
 
     >>> low, high = auroc_interval(np.arange(50.0), np.arange(50.0) + 50)
