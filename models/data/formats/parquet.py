@@ -19,6 +19,7 @@ from models.data.formats.arrow import (
     read_tables,
 )
 from models.data.formats.images import Stack
+from models.data.formats.sheet import Sheet
 from models.data.found import Files, files_of
 from models.data.raw import Raw, RawPart, quote, spans
 from models.data.records import Source
@@ -42,7 +43,7 @@ def read(source: Source) -> Raw:
     if not images:
         cells = sum(f.metadata.num_rows * f.metadata.num_columns for f in opened.values())
         memory.require(BYTES_PER_CELL * cells, what)
-        return read_tables(files, source, what, lambda path, _: _table(path))
+        return read_tables(files, source, what, lambda path: Sheet(path, _table(path)))
     if len(images) > 1:
         raise DataError(f"{what}: columns {quote(images)} are images; name others in --ignore")
     if source.categorical:
