@@ -138,27 +138,43 @@ def try_all(judge: Judge, plans: list[Feed], orders: list[ColumnOrder]) -> Choic
 
 
 def respell(judge: Judge, choice: Choice) -> Choice:
-    """Spell the categories of a table as labelled rows fit best, one column after the other.
+    """Spell the categories of a table as labelled rows fit best.
 
-    Another spelling is taken where the mean ln p on all rows rises by more than `ALIKE` and the
+    Where the numbers seem to be scaled, the raw ones are given a chance with other spellings, too.
+    """
+    best = choice.trial
+    if not isinstance(best.plan, TablePlan):
+        return choice
+    starts = [best]
+    if best.plan.scale.name != "raw":
+        raw = best.plan.words | {"scale": "raw"}
+        same = (t for t in choice.trials if t.plan.words == raw and t.order == best.order)
+        starts = [*same, best]
+    spelt = [improve_spelling(judge, start) for start in starts]
+    most = max(trial.likelihood for trial in spelt)
+    best = next(trial for trial in spelt if trial.likelihood >= most - ALIKE)
+    return choice if best is choice.trial else replace(choice, trial=best, alike=())
+
+
+def improve_spelling(judge: Judge, start: Trial) -> Trial:
+    """Spell one column after the other another way where labelled rows fit better so.
+
+    A spelling is better where the mean ln p on all rows rises by more than `ALIKE` and the
     accuracy does not fall.
     """
-    if not isinstance(choice.trial.plan, TablePlan):
-        return choice
-    y = np.concatenate([judge.rows.y, judge.seen.y])
-    best = choice.trial
+    best = start
     for _ in range(PASSES):
         before = best
         assert isinstance(best.plan, TablePlan)
         for index in range(len(best.plan.columns)):
             for plan in best.plan.others(index):
-                best = _better(judge, best, plan, y)
+                best = _better(judge, best, plan)
         if best is before:
             break
-    return choice if best is choice.trial else replace(choice, trial=best, alike=())
+    return best
 
 
-def _better(judge: Judge, best: Trial, plan: TablePlan, y: IntArray) -> Trial:
+def _better(judge: Judge, best: Trial, plan: TablePlan) -> Trial:
     """The trial of the plan if it fits better, else the one before."""
     try:
         (trial,) = judge.try_plan(plan, [best.order])
@@ -169,5 +185,5 @@ def _better(judge: Judge, best: Trial, plan: TablePlan, y: IntArray) -> Trial:
         likelihood(trial.ordered, judge.rows.y) - likelihood(best.ordered, judge.rows.y),
         trial.likelihood - best.likelihood,
     )
-    gain = (n * gains[0] + m * gains[1]) / len(y)
+    gain = (n * gains[0] + m * gains[1]) / (n + m)
     return trial if gain > ALIKE and trial.accuracy >= best.accuracy else best

@@ -1,6 +1,7 @@
 """Reasons to doubt a choice: accuracy near chance, classes or columns in another order."""
 
 import json
+import math
 import re
 from collections.abc import Iterator, Sequence
 from itertools import combinations
@@ -13,7 +14,7 @@ from models.base.errors import AdaptError
 from models.data import DataSet
 from models.versions.facts import SkillFacts
 from models.versions.schema import Column
-from models.wrapping.choose import Choice, Judge, Trial
+from models.wrapping.choose import Choice, Judge, Trial, improve_spelling
 from models.wrapping.feeding.tables import TablePlan
 from models.wrapping.labels import best_order, in_model_order
 from models.wrapping.skill import ERRORS_ABOVE_CHANCE, beats_chance, describe_skill
@@ -85,16 +86,17 @@ def _other_columns(choice: Choice, judge: Judge, model: onnx.ModelProto) -> str:
     plan = choice.trial.plan
     if not isinstance(plan, TablePlan) or len(plan.parts) > 1 or len(plan.parts[0].columns) < 2:
         return ""
-    if not _far_better(1.0, choice.trial, judge):
+    if choice.trial.balanced.value > 1 - BETTER_ORDER:
         return ""
     same = [t for t in choice.trials if t.plan.words == plan.words | {"scale": "raw"}]
     start, end = (same or [choice.trial])[0], monotonic() + LONGEST_SECONDS
     best = start
     for order in likely_orders(plan.columns, plan.parts[0].columns, model):
-        best = _fitter(judge, best, order)
-    if not _far_better(best.accuracy, choice.trial, judge):
+        if monotonic() < end:
+            best = _fitter(best, _with_order(judge, start, order))
+    if not _is_far_better(best, choice.trial):
         best = _climb(judge, start, end)
-    if not _far_better(best.accuracy, choice.trial, judge):
+    if not _is_far_better(best, choice.trial):
         return ""
     assert isinstance(best.plan, TablePlan)
     names = ",".join(plan.columns[index].name for index in best.plan.parts[0].columns)
@@ -161,19 +163,33 @@ def _climb(judge: Judge, start: Trial, end: float) -> Trial:
             assert isinstance(best.plan, TablePlan)
             order = list(best.plan.parts[0].columns)
             order[one], order[other] = order[other], order[one]
-            best = _fitter(judge, best, order)
+            best = _fitter(best, _with_order(judge, best, order, spell=False))
         if best is before:
             return best
 
 
-def _fitter(judge: Judge, best: Trial, order: Sequence[int]) -> Trial:
-    """The trial with the columns in that order if it fits the rows of training better."""
-    assert isinstance(best.plan, TablePlan)
+def _with_order(
+    judge: Judge, trial: Trial, order: Sequence[int], *, spell: bool = True
+) -> Trial | None:
+    """The trial with the columns in another order, None if the model refuses that."""
+    assert isinstance(trial.plan, TablePlan)
     try:
-        (trial,) = judge.try_plan(best.plan.in_order(order), [best.order])
+        (other,) = judge.try_plan(trial.plan.in_order(order), [trial.order])
     except AdaptError:
-        return best
-    return trial if trial.likelihood > best.likelihood else best
+        return None
+    return improve_spelling(judge, other) if spell else other
+
+
+def _fitter(best: Trial, other: Trial | None) -> Trial:
+    """The trial that fits the rows of training better."""
+    return best if other is None or other.likelihood <= best.likelihood else other
+
+
+def _is_far_better(other: Trial, trial: Trial) -> bool:
+    """Whether its balanced accuracy is higher by a tenth and by three standard errors."""
+    gain = other.balanced.value - trial.balanced.value
+    errors = [each.balanced.value - each.balanced.low for each in (other, trial)]
+    return gain >= max(BETTER_ORDER, math.hypot(*errors))
 
 
 def _far_better(accuracy: float, trial: Trial, judge: Judge) -> bool:

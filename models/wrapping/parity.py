@@ -14,6 +14,7 @@ from models.versions.schema import InputArray, InputSchema
 from models.wrapping.graph import Array, Index, attributes_of, show
 from models.wrapping.labels import LABELS
 from models.wrapping.outputs import TOLERANCE, ClassOutput, softmax, zip_map
+from models.wrapping.prepare import accept_unknown
 from models.wrapping.runs import Feed, Runs
 
 ALONE = 8  # rows that are also asked one by one
@@ -24,10 +25,15 @@ Floats64 = npt.NDArray[np.float64]
 
 
 class Original:
-    """The model as it was given, with nothing changed but an output named by the user added."""
+    """The model as it was given, with nothing changed but an output named by the user added.
+
+    Encoders that refuse unknown categories take them here, too.
+    """
 
     def __init__(self, model: onnx.ModelProto, *, batch: int | None) -> None:
-        self._model, self._batch = model, batch
+        self._model, self._batch = onnx.ModelProto(), batch
+        self._model.CopyFrom(model)
+        accept_unknown(self._model)
 
     def probabilities(
         self, classes: ClassOutput, order: tuple[int, ...], feeds: dict[str, Array]

@@ -19,6 +19,7 @@ UNSEEN = "(unseen)"  # the text of a category that the data do not have
 UNSEEN_NUMBER = -1.0
 MISSING = "nan"  # the text of a missing category, as NumPy and pandas write it
 MISSING_WORDS = (MISSING, "NaN", "None", "", "<NA>", "NA", "N/A", "null", "missing", "Missing", "?")
+EXAMPLES = 2
 PAIRS = (("false", "true"), ("f", "t"), ("no", "yes"), ("n", "y"), ("0", "1"))  # no, then yes
 AS_IN_FILE = "as in the file"
 OF_MODEL = "as the model has them"
@@ -36,6 +37,24 @@ class Spelling:
     def width(self) -> int:
         """How many columns of the model one column of the data becomes."""
         return int(self.values.shape[1])
+
+    def describe(self, column: Column) -> str:
+        """Its name and, where a category becomes one word, two examples.
+
+        >>> zips = Column("zip", "categorical", categories=("00501", "10001"))
+        >>> text_spellings(zips, ["501", "10001"])[0].describe(zips)
+        "as the model has them ('00501' as '501')"
+        """
+        if self.width > 1:
+            return self.name
+        pairs = zip(column.categories, self.values[:-2, 0].tolist(), strict=True)
+        changed = [(text, word) for text, word in pairs if text != word]
+        words = [word if isinstance(word, str) else float(word) for _, word in changed]
+        examples = ", ".join(
+            f"{text!r} as {word!r}" if isinstance(word, str) else f"{text!r} as {word:g}"
+            for (text, _), word in zip(changed[:EXAMPLES], words, strict=False)
+        )
+        return f"{self.name} ({examples})"
 
     def look_up(self, column: Array) -> Array:
         """The model's columns `(N, W)` for places `(N,)`; -1 is unseen, NaN is missing."""

@@ -53,7 +53,7 @@ class TablePlan:
     def spelt(self) -> dict[str, str]:
         """Columns whose categories do not go in as they are, and how they do."""
         return {
-            self.columns[index].name: self.spellings[index][0].name
+            self.columns[index].name: self.spellings[index][0].describe(self.columns[index])
             for index in sorted(self.used)
             if self.spellings[index] and self.spellings[index][0].name not in NATURAL
         }
