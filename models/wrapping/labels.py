@@ -11,7 +11,10 @@ from models.base.errors import AdaptError
 from models.statistics.arrays import IntArray
 from models.wrapping.graph import Array, Index, attributes_of
 from models.wrapping.outputs import zip_map
+from models.wrapping.runs import Runs
 
+NAMING = (onnx.TensorProto.INT64, onnx.TensorProto.INT32, onnx.TensorProto.STRING)
+SAME = 0.98  # share of rows on which columns and labels must agree
 LABELS = ("classlabels_strings", "classlabels_int64s", "classlabels_ints")
 
 
@@ -58,6 +61,34 @@ def orders(
     if set(classes) == set(numbers) and classes != numbers:
         likely.append(ColumnOrder("by number", _columns(numbers, classes, "")))
     return likely
+
+
+def order_by_own_labels(
+    model: onnx.ModelProto, feeds: dict[str, Array], logits: Array, classes: tuple[str, ...]
+) -> ColumnOrder | None:
+    """The order of columns that gives the classes which the model names itself in another output.
+
+    Exporters write scores of some models (a support vector machine without probabilities) the
+    other way round. None where no output names classes, or where the columns agree with it.
+
+    Args:
+        model: a prepared model.
+        feeds: its inputs for some rows.
+        logits: `(N, C)` of those rows, in the order that the columns are thought to have.
+        classes: of the data.
+    """
+    for output in model.graph.output:
+        if output.type.tensor_type.elem_type not in NAMING:
+            continue
+        (values,) = Runs(model, [output.name]).answer(feeds)
+        names = [_text(value) for value in np.asarray(values).ravel().tolist()]
+        if len(names) != len(logits) or not set(names) <= set(classes):
+            continue
+        y = np.array([classes.index(name) for name in names], dtype=np.int64)
+        columns, agreement = best_order(logits, y)
+        if agreement > max(SAME, float((logits.argmax(axis=1) == y).mean())):
+            return ColumnOrder("by the labels that the model names", columns)
+    return None
 
 
 def best_order(logits: Array, y: IntArray) -> tuple[tuple[int, ...], float]:

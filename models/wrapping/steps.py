@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 import onnx
 
-from models.base.errors import AdaptError
+from models.base.errors import AdaptError, DataError
 from models.data import DataSet, Rows
 from models.versions.facts import SkillFacts, WrappingFacts
 from models.wrapping.build import plain_graph
@@ -17,11 +17,12 @@ from models.wrapping.doubts import doubts_of
 from models.wrapping.features import Features, find_features
 from models.wrapping.feeding.images import image_plans
 from models.wrapping.feeding.scale import scales
-from models.wrapping.feeding.tables import table_plans
+from models.wrapping.feeding.tables import TablePlan, table_plans
 from models.wrapping.graph import PREFIX, Array, Index, show
-from models.wrapping.labels import labels_of, orders
+from models.wrapping.labels import labels_of, order_by_own_labels, orders
 from models.wrapping.options import Options
 from models.wrapping.outputs import ClassOutput, find_reading
+from models.wrapping.own import Feeding, compare_with_file
 from models.wrapping.parity import Original, check_parity
 from models.wrapping.prepare import fix_batch, free_batch, prepare
 from models.wrapping.read import refuse_all
@@ -31,7 +32,7 @@ from models.wrapping.skill import measure_skill
 CHOICE_ROWS = 512
 SEEN_ROWS = 256
 PARITY_ROWS = 512
-SAMPLE_ROWS = 16
+SAMPLE_ROWS = 64
 
 Progress = Callable[[str], None]
 
@@ -95,7 +96,23 @@ def adapt(
     parity = check_parity(original, plain, data.schema, plan, classes, order, test.x, opened=opened)
     facts = describe(model, chosen.choice, chosen.skill, classes, features)
     notes = (*chosen.doubts, *notes_on(chosen.choice, chosen.skill, classes, opened))
-    return Adapted(plain, msgspec.structs.replace(facts, parity=parity, notes=notes))
+    facts = msgspec.structs.replace(facts, parity=parity, notes=notes)
+    if isinstance(plan, TablePlan):
+        facts = _with_file(facts, Feeding(original, plan, classes, order), plain, data)
+    return Adapted(plain, facts)
+
+
+def _with_file(
+    facts: WrappingFacts, feeding: Feeding, plain: onnx.ModelProto, data: DataSet
+) -> WrappingFacts:
+    """The facts with those of the rows as they stand in the file, or why there are none."""
+    try:
+        in_file, difference = compare_with_file(feeding, plain, data)
+    except (AdaptError, DataError) as error:
+        reasons = facts.not_measured | {"accuracy on the rows of the file": str(error)}
+        return msgspec.structs.replace(facts, not_measured=reasons)
+    notes = (difference, *facts.notes) if difference else facts.notes
+    return msgspec.structs.replace(facts, as_in_file=in_file, notes=notes)
 
 
 def _choose(
@@ -116,13 +133,30 @@ def _choose(
     tried = orders(labels_of(prepared, tensor), data.classes, options.classes)
     seen = _some(data.train, SEEN_ROWS)
     judge = Judge(Runs(prepared, [tensor]), classes.inner, rows, seen)
-    choice = respell(judge, try_all(judge, plans, tried))
+    choice = try_all(judge, plans, tried)
+    if not options.classes:
+        choice = _ask_labels(prepared, judge, choice, plans, data)
+    choice = respell(judge, choice)
     skill = measure_skill(choice.trial.ordered, rows.y, data.classes)
     ordered = bool(options.columns)
     doubts = doubts_of(choice, skill, judge, model, data, ordered=ordered)
     if not options.accept_weak:
         refuse_all("the model as it would be fed", doubts)
     return Chosen(choice, skill, tuple(doubts))
+
+
+def _ask_labels(
+    prepared: onnx.ModelProto, judge: Judge, choice: Choice, plans: list[Feed], data: DataSet
+) -> Choice:
+    """The choice with the order of classes that the model's own labels show, if it is another."""
+    trial = choice.trial
+    feeds = trial.plan.feeds(judge.rows.x)
+    order = order_by_own_labels(prepared, feeds, trial.ordered, data.classes)
+    if order is None:
+        return choice
+    places = trial.order.columns or tuple(range(len(data.classes)))
+    columns = tuple(places[column] for column in order.columns)
+    return try_all(judge, plans, [replace(order, columns=columns)])
 
 
 def _features(

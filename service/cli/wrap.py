@@ -238,5 +238,11 @@ def _lines(facts: WrappingFacts) -> list[str]:
         lines.append(f"answer: {read.kind} of {read.tensor!r}, read from {read.read_from!r}")
     if facts.features is not None:
         lines.append(f"features: {facts.features.tensor!r}, {facts.features.size} of them")
+    if facts.as_in_file is not None:
+        seen = facts.as_in_file
+        lines.append(
+            f"{seen.own.n} rows as they stand in the file: the model itself is right on "
+            f"{seen.own.value:.1%}, the wrapped one on {seen.wrapped.value:.1%}"
+        )
     lines += [f"not measured: {what}: {why}" for what, why in facts.not_measured.items()]
     return [*lines, *(f"note: {note}" for note in facts.notes)]

@@ -30,6 +30,14 @@ class Scale:
         scaled: InputArray = x.astype(np.float32) * self.multiply + self.add
         return scaled
 
+    def apply_to_column(self, values: npt.NDArray[np.float64], index: int) -> InputArray:
+        """Scale the numbers `(N,)` of one column of a table, in float64."""
+        if self.multiply is None or self.add is None:
+            return values
+        multiply, add = (np.ravel(part).astype(np.float64) for part in (self.multiply, self.add))
+        scaled: InputArray = values * multiply[index] + add[index]
+        return scaled
+
     def emit(self, builder: Builder, x: str) -> str:
         """The same as nodes."""
         if self.multiply is None or self.add is None:
