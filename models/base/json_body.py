@@ -25,7 +25,7 @@ _TOO_LARGE = re.compile(r"(?:Number|Integer value) out of range - at `\$\.(?P<at
 
 
 def without_mark(text: bytes) -> bytes:
-    r"""The text without the byte order mark that some editors and shells begin a file with.
+    r"""Return the text without the byte order mark with which some editors begin a file.
 
     >>> without_mark(b"\xef\xbb\xbf{}")
     b'{}'
@@ -34,10 +34,10 @@ def without_mark(text: bytes) -> bytes:
 
 
 def decode_body(decoder: msgspec.json.Decoder[T], body: bytes, at: str = "") -> T:
-    """Decode a whole body, or the part of one that is `at` a field; skips a byte order mark.
+    """Decode a body, or the part of one that is in the field `at`; skips a byte order mark.
 
     Raises:
-        InputError: no JSON, or not of the decoder's type; names the field.
+        InputError: the text is no JSON, or not of the decoder's type; names the field.
     """
     body = without_mark(body)
     try:
@@ -53,7 +53,7 @@ def decode_body(decoder: msgspec.json.Decoder[T], body: bytes, at: str = "") -> 
 
 
 def _raise_misfit(message: str, at: str) -> NoReturn:
-    """Turn a message of msgspec into the three things that every refusal names."""
+    """Raise a message of msgspec as an InputError with field, expected and got."""
     if match := _MISFIT.fullmatch(message):
         field = _join_path(at, match["at"]) or "body"
         raise InputError(field, match["expected"], match["got"]) from None
@@ -74,7 +74,7 @@ def _raise_misfit(message: str, at: str) -> NoReturn:
 
 
 def _join_path(*parts: str | None) -> str:
-    """The name of a field within others.
+    """Return the path of a field within other fields.
 
     >>> _join_path("inputs", "[3]", "b64"), _join_path("", None, "id")
     ('inputs[3].b64', 'id')

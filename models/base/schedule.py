@@ -1,12 +1,11 @@
 """When scheduled evaluations are due: a cron line, read in a stated time zone.
 
-croniter finds the times on the clock at the wall, without a zone. Here they become instants, since
-a clock at the wall skips an hour and repeats one, and where it does croniter counts wrong. As in
-Debian's cron:
+croniter finds local times without a zone; here they become instants. A local clock skips an hour
+and repeats one each year, and there croniter counts wrong. As in Debian's cron:
 
-    a line that names hours      fires once for each time that it names: one that the clock skips
-                                 when it ends to skip, one that it shows twice the first time
-    a line of every hour         follows the time that passes: whenever the clock shows the minute
+    a line that names hours      fires once for each time that it names: a time that the clock skips
+                                 right after the gap, a time that comes twice the first time
+    a line of every hour         fires whenever the clock shows the minute
 """
 
 import os
@@ -34,7 +33,7 @@ EXAMPLE = "such as '0 3 * * *' (every day at 03:00)"
 
 
 class Field(NamedTuple):
-    """One of the five: what it counts, the numbers that it may hold, and their names."""
+    """One of the five fields: its meaning, its range of numbers, and their names."""
 
     what: str
     least: int
@@ -42,7 +41,7 @@ class Field(NamedTuple):
     names: tuple[str, ...] = ()
 
     def values(self) -> str:
-        """What may stand in it, in words."""
+        """Describe the values that the field may have."""
         names = f" or {', '.join(self.names)}" if self.names else ""
         return (
             f"numbers from {self.least} to {self.most}{names}, *, ranges 1-5, lists 1,5 and steps "
@@ -60,7 +59,7 @@ FIELDS = (
 
 
 class ScheduleError(HoldfastError):
-    """A cron line or a time zone cannot be used: `expected` says what can, `got` what came."""
+    """A cron line or a time zone cannot be used: `expected` says what can be, `got` what came."""
 
     def __init__(self, expected: str, got: str) -> None:
         super().__init__(f"expected {expected}, got {got}")
@@ -81,7 +80,7 @@ class Timetable:
         zone: a name of the tz database such as `Europe/Berlin`; empty: the system's zone.
 
     Raises:
-        ScheduleError: the line does not read so, its time never comes, or the zone is unknown.
+        ScheduleError: the line is not valid or never due, or the zone is unknown.
     """
 
     def __init__(self, line: str, zone: str = "") -> None:
@@ -95,7 +94,7 @@ class Timetable:
             raise ScheduleError("a day that exists", f"{line!r}, which never comes") from None
 
     def following(self, after: float) -> float:
-        """The first instant after `after` at which it is due; seconds since 1970, as `after`."""
+        """Return the first due instant after `after`; both in seconds since 1970."""
         # Where the clock goes back soon, times that it shows already will come once more.
         ahead = self._offset(after) - self._offset(after + DAY_SECONDS)
         start = self._wall(after) - max(ahead, timedelta())
@@ -108,11 +107,11 @@ class Timetable:
         return best
 
     def render_time(self, at: float) -> str:
-        """An instant (seconds since 1970) on the clock of the zone, with its distance from UTC."""
+        """Render an instant (seconds since 1970) as local time with its offset from UTC."""
         return str(datetime.fromtimestamp(at, UTC).astimezone(self._zone))
 
     def describe_zone(self) -> str:
-        """The zone as people say it."""
+        """Name the time zone for people."""
         return self.zone or f"the system's zone ({os.environ.get('TZ') or '/'.join(time.tzname)})"
 
     def _walls(self, after: datetime) -> Iterator[datetime]:
@@ -120,14 +119,14 @@ class Timetable:
         return times
 
     def _instants(self, wall: datetime) -> tuple[float, ...]:
-        """When the clock shows this and it counts: never, once or twice."""
+        """Return the instants at which a local time fires: none, one or two."""
         first, second = (wall.replace(tzinfo=self._zone, fold=k).timestamp() for k in (0, 1))
         if first > second:  # the clock skips it
             return () if self._every_hour else (float(self._change(int(second), int(first))),)
         return (first, second) if self._every_hour and second > first else (first,)
 
     def _change(self, before: int, after: int) -> int:
-        """The first second of the new offset, between two instants."""
+        """Return the first second with the new offset, between two instants."""
         old = self._offset(before)
         while after - before > 1:
             middle = (before + after) // 2
@@ -144,11 +143,11 @@ class Timetable:
 
 
 class DueTimes:
-    """When each model is due next, kept in a file: what came due while nobody looked fires once.
+    """When each model is due next, stored in a file: what was due during a stop fires once.
 
     Args:
         timetable: of all models.
-        path: of the file; one that is damaged, or of another timetable, counts as absent. Where it
+        path: of the file; a damaged one, or one of another timetable, counts as absent. If it
             cannot be written, `fault` says why.
     """
 
@@ -160,7 +159,7 @@ class DueTimes:
         self._due = self._read()
 
     def due(self, model: str, now: float) -> bool:
-        """Whether the model's time has come; the first look at a model only notes its next one."""
+        """Whether the model is due; the first call for a model only notes its next time."""
         if self.fault:
             self._write()
         at = self._due.get(model)
@@ -172,7 +171,7 @@ class DueTimes:
         return at <= now
 
     def done(self, model: str, now: float) -> None:
-        """The model's time was answered, by a run or a refusal: note the next one after now."""
+        """Note the next time of a model, after its present one led to a run or a refusal."""
         self._note(model, self.timetable.following(now))
 
     def _note(self, model: str, at: float) -> None:
@@ -180,7 +179,7 @@ class DueTimes:
         self._write()
 
     def _write(self) -> None:
-        """Where that fails, the times stay in memory, and the next look tries again."""
+        """Write the file; if that fails, the times stay in memory and the next look tries again."""
         text = msgspec.json.encode({"schedule": self._key, "due": self._due})
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -203,13 +202,13 @@ class _File(msgspec.Struct, frozen=True):
 
 
 def read_zone(name: str) -> tzinfo | None:
-    """The zone with this name of the tz database; None: the system's, as libc reads it.
+    """Return the zone with this name of the tz database; None: the system's, as libc reads it.
 
     >>> read_zone("Asia/Kolkata")
     zoneinfo.ZoneInfo(key='Asia/Kolkata')
 
     Raises:
-        ScheduleError: there is none, or the variable TZ names none.
+        ScheduleError: there is no such zone, or the variable TZ names an unknown one.
     """
     if name.strip():
         return _find_zone(name.strip())
@@ -235,10 +234,10 @@ def _find_zone(name: str, where: str = "") -> tzinfo:
 
 
 def _check_line(line: str) -> list[str]:
-    """The fields of a line of standard cron; croniter alone takes much more, and some of it wrong.
+    """Split a line of standard cron; croniter accepts much more, and reads some of it wrong.
 
     Raises:
-        ScheduleError: a field does not read so.
+        ScheduleError: a field is not valid.
     """
     texts = line.lower().split()
     if len(texts) != len(FIELDS):

@@ -190,7 +190,7 @@ def _verify(folder: Folder, name: str, manifest: Manifest) -> None:
 
 @contextmanager
 def _report_wrong_size(name: str) -> Iterator[None]:
-    """A file of another size has another digest: both are told alike."""
+    """Report a wrong size as a wrong digest, which it implies."""
     try:
         yield
     except WrongSizeError as error:
@@ -205,7 +205,7 @@ def _differs(name: str, size: int | None) -> str:
 
 
 def _arrays(path: Path, data: bytes) -> dict[str, FloatArray]:
-    """The arrays of `reference.npz`; nothing that is pickled, and no bomb."""
+    """Read the arrays of `reference.npz`; refuses pickles and archives that are too large."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             size = sum(member.file_size for member in archive.infolist())

@@ -1,13 +1,13 @@
-"""The two small files of a model in the registry: read with suspicion, written so that one mends.
+"""The alias file and the audit file of a model: each can repair the other after damage.
 
-Disks and people damage files. What is left decides how far the state is known:
+Disks and people damage files. The remaining parts decide how far the state is known:
 
     audit whole                         its last record, whatever the alias file says
     audit damaged, alias file whole     the alias file, or the last record where that is newer
     audit damaged, its last line whole  that record
     anything else                       a guess: the last record that can be read
 
-An audit counts as damaged, too, where it has fewer records than have led to the alias file.
+An audit with fewer records than the alias file says is damaged, too.
 """
 
 import os
@@ -38,7 +38,7 @@ LOOKS = 3  # a reader who comes between two writes looks again
 
 
 class FileContents(NamedTuple):
-    """What was found of the two files; `unfit` where the audit is no file that can be read."""
+    """The contents of the two files; `unfit` says why the audit cannot be read at all."""
 
     alias: bytes | None
     state: State | None
@@ -48,7 +48,7 @@ class FileContents(NamedTuple):
 
 
 class Truth(NamedTuple):
-    """The state that two files tell; `damage` says what is wrong with the audit, if anything."""
+    """The state according to the two files; `damage` says what is wrong with the audit."""
 
     state: State
     files: FileContents
@@ -88,7 +88,7 @@ class ModelFiles:
         raise RegistryError(_loss(self.folder / AUDIT_FILE, len(records), expected))
 
     def find_truth(self) -> Truth:
-        """The state as far as the files tell it; for who holds the lock."""
+        """Find the state as far as the files are readable; the caller has the lock."""
         files = self._find()
         records, damage = _decode_lines(self.folder / AUDIT_FILE, files)
         if not damage:
@@ -105,7 +105,7 @@ class ModelFiles:
         return Truth(state, files, damage, certain=False)
 
     def mend(self, truth: Truth) -> State:
-        """Undo what a crash or damage left, where the audit is whole: a torn line, old aliases."""
+        """Repair a torn last line or outdated aliases, where the audit is whole."""
         files = truth.files
         if files.tail:
             os.truncate(self.folder / AUDIT_FILE, sum(len(line) + 1 for line in files.lines))
@@ -114,7 +114,7 @@ class ModelFiles:
         return truth.state
 
     def start_anew(self, truth: Truth, actor: str, by_person: bool) -> State:
-        """Begin a new audit file with what is known; the damaged one is kept beside it."""
+        """Begin a new audit file with the known state; the damaged one is kept beside it."""
         path = self.folder / AUDIT_FILE
         aside = path.with_name(f"{AUDIT_FILE}.damaged-{utc_now().replace(':', '')}")
         sentence = self._set_aside(path, aside)
@@ -158,7 +158,7 @@ class ModelFiles:
         write_atomic(path, encode_state(state))
 
     def _set_aside(self, path: Path, aside: Path) -> str:
-        """Keep the damaged audit under another name; says so."""
+        """Keep the damaged audit under another name; returns a note on that."""
         try:
             data = self._read(AUDIT_FILE, MOST_AUDIT_BYTES)
         except FileNotFoundError:
@@ -191,7 +191,7 @@ class ModelFiles:
             return _read(folder, name, most)
 
     def _records(self) -> tuple[AuditRecord, ...]:
-        """Records that are there; a torn last line (no line's end) never took effect."""
+        """Read all records; a torn last line (without its end) never took effect."""
         path = self.folder / AUDIT_FILE
         try:
             lines = self._read(AUDIT_FILE, MOST_AUDIT_BYTES).split(b"\n")[:-1]
@@ -231,7 +231,7 @@ def _state_after(records: "tuple[AuditRecord, ...] | list[AuditRecord]") -> Stat
 
 
 def _decode_lines(path: Path, files: FileContents) -> tuple[list[AuditRecord | None], str]:
-    """The records, None for a line that is damaged; and what is wrong."""
+    """Decode the records, None for a damaged line; also returns what is wrong."""
     records: list[AuditRecord | None] = []
     damage = files.unfit
     for number, line in enumerate(files.lines, 1):

@@ -1,9 +1,9 @@
 """What the watcher does with each alert of a webhook: one decision each, counted and answered.
 
-One alert that cannot be decided on, because its model is broken say, has the decision `failed` and
-costs the others nothing. Where the store is away nobody can be told what was started: the sender
-gets an error and sends all again, and what has started is known by then, for the job itself keeps
-the alert's key.
+An alert that cannot be decided on, for example because its model is broken, gets the decision
+`failed` and does not affect the others. If the store is away, the sender gets an error and sends
+all alerts again. Alerts that have started a job are recognised then, because the job has the
+alert's key.
 """
 
 from collections.abc import Callable
@@ -44,7 +44,7 @@ class UndecidedError(StoreError):
 
 
 class AlertDecision(msgspec.Struct, frozen=True):
-    """What was decided on an alert that could be read; `place` and `why` where that failed."""
+    """The decision on a readable alert; `place` and `why` only where it is `failed`."""
 
     fingerprint: str
     decision: str
@@ -63,10 +63,10 @@ class UnreadableDecision(msgspec.Struct, frozen=True):
 def decide_alerts(
     payload: Payload, watcher: Watcher, handled: HandledAlerts, clock: Callable[[], float]
 ) -> list[AlertDecision | UnreadableDecision]:
-    """Decide on each alert, in the order of the body; start what is to be started.
+    """Decide on each alert, in the order of the body, and start jobs.
 
-    What could not be read, and what the sender left out for want of room, is logged: an alert that
-    nobody acts on must be seen by somebody.
+    Alerts that cannot be read, and the number that the sender left out, are logged: somebody must
+    see the alerts that nothing acts on.
 
     Returns:
         A decision for each alert, in the order of the body.
@@ -98,7 +98,7 @@ def decide_alerts(
 
 
 def _refusal(errors: list[InputError]) -> InputError:
-    """The one error, or all of them in one."""
+    """Return the only error, or one error with the words of all."""
     if len(errors) == 1:
         return errors[0]
     sentences = "; ".join(str(error) for error in errors[:MOST_ERRORS])
@@ -107,7 +107,7 @@ def _refusal(errors: list[InputError]) -> InputError:
 
 @dataclass
 class _Desk:
-    """Decides on the alerts of one body; what is the same for several is asked once."""
+    """Decides on the alerts of one body; what several alerts share is read once."""
 
     watcher: Watcher
     handled: HandledAlerts
@@ -118,7 +118,7 @@ class _Desk:
     refusals: dict[tuple[str, str], str] = field(default_factory=dict)  # by model and action
 
     def prepare(self, payload: Payload) -> None:
-        """Ask what all the alerts need. Raises where the store is away."""
+        """Read what all alerts need. Raises where the store is away."""
         try:
             self.models = self.watcher.registry.models()
         except (OSError, RegistryError) as error:
@@ -128,7 +128,7 @@ class _Desk:
         self.handled_keys = self.handled.find(list(dict.fromkeys(keys)), self.now)
 
     def decide(self, place: int, alert: Alert) -> AlertDecision:
-        """The decision on one alert. Raises where the store is away."""
+        """Decide on one alert. Raises where the store is away."""
         event = alert.event(self.models)
         try:
             decision = AlertDecision(alert.fingerprint, self._decide(alert))
@@ -173,5 +173,5 @@ class _Desk:
 
 
 def _counts(job: Job) -> bool:
-    """Whether the job stands for its alert: one that the loop did not take, or lost, does not."""
+    """Whether the job counts as started by its alert; a failed or abandoned one does not."""
     return job.outcome not in ("failed", "abandoned")

@@ -1,8 +1,7 @@
-"""Metrics of the request path: only counters and histograms, which add up over workers and time.
+"""Metrics of the request path: counters and histograms, which add up over workers and time.
 
-Label sets are bounded and touched when a model is loaded, so every series exists at 0. Children
-are looked up once and kept; what a prediction counts is added up in bulk
-(`monitoring.counting.tally`).
+Label sets are bounded and made when a model is loaded, so every series exists at 0. The labelled
+children are looked up once; predictions are counted in bulk (`monitoring.counting.tally`).
 """
 
 import time

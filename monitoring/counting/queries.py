@@ -1,12 +1,12 @@
-"""Query attacks: does a client ask a long series of inputs that hardly differ?
+"""Detects query attacks: long series of inputs of one client that hardly differ.
 
 A query is *near* when some other one of the client's last 1000 lies within the threshold of the
 version (`query_embedding.calibrate`); it is *flagged* when it is near and at least 3 of the
-client's last 20 were. A query whose bytes came before is a retry: it is not kept, never counts, and
-gets the verdict of the first, so that a refused query is not answered when it is sent twice.
+client's last 20 were. A query whose bytes came before is a retry: it is not stored and not counted,
+and gets the verdict of the first, so that a refused query is also refused when it is sent again.
 
-What is kept is of the host's clients, not of a version: a new version with the same embedding
-goes on where the last one was.
+The memory belongs to the clients of the host, not to a version: a new version with the same
+embedding goes on with it.
 """
 
 from dataclasses import dataclass, field
@@ -35,7 +35,7 @@ Bools = npt.NDArray[np.bool_]
 
 
 class ProbeCheck(NamedTuple):
-    """What was found of N rows, in their order."""
+    """The verdicts on N rows, in their order."""
 
     near: npt.NDArray[np.int64]  # (N,) near queries among the client's last 20
     flagged: npt.NDArray[np.bool_]  # (N,)
@@ -43,7 +43,7 @@ class ProbeCheck(NamedTuple):
 
 @dataclass(frozen=True)
 class Detector:
-    """The detector of one version; the state is the memory.
+    """The detector of one version; its state is in the memory.
 
     >>> from models.versions.schema import InputSchema
     >>> schema = InputSchema("x", (1, 8, 8), "float32", 0.0, 1.0, "image")
@@ -64,7 +64,7 @@ class Detector:
     keys: Bounded[str, int] = field(default_factory=lambda: Bounded(KEYS), repr=False)
 
     def look(self, client: str, x: InputArray) -> ProbeCheck:
-        """Judge the rows `(N, *shape)` of a request and keep them."""
+        """Judge the rows `(N, *shape)` of a request and store them."""
         vectors = self.embedding(x)
         coarse = vectors.dot(self.embedding.coarse)
         prints = _prints(x, self.memory.secret)
@@ -82,7 +82,7 @@ class Detector:
         return ProbeCheck(np.concatenate(near), np.concatenate(flagged))
 
     def _key(self, client: str) -> int:
-        """The same for all versions of a model that embed alike."""
+        """Return the key of a client; it is the same for all versions with the same embedding."""
         key = self.keys.get(client)
         if key is None:
             parts = (self.model.encode(), self.embedding.fingerprint, client.encode())
@@ -102,7 +102,7 @@ class QueryWatch:
         self._memory = QueryMemory(clients, directory and file_of(directory, clients))
 
     def detector(self, bundle: Bundle) -> Detector | None:
-        """The detector of a version; None, said in the log, where the bundle has no threshold."""
+        """Make the detector of a version; None, with a log line, if the bundle has no threshold."""
         parts = read(bundle.manifest.input, bundle.reference)
         if parts is None:
             logger("queries").warning(
@@ -113,12 +113,12 @@ class QueryWatch:
         return Detector(bundle.manifest.model, *parts, self._memory)
 
     def close(self) -> None:
-        """Give up the shared file."""
+        """Close the shared file."""
         self._memory.close()
 
 
 def _prints(x: InputArray, secret: bytes) -> Uint64s:
-    """A number per row that only equal bytes share: keyed, so that nobody can make two agree."""
+    """Return a keyed hash per row, so that clients cannot construct two rows that agree."""
     rows = (x,) if len(x) == 1 else x  # of one row the bytes are the same, a view less
     # SHA-256 has instructions of its own on servers; cut to a quarter it cannot be extended.
     digests, keyed = [], sha256(secret)
@@ -132,7 +132,7 @@ def _prints(x: InputArray, secret: bytes) -> Uint64s:
 def _look_at_one(
     ring: Ring, vector: Float32s, coarse: Float32s, threshold: float, fingerprint: np.uint64
 ) -> ProbeCheck:
-    """`_look` at one row: the same, in less than half the time."""
+    """As `_look` for one row, in less than half the time."""
     total = ring.total
     filled, at = min(total, CAPACITY), total % CAPACITY
     hits = int(np.count_nonzero(ring.verdicts[max(at - RECENT + 1, 0) : at]))

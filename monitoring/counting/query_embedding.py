@@ -1,8 +1,8 @@
-"""What two queries are compared by: a few numbers of an input, and the distance that is near.
+"""The numbers by which two queries are compared, and the distance that counts as near.
 
 An attack that only sees answers sends a long series of inputs that hardly differ. Averages over a
-coarse grid wash out what it varies (pixels, stripes, squares) and keep what tells one customer's
-input from the next.
+coarse grid remove what it varies (pixels, stripes, squares) and preserve the differences between
+ordinary inputs.
 """
 
 import hashlib

@@ -1,11 +1,11 @@
-"""Calls into a store that may hang, made by threads of their own: who asks waits a bounded time.
+"""A circuit breaker for a store that may hang: its own threads make the calls, with a time limit.
 
     healthy    a few calls at once; one more waits a moment for its turn, then is refused
     failing    the last call raised StoreError, or has not answered in time: calls are refused at
-               once, but for one in a while that tries whether the store is back
+               once, except one now and then that tests whether the store is back
 
 So a store that is locked, stopped or full costs the threads of the service next to nothing, however
-many calls come. A call that was given up may still take effect when the store goes on.
+many calls come. A call that timed out may still take effect when the store recovers.
 """
 
 import queue
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 class _Task:
-    """One call on its way to a thread and back."""
+    """One call for a thread, and its result."""
 
     def __init__(self, work: Callable[[], Any]) -> None:
         self.work = work
@@ -106,7 +106,7 @@ class Gate:
             task.done.set()
 
     def _note(self, failure: str) -> None:
-        """Keep what the latest call showed of the store."""
+        """Note whether the latest call failed."""
         self._failure = failure
         self._retry_at = time.monotonic() + self._pause
         self._changed.notify_all()

@@ -1,8 +1,8 @@
-"""What is wrong with a model, by name: since when, in which words, and what to do.
+"""Problems of a model, by name: what is wrong, since when, and what to do.
 
-One broken thing stops nothing else: each part of a look is tried by itself, and what fails becomes
-a problem of that model. It is logged when it begins, every hour after that, and when it is over;
-it is counted, exported, and shown in `GET /models`.
+One broken part stops nothing else: each part of a look is tried by itself, and a part that fails
+becomes a problem of that model. A problem is logged when it begins, every hour after that, and when
+it is over; it is counted, exported, and listed in `GET /models`.
 """
 
 import threading
@@ -82,7 +82,7 @@ class Trouble(msgspec.Struct, frozen=True):
 
 
 class Problems:
-    """The problems of all models. One thread notes them, any may ask.
+    """The problems of all models. One thread notes them; any thread may read them.
 
     Args:
         gauge: 1 while a model has a problem, 0 once it is known not to have it.
@@ -97,7 +97,7 @@ class Problems:
         self._lock = threading.Lock()
 
     def note(self, model: str, problem: Problem, detail: str, now: float) -> None:
-        """The model has it. Logged and counted where that is new."""
+        """Note a problem of a model; a new one is logged and counted."""
         key, detail = (model, problem), detail[:SHOWN_CHARACTERS]
         advice = ADVICE[problem].replace("<model>", model or "<model>")
         with self._lock:
@@ -114,7 +114,7 @@ class Problems:
             log.error("problem", model=model, problem=problem, detail=detail, advice=advice)
 
     def clear(self, model: str, problem: Problem, now: float) -> None:
-        """The model is known not to have it. What this same look noted stays until the next."""
+        """Clear a problem that the model does not have; one that this look noted stays."""
         key = (model, problem)
         with self._lock:
             trouble = self._troubles.get(key)
@@ -130,7 +130,7 @@ class Problems:
     def attempt(
         self, model: str, problem: Problem, now: float, do: Callable[[], Result]
     ) -> Result | None:
-        """What `do` returns; None where it fails, which is noted."""
+        """Return what `do` returns; None where it fails, which is noted."""
         try:
             result = do()
         except Exception as error:
@@ -142,17 +142,17 @@ class Problems:
         return result
 
     def of(self, model: str) -> list[Trouble]:
-        """The model's problems now, the gravest first."""
+        """Return the problems of a model, the gravest first."""
         with self._lock:
             troubles = [t for (name, _), t in self._troubles.items() if name == model]
         return sorted(troubles, key=lambda trouble: PROBLEMS.index(trouble.problem))
 
     def has(self, model: str, problem: Problem) -> bool:
-        """Whether the model has it now."""
+        """Whether the model has the problem now."""
         return (model, problem) in self._troubles
 
     def forget(self, model: str) -> None:
-        """The model is gone, and its problems with it."""
+        """Forget a model that is gone, and its problems."""
         with self._lock:
             for key in [key for key in self._troubles if key[0] == model]:
                 del self._troubles[key]
@@ -160,7 +160,7 @@ class Problems:
 
 
 def in_words(error: BaseException) -> str:
-    """An error for people without a token: ours in full, of others only the kind.
+    """Describe an error for people without a token: ours in full, others by their type only.
 
     >>> in_words(ValueError("postgresql://me:secret@host"))
     "ValueError; the watcher's log says more"

@@ -1,7 +1,7 @@
-"""Whether the watcher still looks: what its `/readyz` says.
+"""Whether the watcher works, as its `/readyz` says.
 
-Ready means that a look at counters and evidence was completed not long ago. A look that hangs or
-fails, or a thread that has died, shows in the same way: time passes and none is completed.
+The watcher is ready if it has completed a look at counters and evidence not long ago. A look that
+hangs or fails and a dead thread show in the same way: time passes and no look is completed.
 """
 
 import threading
@@ -18,7 +18,7 @@ READY = "ready"
 
 
 class Readiness(msgspec.Struct, frozen=True, kw_only=True):
-    """Whether the watcher looks; `since` and `reason` are there only where it does not.
+    """Whether the watcher is ready; `since` and `reason` are set only where it is not.
 
     Times are RFC 3339 in UTC; `last_look` is None before the first one is complete.
     """
@@ -37,7 +37,7 @@ class Readiness(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass
 class Pulse:
-    """Notes when looks begin, end and fail; any thread may ask.
+    """Notes when looks begin, end and fail; any thread may read it.
 
     >>> pulse = Pulse(interval_seconds=2.0)
     >>> pulse.report().status
@@ -74,7 +74,7 @@ class Pulse:
             self._ended, self._began, self._failure = self.clock(), None, ""
 
     def fail(self, error: BaseException) -> None:
-        """The look ended with an error; the log has its text, which may hold what is secret."""
+        """The look ended with an error; its text may be secret, so it is only in the log."""
         with self._lock:
             self._began, self._failure = None, type(error).__name__
 

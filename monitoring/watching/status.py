@@ -1,7 +1,7 @@
-"""What `GET /models` of the watcher says: a row for every model, also for one that cannot be read.
+"""The rows of the watcher's `GET /models`: one for every model, also for one that cannot be read.
 
-Any thread may ask while the watcher looks. Each part of a row is asked for by itself; one that
-cannot be had is null.
+Any thread may ask while the watcher looks. Each part of a row is read by itself; a part that cannot
+be read is null.
 """
 
 from collections.abc import Callable
@@ -26,7 +26,7 @@ log = logger("watcher")
 
 
 class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """What is watched of a model, how it stands, what is wrong, since when, and what to do.
+    """A model's watched version, its evidence and accuracy, and its problems with advice.
 
     Times are seconds since 1970. `problem`, `since` and `advice` are of the gravest of `problems`.
     """
@@ -53,7 +53,7 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def describe_models(watcher: Watcher) -> list[ModelStatus]:
-    """One row a model, by name."""
+    """Return a row for every model, in the order of their names."""
     names = dict.fromkeys([*watcher.watched.names, *list(watcher.streams)])
     return [_describe(watcher, model) for model in sorted(names)]
 
@@ -95,7 +95,7 @@ def _add_evidence(status: ModelStatus, stream: Stream) -> ModelStatus:
 
 
 def _observe(watcher: Watcher, model: str) -> Proportion | None:
-    """The live accuracy; None where there are no labels, or the store is away."""
+    """Return the live accuracy; None where there are no labels, or the store is away."""
     stream = watcher.streams.get(model)
     if stream is None or watcher.problems.has(model, "records"):
         return None  # to ask would wait for the store as the look did
@@ -104,7 +104,7 @@ def _observe(watcher: Watcher, model: str) -> Proportion | None:
 
 
 def _try(model: str, ask: Callable[[], Part]) -> Part | None:
-    """What `ask` returns; None where it fails."""
+    """Return what `ask` returns; None where it fails."""
     try:
         return ask()
     except Exception as error:  # it is a problem of the watcher's next look, by name

@@ -1,7 +1,7 @@
-"""Whether counters of what is watched move while its model answers, and whether anyone has them.
+"""Checks that the cells of the watched version rise while its model answers.
 
-No traffic is *not known*, and no problem: a quiet night says nothing. Looks are counted, not
-seconds, so that a clock that is set says nothing either.
+Without traffic the answer is *not known*, which is no problem. Looks are counted, not seconds, so
+that setting the clock has no effect.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ UNSEEN_LOOKS = 3
 
 
 class Movement(NamedTuple):
-    """What is wrong, in words; empty: nothing is; None: it is not known."""
+    """What is wrong, in words; empty: nothing; None: not known."""
 
     still: str | None
     unseen: str | None
@@ -40,7 +40,7 @@ class Stillness:
     _unseen_looks: int = 0
 
     def look(self, pages: Mapping[str, Page]) -> Movement:
-        """What the services' counters say together with those of earlier looks."""
+        """Compare the services' counters with those of earlier looks."""
         still = []
         for service, page in pages.items():
             past = self._compare(service, page)

@@ -1,9 +1,9 @@
-"""Who is let in: a token of the scope, then a place within the client's limits.
+"""Checks each call: the token and its scope first, then the limits of the client.
 
-`open` calls (probes, metrics, metadata, pages) pass. Without a tokens file predictions and feedback
-pass as well, and admin calls take the admin token that the watcher takes; but not where the service
-listens to the network: there, who has no tokens has no admin calls. The watcher's own calls take
-the token of a file each, wherever it listens.
+`open` calls (probes, metrics, metadata, pages) need no token. Without a tokens file, predictions
+and feedback need none either, and admin calls need the admin token (the watcher's). A service that
+listens to the network refuses admin calls until there is a tokens file. The watcher's own calls
+need the admin or the alert token, wherever it listens.
 """
 
 import hmac
@@ -30,13 +30,13 @@ Secret = Callable[[], str]  # reads it anew: such calls are few
 
 
 class Guard:
-    """Admits calls and names the caller; threads share one.
+    """Admits calls and names the caller; all threads share one.
 
     Args:
         settings: of the service or the watcher.
         limits: of the clients, or None.
-        secrets: of the scopes that always need a token: the one that does without a tokens file.
-        exposed: whether the network reaches us, where nobody has admin calls without tokens.
+        secrets: by scope, the token that is accepted without a tokens file.
+        exposed: whether other machines can connect; then admin calls need a tokens file.
     """
 
     def __init__(
@@ -56,11 +56,11 @@ class Guard:
         self._exposed = exposed
 
     def enter(self, call: Call, scope: Scope) -> str:
-        """The caller's name, empty for an open call; the call is told whose token it came with.
+        """Return the caller's name, empty for an open call; sets `call.actor` to the token's name.
 
         Raises:
             UnauthorizedError: no token, or one that is unknown or expired.
-            ForbiddenError: the token lacks the scope, or nobody may make this call.
+            ForbiddenError: the token lacks the scope, or the call is not allowed at all.
             TooManyError: the client is beyond its rate or its share.
             UnavailableError: the tokens cannot be read.
         """
@@ -83,17 +83,17 @@ class Guard:
         return self._tokens.needs_tokens()
 
     def leave(self, caller: str) -> None:
-        """The call that entered has been answered."""
+        """End a call that entered."""
         if self._limits is not None and caller:
             self._limits.leave(caller)
 
     def close(self) -> None:
-        """Give up what the limits share."""
+        """Close the shared memory of the limits."""
         if self._limits is not None:
             self._limits.close()
 
     def _holder(self, call: Call, scope: Scope) -> str:
-        """The name of the token that came; raises where it does not do."""
+        """Return the name of the call's token. Raises as `enter` where it is not accepted."""
         needed = self._tokens.needs_tokens()
         if self._exposed and not needed:
             raise ForbiddenError(
@@ -127,11 +127,11 @@ class Guard:
 
 
 def guard_of(settings: Settings, directory: Path | None = None) -> Guard:
-    """The service's guard, as the settings ask for it.
+    """Make the service's guard.
 
     Args:
         settings: of the service.
-        directory: what the workers share, or None where this process is the only one.
+        directory: shared by the workers, or None where this process is the only one.
     """
     secrets = {"admin": partial(admin_secret, settings)}
     limits = limits_of(settings, directory)
@@ -139,13 +139,13 @@ def guard_of(settings: Settings, directory: Path | None = None) -> Guard:
 
 
 def watch_guard_of(settings: Settings) -> Guard:
-    """The watcher's guard."""
+    """Make the watcher's guard."""
     secrets = {"admin": partial(admin_secret, settings), "alert": partial(alert_secret, settings)}
     return Guard(settings, limits_of(settings, None), secrets=secrets, exposed=False)
 
 
 def origins_of(settings: Settings, host: str, guard: Guard) -> Origins:
-    """Which pages may call the address that is listened on, under these settings."""
+    """Make the check of `Host` and `Origin` for the address `host` that we listen on."""
     return Origins(
         host,
         allowed_hosts=settings.allowed_hosts,
@@ -155,17 +155,17 @@ def origins_of(settings: Settings, host: str, guard: Guard) -> Origins:
 
 
 def admin_secret(settings: Settings) -> str:
-    """The token of the admin calls: from the file that is set, else made once in the state."""
+    """Return the admin token: from the configured file, else made once in the state."""
     return secret_in(settings.admin_token_file, settings.admin_token_path)
 
 
 def alert_secret(settings: Settings) -> str:
-    """The token of the alert webhook, likewise."""
+    """Return the token of the alert webhook, as `admin_secret`."""
     return secret_in(settings.alert_token_file, settings.alert_token_path)
 
 
 def exposure(settings: Settings) -> str | None:
-    """What to say loudly where the network may call without a token; else None."""
+    """Return a warning where the network can call without a token; else None."""
     if not is_exposed(settings.host) or settings.tokens_file or settings.tokens_path.exists():
         return None
     return (
@@ -175,7 +175,7 @@ def exposure(settings: Settings) -> str | None:
 
 
 def _own(scope: Scope) -> str:
-    """What the token of a file is called: no token of the tokens file can be named so."""
+    """Name the token of a scope's own file; no token of the tokens file can have this name."""
     return f"the {scope} token"
 
 

@@ -34,10 +34,10 @@ OUT_OF_MEMORY = (
 
 
 class CommandGroup(click.Group):
-    """Errors that are raised on purpose end a command with their sentence and status 1."""
+    """A group whose commands end with a message and status 1 on our own errors."""
 
     def invoke(self, ctx: click.Context) -> object:
-        """Run the command; a traceback is only for what nobody foresaw."""
+        """Run the command; only unexpected errors show a traceback."""
         try:
             return super().invoke(ctx)
         except HoldfastError as error:

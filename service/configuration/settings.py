@@ -1,7 +1,7 @@
 """All settings in one table: name, type, bounds, default, meaning and unit.
 
-The record is read once, by the composition root, from `holdfast.toml` and `HOLDFAST_*` (which
-win), and passed down. Whatever says what the settings are derives from the fields below.
+The composition root reads the record once from `holdfast.toml` and `HOLDFAST_*` variables (which
+win) and passes it down. Help, documentation and checks are made from the fields below.
 """
 
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ def _about(help: str, unit: str = "", **bounds: Any) -> Meta:
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Everything that can be set; empty texts of `*_url` and chosen counts are set by `load`."""
+    """All settings; `load` fills in empty `*_url` texts and counts of 0."""
 
     state: Annotated[str, _about("directory of registry, records and run files")] = "./state"
     host: Annotated[str, _about("address the service listens on")] = "127.0.0.1"
@@ -227,7 +227,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def draining_file(self) -> Path:
-        """Exists while the service stops: it is not ready any more."""
+        """A file that exists while the service stops and is not ready any more."""
         return Path(self.state) / "run" / "draining"
 
     @property
@@ -305,7 +305,7 @@ def load(env: Mapping[str, str], toml_path: Path | None = None) -> Settings:
     faults: list[SettingsError] = []
     ours = {k: v for k, v in env.items() if k.startswith(PREFIX)}
     variables = {k.removeprefix(PREFIX).lower(): v for k, v in without_platforms(ours).items()}
-    nothing: dict[str, Any] = {}
+    nothing: dict[str, object] = {}
     values = {**collect(faults, lambda: read_toml(toml_path), nothing), **variables}
     hints = get_type_hints(Settings, include_extras=True)
     fields = {}
@@ -324,7 +324,7 @@ def load(env: Mapping[str, str], toml_path: Path | None = None) -> Settings:
 
 
 def _fill_settings(settings: Settings) -> Settings:
-    """With what follows from other settings and from the machine."""
+    """Fill in what follows from other settings and from the machine."""
     database = Path(settings.state).absolute() / "records.sqlite"
     sizes = sizing.model_sizes(settings.registry_dir)
     choice = sizing.choose(sizing.machine(), sizes, **_counts(settings))
@@ -341,13 +341,13 @@ def _counts(settings: Settings) -> dict[str, int]:
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """The variables from which `load` gives these settings."""
+    """Return the variables from which `load` makes these settings."""
     values = msgspec.structs.asdict(settings)
     return {f"{PREFIX}{name.upper()}": str(value) for name, value in values.items()}
 
 
 def table() -> tuple[Setting, ...]:
-    """The settings as rows, in order of declaration."""
+    """Return the settings as rows, in order of declaration."""
     hints = get_type_hints(Settings, include_extras=True)
     return tuple(
         _row(field.name, field.default, hints[field.name])

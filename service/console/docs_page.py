@@ -1,4 +1,4 @@
-"""The reference page: the OpenAPI description as one HTML page that needs nothing else."""
+"""The reference page: the OpenAPI description as one self-contained HTML page."""
 
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -40,7 +40,7 @@ class Body(NamedTuple):
 
 
 class StatusRow(NamedTuple):
-    """What a status means, and what comes with it."""
+    """A status of an answer: its meaning, headers and bodies."""
 
     status: str
     about: Markup
@@ -96,7 +96,7 @@ def page(description: Node) -> str:
 
 
 class _Reader:
-    """Reads a description; `$ref`s lead into it."""
+    """Reads a description and resolves its `$ref`s."""
 
     def __init__(self, description: Node) -> None:
         self._root = description
@@ -119,7 +119,7 @@ class _Reader:
         ]
 
     def schemas(self) -> list[Named]:
-        """The schemas that are worth a section: what is simple is said where it is used."""
+        """Return the schemas with a section of their own; simple ones are shown where used."""
         return [
             Named(name, inline(schema.get("description", "")), self._kind(schema), members)
             for name, schema in self._root["components"]["schemas"].items()
@@ -154,7 +154,7 @@ class _Reader:
     def _commands(
         self, method: str, path: str, operation: Node, token: bool
     ) -> Iterator[tuple[str, str]]:
-        """A command line for every example and for every file, and what is written beside them."""
+        """Yield a title and a command line for every example and every file."""
         body = self._follow_reference(operation.get("requestBody", {}))
         contents = body.get("content", {})
         if not body.get("required", False):
@@ -204,7 +204,7 @@ class _Reader:
         ]
 
     def _members(self, node: Node) -> list[Member]:
-        """The members of an object, those of `allOf` first."""
+        """List the members of an object, those of `allOf` first."""
         schema = self._follow_reference(node)
         members = [member for part in schema.get("allOf", ()) for member in self._members(part)]
         required = schema.get("required", ())
@@ -221,14 +221,14 @@ class _Reader:
         ]
 
     def _about(self, node: Node) -> str:
-        """What a schema says of itself, or what it refers to."""
+        """Return the description of a schema or of the schema that it refers to."""
         schema = self._follow_reference(node)
         if schema.get("type") == "array" and "description" not in schema and "items" in schema:
             return self._about(schema["items"])
         return "" if "pattern" in schema else str(schema.get("description", ""))
 
     def _kind(self, node: Node) -> Markup:
-        """A type in words, with links to the schemas that have a section."""
+        """Describe a type, with links to the schemas that have a section."""
         schema = self._follow_reference(node)
         if "$ref" in node and not _simple(schema):
             name = node["$ref"].rpartition("/")[2]
@@ -257,7 +257,7 @@ class _Reader:
         return Markup("list of {}{} {}").format(amount, colon, self._kind(items))
 
     def _follow_reference(self, node: Node) -> Node:
-        """What a `$ref` leads to, or the node itself."""
+        """Return the target of a `$ref`, or the node itself."""
         while "$ref" in node:
             place: Any = self._root
             for part in node["$ref"].removeprefix("#/").split("/"):
@@ -267,19 +267,19 @@ class _Reader:
 
 
 def _simple(schema: Node) -> bool:
-    """Whether a schema is said in a few words."""
+    """Whether a schema can be described in a few words."""
     return not ({"properties", "anyOf", "allOf"} & set(schema)) and schema.get("type") != "array"
 
 
 def _fill_path(path: str, parameters: list[Member]) -> str:
-    """The path with the examples of its parameters in it."""
+    """Fill the examples of its parameters into a path."""
     for each in parameters:
         path = path.replace("{" + each.name + "}", each.example)
     return path
 
 
 def _breakable(path: str) -> Markup:
-    """A path that may be broken after a slash."""
+    """Allow a line break after each slash of a path."""
     return Markup("/<wbr>").join(map(escape, path.split("/")))
 
 

@@ -1,9 +1,9 @@
-"""The models that are served, kept up with the registry and with what operators say.
+"""The models that are served; they follow the registry and the calls of operators.
 
-A thread looks at small files. A model follows its champion, or is pinned to a version. What is new
-is opened, verified and warmed beside what serves; then one reference is swapped, and the old
-version goes with the last request that holds it. A bundle that fails is refused: the old one serves
-on, and the next attempt at the same version comes after a pause that doubles.
+A thread checks small files for changes. A model follows its champion, or is pinned to a version. A
+new version is opened, verified and warmed while the old one still answers; then one reference is
+swapped, and the old version is freed with the last request that uses it. A bundle that fails is
+refused: the old version stays, and the next attempt comes after a pause that doubles.
 """
 
 import threading
@@ -33,7 +33,7 @@ NO_LIMITS: Mapping[str, ModelLimits] = MappingProxyType({})
 
 
 class ModelState(NamedTuple):
-    """How a model stands in this worker; `version` is the one served, else the one wanted."""
+    """The state of a model in this worker; `version` is the served one, else the wanted one."""
 
     name: str
     version: int | None
@@ -42,7 +42,7 @@ class ModelState(NamedTuple):
 
 
 class _View(NamedTuple):
-    """What requests see; never changed, only replaced as a whole."""
+    """What requests see; replaced as a whole and never changed."""
 
     served: Mapping[str, Served]
     wanted: Mapping[str, ModelSpec]
@@ -53,11 +53,11 @@ class Champions:
     """Loads and serves every model that has a champion, or the named ones.
 
     Args:
-        registry: where the versions are, and what operators said of them.
+        registry: has the versions and the calls of operators.
         metrics: of this process.
-        specs: the models that are named; none: every one with a champion.
-        watch: of query attacks, or None.
-        max_rows: in one request, where a model has no limit of its own.
+        specs: the named models; empty: every model with a champion.
+        watch: detects query attacks, or None.
+        max_rows: of one request, where a model has no limit of its own.
         limits: by model.
         threads: of onnxruntime for a run.
     """
@@ -89,24 +89,24 @@ class Champions:
 
     @property
     def served(self) -> Mapping[str, Served]:
-        """What is served now, by model name; never changed, only replaced."""
+        """The served versions by model name; the mapping is replaced and never changed."""
         return self._view.served
 
     @property
     def ready(self) -> bool:
-        """Whether a model, and every one that was named, is served, and what is served runs."""
+        """Whether at least one model and all named ones are served, and every one of them runs."""
         served, wanted, _ = self._view
         required = wanted.keys() if self._wanted.named else set()
         runs = all(not each.runner.failing for each in served.values())
         return bool(served) and required <= served.keys() and runs
 
     def is_ready(self, model: str) -> bool:
-        """Whether this model is served and runs."""
+        """Whether the model is served and runs."""
         served = self._view.served.get(model)
         return served is not None and not served.runner.failing
 
     def find(self, model: str | None) -> Served:
-        """The served version of a model; None stands for the only one.
+        """Return the served version of a model; None means the only model.
 
         Raises:
             UnavailableError: the model is to be served and cannot be now.
@@ -134,16 +134,16 @@ class Champions:
         )
 
     def index(self) -> list[ModelState]:
-        """How every model of the registry, and every one that was named, stands in this worker."""
+        """Return the state of every model of the registry and every named one in this worker."""
         names = {*self._registry.models(), *self._view.wanted}
         return [self._state(name) for name in sorted(names)]
 
     def load(self, model: str) -> None:
-        """Serve a model from now on, in every worker; one that failed is tried again at once.
+        """Serve a model from now on, in every worker; a failed one is tried again at once.
 
         Raises:
             NotFoundError: the registry has no such model.
-            UnavailableError: it cannot be loaded, or that cannot be kept; says why.
+            UnavailableError: it cannot be loaded, or the decision cannot be stored; says why.
         """
         with self._operating(model):
             spec = self._wanted.spec(model)
@@ -153,17 +153,17 @@ class Champions:
             self._decide(model, True)
 
     def unload(self, model: str) -> None:
-        """Serve a model no more, in every worker, until it is loaded; requests under way finish.
+        """Stop serving a model, in every worker, until it is loaded; running requests finish.
 
         Raises:
             NotFoundError: the registry has no such model.
-            UnavailableError: that cannot be kept; says why.
+            UnavailableError: the decision cannot be stored; says why.
         """
         with self._operating(model):
             self._decide(model, False)
 
     def start(self, interval_seconds: float) -> None:
-        """Look now, and from now on every `interval_seconds` in a thread."""
+        """Refresh now, and then every `interval_seconds` in a thread."""
         self.refresh()
         self._thread = threading.Thread(
             target=self._run, args=(interval_seconds,), name="reload", daemon=True
@@ -177,7 +177,7 @@ class Champions:
             self._thread.join(5.0)
 
     def refresh(self) -> None:
-        """Look at every model once, load what changed and try what failed; never raises."""
+        """Check every model once, load what changed and retry what failed; never raises."""
         with self._changing:
             try:
                 self._follow_operators()
@@ -196,7 +196,7 @@ class Champions:
 
     @contextmanager
     def _operating(self, model: str) -> Iterator[None]:
-        """What an operator asks for, one call at a time; its errors told with their reason."""
+        """Run one call of an operator at a time; its errors become answers with a reason."""
         if model not in self._view.wanted and model not in self._registry.models():
             raise NotFoundError(f"model {show_value(model)}: the registry has no such model")
         with self._changing:
@@ -213,7 +213,7 @@ class Champions:
         self._follow_operators()
 
     def _follow_operators(self) -> None:
-        """What is wanted now; what is wanted no more is served no more."""
+        """Apply the calls of operators: stop serving what is not wanted any more."""
         try:
             if self._wanted.look():
                 self._pauses.forget()
@@ -227,7 +227,7 @@ class Champions:
         self._view = _view({name: served[name] for name in served if name in specs}, specs)
 
     def _state(self, model: str) -> ModelState:
-        """Where a model stands, from what is known without looking at its files again."""
+        """Return the state of a model without reading its files again."""
         view, reason = self._view, self._pauses.reason(model)
         served, spec = view.served.get(model), view.wanted.get(model)
         if served is not None:
@@ -265,14 +265,14 @@ class Champions:
                 self._follow(spec, signature)
 
     def _signature(self, spec: ModelSpec) -> Signature | None:
-        """What changes when the model is to be looked at again."""
+        """Return a value that changes when the model must be checked again."""
         folder = self._registry.root / spec.name
         if spec.version is None:
             return signature(folder / "aliases.json")
         return signature(folder / str(spec.version) / "manifest.json")
 
     def _follow(self, spec: ModelSpec, signature: Signature | None) -> None:
-        """Serve what the spec says, or note why not and raise."""
+        """Serve the version of the spec; on failure note why and raise."""
         try:
             self._serve(spec)
         except (HoldfastError, OSError) as error:
@@ -282,9 +282,9 @@ class Champions:
         self._pauses.forget(spec.name)
 
     def _serve(self, spec: ModelSpec) -> None:
-        """The pinned version or the champion; where nothing is served and it fails, the previous.
+        """Serve the pinned version or the champion; if that fails at the start, the previous one.
 
-        A pinned model has no other version to fall back to.
+        A pinned model has no version to fall back to.
         """
         if spec.version is not None:
             self._load(spec, spec.version)
@@ -317,7 +317,7 @@ class Champions:
         self._log.info("model_loaded", model=name, version=version, pinned=pinned)
 
     def _describe_error(self, error: Exception) -> str:
-        """An error as clients may read it: where the registry lies is for the log."""
+        """Describe an error for clients: the path of the registry is only logged."""
         return str(error).replace(f"{self._registry.root}/", "")
 
     def _refuse(self, model: str, error: Exception, signature: Signature | None) -> None:

@@ -1,15 +1,16 @@
 """`POST /feedback`: true labels for answers given earlier; on disk when it answers 200.
 
-The store is asked through a gate: one that is locked, full or hangs costs a label a 503 within a
-few seconds, and the next ones a 503 at once, so that predictions keep their threads. A label that
-was refused may still be kept when the store goes on; sent again, it is the same label.
+The store is called through a gate. If it is locked, full or hangs, a label gets a 503 within a few
+seconds and the next ones at once, so that predictions keep their threads. A label that was refused
+may still be stored when the store recovers; sending it again has no further effect.
 """
 
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain
-from typing import Any, NoReturn
+from typing import NamedTuple, NoReturn
 
 import msgspec
 
@@ -47,11 +48,32 @@ class _Label(msgspec.Struct, frozen=True):
     label: str
 
 
+@dataclass(frozen=True, slots=True)
+class LabelResult:
+    """The result of a label in the answer."""
+
+    id: str
+    row: int
+    model: str
+    version: int
+    predicted: str
+    label: str
+    correct: bool
+
+
+class _Resolved(NamedTuple):
+    """A label whose record is there: the place of its class among the classes, and its result."""
+
+    key: Key
+    place: int
+    result: LabelResult
+
+
 _decoder = msgspec.json.Decoder(Item | list[Item])
 
 
 class Labels:
-    """The store as feedback asks it: a bounded wait, by a bounded number of requests."""
+    """The store with limits: how long a request waits, and how many wait at once."""
 
     def __init__(self, store: RecordStore, wait_seconds: float, at_once: int) -> None:
         self._store = store
@@ -60,7 +82,7 @@ class Labels:
         self._waiting = threading.BoundedSemaphore(at_once)
 
     def find(self, keys: list[Key]) -> dict[Key, RecordedRow]:
-        """Find records; one that is on its way to the store gets a while to arrive.
+        """Find records; waits a while for a record that is not written yet.
 
         Raises:
             StoreError: the store cannot be read now.
@@ -83,23 +105,23 @@ class Labels:
         return records
 
     def keep(self, labels: Sequence[tuple[Key, RecordedRow, int]]) -> None:
-        """Keep labels of found records; on disk on return. Raises StoreError where it is not."""
+        """Store labels of existing records; on disk on return. Raises StoreError on failure."""
         self._gate.call(lambda: self._store.add_feedback(labels))
 
     def check(self) -> None:
-        """Raise StoreError where records may be missing only because nothing is written now."""
+        """Raise StoreError where nothing can be written now, so that records may be missing."""
         self._gate.call(self._store.check_writable)
 
 
 def endpoints(
     store: RecordStore | None, champions: Champions, *, wait_seconds: float, at_once: int = 2
 ) -> tuple[Endpoint, ...]:
-    """The address.
+    """Return the endpoint.
 
     Args:
-        store: None where there is none that could ever be opened.
-        champions: whose classes the labels are.
-        wait_seconds: how long a label waits for the record it names.
+        store: None where the store cannot be opened at all.
+        champions: the served models, whose classes the labels name.
+        wait_seconds: how long a label waits for its record.
         at_once: requests that may wait for the store, or for a record, at the same time; fewer
             than the threads of the worker.
     """
@@ -127,7 +149,7 @@ def endpoints(
         if len(answerable) < len(labels):
             _raise_unknown([label for label in labels if label.key not in records], len(answerable))
         return json_reply(
-            {"accepted": len(answerable), "results": [document for _, _, document in results]}
+            {"accepted": len(answerable), "results": [each.result for each in results]}
         )
 
     return (Endpoint("POST", "/feedback", feedback, "feedback"),)
@@ -155,7 +177,7 @@ def _key(text: str, field: str) -> Key:
 
 
 def _text(raw: msgspec.Raw, field: str) -> str:
-    """The text of a label. Raises InputError where it is no text, number or truth value."""
+    """Return the text of a label. Raises InputError unless it is a text, number or boolean."""
     text = label_text(bytes(raw))
     if text is None:
         kinds = {b"n": "null", b"[": "a list", b"{": "an object"}
@@ -164,7 +186,7 @@ def _text(raw: msgspec.Raw, field: str) -> str:
 
 
 def _check_labels(labels: Sequence[_Label], classes: Mapping[str, ClassLabels]) -> None:
-    """Refuse a label that is no class of any served model, before waiting for records."""
+    """Refuse labels that are no class of any served model, before waiting for records."""
     checked: set[str] = set()
     for label in labels if classes else ():
         if label.label not in checked:
@@ -175,7 +197,7 @@ def _check_labels(labels: Sequence[_Label], classes: Mapping[str, ClassLabels]) 
 
 
 def _class_of(label: _Label, classes: ClassLabels) -> int:
-    """The place of the class that a label means. Raises InputError."""
+    """Return the index of the class that a label means. Raises InputError."""
     try:
         index = classes.index(label.label)
     except AmbiguousLabelError as error:
@@ -188,8 +210,8 @@ def _class_of(label: _Label, classes: ClassLabels) -> int:
 
 def _resolve(
     labels: Sequence[_Label], records: Mapping[Key, RecordedRow], classes: Mapping[str, ClassLabels]
-) -> list[tuple[Key, int, dict[str, Any]]]:
-    """Class index and answer of every label whose record is there."""
+) -> list[_Resolved]:
+    """Return class index and result of every label that has a record."""
     results = []
     for label in labels:
         record = records[label.key]
@@ -197,26 +219,26 @@ def _resolve(
             raise NotFoundError(f"{label.field}id: model {record.model!r} is not served now")
         index = _class_of(label, classes[record.model])
         names = classes[record.model].names
-        document = {
-            "id": label.key.id,
-            "row": label.key.row,
-            "model": record.model,
-            "version": record.version,
-            "predicted": names[record.predicted],
-            "label": names[index],
-            "correct": record.predicted == index,
-        }
-        results.append((label.key, index, document))
+        result = LabelResult(
+            id=label.key.id,
+            row=label.key.row,
+            model=record.model,
+            version=record.version,
+            predicted=names[record.predicted],
+            label=names[index],
+            correct=record.predicted == index,
+        )
+        results.append(_Resolved(label.key, index, result))
     return results
 
 
 def _count(
-    results: Sequence[tuple[Key, int, dict[str, Any]]],
+    results: Sequence[_Resolved],
     records: Mapping[Key, RecordedRow],
     served: Mapping[str, Served],
 ) -> None:
-    for key, _, document in results:
-        served[records[key].model].metrics.feedback(document["correct"])
+    for key, _, result in results:
+        served[records[key].model].metrics.feedback(result.correct)
 
 
 def _raise_no_class(label: _Label, classes: Sequence[str]) -> NoReturn:

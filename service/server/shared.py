@@ -1,4 +1,4 @@
-"""What all connections of a worker share: their bounds, and what they hold together."""
+"""The limits and counters that all connections of a worker share."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +10,7 @@ HEAD_BYTES = 1 << 15  # of a request line and its headers
 
 
 class WorkerTerms(NamedTuple):
-    """How long a client may take, and how a worker ends. Times in seconds."""
+    """Time limits for clients and for the end of a worker, in seconds."""
 
     header_seconds: float
     body_seconds: float
@@ -24,9 +24,9 @@ class Shared:
 
     Args:
         terms: of the worker.
-        held: the application's, so that requests and answers count together.
+        held: the application's counter, so that requests and answers count together.
         connections: the most that may be open.
-        count_refusal: called with the status of an answer that was given without the application.
+        count_refusal: called with the status of an answer that the server gave by itself.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The gunicorn worker: uvicorn-worker's, with our server and connections in it."""
+"""The gunicorn worker: uvicorn-worker's with our server and connections."""
 
 import asyncio
 import logging
@@ -28,7 +28,7 @@ class Worker(UvicornWorker):  # type: ignore[misc]
         self.flags, self.told = WorkerFlags(), False  # the master looks at them
 
     def run(self) -> None:
-        """Serve, then leave."""
+        """Serve until the end, then exit."""
         # uvicorn warns of every broken request: anybody could fill the log.
         logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
         app = self.wsgi

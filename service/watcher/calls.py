@@ -2,9 +2,7 @@
 
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any
 
-import msgspec
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from monitoring.alerts import webhook
@@ -15,7 +13,7 @@ from monitoring.watching.watcher import Watcher
 from service.watcher.changes import Changes, say_what_passes
 from service.web.call import Call, Endpoint
 from service.web.errors import UnavailableError
-from service.web.reply import Reply
+from service.web.reply import Reply, json_reply
 
 
 def endpoints(
@@ -25,24 +23,24 @@ def endpoints(
     changes = Changes(watcher, clock)
 
     def healthz(call: Call) -> Reply:
-        return _reply({"status": "ok"})
+        return json_reply({"status": "ok"})
 
     def readyz(call: Call) -> Reply:
         report = watcher.pulse.report()
         status = HTTPStatus.OK if report.is_ready else HTTPStatus.SERVICE_UNAVAILABLE
-        return _reply(report, status)
+        return json_reply(report, status)
 
     def metrics(call: Call) -> Reply:
         return Reply(generate_latest(watcher.metrics.registry), media=CONTENT_TYPE_LATEST)
 
     def models(call: Call) -> Reply:
-        return _reply(describe_models(watcher))
+        return json_reply(describe_models(watcher))
 
     def jobs(call: Call) -> Reply:
-        return _reply(watcher.jobs.all(call.argument("model")))
+        return json_reply(watcher.jobs.all(call.argument("model")))
 
     def job(call: Call, job_id: str) -> Reply:
-        return _reply(changes.find(job_id))
+        return json_reply(changes.find(job_id))
 
     def alerts(call: Call) -> Reply:
         payload = webhook.parse(call.body())
@@ -50,7 +48,7 @@ def endpoints(
             decisions = decide_alerts(payload, watcher, handled, clock)
         except UndecidedError as error:  # what has started is known: all may be sent again
             raise UnavailableError(str(error)) from None
-        return _reply({"alerts": decisions}, HTTPStatus.ACCEPTED)
+        return json_reply({"alerts": decisions}, HTTPStatus.ACCEPTED)
 
     return (
         Endpoint("GET", "/healthz", healthz),
@@ -62,7 +60,3 @@ def endpoints(
         Endpoint("POST", "/alerts", alerts, "alert"),
         *changes.endpoints(),
     )
-
-
-def _reply(value: Any, status: int = HTTPStatus.OK) -> Reply:
-    return Reply(msgspec.json.encode(value), status)

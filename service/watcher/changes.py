@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
 from http import HTTPStatus
-from typing import Any
 
 import msgspec
 
@@ -23,7 +22,7 @@ from service.watcher import bodies
 from service.watcher.holds import find_state
 from service.web.call import Call, Endpoint
 from service.web.errors import ConflictError, NotFoundError, RequestError, UnavailableError
-from service.web.reply import Reply
+from service.web.reply import Reply, json_reply
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ class Changes:
             raise UnavailableError(str(error)) from error
         if decision.start is None:
             raise _refusal(str(decision.refusal), decision.detail)
-        return _reply(self.watcher.jobs.get(decision.detail), HTTPStatus.ACCEPTED)
+        return json_reply(self.watcher.jobs.get(decision.detail), HTTPStatus.ACCEPTED)
 
     def answer(self, call: Call, job_id: str, answer: str) -> Reply:
         """Answer a challenger that waits; the first answer counts."""
@@ -82,7 +81,7 @@ class Changes:
         except NotWaitingError as error:
             raise ConflictError(str(error)) from None
         document = {"id": job_id, "answer": answer, "actor": decision.actor, "reason": reason}
-        return _reply(document, HTTPStatus.ACCEPTED)
+        return json_reply(document, HTTPStatus.ACCEPTED)
 
     def promote(self, call: Call, model: str) -> Reply:
         """Make a version the champion, also under a hold, which stays."""
@@ -95,7 +94,7 @@ class Changes:
             reason=wish.reason,
             by_person=True,
         )
-        return _reply(find_state(self.registry, model))
+        return json_reply(find_state(self.registry, model))
 
     def rollback(self, call: Call, model: str) -> Reply:
         """Bring the previous champion back; from now on the loop only reports."""
@@ -103,19 +102,19 @@ class Changes:
         self.registry.rollback(
             model, expected=wish.expected, actor=call.actor, reason=wish.reason, by_person=True
         )
-        return _reply(find_state(self.registry, model))
+        return json_reply(find_state(self.registry, model))
 
     def hold(self, call: Call, model: str) -> Reply:
         """The loop shall leave a model alone."""
         wish = bodies.read_record(call.body(), bodies.HoldBody)
         self.registry.hold(model, actor=call.actor, reason=wish.reason, until=wish.end)
-        return _reply(find_state(self.registry, model))
+        return json_reply(find_state(self.registry, model))
 
     def release(self, call: Call, model: str) -> Reply:
         """End all holds of a model."""
         reason = bodies.read_record(call.body(), bodies.ReasonBody).reason
         released = self.registry.release(model, actor=call.actor, reason=reason)
-        return _reply(find_state(self.registry, model, released))
+        return json_reply(find_state(self.registry, model, released))
 
     def find(self, job_id: str) -> Job:
         """A job. Raises NotFoundError."""
@@ -151,7 +150,3 @@ def _refusal(name: str, detail: str) -> RequestError:
     """Why a person's job did not start, as the answer."""
     text = f"{name}: {detail}"
     return NotFoundError(text) if name == "no_champion" else ConflictError(text)
-
-
-def _reply(value: Any, status: int = HTTPStatus.OK) -> Reply:
-    return Reply(msgspec.json.encode(value), status)

@@ -18,14 +18,15 @@ CODINGS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}  # zlib's wor
 
 
 def decompress(body: bytes, encoding: str, limit: int) -> bytes:
-    """Undo the coding of a request's body; never makes more than `limit` + 1 bytes.
+    """Decompress a request's body; never makes more than `limit` + 1 bytes.
 
-    A gzip body is one member: a file of many could hold nothing, a million times.
+    A gzip body may have one member only: a body of a million empty members would cost time for
+    nothing.
 
     Raises:
-        MediaTypeError: a coding that is not read here.
+        MediaTypeError: the coding is not supported.
         TooLargeError: it becomes larger than `limit` bytes.
-        InputError: it is broken, breaks off, or goes on after its end.
+        InputError: it is broken, ends early, or has bytes after its end.
 
     Example:
         >>> decompress(zlib.compress(b"12345"), "deflate", 5)
@@ -53,10 +54,10 @@ def decompress(body: bytes, encoding: str, limit: int) -> bytes:
 
 
 def compress_reply(reply: Reply, accept_encoding: str | None) -> Reply:
-    """The answer in the coding that the client likes best; as it is where that is worth nothing.
+    """Compress an answer as the client prefers; short answers and errors stay as they are.
 
-    Only what went well: clients that undo the coding of an answer (tritonclient is one) may not
-    undo that of an error. `Inference-Header-Content-Length` goes on counting what was compressed.
+    Some clients that decompress an answer (tritonclient is one) do not decompress an error.
+    `Inference-Header-Content-Length` counts the bytes before compression.
     """
     if len(reply.body) < LEAST_BYTES or reply.status != 200 or reply.media.startswith("image/"):
         return reply
@@ -72,7 +73,7 @@ def compress_reply(reply: Reply, accept_encoding: str | None) -> Reply:
 
 @lru_cache(maxsize=32)
 def _choose_coding(accept_encoding: str) -> str | None:
-    """The coding with the highest weight, gzip before deflate; None: leave it as it is.
+    """Return the coding with the highest weight, gzip before deflate; None: do not compress.
 
     >>> [_choose_coding(text) for text in ("gzip, deflate", "deflate;q=0.5, gzip;q=0", "br")]
     ['gzip', 'deflate', None]

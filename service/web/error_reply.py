@@ -1,4 +1,4 @@
-"""An exception as an answer, in the dialect of the address that was asked."""
+"""An exception as an answer, in the error format of the address."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -16,7 +16,7 @@ KEPT_HEADERS = ("Allow", "Retry-After", "Location")
 
 
 def error_reply(path: str, error: Exception, rule: str) -> Reply:
-    """An error as the answer at `path`: `{"error"}` on /v1 and /v2, else a problem document."""
+    """Answer an error at `path`: `{"error"}` on /v1 and /v2, else a problem document."""
     if isinstance(error, HTTPException):
         headers = [(k, v) for k, v in error.get_headers() if k in KEPT_HEADERS]
         return _render(path, error.code or 500, _detail(error, path), {}, headers)

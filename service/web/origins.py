@@ -1,19 +1,18 @@
-"""Which pages may call: the `Host` and the `Origin` of a request against what was set.
+"""Decides which web pages may call, by the `Host` and the `Origin` of a request.
 
-A browser lets every page send requests to every address, this machine's own included, and a name
-that first led to an attacker and now leads here (DNS rebinding) even lets it read the answers. What
-gives a page away is its `Origin`, and, where it has none, the name in `Host`.
+A browser lets every page send requests to every address, also to this machine. With a host name
+that first resolved to the attacker and then to us (DNS rebinding) the page can even read the
+answers. Such a page shows in its `Origin` or, where a request has none, in its `Host`.
 
     an `Origin`   must be the page of this address itself (it names `Host`), or an allowed one; on
                   loopback, and without tokens, `Host` must be ours as well: else 403
-    no `Origin`   on loopback `Host` must be ours: else 421. On the network it is not asked: pods,
+    no `Origin`   on loopback `Host` must be ours: else 421. On the network it is not checked: pods,
                   probes and proxies call by addresses that nobody can list
 
-`Host` is ours where it is a loopback name or one of `HOLDFAST_ALLOWED_HOSTS`; on the network also
-the address that was bound, and every literal address: no name leads a browser to one, so it cannot
-be rebound.
+`Host` is ours if it is a loopback name or one of `HOLDFAST_ALLOWED_HOSTS`; on the network also if
+it is the address that was bound, or any literal address: a literal address cannot be rebound.
 
-Only texts come in and headers go out, so that any server and framework can ask.
+This module works on texts and returns headers, so that any server and framework can use it.
 
 Sources: RFC 9110, 7.2 (`Host`) and 15.5.20 (421); RFC 6454, 7 (`Origin`); RFC 6761, 6.3
 (`localhost`); Fetch (WHATWG), 3.2 (CORS); Fetch Metadata (W3C), 2.3.
@@ -48,14 +47,14 @@ Headers = tuple[tuple[str, str], ...]
 
 
 class Host(NamedTuple):
-    """A name or address in its one spelling; `port` is None where none was written."""
+    """A normalised name or address; `port` is None where none was given."""
 
     name: str
     port: int | None
 
 
 class Origin(NamedTuple):
-    """Where a page comes from; `port` is the scheme's own where none was written."""
+    """Where a page comes from; `port` is the scheme's default where none was given."""
 
     scheme: str
     name: str
@@ -63,7 +62,7 @@ class Origin(NamedTuple):
 
 
 class Caller(NamedTuple):
-    """What of a request is looked at: its method, and headers as they came (None: absent)."""
+    """The parts of a request that are checked: its method and headers (None: absent)."""
 
     method: str
     host: str | None
@@ -73,9 +72,9 @@ class Caller(NamedTuple):
 
 
 class OriginVerdict(NamedTuple):
-    """The call may go on; `headers` go with its answer, whatever that is.
+    """The call may go on, and its answer gets these `headers`.
 
-    A `preflight` is answered with them at once, 204, and goes no further.
+    A `preflight` is answered at once with them and 204.
     """
 
     headers: Headers = ()
@@ -86,13 +85,13 @@ class Origins:
     """Decides which pages may call one listening address.
 
     Args:
-        host: the address that is listened on (`HOLDFAST_HOST`, or the watcher's).
+        host: the address we listen on (`HOLDFAST_HOST`, or the watcher's).
         allowed_hosts: `HOLDFAST_ALLOWED_HOSTS`.
         allowed_origins: `HOLDFAST_ALLOWED_ORIGINS`.
         tokens_needed: whether calls need tokens now.
 
     Raises:
-        SettingsError: a list names what is no host, or no origin.
+        SettingsError: an entry of a list is no host, or no origin.
 
     >>> origins = Origins("127.0.0.1", allowed_hosts="shop.example")
     >>> origins.judge(Caller("POST", "LocalHost.:8080", "http://localhost:8080"))
@@ -124,7 +123,7 @@ HOLDFAST_ALLOWED_HOSTS, got 'evil.example:8080'
         """Let a request go on, or refuse it.
 
         Raises:
-            MisdirectedError: its `Host` is none of ours.
+            MisdirectedError: its `Host` is not ours.
             ForbiddenError: a page of another site sent it.
         """
         if caller.origin is not None:
@@ -170,7 +169,7 @@ _PREFLIGHT: Headers = (
 
 
 def parse_host(text: str) -> Host | None:
-    """A `Host` header, or None where it is none.
+    """Parse a `Host` header; None where it is not valid.
 
     >>> parse_host("Shop.Example.:8080"), parse_host("[0:0::1]"), parse_host("a, b")
     (Host(name='shop.example', port=8080), Host(name='::1', port=None), None)
@@ -185,7 +184,7 @@ def _parse_host(text: str) -> Host | None:
 
 
 def parse_origin(text: str) -> Origin | None:
-    """An `Origin` header; None for `null`, and where it is none.
+    """Parse an `Origin` header; None for `null`, and where it is not valid.
 
     >>> parse_origin("https://Shop.Example"), parse_origin("null")
     (Origin(scheme='https', name='shop.example', port=443), None)
@@ -204,7 +203,7 @@ def _parse_origin(text: str) -> Origin | None:
 
 
 def parse_hosts(text: str) -> set[str]:
-    """Names and addresses, comma-separated; a port is left out. Raises SettingsError.
+    """Parse comma-separated names and addresses; ports are ignored. Raises SettingsError.
 
     >>> sorted(parse_hosts("shop.example, [2001:DB8::1]:443"))
     ['2001:db8::1', 'shop.example']
@@ -218,7 +217,7 @@ def parse_hosts(text: str) -> set[str]:
 
 
 def parse_origins(text: str) -> set[Origin]:
-    """Origins, comma-separated; a slash at the end is left out. Raises SettingsError.
+    """Parse comma-separated origins; a slash at the end is ignored. Raises SettingsError.
 
     >>> parse_origins("https://app.example/")
     {Origin(scheme='https', name='app.example', port=443)}
@@ -232,7 +231,7 @@ def parse_origins(text: str) -> set[Origin]:
 
 
 def is_loopback(name: str) -> bool:
-    """Whether a name, as `parse_host` gives it, always means this machine.
+    """Whether a name, as `parse_host` returns it, always means this machine.
 
     >>> [is_loopback(n) for n in ("localhost", "a.localhost", "127.9.9.9", "::1", "0.0.0.0")]
     [True, True, True, True, False]
@@ -254,7 +253,7 @@ def is_exposed(host: str) -> bool:
 
 
 def _host(name: str, digits: str | None) -> Host | None:
-    """The one spelling of a name or address, or None where it is neither."""
+    """Normalise a name or address; None where it is neither."""
     port = int(digits) if digits else None
     if port is not None and port > 65535:
         return None
@@ -266,10 +265,10 @@ def _host(name: str, digits: str | None) -> Host | None:
 
 
 def _same(origin: Origin, host: Host) -> bool:
-    """Whether a page of `origin` calls where it came from.
+    """Whether a page of `origin` calls the server that it came from.
 
-    Behind a proxy that speaks TLS the page's scheme is not that of the connection here, so a
-    `Host` without a port stands for the port of the page's own scheme.
+    Behind a TLS proxy the page's scheme differs from that of the connection here, so a `Host`
+    without a port means the default port of the page's scheme.
     """
     default = DEFAULT_PORTS.get(origin.scheme)
     port = default if host.port is None else host.port

@@ -1,4 +1,4 @@
-"""Which requests are quick enough to be answered where they arrive, in the event loop."""
+"""Decides which requests are quick enough to be answered in the event loop."""
 
 from models.base.bounded import Bounded
 
@@ -27,7 +27,7 @@ class Pace:
         return self._seconds.get(path, QUICK_SECONDS) < QUICK_SECONDS
 
     def note(self, path: str, seconds: float) -> None:
-        """A request took so much CPU time."""
+        """Note how much CPU time a request took."""
         if len(path) > LONGEST_KEPT:
             return
         mean = self._seconds.get(path)

@@ -1,12 +1,12 @@
-"""OpenTelemetry traces of requests, where an address to send them to is set (the extra `tracing`).
+"""OpenTelemetry traces of requests, if `HOLDFAST_TRACE_ENDPOINT` is set (the extra `tracing`).
 
-    POST /v2/models/<model>/infer     one server span per request; a W3C `traceparent` is taken over
-    ├── decode ├── run ├── count └── encode     where the request came to a prediction
+    POST /v2/models/<model>/infer     one server span per request; it continues a W3C `traceparent`
+    ├── decode ├── run ├── count └── encode     if the request led to a prediction
 
-Spans are sent over OTLP/HTTP by a thread of the SDK, which drops what a slow collector does not
-take; a request never waits. Attributes follow OpenTelemetry's conventions for HTTP servers
-(https://opentelemetry.io/docs/specs/semconv/http/http-spans/); no input and no query string is
-among them. What else the SDK knows (sampling, headers, batches) it takes from its own `OTEL_*`
+A thread of the SDK sends the spans over OTLP/HTTP and drops them if the collector is slow; a
+request never waits. Attributes follow OpenTelemetry's conventions for HTTP servers
+(https://opentelemetry.io/docs/specs/semconv/http/http-spans/) and contain neither inputs nor query
+strings. The SDK reads its other options (sampling, headers, batches) from its own `OTEL_*`
 variables.
 """
 
@@ -57,11 +57,11 @@ class Tracing:
         self._stages = threading.local()
 
     def time_stages(self, timers: Mapping[str, Timer]) -> dict[str, Timer]:
-        """The timers of the stages, which also tell the request's span."""
+        """Wrap the timers of the stages, so that they also add to the request's span."""
         return {name: _Stage(name, timer, self._stages) for name, timer in timers.items()}
 
     def trace(self, answer: Answerer) -> Answerer:
-        """What answers requests, with a span around each."""
+        """Wrap `answer`, so that every request has a span."""
         from opentelemetry.trace import SpanKind, Status, StatusCode
 
         def answer_traced(endpoint: Endpoint, call: Call, arguments: Mapping[str, str]) -> Reply:
@@ -89,13 +89,13 @@ class Tracing:
         return answer_traced
 
     def close(self) -> None:
-        """Send what waits, for a bounded time: a collector may be gone."""
+        """Send the waiting spans, for a bounded time: the collector may be gone."""
         closing = threading.Thread(target=self._provider.shutdown, daemon=True)
         closing.start()
         closing.join(CLOSE_SECONDS)
 
     def _add_stages(self, parent: "Span", seen: list[tuple[str, float, int]]) -> None:
-        """A child span of each stage: one follows the other, the last ended when it was told."""
+        """Add a child span for each stage; they follow each other up to the last one's end."""
         from opentelemetry.trace import set_span_in_context
 
         if not seen:
@@ -109,7 +109,7 @@ class Tracing:
 
 
 class _Stage:
-    """A timer that notes for the request of its thread what it is told."""
+    """A timer that also notes its times for the request of its thread."""
 
     def __init__(self, name: str, timer: Timer, stages: threading.local) -> None:
         self._name, self._timer, self._stages = name, timer, stages
@@ -122,7 +122,7 @@ class _Stage:
 
 
 def start(endpoint: str, version: str) -> Tracing | None:
-    """Traces to `endpoint`, or None where it is empty: then nothing is imported and nothing costs.
+    """Start tracing to `endpoint`; None where it is empty, and nothing is imported.
 
     Raises:
         SettingsError: the extra `tracing` is not installed.

@@ -1,17 +1,19 @@
 """The Open Inference Protocol (KServe V2): requests to arrays, answers to tensors.
 
-A request carries its tensor in the JSON or behind it (`service.protocols.v2.binary`); of the answer
-every output can be asked for in either form, and the probabilities as the best classes
-(`service.protocols.v2.classification`). Parameters that would change nothing here are not looked
-at: `priority` and `timeout` (nothing waits in a queue of its own), `sequence_id`, `sequence_start`
-and `sequence_end` (no row depends on another), and what a client makes up for itself.
+A request has its tensor in the JSON or after it (`service.protocols.v2.binary`). A client can ask
+for every output in either form, and for the probabilities as the best classes
+(`service.protocols.v2.classification`). Parameters without effect here are ignored: `priority` and
+`timeout` (there is no queue), `sequence_id`, `sequence_start` and `sequence_end` (no row depends on
+another), and unknown ones.
 """
 
 from collections.abc import Sequence
 from math import prod
-from typing import Any, NamedTuple
+from typing import NamedTuple, NotRequired, TypedDict
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 import orjson
 
 from models.base.errors import InputError, show_value
@@ -36,14 +38,14 @@ NO_SHARED_MEMORY = "shared memory is not supported: send tensors in the body of 
 
 
 class InputParameters(msgspec.Struct):
-    """What is read of an input's parameters."""
+    """The parameters of an input that are used."""
 
     binary_data_size: int | None = None
     shared_memory_region: str | None = None
 
 
 class InputTensor(msgspec.Struct):
-    """A tensor of a request; `data` stays raw until the shape is known to be right."""
+    """A tensor of a request; `data` stays raw until the shape was checked."""
 
     name: str
     shape: msgspec.Raw  # a list of integers, read where it is not absurdly long
@@ -53,7 +55,7 @@ class InputTensor(msgspec.Struct):
 
 
 class OutputParameters(msgspec.Struct):
-    """What is read of a requested output's parameters."""
+    """The parameters of a requested output that are used."""
 
     binary_data: bool | None = None
     classification: int | None = None
@@ -61,14 +63,14 @@ class OutputParameters(msgspec.Struct):
 
 
 class RequestedOutput(msgspec.Struct):
-    """An output that is asked for."""
+    """An output that the client asks for."""
 
     name: str
     parameters: OutputParameters | None = None
 
 
 class RequestParameters(msgspec.Struct):
-    """What is read of a request's parameters."""
+    """The parameters of a request that are used."""
 
     binary_data_output: bool | None = None
 
@@ -82,8 +84,24 @@ class InferBody(msgspec.Struct):
     parameters: RequestParameters | None = None
 
 
+class OutputParameter(TypedDict):
+    """The number of bytes of a binary output after the JSON."""
+
+    binary_data_size: int
+
+
+class OutputTensor(TypedDict):
+    """An output of the answer; a plain dictionary, because it is made for every request."""
+
+    name: str
+    datatype: str
+    shape: Sequence[int]
+    parameters: NotRequired[OutputParameter]
+    data: NotRequired[npt.NDArray[np.generic] | list[str]]
+
+
 class WantedOutput(NamedTuple):
-    """An output of the answer, and how it travels."""
+    """An output of the answer, and its form."""
 
     name: str
     binary: bool = False
@@ -93,8 +111,8 @@ class WantedOutput(NamedTuple):
 class InferRequest(msgspec.Struct, frozen=True):
     """A checked inference request.
 
-    The protocol has every `id` given back as it came. One that is unfit for the store is only that:
-    in `given_id`, while `id` is None.
+    The protocol returns every `id` as it came. One that is not valid for the store is only in
+    `given_id`, and `id` is None.
     """
 
     x: InputArray  # (N, *shape)
@@ -115,14 +133,14 @@ def decode_infer(
     """Decode and check a request.
 
     Args:
-        body: the JSON, and a binary tensor behind it where `header_length` says so.
+        body: the JSON, and a binary tensor after it where `header_length` says so.
         schema: of the model's input.
-        max_rows: the most rows that are answered at once.
+        max_rows: the most rows of a request.
         header_length: the header `Inference-Header-Content-Length`; None: all is JSON.
 
     Raises:
-        InputError: what does not fit.
-        RequestError: tensors in shared memory.
+        InputError: the request does not fit; names the field.
+        RequestError: it has tensors in shared memory.
     """
     text, raw = split(body, header_length)
     check_count(text, b"{", MOST_OBJECTS, "body", "objects")
@@ -139,10 +157,10 @@ def decode_infer(
 def encode_infer(
     scored: Scored, outputs: Sequence[WantedOutput] = _ALL, given_id: str = ""
 ) -> Reply:
-    """The answer: tensors in the JSON are flat in row-major order, the others stand behind it.
+    """Encode the answer: tensors in the JSON are flat in row-major order, others come after it.
 
-    Where the client gave an id in the body, it is given back; where another one counts, that stands
-    in the parameters of the answer.
+    An id in the body of the request is returned; if another id is used for the store, it is in the
+    parameters of the answer.
     """
     behind: list[bytes] = []
     tensors = [_output(scored, output, behind) for output in outputs]
@@ -187,7 +205,7 @@ def _shape(raw: msgspec.Raw, field: str) -> tuple[int, ...]:
 
 
 def _binary_size(tensor: InputTensor, field: str) -> int | None:
-    """How many bytes behind the JSON the tensor says it is; None: its values are in the JSON."""
+    """Return the tensor's number of bytes after the JSON; None: its values are in the JSON."""
     parameters = tensor.parameters
     if parameters is None:
         return None
@@ -242,13 +260,17 @@ def _parse_output(output: RequestedOutput, binary: bool, field: str) -> WantedOu
     return WantedOutput(output.name, binary if binary_data is None else binary_data, classes)
 
 
-def _output(scored: Scored, output: WantedOutput, behind: list[bytes]) -> dict[str, Any]:
-    """The output in the JSON; a binary one is put behind it."""
+def _output(scored: Scored, output: WantedOutput, behind: list[bytes]) -> OutputTensor:
+    """Make the JSON of an output; the bytes of a binary one are appended to `behind`."""
     name = output.name
     values = scored.flags.query if name == QUERY_FLAGGED else getattr(scored.answer, name)
     if output.classes:
         return _classes(scored, output, behind)
-    tensor = {"name": name, "datatype": OUTPUT_DATATYPES[name], "shape": values.shape}
+    tensor: OutputTensor = {
+        "name": name,
+        "datatype": OUTPUT_DATATYPES[name],
+        "shape": values.shape,
+    }
     if output.binary:
         behind.append(to_bytes(values))
         tensor["parameters"] = {"binary_data_size": len(behind[-1])}
@@ -257,13 +279,13 @@ def _output(scored: Scored, output: WantedOutput, behind: list[bytes]) -> dict[s
     return tensor
 
 
-def _classes(scored: Scored, output: WantedOutput, behind: list[bytes]) -> dict[str, Any]:
-    """The probabilities as the best classes."""
+def _classes(scored: Scored, output: WantedOutput, behind: list[bytes]) -> OutputTensor:
+    """Make the JSON of the probabilities as the best classes."""
     probabilities, labels = scored.answer.probabilities, scored.manifest.classes
     count = min(output.classes, len(labels))
     texts = classify(probabilities, labels, count)
     shape = [len(probabilities), count]
-    tensor: dict[str, Any] = {"name": output.name, "datatype": "BYTES", "shape": shape}
+    tensor: OutputTensor = {"name": output.name, "datatype": "BYTES", "shape": shape}
     if output.binary:
         behind.append(texts_to_bytes(texts))
         tensor["parameters"] = {"binary_data_size": len(behind[-1])}
@@ -273,7 +295,7 @@ def _classes(scored: Scored, output: WantedOutput, behind: list[bytes]) -> dict[
 
 
 def _is_given(raw: bytes | msgspec.Raw) -> bool:
-    """Whether an optional member is there: null is as good as none."""
+    """Whether an optional member is there; null means that it is not."""
     return bytes(raw) not in (b"", b"null")
 
 

@@ -1,6 +1,6 @@
-"""The model repository extension of V2: what there is, and what of it is served.
+"""The model repository extension of V2: the index of models, load and unload.
 
-Source: Triton's `extension_model_repository`, and for the answers its server.
+Sources: Triton's `extension_model_repository`, and for the answers Triton's server.
 """
 
 from typing import TypeVar
@@ -36,7 +36,7 @@ _change_decoder = msgspec.json.Decoder(ChangeBody)
 
 
 def endpoints(champions: Champions) -> tuple[Endpoint, ...]:
-    """The addresses below /v2/repository."""
+    """Return the endpoints below /v2/repository."""
 
     def list_index(call: Call) -> Reply:
         body = _body(call, _index_decoder)
@@ -53,7 +53,7 @@ def endpoints(champions: Champions) -> tuple[Endpoint, ...]:
         return json_reply(b"")
 
     def unload_model(call: Call, model: str) -> Reply:
-        # No model depends on another, so what becomes of the dependents is no question.
+        # No model depends on another, so `unload_dependents` has no effect.
         _refuse_parameters(_body(call, _change_decoder), ("unload_dependents",))
         champions.unload(model)
         return json_reply(b"")
@@ -71,14 +71,14 @@ def _entry(state: ModelState) -> dict[str, str]:
 
 
 def _body(call: Call, decoder: msgspec.json.Decoder[T]) -> T | None:
-    """What the body says; an empty one says nothing."""
+    """Decode the body; None where it is empty."""
     body = call.body()
     check_count(body, b":", MOST_OBJECTS, "body", "members")
     return decode_body(decoder, body) if body.strip() else None
 
 
 def _refuse_parameters(change: ChangeBody | None, ignored: tuple[str, ...]) -> None:
-    """A model is what its bundle says: neither `config` nor files come over the network."""
+    """Refuse `config` and files: only a bundle defines a model, and none comes over HTTP."""
     for name in (change.parameters or ()) if change is not None else ():
         if name not in ignored:
             raise RequestError(

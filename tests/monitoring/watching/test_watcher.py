@@ -214,7 +214,7 @@ def test_a_look_that_fails_is_said_and_the_next_one_tries_again(
         patch.setattr(watcher.services, "look", fail)
         thread = threading.Thread(target=watcher.run, args=(stop,))
         thread.start()
-        until(lambda: "failed (OSError)" in watcher.pulse.report().get("reason", ""))
+        until(lambda: "failed (OSError)" in str(watcher.pulse.report().reason))
         assert not watcher.pulse.report().is_ready
     until(lambda: watcher.pulse.report().is_ready)
     stop.set()
