@@ -7,7 +7,7 @@ FEWEST_ROBUST = 0.05  # share of rows that a model must still answer rightly und
 
 
 def reasons_against_serving(evaluation: Evaluation) -> tuple[str, ...]:
-    """Why a version should not become the champion by itself; empty where nothing speaks against it.
+    """Why a version should not become the champion by itself; empty where nothing is against it.
 
     It is no better than naming the commonest class where the interval of its accuracy does not
     lie above that class's share, nor the interval of its balanced accuracy above 1 / K of the K
@@ -17,9 +17,9 @@ def reasons_against_serving(evaluation: Evaluation) -> tuple[str, ...]:
     was not measured is no reason.
 
     >>> from models.versions.judging import ThreatModel
-    >>> share = Proportion(0.9, 0.86, 0.93, 300)
     >>> blind = Evaluation(
-    ...     suite="quick", n=300, seed=0, threat=ThreatModel(), eps=0.25, black_box=True, clean=share,
+    ...     suite="quick", n=300, seed=0, threat=ThreatModel(), eps=0.25, black_box=True,
+    ...     clean=Proportion(0.9, 0.86, 0.93, 300),
     ...     classes={"no": Proportion(1.0, 0.99, 1.0, 270), "yes": Proportion(0.0, 0.0, 0.11, 30)},
     ...     balanced_accuracy=Proportion(0.5, 0.49, 0.56, 300),
     ... )

@@ -89,13 +89,13 @@ def auroc(negative: npt.NDArray[np.floating], positive: npt.NDArray[np.floating]
 
 
 def auroc_interval(
-    negative: npt.NDArray[np.floating], positive: npt.NDArray[np.floating]
+    negative: npt.NDArray[np.floating], positive: npt.NDArray[np.floating], level: float = 0.95
 ) -> tuple[float, float]:
-    """The 95 % interval of `auroc`: where its distance from theta is 1.96 standard errors at theta.
+    """The interval of `auroc`: where its distance from theta is 1.96 standard errors (at 95 %).
 
     var(theta) = theta (1 - theta) (1 + k (1 - theta)/(2 - theta) + k theta/(1 + theta)) / (m n),
-    k = (m + n)/2 - 1. Unlike those that take the error at the estimate, it has a width where the
-    scores part all rows. Source: Newcombe 2006, "Confidence intervals for an effect size measure
+    k = (m + n)/2 - 1. With the error at theta, not at the estimate, it has a width where the scores
+    part all rows, too. Source: Newcombe 2006, "Confidence intervals for an effect size measure
     based on the Mann-Whitney statistic, part 2", method 5.
 
     >>> low, high = auroc_interval(np.arange(50.0), np.arange(50.0) + 50)
@@ -104,7 +104,7 @@ def auroc_interval(
     """
     n, m = len(negative), len(positive)
     value, k = auroc(negative, positive), (n + m) / 2 - 1
-    reach = float(stats.norm.ppf(0.975)) ** 2 / (m * n)
+    reach = float(stats.norm.ppf((1 + level) / 2)) ** 2 / (m * n)
 
     def beyond(theta: float) -> float:
         spread = theta * (1 - theta) * (1 + k * ((1 - theta) / (2 - theta) + theta / (1 + theta)))
