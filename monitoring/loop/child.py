@@ -27,17 +27,17 @@ from models.evaluation.gates import judge_all
 from models.evaluation.subject import Subject, right
 from models.nets import factories
 from models.statistics.arrays import IntArray
-from models.statistics.intervals import Proportion, proportion
+from models.statistics.intervals import proportion
 from models.training.loop import Recipe
 from models.versions.bundle import Bundle
 from models.versions.facts import EventFacts, TrainingFacts
 from models.versions.figures import AttackFigure, Evaluation
 from models.versions.registry import Registry
-from monitoring.evidence import performance
 from monitoring.loop import assemble
 from monitoring.loop.durable.faults import passing_words
-from monitoring.loop.jobs import Job, Task
-from monitoring.loop.results import Collected, Gated, Look, Trained, Verdict
+from monitoring.loop.jobs import Task
+from monitoring.loop.looks import judge_look
+from monitoring.loop.results import Collected, Gated, Look, Trained
 from monitoring.loop.steps import PASSING_STATUS
 from monitoring.records.store import RecordStore
 from monitoring.scoring.perturbation.benign import again
@@ -71,7 +71,7 @@ def evaluate(task: Task, folder: Path) -> Look:
     clean, card = proportion(right(subject.runner, dataset.test)), _evaluation(champion)
     survived = robust(subject, attacked_rows(dataset), geometry_of(card.threat, dataset.schema))
     attack = "square" if subject.black_box else "pgd-40"
-    verdict, words = _verdict(task.job, live, clean, card)
+    verdict, words = judge_look(task.job, live, clean, card)
     return Look(
         verdict=verdict,
         words=words,
@@ -159,38 +159,6 @@ def _evaluation(bundle: Bundle) -> Evaluation:
     if bundle.manifest.evaluation is None:
         raise HoldfastError(f"{bundle.name} was never evaluated: there is nothing to compare with")
     return bundle.manifest.evaluation
-
-
-def _verdict(
-    job: Job, live: Proportion, clean: Proportion, card: Evaluation
-) -> tuple[Verdict, str]:
-    """Whether the champion still is what was promised, and why.
-
-    Evidence of harm stands unless the labelled rows since it began lie above the floor. Drift that
-    does no harm is called so.
-    """
-    if performance.has_fallen(clean, card.clean):
-        claim = card.clean.value
-        return "failed", f"held-out accuracy {clean.value:.1%}, the card says {claim:.1%}"
-    held = f"held-out accuracy {clean.value:.1%} as expected"
-    if job.kind == "evaluate_robustness":
-        return "passed", held
-    promised = performance.promised_accuracy(card)
-    verdict = performance.judge(live, promised)
-    if live.n < performance.MIN_ROWS:
-        words = f"{held}; only {live.n} labelled live rows ({performance.MIN_ROWS} needed)"
-    else:
-        words = (
-            f"live accuracy {live.value:.1%} ({live.low:.1%} to {live.high:.1%}, n = {live.n}), "
-            f"expected {performance.expected_accuracy(promised):.1%}, "
-            f"floor {performance.accuracy_floor(promised):.1%}"
-        )
-    if verdict == "undecided" and job.source == "accuracy":
-        return "failed", f"{job.reason}; {words}"
-    if job.source == "drift" and verdict != "failed":
-        said = "moved, not harmed" if verdict == "passed" else "moved; no harm is seen yet"
-        words = f"{said}: {words}"
-    return "inconclusive" if verdict == "undecided" else verdict, words
 
 
 def _registry(task: Task) -> Registry:

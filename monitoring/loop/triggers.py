@@ -23,6 +23,7 @@ Refusal = Literal[
     "cool_down",
     "daily_budget",
     "no_champion",
+    "not_enough_labels",
     "looked_already",
     "labels_biased",
     "resolved",
@@ -57,6 +58,7 @@ class Situation(msgspec.Struct, frozen=True):
     looked_at: float | None  # when the champion was last re-evaluated
     runs_today: int  # that the loop began by itself
     verdict: str = ""  # of that re-evaluation
+    labels_since: int = 0  # labelled rows of the champion since an alarm of drift
     pinned: int | None = None  # the version that is served whatever the champion
     waiting: str | None = None  # id of a job whose challenger waits for a person
     hold: Hold | None = None  # in force
@@ -69,6 +71,7 @@ class Policy(msgspec.Struct, frozen=True):
 
     cool_down_seconds: float = 300.0
     daily_budget: int = 20
+    look_labels: int = 100  # labelled rows that a look at drift waits for, as long as a cool-down
 
 
 class Decision(msgspec.Struct, frozen=True):
@@ -89,7 +92,7 @@ def decide(event: Event, situation: Situation, policy: Policy, now: float) -> De
     a job that is at it already.
 
     >>> event = Event("drift", "digits", "evaluate", since=90.0, reason="energy higher")
-    >>> idle = Situation(1, None, None, 0)
+    >>> idle = Situation(1, None, None, 0, labels_since=100)
     >>> decide(event, idle, Policy(), now=100.0).start
     'evaluate'
     >>> decide(event, msgspec.structs.replace(idle, running="j1"), Policy(), now=100.0).refusal
@@ -116,6 +119,8 @@ def decide(event: Event, situation: Situation, policy: Policy, now: float) -> De
         return _refuse("labels_biased", event.doubt)
     if _looked_already(event, situation):
         return _refuse("looked_already", _explain_look(situation))
+    if waits := _waits_for_labels(event, situation, policy, now):
+        return _refuse("not_enough_labels", waits)
     if situation.runs_today >= policy.daily_budget:
         return _refuse("daily_budget", f"{situation.runs_today} runs in the last 24 hours")
     if situation.rest.left(policy.cool_down_seconds, now) > 0:
@@ -135,6 +140,18 @@ def _looked_already(event: Event, situation: Situation) -> bool:
     if event.source == "accuracy":
         return situation.verdict == "passed"
     return event.source == "drift" or (event.source == "alert" and event.action == "evaluate")
+
+
+def _waits_for_labels(event: Event, situation: Situation, policy: Policy, now: float) -> str:
+    """Why a look at drift is put off, in words; empty where it is not.
+
+    A look without labels cannot tell drift from harm.
+    """
+    have, need, waited = situation.labels_since, policy.look_labels, now - event.since
+    if event.source != "drift" or have >= need or not 0 <= waited < policy.cool_down_seconds:
+        return ""
+    left = policy.cool_down_seconds - waited
+    return f"{have} of {need} labelled rows since the alarm; looks without them in {left:.0f} s"
 
 
 def _explain_look(situation: Situation) -> str:

@@ -90,8 +90,9 @@ class Watcher:
         )
         self.harms = HarmWatches(self.records, plan.c)
         self.dispatcher = Dispatcher(
-            plan.policy, plan.serves, self.registry, self.jobs, self.metrics, self.start_job
-        )
+            plan.policy, plan.serves, self.registry, self.records, self.jobs, self.metrics,
+            self.start_job,
+        )  # fmt: skip
         if plan.schedule:
             timetable = Timetable(plan.schedule, plan.timezone)
             self.due_times = DueTimes(timetable, folder / SCHEDULE_FILE)

@@ -39,7 +39,7 @@ def dispatcher(tmp_path: Path) -> Iterator[Dispatcher]:
     records = RecordStore(f"sqlite:///{tmp_path}/records.sqlite")
     jobs = JobStore(engine)
     policy = Policy(cool_down_seconds=300.0, daily_budget=5)
-    yield Dispatcher(policy, {}, registry, jobs, WatchMetrics(), lambda job: None)
+    yield Dispatcher(policy, {}, registry, records, jobs, WatchMetrics(), lambda job: None)
     records.close()
     engine.dispose()
 

@@ -11,7 +11,7 @@ from monitoring.loop.triggers import ACTIONS, Decision, Event, Policy, Situation
 
 NOW = 10_000.0
 POLICY = Policy(cool_down_seconds=300.0, daily_budget=20)
-IDLE = Situation(champion=1, running=None, looked_at=None, runs_today=0)
+IDLE = Situation(champion=1, running=None, looked_at=None, runs_today=0, labels_since=100)
 HOLD = Hold("ada", "audit week", "1970-01-01T02:46:40.000Z")
 AFTER_ROLLBACK = Hold("ada", "rolled back", "1970-01-01T02:46:40.000Z", stops="promotions")
 
@@ -43,6 +43,13 @@ def situation(**changes: object) -> Situation:
         (event("schedule"), situation(), "evaluate", None),
         (event("person", action="retrain"), situation(), "retrain", None),
         (event("alert", action="evaluate_robustness"), situation(), "evaluate_robustness", None),
+        # a look at drift waits for labels, not for ever
+        (event(), situation(labels_since=99), None, "not_enough_labels"),
+        (event(since=NOW - 299), situation(labels_since=0), None, "not_enough_labels"),
+        (event(since=NOW - 300), situation(labels_since=0), "evaluate", None),
+        (event("alert"), situation(labels_since=0), "evaluate", None),
+        (harm(), situation(labels_since=0), "evaluate", None),
+        (event("person"), situation(labels_since=0), "evaluate", None),
         # one look per alarm of drift, whatever it found
         (event(), situation(looked_at=NOW - 101, verdict="passed"), "evaluate", None),
         (event(), situation(looked_at=NOW - 99, verdict="passed"), None, "looked_already"),
@@ -158,6 +165,7 @@ situations = st.builds(
     looked_at=times,
     runs_today=st.integers(0, 40),
     verdict=st.sampled_from(["passed", "inconclusive", "failed"]),
+    labels_since=st.integers(0, 200),
     waiting=st.none() | st.just("job-2"),
     hold=st.none() | holds,
     rest=st.builds(Rest, times, st.integers(0, 2000), st.booleans()),
