@@ -8,9 +8,20 @@ import numpy.typing as npt
 
 from models.base.errors import DataError
 from models.data import tables
-from models.data.raw import Raw, RawPart, number_labels
+from models.data.faults import Faults
+from models.data.labels import drop_rare, number_labels
+from models.data.raw import Raw, RawPart
 from models.data.records import DataSet, Rows, Source
-from models.data.split import Division, beside_test, check_counts, hash_shares, reorder, thirds
+from models.data.split import (
+    FEWEST_OF_CLASS,
+    Division,
+    beside_test,
+    check_counts,
+    hash_shares,
+    reorder,
+    thirds,
+)
+from models.data.suspicions import note_suspicions
 from models.statistics.arrays import IntArray
 from models.versions.schema import InputArray, InputSchema
 
@@ -26,15 +37,25 @@ def build(raw: Raw, source: Source, name: str) -> DataSet:
     Raises:
         DataError: no rows, a label or a value that cannot be used, or too few rows of a class.
     """
-    raw = _check_parts(raw)
+    faults = Faults(raw.what)
+    faults.add(*raw.faults)
+    with faults.gather():
+        raw = _check_parts(raw)
+    raw = drop_rare(raw, FEWEST_OF_CLASS) if source.drop_rare else raw
+    with faults.gather():
+        labels = number_labels(raw)
+    faults.check()
+    y, y_test, classes = labels.train, labels.test, labels.classes
     parts = [part for part in (raw.train, raw.test) if part is not None]
-    y, y_test, classes = number_labels(raw)
     shares = [hash_shares(_keys(part)) for part in parts]
     division = thirds(shares[0], y) if y_test is None else beside_test(shares[0], y, shares[1])
     kept = np.concatenate([division.train, division.calibration])
     kept = np.concatenate([kept, division.test]) if y_test is None else kept
     check_counts(shares[0][kept], y[kept], classes, _describe_rows(raw.what, division))
-    notes = (*raw.notes, *_notes(raw, classes, division, y_test))
+    gaps = tables.missing_notes(raw.train, division.train, raw.test)
+    suspicions = note_suspicions(raw.train.columns, y)
+    described = _notes(raw, classes, division, y_test)
+    notes = (*raw.notes, *labels.notes, *described, *gaps, *suspicions)
     make = _images if raw.train.pixels is not None else _tables
     schema, rows = make(raw, division, y, y_test)
     return DataSet(name, schema, classes, *rows, source=source, notes=notes)
@@ -43,10 +64,10 @@ def build(raw: Raw, source: Source, name: str) -> DataSet:
 def _check_parts(raw: Raw) -> Raw:
     """With rows in every part, and the test part's columns in the order of the training part's."""
     for part in (raw.train, raw.test):
-        if part is not None and len(part.labels) == 0:
+        if part is not None and len(part.labels) == 0 and not raw.faults:
             told = "the test part of " if part is raw.test else ""
             raise DataError(f"{told}{raw.what}: no rows; expected labelled rows")
-    if raw.train.pixels is None and not raw.train.columns:
+    if raw.train.pixels is None and not raw.train.columns and not raw.faults:
         raise DataError(f"{raw.what}: there is no column besides the label")
     if raw.test is None or raw.train.pixels is not None:
         return raw
@@ -137,7 +158,7 @@ def pixel_range(arrays: list[InputArray], what: str) -> tuple[float, float]:
 def _tables(
     raw: Raw, division: Division, y: IntArray, y_test: IntArray | None
 ) -> tuple[InputSchema, tuple[Rows, Rows, Rows]]:
-    schema = tables.schema_of(raw.train, division.train, raw.what)
+    schema = tables.schema_of(raw.train, division.train, raw.what, raw.test)
     x = tables.matrix(raw.train.columns, schema)
     train = Rows(x[division.train], y[division.train])
     calibration = Rows(x[division.calibration], y[division.calibration])
@@ -145,7 +166,6 @@ def _tables(
         test = Rows(x[division.test], y[division.test])
     else:
         columns = raw.test.columns
-        tables.check_missing(columns, schema, raw.test)
         test = Rows(tables.matrix(columns, schema)[division.test], y_test[division.test])
     if any(column.texts for column in raw.train.columns):
         # Rows that differed in categories unknown to training are the same to a model.

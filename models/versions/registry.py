@@ -323,10 +323,10 @@ class Registry:
     def _made_for(self, model: str, version: int) -> str | None:
         """Return the event in a version's manifest; None where the version is damaged."""
         try:
-            event: str | None = self.manifest(model, version).event.get("id")
+            event = self.manifest(model, version).event
         except BundleError:
             return None
-        return event
+        return None if event is None else event.id
 
     def _next_version(self, model: str, now: State) -> int:
         """Return a number that no version has or ever had, also if its folder is gone."""

@@ -1,17 +1,20 @@
 """What a model takes and gives: the input schema and the manifest of a bundle."""
 
+from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from models.base.errors import InputError
+from models.base.errors import BundleError, InputError
 from models.statistics.arrays import FloatArray
+from models.versions.facts import EventFacts, TrainingFacts
+from models.versions.figures import Evaluation
 
 InputArray = npt.NDArray[Any]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 DTYPES: dict[str, np.dtype[Any]] = {"float32": np.dtype(np.float32), "uint8": np.dtype(np.uint8)}
 OUTPUTS = (
     "probabilities",
@@ -22,13 +25,37 @@ OUTPUTS = (
 )
 
 
+class Notation(msgspec.Struct, frozen=True):
+    """How the cells of a column are written, so that a client's text is read as the file's was.
+
+    `models.data.cells` reads by it.
+
+    Args:
+        kind: `plain` numbers or texts; `number`: categories that are numbers; `code`: categories
+            of digits; `truth`: true and false; `date`: days since 1970-01-01, UTC; `time`: seconds.
+        decimal: the decimal mark.
+        grouping: the marks that stand between thousands; empty where there are none.
+        unit: a sign that may stand beside a number, such as `%` or `$`.
+        missing: words that mean a missing value, beside the usual ones.
+    """
+
+    kind: Literal["plain", "number", "code", "truth", "date", "time"] = "plain"
+    decimal: Literal[".", ","] = "."
+    grouping: str = ""
+    unit: str = ""
+    missing: tuple[str, ...] = ()
+
+
+PLAIN = Notation()
+
+
 class Column(msgspec.Struct, frozen=True):
     """One column of a table: a number, or one of some categories.
 
     A row is one float32 tensor, so a category travels as its place in `categories` (-1 for one
     that is not among them) and a missing value as NaN. `low` and `high` are the range in training:
     the scale of the unit range, not a limit. A missing value is refused unless `missing` says
-    that the model has learnt to answer without it.
+    that the file that the model was made from has some in this column.
     """
 
     name: str
@@ -37,6 +64,7 @@ class Column(msgspec.Struct, frozen=True):
     high: float = 1.0
     categories: tuple[str, ...] = ()
     missing: bool = False
+    notation: Notation = PLAIN
 
 
 class InputSchema(msgspec.Struct, frozen=True):
@@ -149,7 +177,7 @@ class Calibration(msgspec.Struct, frozen=True):
 
     `temperature` divides the logits before the softmax, so that probabilities are frequencies.
     The perturbation threshold flags at most `alpha` of clean rows *and* `benign_alpha` of every
-    one of `benign_kinds` kinds of benign corruption; versions of before looked at clean rows alone.
+    one of `benign_kinds` kinds of benign corruption.
     """
 
     n: int
@@ -157,15 +185,16 @@ class Calibration(msgspec.Struct, frozen=True):
     perturbation_threshold: float
     corruption_threshold: float
     source: str
-    temperature: float = 1.0
-    benign_alpha: float = 1.0
-    benign_kinds: int = 0
+    temperature: float
+    benign_alpha: float
+    benign_kinds: int
 
 
 class Manifest(msgspec.Struct, frozen=True):
     """All that is known of a model version.
 
-    `files` holds the sha256 of every other file, `sizes` their bytes (manifests of before: none).
+    `training`, `evaluation` and `event` are None until the version was made, judged and published.
+    `files` holds the sha256 of every other file, `sizes` their bytes.
     """
 
     schema_version: int
@@ -176,9 +205,40 @@ class Manifest(msgspec.Struct, frozen=True):
     classes: tuple[str, ...]
     channels: tuple[ChannelInfo, ...]
     calibration: Calibration
-    training: dict[str, Any]
-    evaluation: dict[str, Any]
+    training: TrainingFacts | None
+    evaluation: Evaluation | None
     parent: int | None
-    event: dict[str, Any]
+    event: EventFacts | None
     files: dict[str, str]
-    sizes: dict[str, int] = {}
+    sizes: dict[str, int]
+
+
+class _Head(msgspec.Struct):
+    """What is read of a manifest before the rest: the rest may be of another schema."""
+
+    schema_version: int
+
+
+def decode_manifest(encoded: bytes, path: Path) -> Manifest:
+    """The manifest of the bundle at `path`.
+
+    Raises:
+        BundleError: it is no manifest, or of another schema version.
+    """
+    try:
+        version = msgspec.json.decode(encoded, type=_Head).schema_version
+        if version < SCHEMA_VERSION:
+            raise BundleError(
+                path,
+                f"made by an older Holdfast (schema version {version}, this program reads"
+                f" {SCHEMA_VERSION}): train or wrap it again",
+            )
+        if version > SCHEMA_VERSION:
+            raise BundleError(
+                path,
+                f"made by a newer Holdfast (schema version {version}, this program reads"
+                f" {SCHEMA_VERSION}): install that, or train or wrap it again",
+            )
+        return msgspec.json.decode(encoded, type=Manifest)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BundleError(path, f"manifest.json is not a manifest: {error}") from error

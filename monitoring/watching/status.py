@@ -15,7 +15,7 @@ from models.versions.registry_state import Aliases, Hold
 from monitoring.evidence.accuracy_watch import Accuracy
 from monitoring.evidence.alarm import Alarm
 from monitoring.evidence.explanation import Explanation
-from monitoring.evidence.performance import expected_accuracy
+from monitoring.evidence.performance import expected_accuracy, promised_accuracy
 from monitoring.evidence.stream import Stream
 from monitoring.watching.problems import ALL_MODELS, Problem, Trouble
 from monitoring.watching.services import ServiceState
@@ -90,7 +90,7 @@ def _add_evidence(status: ModelStatus, stream: Stream) -> ModelStatus:
         alarm_since=stream.alarm_since,
         promise=stream.promise,
         last_alarm=stream.explained,
-        expected_accuracy=expected_accuracy(stream.bundle.manifest.evaluation),
+        expected_accuracy=expected_accuracy(promised_accuracy(stream.bundle.manifest.evaluation)),
     )
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from models.base.errors import DataError
 from models.data.formats.images import Stack
-from models.data.found import Files, by_role, is_image, role_of, visible
+from models.data.found import Files, by_role, is_image, role_of, visible, walk
 from models.data.raw import Raw, RawPart, quote
 from models.data.records import Source
 
@@ -66,9 +66,7 @@ def _decode(tops: tuple[Path, ...], names: tuple[str, ...], what: str) -> tuple[
                     f"{folder}: class {folder.name!r} does not occur in the training part; "
                     f"expected one of {quote(names)}"
                 )
-            for path in sorted(folder.rglob("*")):
-                if path.name.startswith(".") or path.is_dir():
-                    continue
+            for path in sorted(walk(folder)):
                 if is_image(path):
                     files.append(path)
                     labels.append(names.index(folder.name))

@@ -1,0 +1,236 @@
+"""Columns of Arrow tables to numbers and categories, by the law of cells."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from models.base.errors import DataError
+from models.data import tables
+from models.data.cells.columns import (
+    FLOAT64_WHOLE,
+    Places,
+    categories_of_texts,
+    describe_law,
+    missing_words,
+    numbers_of,
+)
+from models.data.cells.judging import judge, judge_categories
+from models.data.cells.texts import Law, Texts
+from models.data.cells.words import MISSING_WORDS
+from models.data.raw import RawColumn, Where
+from models.data.records import Source
+from models.versions.schema import Notation
+
+CODE = "^0[0-9]+$"
+THOUSANDS = r"^[+-]?[1-9][0-9]{0,2}\.[0-9]{3}$"
+DAY_MICROSECONDS = 86_400 * 10**6
+SECOND_MICROSECONDS = 10**6
+
+
+@dataclass(frozen=True)
+class Cells:
+    """A column as it lies in a file, whose rows `where` names.
+
+    `law` is of the training part, where this is a column of the test part.
+    """
+
+    name: str
+    column: pa.ChunkedArray
+    source: Source
+    where: Where
+    law: Law | None = None
+
+    @property
+    def file(self) -> str:
+        """What to call the file in a message; rows of several files are named one by one."""
+        return Path(self.source.path).name if len(self.column) == 0 else file_of(self.where)
+
+    @property
+    def forced(self) -> bool:
+        """Whether the user wants categories."""
+        return self.name in self.source.categorical
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A column, a note on how it is read, and the words in it that are missing values."""
+
+    column: RawColumn
+    note: str = ""
+    words: tuple[str, ...] = ()
+
+
+def file_of(where: Where) -> str:
+    """The file that holds the first row."""
+    return where(0).rpartition(", row ")[0]
+
+
+def law_of(column: RawColumn) -> Law:
+    """The law by which a column was read."""
+    return Law("numeric" if column.texts is None else "categorical", column.notation)
+
+
+def read_column(cells: Cells) -> Reading:
+    """A column of any type that a table may have.
+
+    Raises:
+        DataError: a type that is neither number, text, truth value, date nor time, or cells that
+            cannot be used.
+    """
+    column = plain_column(cells.column)
+    kind = column.type
+    if is_text(kind):
+        return _read_texts(cells, column)
+    if pa.types.is_boolean(kind):
+        law = cells.law or Law("categorical", Notation("truth", missing=cells.source.missing))
+        return _read_by_law(cells, column.cast(pa.large_string()), law)
+    if pa.types.is_decimal(kind):
+        return _read_texts(cells, column.cast(pa.large_string()))
+    if pa.types.is_temporal(kind):
+        return _read_moments(cells, column)
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_null(kind):
+        return Reading(_read_numbers(cells, column))
+    raise DataError(
+        f"{cells.file}: column {cells.name!r} holds {kind}; a table takes numbers, texts, "
+        "true/false, dates and times: convert it, or name it in --ignore"
+    )
+
+
+def plain_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Without the coding of a dictionary, and texts of one type."""
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    return column.cast(pa.large_string()) if is_text(column.type) else column
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether a type is one of texts."""
+    return bool(
+        pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    )
+
+
+def _read_texts(cells: Cells, column: pa.ChunkedArray) -> Reading:
+    if not cells.forced and cells.law in (None, Law("numeric")):
+        plain = _cast_plain(column, cells.source)
+        if plain is not None:
+            numbers, words = plain
+            return Reading(tables.numbers(cells.name, numbers, cells.where), words=words)
+    return _read_by_law(cells, column, cells.law)
+
+
+def _read_by_law(cells: Cells, column: pa.ChunkedArray, law: Law | None) -> Reading:
+    texts, places = _encode(cells, column)
+    source = cells.source
+    try:
+        if law is None:
+            find = judge_categories if cells.forced else judge
+            law = find(texts, source.missing, source.decimal)
+        if law.kind == "numeric":
+            numbers, categories = numbers_of(texts, law.notation).astype(np.float32), None
+        else:
+            numbers, categories = categories_of_texts(texts, law.notation)
+    except DataError as error:
+        raise DataError(f"{cells.file}: {error}") from None
+    values = np.append(numbers + np.float32(0), np.float32(np.nan))[places]  # -0.0 is 0.0
+    made = RawColumn(cells.name, values, categories, law.notation)
+    return Reading(made, describe_law(texts, law), missing_words(texts, law))
+
+
+def _encode(cells: Cells, column: pa.ChunkedArray) -> tuple[Texts, Places]:
+    """The different texts, trimmed, and the place of each row's text; -1 where it is empty."""
+    coded = pc.dictionary_encode(column.combine_chunks())
+    spelled: list[str] = [text.strip() for text in coded.dictionary.to_pylist()]
+    distinct = {text: place for place, text in enumerate(dict.fromkeys(filter(None, spelled)))}
+    trimmed = np.array([*(distinct.get(text, -1) for text in spelled), -1], dtype=np.intp)
+    places = trimmed[coded.indices.fill_null(len(spelled)).to_numpy(zero_copy_only=False)]
+    rows = np.bincount(places[places >= 0], minlength=len(distinct))
+    first = np.zeros(len(distinct) + 1, dtype=np.intp)
+    first[places[::-1]] = np.arange(len(places))[::-1]
+
+    def where(place: int) -> str:
+        return cells.where(int(first[place])).rpartition("/")[2]
+
+    return Texts(cells.name, tuple(distinct), rows.tolist(), where), places
+
+
+def _cast_plain(
+    column: pa.ChunkedArray, source: Source
+) -> tuple[npt.NDArray[np.float64], tuple[str, ...]] | None:
+    """Texts that are all plain numbers or usual words for a missing one, and these words.
+
+    None where the cells have to be looked at one by one.
+    """
+    if source.missing or source.decimal == ",":
+        return None
+    column = pc.if_else(pc.equal(column, ""), None, column)
+    numbers, words = _cast(column), []
+    if numbers is None:
+        usual = pa.array(sorted(MISSING_WORDS), pa.large_string())
+        missing = pc.is_in(pc.utf8_lower(column), value_set=usual)
+        words = pc.unique(column.filter(missing)).to_pylist()
+        column = pc.if_else(missing, None, column)
+        numbers = _cast(column)
+    if numbers is None or pc.any(pc.match_substring_regex(column, CODE)).as_py():
+        return None
+    thousands = pc.sum(pc.match_substring_regex(column, THOUSANDS)).as_py()
+    if thousands and thousands == pc.sum(pc.match_substring(column, ".")).as_py():
+        return None  # 1.200 beside 3 may be 1200
+    return numbers, tuple(words)
+
+
+def _cast(column: pa.ChunkedArray) -> npt.NDArray[np.float64] | None:
+    try:
+        cast = column.cast(pa.float64())
+    except pa.ArrowInvalid:
+        return None
+    numbers: npt.NDArray[np.float64] = cast.to_numpy()
+    there = numbers[~np.isnan(numbers)]
+    if len(there) < len(numbers) - cast.null_count:
+        return None  # what Arrow takes for NaN need not be a word of ours
+    return None if len(there) and np.abs(there).max() >= FLOAT64_WHOLE else numbers
+
+
+def _read_numbers(cells: Cells, column: pa.ChunkedArray) -> RawColumn:
+    missing = np.asarray(column.is_null().to_numpy(), dtype=np.bool_)
+    if pa.types.is_null(column.type):
+        values: npt.NDArray[np.generic] = np.zeros(len(column))
+    else:
+        values = pc.fill_null(column, 0).to_numpy()
+    forced = cells.forced or (cells.law is not None and cells.law.kind == "categorical")
+    return tables.from_numbers(
+        cells.name, values, forced, cells.where, missing, cells.source.missing
+    )
+
+
+def _read_moments(cells: Cells, column: pa.ChunkedArray) -> Reading:
+    """Dates as days since 1970-01-01, UTC; times of day and durations as seconds."""
+    kind = column.type
+    if cells.forced or (cells.law is not None and cells.law.kind == "categorical"):
+        law = cells.law or Law("categorical", Notation(missing=cells.source.missing))
+        return _read_by_law(cells, column.cast(pa.large_string()), law)
+    missing = np.asarray(column.is_null().to_numpy(), dtype=np.bool_)
+    if pa.types.is_date(kind):
+        days = column.cast(pa.date32()).cast(pa.int32()).fill_null(0).to_numpy().astype(np.float64)
+    elif pa.types.is_timestamp(kind):
+        days = _microseconds(column, pa.timestamp("us", kind.tz)) / DAY_MICROSECONDS
+    else:
+        wide = pa.duration("us") if pa.types.is_duration(kind) else pa.time64("us")
+        days = _microseconds(column, wide) / SECOND_MICROSECONDS
+    days[missing] = np.nan
+    durations = pa.types.is_duration(kind)
+    dated = pa.types.is_date(kind) or pa.types.is_timestamp(kind)
+    notation = Notation("plain" if durations else "date" if dated else "time")
+    unit = "days since 1970-01-01" if dated else "seconds"
+    made = tables.numbers(cells.name, days, cells.where, notation)
+    return Reading(made, f"column {cells.name!r}: {kind} is read as {unit}")
+
+
+def _microseconds(column: pa.ChunkedArray, kind: pa.DataType) -> npt.NDArray[np.int64]:
+    whole = column.cast(kind, safe=False).cast(pa.int64())
+    numbers: npt.NDArray[np.int64] = whole.fill_null(0).to_numpy()
+    return numbers
