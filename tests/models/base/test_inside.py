@@ -17,7 +17,7 @@ import pytest
 from models.base import inside
 from models.base.errors import BundleError, HoldfastError, RegistryError, UnfitFileError
 from models.base.files import sha256_bytes
-from models.base.inside import WrongSizeError, open_folder, read_file
+from models.base.inside import WrongSizeError, open_folder
 from models.versions import bundle as bundles
 from models.versions.bundle import MANIFEST, MODEL, REFERENCE, open_bundle, read_manifest
 from models.versions.registry import Registry
@@ -330,7 +330,8 @@ class _Sized:
 def test_read_file_and_digest_agree(tmp_path: Path) -> None:
     data = os.urandom(3 * inside.CHUNK_BYTES + 17)
     (tmp_path / "f").write_bytes(data)
-    assert read_file(tmp_path / "f", len(data)) == data
+    with open_folder(tmp_path, inside=1) as folder:
+        assert folder.read("f", len(data)) == data
     with open_folder(tmp_path) as folder:
         assert folder.sha256("f", len(data), exactly=len(data)) == sha256_bytes(data)
         with pytest.raises(WrongSizeError):
