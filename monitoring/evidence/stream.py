@@ -25,7 +25,7 @@ from monitoring.evidence.urn import LAG, Eta
 
 RATE_LOOKS = 3600  # looks that the rate of requests is measured over
 GAP_SECONDS = 3600.0  # between two looks, beyond which the rate starts anew
-MOST_TOLD = 1000  # different refusals in the log
+MOST_LOGGED = 1000  # different refusals
 MOST_ROWS = 1_000_000  # of a channel in one look
 log = logger("watcher")
 
@@ -68,7 +68,7 @@ class Stream:
     refused: set[str] = field(default_factory=set)  # what the last look could not weigh, in words
     fault: str = ""  # of the file, in words; empty once it is as it should be
     noticed: str = ""  # what was wrong with the file at the last look, and is mended
-    _told: set[str] = field(default_factory=set)  # of those, in the log
+    _logged: set[str] = field(default_factory=set)  # those of `refused` that are in the log
     _written: tuple[int, ...] | None = None  # the file as this stream left it
     _looks: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=RATE_LOOKS))
 
@@ -170,8 +170,8 @@ class Stream:
 
     def _refuse(self, event: str, why: str) -> None:
         self.refused.add(why)
-        if why not in self._told and len(self._told) < MOST_TOLD:
-            self._told.add(why)
+        if why not in self._logged and len(self._logged) < MOST_LOGGED:
+            self._logged.add(why)
             log.warning(event, model=self.model, version=self.version, why=why)
 
     def _bound(self, table: dict[str, npt.NDArray[np.int64]]) -> None:

@@ -54,7 +54,7 @@ class Bar:
         self.what = what
         self.first: int | None = None  # what an earlier run had done: the rate is of this one
         self._every = every_seconds
-        self._started = self._told = time.monotonic()
+        self._started = self._shown_at = time.monotonic()
         self._ended = False
         self._terminal = sys.stderr.isatty()
 
@@ -64,9 +64,9 @@ class Bar:
         if self._ended and last:
             return
         self._ended = last
-        if not last and now - self._told < (0.1 if self._terminal else self._every):
+        if not last and now - self._shown_at < (0.1 if self._terminal else self._every):
             return
-        self._told = now
+        self._shown_at = now
         left = (now - self._started) * (total - done) / max(done - (self.first or 0), 1)
         text = f"{self.what}: {words}, {left:.0f} s left"
         if self._terminal:
