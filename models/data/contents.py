@@ -72,7 +72,7 @@ def deal(contents: Contents, labels: IntArray) -> Shares:
     words = np.empty((len(contents), 3), dtype=np.uint64)
     words[:, 0], words[:, 1] = contents, labels.astype(np.uint64)
     words[:, 2] = occurrences(contents, labels)
-    rows = words.view(np.uint8).reshape(len(words), -1)
+    rows = words.view(np.uint8)
     digests = (int.from_bytes(hashlib.sha256(row.data).digest()[:6], "big") for row in rows)
     return np.fromiter(digests, dtype=np.float64, count=len(rows)) / 2.0**48
 
@@ -111,3 +111,8 @@ def are_the_same(own: Contents, others: Contents) -> bool:
     met = float(np.isin(others, own).mean())
     error = (natural * (1 - natural) * (1 / len(own) + 1 / len(others))) ** 0.5
     return met > natural + EXCESS + ERRORS * error
+
+
+def unseen(own: Contents, others: Contents) -> npt.NDArray[np.bool_]:
+    """`(M,)`: which of `others` have no equal in `own`."""
+    return ~np.isin(others, own)

@@ -32,12 +32,14 @@ class RawPart:
     """Rows as they were found: pixels `(N, C, H, W)` that may be reordered, or columns.
 
     `labels` `(N,)` are integers, numbers, booleans, or objects (texts; None where one is missing).
+    `groups` `(N,)` are equal for rows that belong together, where an array of the file says so.
     """
 
     labels: Values
     where: Where
     pixels: InputArray | None = None
     columns: tuple[RawColumn, ...] = ()
+    groups: Values | None = None
 
 
 @dataclass(frozen=True)

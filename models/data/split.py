@@ -129,11 +129,11 @@ def check_counts(
         raise DataError(
             f"{what}: every row has the label {classes[0]!r}; a classifier needs two or more"
         )
-    each, unit = ("row", units) if units is None else ("group", units)
-    counts = np.bincount(y, minlength=len(classes))
-    if unit is not None:
-        pairs = np.unique(np.stack([y.astype(np.float64), unit]), axis=1)
-        counts = np.bincount(pairs[0].astype(np.intp), minlength=len(classes))
+    each, counts = "row", np.bincount(y, minlength=len(classes))
+    if units is not None:
+        _, unit = np.unique(units, return_inverse=True)
+        each = "group"
+        counts = np.bincount(_pairs(unit, y, len(classes))[1], minlength=len(classes))
     few = np.flatnonzero(counts < FEWEST_OF_CLASS)
     if len(few) == 0:
         return
@@ -190,12 +190,12 @@ class _Units:
         unique, of_row, sizes = np.unique(shares, return_inverse=True, return_counts=True)
         self.of_row, self.sizes = of_row, sizes
         labels, place = np.unique(y, return_inverse=True)
-        pairs = np.unique(np.stack([of_row, place]), axis=1)
-        counts = np.bincount(pairs[1], minlength=len(labels))
+        unit, label = _pairs(of_row, place, len(labels))
+        counts = np.bincount(label, minlength=len(labels))
         order = np.empty(len(labels), dtype=np.int64)
         order[np.argsort(counts, kind="stable")] = np.arange(len(labels))
         self.stratum = np.full(len(unique), np.iinfo(np.int64).max)
-        np.minimum.at(self.stratum, pairs[0], order[pairs[1]])
+        np.minimum.at(self.stratum, unit, order[label])
 
     def ranks(self) -> Shares:
         """The place of each unit among those of its class, (i + 1/2) / n in (0, 1)."""
@@ -206,6 +206,12 @@ class _Units:
         ranks[order] = np.arange(len(order)) - first[stratum[order]] + 0.5
         scaled: Shares = ranks / counts[stratum]
         return scaled
+
+
+def _pairs(unit: Index, label: IntArray, count: int) -> tuple[Index, Index]:
+    """The different pairs of a unit and one of `count` labels, as two arrays."""
+    different = np.unique(unit * count + label)
+    return different // count, different % count
 
 
 def _in_hash_order(dealt: Dealt, places: Index) -> Index:
