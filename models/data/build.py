@@ -9,7 +9,7 @@ import numpy.typing as npt
 from models.base.errors import DataError
 from models.data import tables
 from models.data.faults import Faults
-from models.data.labels import drop_rare, number_labels
+from models.data.labels import drop_rare, label_rows, note_suspicions
 from models.data.raw import Raw, RawPart
 from models.data.records import DataSet, Rows, Source
 from models.data.split import (
@@ -21,7 +21,6 @@ from models.data.split import (
     reorder,
     thirds,
 )
-from models.data.suspicions import note_suspicions
 from models.statistics.arrays import IntArray
 from models.versions.schema import InputArray, InputSchema
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from models import data
 from models.data.raw import RawColumn
-from models.data.suspicions import judge_column, note_suspicions
+from models.data.labels import judge_column, note_suspicions
 from models.statistics.arrays import IntArray
 from tests import samples
 
