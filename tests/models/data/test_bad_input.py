@@ -81,7 +81,10 @@ def test_nothing_or_something_unknown_at_a_path(tmp_path: Path) -> None:
         (b"n,label\n1,a\n2,\n", "a.csv, row 2: the label is missing"),
         (b"n,label\n1,3\n2,0.5\n", "a.csv, row 2: label '0.5': expected a whole number or a text"),
         (b"n,label\n1,3\n2,nan\n", "a.csv, row 2: the label is missing"),
-        (b"n,label\n1,a\n2,b\n", "class 'a' has 1 rows, and 1 more classes like it; .* at least 5"),
+        (
+            b"n,label\n1,a\n2,b\n",
+            r"2 classes .* few rows: 'a' \(1 row\), 'b' \(1 row\); .* 5 rows",
+        ),
         (b"label,kind\n1,a\n", "every row has the label '1'"),
     ],
 )
@@ -135,7 +138,7 @@ def test_damaged_gzip_is_named(tmp_path: Path) -> None:
             r"'n' holds numbers and '\?'; leave such values empty",
         ),
         (TABLE, {"label": "income"}, "row 1: the label is missing"),
-        (TABLE, {"label": "age"}, "class '.*' has . rows, and"),
+        (TABLE, {"label": "age"}, "classes have too few rows: '"),
         (TABLE, {"test": "a.csv", "label": "city", "ignore": ("label", "x")}, "no column 'x'"),
     ],
 )
@@ -240,7 +243,7 @@ def test_folders_that_are_not_laid_out_as_classes(tmp_path: Path) -> None:
     samples.write_folder(tmp_path / "few")
     for index in range(2, 24, 2):
         (tmp_path / "few" / "cat" / f"{index:05}.png").unlink()
-    refused(tmp_path / "few", "few: class 'cat' has 1 rows; each class needs at least 5")
+    refused(tmp_path / "few", "few: class 'cat' has 1 row; each class needs at least 5")
     samples.write_folder(tmp_path / "parts" / "train")
     samples.write_folder(tmp_path / "parts" / "test", ("cat", "fox"), seed=1)
     refused(tmp_path / "parts", "test/fox: class 'fox' does not occur in the training part")
@@ -324,7 +327,7 @@ def test_arrays_that_cannot_be_used(tmp_path: Path, arrays: dict[str, Any], mess
 
 def test_a_test_part_that_is_the_training_part_leaves_nothing(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", x_train=X, y_train=Y, x_test=X, y_test=Y)
-    refused(tmp_path / "a.npz", r"without 40 rows that stand in the test part, too\): class")
+    refused(tmp_path / "a.npz", r"without 40 rows that stand in the test part, too\): 2 cl")
     np.savez(tmp_path / "b.npz", x=X, y=Y)
     refused(tmp_path / "b.npz", "images; --categorical and --ignore are for", ignore=("x1",))
 

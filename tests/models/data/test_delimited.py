@@ -140,7 +140,7 @@ def test_every_cell_comes_out_as_it_was_written(
 def test_all_rows_that_do_not_fit_are_named_and_the_others_keep_their_numbers(
     tmp_path: Path,
 ) -> None:
-    text = "a,label\n1,x\n2\n3,x\n4,y,z\n5,\n# 6\n7\n8,\n"
+    text = "a,label\n1,x\n2\n3,x\n4,y,z\n5,\n# 6\n7\n8,\n" + "1,x\n2,y\n" * 9
     told = refuse(tmp_path / "a.csv", text, "a.csv has 2 faults:")
     assert "row 2: 1 cell, expected 2 as in the header" in told
     assert "(also in 2 other rows: 4 (3 cells), 7 (1 cell))" in told
@@ -151,7 +151,7 @@ def test_all_rows_that_do_not_fit_are_named_and_the_others_keep_their_numbers(
 
 
 def test_nul_bytes_are_named_by_row_and_column(tmp_path: Path) -> None:
-    text = "a,b,label\n1,2,x\n1\n\0,2,x\n1,\0,x\n1,2,x\0\n1,2\0,x\n"
+    text = "a,b,label\n1,2,x\n1\n\0,2,x\n1,\0,x\n1,2,x\0\n1,2\0,x\n" + "1,2,x\n2,3,y\n" * 9
     told = refuse(tmp_path / "a.csv", text, "4 faults")
     assert "row 3: column 'a' holds a NUL byte" in told
     assert "row 4: column 'b' holds a NUL byte" in told

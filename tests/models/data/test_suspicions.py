@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models import data
-from models.data.raw import RawColumn
 from models.data.labels import judge_column, note_suspicions
+from models.data.raw import RawColumn
 from models.statistics.arrays import IntArray
 from tests import samples
 
