@@ -122,9 +122,9 @@ def _spell_number(value: Any) -> str:
     """The shortest text of a number of NumPy that is the same in its type."""
     if isinstance(value, np.bool_):
         return "true" if value else "false"
-    if isinstance(value, np.floating):
-        return key_of_number(float(str(value))) or ""
-    return str(int(value))
+    if value == np.floor(value):
+        return str(int(value))
+    return key_of_number(float(str(value))) or ""
 
 
 def align_columns(

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -210,27 +211,35 @@ def _read_numbers(cells: Cells, column: pa.ChunkedArray) -> RawColumn:
 def _read_moments(cells: Cells, column: pa.ChunkedArray) -> Reading:
     """Dates as days since 1970-01-01, UTC; times of day and durations as seconds."""
     kind = column.type
-    if cells.forced or (cells.law is not None and cells.law.kind == "categorical"):
-        law = cells.law or Law("categorical", Notation(missing=cells.source.missing))
-        return _read_by_law(cells, column.cast(pa.large_string()), law)
-    missing = np.asarray(column.is_null().to_numpy(), dtype=np.bool_)
-    if pa.types.is_date(kind):
-        days = column.cast(pa.date32()).cast(pa.int32()).fill_null(0).to_numpy().astype(np.float64)
-    elif pa.types.is_timestamp(kind):
-        days = _microseconds(column, pa.timestamp("us", kind.tz)) / DAY_MICROSECONDS
-    else:
-        wide = pa.duration("us") if pa.types.is_duration(kind) else pa.time64("us")
-        days = _microseconds(column, wide) / SECOND_MICROSECONDS
-    days[missing] = np.nan
-    durations = pa.types.is_duration(kind)
     dated = pa.types.is_date(kind) or pa.types.is_timestamp(kind)
-    notation = Notation("plain" if durations else "date" if dated else "time")
+    exact = pa.timestamp("us") if dated else pa.time64("us")
+    exact = pa.duration("us") if pa.types.is_duration(kind) else exact
+    if pa.types.is_timestamp(kind) and kind.tz:
+        column = column.cast(pa.timestamp(kind.unit, "UTC"))
+    column = column.cast(exact, safe=False)
+    missing = np.asarray(column.is_null().to_numpy(), dtype=np.bool_)
+    forced = cells.forced or (cells.law is not None and cells.law.kind == "categorical")
+    if forced and not pa.types.is_duration(kind):
+        return _read_moments_as_categories(cells, column, "date" if dated else "time")
+    whole = column.cast(pa.int64()).fill_null(0).to_numpy()
+    numbers = whole / (DAY_MICROSECONDS if dated else SECOND_MICROSECONDS)
+    if forced:
+        made = tables.from_numbers(cells.name, numbers, forced, cells.where, missing)
+        return Reading(made)
+    notation = Notation("date" if dated else "plain" if pa.types.is_duration(kind) else "time")
+    made = tables.numbers(cells.name, numbers, cells.where, notation, missing=missing)
     unit = "days since 1970-01-01" if dated else "seconds"
-    made = tables.numbers(cells.name, days, cells.where, notation)
     return Reading(made, f"column {cells.name!r}: {kind} is read as {unit}")
 
 
-def _microseconds(column: pa.ChunkedArray, kind: pa.DataType) -> npt.NDArray[np.int64]:
-    whole = column.cast(kind, safe=False).cast(pa.int64())
-    numbers: npt.NDArray[np.int64] = whole.fill_null(0).to_numpy()
-    return numbers
+def _read_moments_as_categories(
+    cells: Cells, column: pa.ChunkedArray, kind: Literal["date", "time"]
+) -> Reading:
+    texts = ["" if moment is None else _spell_moment(str(moment)) for moment in column.to_pylist()]
+    law = cells.law or Law("categorical", Notation(kind, missing=cells.source.missing))
+    return _read_by_law(cells, pa.chunked_array([pa.array(texts, pa.large_string())]), law)
+
+
+def _spell_moment(text: str) -> str:
+    """A date without the midnight that stands behind it."""
+    return text.removesuffix(" 00:00:00")
