@@ -20,11 +20,11 @@ from models.data.cells.columns import (
     numbers_of,
 )
 from models.data.cells.judging import judge, judge_categories
-from models.data.cells.texts import Law, Texts
+from models.data.cells.texts import Kind, Law, Texts
 from models.data.cells.words import MISSING_WORDS
 from models.data.raw import RawColumn, Where
 from models.data.records import Source
-from models.versions.schema import Notation
+from models.versions.schema import PLAIN, Notation
 
 CODE = "^0[0-9]+$"
 THOUSANDS = r"^[+-]?[1-9][0-9]{0,2}\.[0-9]{3}$"
@@ -36,24 +36,35 @@ SECOND_MICROSECONDS = 10**6
 class Cells:
     """A column as it lies in a file, whose rows `where` names.
 
-    `law` is of the training part, where this is a column of the test part.
+    `like` is the column of the training part, where this is one of the test part.
     """
 
     name: str
     column: pa.ChunkedArray
     source: Source
     where: Where
-    law: Law | None = None
+    like: RawColumn | None = None
 
     @property
     def file(self) -> str:
-        """What to call the file in a message; rows of several files are named one by one."""
-        return Path(self.source.path).name if len(self.column) == 0 else file_of(self.where)
+        """What to call the file in a message."""
+        if len(self.column) == 0:
+            return Path(self.source.path).name
+        return self.where(0).rpartition(", row ")[0]
+
+    @property
+    def law(self) -> Law | None:
+        """The law by which the column of the training part was read."""
+        if self.like is None:
+            return None
+        kind: Kind = "numeric" if self.like.texts is None else "categorical"
+        return Law(kind, self.like.notation)
 
     @property
     def forced(self) -> bool:
-        """Whether the user wants categories."""
-        return self.name in self.source.categorical
+        """Whether they are categories whatever they hold."""
+        law = self.law
+        return self.name in self.source.categorical if law is None else law.kind == "categorical"
 
 
 @dataclass(frozen=True)
@@ -65,14 +76,12 @@ class Reading:
     words: tuple[str, ...] = ()
 
 
-def file_of(where: Where) -> str:
-    """The file that holds the first row."""
-    return where(0).rpartition(", row ")[0]
-
-
-def law_of(column: RawColumn) -> Law:
-    """The law by which a column was read."""
-    return Law("numeric" if column.texts is None else "categorical", column.notation)
+def empty_column(cells: Cells) -> RawColumn:
+    """A column without any value, as that of the training part is."""
+    texts = None if cells.like is None else cells.like.texts
+    notation = PLAIN if cells.like is None else cells.like.notation
+    nothing = np.full(len(cells.column), np.nan, dtype=np.float32)
+    return RawColumn(cells.name, nothing, texts, notation)
 
 
 def read_column(cells: Cells) -> Reading:
@@ -202,9 +211,8 @@ def _read_numbers(cells: Cells, column: pa.ChunkedArray) -> RawColumn:
         values: npt.NDArray[np.generic] = np.zeros(len(column))
     else:
         values = pc.fill_null(column, 0).to_numpy()
-    forced = cells.forced or (cells.law is not None and cells.law.kind == "categorical")
     return tables.from_numbers(
-        cells.name, values, forced, cells.where, missing, cells.source.missing
+        cells.name, values, cells.forced, cells.where, missing, cells.source.missing
     )
 
 
@@ -218,13 +226,12 @@ def _read_moments(cells: Cells, column: pa.ChunkedArray) -> Reading:
         column = column.cast(pa.timestamp(kind.unit, "UTC"))
     column = column.cast(exact, safe=False)
     missing = np.asarray(column.is_null().to_numpy(), dtype=np.bool_)
-    forced = cells.forced or (cells.law is not None and cells.law.kind == "categorical")
-    if forced and not pa.types.is_duration(kind):
+    if cells.forced and not pa.types.is_duration(kind):
         return _read_moments_as_categories(cells, column, "date" if dated else "time")
     whole = column.cast(pa.int64()).fill_null(0).to_numpy()
     numbers = whole / (DAY_MICROSECONDS if dated else SECOND_MICROSECONDS)
-    if forced:
-        made = tables.from_numbers(cells.name, numbers, forced, cells.where, missing)
+    if cells.forced:
+        made = tables.from_numbers(cells.name, numbers, cells.forced, cells.where, missing)
         return Reading(made)
     notation = Notation("date" if dated else "plain" if pa.types.is_duration(kind) else "time")
     made = tables.numbers(cells.name, numbers, cells.where, notation, missing=missing)
