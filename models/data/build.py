@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import NoReturn
 
 import numpy as np
 
@@ -18,10 +19,12 @@ from models.data.contents import (
 )
 from models.data.faults import Faults
 from models.data.groups import Groups, group_numbers, take_groups
+from models.data.labels import drop_rare, label_rows, note_suspicions
 from models.data.pictures.divide import divide_pictures
-from models.data.raw import Raw, RawPart, number_labels
+from models.data.raw import Raw, RawPart
 from models.data.records import DataSet, Rows, Source
 from models.data.split import (
+    FEWEST_OF_CLASS,
     Dealt,
     Division,
     beside_test,
@@ -45,11 +48,14 @@ def build(raw: Raw, source: Source, name: str) -> DataSet:
             all of them at once.
     """
     faults = Faults(raw.what)
-    raw = _check_parts(raw, source)
+    faults.add(*raw.faults)
+    raw = drop_rare(raw, FEWEST_OF_CLASS) if source.drop_rare else raw
+    raw, labels = label_rows(raw, faults)
+    raw = _check_parts(raw, faults)
     groups: Groups | None = None
     with faults.gather():
         raw, groups = take_groups(raw, source.group)
-    y, y_test, classes = _labels(raw, faults)
+    y, y_test, classes = labels.train, labels.test if raw.test else None, labels.classes
     dealt, dealt_test = _deal(raw, groups, y, y_test, classes)
     division = thirds(dealt, y) if dealt_test is None else beside_test(dealt, y, dealt_test)
     with faults.gather():
@@ -65,24 +71,17 @@ def build(raw: Raw, source: Source, name: str) -> DataSet:
         source=source,
         notes=(
             *raw.notes,
+            *labels.notes,
             *_note_division(raw, classes, division, y_test),
+            *tables.missing_notes(raw.train, division.train, raw.test),
             *_note_repeats(dealt, int(np.count_nonzero(fresh)), len(fresh)),
             *(() if groups is None else (groups.note(),)),
+            *note_suspicions(raw.train.columns, y),
             *notes,
         ),
         unseen_test=fresh,
         test_groups=_test_groups(groups, division),
     )
-
-
-def _labels(raw: Raw, faults: Faults) -> tuple[IntArray, IntArray | None, tuple[str, ...]]:
-    """Numbered labels; where they cannot be used, the faults of the columns are named with them."""
-    with faults.gather():
-        return number_labels(raw)
-    if raw.train.columns:
-        with faults.gather():
-            tables.schema_of(raw.train, np.arange(len(raw.train.labels)), raw.what)
-    raise faults.error()
 
 
 def _make(
@@ -104,21 +103,34 @@ def _make(
     raise faults.error()
 
 
-def _check_parts(raw: Raw, source: Source) -> Raw:
-    """With rows in every part, and the test part's columns in the order of the training part's."""
+def _check_parts(raw: Raw, faults: Faults) -> Raw:
+    """With rows in every part, and the test part's columns in the order of the training part's.
+
+    Without its test part where that has other columns, which `faults` say.
+
+    Raises:
+        DataError: no rows or no columns are left to look at; all faults so far.
+    """
     for part in (raw.train, raw.test):
         if part is not None and len(part.labels) == 0:
             whose = "the test part of " if part is raw.test else ""
-            raise DataError(f"{whose}{raw.what}: no rows; expected labelled rows")
+            _raise(faults, f"{whose}{raw.what}: no rows; expected labelled rows")
     if raw.train.pixels is None and not raw.train.columns:
-        raise DataError(f"{raw.what}: there is no column besides the label")
-    if raw.train.pixels is None and source.range:
-        raise DataError(f"{raw.what} is a table; --range is for images")
+        _raise(faults, f"{raw.what}: there is no column besides the label")
     if raw.test is None or raw.train.pixels is not None:
         return raw
-    whose = f"the test part of {raw.what}"
-    columns = tables.align_columns(raw.test.columns, raw.train.columns, whose)
-    return replace(raw, test=replace(raw.test, columns=columns))
+    with faults.gather():
+        whose = f"the test part of {raw.what}"
+        columns = tables.align_columns(raw.test.columns, raw.train.columns, whose)
+        return replace(raw, test=replace(raw.test, columns=columns))
+    return replace(raw, test=None)
+
+
+def _raise(faults: Faults, otherwise: str) -> NoReturn:
+    """Raise all faults; a source without any has the fault `otherwise`."""
+    if not faults:
+        faults.add(otherwise)
+    raise faults.error()
 
 
 def _deal(
@@ -198,9 +210,12 @@ def _note_repeats(dealt: Dealt, fresh: int, test: int) -> list[str]:
 
 
 def _divide_table(
-    raw: Raw, division: Division, y: IntArray, y_test: IntArray | None, _: Source
+    raw: Raw, division: Division, y: IntArray, y_test: IntArray | None, source: Source
 ) -> Divided:
-    schema = tables.schema_of(raw.train, division.train, raw.what)
+    """Schema of the training part and the rows of each part; raises DataError."""
+    if source.range:
+        raise DataError(f"{raw.what} is a table; --range is for images")
+    schema = tables.schema_of(raw.train, division.train, raw.what, raw.test)
     x = tables.matrix(raw.train.columns, schema)
     train = Rows(x[division.train], y[division.train])
     calibration = Rows(x[division.calibration], y[division.calibration])
@@ -208,6 +223,5 @@ def _divide_table(
         test = Rows(x[division.test], y[division.test])
     else:
         columns = raw.test.columns
-        tables.check_missing(columns, schema, raw.test)
         test = Rows(tables.matrix(columns, schema)[division.test], y_test[division.test])
     return schema, (train, calibration, test), ()

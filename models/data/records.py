@@ -13,7 +13,7 @@ from models.statistics.arrays import IntArray
 from models.versions.schema import InputArray, InputSchema
 
 PARTS = ("train", "calibration", "test")
-Format = Literal["auto", "bundled", "npz", "idx", "folder", "parquet", "csv"]
+Format = Literal["auto", "bundled", "npz", "idx", "folder", "parquet", "csv", "jsonl"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 
 

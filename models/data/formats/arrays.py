@@ -205,7 +205,9 @@ def _columns(pieces: list[_Piece], found: _Arrays, source: Source) -> tuple[RawC
     x = np.concatenate([piece.x for piece in pieces])
     where = spans([(piece.where, len(piece.y)) for piece in pieces])
     return tuple(
-        tables.from_numbers(name, x[:, index].astype(np.float64), name in source.categorical, where)
+        tables.from_numbers(
+            name, x[:, index], name in source.categorical, where, words=source.missing
+        )
         for index, name in enumerate(names)
         if name not in source.ignore
     )

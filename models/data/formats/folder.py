@@ -7,7 +7,7 @@ import numpy as np
 
 from models.base.errors import DataError
 from models.data.formats.images import Stack, count_sizes
-from models.data.found import Files, by_role, is_image, role_of, visible
+from models.data.found import Files, by_role, is_image, role_of, visible, walk
 from models.data.pictures.resize import Fit, fit_of
 from models.data.raw import Raw, RawPart, quote
 from models.data.records import Source
@@ -80,9 +80,7 @@ def _list_files(tops: tuple[Path, ...], names: tuple[str, ...]) -> _Listed:
                     f"{folder}: class {folder.name!r} does not occur in the training part; "
                     f"expected one of {quote(names)}"
                 )
-            for path in sorted(folder.rglob("*")):
-                if path.name.startswith(".") or path.is_dir():
-                    continue
+            for path in sorted(walk(folder)):
                 if is_image(path):
                     listed.images.append(path)
                     listed.labels.append(names.index(folder.name))

@@ -87,7 +87,9 @@ def _rows(part: RawPart, schema: InputSchema, what: str) -> InputArray:
     if part.pixels is None:
         nothing = np.zeros(0, dtype=np.float32)
         like = [
-            RawColumn(c.name, nothing, c.categories if c.kind == "categorical" else None)
+            RawColumn(
+                c.name, nothing, c.categories if c.kind == "categorical" else None, c.notation
+            )
             for c in schema.columns
         ]
         return tables.matrix(tables.align_columns(part.columns, like, told), schema)

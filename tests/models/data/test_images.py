@@ -129,6 +129,7 @@ def test_nested_images_hidden_files_and_strangers_in_a_folder(tmp_path: Path) ->
     assert found.notes[:-1] == (
         "1 files without an image's suffix were left out, such as "
         f"{tmp_path / 'dog' / 'readme.txt'}",
+        "left out, for systems put such files and folders there: '.DS_Store', '__MACOSX'",
         "classes without rows were left out: fox",
     )
 
