@@ -217,7 +217,7 @@ def _report(
     page = registry.path(name, version) / "report.html"
 
     def text() -> str:
-        lines = [f"{name}/{version}: {headline(figures)}; {page}"]
+        lines = [f"{name}/{version}: {headline(figures, manifest.input)}; {page}"]
         lines += [f"  {line}" for line in _lines(facts)]
         return "\n".join([*lines, *gap_lines(figures)])
 
