@@ -2,11 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Literal, NoReturn
+from typing import NoReturn
 
 import numpy as np
 
-from models.base.errors import DataError
 from models.data import tables
 from models.data.contents import (
     RARE_REPEATS,
@@ -20,6 +19,7 @@ from models.data.contents import (
 from models.data.faults import Faults
 from models.data.groups import Groups, group_numbers, take_groups
 from models.data.labels import drop_rare, label_rows, note_suspicions
+from models.data.pictures.divide import divide_pictures
 from models.data.raw import Raw, RawPart
 from models.data.records import DataSet, Rows, Source
 from models.data.split import (
@@ -29,16 +29,14 @@ from models.data.split import (
     beside_test,
     check_counts,
     check_parts,
-    reorder,
     thirds,
 )
 from models.statistics.arrays import IntArray
-from models.versions.schema import InputArray, InputSchema
+from models.versions.schema import InputSchema
 
-# Ranges that floating-point pixels are commonly in, narrowest first.
-RANGES = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0))
-DARKEST = 128.0  # pixels that never get above it may well have another range than 0 to 255
 Parts = tuple[Rows, Rows, Rows]
+Divided = tuple[InputSchema, Parts, tuple[str, ...]]
+Divide = Callable[[Raw, Division, IntArray, IntArray | None, Source], Divided]
 
 
 def build(raw: Raw, source: Source, name: str) -> DataSet:
@@ -52,7 +50,7 @@ def build(raw: Raw, source: Source, name: str) -> DataSet:
     faults.add(*raw.faults)
     raw = drop_rare(raw, FEWEST_OF_CLASS) if source.drop_rare else raw
     raw, labels = label_rows(raw, faults)
-    raw = _check_parts(raw, faults)
+    raw = _check_parts(raw, source, faults)
     groups: Groups | None = None
     with faults.gather():
         raw, groups = take_groups(raw, source.group)
@@ -61,8 +59,8 @@ def build(raw: Raw, source: Source, name: str) -> DataSet:
     division = thirds(dealt, y) if dealt_test is None else beside_test(dealt, y, dealt_test)
     with faults.gather():
         _check_division(raw, division, dealt, y, classes)
-    make = _images if raw.train.pixels is not None else _tables
-    schema, rows = _make(make, raw, division, y, y_test, faults)
+    make = divide_pictures if raw.train.pixels is not None else _divide_table
+    schema, rows, notes = _make(make, raw, division, y, y_test, source, faults)
     fresh = unseen(content_hashes(rows[0].x), content_hashes(rows[2].x))
     return DataSet(
         name,
@@ -77,6 +75,7 @@ def build(raw: Raw, source: Source, name: str) -> DataSet:
             *tables.missing_notes(raw.train, division.train, raw.test),
             *_note_repeats(dealt, int(np.count_nonzero(fresh)), len(fresh)),
             *(() if groups is None else (groups.note(),)),
+            *notes,
             *note_suspicions(raw.train.columns, y),
         ),
         unseen_test=fresh,
@@ -85,24 +84,25 @@ def build(raw: Raw, source: Source, name: str) -> DataSet:
 
 
 def _make(
-    make: Callable[[Raw, Division, IntArray, IntArray | None], tuple[InputSchema, Parts]],
+    make: Divide,
     raw: Raw,
     division: Division,
     y: IntArray,
     y_test: IntArray | None,
+    source: Source,
     faults: Faults,
-) -> tuple[InputSchema, Parts]:
-    """Schema and rows; raises all faults."""
+) -> Divided:
+    """Schema, rows and notes; raises all faults."""
     if not len(division.train):
         raise faults.error()
     with faults.gather():
-        schema, rows = make(raw, division, y, y_test)
+        divided = make(raw, division, y, y_test, source)
         faults.check()
-        return schema, rows
+        return divided
     raise faults.error()
 
 
-def _check_parts(raw: Raw, faults: Faults) -> Raw:
+def _check_parts(raw: Raw, source: Source, faults: Faults) -> Raw:
     """With rows in every part, and the test part's columns in the order of the training part's.
 
     Without its test part where that has other columns, which `faults` say.
@@ -116,6 +116,8 @@ def _check_parts(raw: Raw, faults: Faults) -> Raw:
             _raise(faults, f"{whose}{raw.what}: no rows; expected labelled rows")
     if raw.train.pixels is None and not raw.train.columns:
         _raise(faults, f"{raw.what}: there is no column besides the label")
+    if raw.train.pixels is None and source.range:
+        faults.add(f"{raw.what} is a table; --range is for images")
     if raw.test is None or raw.train.pixels is not None:
         return raw
     with faults.gather():
@@ -208,59 +210,9 @@ def _note_repeats(dealt: Dealt, fresh: int, test: int) -> list[str]:
     ]
 
 
-def _images(
-    raw: Raw, division: Division, y: IntArray, y_test: IntArray | None
-) -> tuple[InputSchema, Parts]:
-    """Reorder the pixels where they lie; the parts are views."""
-    parts = [part for part in (raw.train, raw.test) if part is not None]
-    arrays = [part.pixels for part in parts if part.pixels is not None]
-    low, high = pixel_range(arrays, raw.what)
-    _, channels, height, width = arrays[0].shape
-    if arrays[-1].shape[1:] != arrays[0].shape[1:]:
-        raise DataError(
-            f"the test part of {raw.what} has images of shape {list(arrays[-1].shape[1:])}, but "
-            f"the training part {list(arrays[0].shape[1:])} (channels, height, width)"
-        )
-    if arrays[-1].dtype != arrays[0].dtype:
-        raise DataError(
-            f"the test part of {raw.what} has pixels of {arrays[-1].dtype}, but the training part "
-            f"{arrays[0].dtype}"
-        )
-    dtype: Literal["uint8", "float32"] = "uint8" if arrays[0].dtype == np.uint8 else "float32"
-    schema = InputSchema("input", (channels, height, width), dtype, low, high, kind="image")
-    own = (division.train, division.calibration) + ((division.test,) if y_test is None else ())
-    order = np.concatenate([*own, division.dropped])
-    reorder(arrays[0], order)
-    pieces = np.split(arrays[0], np.cumsum([len(places) for places in own]))
-    rows = [Rows(x, y[places]) for x, places in zip(pieces, own, strict=False)]
-    if y_test is not None:
-        reorder(arrays[1], division.test)
-        rows.append(Rows(arrays[1], y_test[division.test]))
-    return schema, (rows[0], rows[1], rows[2])
-
-
-def pixel_range(arrays: list[InputArray], what: str) -> tuple[float, float]:
-    """The range of pixels `(N, C, H, W)`: of uint8 its own, of floats a common one or the exact.
-
-    Raises:
-        DataError: every pixel has the same value.
-    """
-    if arrays[0].dtype == np.uint8:
-        return 0.0, 255.0
-    low = min(float(x.min()) for x in arrays)
-    high = max(float(x.max()) for x in arrays)
-    if low == high:
-        raise DataError(f"{what}: every pixel of every image is {low:g}; expected pictures")
-    for known in RANGES:
-        wide = known[1] <= 1 or high > DARKEST
-        if known[0] <= low and high <= known[1] and wide:
-            return known
-    return low, high
-
-
-def _tables(
-    raw: Raw, division: Division, y: IntArray, y_test: IntArray | None
-) -> tuple[InputSchema, Parts]:
+def _divide_table(
+    raw: Raw, division: Division, y: IntArray, y_test: IntArray | None, _: Source
+) -> Divided:
     schema = tables.schema_of(raw.train, division.train, raw.what, raw.test)
     x = tables.matrix(raw.train.columns, schema)
     train = Rows(x[division.train], y[division.train])
@@ -270,4 +222,4 @@ def _tables(
     else:
         columns = raw.test.columns
         test = Rows(tables.matrix(columns, schema)[division.test], y_test[division.test])
-    return schema, (train, calibration, test)
+    return schema, (train, calibration, test), ()

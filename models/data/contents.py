@@ -7,6 +7,7 @@ clean traffic of a table with repeats would be drift.
 """
 
 import hashlib
+import math
 
 import numpy as np
 import numpy.typing as npt
@@ -109,7 +110,7 @@ def are_the_same(own: Contents, others: Contents) -> bool:
     if natural <= RARE_REPEATS or not len(others):
         return True
     met = float(np.isin(others, own).mean())
-    error = (natural * (1 - natural) * (1 / len(own) + 1 / len(others))) ** 0.5
+    error = math.sqrt(natural * (1 - natural) * (1 / len(own) + 1 / len(others)))
     return met > natural + EXCESS + ERRORS * error
 
 
