@@ -193,8 +193,8 @@ def _decode(
 def _bytes(column: pa.Array) -> list[bytes | None]:
     if pa.types.is_struct(column.type):
         column = column.field("bytes")
-    found: list[bytes | None] = column.to_pylist()
-    return found
+    encoded: list[bytes | None] = column.to_pylist()
+    return encoded
 
 
 def _holds_bytes(kind: pa.DataType) -> bool:
