@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 from models.base.errors import InputError
-from models.data.pixels import ORIENTATION
+from models.data.pictures.pixels import ORIENTATION
 from service.web.errors import show_value
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"

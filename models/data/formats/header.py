@@ -7,7 +7,7 @@ from pathlib import Path
 
 from models.base.errors import DataError
 from models.data.formats.streams import Text
-from models.data.raw import quote
+from models.data.raw import count, quote
 from models.data.tables import is_number
 
 DELIMITERS = (",", ";", "\t", "|")
@@ -61,7 +61,13 @@ def read_header(stream: Text, delimiter: str, path: Path) -> Header:
     comments, begin = _comments(lines, start, delimiter, path)
     delimiter = delimiter or sniff(lines[begin:], path, ended)
     rows = _cut(lines[begin:], delimiter, path, ended)
-    notes = () if begin == start else (f"{path.name}: {comments} lines that begin with # left out",)
+    notes = (
+        ()
+        if not comments
+        else (
+            f"{path.name}: {count(comments, 'line')} that begin with # left out above the header",
+        )
+    )
     used = sum(map(len, lines[:begin])) + rows[0].size
     names = _widen(_decode(rows[0].cells), [row.cells for row in rows[1:]])
     _check_names(names, rows, delimiter, path)

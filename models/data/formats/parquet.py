@@ -1,6 +1,8 @@
 """Parquet files: encoded images with labels, or the columns of a table."""
 
+import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from models.data import memory
 from models.data.catalogue import CATALOGUE
 from models.data.formats.arrow import (
     BYTES_PER_CELL,
+    LABELS,
     class_names,
     label_of,
     labels_of,
@@ -19,8 +22,8 @@ from models.data.formats.arrow import (
     read_tables,
 )
 from models.data.formats.images import Stack
-from models.data.formats.sheet import Sheet
-from models.data.found import Files, files_of
+from models.data.formats.sheet import INDEX, Sheet, settle_names
+from models.data.found import Files, files_of, partition_of
 from models.data.raw import Raw, RawPart, quote, spans
 from models.data.records import Source
 from models.data.tables import check_names
@@ -43,7 +46,8 @@ def read(source: Source) -> Raw:
     if not images:
         cells = sum(f.metadata.num_rows * f.metadata.num_columns for f in opened.values())
         memory.require(BYTES_PER_CELL * cells, what)
-        return read_tables(files, source, what, lambda path: Sheet(path, _table(path)))
+        roots = tuple(Path(each) for each in (source.path, source.test) if each)
+        return read_tables(files, source, what, lambda path: read_sheet(path, source, roots))
     if len(images) > 1:
         raise DataError(f"{what}: columns {quote(images)} are images; name others in --ignore")
     if source.categorical:
@@ -51,6 +55,57 @@ def read(source: Source) -> Raw:
     check_names(schema.names, source, what)
     label = label_of([n for n in schema.names if n != images[0]], source, str(files.train[0]))
     return _images(files, opened, images[0], label, what)
+
+
+def read_sheet(path: Path, source: Source, roots: Sequence[Path] = ()) -> Sheet:
+    """The columns of a table in one file, and those that the folders above it hold.
+
+    The row index of pandas is left out with a note, for a client cannot send it, unless it is the
+    label or an option names it.
+
+    Args:
+        path: of a Parquet file.
+        source: its options name columns.
+        roots: folders that were named; between one and the file, `city=Rome/` is a column.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    table = _table(path)
+    for name, value in next((c for r in roots if (c := partition_of(path, r))), {}).items():
+        if name not in table.column_names:
+            table = table.append_column(name, pa.repeat(pa.scalar(value, pa.string()), len(table)))
+    wanted = {source.label, source.group, *source.categorical, *source.ignore}
+    index = [
+        name
+        for name in index_of(table.schema)
+        if name not in wanted and not (name.lower() in LABELS and not source.label)
+    ]
+    notes = []
+    if index:
+        notes.append(
+            f"the row index of pandas was left out, for a client cannot send it: {quote(index)} "
+            "(to keep a column, name it in --categorical, or write the table after reset_index())"
+        )
+    names = [name for name in table.column_names if name not in index]
+    columns = [c for c, n in zip(table.columns, table.column_names, strict=True) if n in names]
+    sheet = Sheet(path, pa.Table.from_arrays(columns, names), tuple(notes))
+    sheet = settle_names(sheet, names)
+    return replace(sheet, table=sheet.table.replace_schema_metadata(table.schema.metadata))
+
+
+def index_of(schema: pa.Schema) -> list[str]:
+    """The columns that are a row index, as pandas says or as it calls an index without a name.
+
+    Source: pandas developer guide, "Storing pandas DataFrame objects in Apache Parquet format":
+    `index_columns` holds names of columns, or descriptions of a range that is no column.
+    """
+    try:
+        names = json.loads((schema.metadata or {})[b"pandas"])["index_columns"]
+    except (KeyError, TypeError, ValueError):  # not written by pandas
+        names = []
+    known = [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
+    return [name for name in schema.names if name in known or INDEX.fullmatch(name)]
 
 
 def _images(
@@ -126,7 +181,8 @@ def _open(path: Path) -> pq.ParquetFile:
 
 def _table(path: Path) -> pa.Table:
     try:
-        table = pq.read_table(path, use_threads=False, partitioning=None)
+        with pq.ParquetFile(path) as file:
+            table = file.read(use_threads=False)
         table.validate(full=True)  # that texts are UTF-8, above all
         return table
     except DAMAGED as error:
