@@ -7,10 +7,9 @@ Sources: the Open Inference Protocol; Triton's `extension_model_configuration` a
 from collections.abc import Iterator
 from typing import Any
 
-import msgspec
 import numpy as np
 
-from models.versions.schema import PLAIN, Column, InputSchema, Manifest
+from models.versions.schema import InputSchema, Manifest
 from service.fleet.served import Served
 from service.protocols.v2.classification import CLASSIFIED
 from service.protocols.v2.codec import ANSWERED, DATATYPES, OUTPUT_DATATYPES
@@ -100,20 +99,9 @@ def _columns(schema: InputSchema) -> dict[str, Any]:
             if column.kind == "categorical"
             else {"low": _short(column.low), "high": _short(column.high)}
         )
-        | _notation(column)
         for column in schema.columns
     ]
     return {"parameters": {"columns": columns}}
-
-
-def _notation(column: Column) -> dict[str, Any]:
-    """How texts of the column are read (`/predict`), where it is not as plain numbers or texts.
-
-    In a tensor a date is its days since 1970-01-01 and a time its seconds.
-    """
-    if column.notation == PLAIN:
-        return {}
-    return {"notation": msgspec.to_builtins(column.notation)}
 
 
 def _short(value: float) -> float:
