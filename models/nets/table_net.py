@@ -76,7 +76,7 @@ class TableMLP(nn.Module):
         unseen = ~x_unit[:, self.gaps].isnan().any(dim=0)
         first = self.body[0]
         assert isinstance(first, nn.Linear)
-        first.weight[:, len(self.numbers) + torch.flatnonzero(unseen)] = 0
+        first.weight[:, len(self.numbers) + unseen.nonzero().squeeze(1)] = 0
         values = x_unit[:, self.numbers]
         self.median.copy_(values.nanmedian(dim=0).values.nan_to_num(0.5))
         filled = torch.where(values.isnan(), self.median, values)
