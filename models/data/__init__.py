@@ -59,8 +59,8 @@ def _with_groups(source: Source) -> Source:
     """The column of groups is read as categories, however many there are: it is no number."""
     if not source.group or source.group in source.categorical:
         return source
-    if "categorical" not in CATALOGUE[source.format].options:
-        return source
+    if source.format == "npz" or "categorical" not in CATALOGUE[source.format].options:
+        return source  # a group of `npz` is an array beside the others, or a column of numbers
     return msgspec.structs.replace(source, categorical=(*source.categorical, source.group))
 
 

@@ -6,6 +6,7 @@ from typing import NoReturn
 
 import numpy as np
 
+from models.base.errors import DataError
 from models.data import tables
 from models.data.contents import (
     RARE_REPEATS,
@@ -50,7 +51,7 @@ def build(raw: Raw, source: Source, name: str) -> DataSet:
     faults.add(*raw.faults)
     raw = drop_rare(raw, FEWEST_OF_CLASS) if source.drop_rare else raw
     raw, labels = label_rows(raw, faults)
-    raw = _check_parts(raw, source, faults)
+    raw = _check_parts(raw, faults)
     groups: Groups | None = None
     with faults.gather():
         raw, groups = take_groups(raw, source.group)
@@ -75,8 +76,8 @@ def build(raw: Raw, source: Source, name: str) -> DataSet:
             *tables.missing_notes(raw.train, division.train, raw.test),
             *_note_repeats(dealt, int(np.count_nonzero(fresh)), len(fresh)),
             *(() if groups is None else (groups.note(),)),
-            *notes,
             *note_suspicions(raw.train.columns, y),
+            *notes,
         ),
         unseen_test=fresh,
         test_groups=_test_groups(groups, division),
@@ -102,7 +103,7 @@ def _make(
     raise faults.error()
 
 
-def _check_parts(raw: Raw, source: Source, faults: Faults) -> Raw:
+def _check_parts(raw: Raw, faults: Faults) -> Raw:
     """With rows in every part, and the test part's columns in the order of the training part's.
 
     Without its test part where that has other columns, which `faults` say.
@@ -116,8 +117,6 @@ def _check_parts(raw: Raw, source: Source, faults: Faults) -> Raw:
             _raise(faults, f"{whose}{raw.what}: no rows; expected labelled rows")
     if raw.train.pixels is None and not raw.train.columns:
         _raise(faults, f"{raw.what}: there is no column besides the label")
-    if raw.train.pixels is None and source.range:
-        faults.add(f"{raw.what} is a table; --range is for images")
     if raw.test is None or raw.train.pixels is not None:
         return raw
     with faults.gather():
@@ -211,8 +210,11 @@ def _note_repeats(dealt: Dealt, fresh: int, test: int) -> list[str]:
 
 
 def _divide_table(
-    raw: Raw, division: Division, y: IntArray, y_test: IntArray | None, _: Source
+    raw: Raw, division: Division, y: IntArray, y_test: IntArray | None, source: Source
 ) -> Divided:
+    """Schema of the training part and the rows of each part; raises DataError."""
+    if source.range:
+        raise DataError(f"{raw.what} is a table; --range is for images")
     schema = tables.schema_of(raw.train, division.train, raw.what, raw.test)
     x = tables.matrix(raw.train.columns, schema)
     train = Rows(x[division.train], y[division.train])

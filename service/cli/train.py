@@ -115,6 +115,7 @@ def train(
         return
     need_training()
     from models import data as sets
+    from models.data.pictures.ranges import in_pixel_units
     from models.training import distributed
 
     rows = sets.load(sets.Source(data, **reading))
@@ -145,7 +146,8 @@ def train(
         as_json,
         lambda: (
             f"{name}/{version}: clean accuracy {clean:.1%}, {robust:.1%} under attack at eps "
-            f"{figures['eps']:.4g} (n = {figures['n']}); "
+            f"{figures['eps']:.4g}{in_pixel_units(figures['eps'], manifest.input)} "
+            f"(n = {figures['n']}); "
             f"{registry.path(name, version) / 'report.html'}"
         ),
     )

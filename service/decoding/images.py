@@ -172,14 +172,14 @@ def _check_values(image: Image.Image, schema: InputSchema, field: str) -> None:
         return
     if not _takes_values(image, schema):
         return
-    bands = [band.getextrema() for band in image.split()]
-    low, high = min(band[0] for band in bands), max(band[1] for band in bands)
+    values = np.asarray(image)
+    low, high = int(values.min()), int(values.max())
     if low < schema.low or high > schema.high:
         expected = (
             f"pixels of {schema.low:g} to {schema.high:g}, as the model was trained on; scale the "
             "picture, or send numbers"
         )
-        raise InputError(field, expected, f"pixels of {low:g} to {high:g}")
+        raise InputError(field, expected, f"pixels of {low} to {high}")
 
 
 def _in_range(pixels: npt.NDArray[Any], schema: InputSchema) -> InputArray:

@@ -146,7 +146,7 @@ class _Reading:
                     f"{self.path}, row {first}: column {name!r} holds a NUL byte, which is no "
                     f"text; the file is damaged, or is no CSV{list_rows(others)}"
                 )
-                # It has been told: what stands beside it is judged without it.
+                # It is a fault by now: what stands beside it is judged without it.
                 rest = pc.replace_substring(column, "\0", "")
                 self.table = self.table.set_column(place, str(place), rest)
         return faults

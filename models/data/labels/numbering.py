@@ -190,8 +190,8 @@ def _from_one_hot(part: RawPart, names: tuple[str, ...], faults: Faults) -> _Spe
     ones = (values == 1) if number else np.zeros(values.shape, dtype=np.bool_)
     rest = (values == 0) if number else np.zeros(values.shape, dtype=np.bool_)
     wrong = (ones.sum(axis=1) != 1) | (rest.sum(axis=1) != width - 1)
-    told = "label {!r} is not one-hot; expected a single 1 beside zeros, or one label a row"
-    _note(part, wrong, told, faults)
+    reason = "label {!r} is not one-hot; expected a single 1 beside zeros, or one label a row"
+    _note(part, wrong, reason, faults)
     texts = names or tuple(str(place) for place in range(width))
     return _Spelled(texts, np.where(wrong, -1, ones.argmax(axis=1)).astype(np.int64))
 

@@ -35,7 +35,7 @@ class Benign:
         return {"source": source, "fingerprint": self.fingerprint, "rows": len(self.x)}
 
     def halves(self) -> tuple[InputArray, InputArray]:
-        """Rows to fit on and rows to calibrate on; equal rows stand on one side."""
+        """Rows to fit on and rows to calibrate on, dealt by content and occurrence number."""
         fit = hash_shares(self.x) < 0.5
         return self.x[fit], self.x[~fit]
 
