@@ -23,6 +23,7 @@ from models.base.errors import HoldfastError, out_of_memory
 from models.base.files import write_atomic
 from models.data import DataSet, Rows
 from models.data.source import data_of
+from models.data.window import Window
 from models.evaluation import gates
 from models.evaluation.adversarial import noise_right, robust
 from models.evaluation.plan import hopeless
@@ -37,10 +38,12 @@ from models.versions.registry import Registry
 from models.versions.runner import Runner
 from models.versions.schema import Manifest
 from monitoring.evidence import performance
-from monitoring.loop import assemble
 from monitoring.loop.durable.faults import passing_words
 from monitoring.loop.jobs import Task
 from monitoring.loop.steps import PASSING_STATUS
+from monitoring.making.opening import open_subject
+from monitoring.making.orders import Order
+from monitoring.making.version import make_version
 from monitoring.records.store import RecordStore
 from monitoring.scoring.perturbation.benign import again
 
@@ -101,9 +104,9 @@ def train(task: Task, folder: Path) -> dict[str, Any]:
             "it was made and wrap it again (holdfast wrap)"
         )
     rows, _ = _window(folder)
-    window = assemble.Window.of(rows, dataset)
+    window = Window.of(rows, dataset)
     spoiled = bool(job.options.get("shuffle_labels", False))
-    order = assemble.Order(
+    order = Order(
         model=job.model,
         recipe=_fine_tuning(champion.manifest, task),
         net=msgspec.convert(champion.manifest.training["net"], factories.NetSpec),
@@ -115,7 +118,7 @@ def train(task: Task, folder: Path) -> dict[str, Any]:
         threat=_threat(champion.manifest),
         benign=again(champion.manifest.training, dataset.schema),
     )
-    version = assemble.make_version(
+    version = make_version(
         _registry(task),
         dataset,
         order,
@@ -132,7 +135,7 @@ def gate(task: Task, folder: Path) -> dict[str, Any]:
     champion, dataset, before = _open(task, task.job.champion)
     challenger, _, after = _open(task, challenger_version)
     rows, _ = _window(folder)
-    window = assemble.Window.of(rows, dataset)
+    window = Window.of(rows, dataset)
     margin = task.bounds.clean_margin if task.job.kind == "retrain" else 0.0
     checks = [
         gates.input_contract(champion.manifest, challenger.manifest),
@@ -213,7 +216,7 @@ def masking_sizes(threat: ThreatModel, hopeless: float) -> tuple[float, ...]:
 
 
 def _window_checks(
-    before: Subject, after: Subject, window: assemble.Window, margin: float
+    before: Subject, after: Subject, window: Window, margin: float
 ) -> list[gates.Check]:
     """None where there was no labelled traffic but rows of the data set itself."""
     if not any(len(part) for part in (window.train, window.calibration, window.test)):
@@ -296,7 +299,7 @@ def _registry(task: Task) -> Registry:
 
 def _open(task: Task, version: int) -> tuple[Bundle, DataSet, Subject]:
     bundle = _registry(task).open(task.job.model, str(version))
-    return bundle, data_of(bundle.manifest), assemble.open_subject(bundle)
+    return bundle, data_of(bundle.manifest), open_subject(bundle)
 
 
 def _window(folder: Path) -> tuple[Rows, Any]:

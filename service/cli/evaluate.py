@@ -65,7 +65,7 @@ def evaluate(
     from models.data.source import data_of
     from models.evaluation.suite import evaluate as judge
     from models.training import distributed
-    from monitoring.loop.assemble import open_subject
+    from monitoring.making.opening import open_subject
 
     registry = Registry(settings.registry_dir, settings.keys)
     bundle = registry.open(model, which)

@@ -186,7 +186,7 @@ def _order(
     from models.nets.factories import NetSpec, spec_for
     from models.training.presets import preset
     from models.training.recipe import Recipe
-    from monitoring.loop.assemble import Order
+    from monitoring.making.orders import Order
 
     start = preset(rows.schema, len(rows.train), quick=chosen.pop("quick"))
     test_eps, columns = chosen.pop("test_eps"), _columns(chosen.pop("fixed"), chosen.pop("bound"))
@@ -249,7 +249,7 @@ def _make(settings: Settings, registry: Registry, rows: Any, order: Any) -> int:
     import msgspec
 
     from models.training import distributed
-    from monitoring.loop.assemble import make_version
+    from monitoring.making.version import make_version
 
     what = msgspec.json.encode([order.recipe, order.net, rows.fingerprint])
     digest = hashlib.sha256(what).hexdigest()[:12]

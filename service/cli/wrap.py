@@ -121,7 +121,8 @@ def _publish(
 ) -> tuple[int, dict[str, Any]]:
     """Adapt, then instrument, calibrate, evaluate and publish; nothing is written before that."""
     from models.wrapping import adapt, read_model
-    from monitoring.loop.assemble import WrapOrder, wrap_version
+    from monitoring.making.orders import WrapOrder
+    from monitoring.making.version import wrap_version
 
     adapted = adapt(read_model(file), rows, options=options)
     facts = {"file": file.name, "sha256": sha256_file(file)} | adapted.facts

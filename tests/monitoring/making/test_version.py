@@ -1,4 +1,4 @@
-"""Laws of assembling: windows do not leak, versions come once, fine-tuning learns the window."""
+"""Laws of making a version: windows do not leak, versions come once, fine-tuning learns."""
 
 import dataclasses
 import errno
@@ -15,6 +15,7 @@ from models import corruptions
 from models.attacks.threat import geometry_of
 from models.base.errors import DataError, RegistryError, TrainingError
 from models.data import PARTS, DataSet, Rows, Source
+from models.data.window import Window
 from models.evaluation.adversarial import attack_subject
 from models.evaluation.subject import answer, right
 from models.nets import factories
@@ -23,8 +24,10 @@ from models.training.loop import Recipe
 from models.versions.judging import ThreatModel
 from models.versions.registry import Aliases, Registry
 from models.versions.runner import Runner
-from monitoring.loop import assemble
-from monitoring.loop.assemble import Order, Window, WrapOrder, make_version, wrap_version
+from monitoring.making import version as making
+from monitoring.making.opening import open_subject, rebuild
+from monitoring.making.orders import Order, WrapOrder
+from monitoring.making.version import make_version, wrap_version
 from tests import bundles
 from tests.conftest import NET, Published
 
@@ -150,7 +153,7 @@ def test_rebuilt_net_is_the_served_one(retrained: tuple[Registry, Order], digits
     bundle = retrained[0].open("digits", "1")
     x = digits.test.x[:40]
     with torch.no_grad():
-        logits = assemble.rebuild(bundle)(torch.from_numpy(digits.schema.to_unit(x)))[0]
+        logits = rebuild(bundle)(torch.from_numpy(digits.schema.to_unit(x)))[0]
     told, heat = Runner(bundle).run(x).probabilities, bundle.manifest.calibration.temperature
     assert heat != 1
     np.testing.assert_allclose(told, (logits / heat).softmax(dim=1).numpy(), atol=1e-5)
@@ -189,7 +192,7 @@ def test_order_alone_decides_the_version(
 
 def test_shuffled_labels_make_a_version_that_knows_nothing(digits: DataSet) -> None:
     order = Order("digits", Recipe(), NET, {"id": "a", "reason": "b"}, "t", shuffle_labels=True)
-    rows = assemble._training_rows(digits, order)
+    rows = making._training_rows(digits, order)
     np.testing.assert_array_equal(rows.x, digits.train.x)
     assert 0.05 < np.mean(rows.y == digits.train.y) < 0.15
     np.testing.assert_array_equal(np.bincount(rows.y), np.bincount(digits.train.y))
@@ -262,7 +265,7 @@ def test_attacked_rows_of_a_table_rank_above_clean_ones(
     version: str, attack: str, tables: Registry
 ) -> None:
     data = bundles.table()
-    subject = assemble.open_subject(tables.open("rows", version))
+    subject = open_subject(tables.open("rows", version))
     threat = geometry_of(ThreatModel(eps=0.1, columns={"n0": 0.0}), data.schema)
     some = data.test.take(np.arange(100))
     x = attack_subject(subject, some, threat, attack=attack, budget=60, seed=9)
@@ -292,9 +295,9 @@ def test_wrapped_version_has_no_weights_and_says_so(tables: Registry) -> None:
     bundle = tables.open("rows", "2")
     assert bundle.manifest.training["wrapped"]["file"] == "forest.onnx"
     assert "weights.safetensors" not in bundle.manifest.files
-    assert assemble.open_subject(bundle).net is None
+    assert open_subject(bundle).net is None
     with pytest.raises(TrainingError, match="rows/2 is a wrapped model"):
-        assemble.rebuild(bundle)
+        rebuild(bundle)
 
 
 def test_bundle_holds_the_report_for_people_and_for_machines(tables: Registry) -> None:

@@ -1,11 +1,8 @@
-"""A model version from data: train (or take a graph that exists), instrument, evaluate, publish.
+"""A model version from data: train (or take a graph that exists), instrument, judge, publish.
 
 Runs where torch is: the command line's `train` and `wrap`, and the lifecycle's child processes.
 """
 
-import io
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,72 +12,22 @@ import onnx
 import torch
 from torch import nn
 
-from models import reporting
 from models.attacks.threat import geometry_of
-from models.base.errors import BundleError, RegistryError, TrainingError
+from models.base.errors import TrainingError
 from models.corruptions import random_benign
 from models.data import DataSet, Rows
-from models.data.window import Window
-from models.evaluation.figures import summary
-from models.evaluation.subject import Subject
-from models.evaluation.suite import evaluate
+from models.evaluation.units import Progress as Judging
 from models.nets import export, factories
-from models.training import distributed
-from models.training.loop import Progress, Recipe, TrainResult, train
-from models.versions.bundle import MODEL, REFERENCE, WEIGHTS, Bundle
-from models.versions.judging import ThreatModel
+from models.training.loop import Progress, TrainResult, train
 from models.versions.registry import Registry
-from models.versions.runner import Runner
 from models.versions.schema import Manifest
+from monitoring.making.opening import rebuild
+from monitoring.making.orders import Order, WrapOrder
+from monitoring.making.publishing import judge_and_publish
 from monitoring.scoring.instrument import Instrumented, instrument, run_graph
-from monitoring.scoring.material import Victim, flops, head_material
-from monitoring.scoring.perturbation.benign import Benign
+from monitoring.scoring.material import Victim, head_material
 
-__all__ = [
-    "Order",
-    "Window",
-    "WrapOrder",
-    "make_version",
-    "open_subject",
-    "rebuild",
-    "wrap_version",
-]
-
-THREAT = ThreatModel(eps=0.15)  # where the order names none
 PARITY_ROWS = 2000
-JUDGED_ROWS = (250, 1000)  # of a large test set, least and most: `holdfast evaluate` takes all
-JUDGED_FLOPS = 5e13  # of a judgement, which costs about 2000 forward passes a row
-JUDGED_PASSES = 2000
-Judging = Callable[[int, int, str], None]  # progress of an evaluation: done, total, what
-
-
-@dataclass(frozen=True)
-class Order:
-    """What to make and why. `threat` is what the version is judged by and the heads learn."""
-
-    model: str
-    recipe: Recipe
-    net: factories.NetSpec
-    event: dict[str, Any]  # at least "id" and "reason"
-    actor: str
-    parent: Bundle | None = None  # its weights are the start
-    window: Window | None = None
-    shuffle_labels: bool = False  # for tests of the gates: a challenger that must be refused
-    threat: ThreatModel = THREAT
-    benign: Benign | None = None  # the user's own examples of what is no attack
-
-
-@dataclass(frozen=True)
-class WrapOrder:
-    """What to make of a graph that exists: `origin` says where it comes from, as plain data."""
-
-    model: str
-    event: dict[str, Any]  # at least "id" and "reason"
-    actor: str
-    threat: ThreatModel
-    origin: dict[str, Any]
-    seed: int = 0
-    benign: Benign | None = None
 
 
 def make_version(
@@ -131,7 +78,7 @@ def make_version(
     training |= _benign_facts(order)
     manifest = _manifest(data, order, made, training)
     window = None if order.window is None else order.window.test
-    version = _judge_and_publish(registry, data, order, manifest, made, trained.net, window)
+    version = judge_and_publish(registry, data, order, manifest, made, trained.net, window)
     if checkpoint is not None:
         checkpoint.unlink(missing_ok=True)
     return version
@@ -171,22 +118,7 @@ def wrap_version(
     training = {"wrapped": order.origin, "seed": order.seed, "data": _data_facts(data), "rows": 0}
     training |= _benign_facts(order)
     manifest = _manifest(data, order, made, training)
-    return _judge_and_publish(registry, data, order, manifest, made, None, None, progress)
-
-
-def rebuild(bundle: Bundle) -> nn.Module:
-    """The torch net of a bundle, in eval mode. Raises TrainingError for a wrapped model."""
-    if WEIGHTS not in bundle.manifest.files:
-        raise TrainingError(f"{bundle.name} is a wrapped model: it has no weights to work with")
-    spec = msgspec.convert(bundle.manifest.training["net"], factories.NetSpec)
-    return export.load_weights(factories.build(spec), bundle.read(WEIGHTS))
-
-
-def open_subject(bundle: Bundle) -> Subject:
-    """The served graph and the torch net of a bundle (None: wrapped), on one thread."""
-    torch.set_num_threads(1)
-    net = rebuild(bundle) if WEIGHTS in bundle.manifest.files else None
-    return Subject(Runner(bundle), net)
+    return judge_and_publish(registry, data, order, manifest, made, None, None, progress)
 
 
 def _start(order: Order) -> nn.Module:
@@ -261,86 +193,3 @@ def _manifest(
         parent=None if parent is None else parent.manifest.version,
         event=order.event,
     )
-
-
-def _judge_and_publish(
-    registry: Registry,
-    data: DataSet,
-    order: Order | WrapOrder,
-    manifest: Manifest,
-    made: Instrumented,
-    net: nn.Module | None,
-    window: Rows | None,
-    progress: Judging | None = None,
-) -> int:
-    previous_version, previous = _champion_figures(registry, order.model, data)
-    figures = evaluate(
-        Subject(Runner(made.bundle(manifest)), net),
-        data.test,
-        threat=order.threat,
-        window=window,
-        previous=previous,
-        previous_version=previous_version,
-        limit=_judged_rows(net, data),
-        progress=progress,
-    )
-    manifest = msgspec.structs.replace(manifest, evaluation=summary(figures))
-
-    def make(version: int) -> tuple[Mapping[str, bytes], Manifest]:
-        numbered = msgspec.structs.replace(manifest, version=version)
-        return _files(numbered, figures, made, net), numbered
-
-    if distributed.rank() != 0:
-        return int(distributed.share(None))
-    try:
-        version = registry.publish(
-            order.model,
-            make,
-            actor=order.actor,
-            reason=str(order.event["reason"]),
-            event=str(order.event["id"]),
-        )
-    except OSError as error:
-        raise RegistryError(
-            f"the version cannot be written to {registry.root}: {error.strerror or error}; "
-            "nothing was published; see to space and permissions there and start again"
-        ) from error
-    return int(distributed.share(version))
-
-
-def _judged_rows(net: nn.Module | None, data: DataSet) -> int:
-    """How many test rows a new version is judged on: fewer for a large net."""
-    least, most = JUDGED_ROWS
-    if net is None:
-        return most
-    return max(least, min(most, int(JUDGED_FLOPS / (JUDGED_PASSES * flops(net, data.schema)))))
-
-
-def _champion_figures(
-    registry: Registry, model: str, data: DataSet
-) -> tuple[int | None, dict[str, Any] | None]:
-    """Number and figures of the champion, where they can be compared with the new version's."""
-    champion = registry.aliases(model).champion if registry.versions(model) else None
-    if champion is None:
-        return None, None
-    try:
-        manifest = registry.manifest(model, champion)
-    except BundleError:  # a damaged champion is one more reason for a new version
-        return None, None
-    same = (manifest.input, manifest.classes) == (data.schema, data.classes)
-    return (champion, manifest.evaluation) if same and manifest.evaluation else (None, None)
-
-
-def _files(
-    manifest: Manifest, figures: dict[str, Any], made: Instrumented, net: nn.Module | None
-) -> dict[str, bytes]:
-    reference = io.BytesIO()
-    np.savez(reference, allow_pickle=False, **{k: np.asarray(v) for k, v in made.reference.items()})
-    files = {
-        MODEL: made.model.SerializeToString(),
-        REFERENCE: reference.getvalue(),
-        "report.json": msgspec.json.format(msgspec.json.encode(figures), indent=1),
-        "report.html": reporting.render(manifest, figures).encode(),
-        "card.md": reporting.card(manifest).encode(),
-    }
-    return files if net is None else files | {WEIGHTS: export.weights_bytes(net)}
