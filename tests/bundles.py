@@ -18,6 +18,14 @@ from monitoring.scoring.instrument import Instrumented, Material, instrument
 OPSET = 18
 
 
+def few_rows(data: DataSet) -> DataSet:
+    """The first rows of each part: quicker to train on, to fit and to evaluate."""
+    parts = ((data.train, 300), (data.calibration, 150), (data.test, 40))
+    return DataSet(
+        data.name, data.schema, data.classes, *(rows.take(np.arange(n)) for rows, n in parts)
+    )
+
+
 @cache
 def digits() -> DataSet:
     """The bundled digits."""

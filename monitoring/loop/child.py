@@ -311,8 +311,8 @@ def _right_or_none(runner: Runner, rows: Rows) -> Bools:
     return right(runner, rows) if len(rows) else np.zeros(0, dtype=bool)
 
 
-def _print_progress(step: int, steps: int, loss: float) -> None:
-    print(f"step {step}/{steps} loss {loss:.3f}", flush=True)
+def _print_progress(stage: str, done: int, total: int, words: str) -> None:
+    print(f"{stage} {done}/{total}: {words}", flush=True)
 
 
 STEPS = {f.__name__: f for f in (collect, evaluate, train, gate)}

@@ -14,7 +14,6 @@ from models.data import DataSet, Rows
 from models.evaluation.figures import summary
 from models.evaluation.subject import Subject
 from models.evaluation.suite import evaluate
-from models.evaluation.units import Progress
 from models.nets import export
 from models.training import distributed
 from models.versions.bundle import MODEL, REFERENCE, WEIGHTS
@@ -22,6 +21,7 @@ from models.versions.registry import Registry
 from models.versions.runner import Runner
 from models.versions.schema import Manifest
 from monitoring.making.orders import Order, WrapOrder
+from monitoring.making.progress import StageProgress
 from monitoring.scoring.instrument import Instrumented
 from monitoring.scoring.material import flops
 
@@ -38,7 +38,7 @@ def judge_and_publish(
     made: Instrumented,
     net: nn.Module | None,
     window: Rows | None,
-    progress: Progress | None = None,
+    progress: StageProgress | None = None,
 ) -> int:
     """Judge an instrumented graph, put the figures into its files, and publish it.
 

@@ -3,6 +3,7 @@
 Runs where torch is: the command line's `train` and `wrap`, and the lifecycle's child processes.
 """
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,18 @@ from models.attacks.threat import geometry_of
 from models.base.errors import TrainingError
 from models.corruptions import random_benign
 from models.data import DataSet, Rows
-from models.evaluation.units import Progress as Judging
 from models.nets import export, factories
-from models.training.loop import Progress, TrainResult, train
+from models.training.loop import Progress as TrainingProgress
+from models.training.loop import TrainResult, train
 from models.versions.registry import Registry
 from models.versions.schema import Manifest
 from monitoring.making.opening import rebuild
 from monitoring.making.orders import Order, WrapOrder
+from monitoring.making.progress import CALIBRATING, Progress, of_stage
 from monitoring.making.publishing import judge_and_publish
 from monitoring.scoring.instrument import Instrumented, instrument, run_graph
 from monitoring.scoring.material import Victim, head_material
+from monitoring.scoring.pieces import Pieces
 
 PARITY_ROWS = 2000
 
@@ -44,7 +47,7 @@ def make_version(
         registry: where it is published, whole or not at all.
         data: what it is trained, calibrated and judged on.
         order: what to make.
-        progress: told of the training.
+        progress: called with how far training, calibrating and judging are.
         checkpoint: file that a killed run is taken up from; removed once there is a version.
 
     Raises:
@@ -60,8 +63,11 @@ def make_version(
     torch.manual_seed(order.recipe.seed)
     rows = _training_rows(data, order)
     trained = train(
-        _start(order), rows, data.schema, order.recipe, progress=progress, checkpoint=checkpoint
-    )
+        _start(order), rows, data.schema, order.recipe,
+        progress=_show_loss(progress), checkpoint=checkpoint,
+    )  # fmt: skip
+    pieces = Pieces(CALIBRATING, of_stage(progress, "calibrating"))
+    pieces.begin("the graph")
     plain = export.to_onnx(trained.net, data.schema)
     seen = data.test.x[:PARITY_ROWS]
     difference = export.parity(trained.net, plain, data.schema, seen)
@@ -69,16 +75,18 @@ def make_version(
         raise TrainingError(f"onnxruntime differs from torch by {difference:.2g} in the logits")
     victim = Victim(data.schema, order.threat, trained.net, plain)
     material, source = head_material(
-        victim, data, order.window, order.recipe.seed, benign=order.benign
+        victim, data, order.window, order.recipe.seed, benign=order.benign, pieces=pieces
     )
     made = instrument(
-        plain, data.schema, data.classes, material, source=source, seed=order.recipe.seed
-    )
+        plain, data.schema, data.classes, material,
+        source=source, seed=order.recipe.seed, pieces=pieces,
+    )  # fmt: skip
     training = _training(data, order, rows, trained) | {"parity": difference}
     training |= _benign_facts(order)
     manifest = _manifest(data, order, made, training)
     window = None if order.window is None else order.window.test
-    version = judge_and_publish(registry, data, order, manifest, made, trained.net, window)
+    judging = of_stage(progress, "judging")
+    version = judge_and_publish(registry, data, order, manifest, made, trained.net, window, judging)
     if checkpoint is not None:
         checkpoint.unlink(missing_ok=True)
     return version
@@ -90,7 +98,7 @@ def wrap_version(
     plain: onnx.ModelProto,
     order: WrapOrder,
     *,
-    progress: Judging | None = None,
+    progress: Progress | None = None,
 ) -> int:
     """Instrument a graph that exists and publish it; returns the version's number.
 
@@ -99,7 +107,7 @@ def wrap_version(
         data: what the heads are fitted and calibrated on, and the graph is judged on.
         plain: takes raw rows of `data.schema`, gives `logits (N, C)` and maybe `features (N, F)`.
         order: what to make.
-        progress: told of the evaluation.
+        progress: called with how far calibrating and judging are.
 
     Raises:
         TrainingError: the graph does not give finite logits of every class.
@@ -111,14 +119,33 @@ def wrap_version(
         return made_before
     geometry_of(order.threat, data.schema)
     torch.set_num_threads(1)
+    pieces = Pieces(CALIBRATING, of_stage(progress, "calibrating"))
+    pieces.begin("the graph")
     _check_logits(plain, data)
     victim = Victim(data.schema, order.threat, None, plain)
-    material, source = head_material(victim, data, None, order.seed, benign=order.benign)
-    made = instrument(plain, data.schema, data.classes, material, source=source, seed=order.seed)
+    material, source = head_material(
+        victim, data, None, order.seed, benign=order.benign, pieces=pieces
+    )
+    made = instrument(
+        plain, data.schema, data.classes, material, source=source, seed=order.seed, pieces=pieces
+    )
     training = {"wrapped": order.origin, "seed": order.seed, "data": _data_facts(data), "rows": 0}
     training |= _benign_facts(order)
     manifest = _manifest(data, order, made, training)
-    return judge_and_publish(registry, data, order, manifest, made, None, None, progress)
+    judging = of_stage(progress, "judging")
+    return judge_and_publish(registry, data, order, manifest, made, None, None, judging)
+
+
+def _show_loss(progress: Progress | None) -> TrainingProgress | None:
+    if progress is None:
+        return None
+
+    def report(step: int, steps: int, loss: float) -> None:
+        begins = math.isnan(loss)
+        words = f"goes on after step {step} of {steps}" if step else f"{steps} steps"
+        progress("training", step, steps, words if begins else f"{step}/{steps}, loss {loss:.3f}")
+
+    return report
 
 
 def _start(order: Order) -> nn.Module:

@@ -12,7 +12,8 @@ from models.base.files import write_atomic
 from models.versions.judging import NORMS, SUITES
 from models.versions.registry import Registry
 from models.versions.schema import Manifest
-from service.cli.output import Bar, emit, json_option
+from service.cli.output import emit, json_option
+from service.cli.progress import Bar
 from service.cli.train import need_training
 from service.configuration.settings import Settings
 
@@ -74,12 +75,14 @@ def evaluate(
     folder = Path(settings.state) / "evaluations" / model / str(manifest.version)
     before, figures_before = _previous(registry, manifest, folder.parent, suite)
     first = distributed.rank() == 0
-    figures = judge(
-        open_subject(bundle), data_of(manifest).test,
-        suite=suite, threat=threat, previous=figures_before, previous_version=before, limit=limit,
-        autoattack=autoattack, seed=seed, work=folder / "work",
-        progress=EvaluationBar(f"evaluating {bundle.name}") if first else None,
-    )  # fmt: skip
+    with Bar(bundle.name, silent=not first) as bar:
+        bar("reading", 0, 0, "")
+        figures = judge(
+            open_subject(bundle), data_of(manifest).test,
+            suite=suite, threat=threat, previous=figures_before, previous_version=before,
+            limit=limit, autoattack=autoattack, seed=seed, work=folder / "work",
+            progress=bar.of("judging"),
+        )  # fmt: skip
     distributed.leave()
     if not first:
         return
@@ -88,16 +91,6 @@ def evaluate(
     write_atomic(folder / f"{name}.json", msgspec.json.format(msgspec.json.encode(figures)))
     write_atomic(folder / f"{name}.html", reporting.render(manifest, figures).encode())
     emit(figures, as_json, lambda: _text(bundle.name, figures, folder / f"{name}.html"))
-
-
-class EvaluationBar(Bar):
-    """Of an evaluation: share of the work, and the unit at work."""
-
-    def __call__(self, done: int, total: int, unit: str) -> None:
-        """Told of every unit, and of every block of the long ones; first of what is kept."""
-        if self.first is None:
-            self.first = done
-        self.show(done, total, f"{done / max(total, 1):.0%}, {unit}")
 
 
 def _threat(

@@ -14,7 +14,8 @@ from models.base.errors import DataError, HoldfastError
 from models.training.recipe import AUGMENTATIONS, METHODS, PRECISIONS
 from models.versions.judging import NORMS
 from models.versions.registry import Registry, check_name
-from service.cli.output import TrainingBar, emit, json_option, tell_notes
+from service.cli.output import emit, json_option, tell_notes
+from service.cli.progress import Bar
 from service.cli.source import source_options
 from service.configuration.settings import Settings
 
@@ -111,24 +112,26 @@ def train(
       torchrun --nproc-per-node 2 --no-python holdfast train photos/
     """
     registry = Registry(settings.registry_dir, settings.keys)
-    if if_empty and _has_champion(registry, model or data):  # told before anything is loaded
+    if if_empty and _has_champion(registry, model or data):  # before anything is loaded
         return
     need_training()
     from models import data as sets
     from models.training import distributed
 
-    rows = sets.load(sets.Source(data, **reading))
-    name = model or rows.name
-    check_name(name)
-    if if_empty and _has_champion(registry, name):  # a path names no model until it is read
-        return
-    for note in rows.notes:
-        click.echo(f"note: {note}", err=True)
-    order = _order(registry, rows, name, net, {"dropout": dropout, "batch_norm": batch_norm},
-                   init_from, chosen)  # fmt: skip
-    order = dataclasses.replace(order, benign=benign_examples(benign, rows))
-    version = _make(settings, registry, rows, order)
     first = distributed.rank() == 0
+    with Bar(model or data, silent=not first) as bar:
+        bar("reading", 0, 0, data)
+        rows = sets.load(sets.Source(data, **reading))
+        name = bar.what = model or rows.name
+        check_name(name)
+        if if_empty and _has_champion(registry, name):  # a path names no model until it is read
+            return
+        for note in rows.notes:
+            bar.note(f"note: {note}")
+        order = _order(registry, rows, name, net, {"dropout": dropout, "batch_norm": batch_norm},
+                       init_from, chosen)  # fmt: skip
+        order = dataclasses.replace(order, benign=benign_examples(benign, rows))
+        version = _make(settings, registry, rows, order, bar)
     distributed.leave()
     if not first:
         return
@@ -244,19 +247,19 @@ def _columns(fixed: tuple[str, ...], bounds: tuple[str, ...]) -> dict[str, Any]:
     return columns
 
 
-def _make(settings: Settings, registry: Registry, rows: Any, order: Any) -> int:
+def _make(settings: Settings, registry: Registry, rows: Any, order: Any, bar: Bar) -> int:
     """Train and publish; a run that was cut off goes on from its checkpoint."""
     import msgspec
 
-    from models.training import distributed
     from monitoring.making.version import make_version
 
     what = msgspec.json.encode([order.recipe, order.net, rows.fingerprint])
     digest = hashlib.sha256(what).hexdigest()[:12]
     checkpoint = Path(settings.state) / "training" / f"{order.model}-{digest}.safetensors"
-    told = TrainingBar(f"training {order.model}") if distributed.rank() == 0 else None
     try:
-        return make_version(registry, rows, order, progress=told, checkpoint=checkpoint)
+        return make_version(registry, rows, order, progress=bar, checkpoint=checkpoint)
     except KeyboardInterrupt:
-        click.echo("\nstopped; the same command goes on from where it was", err=True)
+        if registry.published_for(order.model, order.event["id"]) is None:
+            start = "goes on from its checkpoint" if checkpoint.exists() else "begins anew"
+            bar.note(f"stopped; nothing was published; the same command {start}")
         raise

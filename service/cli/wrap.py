@@ -11,8 +11,8 @@ from models.base.errors import AdaptError
 from models.base.files import sha256_file
 from models.versions.judging import NORMS
 from models.versions.registry import MODEL_NAME, Registry, check_name
-from service.cli.evaluate import EvaluationBar
 from service.cli.output import emit, json_option, tell_notes
+from service.cli.progress import Bar
 from service.cli.source import source_options
 from service.cli.train import benign_examples, need_training
 from service.configuration.settings import Settings
@@ -128,8 +128,8 @@ def _publish(
     facts = {"file": file.name, "sha256": sha256_file(file)} | adapted.facts
     event = {"id": f"wrap-{uuid.uuid4().hex[:12]}", "reason": f"wrapped {file.name} by hand"}
     order = WrapOrder(name, event, ACTOR, threat, facts, benign=benign)
-    progress = EvaluationBar(f"wrapping {name}")
-    return wrap_version(registry, rows, adapted.plain, order, progress=progress), facts
+    with Bar(name) as bar:
+        return wrap_version(registry, rows, adapted.plain, order, progress=bar), facts
 
 
 def _name_of(file: Path) -> str:

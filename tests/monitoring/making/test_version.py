@@ -88,14 +88,6 @@ def test_window_of_nothing_or_of_own_rows_is_empty(digits: DataSet) -> None:
         assert [len(part) for part in sides(Window.of(rows, digits))] == [0, 0, 0]
 
 
-def few(digits: DataSet) -> DataSet:
-    """Few rows: quicker to train, fit and evaluate."""
-    parts = (digits.train, digits.calibration, digits.test)
-    counts = (300, 150, 40)
-    kept = (rows.take(np.arange(n)) for rows, n in zip(parts, counts, strict=True))
-    return DataSet(digits.name, digits.schema, digits.classes, *kept)
-
-
 @pytest.fixture(scope="module")
 def retrained(
     published: Published, digits: DataSet, tmp_path_factory: pytest.TempPathFactory
@@ -111,7 +103,7 @@ def retrained(
         parent=published.bundle,
         window=Window.of(rotated(digits), digits),
     )
-    make_version(registry, few(digits), order)
+    make_version(registry, bundles.few_rows(digits), order)
     return registry, order
 
 
@@ -137,9 +129,9 @@ def test_manifest_says_where_the_version_comes_from(
     assert manifest.event == order.event
     assert manifest.training["seed"] == 1
     assert msgspec.convert(manifest.training["recipe"], Recipe) == order.recipe
-    assert manifest.training["data"]["fingerprint"] == few(digits).fingerprint
+    assert manifest.training["data"]["fingerprint"] == bundles.few_rows(digits).fingerprint
     assert manifest.training["window_rows"] == len(order.window.train)
-    held = len(few(digits).calibration) + len(order.window.calibration)
+    held = len(bundles.few_rows(digits).calibration) + len(order.window.calibration)
     assert manifest.calibration.n == held
     assert "which the stream is compared with" in manifest.calibration.source
     stream = registry.open("digits", "1").reference["class/alpha"]
@@ -164,7 +156,7 @@ def test_same_event_makes_one_version_and_the_same_order_the_same_weights(
 ) -> None:
     registry, order = retrained
     quick = msgspec.structs.replace(order.recipe, max_steps=3)
-    small = few(digits)
+    small = bundles.few_rows(digits)
     again = Order("digits", quick, NET, order.event, "tests")
     assert make_version(registry, small, again) == 1
     assert registry.versions("digits") == (1,)
@@ -175,7 +167,7 @@ def test_same_event_makes_one_version_and_the_same_order_the_same_weights(
 def test_order_alone_decides_the_version(
     digits: DataSet, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    small = few(digits)
+    small = bundles.few_rows(digits)
     graphs = []
     for name in ("one", "two"):
         registry = Registry(tmp_path_factory.mktemp(name))
