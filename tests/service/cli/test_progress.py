@@ -202,23 +202,4 @@ def test_ctrl_c_ends_with_130_says_how_to_go_on_and_leaves_nothing_half_written(
     assert Registry(state / "registry").versions("digits") == ()
     files = [path for path in state.rglob("*") if path.is_file()]
     assert {path.suffix for path in files} <= {".safetensors"}, files
-
-
-def test_training_that_was_stopped_while_it_was_judged_is_not_repeated(tmp_path: Path) -> None:
-    state, log = tmp_path / "state", tmp_path / "log"
-    options = ("--epochs", "1", "--attack-steps", "1")
-    for number, sign in enumerate(("calibrating 100%", "goes on after step 17 of 17")):
-        process = begin_training(state, *options)
-        try:
-            wait_until(
-                lambda sign=sign, process=process: (
-                    process.poll() is not None or sign in log.read_text()
-                ),
-                what=sign,
-            )
-            assert sign in log.read_text(), log.read_text()
-            process.send_signal(signal.SIGINT)
-            assert process.wait(60) == 130, number
-        finally:
-            process.kill()
-            process.wait()
+    assert ("goes on" in text) == bool(files)
