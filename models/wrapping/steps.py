@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+import msgspec
 import numpy as np
 import onnx
 
@@ -192,7 +193,7 @@ def _facts(
         else {"tensor": show(features.tensor), "size": features.size},
         **trial.plan.words,
         "classes": trial.order.name,
-        "accuracy": proportion(ordered.argmax(axis=1) == rows.y).plain(),
+        "accuracy": msgspec.to_builtins(proportion(ordered.argmax(axis=1) == rows.y)),
         "tried": [t.plain() for t in choice.trials],
         "refused": list(choice.refused),
     }

@@ -15,7 +15,10 @@ def rebuild(bundle: Bundle) -> nn.Module:
     """The torch net of a bundle, in eval mode. Raises TrainingError for a wrapped model."""
     if WEIGHTS not in bundle.manifest.files:
         raise TrainingError(f"{bundle.name} is a wrapped model: it has no weights to work with")
-    spec = msgspec.convert(bundle.manifest.training["net"], factories.NetSpec)
+    training = bundle.manifest.training
+    if training is None or training.net is None:
+        raise TrainingError(f"{bundle.name}: its manifest does not say what its net is")
+    spec = msgspec.convert(training.net, factories.NetSpec)
     return export.load_weights(factories.build(spec), bundle.read(WEIGHTS))
 
 

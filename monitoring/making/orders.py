@@ -1,12 +1,12 @@
 """What to make: an order for a version that is trained, or for a graph that exists."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from models.data.window import Window
 from models.nets.factories import NetSpec
 from models.training.recipe import Recipe
 from models.versions.bundle import Bundle
+from models.versions.facts import EventFacts, WrappingFacts
 from models.versions.judging import ThreatModel
 from monitoring.scoring.perturbation.benign import Benign
 
@@ -20,7 +20,7 @@ class Order:
     model: str
     recipe: Recipe
     net: NetSpec
-    event: dict[str, Any]  # at least "id" and "reason"
+    event: EventFacts
     actor: str
     parent: Bundle | None = None  # its weights are the start
     window: Window | None = None
@@ -31,12 +31,12 @@ class Order:
 
 @dataclass(frozen=True)
 class WrapOrder:
-    """What to make of a graph that exists: `origin` says where it comes from, as plain data."""
+    """What to make of a graph that exists: `origin` says where it comes from."""
 
     model: str
-    event: dict[str, Any]  # at least "id" and "reason"
+    event: EventFacts
     actor: str
     threat: ThreatModel
-    origin: dict[str, Any]
+    origin: WrappingFacts
     seed: int = 0
     benign: Benign | None = None

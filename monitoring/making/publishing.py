@@ -2,7 +2,6 @@
 
 import io
 from collections.abc import Mapping
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -11,12 +10,12 @@ from torch import nn
 from models import reporting
 from models.base.errors import BundleError, RegistryError
 from models.data import DataSet, Rows
-from models.evaluation.figures import summary
 from models.evaluation.subject import Subject
 from models.evaluation.suite import evaluate
 from models.nets import export
 from models.training import distributed
 from models.versions.bundle import MODEL, REFERENCE, WEIGHTS
+from models.versions.figures import Evaluation, summary
 from models.versions.registry import Registry
 from models.versions.runner import Runner
 from models.versions.schema import Manifest
@@ -82,8 +81,8 @@ def judge_and_publish(
             order.model,
             make,
             actor=order.actor,
-            reason=str(order.event["reason"]),
-            event=str(order.event["id"]),
+            reason=order.event.reason,
+            event=order.event.id,
         )
     except OSError as error:
         raise RegistryError(
@@ -103,7 +102,7 @@ def _judged_rows(net: nn.Module | None, data: DataSet) -> int:
 
 def _champion_figures(
     registry: Registry, model: str, data: DataSet
-) -> tuple[int | None, dict[str, Any] | None]:
+) -> tuple[int | None, Evaluation | None]:
     """Number and figures of the champion, where they can be compared with the new version's."""
     champion = registry.aliases(model).champion if registry.versions(model) else None
     if champion is None:
@@ -113,11 +112,12 @@ def _champion_figures(
     except BundleError:  # a damaged champion is one more reason for a new version
         return None, None
     same = (manifest.input, manifest.classes) == (data.schema, data.classes)
-    return (champion, manifest.evaluation) if same and manifest.evaluation else (None, None)
+    comparable = same and manifest.evaluation is not None
+    return (champion, manifest.evaluation) if comparable else (None, None)
 
 
 def _files(
-    manifest: Manifest, figures: dict[str, Any], made: Instrumented, net: nn.Module | None
+    manifest: Manifest, figures: Evaluation, made: Instrumented, net: nn.Module | None
 ) -> dict[str, bytes]:
     reference = io.BytesIO()
     np.savez(reference, allow_pickle=False, **{k: np.asarray(v) for k, v in made.reference.items()})

@@ -5,7 +5,6 @@ Runs where torch is: the command line's `train` and `wrap`, and the lifecycle's 
 
 import math
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -20,6 +19,7 @@ from models.data import DataSet, Rows
 from models.nets import export, factories
 from models.training.loop import Progress as TrainingProgress
 from models.training.loop import TrainResult, train
+from models.versions.facts import BenignFacts, DataFacts, TrainingFacts
 from models.versions.registry import Registry
 from models.versions.schema import Manifest
 from monitoring.making.opening import rebuild
@@ -41,7 +41,7 @@ def make_version(
     progress: Progress | None = None,
     checkpoint: Path | None = None,
 ) -> int:
-    """Train and publish a version; returns its number. At most one version per `event["id"]`.
+    """Train and publish a version; returns its number. At most one version per event.
 
     Args:
         registry: where it is published, whole or not at all.
@@ -55,10 +55,10 @@ def make_version(
         DataError: too few rows, or a threat that does not fit the input.
         RegistryError: the version cannot be written.
     """
-    made_before = registry.published_for(order.model, str(order.event["id"]))
+    made_before = registry.published_for(order.model, order.event.id)
     if made_before is not None:
         return made_before
-    geometry_of(order.threat, data.schema)  # a threat that does not fit is told before the training
+    geometry_of(order.threat, data.schema)  # a misfit is said before the training
     torch.set_num_threads(1)
     torch.manual_seed(order.recipe.seed)
     rows = _training_rows(data, order)
@@ -81,8 +81,7 @@ def make_version(
         plain, data.schema, data.classes, material,
         source=source, seed=order.recipe.seed, pieces=pieces,
     )  # fmt: skip
-    training = _training(data, order, rows, trained) | {"parity": difference}
-    training |= _benign_facts(order)
+    training = _training(data, order, rows, trained, difference)
     manifest = _manifest(data, order, made, training)
     window = None if order.window is None else order.window.test
     judging = of_stage(progress, "judging")
@@ -114,7 +113,7 @@ def wrap_version(
         DataError: too few rows, or a threat that does not fit the input.
         RegistryError: the version cannot be written.
     """
-    made_before = registry.published_for(order.model, str(order.event["id"]))
+    made_before = registry.published_for(order.model, order.event.id)
     if made_before is not None:
         return made_before
     geometry_of(order.threat, data.schema)
@@ -129,8 +128,13 @@ def wrap_version(
     made = instrument(
         plain, data.schema, data.classes, material, source=source, seed=order.seed, pieces=pieces
     )
-    training = {"wrapped": order.origin, "seed": order.seed, "data": _data_facts(data), "rows": 0}
-    training |= _benign_facts(order)
+    training = TrainingFacts(
+        data=_data_facts(data),
+        seed=order.seed,
+        rows=0,
+        benign=_benign_facts(order),
+        wrapped=order.origin,
+    )
     manifest = _manifest(data, order, made, training)
     judging = of_stage(progress, "judging")
     return judge_and_publish(registry, data, order, manifest, made, None, None, judging)
@@ -186,32 +190,35 @@ def _check_logits(plain: onnx.ModelProto, data: DataSet) -> None:
         )
 
 
-def _data_facts(data: DataSet) -> dict[str, Any]:
+def _data_facts(data: DataSet) -> DataFacts:
     """What is needed to load the same data again, and to see that it is the same."""
-    source = msgspec.to_builtins(data.source)
-    return {"name": data.name, "fingerprint": data.fingerprint, "source": source}
+    return DataFacts(data.name, data.fingerprint, msgspec.to_builtins(data.source))
 
 
-def _benign_facts(order: Order | WrapOrder) -> dict[str, Any]:
-    return {} if order.benign is None else {"benign": order.benign.facts}
+def _benign_facts(order: Order | WrapOrder) -> BenignFacts | None:
+    return None if order.benign is None else order.benign.facts
 
 
-def _training(data: DataSet, order: Order, rows: Rows, trained: TrainResult) -> dict[str, Any]:
-    return {
-        "recipe": msgspec.to_builtins(order.recipe),
-        "net": msgspec.to_builtins(order.net),
-        "seed": order.recipe.seed,
-        "data": _data_facts(data),
-        "rows": len(rows),
-        "window_rows": 0 if order.window is None else len(order.window.train),
-        "cpu_seconds": round(trained.cpu_seconds, 2),
-        "steps": trained.steps,
-        "precision": trained.precision,
-    }
+def _training(
+    data: DataSet, order: Order, rows: Rows, trained: TrainResult, parity: float
+) -> TrainingFacts:
+    return TrainingFacts(
+        data=_data_facts(data),
+        seed=order.recipe.seed,
+        rows=len(rows),
+        recipe=msgspec.to_builtins(order.recipe),
+        net=msgspec.to_builtins(order.net),
+        window_rows=0 if order.window is None else len(order.window.train),
+        steps=trained.steps,
+        cpu_seconds=round(trained.cpu_seconds, 2),
+        precision=trained.precision,
+        parity=parity,
+        benign=_benign_facts(order),
+    )
 
 
 def _manifest(
-    data: DataSet, order: Order | WrapOrder, made: Instrumented, training: dict[str, Any]
+    data: DataSet, order: Order | WrapOrder, made: Instrumented, training: TrainingFacts
 ) -> Manifest:
     parent = order.parent if isinstance(order, Order) else None
     return msgspec.structs.replace(

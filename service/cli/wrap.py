@@ -9,8 +9,10 @@ import click
 
 from models.base.errors import AdaptError
 from models.base.files import sha256_file
+from models.versions.facts import EventFacts, WrappingFacts
 from models.versions.judging import NORMS
 from models.versions.registry import MODEL_NAME, Registry, check_name
+from service.cli.figures import gap_lines, headline, share_or_none
 from service.cli.output import emit, json_option, tell_notes
 from service.cli.progress import Bar
 from service.cli.source import source_options
@@ -120,14 +122,17 @@ def _publish(
     benign: Any,
 ) -> tuple[int, dict[str, Any]]:
     """Adapt, then instrument, calibrate, evaluate and publish; nothing is written before that."""
+    import msgspec
+
     from models.wrapping import adapt, read_model
     from monitoring.making.orders import WrapOrder
     from monitoring.making.version import wrap_version
 
     adapted = adapt(read_model(file), rows, options=options)
     facts = {"file": file.name, "sha256": sha256_file(file)} | adapted.facts
-    event = {"id": f"wrap-{uuid.uuid4().hex[:12]}", "reason": f"wrapped {file.name} by hand"}
-    order = WrapOrder(name, event, ACTOR, threat, facts, benign=benign)
+    event = EventFacts(f"wrap-{uuid.uuid4().hex[:12]}", f"wrapped {file.name} by hand")
+    origin = msgspec.convert(facts, WrappingFacts)
+    order = WrapOrder(name, event, ACTOR, threat, origin, benign=benign)
     with Bar(name) as bar:
         return wrap_version(registry, rows, adapted.plain, order, progress=bar), facts
 
@@ -150,20 +155,21 @@ def _tell(
     manifest = registry.manifest(name, version)
     tell_notes(manifest, registry.aliases(name).champion)
     figures = manifest.evaluation
-    clean, robust = figures["clean"]["value"], figures["robust"]["value"]
+    assert figures is not None  # what is published was judged
+    clean, robust = share_or_none(figures.clean), share_or_none(figures.robust)
+    page = registry.path(name, version) / "report.html"
 
     def text() -> str:
         read, layer = facts["output"], facts["features"]
         lines = [
-            f"{name}/{version}: clean accuracy {clean:.1%}, {robust:.1%} under attack at eps "
-            f"{figures['eps']:g} (n = {figures['n']}); "
-            f"{registry.path(name, version) / 'report.html'}",
+            f"{name}/{version}: {headline(figures)}; {page}",
             f"  input: {facts['layout']}, scale {facts['scale']}; classes {facts['classes']}",
             f"  answer: {read['kind']} of {read['tensor']!r}, read from {read['read_from']!r}",
         ]
         if layer is not None:
             lines.append(f"  features: {layer['tensor']!r}, {layer['size']} of them")
-        return "\n".join([*lines, *(f"  note: {note}" for note in facts["notes"])])
+        lines += [f"  note: {note}" for note in facts["notes"]]
+        return "\n".join(lines + gap_lines(figures))
 
     emit(
         {"model": name, "version": version, "clean": clean, "robust": robust, "adapted": facts},

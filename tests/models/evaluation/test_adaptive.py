@@ -11,8 +11,8 @@ from models.attacks.catalogue import Strength
 from models.attacks.onnx.interpreter import NotDifferentiableError
 from models.data import DataSet, Rows
 from models.evaluation.adaptive import adaptive_figures, obstacle
+from models.evaluation.figures.scores import likelihood
 from models.evaluation.plan import make_plan
-from models.evaluation.scores import likelihood
 from models.evaluation.subject import Subject, answer
 from models.evaluation.suite import Tasks, evaluate
 from models.evaluation.white_box import WhiteBox

@@ -19,7 +19,7 @@ from models.evaluation.adversarial import (
     noisy_rows,
     robust,
 )
-from models.evaluation.inputs import edge_cases
+from models.evaluation.figures.edge_cases import edge_cases
 from models.evaluation.subject import Subject, answer, right
 from models.nets import factories
 from models.versions.schema import InputSchema

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from models.evaluation.masking import Evidence, masking
+from models.evaluation.figures.masking import Evidence, masking
 from models.statistics.intervals import Bools
 
 N = 400

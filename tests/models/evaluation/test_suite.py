@@ -12,11 +12,12 @@ import pytest
 
 from models.base.errors import DataError
 from models.data import DataSet, Rows
-from models.evaluation.figures import relative_error, summary
+from models.evaluation.figures.collect import relative_error
 from models.evaluation.plan import SIZES, hopeless, sizes
 from models.evaluation.subject import Subject, answer
 from models.evaluation.suite import evaluate, key, make_plan
 from models.statistics.intervals import proportion
+from models.versions.figures import summary
 from models.versions.judging import ThreatModel
 from tests.conftest import Published
 from tests.models.evaluated import black_box, white_box

@@ -11,6 +11,7 @@ import pytest
 
 from models.data import DataSet
 from models.training.recipe import Recipe
+from models.versions.facts import EventFacts
 from models.versions.registry import Registry
 from monitoring.making.orders import Order
 from monitoring.making.version import make_version
@@ -139,9 +140,7 @@ def test_making_a_version_reports_every_stage_from_its_start_to_its_end(
     digits: DataSet, empty: Registry
 ) -> None:
     reports: list[tuple[str, int, int, str]] = []
-    order = Order(
-        "digits", Recipe(max_steps=3, attack_steps=1), NET, {"id": "a", "reason": "b"}, "t"
-    )
+    order = Order("digits", Recipe(max_steps=3, attack_steps=1), NET, EventFacts("a", "b"), "t")
     make_version(
         empty, bundles.few_rows(digits), order, progress=lambda *each: reports.append(each)
     )
