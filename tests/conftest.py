@@ -23,6 +23,7 @@ from models.evaluation.subject import Subject
 from models.nets import factories
 from models.training.loop import Recipe
 from models.versions.bundle import Bundle
+from models.versions.facts import EventFacts
 from models.versions.registry import Registry
 from models.versions.runner import Runner
 from monitoring.making.opening import rebuild
@@ -75,7 +76,7 @@ def digits() -> DataSet:
 def published(digits: DataSet, tmp_path_factory: pytest.TempPathFactory) -> Published:
     """The quickly trained version; nobody may change its registry."""
     registry = Registry(tmp_path_factory.mktemp("registry"))
-    order = Order("digits", QUICK, NET, {"id": "first", "reason": "the tests"}, "tests")
+    order = Order("digits", QUICK, NET, EventFacts("first", "the tests"), "tests")
     version = make_version(registry, digits, order)
     bundle = registry.open("digits", str(version))
     return Published(registry, order, bundle, Runner(bundle), rebuild(bundle))

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from models.base.errors import DataError, HoldfastError
+from models.nets.catalogue import CATALOGUE as NETS
 from models.training.recipe import AUGMENTATIONS, METHODS, PRECISIONS
 from models.versions.facts import EventFacts
 from models.versions.judging import NORMS
@@ -67,7 +68,7 @@ def need_training() -> None:
 @click.option(
     "--net",
     default="auto",
-    help="auto, small_conv, conv4, resnet18, resnet_narrow, mlp, or module:factory of your own.",
+    help=f"auto, {', '.join(NETS)}, or module:factory of your own.",
 )
 @click.option(
     "--dropout",
