@@ -36,6 +36,7 @@ from monitoring.counting import query_embedding
 from monitoring.scoring.accuracy_fit import accuracy_facts
 from monitoring.scoring.cells import Cells
 from monitoring.scoring.channels import base as ch
+from monitoring.scoring.channels.catalogue import Fitting, score_channels
 from monitoring.scoring.channels.columns import TableColumn, choose_columns
 from monitoring.scoring.channels.table_statistics import TableStatistics
 from monitoring.scoring.drift_score import HAIR, emit_p_value
@@ -207,13 +208,8 @@ def _channels(
     table, x_unit = None, schema.to_unit(references)
     if schema.kind == "tabular" and schema.columns:
         table = TableStatistics.fit(schema, x_unit)
-    fitted = ch.score_channels(
-        schema.kind,
-        features[0] if features else None,
-        logits=np.nan_to_num(logits),
-        x_unit=x_unit,
-        table=table,
-    )
+    rows = Fitting(np.nan_to_num(logits), features[0] if features else None, x_unit, table)
+    fitted = score_channels(schema.kind, rows)
     return table, fitted, choose_columns(schema, x_unit, np.nan_to_num(logits).argmax(axis=1))
 
 
