@@ -325,6 +325,15 @@ GATES: tuple[Gate, ...] = (
 )
 
 
+def gate_table() -> str:
+    """The gates as the docs list them: names that pass alike stand in one row."""
+    rows: dict[str, list[str]] = {}
+    for gate in GATES:
+        rows.setdefault(gate.passes_when, []).append(f"`{gate.name}`")
+    lines = [f"| {', '.join(names)} | {words} |" for words, names in rows.items()]
+    return "\n".join(["| gate | passes when |", "|---|---|", *lines])
+
+
 def judge_all(compared: Compared, has: frozenset[Need]) -> tuple[Check, ...]:
     """The check of every gate that applies, in the order of `GATES`.
 

@@ -4,11 +4,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from models.evaluation.worth import beats_commonest, commonest_share
 from models.reporting.numbers import (
     LONGEST,
     Share,
     bounds,
     clip,
+    interval,
     known,
     list_words,
     percent,
@@ -95,16 +97,16 @@ def _list_failed_checks(figures: Evaluation) -> list[str]:
 
 def _trivial(figures: Evaluation) -> list[str]:
     """That naming the most frequent class without looking would do as well."""
-    clean, counts = figures.clean, [p.n for p in figures.classes.values()]
-    if not known(clean) or not sum(counts):
+    clean, most = figures.clean, commonest_share(figures)
+    if not known(clean) or most is None or beats_commonest(figures):
         return []
-    most = max(counts) / sum(counts)
-    if clean.low > most:
-        return []
-    return [
+    line = (
         f"It is no better than always naming the most frequent class ({percent(most)} of the rows):"
-        f" {bounds(clean)} right. Its robustness means nothing."
-    ]
+        f" {bounds(clean)} right"
+    )
+    if known(figures.balanced_accuracy):
+        line += f", balanced accuracy {interval(figures.balanced_accuracy)}"
+    return [f"{line}. Its robustness means nothing."]
 
 
 def _accuracy_short(figures: Evaluation) -> list[str]:
