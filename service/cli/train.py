@@ -40,7 +40,7 @@ def need_training() -> None:
 @click.argument("data", default="digits")
 @source_options
 @click.option("--model", help="Name of the model; the data's name by default.")
-@click.option("--if-empty", is_flag=True, help="Do nothing if the model has a champion.")
+@click.option("--if-empty", is_flag=True, help="Do nothing if the model has a version.")
 @click.option("--promote/--no-promote", default=True, help="Make it the champion if none stands.")
 @click.option("--quick", is_flag=True, help="A fraction of the time, some robustness less.")
 @click.option("--method", type=click.Choice(METHODS), help="How it is trained (trades).")
@@ -115,7 +115,7 @@ def train(
       torchrun --nproc-per-node 2 --no-python holdfast train photos/
     """
     registry = Registry(settings.registry_dir, settings.keys)
-    if if_empty and _has_champion(registry, model or data):  # before anything is loaded
+    if if_empty and _has_version(registry, model or data):  # before anything is loaded
         return
     need_training()
     from models import data as sets
@@ -127,7 +127,7 @@ def train(
         rows = sets.load(sets.Source(data, **reading))
         name = bar.what = model or rows.name
         check_name(name)
-        if if_empty and _has_champion(registry, name):  # a path names no model until it is read
+        if if_empty and _has_version(registry, name):  # a path names no model until it is read
             return
         for note in rows.notes:
             bar.note(f"note: {note}")
@@ -141,10 +141,8 @@ def train(
     manifest = registry.manifest(name, version)
     figures = manifest.evaluation
     assert figures is not None  # what is published was judged
-    if promote and registry.aliases(name).champion is None:
-        registry.promote(
-            name, version, expected=None, actor="command line", reason="the first", by_person=True
-        )
+    if promote:
+        promote_or_say_why(registry, name, version, "command line")
     tell_notes(manifest, registry.aliases(name).champion)
     clean, robust = share_or_none(figures.clean), share_or_none(figures.robust)
     page = registry.path(name, version) / "report.html"
@@ -153,6 +151,15 @@ def train(
         as_json,
         lambda: "\n".join([f"{name}/{version}: {headline(figures)}; {page}", *gap_lines(figures)]),
     )
+
+
+def promote_or_say_why(registry: Registry, model: str, version: int, actor: str) -> None:
+    """Make a version the first champion, or say on standard error what is against it."""
+    from monitoring.making.first import promote_first
+
+    why_not = promote_first(registry, model, version, actor=actor)
+    if why_not is not None:
+        click.echo(f"warning: {why_not}", err=True)
 
 
 def benign_examples(path: str | None, rows: Any) -> Any:
@@ -166,12 +173,20 @@ def benign_examples(path: str | None, rows: Any) -> Any:
     return load_benign(Source(path, label=label), rows.schema)
 
 
-def _has_champion(registry: Registry, name: str) -> bool:
+def _has_version(registry: Registry, name: str) -> bool:
     """Whether there is nothing to do under `--if-empty`; says so."""
-    stands = bool(registry.versions(name)) and registry.aliases(name).champion is not None
-    if stands:
+    versions = registry.versions(name)
+    if not versions:
+        return False
+    if registry.aliases(name).champion is not None:
         click.echo(f"model {name} has a champion already", err=True)
-    return stands
+    else:
+        click.echo(
+            f"model {name} has version {versions[-1]} already, which is not its champion; to "
+            f"serve it: holdfast models promote {name} {versions[-1]}",
+            err=True,
+        )
+    return True
 
 
 def _order(

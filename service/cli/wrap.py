@@ -16,7 +16,7 @@ from service.cli.figures import gap_lines, headline, share_or_none
 from service.cli.output import emit, json_option, tell_notes
 from service.cli.progress import Bar
 from service.cli.source import source_options
-from service.cli.train import benign_examples, need_training
+from service.cli.train import benign_examples, need_training, promote_or_say_why
 from service.configuration.settings import Settings
 
 ACTOR = "command line"
@@ -105,10 +105,8 @@ def wrap(
     registry = Registry(settings.registry_dir, settings.keys)
     own = benign_examples(benign, rows)
     version, facts = _publish(registry, name, file, rows, options, threat, own)
-    if promote and registry.aliases(name).champion is None:
-        registry.promote(
-            name, version, expected=None, actor=ACTOR, reason="the first", by_person=True
-        )
+    if promote:
+        promote_or_say_why(registry, name, version, ACTOR)
     _tell(registry, name, version, facts, as_json)
 
 
