@@ -9,18 +9,16 @@ from models.versions.schema import Manifest
 
 
 def source_of(manifest: Manifest) -> Source:
-    """Where the data of a version came from; versions of old know a bundled name only.
+    """Where the data of a version came from.
 
     Raises:
         DataError: the manifest does not say.
     """
-    facts = manifest.training.get("data", {})
-    told = facts.get("source") or ({"path": facts["name"]} if "name" in facts else None)
     name = f"{manifest.model}/{manifest.version}"
-    if told is None:
+    if manifest.training is None:
         raise DataError(f"{name}: its manifest does not say which data it was made from")
     try:
-        return msgspec.convert(told, Source)
+        return msgspec.convert(manifest.training.data.source, Source)
     except msgspec.ValidationError as error:
         raise DataError(f"{name}: the source of its data is not understood: {error}") from error
 
@@ -32,12 +30,13 @@ def data_of(manifest: Manifest) -> DataSet:
         DataError: it cannot be read, or is not what it was.
     """
     source = source_of(manifest)
-    found = data.load(source)
-    wanted = manifest.training["data"].get("fingerprint")
-    if wanted is not None and found.fingerprint != wanted:
+    loaded = data.load(source)
+    assert manifest.training is not None  # or `source_of` would have refused
+    wanted = manifest.training.data.fingerprint
+    if loaded.fingerprint != wanted:
         raise DataError(
             f"data {source.path!r} changed since {manifest.model}/{manifest.version} was made from "
-            f"it (fingerprint {found.fingerprint[:12]}, expected {wanted[:12]}): figures on it "
+            f"it (fingerprint {loaded.fingerprint[:12]}, expected {wanted[:12]}): figures on it "
             "would not be comparable; restore the data, or train a new version on it"
         )
-    return found
+    return loaded

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -13,28 +12,39 @@ Bools = npt.NDArray[np.bool_]
 
 
 class Proportion(msgspec.Struct, frozen=True):
-    """A share with its 95 % Wilson interval and the number of rows it rests on."""
+    """A share with its 95 % interval and the number of rows it rests on.
 
-    value: float
+    The share of no rows is None in JSON, which knows no NaN; `value` is NaN then.
+
+    >>> msgspec.json.encode(Proportion(None, 0.0, 1.0, 0))
+    b'{"value":null,"low":0.0,"high":1.0,"n":0}'
+    """
+
+    share: float | None = msgspec.field(name="value")
     low: float
     high: float
     n: int
 
-    def plain(self) -> dict[str, Any]:
-        """As plain data; the value of no rows is None, for JSON knows no NaN."""
-        figures: dict[str, Any] = msgspec.to_builtins(self)
-        return figures | {"value": self.value if self.n else None}
+    @property
+    def value(self) -> float:
+        """The share; NaN where there are no rows."""
+        return math.nan if self.share is None else self.share
+
+    @property
+    def parts(self) -> tuple[float | None, float, float, int]:
+        """All four, for a record that says more of the same share."""
+        return self.share, self.low, self.high, self.n
 
 
 def proportion(right: Bools) -> Proportion:
-    """The share of True in `(n,)` with its interval.
+    """The share of True in `(n,)` with its Wilson interval.
 
     >>> proportion(np.array([True] * 9 + [False]))
-    Proportion(value=0.9, low=0.5958, high=0.9821, n=10)
+    Proportion(share=0.9, low=0.5958, high=0.9821, n=10)
     """
     n = len(right)
     if n == 0:
-        return Proportion(math.nan, 0.0, 1.0, 0)
+        return Proportion(None, 0.0, 1.0, 0)
     interval = stats.binomtest(int(right.sum()), n).proportion_ci(0.95, method="wilson")
     value, low, high = (round(float(v), 4) for v in (right.mean(), interval.low, interval.high))
     return Proportion(value, low, high, n)
@@ -108,13 +118,13 @@ def auroc_interval(
 
 def roc(
     negative: npt.NDArray[np.floating], positive: npt.NDArray[np.floating], points: int = 60
-) -> list[list[float]]:
-    """The ROC curve as `[false-positive rate, true-positive rate]`, from (0, 0) to (1, 1).
+) -> tuple[tuple[float, float], ...]:
+    """The ROC curve as `(false-positive rate, true-positive rate)`, from (0, 0) to (1, 1).
 
     Where there are more than `points`, those evenly spread along the curve.
 
     >>> roc(np.array([0.0, 1.0]), np.array([1.0, 2.0]))
-    [[0.0, 0.0], [0.0, 0.5], [0.5, 1.0], [1.0, 1.0]]
+    ((0.0, 0.0), (0.0, 0.5), (0.5, 1.0), (1.0, 1.0))
     """
     cuts = np.unique(np.concatenate([negative, positive]))
     rates = [
@@ -125,7 +135,7 @@ def roc(
     if len(along) > points:
         kept = np.unique(np.searchsorted(along, np.linspace(0, along[-1], points)))
         rates = [rate[kept] for rate in rates]
-    return [[round(float(a), 4), round(float(b), 4)] for a, b in zip(*rates, strict=True)]
+    return tuple((round(float(a), 4), round(float(b), 4)) for a, b in zip(*rates, strict=True))
 
 
 def mean_corruption_error(

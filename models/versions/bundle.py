@@ -27,7 +27,7 @@ from models.base.errors import BundleError, UnfitFileError
 from models.base.files import fsync_dir, sha256_bytes, write_durable
 from models.base.inside import Folder, WrongSizeError, opened
 from models.statistics.arrays import FloatArray
-from models.versions.schema import SCHEMA_VERSION, Manifest
+from models.versions.schema import Manifest, decode_manifest
 from models.versions.signature import SIGNATURE, Keys
 
 MODEL = "model.onnx"
@@ -37,7 +37,6 @@ WEIGHTS = "weights.safetensors"
 MOST_MANIFEST_BYTES = 1 << 24
 MOST_DIGEST_BYTES = 1 << 10  # of the manifest's digest and signature
 MOST_FILE_BYTES = 1 << 32
-UNSIZED_BYTES = 1 << 30  # most of a file whose size a manifest of before does not state
 MOST_REFERENCE_BYTES = 1 << 30  # of all arrays, decompressed
 DEPTH = 2  # a version lies in a model's folder, and neither may be a link
 NO_KEYS = Keys()
@@ -125,14 +124,7 @@ def _read_manifest(folder: Folder, keys: Keys) -> Manifest:
     if sha256_bytes(encoded).encode() != digest:
         raise BundleError(path, f"sha256 of {MANIFEST} does not match {MANIFEST}.sha256")
     keys.check(path, encoded, _signature(folder) if keys.trusted else None)
-    try:
-        manifest = msgspec.json.decode(encoded, type=Manifest)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BundleError(path, f"{MANIFEST} is not a manifest: {error}") from error
-    if manifest.schema_version != SCHEMA_VERSION:
-        raise BundleError(
-            path, f"schema version {manifest.schema_version}, this program reads {SCHEMA_VERSION}"
-        )
+    manifest = decode_manifest(encoded, path)
     named = f"{manifest.model}/{manifest.version}"
     if keys.trusted and named != f"{path.parent.name}/{path.name}":
         raise BundleError(path, f"it was signed as {named}")
@@ -159,12 +151,10 @@ def _version(path: Path) -> Iterator[Folder]:
         raise BundleError(path, f"cannot read {name!r}: {error.strerror or error}") from error
 
 
-def _limits(folder: Folder, name: str, manifest: Manifest) -> tuple[int, int | None]:
-    """The bytes that a file may have at most, and those that it must have, where that is stated."""
+def _limits(folder: Folder, name: str, manifest: Manifest) -> tuple[int, int]:
+    """The bytes that a file may have at most, and those that it must have."""
     if name not in manifest.files or Path(name).name != name or "\0" in name:
         raise BundleError(folder.path, f"{name!r} is not a file of this bundle")
-    if not manifest.sizes:
-        return UNSIZED_BYTES, None
     if name not in manifest.sizes:
         raise BundleError(folder.path, f"the manifest states no size of {name!r}")
     return MOST_FILE_BYTES, manifest.sizes[name]
@@ -199,9 +189,8 @@ def _report_wrong_size(name: str) -> Iterator[None]:
         ) from None
 
 
-def _differs(name: str, size: int | None) -> str:
-    found = "" if size is None else f" ({size} bytes)"
-    return f"sha256 of {name}{found} does not match the manifest"
+def _differs(name: str, size: int) -> str:
+    return f"sha256 of {name} ({size} bytes) does not match the manifest"
 
 
 def _arrays(path: Path, data: bytes) -> dict[str, FloatArray]:

@@ -322,10 +322,10 @@ class Registry:
     def _made_for(self, model: str, version: int) -> str | None:
         """The event in a version's manifest; None where the version is damaged."""
         try:
-            event: str | None = self.manifest(model, version).event.get("id")
+            event = self.manifest(model, version).event
         except BundleError:
             return None
-        return event
+        return None if event is None else event.id
 
     def _next_version(self, model: str, now: State) -> int:
         """A number that no version has or had: one whose folder is gone does not come back."""

@@ -57,7 +57,7 @@ class Facts:
 
     @classmethod
     def of(cls, reference: Mapping[str, FloatArray]) -> "Facts | None":
-        """From a bundle's arrays; None for a version that was made without them."""
+        """From a bundle's arrays; None for a version that was made without labels."""
         if WEIGHTS not in reference or SPREAD not in reference:
             return None
         weights = np.asarray(reference[WEIGHTS], np.float64)

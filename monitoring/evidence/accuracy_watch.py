@@ -31,7 +31,7 @@ LABELLED = 500  # latest labelled requests, which the observed accuracy rests on
 WINDOW, LEAST = 1000, 100  # inputs that the estimate rests on, at most and at least
 NEW_MOST, NEW_LEAST = 200, 20  # inputs that one look runs through the graph
 READ_BYTES = 1 << 26  # of records in one look; large inputs are surveyed fewer at a time
-NO_FACTS = "the version was made before estimates were: make a new one"
+NO_FACTS = "the version was made without labelled rows, which the estimate is fitted on"
 TOO_FEW = f"fewer than {LEAST} requests so far"
 log = logger("watcher")
 

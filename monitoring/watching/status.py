@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from models.base.logs import logger
-from monitoring.evidence.performance import expected_accuracy
+from monitoring.evidence.performance import expected_accuracy, promised_accuracy
 from monitoring.evidence.stream import Stream
 from monitoring.watching.problems import ALL_MODELS
 from monitoring.watching.watcher import Watcher
@@ -63,7 +63,9 @@ def _evidence(stream: Stream | None) -> dict[str, Any] | None:
         "alarm_since": stream.alarm_since,
         "promise": stream.promise,
         "last_alarm": msgspec.to_builtins(stream.explained),
-        "expected_accuracy": expected_accuracy(stream.bundle.manifest.evaluation),
+        "expected_accuracy": expected_accuracy(
+            promised_accuracy(stream.bundle.manifest.evaluation)
+        ),
     }
 
 

@@ -23,7 +23,7 @@ from monitoring.counting.counters import Page
 from monitoring.evidence.accuracy_watch import Accuracy, AccuracyWatch
 from monitoring.evidence.channels import Alarm
 from monitoring.evidence.explanation import explain
-from monitoring.evidence.performance import expected_accuracy, has_fallen
+from monitoring.evidence.performance import expected_accuracy, has_fallen, promised_accuracy
 from monitoring.evidence.stream import Stream, references
 from monitoring.loop.dispatcher import Dispatcher
 from monitoring.loop.jobs import Job, JobStore
@@ -294,7 +294,7 @@ class Watcher:
         model, alarm = stream.model, stream.evidence.alarm
         if alarm is not None and stream.alarm_since is not None:
             events.append(Event("drift", model, "evaluate", stream.alarm_since, alarm.words))
-        elif live is not None and has_fallen(live, stream.bundle.manifest.evaluation):
+        elif live is not None and has_fallen(live, _promised(stream)):
             fallen = self._ask_store(model, "records", now, partial(self._fallen, stream, live))
             events += [] if fallen is None else [fallen]
         if self.due_times is not None and self.due_times.due(model, now):
@@ -306,7 +306,7 @@ class Watcher:
         rows = self.records.labelled(
             stream.model, manifest.input, limit=OBSERVED_ROWS, version=stream.version
         )
-        expected = expected_accuracy(manifest.evaluation)
+        expected = expected_accuracy(_promised(stream))
         words = f"live accuracy {live.value:.1%} (n = {live.n}), expected {expected:.1%}"
         return Event("accuracy", stream.model, "evaluate", float(rows.at[0]), words)
 
@@ -314,3 +314,7 @@ class Watcher:
         """What is known of the model's live accuracy."""
         watch = self.accuracies.get(model)
         return Accuracy() if watch is None else watch.told
+
+
+def _promised(stream: Stream) -> Proportion | None:
+    return promised_accuracy(stream.bundle.manifest.evaluation)

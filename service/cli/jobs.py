@@ -159,8 +159,8 @@ def _text(job: Job) -> str:
     if job.answer is not None:
         lines.append(f"  {'answer':10} {job.answer.words}")
     lines += [
-        f"  {'passed' if c['passed'] else 'FAILED':6} {c['name']}: {c['detail']}"
-        for c in job.checks
+        f"  {'passed' if check.passed else 'FAILED':6} {check.name}: {check.detail}"
+        for check in job.checks
     ]
     return "\n".join(lines)
 

@@ -15,6 +15,7 @@ from models.versions.runner import Runner
 from monitoring.evidence.alarm import promise
 from monitoring.evidence.explanation import Explanation, histogram_text
 from service.cli.changes import hold, promote, release, rollback
+from service.cli.figures import share_or_none
 from service.cli.output import emit, json_option, table
 from service.configuration.settings import Settings
 from service.watcher.holds import hold_note
@@ -71,11 +72,12 @@ def _figures(registry: Registry, model: str, version: int) -> dict[str, object]:
         manifest = registry.manifest(model, version)
     except (BundleError, RegistryError) as error:
         return {"error": str(error)}
-    figures = {name: manifest.evaluation.get(name, {}).get("value") for name in ("clean", "robust")}
+    figures, event = manifest.evaluation, manifest.event
     return {
         "created_at": manifest.created_at,
-        **figures,
-        "reason": manifest.event.get("reason", ""),
+        "clean": None if figures is None else share_or_none(figures.clean),
+        "robust": None if figures is None else share_or_none(figures.robust),
+        "reason": "" if event is None else event.reason,
     }
 
 

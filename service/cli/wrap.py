@@ -11,10 +11,11 @@ import msgspec
 
 from models.base.errors import AdaptError, HoldfastError
 from models.base.files import sha256_file
-from models.versions.facts import WrappingFacts
+from models.versions.facts import EventFacts, WrappingFacts
 from models.versions.judging import NORMS
 from models.versions.registry import MODEL_NAME, Registry, check_name
 from service.cli.evaluate import EvaluationBar
+from service.cli.figures import gap_lines, headline, share_or_none
 from service.cli.output import emit, json_option, tell_notes
 from service.cli.source import source_options
 from service.cli.train import benign_examples, need_training
@@ -182,10 +183,8 @@ def _publish(
     """Instrument, calibrate, evaluate and publish; nothing is written before that."""
     from monitoring.loop.assemble import WrapOrder, wrap_version
 
-    reason = f"wrapped {facts.file} by hand"
-    event = {"id": f"wrap-{uuid.uuid4().hex[:12]}", "reason": reason}
-    origin = msgspec.to_builtins(facts)
-    order = WrapOrder(name, event, ACTOR, threat, origin, benign=benign)
+    event = EventFacts(f"wrap-{uuid.uuid4().hex[:12]}", f"wrapped {facts.file} by hand")
+    order = WrapOrder(name, event, ACTOR, threat, facts, benign=benign)
     _say("fitting and calibrating the score heads")
     progress = EvaluationBar(f"judging {name}")
     return wrap_version(registry, rows, adapted.plain, order, progress=progress)
@@ -213,15 +212,14 @@ def _report(
     manifest = registry.manifest(name, version)
     tell_notes(manifest, registry.aliases(name).champion)
     figures = manifest.evaluation
-    clean, robust = figures["clean"]["value"], figures["robust"]["value"]
+    assert figures is not None  # what is published was judged
+    clean, robust = share_or_none(figures.clean), share_or_none(figures.robust)
+    page = registry.path(name, version) / "report.html"
 
     def text() -> str:
-        head = (
-            f"{name}/{version}: clean accuracy {clean:.1%}, {robust:.1%} under attack at eps "
-            f"{figures['eps']:g} (n = {figures['n']}); "
-            f"{registry.path(name, version) / 'report.html'}"
-        )
-        return "\n".join([head, *(f"  {line}" for line in _lines(facts))])
+        lines = [*_lines(facts), *(line.strip() for line in gap_lines(figures))]
+        head = f"{name}/{version}: {headline(figures)}; {page}"
+        return "\n".join([head, *(f"  {line}" for line in lines)])
 
     emit(
         {"model": name, "version": version, "clean": clean, "robust": robust, "adapted": facts},

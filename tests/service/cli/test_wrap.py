@@ -62,8 +62,8 @@ def test_a_pipeline_on_a_csv_becomes_a_version_that_answers(
     registry = Registry(settings.registry_dir)
     assert registry.aliases("my_people").champion == 1
     bundle = registry.open("my_people", "champion")
-    assert bundle.manifest.training["wrapped"] == told["adapted"]
-    assert bundle.manifest.evaluation["threat"]["eps"] == 0.1
+    assert msgspec.to_builtins(bundle.manifest.training.wrapped) == told["adapted"]
+    assert bundle.manifest.evaluation.threat.eps == 0.1
     assert "weights.safetensors" not in bundle.manifest.files
     check_answers(Runner(bundle), bundle.manifest, model)
 
