@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.base.errors import DataError
-from models.data.cells import key_of, key_of_number, places_of, read_number
+from models.data.cells import key_of, key_of_number, missing_numbers, places_of
 from models.data.cells.columns import LARGEST, check_merging
 from models.data.cells.judging import CODE
 from models.data.cells.judging import is_number as is_number  # for readers
@@ -81,11 +81,9 @@ def from_numbers(
     Raises:
         DataError: as `numbers`.
     """
-    for word in words:
-        number = read_number(word, PLAIN)
-        if number is not None:
-            matches = values == number
-            missing = matches if missing is None else missing | matches
+    for number in missing_numbers(Notation(missing=words)):
+        matches = values == (np.float32(number) if values.dtype == np.float32 else number)
+        missing = matches if missing is None else missing | matches
     if values.dtype.kind == "b":
         return categories_of(name, values, Notation("truth", missing=words), missing)
     if forced:
@@ -124,9 +122,9 @@ def _spell_number(value: Any) -> str:
     """The shortest text of a number of NumPy that is the same in its type."""
     if isinstance(value, np.bool_):
         return "true" if value else "false"
-    if isinstance(value, np.floating):
-        return key_of_number(float(str(value))) or ""
-    return str(int(value))
+    if value == np.floor(value):
+        return str(int(value))
+    return key_of_number(float(str(value))) or ""
 
 
 def align_columns(

@@ -109,6 +109,7 @@ def to_input(numbers: Float64s, schema: InputSchema, field: str) -> InputArray:
     with np.errstate(over="ignore"):  # what overflows becomes infinite, and that is out of range
         x: InputArray = numbers.astype(np.dtype(schema.dtype))
     if schema.kind == "tabular":
+        x = table_of(schema).without_gaps(x)
         if table_of(schema).fits(x):
             return x
         _refuse_overflow(numbers, x, schema, field)

@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Sequence
 from decimal import Decimal
+from functools import lru_cache
 
 from models.data.cells.numbers import read_number
 from models.data.cells.words import TRUTHS, means_missing
@@ -16,6 +17,8 @@ from models.versions.schema import Notation
 
 WHOLE = re.compile(r"(-?)([0-9]+)(?:\.0*)?")
 _JSON_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
+SIGNED_NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
+NUMERIC = frozenset(("number", "date", "time"))  # categories by the number that a text is
 TRUE_WORDS = frozenset(("true", "false"))
 
 
@@ -30,7 +33,18 @@ def key_of(text: str, notation: Notation) -> str | None:
     text = text.strip()
     if means_missing(text, notation, texts=notation.kind == "plain"):
         return None
-    if notation.kind == "number":
+    key = _key(text, notation)
+    return None if notation.missing and key in missing_keys(notation) else key
+
+
+@lru_cache(maxsize=256)
+def missing_keys(notation: Notation) -> frozenset[str]:
+    """The keys of what the user named as words for a missing value."""
+    return frozenset(_key(word.strip(), notation) for word in notation.missing)
+
+
+def _key(text: str, notation: Notation) -> str:
+    if notation.kind in NUMERIC:
         return _key_of_notated(text, notation)
     if notation.kind == "truth":
         return TRUTHS.get(text.casefold(), text)
@@ -60,11 +74,18 @@ def key_of_number(number: float) -> str | None:
 def spell_key(texts: Sequence[str], notation: Notation) -> str:
     """How a category is written of which a file has these spellings: the shortest, then the first.
 
-    Truth values and numbers are written as their key.
+    Truth values are written as their key, and numbers that are written as everywhere.
     """
-    if notation.kind in ("truth", "number"):
+    usual = notation.kind == "number" and not (notation.grouping or notation.unit)
+    if notation.kind == "truth" or (usual and notation.decimal == "."):
         return key_of(texts[0], notation) or ""
     return min(texts, key=lambda text: (len(text), text))
+
+
+def rank_of(key: str, notation: Notation) -> tuple[bool, Decimal, str]:
+    """By which categories are sorted: numbers by their value, texts by their letters."""
+    number = notation.kind in NUMERIC and SIGNED_NUMBER.fullmatch(key) is not None
+    return not number, Decimal(key) if number else Decimal(0), key
 
 
 def places_of(categories: Sequence[str], notation: Notation) -> dict[str, int]:

@@ -5,6 +5,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Mapping
 from datetime import date
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
@@ -20,7 +21,9 @@ CURRENCIES = frozenset(
     ("USD", "EUR", "GBP", "CHF", "JPY", "CNY", "INR", "AUD", "CAD", "NZD", "SEK", "NOK", "DKK")
 )
 SHARES = frozenset("%\u2030")
-PLAIN_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+LONGEST = 64  # characters of a number with marks or a unit
+# Each pattern takes time that is linear in the text: a client may send any.
+PLAIN_NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 # Minus signs, and the spaces that stand between thousands or before a unit, as plain ones.
 _PLAIN_SIGNS = str.maketrans(
     dict.fromkeys("\u2212\u2012\u2013\ufe63\uff0d", "-")
@@ -82,7 +85,19 @@ def read_number(text: str, notation: Notation) -> float | None:
     text = text.strip()
     if means_missing(text, notation):
         return math.nan
-    return _READERS[notation.kind](text, notation)
+    number = _READERS[notation.kind](text, notation)
+    return math.nan if notation.missing and number in missing_numbers(notation) else number
+
+
+@lru_cache(maxsize=256)
+def missing_numbers(notation: Notation) -> frozenset[float]:
+    """The numbers that the user named as words for a missing value.
+
+    >>> missing_numbers(Notation(missing=("-999", "unknown")))
+    frozenset({-999.0})
+    """
+    numbers = (_read_plain(word.strip(), notation) for word in notation.missing)
+    return frozenset(number for number in numbers if number is not None)
 
 
 def split_number(text: str) -> Split | None:
@@ -91,7 +106,7 @@ def split_number(text: str) -> Split | None:
     >>> split_number("\\u2212 5,5\\u00a0%")
     Split(sign='-', unit='%', body='5,5', exponent='')
     """
-    match = _NUMBER.fullmatch(text.translate(_PLAIN_SIGNS))
+    match = _NUMBER.fullmatch(text.translate(_PLAIN_SIGNS)) if len(text) <= LONGEST else None
     if match is None:
         return None
     signs = match["sign"] + match["second"]

@@ -14,8 +14,8 @@ from models.data.faults import Faults
 from models.data.formats.arrow_columns import (
     Cells,
     Reading,
+    empty_column,
     is_text,
-    law_of,
     plain_column,
     read_column,
 )
@@ -168,13 +168,18 @@ def _part(
 
     Those of a test part are read as the columns of the same name in `train` were.
     """
-    laws = {column.name: law_of(column) for column in train.columns} if train else {}
+    like = {column.name: column for column in train.columns} if train else {}
     readings = []
     for name in table.column_names:
-        if name != label and name not in source.ignore and (not train or name in laws):
-            with faults.gather():
-                cells = Cells(name, table.column(name), source, where, laws.get(name))
-                readings.append(read_column(cells))
+        if name == label or name in source.ignore or (train and name not in like):
+            continue
+        cells = Cells(name, table.column(name), source, where, like.get(name))
+        with faults.gather():
+            readings.append(read_column(cells))
+            if train is None:
+                tables.check_categories(readings[-1].column, cells.file)
+        if train and (not readings or readings[-1].column.name != name):
+            readings.append(Reading(empty_column(cells)))  # there, but at fault
     labels: Values | None = None
     with faults.gather():
         labels = labels_of(table.column(label), where)
