@@ -215,9 +215,9 @@ def _report(
     page = registry.path(name, version) / "report.html"
 
     def text() -> str:
-        lines = [f"{name}/{version}: {headline(figures, manifest.input)}; {page}"]
-        lines += [f"  {line}" for line in _lines(facts)]
-        return "\n".join([*lines, *gap_lines(figures)])
+        lines = [*_lines(facts), *(line.strip() for line in gap_lines(figures))]
+        head = f"{name}/{version}: {headline(figures, manifest.input)}; {page}"
+        return "\n".join([head, *(f"  {line}" for line in lines)])
 
     emit(
         {"model": name, "version": version, "clean": clean, "robust": robust, "adapted": facts},

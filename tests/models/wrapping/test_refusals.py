@@ -204,7 +204,7 @@ def test_a_detector_is_refused(digits: DataSet) -> None:
 
 def test_a_sequence_as_output_is_refused(digits: DataSet) -> None:
     model = linear(10, helper.make_node("SequenceConstruct", ["y"], ["s"]), answers="s")
-    with pytest.raises(AdaptError, match=r"no output of numbers .*'s' is a sequence"):
+    with pytest.raises(AdaptError, match=r"no output of numbers.*'s' is a sequence"):
         adapt(model, digits)
 
 

@@ -4,6 +4,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from click.testing import CliRunner
 
@@ -117,7 +118,7 @@ def test_it_says_why_a_watcher_is_not_ready(state: Path) -> None:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            body = json.dumps(pulse.report()).encode()
+            body = msgspec.json.encode(pulse.report())
             self.send_response(503)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
