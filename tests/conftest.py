@@ -23,6 +23,7 @@ from models.evaluation.subject import Subject
 from models.nets import factories
 from models.training.loop import Recipe
 from models.versions.bundle import Bundle
+from models.versions.facts import EventFacts
 from models.versions.registry import Registry
 from models.versions.runner import Runner
 from monitoring.loop import assemble
@@ -73,7 +74,7 @@ def digits() -> DataSet:
 def published(digits: DataSet, tmp_path_factory: pytest.TempPathFactory) -> Published:
     """The quickly trained version; nobody may change its registry."""
     registry = Registry(tmp_path_factory.mktemp("registry"))
-    order = assemble.Order("digits", QUICK, NET, {"id": "first", "reason": "the tests"}, "tests")
+    order = assemble.Order("digits", QUICK, NET, EventFacts("first", "the tests"), "tests")
     version = assemble.make_version(registry, digits, order)
     bundle = registry.open("digits", str(version))
     return Published(registry, order, bundle, Runner(bundle), assemble.rebuild(bundle))

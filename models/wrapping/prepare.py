@@ -36,8 +36,21 @@ def prepare(model: onnx.ModelProto) -> onnx.ModelProto:
     del copy.graph.input[:]
     copy.graph.input.extend(kept)
     del copy.graph.value_info[:]
+    accept_unknown(copy)
     rename_all(copy.graph)
     return copy
+
+
+def accept_unknown(model: onnx.ModelProto) -> None:
+    """Let encoders that refuse unknown categories answer them as none of theirs, in place.
+
+    A single strange row would stop the whole batch otherwise, and it is what drift is made of.
+    """
+    for node in every_node(model):
+        if node.op_type == "OneHotEncoder":
+            for attribute in node.attribute:
+                if attribute.name == "zeros" and not attribute.i:
+                    attribute.i = 1
 
 
 def fix_batch(model: onnx.ModelProto) -> int | None:

@@ -31,7 +31,7 @@ LABELLED = 500  # latest labelled requests, which the observed accuracy rests on
 WINDOW, LEAST = 1000, 100  # inputs that the estimate rests on, at most and at least
 NEW_MOST, NEW_LEAST = 200, 20  # inputs that one look runs through the graph
 READ_BYTES = 1 << 26  # of records in one look; large inputs are surveyed fewer at a time
-NO_FACTS = "the version was made before estimates were: make a new one"
+NO_FACTS = "the version was made without labelled rows, which the estimate is fitted on"
 TOO_FEW = f"fewer than {LEAST} requests so far"
 log = logger("watcher")
 
@@ -55,10 +55,10 @@ def list_alarmed_channels(stream: StreamEvidence) -> list[str]:
 
 
 class AccuracyWatch:
-    """Looks at the records of one version; `told` is what it last found, replaced as a whole."""
+    """Looks at the records of one version; `latest` is the last result, replaced as a whole."""
 
     def __init__(self, bundle: Bundle, records: RecordStore) -> None:
-        self.told = Accuracy()
+        self.latest = Accuracy()
         self.bundle = bundle
         self._records = records
         self._facts = Facts.of(bundle.reference)
@@ -85,7 +85,7 @@ class AccuracyWatch:
             StoreError: the records cannot be read.
         """
         if 0 <= now - self._looked_at < EVERY_SECONDS:
-            return self.told
+            return self.latest
         self._looked_at = now
         model, version = self.bundle.manifest.model, self.bundle.manifest.version
         recent = self._records.recent(model, version, min(SURVEYED, self._affordable))
@@ -101,8 +101,8 @@ class AccuracyWatch:
             recent,
             self._records.label_delays(model, version, LABELLED),
         )
-        self.told = Accuracy(observed, estimated, absent, shift)
-        return self.told
+        self.latest = Accuracy(observed, estimated, absent, shift)
+        return self.latest
 
     def _only_classes(self, names: Sequence[str]) -> bool:
         return bool(names) and self._classes.issuperset(names)
@@ -114,8 +114,8 @@ class AccuracyWatch:
             return
         self._seen = int(new[-1])
         most = min(NEW_MOST, self._affordable)
-        chosen = np.sort(self._rng.choice(new, min(most, len(new)), replace=False))
-        x = self._records.inputs(chosen.tolist(), self.bundle.manifest.input)
+        sample = np.sort(self._rng.choice(new, min(most, len(new)), replace=False))
+        x = self._records.inputs(sample.tolist(), self.bundle.manifest.input)
         if not len(x):
             return
         answer = self._runner.run(x)

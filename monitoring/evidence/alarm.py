@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -42,16 +42,6 @@ class Alarm:
     after: tuple[float, ...]
     gains: tuple[float, ...] = ()
 
-    def plain(self) -> dict[str, Any]:
-        """As JSON-able plain data."""
-        lists = {key: list(getattr(self, key)) for key in ("before", "after", "gains")}
-        return {**asdict(self), **lists}
-
-    @classmethod
-    def of_plain(cls, told: dict[str, Any]) -> Alarm:
-        """The inverse of `plain`. Raises KeyError, TypeError."""
-        return cls(**{**told, **{key: tuple(told[key]) for key in ("before", "after", "gains")}})
-
 
 @dataclass(frozen=True)
 class Bin:
@@ -87,13 +77,13 @@ def bins(
     if edges is not None:
         return _score_bins(edges, before, after)
     if len(labels) <= MOST_BINS:
-        named = list(range(len(labels)))
+        cells = list(range(len(labels)))
     else:
-        named = sorted(np.argsort(-np.abs(after - before), kind="stable")[: MOST_BINS - 1].tolist())
-    told = [Bin(labels[g], float(before[g]), float(after[g])) for g in named]
-    if len(named) < len(labels):
-        told.append(Bin(REST, *(float(1 - s[named].sum()) for s in (before, after))))
-    return tuple(told)
+        cells = sorted(np.argsort(-np.abs(after - before), kind="stable")[: MOST_BINS - 1].tolist())
+    merged = [Bin(labels[g], float(before[g]), float(after[g])) for g in cells]
+    if len(cells) < len(labels):
+        merged.append(Bin(REST, *(float(1 - s[cells].sum()) for s in (before, after))))
+    return tuple(merged)
 
 
 def _score_bins(
@@ -101,13 +91,13 @@ def _score_bins(
 ) -> tuple[Bin, ...]:
     ranks = np.cumsum(before)[:-1]  # upper-tail rank of each edge
     cuts = sorted({int(np.abs(ranks - rank).argmin()) for rank in BIN_RANKS})
-    told = []
+    merged = []
     for above, below in zip([None, *cuts], [*cuts, None], strict=True):
         cells = slice(0 if above is None else above + 1, None if below is None else below + 1)
         high = None if above is None else f"{edges[above]:.4g}"
         low = None if below is None else f"{edges[below]:.4g}"
-        told.append(Bin(_range(low, high), float(before[cells].sum()), float(after[cells].sum())))
-    return tuple(reversed(told))
+        merged.append(Bin(_range(low, high), float(before[cells].sum()), float(after[cells].sum())))
+    return tuple(reversed(merged))
 
 
 def cell_label(
@@ -144,10 +134,12 @@ def promise(c: float, per_second: float | None) -> str:
     >>> promise(1e6, 10.0)
     'at most one false alarm in 1,000,000 requests on average: in 28 hours at 10 requests a second'
     """
-    said = f"at most one false alarm in {c:,.0f} requests on average"
+    sentence = f"at most one false alarm in {c:,.0f} requests on average"
     if not per_second:
-        return f"{said} (the rate of requests is not known yet)"
-    return f"{said}: in {span(c / per_second)} at {_render_number(per_second)} requests a second"
+        return f"{sentence} (the rate of requests is not known yet)"
+    return (
+        f"{sentence}: in {span(c / per_second)} at {_render_number(per_second)} requests a second"
+    )
 
 
 def span(seconds: float) -> str:

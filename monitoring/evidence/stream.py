@@ -3,13 +3,11 @@
 A new champion starts afresh against its own reference. State survives a restart of the watcher.
 """
 
-import json
 from collections import deque
 from collections.abc import Container, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -21,7 +19,7 @@ from models.versions.bundle import Bundle
 from monitoring.counting.counters import Counts, increments
 from monitoring.evidence.alarm import Alarm, promise
 from monitoring.evidence.bets import ChannelReference
-from monitoring.evidence.channels import StreamEvidence
+from monitoring.evidence.channels import StreamEvidence, decode_state
 from monitoring.evidence.explanation import Explanation
 from monitoring.evidence.urn import LAG, Eta
 
@@ -43,13 +41,13 @@ def references(bundle: Bundle) -> list[ChannelReference]:
 
 
 class _State(msgspec.Struct, frozen=True):
-    """The file, but for what evidence and explanation check themselves."""
+    """The file; its evidence stays JSON until it is known to be of the version that is watched."""
 
     version: int
     alarm_since: float | None
     totals: dict[str, dict[str, float]]
     explained: Explanation | None
-    evidence: dict[str, Any]
+    evidence: msgspec.Raw
 
 
 @dataclass
@@ -89,7 +87,8 @@ class Stream:
             state = msgspec.json.decode(path.read_bytes(), type=_State)
             explained = state.explained
             if state.version == bundle.manifest.version:
-                evidence = StreamEvidence.restore(channels, state.evidence, c=c, eta=eta, lag=lag)
+                snapshot = decode_state(bytes(state.evidence))
+                evidence = StreamEvidence.restore(channels, snapshot, c=c, eta=eta, lag=lag)
                 since, totals = state.alarm_since, state.totals
                 return cls(
                     bundle, evidence, path, since, totals, explained, _written=_signature(path)
@@ -140,7 +139,7 @@ class Stream:
         }
         new = False
         for service, counts in looks.items():
-            seen = {
+            totals = {
                 f"{channel}/{cell}": value
                 for (model, version, channel, cell), value in counts.items()
                 if (model, version) == (self.model, str(self.version))
@@ -149,17 +148,17 @@ class Stream:
             new |= service not in self.totals or service in restarted
             # What a service had counted before its first look is not of this stream: a version
             # that serves again after a rollback would replay its whole past.
-            before = self.totals.get(service, seen)
+            before = self.totals.get(service, totals)
             if service in restarted and service in self.totals:
                 before = {}
-            whole, self.totals[service] = _whole(before, seen)
+            whole, self.totals[service] = _whole(before, totals)
             if service not in distrusted:
                 self._put(table, increments(before, whole))
         self._bound(table)
         return self._weigh({name: row for name, row in table.items() if row.any()}, now, new)
 
-    def _put(self, table: dict[str, npt.NDArray[np.int64]], added: Mapping[str, float]) -> None:
-        for key, count in added.items():
+    def _put(self, table: dict[str, npt.NDArray[np.int64]], gains: Mapping[str, float]) -> None:
+        for key, count in gains.items():
             channel, number = key.rsplit("/", 1)
             row, cell = table.get(channel), int(number)
             if row is None or not 0 <= cell < len(row):
@@ -221,16 +220,11 @@ class Stream:
 
     def save(self) -> None:
         """Write the state, whole or not at all; where that fails, `fault` says why."""
-        state = {
-            "version": self.version,
-            "alarm_since": self.alarm_since,
-            "totals": self.totals,
-            "explained": msgspec.to_builtins(self.explained),
-            "evidence": self.evidence.snapshot(),
-        }
+        evidence = msgspec.Raw(msgspec.json.encode(self.evidence.snapshot()))
+        state = _State(self.version, self.alarm_since, self.totals, self.explained, evidence)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(self.path, json.dumps(state).encode())
+            write_atomic(self.path, msgspec.json.encode(state))
             self._written = _signature(self.path)
             self.fault = ""
         except OSError as error:
@@ -244,22 +238,22 @@ class Stream:
 def _signature(path: Path) -> tuple[int, ...]:
     """What changes when a file is written, by whomever; empty where there is none."""
     try:
-        found = path.lstat()
+        status = path.lstat()
     except OSError:
         return ()
-    return found.st_ino, found.st_size, found.st_mtime_ns
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _whole(
-    before: Mapping[str, float], seen: dict[str, float]
+    before: Mapping[str, float], counts: dict[str, float]
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """What of `seen` can be weighed, and the totals from now on.
+    """What of `counts` can be weighed, and the totals from now on.
 
     A page that lacks cells which it had is not whole, but after a restart: those channels wait for
     the next one. Half of a channel would look like drift, and cells that come back like new ones.
     """
-    if any(count < before.get(key, 0.0) for key, count in seen.items()):
-        return seen, seen
-    torn = {key.rsplit("/", 1)[0] for key in before.keys() - seen.keys()}
-    whole = {key: count for key, count in seen.items() if key.rsplit("/", 1)[0] not in torn}
+    if any(count < before.get(key, 0.0) for key, count in counts.items()):
+        return counts, counts
+    torn = {key.rsplit("/", 1)[0] for key in before.keys() - counts.keys()}
+    whole = {key: count for key, count in counts.items() if key.rsplit("/", 1)[0] not in torn}
     return whole, {**before, **whole}

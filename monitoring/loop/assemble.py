@@ -7,7 +7,6 @@ import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -21,13 +20,14 @@ from models.base.errors import BundleError, RegistryError, TrainingError
 from models.corruptions import random_benign
 from models.data import DataSet, Rows
 from models.data.window import Window
-from models.evaluation.figures import summary
 from models.evaluation.subject import Subject
 from models.evaluation.suite import evaluate
 from models.nets import export, factories
 from models.training import distributed
 from models.training.loop import Progress, Recipe, TrainResult, train
 from models.versions.bundle import MODEL, REFERENCE, WEIGHTS, Bundle
+from models.versions.facts import BenignFacts, DataFacts, EventFacts, TrainingFacts, WrappingFacts
+from models.versions.figures import Evaluation, summary
 from models.versions.judging import ThreatModel
 from models.versions.registry import Registry
 from models.versions.runner import Runner
@@ -61,7 +61,7 @@ class Order:
     model: str
     recipe: Recipe
     net: factories.NetSpec
-    event: dict[str, Any]  # at least "id" and "reason"
+    event: EventFacts
     actor: str
     parent: Bundle | None = None  # its weights are the start
     window: Window | None = None
@@ -72,13 +72,13 @@ class Order:
 
 @dataclass(frozen=True)
 class WrapOrder:
-    """What to make of a graph that exists: `origin` says where it comes from, as plain data."""
+    """What to make of a graph that exists: `origin` says where it comes from."""
 
     model: str
-    event: dict[str, Any]  # at least "id" and "reason"
+    event: EventFacts
     actor: str
     threat: ThreatModel
-    origin: dict[str, Any]
+    origin: WrappingFacts
     seed: int = 0
     benign: Benign | None = None
 
@@ -91,7 +91,7 @@ def make_version(
     progress: Progress | None = None,
     checkpoint: Path | None = None,
 ) -> int:
-    """Train and publish a version; returns its number. At most one version per `event["id"]`.
+    """Train and publish a version; returns its number. At most one version per event.
 
     Args:
         registry: where it is published, whole or not at all.
@@ -105,7 +105,7 @@ def make_version(
         DataError: too few rows, or a threat that does not fit the input.
         RegistryError: the version cannot be written.
     """
-    made_before = registry.published_for(order.model, str(order.event["id"]))
+    made_before = registry.published_for(order.model, order.event.id)
     if made_before is not None:
         return made_before
     geometry_of(order.threat, data.schema)  # a threat that does not fit is told before the training
@@ -127,8 +127,7 @@ def make_version(
     made = instrument(
         plain, data.schema, data.classes, material, source=source, seed=order.recipe.seed
     )
-    training = _training(data, order, rows, trained) | {"parity": difference}
-    training |= _benign_facts(order)
+    training = _training(data, order, rows, trained, difference)
     manifest = _manifest(data, order, made, training)
     window = None if order.window is None else order.window.test
     version = _judge_and_publish(registry, data, order, manifest, made, trained.net, window)
@@ -159,7 +158,7 @@ def wrap_version(
         DataError: too few rows, or a threat that does not fit the input.
         RegistryError: the version cannot be written.
     """
-    made_before = registry.published_for(order.model, str(order.event["id"]))
+    made_before = registry.published_for(order.model, order.event.id)
     if made_before is not None:
         return made_before
     geometry_of(order.threat, data.schema)
@@ -168,8 +167,13 @@ def wrap_version(
     victim = Victim(data.schema, order.threat, None, plain)
     material, source = head_material(victim, data, None, order.seed, benign=order.benign)
     made = instrument(plain, data.schema, data.classes, material, source=source, seed=order.seed)
-    training = {"wrapped": order.origin, "seed": order.seed, "data": _data_facts(data), "rows": 0}
-    training |= _benign_facts(order)
+    training = TrainingFacts(
+        data=_data_facts(data),
+        seed=order.seed,
+        rows=0,
+        benign=_benign_facts(order),
+        wrapped=order.origin,
+    )
     manifest = _manifest(data, order, made, training)
     return _judge_and_publish(registry, data, order, manifest, made, None, None, progress)
 
@@ -178,7 +182,10 @@ def rebuild(bundle: Bundle) -> nn.Module:
     """The torch net of a bundle, in eval mode. Raises TrainingError for a wrapped model."""
     if WEIGHTS not in bundle.manifest.files:
         raise TrainingError(f"{bundle.name} is a wrapped model: it has no weights to work with")
-    spec = msgspec.convert(bundle.manifest.training["net"], factories.NetSpec)
+    training = bundle.manifest.training
+    if training is None or training.net is None:
+        raise TrainingError(f"{bundle.name}: its manifest does not say what its net is")
+    spec = msgspec.convert(training.net, factories.NetSpec)
     return export.load_weights(factories.build(spec), bundle.read(WEIGHTS))
 
 
@@ -227,32 +234,35 @@ def _check_logits(plain: onnx.ModelProto, data: DataSet) -> None:
         )
 
 
-def _data_facts(data: DataSet) -> dict[str, Any]:
+def _data_facts(data: DataSet) -> DataFacts:
     """What is needed to load the same data again, and to see that it is the same."""
-    source = msgspec.to_builtins(data.source)
-    return {"name": data.name, "fingerprint": data.fingerprint, "source": source}
+    return DataFacts(data.name, data.fingerprint, msgspec.to_builtins(data.source))
 
 
-def _benign_facts(order: Order | WrapOrder) -> dict[str, Any]:
-    return {} if order.benign is None else {"benign": order.benign.facts}
+def _benign_facts(order: Order | WrapOrder) -> BenignFacts | None:
+    return None if order.benign is None else order.benign.facts
 
 
-def _training(data: DataSet, order: Order, rows: Rows, trained: TrainResult) -> dict[str, Any]:
-    return {
-        "recipe": msgspec.to_builtins(order.recipe),
-        "net": msgspec.to_builtins(order.net),
-        "seed": order.recipe.seed,
-        "data": _data_facts(data),
-        "rows": len(rows),
-        "window_rows": 0 if order.window is None else len(order.window.train),
-        "cpu_seconds": round(trained.cpu_seconds, 2),
-        "steps": trained.steps,
-        "precision": trained.precision,
-    }
+def _training(
+    data: DataSet, order: Order, rows: Rows, trained: TrainResult, parity: float
+) -> TrainingFacts:
+    return TrainingFacts(
+        data=_data_facts(data),
+        seed=order.recipe.seed,
+        rows=len(rows),
+        recipe=msgspec.to_builtins(order.recipe),
+        net=msgspec.to_builtins(order.net),
+        window_rows=0 if order.window is None else len(order.window.train),
+        steps=trained.steps,
+        cpu_seconds=round(trained.cpu_seconds, 2),
+        precision=trained.precision,
+        parity=parity,
+        benign=_benign_facts(order),
+    )
 
 
 def _manifest(
-    data: DataSet, order: Order | WrapOrder, made: Instrumented, training: dict[str, Any]
+    data: DataSet, order: Order | WrapOrder, made: Instrumented, training: TrainingFacts
 ) -> Manifest:
     parent = order.parent if isinstance(order, Order) else None
     return msgspec.structs.replace(
@@ -297,8 +307,8 @@ def _judge_and_publish(
             order.model,
             make,
             actor=order.actor,
-            reason=str(order.event["reason"]),
-            event=str(order.event["id"]),
+            reason=order.event.reason,
+            event=order.event.id,
         )
     except OSError as error:
         raise RegistryError(
@@ -318,7 +328,7 @@ def _judged_rows(net: nn.Module | None, data: DataSet) -> int:
 
 def _champion_figures(
     registry: Registry, model: str, data: DataSet
-) -> tuple[int | None, dict[str, Any] | None]:
+) -> tuple[int | None, Evaluation | None]:
     """Number and figures of the champion, where they can be compared with the new version's."""
     champion = registry.aliases(model).champion if registry.versions(model) else None
     if champion is None:
@@ -328,11 +338,12 @@ def _champion_figures(
     except BundleError:  # a damaged champion is one more reason for a new version
         return None, None
     same = (manifest.input, manifest.classes) == (data.schema, data.classes)
-    return (champion, manifest.evaluation) if same and manifest.evaluation else (None, None)
+    comparable = same and manifest.evaluation is not None
+    return (champion, manifest.evaluation) if comparable else (None, None)
 
 
 def _files(
-    manifest: Manifest, figures: dict[str, Any], made: Instrumented, net: nn.Module | None
+    manifest: Manifest, figures: Evaluation, made: Instrumented, net: nn.Module | None
 ) -> dict[str, bytes]:
     reference = io.BytesIO()
     np.savez(reference, allow_pickle=False, **{k: np.asarray(v) for k, v in made.reference.items()})

@@ -92,11 +92,12 @@ class Instrumented:
             classes=classes,
             channels=self.channels,
             calibration=self.calibration,
-            training={},
-            evaluation={},
+            training=None,
+            evaluation=None,
             parent=None,
-            event={},
+            event=None,
             files={},
+            sizes={},
         )
 
     def bundle(self, manifest: Manifest) -> Bundle:

@@ -4,6 +4,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 
 from models.base.errors import DataError
 from models.versions.registry import Registry
@@ -81,7 +82,8 @@ def certify(
             seed=seed,
             progress=lambda done, total: bar.update(1),
         )
-    told = {"model": model, "version": bundle.manifest.version, "largest_radius": reach, **figures}
+    told = {"model": model, "version": bundle.manifest.version, "largest_radius": reach}
+    told |= msgspec.to_builtins(figures)
     emit(told, as_json, lambda: _text(bundle.name, told))
 
 

@@ -1,4 +1,4 @@
-"""How commands talk: tables or JSON on standard output, progress on standard error."""
+"""Output of commands: tables or JSON on standard output, progress on standard error."""
 
 import math
 import sys
@@ -15,7 +15,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 
 
 def emit(value: Any, as_json: bool, text: Callable[[], str]) -> None:
-    """Print plain data as JSON, or the text for people."""
+    """Print a value as JSON, or its text for people."""
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(value), indent=1))
     else:
@@ -23,7 +23,7 @@ def emit(value: Any, as_json: bool, text: Callable[[], str]) -> None:
 
 
 def tell_notes(manifest: Manifest, champion: int | None) -> None:
-    """What one should know of a new version besides its figures, on standard error."""
+    """Print notes on a new version on standard error."""
     from models.reporting.shortfalls import too_few_to_flag  # reports need the train extra
 
     notes = too_few_to_flag(manifest.calibration)
@@ -38,7 +38,7 @@ def tell_notes(manifest: Manifest, champion: int | None) -> None:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """Columns as wide as their widest entry."""
+    """Format a table whose columns are as wide as their widest cell."""
     lines = [[str(cell) for cell in row] for row in (header, *rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
@@ -59,7 +59,7 @@ class Bar:
         self._terminal = sys.stderr.isatty()
 
     def show(self, done: int, total: int, words: str) -> None:
-        """Told of every step (or of some); the end is shown once."""
+        """Show progress; call it for every step or for some. The end is shown once."""
         now, last = time.monotonic(), done >= total
         if self._ended and last:
             return
@@ -76,7 +76,7 @@ class Bar:
 
 
 class TrainingBar(Bar):
-    """Of a training: steps and loss."""
+    """The progress of a training: steps and loss."""
 
     def __call__(self, step: int, steps: int, loss: float) -> None:
         """Told first of the steps that an earlier run had done, if any (the loss is NaN then)."""

@@ -12,8 +12,10 @@ import click
 
 from models.base.errors import DataError, HoldfastError
 from models.training.recipe import AUGMENTATIONS, METHODS, PRECISIONS
+from models.versions.facts import EventFacts
 from models.versions.judging import NORMS
 from models.versions.registry import Registry, check_name
+from service.cli.figures import gap_lines, headline, share_or_none
 from service.cli.output import TrainingBar, emit, json_option, tell_notes
 from service.cli.source import source_options
 from service.configuration.settings import Settings
@@ -115,7 +117,6 @@ def train(
         return
     need_training()
     from models import data as sets
-    from models.data.pictures.ranges import in_pixel_units
     from models.training import distributed
 
     rows = sets.load(sets.Source(data, **reading))
@@ -135,20 +136,22 @@ def train(
         return
     manifest = registry.manifest(name, version)
     figures = manifest.evaluation
+    assert figures is not None  # what is published was judged
     if promote and registry.aliases(name).champion is None:
         registry.promote(
             name, version, expected=None, actor="command line", reason="the first", by_person=True
         )
     tell_notes(manifest, registry.aliases(name).champion)
-    clean, robust = figures["clean"]["value"], figures["robust"]["value"]
+    clean, robust = share_or_none(figures.clean), share_or_none(figures.robust)
+    page = registry.path(name, version) / "report.html"
     emit(
         {"model": name, "version": version, "clean": clean, "robust": robust},
         as_json,
-        lambda: (
-            f"{name}/{version}: clean accuracy {clean:.1%}, {robust:.1%} under attack at eps "
-            f"{figures['eps']:.4g}{in_pixel_units(figures['eps'], manifest.input)} "
-            f"(n = {figures['n']}); "
-            f"{registry.path(name, version) / 'report.html'}"
+        lambda: "\n".join(
+            [
+                f"{name}/{version}: {headline(figures, manifest.input)}; {page}",
+                *gap_lines(figures),
+            ]
         ),
     )
 
@@ -208,21 +211,22 @@ def _order(
     parent = None if init_from is None else registry.open(name, init_from)
     spec = spec_for(rows.schema, len(rows.classes), net, **options)
     if parent is not None:
-        if "net" not in parent.manifest.training:
+        training = parent.manifest.training
+        if training is None or training.net is None:
             raise DataError(f"{parent.name} is a wrapped model: it has no weights to start from")
         if (parent.manifest.input, parent.manifest.classes) != (rows.schema, rows.classes):
             raise DataError(
                 f"{parent.name} takes another input or has other classes than {rows.name}: "
                 "its weights cannot be the start"
             )
-        kept = msgspec.convert(parent.manifest.training["net"], NetSpec)
+        kept = msgspec.convert(training.net, NetSpec)
         if (net != "auto" or any(options.values())) and _plain(spec) != _plain(kept):
             raise DataError(
                 f"{parent.name} has another net than --net, --dropout and --batch-norm ask for: "
                 "leave them out to start from its weights"
             )
         spec = kept if net == "auto" else msgspec.structs.replace(kept, folder=spec.folder)
-    event = {"id": f"train-{uuid.uuid4().hex[:12]}", "reason": f"trained on {rows.name} by hand"}
+    event = EventFacts(f"train-{uuid.uuid4().hex[:12]}", f"trained on {rows.name} by hand")
     return Order(name, recipe, spec, event, "command line", parent=parent, threat=threat)
 
 

@@ -1,4 +1,4 @@
-"""The gunicorn worker: uvicorn-worker's, with our server and connections in it."""
+"""The gunicorn worker: uvicorn-worker's with our server and connections."""
 
 import asyncio
 import logging
@@ -28,12 +28,12 @@ class Worker(UvicornWorker):  # type: ignore[misc]
         self.flags, self.told = WorkerFlags(), False  # the master looks at them
 
     def run(self) -> None:
-        """Serve, then leave."""
+        """Serve until the end, then exit."""
         # uvicorn warns of every broken request: anybody could fill the log.
         logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
         app = self.wsgi
         most = min(max(raise_file_limit() - SPARE_FILES, SPARE_FILES), MOST_CONNECTIONS)
-        shared = Shared(self.app.terms, app.held, most, app.refused)
+        shared = Shared(self.app.terms, app.held, most, app.count_refusal)
         config = configure(app, shared, backlog=self.cfg.backlog, keep_alive=self.cfg.keepalive)
         server = WorkerServer(config, shared, tick=self._tick, ready=lambda: self.flags.set(READY))
         with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:

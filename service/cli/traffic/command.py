@@ -4,7 +4,6 @@ import threading
 import time
 
 import click
-import msgspec
 import numpy as np
 
 from models.base.errors import BundleError, HoldfastError, UnknownModelError
@@ -174,7 +173,8 @@ def _attack_rows(settings: Settings, model: str, rows: Rows, eps: float) -> Inpu
     from monitoring.loop.assemble import open_subject
 
     bundle = Registry(settings.registry_dir, settings.keys).open(model)
-    threat = msgspec.convert(bundle.manifest.evaluation.get("threat", {}), ThreatModel)
+    judged = bundle.manifest.evaluation
+    threat = ThreatModel() if judged is None else judged.threat
     subject = open_subject(bundle)
     attack, budget = ("square", 400) if subject.black_box else ("pgd", 40)
     try:

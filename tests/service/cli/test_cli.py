@@ -100,7 +100,7 @@ def test_a_start_from_other_weights_refuses_another_net(published: Published) ->
     with pytest.raises(DataError, match="has another net than --net, --dropout"):
         _order(*args, "auto", {"dropout": 0.5, "batch_norm": False}, "1", dict(chosen))
     order = _order(*args, "auto", {"dropout": 0.0, "batch_norm": False}, "1", dict(chosen))
-    kept = published.bundle.manifest.training["net"]
+    kept = published.bundle.manifest.training.net
     assert msgspec.to_builtins(order.net) == kept
     assert spec_for(load_digits().schema, 10).factory == order.net.factory
 
