@@ -15,11 +15,10 @@ def source_of(manifest: Manifest) -> Source:
         DataError: the manifest does not say.
     """
     name = f"{manifest.model}/{manifest.version}"
-    origin = manifest.training.get("data", {}).get("source")
-    if origin is None:
+    if manifest.training is None:
         raise DataError(f"{name}: its manifest does not say which data it was made from")
     try:
-        return msgspec.convert(origin, Source)
+        return msgspec.convert(manifest.training.data.source, Source)
     except msgspec.ValidationError as error:
         raise DataError(f"{name}: the source of its data is not understood: {error}") from error
 
@@ -32,8 +31,9 @@ def data_of(manifest: Manifest) -> DataSet:
     """
     source = source_of(manifest)
     loaded = data.load(source)
-    wanted = manifest.training["data"].get("fingerprint")
-    if wanted is not None and loaded.fingerprint != wanted:
+    assert manifest.training is not None  # or `source_of` would have refused
+    wanted = manifest.training.data.fingerprint
+    if loaded.fingerprint != wanted:
         raise DataError(
             f"data {source.path!r} changed since {manifest.model}/{manifest.version} was made from "
             f"it (fingerprint {loaded.fingerprint[:12]}, expected {wanted[:12]}): figures on it "

@@ -6,8 +6,8 @@ has the bundle: the served graph with its scores and thresholds, and their gradi
 
 import contextlib
 from collections.abc import Mapping
-from typing import Any
 
+import msgspec
 import numpy as np
 import torch
 from torch import Tensor
@@ -18,21 +18,26 @@ from models.attacks.gradient.adaptive import AnswersOf, adaptive
 from models.attacks.onnx.interpreter import NotDifferentiableError
 from models.attacks.threat import Threat
 from models.data import Rows
+from models.evaluation.gaps import reason_of
 from models.evaluation.plan import Plan
 from models.evaluation.subject import Arrays, Subject, ask_rows
 from models.evaluation.units import BLOCK, Block
 from models.evaluation.white_box import WhiteBox
-from models.statistics.intervals import Bools, proportion
+from models.statistics.intervals import Bools, Proportion, proportion
+from models.versions.figures import Adaptive, Fooled, StaticFooled, WeighedFooled
 
 IN_TURN = "in turn"  # the weight None of `attacks.adaptive`
 
 
 def obstacle(subject: Subject) -> str | None:
-    """Why the served graph has no gradient to follow; None where it has."""
+    """Why the served graph has no gradient to follow; None where it has.
+
+    Any error counts: the graph may be somebody else's, and hold what the interpreter cannot read.
+    """
     try:
         WhiteBox(subject.runner)
-    except NotDifferentiableError as error:
-        return str(error)
+    except Exception as error:
+        return reason_of(error)
     return None
 
 
@@ -62,12 +67,12 @@ def search(subject: Subject, plan: Plan, threat: Threat, block: Block, right: Bo
         plan; `flat`, where the likelihood has no gradient at the static example.
     """
     own, count = np.flatnonzero(right), len(block.index)
-    told: dict[str, Bools] = {"attacked": right.copy(), "flat": np.zeros(count, bool)}
+    flags: dict[str, Bools] = {"attacked": right.copy(), "flat": np.zeros(count, bool)}
     marks = ("static", *(str(k) for k in range(len(plan.adaptive_weights))))
     names = [f"{what}-{mark}" for what in ("fooled", "unseen", "both") for mark in marks]
-    told |= {name: np.zeros(count, bool) for name in names}
+    flags |= {name: np.zeros(count, bool) for name in names}
     if len(own) == 0:
-        return dict(told)
+        return dict(flags)
     rows = block.rows.take(own)
     x, y = subject.tensors(rows)
     with subject.logits() as logits_of:
@@ -75,64 +80,64 @@ def search(subject: Subject, plan: Plan, threat: Threat, block: Block, right: Bo
             logits_of, x, y, threat, attacks=attacks_of(plan), batch_size=BLOCK, seed=block.seed,
         ).x_adv  # fmt: skip
     boxes = _boxes(subject, x.device)
-    told["flat"][own] = _flat(boxes[0], start)
-    for name, flags in _judge_rows(subject, rows, start).items():
-        told[f"{name}-static"][own] = flags
+    flags["flat"][own] = _flat(boxes[0], start)
+    for name, fell in _judge_rows(subject, rows, start).items():
+        flags[f"{name}-static"][own] = fell
     left = np.arange(len(own))
     for k, weight in enumerate(plan.adaptive_weights):
         for box in boxes:
             generator = torch.Generator(x.device).manual_seed(block.seed)
-            found = adaptive(
+            attacked = adaptive(
                 box, x[left], y[left], threat, weight=weight, steps=plan.adaptive_steps,
                 start=start[left], restarts=plan.adaptive_restarts, generator=generator,
             )  # fmt: skip
-            for name, flags in _judge_rows(subject, rows.take(left), found.x_adv).items():
-                told[f"{name}-{k}"][own[left]] |= flags
+            for name, fell in _judge_rows(subject, rows.take(left), attacked.x_adv).items():
+                flags[f"{name}-{k}"][own[left]] |= fell
         # A row that neither the static attack nor the first weight turns is given up.
-        left = np.flatnonzero((told["fooled-static"] | told["fooled-0"])[own])
+        left = np.flatnonzero((flags["fooled-static"] | flags["fooled-0"])[own])
         if len(left) == 0:
             break
-    return dict(told)
+    return dict(flags)
 
 
-def adaptive_figures(
-    results: Mapping[str, Arrays], plan: Plan, reason: str | None
-) -> dict[str, Any]:
-    """Shares of the attacked rows, as plain data; `reason` says why nothing was measured."""
-    if reason is not None or "adaptive" not in results:
-        return {"measured": False, "reason": reason or "this suite does not run it"}
-    told = {name: np.asarray(flags, bool) for name, flags in results["adaptive"].items()}
-    rows = told["attacked"]
+def adaptive_figures(results: Mapping[str, Arrays], plan: Plan) -> Adaptive | None:
+    """Shares of the attacked rows; None where the unit `adaptive` was not run."""
+    if "adaptive" not in results:
+        return None
+    flags = {name: np.asarray(column, bool) for name, column in results["adaptive"].items()}
+    rows = flags["attacked"]
     marks = [str(k) for k in range(len(plan.adaptive_weights))]
-
-    def shares(*which: str) -> dict[str, Any]:
-        any_of = {
-            key: np.any([told[f"{name}-{mark}"] for mark in which], axis=0)[rows]
-            for key, name in (
-                ("fooled", "fooled"),
-                ("undetected", "unseen"),
-                ("undetected_by_both", "both"),
-            )
-        }
-        return {key: proportion(flags).plain() for key, flags in any_of.items()}
-
+    static = msgspec.structs.asdict(_fooled(flags, "static"))
     weights = [
-        {"weight": IN_TURN if weight is None else weight, **shares(mark)}
+        WeighedFooled(
+            weight=IN_TURN if weight is None else weight,
+            **msgspec.structs.asdict(_fooled(flags, mark)),
+        )
         for weight, mark in zip(plan.adaptive_weights, marks, strict=True)
     ]
-    best = max(weights, key=lambda w: w["undetected"]["value"] or 0.0)
-    flat = told["flat"][rows]
-    return {
-        "measured": True,
-        "n": int(rows.sum()),
-        "steps": plan.adaptive_steps,
-        "restarts": plan.adaptive_restarts,
-        "static": {"attack": " + ".join(by.attack for by in attacks_of(plan)), **shares("static")},
-        "adaptive": shares("static", *marks),
-        "weights": weights,
-        "best": best["weight"],
-        "flat": round(float(flat.mean()), 4) if len(flat) else None,
-    }
+    flat = flags["flat"][rows]
+    return Adaptive(
+        n=int(rows.sum()),
+        steps=plan.adaptive_steps,
+        restarts=plan.adaptive_restarts,
+        static=StaticFooled(attack=" + ".join(by.attack for by in attacks_of(plan)), **static),
+        adaptive=_fooled(flags, "static", *marks),
+        weights=tuple(weights),
+        best=max(weights, key=lambda w: w.undetected.share or 0.0).weight,
+        flat=round(float(flat.mean()), 4) if len(flat) else None,
+    )
+
+
+def _fooled(flags: Mapping[str, Bools], *marks: str) -> Fooled:
+    """Of the attacked rows those that any of the attacks `marks` fooled, and how unseen."""
+    rows = flags["attacked"]
+
+    def share(what: str) -> Proportion:
+        return proportion(np.any([flags[f"{what}-{mark}"] for mark in marks], axis=0)[rows])
+
+    return Fooled(
+        fooled=share("fooled"), undetected=share("unseen"), undetected_by_both=share("both")
+    )
 
 
 def _boxes(subject: Subject, device: torch.device) -> list[AnswersOf]:
@@ -147,10 +152,10 @@ def _boxes(subject: Subject, device: torch.device) -> list[AnswersOf]:
 def _judge_rows(subject: Subject, rows: Rows, x_unit: Tensor) -> dict[str, Bools]:
     """What the service would say: wrong, wrong and unseen, and unseen by both scores."""
     facts = subject.runner.manifest.calibration
-    told = ask_rows(subject.runner, Rows(subject.schema.from_unit(x_unit.cpu().numpy()), rows.y))
-    wrong = ~np.asarray(told["right"], bool)
-    unseen = wrong & (np.asarray(told["perturbation"], float) <= facts.perturbation_threshold)
-    both = unseen & (np.asarray(told["drift"], float) > facts.alpha)
+    said = ask_rows(subject.runner, Rows(subject.schema.from_unit(x_unit.cpu().numpy()), rows.y))
+    wrong = ~np.asarray(said["right"], bool)
+    unseen = wrong & (np.asarray(said["perturbation"], float) <= facts.perturbation_threshold)
+    both = unseen & (np.asarray(said["drift"], float) > facts.alpha)
     return {"fooled": wrong, "unseen": unseen, "both": both}
 
 

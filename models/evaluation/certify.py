@@ -24,6 +24,7 @@ from scipy import special
 from models.base.errors import InputError
 from models.statistics.arrays import IntArray
 from models.statistics.intervals import proportion
+from models.versions.figures import Certified, CertifiedPoint
 from models.versions.runner import Runner
 from models.versions.schema import InputArray, InputSchema
 
@@ -88,8 +89,8 @@ def certify(
     >>> schema = InputSchema("x", (1, 2, 2), "float32", 0.0, 1.0, "image")
     >>> brighter = lambda x: np.stack([x.mean((1, 2, 3)) < 0.5, x.mean((1, 2, 3)) >= 0.5], axis=1)
     >>> grey = np.full((1, 2, 2), 0.7, dtype=np.float32)
-    >>> told = certify(brighter, schema, grey, sigma=0.25)
-    >>> told.index, 0.3 < told.radius < 0.4  # the boundary is .2 * sqrt(4) = .4 away
+    >>> certificate = certify(brighter, schema, grey, sigma=0.25)
+    >>> certificate.index, 0.3 < certificate.radius < 0.4  # the boundary is .2 * sqrt(4) = .4 away
     (1, True)
     """
     _check(sigma, samples, selection, alpha, seed)
@@ -139,7 +140,7 @@ def certify_curve(
     alpha: float = 0.001,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
-) -> dict[str, Any]:
+) -> Certified:
     """Certified accuracy: the share of labelled rows answered right at least `radius` around.
 
     Args:
@@ -147,11 +148,9 @@ def certify_curve(
         rows: labelled raw rows; row i draws its noise from the seed `(seed, i)`.
         radii: L2 lengths in units of the [0, 1] range; at 0, how often the smoothed classifier is
             right and does not abstain.
-        progress: told `(done, total)` rows.
+        progress: called with `(done, total)` rows.
 
-    Returns:
-        Plain data: `{"sigma", "samples", "alpha", "n", "points": [{"radius", "value", "low",
-        "high", "n"}]}`; the intervals are over rows (95 %, Wilson).
+    The intervals are over rows (95 %, Wilson).
 
     Raises:
         InputError: as `certify` does, or a negative radius.
@@ -161,13 +160,24 @@ def certify_curve(
     radius = np.full(len(rows), -1.0)
     options = {"sigma": sigma, "samples": samples, "selection": selection, "alpha": alpha}
     for i, (x, y) in enumerate(zip(rows.x, rows.y, strict=True)):
-        told = certify(predict, schema, x, seed=(seed, i), **options)  # type: ignore[arg-type]
-        if told.index == y:
-            radius[i] = told.radius
+        said = certify(predict, schema, x, seed=(seed, i), **options)  # type: ignore[arg-type]
+        if said.index == y:
+            radius[i] = said.radius
         if progress is not None:
             progress(i + 1, len(rows))
-    points = [{"radius": float(r), **proportion(radius >= r).plain()} for r in radii]
-    return {"sigma": sigma, "samples": samples, "alpha": alpha, "n": len(rows), "points": points}
+    return Certified(sigma, samples, alpha, len(rows), certified_points(radius, radii))
+
+
+def certified_points(
+    radius: npt.NDArray[np.float64], radii: Sequence[float]
+) -> tuple[CertifiedPoint, ...]:
+    """The share of rows certified at each of the radii.
+
+    Args:
+        radius: `(N,)` of each row; below 0 where the answer is wrong or withheld.
+        radii: L2 lengths.
+    """
+    return tuple(CertifiedPoint(*proportion(radius >= r).parts, radius=float(r)) for r in radii)
 
 
 def _votes(
@@ -187,9 +197,9 @@ def _votes(
         if schema.kind == "image":
             noisy = np.clip(noisy, 0.0, 1.0)
         x = schema.from_unit(noisy)
-        told = predict.run(x).probabilities if isinstance(predict, Runner) else predict(x)
-        winners = told.argmax(axis=1)[np.isfinite(told).all(axis=1)]
-        counted = np.bincount(winners, minlength=told.shape[1])
+        said = predict.run(x).probabilities if isinstance(predict, Runner) else predict(x)
+        winners = said.argmax(axis=1)[np.isfinite(said).all(axis=1)]
+        counted = np.bincount(winners, minlength=said.shape[1])
         votes = counted if votes is None else votes + counted
     assert votes is not None
     return votes

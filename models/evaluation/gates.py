@@ -1,29 +1,35 @@
 """Gates: what a challenger must show before it may replace the champion.
 
 Every gate is a pure function that gives a `Check`: name, value, bound, passed, and a sentence.
+`GATES` lists them in the order in which they are judged; what else names gates derives from it.
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from models.base.logs import logger
+from models.evaluation.gaps import reason_of
 from models.statistics.intervals import Bools, false_positive_interval, paired_difference
-from models.versions.schema import Manifest
+from models.versions.schema import Calibration, Manifest
 
+log = logger("gates")
 WINDOW_CONFIDENCE = 0.8
 FLOOR_SHARE = 0.75
 
 
 class Check(msgspec.Struct, frozen=True):
-    """One gate's verdict."""
+    """One gate's verdict; `value` and `bound` are None where its figure was not measured."""
 
     name: str
     passed: bool
-    value: float
-    bound: float
+    value: float | None
+    bound: float | None
     detail: str
 
 
@@ -152,3 +158,199 @@ def _non_inferior(
 
 def _share(right: npt.NDArray[np.bool_]) -> str:
     return f"{right.mean():.1%}"
+
+
+class SweepOfSizes(msgspec.Struct, frozen=True):
+    """Robust accuracy at rising sizes of the attack, for the gate on masked gradients.
+
+    Args:
+        eps, accuracy: the sizes, and the accuracy at each.
+        noise: accuracy under random noise of the first size.
+        chance: accuracy that the last size, without hope, must come down to.
+    """
+
+    eps: tuple[float, ...]
+    accuracy: tuple[float, ...]
+    noise: float
+    chance: float
+
+
+class Cost(msgspec.Struct, frozen=True):
+    """A cost of the challenger and of the champion, in the same unit."""
+
+    challenger: float
+    champion: float
+
+
+Pair = tuple[Bools, Bools]  # champion and challenger on the same rows `(n,)`
+
+
+class Compared(Protocol):
+    """What the gates look at; each is measured when a gate asks for it first."""
+
+    @property
+    def bounds(self) -> Bounds:
+        """How much worse the challenger may be."""
+
+    @property
+    def manifests(self) -> tuple[Manifest, Manifest]:
+        """Of champion and challenger."""
+
+    @property
+    def clean(self) -> Pair:
+        """Which held-out rows are right."""
+
+    @property
+    def robust(self) -> Pair:
+        """Which stay right under attack."""
+
+    @property
+    def sweep(self) -> SweepOfSizes:
+        """The challenger under attacks of rising size."""
+
+    @property
+    def window(self) -> Pair:
+        """Which held-out rows of the labelled window are right."""
+
+    @property
+    def window_margin(self) -> float:
+        """How much worse the challenger may be on the window."""
+
+    @property
+    def flags(self) -> Pair:
+        """Which clean rows the challenger flags as drift, and as perturbed."""
+
+    @property
+    def calibration(self) -> Calibration:
+        """Of the challenger's scores."""
+
+    @property
+    def difference(self) -> float:
+        """Largest difference of the challenger's served probabilities from torch's."""
+
+    @property
+    def latency(self) -> Cost:
+        """Least CPU microseconds of a run."""
+
+    @property
+    def size(self) -> Cost:
+        """Bytes of the graph."""
+
+
+Need = Literal["net", "window"]
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One gate.
+
+    Args:
+        name: of its check.
+        passes_when: in words, for the docs.
+        judge: the check, of what was compared.
+        needs: what a comparison may lack; without it the gate is not judged.
+    """
+
+    name: str
+    passes_when: str
+    judge: Callable[[Compared], Check]
+    needs: Need | None = None
+
+
+_FLAGS = "no more clean test rows flagged than the calibration explains (99.9 %)"
+_COSTS = "at most 2 times the CPU time of a run, at most 3 times the bytes"
+GATES: tuple[Gate, ...] = (
+    Gate(
+        "input_contract",
+        "input schema and classes are the champion's",
+        lambda c: input_contract(*c.manifests),
+    ),
+    Gate(
+        "clean_accuracy",
+        "at most 3 points worse on the test part (paired, one-sided 95 %)",
+        lambda c: clean_accuracy(*c.clean, c.bounds),
+    ),
+    Gate(
+        "robust_accuracy",
+        "at most 6 points worse under PGD-40 on two losses, each attacked through its own weights"
+        " (same test)",
+        lambda c: robust_accuracy(*c.robust, c.bounds),
+    ),
+    Gate(
+        "robust_floor",
+        "robust accuracy of at least 50 %, or of three quarters of the champion's where that is"
+        " lower",
+        lambda c: robust_floor(c.robust[1], c.bounds, champion=float(c.robust[0].mean())),
+    ),
+    Gate(
+        "gradient_masking",
+        "accuracy falls with eps down to chance, and the attack hurts at least as much as noise",
+        lambda c: gradient_masking(c.sweep.eps, c.sweep.accuracy, c.sweep.noise, c.sweep.chance),
+        needs="net",
+    ),
+    Gate(
+        "window_accuracy",
+        "better on held-out rows of the labelled window (same test); only where there is a window",
+        lambda c: window_accuracy(*c.window, c.window_margin),
+        needs="window",
+    ),
+    Gate(
+        "drift_false_positives",
+        _FLAGS,
+        lambda c: false_positives("drift", c.flags[0], c.calibration.alpha, c.calibration.n),
+    ),
+    Gate(
+        "perturbation_false_positives",
+        _FLAGS,
+        lambda c: false_positives("perturbation", c.flags[1], c.calibration.alpha, c.calibration.n),
+    ),
+    Gate(
+        "parity",
+        "onnxruntime and torch differ by at most 1e-4",
+        lambda c: parity(c.difference, c.bounds),
+        needs="net",
+    ),
+    Gate(
+        "latency",
+        _COSTS,
+        lambda c: ratio(
+            "latency", c.latency.challenger, c.latency.champion, c.bounds.latency_ratio, "us a run"
+        ),
+    ),
+    Gate(
+        "size",
+        _COSTS,
+        lambda c: ratio("size", c.size.challenger, c.size.champion, c.bounds.size_ratio, "bytes"),
+    ),
+)
+
+
+def gate_table() -> str:
+    """The gates as the docs list them: names that pass alike stand in one row."""
+    rows: dict[str, list[str]] = {}
+    for gate in GATES:
+        rows.setdefault(gate.passes_when, []).append(f"`{gate.name}`")
+    lines = [f"| {', '.join(names)} | {words} |" for words, names in rows.items()]
+    return "\n".join(["| gate | passes when |", "|---|---|", *lines])
+
+
+def judge_all(compared: Compared, has: frozenset[Need]) -> tuple[Check, ...]:
+    """The check of every gate that applies, in the order of `GATES`.
+
+    A gate whose figure cannot be measured fails by name.
+
+    Args:
+        compared: what was measured of champion and challenger.
+        has: what of the optional needs there is.
+    """
+    return tuple(
+        _judge(gate, compared) for gate in GATES if gate.needs is None or gate.needs in has
+    )
+
+
+def _judge(gate: Gate, compared: Compared) -> Check:
+    try:
+        return gate.judge(compared)
+    except Exception as error:
+        log.warning("gate_not_measured", gate=gate.name, why=reason_of(error), exc_info=True)
+        return Check(gate.name, False, None, None, f"not measured: {reason_of(error)}")

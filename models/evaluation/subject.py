@@ -59,8 +59,8 @@ class Subject:
 def ask_log_probabilities(runner: Runner, x_unit: Tensor) -> Tensor:
     """Log-probabilities `(N, C)` of the served graph for `(N, *shape)`: no gradient."""
     x = runner.manifest.input.from_unit(x_unit.detach().cpu().numpy())
-    told = answer(runner, x).probabilities
-    return torch.from_numpy(np.log(np.clip(np.nan_to_num(told), 1e-12, None)))
+    probabilities = answer(runner, x).probabilities
+    return torch.from_numpy(np.log(np.clip(np.nan_to_num(probabilities), 1e-12, None)))
 
 
 def tensors(net: nn.Module | None, schema: InputSchema, rows: Rows) -> tuple[Tensor, Tensor]:
@@ -81,19 +81,25 @@ def right(runner: Runner, rows: Rows) -> Bools:
     return np.asarray(answer(runner, rows.x).probabilities.argmax(axis=1) == rows.y)
 
 
-def ask_rows(runner: Runner, rows: Rows) -> Arrays:
+def ask_rows(runner: Runner, rows: Rows, *, whole: bool = False) -> Arrays:
     """What is kept of the answers to `rows`: an array `(N,)` each.
 
     `right`, `predicted` (class), `confidence` (its probability), `drift` (p-value), `perturbation`
-    (likelihood), `finite` (whether every probability was).
+    (likelihood), `finite` (whether every probability was); where `whole`, `probabilities` `(N, C)`.
     """
-    told = answer(runner, rows.x)
-    predicted = told.probabilities.argmax(axis=1)
-    return {
+    said = answer(runner, rows.x)
+    predicted = said.probabilities.argmax(axis=1)
+    columns: Arrays = {
         "right": np.asarray(predicted == rows.y),
         "predicted": predicted.astype(np.int32),
-        "confidence": told.probabilities.max(axis=1),
-        "drift": told.drift_p_value,
-        "perturbation": told.perturbation_likelihood,
-        "finite": np.isfinite(told.probabilities).all(axis=1),
+        "confidence": said.probabilities.max(axis=1),
+        "drift": said.drift_p_value,
+        "perturbation": said.perturbation_likelihood,
+        "finite": np.asarray(np.isfinite(said.probabilities).all(axis=1)),
     }
+    return columns | ({"probabilities": said.probabilities} if whole else {})
+
+
+def right_rows(answers: Arrays) -> Bools:
+    """Which rows `(N,)` of `ask_rows` are right."""
+    return np.asarray(answers["right"], dtype=bool)

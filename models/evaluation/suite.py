@@ -10,14 +10,17 @@ import numpy as np
 from models.base.allocation import keep_freed_memory
 from models.base.errors import DataError
 from models.data import Rows
-from models.evaluation.figures import Figures, figures_of
+from models.evaluation.figures.collect import figures_of
+from models.evaluation.gaps import Gaps
 from models.evaluation.plan import Plan, make_plan
 from models.evaluation.subject import Subject
 from models.evaluation.tasks import Tasks
 from models.evaluation.units import BLOCK, Progress, Store, run_units
+from models.statistics.intervals import Bools
+from models.versions.figures import Evaluation
 from models.versions.judging import ThreatModel
 
-FORMAT = 1  # of the work folder: raised where a unit comes to mean something else
+FORMAT = 2  # of the work folder: raised where a unit comes to mean something else
 THREAT = ThreatModel(eps=0.15)
 
 
@@ -28,15 +31,18 @@ def evaluate(
     suite: str = "quick",
     threat: ThreatModel = THREAT,
     window: Rows | None = None,
-    previous: Figures | None = None,
+    previous: Evaluation | None = None,
     previous_version: int | None = None,
+    unseen: Bools | None = None,
     limit: int | None = None,
     autoattack: bool = False,
     seed: int = 0,
     work: Path | None = None,
     progress: Progress | None = None,
-) -> Figures:
-    """The figures of a suite on held-out rows, as plain data for `report.json`.
+) -> Evaluation:
+    """The figures of a suite on held-out rows; `report.json` is their encoding.
+
+    What cannot be measured is named in `not_measured` and stops nothing, but for clean accuracy.
 
     Both suites: clean accuracy, per class and on the `window`; attacks at the threat's eps, one by
     one and as a cascade; robust accuracy against eps; noise; checks for masked gradients;
@@ -53,12 +59,14 @@ def evaluate(
         window: held-out labelled rows of live traffic.
         previous: figures of the previous champion, for what is told beside one's own.
         previous_version: its number.
+        unseen: which of the rows `(N,)` have a content that does not stand in the training part;
+            None where that is not known.
         limit: only the first so many rows.
         autoattack: the reference implementation as well (`full` strength in either suite).
         seed: of attacks, noise and corruptions.
         work: a folder in which finished units are kept: an evaluation that was cut off goes on
             there. What belongs to another model, other data or settings is left alone.
-        progress: told `(done, total, unit)`, in forward passes, about.
+        progress: called with `(done, total, unit)`, in forward passes, about.
 
     Raises:
         DataError: no rows, an unknown suite, or a threat that does not fit the inputs.
@@ -67,14 +75,21 @@ def evaluate(
     """
     if limit is not None:
         rows = rows.take(np.arange(min(limit, len(rows))))
+        unseen = None if unseen is None else unseen[: len(rows)]
     if len(rows) == 0:
         raise DataError("no rows to evaluate on: at least one labelled row is needed")
     keep_freed_memory()
     plan = make_plan(subject, suite, threat, autoattack=autoattack)
-    tasks = Tasks(subject, rows, plan, {})
+    tasks, gaps = Tasks(subject, rows, plan, {}), Gaps()
     folder = None if work is None else work / key(subject, rows, window, plan, seed)
-    run_units(tasks.all(window), tasks.results, seed=seed, store=Store(folder), progress=progress)
-    return figures_of(tasks, seed=seed, previous=previous, previous_version=previous_version)
+    run_units(
+        tasks.all(window, gaps), tasks.results,
+        seed=seed, store=Store(folder), progress=progress, gaps=gaps,
+    )  # fmt: skip
+    return figures_of(
+        tasks, gaps,
+        seed=seed, previous=previous, previous_version=previous_version, unseen=unseen,
+    )  # fmt: skip
 
 
 def key(subject: Subject, rows: Rows, window: Rows | None, plan: Plan, seed: int) -> str:

@@ -18,6 +18,7 @@ import numpy as np
 
 from models.base.files import write_atomic
 from models.data import Rows
+from models.evaluation.gaps import Gaps, reason_of
 from models.evaluation.subject import Arrays
 from models.statistics.arrays import IntArray
 from models.training import distributed
@@ -46,12 +47,16 @@ class Unit:
         rows: what it is about.
         compute: a block to arrays with one entry per row of the block.
         cost: forward passes per row, about: the share of progress that it makes up.
+        label: what people call the measurement; the name where it is empty.
+        needed: whether there is no evaluation without it.
     """
 
     name: str
     rows: Rows
     compute: Callable[[Block], Arrays]
     cost: int = 1
+    label: str = ""
+    needed: bool = False
 
     @property
     def passes(self) -> int:
@@ -72,6 +77,10 @@ class Unit:
         ]
 
 
+class UnitFailedError(Exception):
+    """A unit failed in one of the processes; the message is the reason, for people."""
+
+
 class Store:
     """Finished units in a folder (npz files, no pickle); keeps nothing without one."""
 
@@ -82,16 +91,16 @@ class Store:
         """All that is whole; what is not is as if it were absent."""
         if self._folder is None or not self._folder.is_dir():
             return {}
-        found: Results = {}
+        pieces: Results = {}
         for path in sorted(self._folder.glob("*.npz")):
             if path.name.startswith("."):  # a write that was cut off
                 continue
             try:
                 with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as archive:
-                    found[path.stem] = {key: archive[key] for key in archive.files}
+                    pieces[path.stem] = {key: archive[key] for key in archive.files}
             except (OSError, ValueError, EOFError, zipfile.BadZipFile):
                 path.unlink(missing_ok=True)
-        return found
+        return pieces
 
     def put(self, name: str, arrays: Arrays) -> None:
         """Keep a finished piece: whole or not at all."""
@@ -116,20 +125,25 @@ def run_units(
     seed: int = 0,
     store: Store | None = None,
     progress: Progress | None = None,
+    gaps: Gaps | None = None,
 ) -> None:
     """Run `units` in order and put what they give into `results`, by name.
+
+    A unit that fails, and is not needed, is noted in `gaps` and stops nothing; without `gaps` its
+    error is raised.
 
     Args:
         units: a unit may use the results of those before it.
         results: filled in.
         seed: of all random numbers.
-        store: where finished units are kept and found.
-        progress: told `(done, total, name)`, in forward passes, by process 0 alone.
+        store: where finished units are kept, and are looked for.
+        progress: called with `(done, total, name)`, in forward passes, by process 0 alone.
+        gaps: what could not be measured.
     """
-    kept = store or Store(None)
+    store = store or Store(None)
     known: Results = {}
-    for found in distributed.gather(kept.load()):  # all processes must skip the same units
-        known.update(found)
+    for pieces in distributed.gather(store.load()):  # all processes must skip the same units
+        known.update(pieces)
     total, before = sum(unit.passes for unit in units), 0
     for unit in units:
 
@@ -141,7 +155,12 @@ def run_units(
         if unit.name in known:
             results[unit.name] = known[unit.name]
         else:
-            results[unit.name] = _run(unit, known, kept, seed, tell)
+            try:
+                results[unit.name] = _run(unit, known, store, seed, tell)
+            except UnitFailedError as error:
+                if gaps is None or unit.needed:
+                    raise error.__cause__ or error from None
+                gaps.add(unit.label or unit.name, str(error))
         before += unit.passes
         tell(len(unit.rows))
 
@@ -149,18 +168,30 @@ def run_units(
 def _run(
     unit: Unit, known: Mapping[str, Arrays], store: Store, seed: int, tell: Callable[[int], None]
 ) -> Arrays:
-    """A unit's arrays in the order of its rows, from the blocks of all processes."""
+    """A unit's arrays in the order of its rows, from the blocks of all processes.
+
+    Raises:
+        UnitFailedError: in all processes alike, where it failed in one.
+    """
     rank, world = distributed.rank(), distributed.world()
     names = [f"{unit.name}.block{number}" for number in range(-(-len(unit.rows) // BLOCK))]
     parts = {name: known[name] for name in names if name in known}
     own: Results = {}
+    failure: Exception | None = None
     for number, block in enumerate(unit.blocks(seed)):
         if names[number] in parts or number % world != rank:
             continue
-        own[names[number]] = unit.compute(block)
+        try:
+            own[names[number]] = unit.compute(block)
+        except Exception as error:  # the others wait in `gather`: they must learn of it
+            failure = error
+            break
         if unit.long and len(names) > 1:
             store.put(names[number], own[names[number]])
         tell(BLOCK * (len(parts) + world * len(own)))
+    reason = "" if failure is None else reason_of(failure)
+    if reasons := [words for words in distributed.gather(reason) if words]:
+        raise UnitFailedError(reasons[0]) from failure
     for part in distributed.gather(own):
         parts.update(part)
     merged = {key: np.concatenate([parts[n][key] for n in names]) for key in parts[names[0]]}

@@ -1,14 +1,14 @@
 """Line charts: accuracy against size of attack, ROC, certificates, and the reliability diagram."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from markupsafe import Markup
 
 from models.reporting import svg
 from models.reporting.numbers import number, percent
 from models.reporting.svg import Scale, tag, text
+from models.statistics.calibration import Bin
 
 LEFT, RIGHT, TOP, BOTTOM = 38.0, 12.0, 8.0, 36.0
 
@@ -89,7 +89,7 @@ def reliability(
     ident: str,
     title: str,
     about: str,
-    bins: Sequence[Mapping[str, Any]],
+    bins: Sequence[Bin],
     intervals: Sequence[tuple[float, float]],
     *,
     names: tuple[str, str] = ("confidence", "right"),
@@ -99,7 +99,7 @@ def reliability(
 
     Args:
         ident, title, about: as in `svg.figure`.
-        bins: with `n` > 0, `confidence` and `accuracy` in [0, 1]; `low` and `high` are their range.
+        bins: with `n` > 0.
         intervals: of each bin's accuracy.
         names, axes: of both in the words of a bin and of the axes, for other probabilities.
     """
@@ -110,13 +110,12 @@ def reliability(
     body: list[str] = [*_frame(x, y, axis, axes[1], svg.WIDTH)]
     body.append(svg.path([(x(0), y(0)), (x(1), y(1))], "chance"))
     for b, (low, high) in zip(bins, intervals, strict=True):
-        at, right = x(b["confidence"]), y(b["accuracy"])
-        stated, held = percent(b["confidence"]), percent(b["accuracy"])
-        said = f"{names[0]} {stated}, {names[1]} {held}, n = {b['n']}"
-        body.append(svg.line(at, right, at, y(b["confidence"]), "gap"))
+        at, right = x(b.confidence), y(b.accuracy)
+        stated, was = percent(b.confidence), percent(b.accuracy)
+        said = f"{names[0]} {stated}, {names[1]} {was}, n = {b.n}"
+        body.append(svg.line(at, right, at, y(b.confidence), "gap"))
         body.append(svg.line(at, y(low), at, y(high), "whisker k0"))
-        if b.get("low") is not None and b.get("high") is not None:
-            body.append(svg.line(x(b["low"]), right, x(b["high"]), right, "whisker k0"))
+        body.append(svg.line(x(b.low), right, x(b.high), right, "whisker k0"))
         body.append(tag("g", tag("title", said), svg.marker(0, at, right, "dot k0")))
     return svg.figure(ident, title, about, y(0) + BOTTOM, *body)
 
@@ -165,15 +164,15 @@ def _legend(series: Sequence[Series], width: float) -> tuple[Markup, int]:
 
 
 def _band(series: Series, x: Scale, y: Scale) -> Markup:
-    held = [
+    ends = [
         (at, low, high)
         for at, _, low, high in series.points
         if low is not None and high is not None
     ]
-    if len(held) < 2:
+    if len(ends) < 2:
         return Markup("")
-    upper = [(x(at), y(high)) for at, _, high in held]
-    lower = [(x(at), y(low)) for at, low, _ in reversed(held)]
+    upper = [(x(at), y(high)) for at, _, high in ends]
+    lower = [(x(at), y(low)) for at, low, _ in reversed(ends)]
     return svg.path([*upper, *lower], f"band {series.css}", close=True)
 
 
@@ -185,6 +184,8 @@ def _line(series: Series, x: Scale, y: Scale) -> list[str]:
         return drawn
     spots = [p[:2] for p in series.points] if series.spots is None else series.spots
     for at, value in spots:
-        told = tag("title", f"{series.name}, {number(at)}: {percent(value)}")
-        drawn.append(tag("g", told, svg.marker(series.shape, x(at), y(value), f"dot {series.css}")))
+        title = tag("title", f"{series.name}, {number(at)}: {percent(value)}")
+        drawn.append(
+            tag("g", title, svg.marker(series.shape, x(at), y(value), f"dot {series.css}"))
+        )
     return drawn

@@ -1,27 +1,24 @@
 """The part on bad conditions: corruptions, errors in tables, inputs of no class at all."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
+from models.corruptions import GROUPS as corruption_groups
 from models.reporting import grids
 from models.reporting.numbers import DASH, interval, known, percent, points, space_digits
 from models.reporting.parts import Plate, Section, View, WordTable
 from models.reporting.summary import champion, corruption_error
+from models.versions.figures import CorruptionFigure, StressFigure
 
-GROUPS = {
-    "holdfast": "Everyday corruptions",
-    "imagenet-c": "ImageNet-C, fifteen kinds",
-    "imagenet-c-extra": "ImageNet-C, the extra kinds",
-    "mnist-c": "In the manner of MNIST-C",
-}
-Record = Mapping[str, Any]
+GROUPS = {group.name: group.title for group in corruption_groups.values()}
+Cell = tuple[str, int]  # kind, as words, and severity
+Figures = Sequence[CorruptionFigure] | Sequence[StressFigure]
 
 
 def corruptions(view: View) -> Section:
     """Accuracy by kind and severity of corruption, one heat map per group."""
-    by_group: dict[str, list[Record]] = {}
-    for item in view.items("corruptions"):
-        by_group.setdefault(str(item.get("group") or "holdfast"), []).append(item)
+    by_group: dict[str, list[CorruptionFigure]] = {}
+    for item in view.figures.corruptions:
+        by_group.setdefault(item.group, []).append(item)
     plates = [_heat_map(view, k, group, items) for k, (group, items) in enumerate(by_group.items())]
     words = []
     if plates:
@@ -29,27 +26,27 @@ def corruptions(view: View) -> Section:
             "Noise, blur, weather and bad light are no attacks, but they happen. Figures are the"
             " per cent answered rightly; the stronger the colour, the more is lost."
         )
-    if error := corruption_error(view.figures.get("mce"), champion(view.previous)):
+    if error := corruption_error(view.figures.mce, champion(view.previous)):
         words.append(error)
     return Section("corruptions", "Corruptions", words=words, plates=plates, flow=True)
 
 
 def stress(view: View) -> Section:
     """What errors in tables do: accuracy, and how often they are flagged as drift."""
-    items = view.items("stress")
+    items = view.figures.stress
     if not items:
         return Section("stress", "Errors in the input")
     rows, columns = _cells(items)
-    flagged = {space_digits(i["name"]): i.get("drift_flagged") for i in items}
+    flagged = {space_digits(i.name): i.drift_flagged for i in items}
     ended = [grids.HeatRow(row.label, row.shares, _whole(flagged.get(row.label))) for row in rows]
     table = WordTable(
         ("error", "severity", "right (95% interval)", "flagged as drift"),
         [
             (
-                space_digits(i["name"]),
-                str(i.get("severity", DASH)),
+                space_digits(i.name),
+                str(i.severity),
                 interval(i),
-                percent(i.get("drift_flagged")),
+                percent(i.drift_flagged),
             )
             for i in items
         ],
@@ -77,10 +74,10 @@ def stress(view: View) -> Section:
 
 def edge_cases(view: View) -> Section:
     """Inputs that are no instance of any class: confidence should be low or the flag up."""
-    cases = view.items("edge_cases")
+    cases = view.figures.edge_cases
     if not cases:
         return Section("edges", "Unexpected inputs")
-    rows = [(str(c.get("name", DASH)), c.get("confidence"), c.get("drift_flagged")) for c in cases]
+    rows = [(c.name, c.confidence, c.drift_flagged) for c in cases]
     drawing = grids.pairs(
         "edges",
         "Confidence and flags on inputs that are no instance of any class",
@@ -92,11 +89,11 @@ def edge_cases(view: View) -> Section:
         ("input", "rows", "finite answers", "confidence", "flagged as drift"),
         [
             (
-                str(c.get("name", DASH)),
-                str(c.get("n", DASH)),
-                {True: "yes", False: "no"}.get(c.get("finite"), DASH),  # type: ignore[arg-type]
-                percent(c.get("confidence")),
-                percent(c.get("drift_flagged")),
+                c.name,
+                str(c.n),
+                "yes" if c.finite else "no",
+                percent(c.confidence),
+                percent(c.drift_flagged),
             )
             for c in cases
         ],
@@ -112,14 +109,15 @@ def edge_cases(view: View) -> Section:
     )
 
 
-def _heat_map(view: View, index: int, group: str, items: Sequence[Record]) -> Plate:
+def _heat_map(view: View, index: int, group: str, items: Sequence[CorruptionFigure]) -> Plate:
+    previous = view.previous
     before = {
-        (space_digits(p.get("name")), p.get("severity")): p
-        for p in view.previous.get("corruptions") or []
-        if str(p.get("group") or "holdfast") == group and known(p)
+        (space_digits(p.name), p.severity): p
+        for p in (() if previous is None else previous.corruptions)
+        if p.group == group and known(p)
     }
     rows, columns = _cells(items)
-    version = view.previous.get("version")
+    version = None if previous is None else previous.version
     end = "mean" if not before else "change" if version is None else f"vs v{version}"
     ended = [grids.HeatRow(row.label, row.shares, _end(row, columns, before)) for row in rows]
     drawing = grids.heat(
@@ -134,10 +132,10 @@ def _heat_map(view: View, index: int, group: str, items: Sequence[Record]) -> Pl
     head = ("corruption", "severity", "right (95% interval)", view.before)
     table = [
         (
-            space_digits(i["name"]),
-            str(i.get("severity", DASH)),
+            space_digits(i.name),
+            str(i.severity),
             interval(i),
-            interval(before.get((space_digits(i["name"]), i.get("severity")))),
+            interval(before.get((space_digits(i.name), i.severity))),
         )
         for i in items
     ]
@@ -149,31 +147,33 @@ def _heat_map(view: View, index: int, group: str, items: Sequence[Record]) -> Pl
     return Plate(GROUPS.get(group, group), drawing, caption, behind)
 
 
-def _cells(items: Sequence[Record]) -> tuple[list[grids.HeatRow], list[str]]:
+def _cells(items: Figures) -> tuple[list[grids.HeatRow], list[str]]:
     """Rows by kind, worst mean first, and the severities that occur."""
-    severities = sorted({i.get("severity") or 0 for i in items})
+    severities = sorted({i.severity for i in items})
     kinds: dict[str, dict[int, float | None]] = {}
     for item in items:
-        value = item["value"] if known(item) else None
-        kinds.setdefault(space_digits(item["name"]), {})[item.get("severity") or 0] = value
+        value = item.value if known(item) else None
+        kinds.setdefault(space_digits(item.name), {})[item.severity] = value
     rows = [
-        grids.HeatRow(name, tuple(found.get(s) for s in severities))
-        for name, found in kinds.items()
+        grids.HeatRow(name, tuple(values.get(s) for s in severities))
+        for name, values in kinds.items()
     ]
     rows.sort(key=lambda row: 2.0 if (mean := _mean(row.shares)) is None else mean)
     return rows, [str(s) for s in severities]
 
 
 def _mean(shares: Sequence[float | None]) -> float | None:
-    held = [s for s in shares if s is not None]
-    return sum(held) / len(held) if held else None
+    measured = [s for s in shares if s is not None]
+    return sum(measured) / len(measured) if measured else None
 
 
-def _end(row: grids.HeatRow, columns: Sequence[str], before: Mapping[Any, Record]) -> str:
+def _end(
+    row: grids.HeatRow, columns: Sequence[str], before: Mapping[Cell, CorruptionFigure]
+) -> str:
     if not before:
         return _whole(_mean(row.shares))
     both = [
-        share - before[row.label, int(c)]["value"]
+        share - before[row.label, int(c)].value
         for share, c in zip(row.shares, columns, strict=True)
         if share is not None and (row.label, int(c)) in before
     ]
@@ -184,12 +184,11 @@ def _whole(share: float | None) -> str:
     return DASH if share is None else f"{100 * share:.0f}%"
 
 
-def _about(items: Sequence[Record]) -> str:
-    held = sorted((i for i in items if known(i)), key=lambda i: i["value"])
-    if not held:
+def _about(items: Figures) -> str:
+    ranked = sorted((i for i in items if known(i)), key=lambda i: i.value)
+    if not ranked:
         return "No figures."
     return " ".join(
-        f"{word}: {space_digits(i['name'])} at severity {i.get('severity', DASH)}, "
-        f"{percent(i['value'])}."
-        for word, i in (("Lowest", held[0]), ("Highest", held[-1]))
+        f"{word}: {space_digits(i.name)} at severity {i.severity}, {percent(i.value)}."
+        for word, i in (("Lowest", ranked[0]), ("Highest", ranked[-1]))
     )

@@ -58,13 +58,12 @@ def strip(ident: str, title: str, share: Share, before: Share | None = None) -> 
     x = svg.linear((0, 1), (6, 154))
     body: list[str] = [svg.line(6, 12, 154, 12, "grid"), svg.line(6, 9, 6, 15, "axis")]
     body.append(svg.line(154, 9, 154, 15, "axis"))
-    about = f"{percent(share['value'])}, 95% interval {bounds(share)}"
-    if before is not None and known(before):
-        body.append(svg.marker(1, x(before["value"]), 12, "dot before"))
-        about += f"; previous champion {percent(before['value'])}"
-    if share.get("low") is not None and share.get("high") is not None:
-        body.append(svg.line(x(share["low"]), 12, x(share["high"]), 12, "whisker k0 thick"))
-    body.append(svg.marker(0, x(share["value"]), 12, "dot k0"))
+    about = f"{percent(share.value)}, 95% interval {bounds(share)}"
+    if known(before):
+        body.append(svg.marker(1, x(before.value), 12, "dot before"))
+        about += f"; previous champion {percent(before.value)}"
+    body.append(svg.line(x(share.low), 12, x(share.high), 12, "whisker k0 thick"))
+    body.append(svg.marker(0, x(share.value), 12, "dot k0"))
     return svg.figure(ident, title, about, 24, *body, width=160)
 
 
@@ -82,15 +81,15 @@ def forest(
         body.append(text(x(v), bottom + 14, f"{100 * v:.0f}%", "tick", "middle"))
     for index, row in enumerate(rows):
         y = top + ROW * index + ROW / 2
-        shown = svg.fit(row.label, label - 4)
-        body.append(text(label - 4, y + 4, shown, "key", "end", row.label))
+        words = svg.fit(row.label, label - 4)
+        body.append(text(label - 4, y + 4, words, "key", "end", row.label))
         pairs = [(row.share, "k0", 0, 0.0)]
-        if row.other is not None and known(row.other):
+        if known(row.other):
             pairs = [(row.share, "k0", 0, -4.0), (row.other, "k1", 1, 4.0)]
         for share, css, shape, shift in pairs:
             body += _whisker(share, svg.linear((0, 1), (x(0), x(1))), y + shift, css, shape)
-        last = row.share if row.other is None or not known(row.other) else row.other
-        said = percent(last["value"]) if known(last) else "no rows"
+        last = row.other if known(row.other) else row.share
+        said = percent(last.value) if known(last) else "no rows"
         body.append(text(svg.WIDTH - 2, y + 4, said, "value", "end"))
     return svg.figure(ident, title, about, bottom + 20, *body)
 
@@ -170,11 +169,9 @@ def _forest_legend(names: tuple[str, str | None]) -> list[str]:
 def _whisker(share: Share, x: svg.Scale, y: float, css: str, shape: int) -> list[str]:
     if not known(share):
         return []
-    drawn: list[str] = []
-    if share.get("low") is not None and share.get("high") is not None:
-        drawn.append(svg.line(x(share["low"]), y, x(share["high"]), y, f"whisker {css}"))
-    told = tag("title", f"{percent(share['value'])}, 95% interval {bounds(share)}")
-    return [*drawn, tag("g", told, svg.marker(shape, x(share["value"]), y, f"dot {css}"))]
+    drawn = svg.line(x(share.low), y, x(share.high), y, f"whisker {css}")
+    title = tag("title", f"{percent(share.value)}, 95% interval {bounds(share)}")
+    return [drawn, tag("g", title, svg.marker(shape, x(share.value), y, f"dot {css}"))]
 
 
 def _cell(share: float | None, x: float, y: float, wide: float, said: str) -> list[str]:

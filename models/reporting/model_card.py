@@ -4,15 +4,16 @@ Every word and figure that comes from users (class names, reasons) is made plain
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from models.reporting import shortfalls, summary
 from models.reporting.conditions import GROUPS
-from models.reporting.numbers import DASH, clip, interval, known, number, percent
+from models.reporting.numbers import DASH, Share, clip, interval, known, number, percent
 from models.reporting.numbers import size as sized
 from models.reporting.origin import plain
 from models.reporting.parts import View
+from models.statistics.calibration import Reliability
+from models.versions.figures import CorruptionFigure
 from models.versions.schema import Manifest
 
 MOST_CLASSES = 40
@@ -48,27 +49,33 @@ Scores calibrated on {calibrated} rows: {source}.
 
 
 def card(manifest: Manifest) -> str:
-    """A model card from the manifest's own figures (no figure is typed by hand)."""
-    training, figures = manifest.training, manifest.evaluation
-    view = View(manifest, figures, figures.get("previous") or {})
-    data = training.get("data") or {}
+    """A model card from the manifest's own figures (no figure is typed by hand).
+
+    Raises:
+        ValueError: the version was not evaluated: there is nothing to say of it.
+    """
+    training, figures, event = manifest.training, manifest.evaluation, manifest.event
+    if figures is None:
+        raise ValueError(f"{manifest.model}/{manifest.version} was not evaluated")
+    view = View(manifest, figures)
+    data = None if training is None else training.data
     return CARD.format(
         model=_safe(manifest.model),
         version=manifest.version,
         made=manifest.created_at,
-        reason=_safe(manifest.event.get("reason", "unknown")),
+        reason=_safe("unknown" if event is None else event.reason),
         parent=manifest.parent if manifest.parent is not None else "none",
         use=_use(manifest),
         brief=_bullets(_brief(view)),
-        n=figures.get("n", DASH),
+        n=figures.n,
         figures=_table(("what", "value (95 % interval)"), _figures(view)),
         attacks=_table(("attack", f"eps ({_unit(view)})", "accuracy"), _attacks(view)),
         more="\n\n".join(block for block in (_corruptions(view), _stress(view)) if block),
-        recipe=_safe(plain(training.get("recipe"))),
-        data=_safe(data.get("name", "unknown")),
-        fingerprint=str(data.get("fingerprint", ""))[:16] or DASH,
-        rows=training.get("rows", DASH),
-        cpu_seconds=number(training.get("cpu_seconds"), 4),
+        recipe=_safe(plain(None if training is None else training.recipe)),
+        data=_safe("unknown" if data is None else data.name),
+        fingerprint=DASH if data is None else data.fingerprint[:16],
+        rows=DASH if training is None else training.rows,
+        cpu_seconds=number(None if training is None else training.cpu_seconds, 4),
         calibrated=manifest.calibration.n,
         source=_safe(manifest.calibration.source),
         limits=_bullets(summary.limits(figures, view.kind, view.levels)),
@@ -99,95 +106,96 @@ def _brief(view: View) -> list[str]:
 
 
 def _figures(view: View) -> list[tuple[str, str]]:
-    figures, alpha = view.figures, view.alpha
-    scores, robust = figures.get("scores") or {}, figures.get("robust") or {}
-    usual = ""
-    if expected := scores.get("false_positives_expected"):
-        usual = f"; {expected[0]} to {expected[1]} of {figures.get('n', DASH)} rows are usual"
-    norm, eps, _ = summary.threat_of(figures, view.kind)
-    worst = robust.get("attack") or "the worst of the attacks"
-    unseen = summary.fooled_unseen(figures) or (None, None)
-    rows: list[tuple[str, Any]] = [
-        ("clean accuracy", figures.get("clean")),
-        (f"accuracy under {worst}, {norm} {sized(eps, view.levels)}", figures.get("robust")),
-        (
-            f"clean rows flagged as drift (set to {alpha:.0%}{usual})",
-            scores.get("drift_false_positives"),
-        ),
-        (
-            f"clean rows flagged as perturbed (set to {alpha:.0%}{usual})",
-            scores.get("perturbation_false_positives"),
-        ),
-        ("attacked rows flagged as perturbed", scores.get("perturbation_detected")),
-        ("attacked rows that fool it unseen", unseen[0]),
-        ("attacked rows that fool it unseen, attacker who knows the score", unseen[1]),
-        (
-            "error of the perturbation likelihood (ECE)",
-            (scores.get("likelihood") or {}).get("ece"),
-        ),
-        ("accuracy on held-out live rows of the window", figures.get("window")),
-        ("calibration error (ECE)", (figures.get("calibration") or {}).get("ece")),
+    figures, robust = view.figures, view.figures.robust
+    norm = summary.norm_of(figures, view.kind)
+    worst = "the worst of the attacks" if robust is None else robust.attack
+    eps, ece = sized(figures.eps, view.levels), _error_of(figures.calibration)
+    shares: list[tuple[str, Share | None]] = [
+        ("clean accuracy", figures.clean),
+        (f"accuracy under {worst}, {norm} {eps}", robust),
+        *_score_figures(view),
+        ("accuracy on held-out live rows of the window", figures.window),
+        ("calibration error (ECE)", ece),
     ]
-    said = [(what, interval(p)) for what, p in rows if p]
-    if (mce := view.share("mce")) is not None:
-        ends = f"{number(mce.get('low'))} to {number(mce.get('high'))}, n = {mce.get('n', DASH)}"
-        said.append(
-            ("mean corruption error, previous champion = 1", f"{number(mce['value'])} ({ends})")
+    rows = [(what, interval(share)) for what, share in shares if share is not None]
+    if (mce := figures.mce) is not None:
+        ends = f"{number(mce.low)} to {number(mce.high)}, n = {mce.n}"
+        rows.append(
+            ("mean corruption error, previous champion = 1", f"{number(mce.value)} ({ends})")
         )
     for f in shortfalls.findings(figures):
         word = {True: "passed", False: "**not passed**", None: "not run"}[f.passed]
-        said.append((f"check: {f.name}", f"{word}. {f.detail}"))
-    return said
+        rows.append((f"check: {f.name}", f"{word}. {f.detail}"))
+    return rows + [(gap.name, f"not measured: {gap.reason}") for gap in figures.not_measured]
+
+
+def _score_figures(view: View) -> list[tuple[str, Share | None]]:
+    scores, alpha = view.figures.scores, view.alpha
+    if scores is None:
+        return []
+    usual = ""
+    if expected := scores.false_positives_expected:
+        usual = f"; {expected[0]} to {expected[1]} of {view.figures.n} rows are usual"
+    static, adaptive = summary.fooled_unseen(view.figures) or (None, None)
+    return [
+        (f"clean rows flagged as drift (set to {alpha:.0%}{usual})", scores.drift_false_positives),
+        (
+            f"clean rows flagged as perturbed (set to {alpha:.0%}{usual})",
+            scores.perturbation_false_positives,
+        ),
+        ("attacked rows flagged as perturbed", scores.perturbation_detected),
+        ("attacked rows that fool it unseen", static),
+        ("attacked rows that fool it unseen, attacker who knows the score", adaptive),
+        (
+            "error of the perturbation likelihood (ECE)",
+            _error_of(scores.likelihood),
+        ),
+    ]
+
+
+def _error_of(facts: Reliability | None) -> Share | None:
+    return None if facts is None else facts.ece
 
 
 def _attacks(view: View) -> list[tuple[str, str, str]]:
     """Every attack and every point of the curve, as the evaluation names them."""
-    certified = (view.figures.get("certified") or {}).get("points") or []
+    figures, levels = view.figures, view.levels
+    certified = () if figures.certified is None else figures.certified.points
     return [
         *(
-            (str(p.get("attack", DASH)), sized(p.get("eps"), view.levels), interval(p))
-            for p in (*view.items("attacks"), *view.items("robust_curve"))
+            (p.attack, sized(p.eps, levels), interval(p))
+            for p in (*figures.attacks, *figures.robust_curve)
         ),
-        *(
-            ("random noise", sized(p.get("eps"), view.levels), interval(p))
-            for p in view.items("noise_curve")
-        ),
-        *(("certified, L2 radius", number(p.get("radius")), interval(p)) for p in certified),
+        *(("random noise", sized(p.eps, levels), interval(p)) for p in figures.noise_curve),
+        *(("certified, L2 radius", number(p.radius), interval(p)) for p in certified),
     ]
 
 
 def _unit(view: View) -> str:
-    norm = summary.threat_of(view.figures, view.kind)[0]
     return {
         "l2": "length, a value's range is 1",
         "columns": "share of a column's range",
-    }.get(norm, "of the 0..1 range")
+    }.get(summary.norm_of(view.figures, view.kind), "of the 0..1 range")
 
 
 def _corruptions(view: View) -> str:
     """Mean and lowest accuracy of every group."""
-    groups: dict[str, list[Mapping[str, Any]]] = {}
-    for item in view.shares("corruptions"):
-        groups.setdefault(str(item.get("group") or "holdfast"), []).append(item)
+    groups: dict[str, list[CorruptionFigure]] = {}
+    for item in filter(known, view.figures.corruptions):
+        groups.setdefault(item.group, []).append(item)
     rows = []
     for name, items in groups.items():
-        worst = min(items, key=lambda item: item["value"])
-        mean = sum(item["value"] for item in items) / len(items)
-        where = f"{worst['name']}, severity {worst.get('severity', DASH)}: {interval(worst)}"
+        worst = min(items, key=lambda item: item.value)
+        mean = sum(item.value for item in items) / len(items)
+        where = f"{worst.name}, severity {worst.severity}: {interval(worst)}"
         rows.append((GROUPS.get(name, name), percent(mean), where))
     return _table(("corruptions", "mean accuracy", "lowest"), rows)
 
 
 def _stress(view: View) -> str:
     rows = [
-        (
-            str(item["name"]),
-            str(item.get("severity", DASH)),
-            interval(item),
-            percent(item.get("drift_flagged")),
-        )
-        for item in view.items("stress")
-        if known(item)
+        (item.name, str(item.severity), interval(item), percent(item.drift_flagged))
+        for item in filter(known, view.figures.stress)
     ]
     return _table(("error in the input", "severity", "accuracy", "flagged as drift"), rows)
 
@@ -205,9 +213,9 @@ def _bullets(lines: Iterable[str]) -> str:
 
 
 def _list_names(names: Sequence[str]) -> str:
-    shown = ", ".join(_safe(clip(str(name), 60)) for name in names[:MOST_CLASSES])
+    first = ", ".join(_safe(clip(str(name), 60)) for name in names[:MOST_CLASSES])
     left = len(names) - MOST_CLASSES
-    return shown + (f" and {left} more" if left > 0 else "")
+    return first + (f" and {left} more" if left > 0 else "")
 
 
 def _safe(words: object) -> str:

@@ -1,16 +1,18 @@
 """How figures are written: shares, intervals, sizes. One place, so that all pages agree."""
 
-from collections.abc import Mapping
-from typing import Any, TypeGuard
+from typing import TypeGuard, TypeVar
 
-Share = Mapping[str, Any]  # {"value", "low", "high", "n"} of stats.Proportion.plain()
+from models.statistics.intervals import Proportion
+
+Share = Proportion
+AnyShare = TypeVar("AnyShare", bound=Proportion)
 DASH = "–"
 LONGEST = 40  # of a class name in a sentence
 
 
-def known(p: object) -> TypeGuard[Share]:
+def known(p: AnyShare | None) -> TypeGuard[AnyShare]:
     """Whether `p` is a share with a value (a share of no rows has none)."""
-    return isinstance(p, Mapping) and p.get("value") is not None
+    return p is not None and p.share is not None
 
 
 def percent(value: float | None) -> str:
@@ -25,19 +27,17 @@ def percent(value: float | None) -> str:
 def interval(p: Share | None) -> str:
     """A share with its 95 % interval and the rows it rests on.
 
-    >>> interval({"value": 0.9, "low": 0.5958, "high": 0.9821, "n": 10})
-    '90.0% (59.6% to 98.2%, n = 10)'
+    >>> interval(Share(0.9, 0.5958, 0.9821, 10)), interval(Share(None, 0.0, 1.0, 0))
+    ('90.0% (59.6% to 98.2%, n = 10)', '– (n = 0)')
     """
-    if p is None or not known(p):
-        return f"{DASH} (n = {p['n']})" if p is not None and "n" in p else DASH
-    return f"{percent(p['value'])} ({bounds(p)}, n = {p.get('n', DASH)})"
+    if p is None:
+        return DASH
+    return f"{percent(p.value)} ({bounds(p)}, n = {p.n})" if known(p) else f"{DASH} (n = {p.n})"
 
 
 def bounds(p: Share) -> str:
-    """The ends of the interval, where there is one."""
-    if p.get("low") is None or p.get("high") is None:
-        return "no interval"
-    return f"{percent(p['low'])} to {percent(p['high'])}"
+    """The ends of the interval."""
+    return f"{percent(p.low)} to {percent(p.high)}"
 
 
 def of_100(value: float) -> str:
@@ -54,8 +54,8 @@ def of_100(value: float) -> str:
     return f"{hundred:.1f}" if hundred >= 0.05 else "fewer than 0.1"
 
 
-def number(value: Any, digits: int = 3) -> str:
-    """A plain number in at most `digits` significant digits; a dash for None.
+def number(value: object, digits: int = 3) -> str:
+    """A plain number in at most `digits` significant digits; a dash for None, words as they are.
 
     >>> number(0.1500001), number(2), number(None), number(12345.0)
     ('0.15', '2', '–', '12345')

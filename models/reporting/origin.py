@@ -1,57 +1,86 @@
 """The part on where a version comes from, and what the terms mean."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
 
 from models.reporting.numbers import DASH, number, percent, space_digits
 from models.reporting.parts import Section, View, WordTable
+from models.versions.facts import TrainingFacts
+from models.versions.figures import Evaluation
 
-TERMS = (
-    ("95% interval", "where the true share lies in 95 of 100 such evaluations (Wilson)", "clean"),
-    ("eps", "the size of a change, as a share of the range of a value or column", "robust"),
+TERMS: tuple[tuple[str, str, Callable[[Evaluation], object]], ...] = (
+    (
+        "95% interval",
+        "where the true share lies in 95 of 100 such evaluations (Wilson)",
+        lambda f: f.clean,
+    ),
+    (
+        "eps",
+        "the size of a change, as a share of the range of a value or column",
+        lambda f: f.robust,
+    ),
     (
         "attack",
         "a search for the change, no larger than eps, that makes the answer wrong",
-        "robust",
+        lambda f: f.robust,
     ),
-    ("under attack", "right whatever the attacks tried; a new attack may lower it", "robust"),
-    ("APGD, PGD", "attacks that climb the gradient of the loss; APGD sets its own steps", "robust"),
-    ("Square", "an attack that needs no gradient, only answers", "attacks"),
+    (
+        "under attack",
+        "right whatever the attacks tried; a new attack may lower it",
+        lambda f: f.robust,
+    ),
+    (
+        "APGD, PGD",
+        "attacks that climb the gradient of the loss; APGD sets its own steps",
+        lambda f: f.robust,
+    ),
+    ("Square", "an attack that needs no gradient, only answers", lambda f: f.attacks),
     (
         "gradient masking",
         "gradients that mislead attacks, so that a model only looks robust",
-        "masking",
+        lambda f: f.masking,
     ),
     (
         "severity",
         "how strong a corruption is, from 1 (slight) to 5 (hardly recognisable)",
-        "corruptions",
+        lambda f: f.corruptions,
     ),
-    ("mean corruption error", "errors under corruption over those of the previous champion", "mce"),
+    (
+        "mean corruption error",
+        "errors under corruption over those of the previous champion",
+        lambda f: f.mce,
+    ),
     (
         "calibration error",
         "mean distance of stated confidence and share of right answers",
-        "calibration",
+        lambda f: f.calibration,
     ),
     (
         "AUROC",
         "the chance that an attacked row scores above a clean one; 0.5 is guessing",
-        "scores",
+        lambda f: f.scores,
     ),
-    ("drift p-value", "how usual an input is among calibration rows; small is strange", "scores"),
+    (
+        "drift p-value",
+        "how usual an input is among calibration rows; small is strange",
+        lambda f: f.scores,
+    ),
     (
         "perturbation likelihood",
         "probability, at even odds, of tampering rather than clean or benign corruption",
-        "scores",
+        lambda f: f.scores,
     ),
-    ("certificate", "a proof that no change up to a radius alters the answer", "certified"),
+    (
+        "certificate",
+        "a proof that no change up to a radius alters the answer",
+        lambda f: f.certified,
+    ),
 )
 
 
 def origin(view: View) -> Section:
     """Recipe and provenance."""
     training = view.manifest.training
-    recipe = training.get("recipe") or {}
+    recipe = None if training is None else training.recipe
     tables = []
     if recipe:
         rows = [(space_digits(k), plain(v)) for k, v in recipe.items() if plain(v) != DASH]
@@ -61,11 +90,11 @@ def origin(view: View) -> Section:
 
 def terms(view: View) -> Section:
     """The terms that this page uses, in a line each."""
-    facts = [(term, meaning) for term, meaning, key in TERMS if view.figures.get(key)]
+    facts = [(term, meaning) for term, meaning, part in TERMS if part(view.figures)]
     return Section("terms", "What the terms mean", facts=facts)
 
 
-def plain(value: Any) -> str:
+def plain(value: object) -> str:
     """A value of a recipe as words.
 
     >>> plain({"name": "small", "width": 32}), plain([1, 2]), plain(None), plain(0.002)
@@ -87,33 +116,38 @@ def plain(value: Any) -> str:
 
 
 def _facts(view: View) -> list[tuple[str, str]]:
-    manifest, training = view.manifest, view.manifest.training
-    data = training.get("data") or {}
-    source = {k: v for k, v in (data.get("source") or {}).items() if v not in ("", [], (), None)}
-    held = manifest.calibration
-    facts: list[tuple[str, Any]] = [
+    manifest, calibration = view.manifest, view.manifest.calibration
+    facts: list[tuple[str, object]] = [
         ("model", f"{manifest.model}, version {manifest.version}"),
         ("made", view.made),
-        ("because", manifest.event.get("reason")),
+        ("because", None if manifest.event is None else manifest.event.reason),
         ("parent version", manifest.parent if manifest.parent is not None else "none"),
         ("input", _input(view)),
         ("classes", len(manifest.classes)),
-        ("data", data.get("name")),
-        ("data source", source or None),
-        ("data fingerprint", str(data.get("fingerprint") or "")[:16]),
-        ("rows trained on", training.get("rows")),
-        ("of them live traffic", training.get("window_rows") or None),
-        ("net", training.get("net")),
-        ("seed", training.get("seed")),
-        ("steps", training.get("steps")),
-        ("CPU-seconds", training.get("cpu_seconds")),
-        ("graph against torch", training.get("parity")),
-        ("scores calibrated on", f"{held.n} rows: {held.source}"),
-        ("flags at", f"{percent(held.alpha)} of clean rows"),
-        ("evaluation suite", view.figures.get("suite")),
-        ("evaluation seed", view.figures.get("seed")),
+        *([] if manifest.training is None else _training_facts(manifest.training)),
+        ("scores calibrated on", f"{calibration.n} rows: {calibration.source}"),
+        ("flags at", f"{percent(calibration.alpha)} of clean rows"),
+        ("evaluation suite", view.figures.suite),
+        ("evaluation seed", view.figures.seed),
     ]
     return [(name, plain(value)) for name, value in facts if value not in (None, "")]
+
+
+def _training_facts(training: TrainingFacts) -> list[tuple[str, object]]:
+    data = training.data
+    source = {k: v for k, v in data.source.items() if v not in ("", [], (), None, False)}
+    return [
+        ("data", data.name),
+        ("data source", source or None),
+        ("data fingerprint", data.fingerprint[:16]),
+        ("rows trained on", training.rows),
+        ("of them live traffic", training.window_rows or None),
+        ("net", training.net),
+        ("seed", training.seed),
+        ("steps", training.steps),
+        ("CPU-seconds", training.cpu_seconds),
+        ("graph against torch", training.parity),
+    ]
 
 
 def _input(view: View) -> str:

@@ -1,11 +1,12 @@
 """One self-contained HTML page per version: no script, and nothing is fetched."""
 
-from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
+import msgspec
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from markupsafe import Markup
 
 from models.reporting import (
     answers,
@@ -19,23 +20,34 @@ from models.reporting import (
 )
 from models.reporting.numbers import Share, bounds, known, number, percent
 from models.reporting.parts import Section, Tile, View
+from models.versions.figures import Evaluation, Previous
 from models.versions.schema import Manifest
 
 FOLDER = Path(__file__).parent
 
 
-def render(
-    manifest: Manifest, figures: Mapping[str, Any], previous: Mapping[str, Any] | None = None
-) -> str:
+@dataclass(frozen=True)
+class Hundred:
+    """A hundred rows: the drawing, and how many of each kind."""
+
+    drawing: Markup
+    kept: int
+    lost: int
+    wrong: int
+    attacked: bool
+
+
+def render(manifest: Manifest, figures: Evaluation, previous: Previous | None = None) -> str:
     """The report of a version as HTML.
 
     Args:
         manifest: of the version; its `evaluation` is not read.
-        figures: of the evaluation, as in `report.json`. Keys may be missing or None.
-        previous: figures of the previous champion; by default `figures["previous"]`.
+        figures: of the evaluation, with the pictures that the manifest leaves out.
+        previous: figures of the previous champion; by default `figures.previous`.
     """
-    before = (figures.get("previous") if previous is None else previous) or {}
-    view = View(manifest, {**figures, "previous": before or None}, before)
+    if previous is not None:
+        figures = msgspec.structs.replace(figures, previous=previous)
+    view = View(manifest, figures)
     sections = [section for section in _sections(view) if not section.empty]
     return _template().render(
         manifest=manifest,
@@ -46,8 +58,8 @@ def render(
         shortfalls=shortfalls.shortfalls(view.figures, manifest.calibration),
         limits=summary.limits(view.figures, view.kind, view.levels),
         findings=shortfalls.findings(view.figures),
-        n=view.figures.get("n"),
-        suite=view.figures.get("suite"),
+        n=view.figures.n,
+        suite=view.figures.suite,
         rows=_hundred(view),
         tiles=_tiles(view),
         sections=sections,
@@ -63,7 +75,7 @@ def _sections(view: View) -> list[Section]:
         answers.classes(view),
         answers.calibration(view),
         answers.gallery(view),
-        answers.scores(view),
+        detectors.scores(view),
         conditions.edge_cases(view),
         origin.origin(view),
         origin.terms(view),
@@ -82,58 +94,48 @@ def _template() -> Template:
     return environment.get_template("page.html.j2")
 
 
-def _hundred(view: View) -> dict[str, Any] | None:
-    """The hundred rows, and how many of each kind; None without clean accuracy."""
-    clean, robust = view.share("clean"), view.share("robust")
-    if clean is None:
+def _hundred(view: View) -> Hundred | None:
+    """The hundred rows; None without clean accuracy."""
+    clean, robust = view.figures.clean, view.figures.robust
+    if not known(clean):
         return None
-    right = round(100 * clean["value"])
-    kept = right if robust is None else min(right, round(100 * robust["value"]))
-    about = f"{kept} right under attack, {right - kept} right only unattacked, {100 - right} wrong."
-    if robust is None:
-        about = f"{right} right, {100 - right} wrong."
-    return {
-        "drawing": grids.hundred("hundred", "Of 100 rows", about, kept, right - kept),
-        "kept": kept,
-        "lost": right - kept,
-        "wrong": 100 - right,
-        "attacked": robust is not None,
-    }
+    right, wrong = round(100 * clean.value), 100 - round(100 * clean.value)
+    kept = min(right, round(100 * robust.value)) if known(robust) else right
+    about = f"{kept} right under attack, {right - kept} right only unattacked, {wrong} wrong."
+    if not known(robust):
+        about = f"{right} right, {wrong} wrong."
+    drawing = grids.hundred("hundred", "Of 100 rows", about, kept, right - kept)
+    return Hundred(drawing, kept, right - kept, wrong, known(robust))
 
 
 def _tiles(view: View) -> list[Tile]:
-    scores = view.figures.get("scores") or {}
+    figures, previous, scores = view.figures, view.previous, view.figures.scores
     tiles = [
-        _share_tile(view, "Clean accuracy", "clean"),
-        _share_tile(view, "Accuracy under attack", "robust"),
-        _share_tile(view, "On the live window", "window"),
+        _tile("Clean accuracy", figures.clean, previous.clean if previous else None, "clean"),
+        _tile(
+            "Accuracy under attack", figures.robust, previous.robust if previous else None, "robust"
+        ),
+        _tile("On the live window", figures.window, None, "window"),
+        _tile("Attacks flagged", scores.perturbation_detected if scores else None, None, "flagged"),
+        detectors.tile(view),
     ]
-    caught = scores.get("perturbation_detected")
-    if known(caught):
-        tiles.append(_tile("Attacks flagged", caught, None, "flagged"))
-    tiles.append(detectors.tile(view))
-    if (mce := view.share("mce")) is not None:
-        ends = f"{number(mce.get('low'))} to {number(mce.get('high'))}; 1: as the previous champion"
-        tiles.append(Tile("Mean corruption error", number(mce["value"]), ends))
-    ece = (view.figures.get("calibration") or {}).get("ece")
+    if (mce := figures.mce) is not None:
+        ends = f"{number(mce.low)} to {number(mce.high)}; 1: as the previous champion"
+        tiles.append(Tile("Mean corruption error", number(mce.value), ends))
+    ece = None if figures.calibration is None else figures.calibration.ece
     if known(ece):
-        tiles.append(Tile("Calibration error", percent(ece["value"]), _note(ece)))
+        tiles.append(Tile("Calibration error", percent(ece.value), _note(ece)))
     return [tile for tile in tiles if tile is not None]
 
 
-def _share_tile(view: View, name: str, key: str) -> Tile | None:
-    share, before = view.share(key), view.share_before(key)
-    return None if share is None else _tile(name, share, before, key)
-
-
-def _tile(name: str, share: Share, before: Share | None, ident: str) -> Tile:
+def _tile(name: str, share: Share | None, before: Share | None, ident: str) -> Tile | None:
+    if not known(share):
+        return None
     note = _note(share)
-    if before is not None:
-        note += f"; previous {percent(before['value'])}"
-    return Tile(
-        name, percent(share["value"]), note, grids.strip(f"tile-{ident}", name, share, before)
-    )
+    if known(before):
+        note += f"; previous {percent(before.value)}"
+    return Tile(name, percent(share.value), note, grids.strip(f"tile-{ident}", name, share, before))
 
 
 def _note(share: Share) -> str:
-    return f"{bounds(share)}, n = {share.get('n', '–')}"
+    return f"{bounds(share)}, n = {share.n}"

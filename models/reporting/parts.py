@@ -1,15 +1,14 @@
 """What a page is made of: plain records that the template lays out, and a view of the figures."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 from markupsafe import Markup
 
-from models.reporting.numbers import Share, known
 from models.reporting.shortfalls import Finding
-from models.reporting.summary import threat_of
+from models.reporting.summary import norm_of
+from models.versions.figures import Evaluation, Previous
 from models.versions.schema import Manifest
 
 MOST_ROWS = 400
@@ -26,7 +25,7 @@ class WordTable:
     half: bool = False  # may stand beside a figure
 
     @property
-    def shown(self) -> Sequence[tuple[str, ...]]:
+    def first(self) -> Sequence[tuple[str, ...]]:
         """As many rows as a page can bear."""
         return self.rows[:MOST_ROWS]
 
@@ -97,11 +96,15 @@ class Tile:
 
 @dataclass(frozen=True)
 class View:
-    """A manifest and its figures, read without fear of what is missing."""
+    """A manifest and its figures."""
 
     manifest: Manifest
-    figures: Mapping[str, Any]
-    previous: Mapping[str, Any] = field(default_factory=dict)
+    figures: Evaluation
+
+    @property
+    def previous(self) -> Previous | None:
+        """The figures of the previous champion."""
+        return self.figures.previous
 
     @property
     def kind(self) -> str:
@@ -111,8 +114,8 @@ class View:
     @property
     def levels(self) -> int | None:
         """255 where values are bytes: sizes are then written as fractions of it."""
-        norm = threat_of(self.figures, self.kind)[0]
-        return 255 if self.manifest.input.dtype == "uint8" and norm == "linf" else None
+        byte = self.manifest.input.dtype == "uint8"
+        return 255 if byte and norm_of(self.figures, self.kind) == "linf" else None
 
     @property
     def alpha(self) -> float:
@@ -122,7 +125,7 @@ class View:
     @cached_property
     def before(self) -> str:
         """What the previous champion is called in a legend."""
-        version = self.previous.get("version")
+        version = None if self.previous is None else self.previous.version
         return "previous champion" if version is None else f"previous (version {version})"
 
     @property
@@ -130,21 +133,3 @@ class View:
         """When the version was made, to the minute."""
         at = self.manifest.created_at
         return f"{at[:10]} {at[11:16]} UTC" if at[10:11] == "T" and at.endswith("Z") else at
-
-    def items(self, key: str) -> list[Mapping[str, Any]]:
-        """The records of a list of figures."""
-        return list(self.figures.get(key) or [])
-
-    def shares(self, key: str) -> list[Mapping[str, Any]]:
-        """Those of them that have a value."""
-        return [item for item in self.items(key) if known(item)]
-
-    def share(self, key: str) -> Share | None:
-        """A single share, None where it has no value."""
-        p = self.figures.get(key)
-        return p if known(p) else None
-
-    def share_before(self, key: str) -> Share | None:
-        """The same of the previous champion."""
-        p = self.previous.get(key)
-        return p if known(p) else None

@@ -1,13 +1,13 @@
 """A reliability diagram with its table: what was stated, and how often it was so."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
 from models.reporting import charts
 from models.reporting.numbers import percent
 from models.reporting.parts import Plate, WordTable
+from models.statistics.calibration import Bin
 from models.statistics.intervals import proportion
 
 
@@ -15,10 +15,10 @@ def reliability_plate(
     ident: str,
     title: str,
     heading: str,
-    bins: Sequence[Mapping[str, Any]],
+    bins: Sequence[Bin],
     caption: str,
     *,
-    told: str,
+    words_per_bin: str,
     header: tuple[str, ...],
     **words: tuple[str, str],
 ) -> Plate:
@@ -29,29 +29,29 @@ def reliability_plate(
         heading: of the plate.
         bins: see `charts.reliability`.
         caption: under the drawing.
-        told: a sentence per bin with the fields `stated` and `was`, for who cannot see it.
+        words_per_bin: a sentence with the fields `stated` and `was`, for who cannot see it.
         header: of the table's five columns.
         words: `names` and `axes` of `charts.reliability`.
     """
     sentences = (
-        told.format(stated=percent(b["confidence"]), was=percent(b["accuracy"])) for b in bins
+        words_per_bin.format(stated=percent(b.confidence), was=percent(b.accuracy)) for b in bins
     )
     drawing = charts.reliability(
         ident, title, "; ".join(sentences) + ".", bins, [_wilson(b) for b in bins], **words
     )
     rows = [
         (
-            percent(b.get("low")),
-            percent(b.get("high")),
-            str(b["n"]),
-            percent(b["confidence"]),
-            percent(b["accuracy"]),
+            percent(b.low),
+            percent(b.high),
+            str(b.n),
+            percent(b.confidence),
+            percent(b.accuracy),
         )
         for b in bins
     ]
     return Plate(heading, drawing, caption, WordTable(header, rows))
 
 
-def _wilson(b: Mapping[str, Any]) -> tuple[float, float]:
-    held = proportion(np.arange(b["n"]) < round(b["accuracy"] * b["n"]))
-    return held.low, held.high
+def _wilson(b: Bin) -> tuple[float, float]:
+    share = proportion(np.arange(b.n) < round(b.accuracy * b.n))
+    return share.low, share.high

@@ -1,8 +1,9 @@
 """The part on attacks: curves, the attacks one by one, masking checks, certificates."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
+
+from markupsafe import Markup
 
 from models.reporting import charts, grids
 from models.reporting.charts import Axis, Mark, Series
@@ -10,7 +11,8 @@ from models.reporting.numbers import DASH, Share, interval, known, number, of_10
 from models.reporting.numbers import size as sized
 from models.reporting.parts import Plate, Section, View, WordTable
 from models.reporting.shortfalls import findings
-from models.reporting.summary import attacker, threat_of
+from models.reporting.summary import attacker, norm_of
+from models.versions.figures import AttackFigure, NoiseFigure
 
 MOST_SERIES, MOST_EARLIER = 5, 2
 FAR = 4.0  # times the size before it: such an end would squeeze the rest into a corner
@@ -42,97 +44,103 @@ def checks(view: View) -> Section:
     )
 
 
-def by_attack(points: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+def by_attack(points: Iterable[AttackFigure]) -> dict[str, list[AttackFigure]]:
     """Points of a curve by attack, in order of size; those without a value are left out."""
-    curves: dict[str, list[Mapping[str, Any]]] = {}
-    for point in sorted((p for p in points if known(p)), key=lambda p: p.get("eps") or 0.0):
-        curves.setdefault(str(point.get("attack", "attack")), []).append(point)
+    curves: dict[str, list[AttackFigure]] = {}
+    for point in sorted(filter(known, points), key=lambda p: p.eps):
+        curves.setdefault(point.attack, []).append(point)
     return curves
 
 
-def far_end(points: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+def far_end(points: Iterable[AttackFigure]) -> AttackFigure | None:
     """The strongest attack of the largest size, where that is `FAR` beyond the size before it."""
-    found = [p for p in points if known(p)]
-    sizes = sorted({float(p["eps"]) for p in found})
+    measured = list(filter(known, points))
+    sizes = sorted({p.eps for p in measured})
     if len(sizes) < 3 or sizes[-1] <= FAR * sizes[-2]:
         return None
-    return min((p for p in found if p["eps"] == sizes[-1]), key=lambda p: float(p["value"]))
+    return min((p for p in measured if p.eps == sizes[-1]), key=lambda p: p.value)
 
 
 def _words(view: View) -> list[str]:
-    robust, clean = view.share("robust"), view.share("clean")
-    if robust is None:
+    robust, clean = view.figures.robust, view.figures.clean
+    if not known(robust):
         return ["This version was not attacked."]
     who = attacker(view.figures, view.kind, view.levels)
-    said = [f"{who} is what “under attack” means on this page."]
-    if clean is not None and clean["value"] > 0:
-        lost = max(0.0, clean["value"] - robust["value"])
-        said.append(
+    lines = [f"{who} is what “under attack” means on this page."]
+    if known(clean) and clean.value > 0:
+        lost = max(0.0, clean.value - robust.value)
+        lines.append(
             f"Of 100 rows {of_100(lost) if lost else '0'} are right when left alone and fall to the"
             " worst of the attacks."
         )
-    if view.figures.get("black_box"):
-        said.append("Only the answers were at hand (black box): the attack had no gradients.")
-    return said
+    if view.figures.black_box:
+        lines.append("Only the answers were at hand (black box): the attack had no gradients.")
+    return lines
 
 
 def _axis_label(view: View) -> str:
-    norm = threat_of(view.figures, view.kind)[0]
     return {
         "l2": "eps: length of the change (a value's range is 1)",
         "columns": "eps: share of each column's range",
-    }.get(norm, "eps: share of a value's range")
+    }.get(norm_of(view.figures, view.kind), "eps: share of a value's range")
 
 
 def _curves(view: View) -> Plate | None:
     series = _series(view)
     if not series:
         return None
-    _, eps, _ = threat_of(view.figures, view.kind)
-    far = far_end(view.items("robust_curve"))
+    figures = view.figures
+    far = far_end(figures.robust_curve)
     if far is not None:
-        series = [
-            replace(s, points=tuple(p for p in s.points if p[0] < far["eps"])) for s in series
-        ]
-    most = max([p[0] for s in series for p in s.points] + [eps or 0.0]) or 1.0
-    drawn = [
-        charts.lines(
-            f"curve-{css}",
-            "Accuracy against the size of the attack",
-            _about(series),
-            series,
-            Axis(0, most, _axis_label(view)),
-            y_label="answered rightly",
-            mark=None if eps is None else Mark(eps, f"judged at {sized(eps, view.levels)}"),
-            width=width,
-            height=height,
-        )
+        series = [replace(s, points=tuple(p for p in s.points if p[0] < far.eps)) for s in series]
+    slim, wide = (
+        _draw_curves(view, series, css, width, height)
         for css, width, height in (("slim", 360.0, 250.0), ("wide", WIDE, 330.0))
-    ]
+    )
     caption = (
         "Bands are 95% intervals. A robust model falls slowly; noise of the same size must always"
         " do less harm than an attack."
     )
     if far is not None:
         caption += (
-            f" Not drawn: at eps {number(far['eps'])}, meant to break any model,"
-            f" {percent(far['value'])} stay right."
+            f" Not drawn: at eps {number(far.eps)}, meant to break any model,"
+            f" {percent(far.value)} stay right."
         )
-    own, earlier = (by_attack(f.get("robust_curve") or []) for f in (view.figures, view.previous))
-    if earlier and not earlier.keys() & own.keys():
+    earlier = _earlier(view)
+    if earlier and not earlier.keys() & by_attack(figures.robust_curve).keys():
         caption += " The previous champion met other attacks: compare the lines with care."
     title = "How accuracy falls as the attack grows"
-    return Plate(title, drawn[0], caption, _curve_table(view), wide=drawn[1])
+    return Plate(title, slim, caption, _curve_table(view), wide=wide)
+
+
+def _draw_curves(view: View, series: list[Series], css: str, width: float, height: float) -> Markup:
+    eps = view.figures.eps
+    return charts.lines(
+        f"curve-{css}",
+        "Accuracy against the size of the attack",
+        _about(series),
+        series,
+        Axis(0, max([p[0] for s in series for p in s.points] + [eps]) or 1.0, _axis_label(view)),
+        y_label="answered rightly",
+        mark=Mark(eps, f"judged at {sized(eps, view.levels)}"),
+        width=width,
+        height=height,
+    )
+
+
+def _earlier(view: View) -> dict[str, list[AttackFigure]]:
+    """The curves of the previous champion."""
+    return {} if view.previous is None else by_attack(view.previous.robust_curve)
 
 
 def _series(view: View) -> list[Series]:
     """The own curves, those of the previous champion, and noise."""
-    own = by_attack(view.items("robust_curve"))
-    earlier = by_attack(view.previous.get("robust_curve") or [])
-    noise = sorted(view.shares("noise_curve"), key=lambda p: p.get("eps") or 0.0)
+    own, earlier = by_attack(view.figures.robust_curve), _earlier(view)
+    noise = sorted(filter(known, view.figures.noise_curve), key=lambda p: p.eps)
     if not own and not noise:
         return []
-    clean, before = view.share("clean"), view.share_before("clean")
+    clean = view.figures.clean
+    before = None if view.previous is None else view.previous.clean
     series = [
         Series(name, _points(points, clean), f"k{k}", k)
         for k, (name, points) in enumerate(list(own.items())[:MOST_SERIES])
@@ -147,12 +155,14 @@ def _series(view: View) -> list[Series]:
 
 
 def _points(
-    points: Iterable[Mapping[str, Any]], clean: Share | None
+    curve: Iterable[AttackFigure | NoiseFigure], clean: Share | None
 ) -> tuple[tuple[float, float, float | None, float | None], ...]:
-    found = [(float(p.get("eps") or 0.0), p["value"], p.get("low"), p.get("high")) for p in points]
-    if clean is not None and (not found or found[0][0] > 0):
-        found.insert(0, (0.0, clean["value"], clean.get("low"), clean.get("high")))
-    return tuple(found)
+    points: list[tuple[float, float, float | None, float | None]] = [
+        (p.eps, p.value, p.low, p.high) for p in curve
+    ]
+    if known(clean) and (not points or points[0][0] > 0):
+        points.insert(0, (0.0, clean.value, clean.low, clean.high))
+    return tuple(points)
 
 
 def _about(series: Iterable[Series]) -> str:
@@ -168,50 +178,43 @@ def _about(series: Iterable[Series]) -> str:
 
 
 def _curve_table(view: View) -> WordTable:
-    earlier = {
-        (str(p.get("attack")), p.get("eps")): p for p in view.previous.get("robust_curve") or []
-    }
-    noise = {p.get("eps"): p for p in view.items("noise_curve")}
+    curve, noises = view.figures.robust_curve, view.figures.noise_curve
+    previous = () if view.previous is None else view.previous.robust_curve
+    earlier = {(p.attack, p.eps): p for p in previous}
+    noise = {p.eps: p for p in noises}
     rows = [
         (
-            str(p.get("attack", "attack")),
-            sized(p.get("eps"), view.levels),
+            p.attack,
+            sized(p.eps, view.levels),
             interval(p),
-            interval(earlier.get((str(p.get("attack")), p.get("eps")))),
-            interval(noise.get(p.get("eps"))),
+            interval(earlier.get((p.attack, p.eps))),
+            interval(noise.get(p.eps)),
         )
-        for p in view.items("robust_curve")
-    ]
-    if not rows:
-        rows = [
-            (DASH, sized(p.get("eps"), view.levels), DASH, DASH, interval(p))
-            for p in view.items("noise_curve")
-        ]
+        for p in curve
+    ] or [(DASH, sized(p.eps, view.levels), DASH, DASH, interval(p)) for p in noises]
     head = ("attack", "eps", "right (95% interval)", view.before, "random noise")
     keep = [k for k in range(5) if k < 3 or any(row[k] != DASH for row in rows)]
     return WordTable(tuple(head[k] for k in keep), [tuple(row[k] for k in keep) for row in rows])
 
 
 def _attacks(view: View) -> Plate | None:
-    tried = view.shares("attacks")
-    worst = view.share("robust")
+    attacks, worst = view.figures.attacks, view.figures.robust
+    tried = list(filter(known, attacks))
     if not tried:
         return None
-    sizes = {a.get("eps") for a in tried}
-    rows = [grids.Row(_attack_name(a, view, with_size=len(sizes) > 1), a) for a in tried]
-    table = [
-        (str(a.get("attack", DASH)), sized(a.get("eps"), view.levels), interval(a))
-        for a in view.items("attacks")
+    several = len({a.eps for a in tried}) > 1
+    rows = [
+        grids.Row(f"{a.attack}, {sized(a.eps, view.levels)}" if several else a.attack, a)
+        for a in tried
     ]
-    if worst is not None:
+    table = [(a.attack, sized(a.eps, view.levels), interval(a)) for a in attacks]
+    if known(worst):
         rows.append(grids.Row("worst of them", worst))
-        table.append(
-            ("worst of them", sized(view.figures.get("eps"), view.levels), interval(worst))
-        )
+        table.append(("worst of them", sized(worst.eps, view.levels), interval(worst)))
     drawing = grids.forest(
         "attacks",
         "Accuracy under each attack",
-        "; ".join(f"{row.label}: {percent(row.share['value'])}" for row in rows) + ".",
+        "; ".join(f"{row.label}: {percent(row.share.value)}" for row in rows) + ".",
         rows,
         names=("answered rightly", None),
     )
@@ -223,17 +226,12 @@ def _attacks(view: View) -> Plate | None:
     )
 
 
-def _attack_name(attack: Mapping[str, Any], view: View, *, with_size: bool) -> str:
-    name = str(attack.get("attack", "attack"))
-    return f"{name}, {sized(attack.get('eps'), view.levels)}" if with_size else name
-
-
 def _draw_certificates(view: View) -> Plate | None:
-    facts = view.figures.get("certified") or {}
-    held = sorted((p for p in facts.get("points") or [] if known(p)), key=lambda p: p["radius"])
-    if not held:
+    facts = view.figures.certified
+    curve = sorted(filter(known, () if facts is None else facts.points), key=lambda p: p.radius)
+    if facts is None or not curve:
         return None
-    points = tuple((float(p["radius"]), p["value"], p.get("low"), p.get("high")) for p in held)
+    points = tuple((p.radius, p.value, p.low, p.high) for p in curve)
     series = [Series("certified", points, "k0", 0)]
     most = max(p[0] for p in points) or 1.0
     drawing = charts.lines(
@@ -247,13 +245,13 @@ def _draw_certificates(view: View) -> Plate | None:
     return Plate(
         "What no attack can break",
         drawing,
-        f"Randomised smoothing with noise {number(facts.get('sigma'))},"
-        f" {number(facts.get('samples'), 6)} samples per row, error at most"
-        f" {number(facts.get('alpha'))}, on {number(facts.get('n'), 6)} rows."
+        f"Randomised smoothing with noise {number(facts.sigma)},"
+        f" {number(facts.samples, 6)} samples per row, error at most"
+        f" {number(facts.alpha)}, on {number(facts.n, 6)} rows."
         " It holds for the smoothed classifier and for changes in L2.",
         WordTable(
             ("radius", "certainly right (95% interval)"),
-            [(number(p["radius"]), interval(p)) for p in held],
+            [(number(p.radius), interval(p)) for p in curve],
         ),
     )
 
@@ -262,18 +260,16 @@ def _bounds(view: View) -> list[WordTable]:
     """What the attacker may change in a table, column by column."""
     if view.kind != "tabular":
         return []
-    _, eps, reach = threat_of(view.figures, view.kind)
+    eps, reach = view.figures.eps, view.figures.threat.columns
     rows = []
     for column in view.manifest.input.columns:
         free = 0.0 if column.kind == "categorical" else 1.0
         given = reach.get(column.name, free)
-        down, up = given if isinstance(given, list | tuple) else (given, given)
+        down, up = given if isinstance(given, tuple) else (given, given)
         rows.append((column.name, column.kind, _move(down, eps), _move(up, eps)))
     head = ("column", "kind", "may fall by", "may rise by")
     return [WordTable(head, rows, "What the attacker may change, by column")] if rows else []
 
 
-def _move(share: float, eps: float | None) -> str:
-    if not share:
-        return "nothing"
-    return DASH if eps is None else f"{number(share * eps)} of its range"
+def _move(share: float, eps: float) -> str:
+    return f"{number(share * eps)} of its range" if share else "nothing"

@@ -1,14 +1,16 @@
 """What falls short, and whether the figures may be believed: set by constants, not by taste."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from models.evaluation.worth import beats_commonest, commonest_share
 from models.reporting.numbers import (
     LONGEST,
+    Share,
     bounds,
     clip,
+    interval,
     known,
     list_words,
     percent,
@@ -16,14 +18,13 @@ from models.reporting.numbers import (
     space_digits,
 )
 from models.reporting.summary import (
-    Figures,
-    adaptive_of,
     champion,
     compare_shares,
     corruption_error,
     difference,
     robust_compared,
 )
+from models.versions.figures import AttackFigure, EdgeCase, Evaluation, Scores, StressFigure
 from models.versions.schema import Calibration
 
 HALF = 0.5  # robust accuracy below: wrong more often than right
@@ -44,9 +45,9 @@ class Finding:
     detail: str
 
 
-def shortfalls(figures: Figures, held: Calibration | None = None) -> list[str]:
+def shortfalls(figures: Evaluation, held: Calibration | None = None) -> list[str]:
     """What falls short, by the constants of this module, in sentences; empty where nothing does."""
-    found = [
+    return [
         *([] if held is None else too_few_to_flag(held)),
         *_trivial(figures),
         *_accuracy_short(figures),
@@ -55,8 +56,8 @@ def shortfalls(figures: Figures, held: Calibration | None = None) -> list[str]:
         *_score_short(figures),
         *_edge_short(figures),
         *_list_failed_checks(figures),
+        *not_measured(figures),
     ]
-    return [line for line in found if line]
 
 
 def too_few_to_flag(held: Calibration) -> list[str]:
@@ -70,179 +71,194 @@ def too_few_to_flag(held: Calibration) -> list[str]:
     ]
 
 
-def findings(figures: Figures) -> list[Finding]:
-    """The sanity checks: those of the evaluation, and those that the figures allow."""
-    checks = [
-        Finding(space_digits(c.get("name", "check")), c.get("passed"), sentence(c.get("detail")))
-        for c in figures.get("masking") or []
+def not_measured(figures: Evaluation) -> list[str]:
+    """What could not be measured, by name, with its reason; one line for each reason."""
+    names: dict[str, list[str]] = {}
+    for gap in figures.not_measured:
+        names.setdefault(gap.reason, []).append(gap.name)
+    return [
+        sentence(f"{list_words(gaps)}: not measured: {reason}") for reason, gaps in names.items()
     ]
+
+
+def findings(figures: Evaluation) -> list[Finding]:
+    """The sanity checks: those of the evaluation, and those that the figures allow."""
+    checks = [Finding(space_digits(c.name), c.passed, sentence(c.detail)) for c in figures.masking]
     if not checks:
         checks = [Finding("gradient masking", None, "Not checked in this evaluation.")]
-    return [*checks, *_own_checks(figures)]
+    own = [_flag_checks(figures.scores), _finite_check(figures), _sight_check(figures.scores)]
+    return [*checks, *(check for group in own for check in group), *_worst_check(figures)]
 
 
-def _list_failed_checks(figures: Figures) -> list[str]:
+def _list_failed_checks(figures: Evaluation) -> list[str]:
     names = [finding.name for finding in findings(figures) if finding.passed is False]
     return [f"Not every sanity check passed: {'; '.join(names)}."] if names else []
 
 
-def _trivial(figures: Figures) -> list[str]:
+def _trivial(figures: Evaluation) -> list[str]:
     """That naming the most frequent class without looking would do as well."""
-    clean = figures.get("clean")
-    counts = [p.get("n") or 0 for p in (figures.get("classes") or {}).values() if p]
-    if clean is None or not known(clean) or not sum(counts):
+    clean, most = figures.clean, commonest_share(figures)
+    if not known(clean) or most is None or beats_commonest(figures):
         return []
-    most = max(counts) / sum(counts)
-    if clean["low"] > most:
-        return []
-    return [
+    line = (
         f"It is no better than always naming the most frequent class ({percent(most)} of the rows):"
-        f" {bounds(clean)} right. Its robustness means nothing."
-    ]
-
-
-def _accuracy_short(figures: Figures) -> list[str]:
-    clean, robust = figures.get("clean"), figures.get("robust")
-    previous, said = figures.get("previous") or {}, []
-    lines = (
-        (clean, compare_shares("Clean accuracy", clean, previous.get("clean"), champion(previous))),
-        (robust, robust_compared(figures)),
+        f" {bounds(clean)} right"
     )
-    for key, (now, line) in zip(("clean", "robust"), lines, strict=True):
-        before = previous.get(key)
-        gap = difference(now, before) if now and before else None
-        if line is not None and gap is not None and gap.verdict == "worse":
-            said.append(line)
-    if robust is not None and known(robust) and robust["high"] < HALF:
-        said.append(f"Under attack it is wrong more often than right ({bounds(robust)} right).")
-    if clean is not None and known(clean):
-        classes = [(str(k), p) for k, p in (figures.get("classes") or {}).items() if known(p)]
-        classes.sort(key=lambda item: item[1]["value"])
+    if known(figures.balanced_accuracy):
+        line += f", balanced accuracy {interval(figures.balanced_accuracy)}"
+    return [f"{line}. Its robustness means nothing."]
+
+
+def _accuracy_short(figures: Evaluation) -> list[str]:
+    clean, robust, previous = figures.clean, figures.robust, figures.previous
+    lines = []
+    if previous is not None:
+        line = compare_shares("Clean accuracy", clean, previous.clean, champion(previous))
+        lines += _if_worse(clean, previous.clean, line)
+        if robust is not None and previous.robust is not None:
+            lines += _if_worse(robust, previous.robust, robust_compared(figures))
+    if known(robust) and robust.high < HALF:
+        lines.append(f"Under attack it is wrong more often than right ({bounds(robust)} right).")
+    if known(clean):
+        classes = sorted((p.value, name, p) for name, p in figures.classes.items() if known(p))
         weak = [
-            f"{clip(name, LONGEST)} ({percent(p['value'])})"
-            for name, p in classes
-            if p["high"] < clean["low"]
+            f"{clip(name, LONGEST)} ({percent(value)})"
+            for value, name, p in classes
+            if p.high < clean.low
         ]
         if weak:
-            said.append(f"Even without an attack it is weaker on some classes: {list_words(weak)}.")
-    return said
+            lines.append(
+                f"Even without an attack it is weaker on some classes: {list_words(weak)}."
+            )
+    return lines
 
 
-def _corruption_short(figures: Figures) -> list[str]:
-    clean, said, mce = figures.get("clean"), [], figures.get("mce")
-    if mce is not None and known(mce) and (mce.get("low") or 0) > 1:
-        said.append(corruption_error(mce, champion(figures.get("previous"))) or "")
-    if clean is None or not known(clean):
-        return said
+def _if_worse(now: Share, before: Share, line: str | None) -> list[str]:
+    gap = difference(now, before)
+    return [line] if line and gap is not None and gap.verdict == "worse" else []
+
+
+def _corruption_short(figures: Evaluation) -> list[str]:
+    clean, lines, mce = figures.clean, [], figures.mce
+    if mce is not None and mce.low > 1:
+        lines.append(corruption_error(mce, champion(figures.previous)) or "")
+    if not known(clean):
+        return lines
     weak = [
-        f"{space_digits(c['name'])} ({percent(c['value'])})"
-        for c in sorted(figures.get("corruptions") or [], key=lambda c: c.get("value") or 0.0)
-        if c.get("severity") == MIDDLE and known(c) and c["high"] < KEPT * clean["value"]
+        f"{space_digits(c.name)} ({percent(c.value)})"
+        for c in sorted(filter(known, figures.corruptions), key=lambda c: c.value)
+        if c.severity == MIDDLE and c.high < KEPT * clean.value
     ]
     if weak:
-        said.append(
+        lines.append(
             f"At severity {MIDDLE} of 5 some corruptions leave less than {KEPT:.0%} of the clean"
             f" accuracy: {list_words(weak)}."
         )
-    return said
+    return lines
 
 
-def _stress_short(figures: Figures) -> list[str]:
+def _stress_short(figures: Evaluation) -> list[str]:
     """Stress that costs much and goes unnoticed: neither right nor flagged."""
-    clean = figures.get("clean")
-    if clean is None or not known(clean):
+    clean = figures.clean
+    if not known(clean):
         return []
     silent: dict[str, str] = {}  # by kind, its worst severity
-    for s in sorted(figures.get("stress") or [], key=lambda s: s.get("value") or 0.0):
-        if known(s) and s["high"] < KEPT * clean["value"] and _unflagged(s):
-            flagged = f"{percent(s['value'])} right, {percent(s['drift_flagged'])} flagged"
-            silent.setdefault(str(s["name"]), f"{space_digits(s['name'])} ({flagged})")
+    for s in sorted(filter(known, figures.stress), key=lambda s: s.value):
+        if s.high < KEPT * clean.value and _unflagged(s):
+            flagged = f"{percent(s.value)} right, {percent(s.drift_flagged)} flagged"
+            silent.setdefault(s.name, f"{space_digits(s.name)} ({flagged})")
     if not silent:
         return []
     kinds = list_words(list(silent.values()))
     return [f"Errors in the input that cost much and are mostly not flagged: {kinds}."]
 
 
-def _unflagged(case: Mapping[str, Any]) -> bool:
-    return case.get("drift_flagged") is not None and case["drift_flagged"] < HALF
+def _unflagged(case: StressFigure | EdgeCase) -> bool:
+    return case.drift_flagged < HALF
 
 
-def _score_short(figures: Figures) -> list[str]:
-    said = []
-    ece = (figures.get("calibration") or {}).get("ece")
-    if ece is not None and known(ece) and (ece.get("low") or 0) > ECE_LIMIT:
-        said.append(
-            f"Stated probabilities are off by {percent(ece['value'])} on average"
-            f" ({bounds(ece)}); more than {ECE_LIMIT:.0%}."
-        )
-    scores = figures.get("scores") or {}
-    likely = (scores.get("likelihood") or {}).get("ece")
-    if known(likely) and (likely.get("low") or 0) > ECE_LIMIT:
-        said.append(
-            f"The perturbation likelihood is off by {percent(likely['value'])} on average"
-            f" ({bounds(likely)}); more than {ECE_LIMIT:.0%}."
-        )
-    if (reason := adaptive_of(figures).get("reason")) is not None:
-        said.append(
-            "What an attacker achieves who knows the perturbation score was not measured:"
-            f" {reason}."
-        )
-    for curve in scores.get("roc") or []:
-        known_to_be = curve.get("high", curve.get("auroc"))
-        if not curve.get("trained_on") and known_to_be is not None and known_to_be < AUROC_LIMIT:
-            said.append(
-                f"The perturbation score hardly knows {curve['attack']}, an attack it was not"
-                f" trained on (AUROC {curve['auroc']:.2f})."
+def _score_short(figures: Evaluation) -> list[str]:
+    lines, scores = [], figures.scores
+    stated = None if figures.calibration is None else figures.calibration.ece
+    if known(stated) and stated.low > ECE_LIMIT:
+        lines.append(_off("Stated probabilities are", stated))
+    if scores is None:
+        return lines
+    likely = None if scores.likelihood is None else scores.likelihood.ece
+    if known(likely) and likely.low > ECE_LIMIT:
+        lines.append(_off("The perturbation likelihood is", likely))
+    for curve in scores.roc:
+        if not curve.trained_on and curve.auroc is not None and curve.high < AUROC_LIMIT:
+            lines.append(
+                f"The perturbation score hardly knows {curve.attack}, an attack it was not"
+                f" trained on (AUROC {curve.auroc:.2f})."
             )
-    return said
+    return lines
 
 
-def _edge_short(figures: Figures) -> list[str]:
+def _off(subject: str, error: Share) -> str:
+    return (
+        f"{subject} off by {percent(error.value)} on average ({bounds(error)}); more than"
+        f" {ECE_LIMIT:.0%}."
+    )
+
+
+def _edge_short(figures: Evaluation) -> list[str]:
     sure = [
-        f"{case['name']} (confidence {percent(case['confidence'])}, flagged"
-        f" {percent(case['drift_flagged'])})"
-        for case in figures.get("edge_cases") or []
-        if (case.get("confidence") or 0) > SURE and _unflagged(case)
+        f"{case.name} (confidence {percent(case.confidence)}, flagged"
+        f" {percent(case.drift_flagged)})"
+        for case in figures.edge_cases
+        if case.confidence > SURE and _unflagged(case)
     ]
     if not sure:
         return []
     return [f"It answers with confidence, mostly without a flag, on {list_words(sure)}."]
 
 
-def _own_checks(figures: Figures) -> list[Finding]:
-    checks, scores = [], figures.get("scores") or {}
-    expected = scores.get("false_positives_expected")
-    for key, what in (("drift", "drift"), ("perturbation", "perturbed")):
-        flagged = scores.get(f"{key}_false_positives")
-        if expected and flagged is not None and known(flagged):
-            count = round(flagged["value"] * flagged["n"])
-            checks.append(
-                Finding(
-                    f"clean rows flagged as {what}",
-                    expected[0] <= count <= expected[1],
-                    f"{count} of {flagged['n']}; {expected[0]} to {expected[1]} are usual.",
-                )
-            )
-    cases = [c for c in figures.get("edge_cases") or [] if c.get("finite") is not None]
-    if cases:
-        broken = [str(c["name"]) for c in cases if not c["finite"]]
-        detail = (
-            f"Not for {list_words(broken)}." if broken else f"On {len(cases)} kinds of odd input."
-        )
-        checks.append(Finding("answers are finite numbers", not broken, detail))
-    robust = figures.get("robust")
-    above = [
-        str(a["attack"])
-        for a in figures.get("attacks") or []
-        if robust is not None and known(robust) and known(a) and a.get("eps") == figures.get("eps")
-        if a["value"] < robust["value"] - 1e-9
-    ]
-    if (flat := adaptive_of(figures).get("flat")) is not None:
-        detail = f"Its gradient is zero on {percent(flat)} of the attacked rows."
-        checks.append(Finding("the attacker sees the perturbation score", flat <= BLIND, detail))
-    if figures.get("attacks"):
-        detail = (
-            f"Below it: {list_words(above)}." if above else "No attack at this size leaves fewer."
-        )
-        checks.append(Finding("robust accuracy is the worst case", not above, detail))
+def _flag_checks(scores: Scores | None) -> list[Finding]:
+    """Whether no more clean rows are flagged than the calibration explains."""
+    if scores is None or scores.false_positives_expected is None:
+        return []
+    low, high = scores.false_positives_expected
+    shares = (
+        ("drift", scores.drift_false_positives),
+        ("perturbed", scores.perturbation_false_positives),
+    )
+    checks = []
+    for what, flagged in shares:
+        if known(flagged):
+            count = round(flagged.value * flagged.n)
+            detail = f"{count} of {flagged.n}; {low} to {high} are usual."
+            checks.append(Finding(f"clean rows flagged as {what}", low <= count <= high, detail))
     return checks
+
+
+def _finite_check(figures: Evaluation) -> list[Finding]:
+    cases = figures.edge_cases
+    if not cases:
+        return []
+    broken = [case.name for case in cases if not case.finite]
+    detail = f"Not for {list_words(broken)}." if broken else f"On {len(cases)} kinds of odd input."
+    return [Finding("answers are finite numbers", not broken, detail)]
+
+
+def _sight_check(scores: Scores | None) -> list[Finding]:
+    adaptive = None if scores is None else scores.adaptive
+    if adaptive is None or adaptive.flat is None:
+        return []
+    detail = f"Its gradient is zero on {percent(adaptive.flat)} of the attacked rows."
+    seen = adaptive.flat <= BLIND
+    return [Finding("the attacker sees the perturbation score", seen, detail)]
+
+
+def _worst_check(figures: Evaluation) -> list[Finding]:
+    """Whether no attack leaves fewer rows than the worst case of all of them."""
+    if not figures.attacks or figures.robust is None:
+        return []
+    below = _below(figures.attacks, figures.robust.value, figures.eps)
+    detail = f"Below it: {list_words(below)}." if below else "No attack at this size leaves fewer."
+    return [Finding("robust accuracy is the worst case", not below, detail)]
+
+
+def _below(attacks: Sequence[AttackFigure], value: float, eps: float) -> list[str]:
+    return [a.attack for a in attacks if known(a) and a.eps == eps and a.value < value - 1e-9]

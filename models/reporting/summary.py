@@ -5,9 +5,8 @@ leaves out zero.
 """
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from models.reporting.numbers import (
     Share,
@@ -20,8 +19,7 @@ from models.reporting.numbers import (
     points,
 )
 from models.reporting.numbers import size as sized
-
-Figures = Mapping[str, Any]
+from models.versions.figures import AttackFigure, CorruptionError, Evaluation, Previous
 
 FEW_ROWS = 200
 
@@ -47,15 +45,13 @@ def difference(now: Share, before: Share) -> Difference | None:
     and [l', u'] of `before` (Newcombe 1998, method 10). On the same rows it is wider than need be:
     the gates judge row by row.
     """
-    ends = [p.get(key) for p in (now, before) for key in ("value", "low", "high")]
-    if any(end is None for end in ends):
+    if not known(now) or not known(before):
         return None
-    p, low, high, q, low_q, high_q = (float(end) for end in ends if end is not None)
-    value = p - q
+    value = now.value - before.value
     return Difference(
         value,
-        value - math.hypot(p - low, high_q - q),
-        value + math.hypot(high - p, q - low_q),
+        value - math.hypot(now.value - now.low, before.high - before.value),
+        value + math.hypot(now.high - now.value, before.value - before.low),
     )
 
 
@@ -69,22 +65,21 @@ def compare_shares(what: str, now: Share | None, before: Share | None, name: str
     return f"{what} is {gap.verdict} than {name} by {points(abs(gap.value))[1:]} points, {ends}."
 
 
-def champion(previous: Figures | None) -> str:
+def champion(previous: Previous | None) -> str:
     """How the previous champion is called in a sentence."""
-    version = (previous or {}).get("version")
-    return "the previous champion" + (f" (version {version})" if version is not None else "")
+    if previous is None or previous.version is None:
+        return "the previous champion"
+    return f"the previous champion (version {previous.version})"
 
 
-def threat_of(figures: Figures, kind: str) -> tuple[str, float | None, Mapping[str, Any]]:
-    """Norm (`linf`, `l2` or `columns`), eps and columns; old figures mean L-inf of their eps."""
-    threat = figures.get("threat") or {}
-    norm = "columns" if kind == "tabular" else str(threat.get("norm") or "linf")
-    return norm, threat.get("eps", figures.get("eps")), threat.get("columns") or {}
+def norm_of(figures: Evaluation, kind: str) -> str:
+    """`linf`, `l2` or, for tables, `columns`."""
+    return "columns" if kind == "tabular" else figures.threat.norm
 
 
-def attacker(figures: Figures, kind: str = "image", levels: int | None = None) -> str:
+def attacker(figures: Evaluation, kind: str = "image", levels: int | None = None) -> str:
     """What the attacker may do, as the subject of a sentence."""
-    norm, eps, columns = threat_of(figures, kind)
+    norm, eps, columns = norm_of(figures, kind), figures.eps, figures.threat.columns
     if norm == "l2":
         return f"An attacker whose whole change may have length {sized(eps, levels)}"
     if norm == "linf":
@@ -95,155 +90,137 @@ def attacker(figures: Figures, kind: str = "image", levels: int | None = None) -
     return phrase
 
 
-def title(figures: Figures) -> str:
+def title(figures: Evaluation) -> str:
     """The page in one line."""
-    clean, robust = figures.get("clean"), figures.get("robust")
-    if not known(clean):
+    if not known(figures.clean):
         return "Not evaluated yet"
-    assert clean is not None
-    line = f"Right on {of_100(clean['value'])} of 100 clean rows"
-    if not known(robust):
+    line = f"Right on {of_100(figures.clean.value)} of 100 clean rows"
+    if not known(figures.robust):
         return f"{line}; not attacked"
-    assert robust is not None
-    return f"{line}, and on {of_100(robust['value'])} of 100 under attack"
+    return f"{line}, and on {of_100(figures.robust.value)} of 100 under attack"
 
 
-def lead(figures: Figures, kind: str = "image", levels: int | None = None) -> list[str]:
+def lead(figures: Evaluation, kind: str = "image", levels: int | None = None) -> list[str]:
     """The first paragraph: clean, attacked, on the window of live traffic."""
-    clean, robust = figures.get("clean"), figures.get("robust")
-    said: list[str] = []
-    if clean is not None and known(clean):
-        n = f"n = {clean['n']}"
-        said.append(
-            f"Of 100 clean rows {of_100(clean['value'])} are answered rightly"
-            f" (95% interval {bounds(clean)}, {n})."
+    clean, robust, window = figures.clean, figures.robust, figures.window
+    lines: list[str] = []
+    if known(clean):
+        lines.append(
+            f"Of 100 clean rows {of_100(clean.value)} are answered rightly"
+            f" (95% interval {bounds(clean)}, n = {clean.n})."
         )
     if robust is not None and known(robust):
         who = attacker(figures, kind, levels)
-        said.append(
-            f"{who} leaves {of_100(robust['value'])} of 100"
-            f" ({bounds(robust)}, n = {robust['n']})"
+        lines.append(
+            f"{who} leaves {of_100(robust.value)} of 100"
+            f" ({bounds(robust)}, n = {robust.n})"
             f"{_by_attack(robust)}."
         )
-        if figures.get("black_box"):
-            said.append(
+        if figures.black_box:
+            lines.append(
                 "The attack saw only answers, no gradients: a stronger one may leave fewer."
             )
-    if (window := figures.get("window")) and known(window):
-        said.append(
-            f"On {window['n']} held-out rows of the live traffic that raised the alarm"
-            f" {percent(window['value'])} are right ({bounds(window)})."
+    if known(window):
+        lines.append(
+            f"On {window.n} held-out rows of the live traffic that raised the alarm"
+            f" {percent(window.value)} are right ({bounds(window)})."
         )
-    return said
+    return lines
 
 
-def against(figures: Figures) -> list[str]:
+def against(figures: Evaluation) -> list[str]:
     """How clean, robust and corrupted accuracy stand against the previous champion."""
-    previous = figures.get("previous")
-    if not previous:
+    previous = figures.previous
+    if previous is None:
         return []
     name = champion(previous)
     lines = [
-        compare_shares("Clean accuracy", figures.get("clean"), previous.get("clean"), name),
+        compare_shares("Clean accuracy", figures.clean, previous.clean, name),
         robust_compared(figures),
-        corruption_error(figures.get("mce"), name),
+        corruption_error(figures.mce, name),
     ]
     return [line for line in lines if line]
 
 
-def robust_compared(figures: Figures) -> str | None:
+def robust_compared(figures: Evaluation) -> str | None:
     """Accuracy under attack against the previous champion; whether the attacks were the same."""
-    previous = figures.get("previous") or {}
-    now, before = figures.get("robust"), previous.get("robust")
-    said = compare_shares("Accuracy under attack", now, before, champion(previous))
-    if said is None or now is None or before is None:
-        return said
-    then = before.get("attack")
-    if not then or then == now.get("attack"):
-        return said
-    return f"{said} The attacks were not the same; then: {list_words(str(then).split(' + '))}."
+    now, before = figures.robust, None if figures.previous is None else figures.previous.robust
+    line = compare_shares("Accuracy under attack", now, before, champion(figures.previous))
+    if line is None or now is None or before is None or before.attack == now.attack:
+        return line
+    return f"{line} The attacks were not the same; then: {list_words(before.attack.split(' + '))}."
 
 
-def corruption_error(mce: Share | None, name: str) -> str | None:
+def corruption_error(mce: CorruptionError | None, name: str) -> str | None:
     """The mean corruption error in a sentence; "fewer" and "more" only if the interval says so."""
-    if mce is None or not known(mce):
+    if mce is None:
         return None
-    ends, value = (mce.get("low"), mce.get("high")), float(mce["value"])
-    share = f"{number(value)} times as many errors as {name}"
-    if ends[0] is None or ends[1] is None:
-        return f"Under corruption it makes {share}."
-    wide = f"95% interval {number(ends[0])} to {number(ends[1])}"
-    if ends[0] <= 1 <= ends[1]:
+    wide = f"95% interval {number(mce.low)} to {number(mce.high)}"
+    if mce.low <= 1 <= mce.high:
         return (
-            f"Under corruption it cannot be told apart from {name}: {number(value)} times"
+            f"Under corruption it cannot be told apart from {name}: {number(mce.value)} times"
             f" as many errors, {wide}."
         )
-    word = "fewer" if value < 1 else "more"
-    return f"Under corruption it makes {word} errors than {name}: {number(value)} times, {wide}."
+    word = "fewer" if mce.value < 1 else "more"
+    return (
+        f"Under corruption it makes {word} errors than {name}: {number(mce.value)} times, {wide}."
+    )
 
 
-def limits(figures: Figures, kind: str = "image", levels: int | None = None) -> list[str]:
+def limits(figures: Evaluation, kind: str = "image", levels: int | None = None) -> list[str]:
     """What the figures do not say."""
-    _, eps, _ = threat_of(figures, kind)
-    n, said = figures.get("n"), []
-    if known(figures.get("robust")):
-        said.append(
+    lines = []
+    if known(figures.robust):
+        lines.append(
             f"The figures hold for the attacks named, at the sizes named (up to"
-            f" {sized(_largest(figures, eps), levels)}), and for rows like the held-out ones. A new"
+            f" {sized(_largest(figures), levels)}), and for rows like the held-out ones. A new"
             " attack can only lower them; only a certificate cannot be broken."
         )
     else:
-        said.append("The version was not attacked: nothing is known of its robustness.")
-    if figures.get("black_box"):
-        said.append("Gradients were not at hand, so robust accuracy is an upper bound at best.")
-    if figures.get("suite") == "quick":
-        said.append("This is the quick suite; the full one tries more attacks and corruptions.")
-    if isinstance(n, int) and 0 < n < FEW_ROWS:
-        said.append(f"{n} rows are few: intervals are wide, and single classes say little.")
+        lines.append("The version was not attacked: nothing is known of its robustness.")
+    if figures.black_box:
+        lines.append("Gradients were not at hand, so robust accuracy is an upper bound at best.")
+    if figures.suite == "quick":
+        lines.append("This is the quick suite; the full one tries more attacks and corruptions.")
+    if 0 < figures.n < FEW_ROWS:
+        lines.append(
+            f"{figures.n} rows are few: intervals are wide, and single classes say little."
+        )
     if kind == "tabular":
-        said.append(
+        lines.append(
             "Columns are moved each by itself; laws between columns do not bind the attacker."
         )
-    return [*said, _tripwire(figures)]
+    return [*lines, _tripwire(figures)]
 
 
-def adaptive_of(figures: Figures) -> Mapping[str, Any]:
-    """What the attack found that knows the scores; empty for versions of old."""
-    found: Mapping[str, Any] = (figures.get("scores") or {}).get("adaptive") or {}
-    return found
-
-
-def fooled_unseen(figures: Figures) -> tuple[Share, Share] | None:
+def fooled_unseen(figures: Evaluation) -> tuple[Share, Share] | None:
     """Shares fooled unseen by the static and by the adaptive attack; None if not measured."""
-    facts = adaptive_of(figures)
-    static, adaptive = (
-        (facts.get(side) or {}).get("undetected") for side in ("static", "adaptive")
-    )
-    return (static, adaptive) if known(static) and known(adaptive) else None
+    adaptive = None if figures.scores is None else figures.scores.adaptive
+    if adaptive is None:
+        return None
+    one, other = adaptive.static.undetected, adaptive.adaptive.undetected
+    return (one, other) if known(one) and known(other) else None
 
 
-def _tripwire(figures: Figures) -> str:
+def _tripwire(figures: Evaluation) -> str:
     """What the scores are worth, with the figure where there is one."""
-    said = (
+    line = (
         "The scores are a tripwire, the training is the defence: an attacker who knows the"
         " perturbation head can evade it in part"
     )
-    if (found := fooled_unseen(figures)) is None:
-        return f"{said}."
-    static, adaptive = (of_100(share["value"]) for share in found)
+    if (pair := fooled_unseen(figures)) is None:
+        return f"{line}."
+    static, adaptive = (of_100(share.value) for share in pair)
     return (
-        f"{said} (of 100 attacked rows {adaptive} fool the model unseen, and {static} where the"
+        f"{line} (of 100 attacked rows {adaptive} fool the model unseen, and {static} where the"
         " attacker does not know it)."
     )
 
 
-def _by_attack(robust: Share) -> str:
-    if not (attack := str(robust.get("attack") or "")):
-        return ""
-    names = attack.split(" + ")
+def _by_attack(robust: AttackFigure) -> str:
+    names = robust.attack.split(" + ")
     return f" under {'the worst of ' if names[1:] else ''}{list_words(names)}"
 
 
-def _largest(figures: Figures, eps: float | None) -> float | None:
-    sizes = [p["eps"] for p in figures.get("robust_curve") or [] if p.get("eps") is not None]
-    return max([*sizes, *([eps] if eps is not None else [])], default=None)
+def _largest(figures: Evaluation) -> float:
+    return max([*(p.eps for p in figures.robust_curve), figures.eps])

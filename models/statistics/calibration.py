@@ -4,16 +4,37 @@ import itertools
 import math
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
 from models.statistics.arrays import FloatArray, IntArray
-from models.statistics.intervals import Bools
+from models.statistics.intervals import Bools, Proportion
 
 BINS = 15
 LOG_TEMPERATURES = (-4.0, 4.0)
+
+
+class Bin(msgspec.Struct, frozen=True):
+    """Rows of like confidence: its range, their number, its mean, and the share of right answers.
+
+    Of another probability than confidence, `accuracy` is how often it was so.
+    """
+
+    low: float
+    high: float
+    n: int
+    confidence: float
+    accuracy: float
+
+
+class Reliability(msgspec.Struct, frozen=True):
+    """The calibration error (its share is the mean distance) and the bins that it rests on."""
+
+    ece: Proportion
+    bins: tuple[Bin, ...] = ()
 
 
 def temperature(logits: FloatArray, y: IntArray) -> float:
@@ -41,7 +62,7 @@ def temperature(logits: FloatArray, y: IntArray) -> float:
 
 def reliability(
     confidence: npt.NDArray[np.floating[Any]], right: Bools, bins: int = BINS
-) -> dict[str, Any]:
+) -> Reliability:
     """Calibration error over bins of equal mass, with a 95 % interval.
 
     ECE = sum_b (n_b / n) |accuracy_b - confidence_b|. The bins hold equally many rows (but equal
@@ -59,39 +80,32 @@ def reliability(
         right: whether the prediction was right `(N,)`.
         bins: at most so many.
 
-    Returns:
-        Plain data: `{"ece": {"value", "low", "high", "n"}, "bins": [{"low", "high", "n",
-        "confidence", "accuracy"}]}`; "low" and "high" of a bin are its range of confidence. The
-        value of no rows is None.
-
     Source: Naeini, Cooper & Hauskrecht 2015 (ECE); Nixon et al. 2019 (equal mass).
 
     >>> sure = np.full(100, 0.9)
-    >>> reliability(sure, np.arange(100) < 70)["ece"]
-    {'value': 0.2, 'low': 0.109, 'high': 0.291, 'n': 100}
+    >>> reliability(sure, np.arange(100) < 70).ece
+    Proportion(share=0.2, low=0.109, high=0.291, n=100)
     """
     assert confidence.shape == right.shape
     n = len(right)
     if n == 0:
-        return {"ece": {"value": None, "low": 0.0, "high": 1.0, "n": 0}, "bins": []}
+        return Reliability(Proportion(None, 0.0, 1.0, 0))
     order = np.argsort(confidence, kind="stable")
     told, hit = np.asarray(confidence, dtype=np.float64)[order], right[order]
     parts = [slice(a, b) for a, b in _equal_mass(told, bins)]
     table = [_bin(told[part], hit[part]) for part in parts]
-    value = sum(b["n"] * abs(b["accuracy"] - b["confidence"]) for b in table) / n
+    value = sum(b.n * abs(b.accuracy - b.confidence) for b in table) / n
     mean, variance = 0.0, 0.0
     for part, b in zip(parts, table, strict=True):
         # One right and one wrong answer more, so that a bin without a mistake is not exact.
-        share = (int(hit[part].sum()) + 1) / (b["n"] + 2)
-        spread = (b["n"] / n) ** 2 * share * (1 - share) / b["n"]
+        share = (int(hit[part].sum()) + 1) / (b.n + 2)
+        spread = (b.n / n) ** 2 * share * (1 - share) / b.n
         mean += math.sqrt(spread * 2 / math.pi)
         variance += spread * (1 - 2 / math.pi)
     reach = mean + 1.96 * math.sqrt(variance)
-    ece = {"value": value, "low": max(0.0, value - reach), "high": min(1.0, value + reach)}
-    return {
-        "ece": {**{name: round(v, 4) for name, v in ece.items()}, "n": n},
-        "bins": [{name: round(v, 4) for name, v in b.items()} for b in table],
-    }
+    ends = max(0.0, value - reach), min(1.0, value + reach)
+    ece = Proportion(round(value, 4), round(ends[0], 4), round(ends[1], 4), n)
+    return Reliability(ece, tuple(map(_rounded, table)))
 
 
 def _equal_mass(told: npt.NDArray[np.float64], bins: int) -> list[tuple[int, int]]:
@@ -102,11 +116,16 @@ def _equal_mass(told: npt.NDArray[np.float64], bins: int) -> list[tuple[int, int
     return list(itertools.pairwise(cuts))
 
 
-def _bin(told: npt.NDArray[np.float64], hit: Bools) -> dict[str, Any]:
-    return {
-        "low": float(told[0]),
-        "high": float(told[-1]),
-        "n": len(told),
-        "confidence": float(told.mean()),
-        "accuracy": float(hit.mean()),
-    }
+def _bin(told: npt.NDArray[np.float64], hit: Bools) -> Bin:
+    return Bin(
+        low=float(told[0]),
+        high=float(told[-1]),
+        n=len(told),
+        confidence=float(told.mean()),
+        accuracy=float(hit.mean()),
+    )
+
+
+def _rounded(b: Bin) -> Bin:
+    """To four digits, as all figures."""
+    return Bin(round(b.low, 4), round(b.high, 4), b.n, round(b.confidence, 4), round(b.accuracy, 4))

@@ -2,30 +2,40 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 from scipy import optimize, stats
 
-from models.statistics.arrays import IntArray
+from models.statistics.arrays import FloatArray, IntArray
 
 Bools = npt.NDArray[np.bool_]
 
 
 class Proportion(msgspec.Struct, frozen=True):
-    """A share with its 95 % Wilson interval and the number of rows it rests on."""
+    """A share with its 95 % interval and the number of rows it rests on.
 
-    value: float
+    The share of no rows is None in JSON, which knows no NaN; `value` is NaN then.
+
+    >>> msgspec.json.encode(Proportion(None, 0.0, 1.0, 0))
+    b'{"value":null,"low":0.0,"high":1.0,"n":0}'
+    """
+
+    share: float | None = msgspec.field(name="value")
     low: float
     high: float
     n: int  # rows, also where they are in groups
 
-    def plain(self) -> dict[str, Any]:
-        """As plain data; the value of no rows is None, for JSON knows no NaN."""
-        figures: dict[str, Any] = msgspec.to_builtins(self)
-        return figures | {"value": self.value if self.n else None}
+    @property
+    def value(self) -> float:
+        """The share; NaN where there are no rows."""
+        return math.nan if self.share is None else self.share
+
+    @property
+    def parts(self) -> tuple[float | None, float, float, int]:
+        """All four, for a record that says more of the same share."""
+        return self.share, self.low, self.high, self.n
 
 
 def proportion(right: Bools, groups: IntArray | None = None) -> Proportion:
@@ -39,13 +49,13 @@ def proportion(right: Bools, groups: IntArray | None = None) -> Proportion:
         groups: `(n,)`, equal where rows belong together; None: every row for itself.
 
     >>> proportion(np.array([True] * 9 + [False]))
-    Proportion(value=0.9, low=0.5958, high=0.9821, n=10)
+    Proportion(share=0.9, low=0.5958, high=0.9821, n=10)
     >>> proportion(np.array([True] * 90 + [False] * 10), np.arange(100) // 10)
-    Proportion(value=0.9, low=0.5958, high=0.9821, n=100)
+    Proportion(share=0.9, low=0.5958, high=0.9821, n=100)
     """
     n = len(right)
     if n == 0:
-        return Proportion(math.nan, 0.0, 1.0, 0)
+        return Proportion(None, 0.0, 1.0, 0)
     if groups is None:
         interval = stats.binomtest(int(right.sum()), n).proportion_ci(0.95, method="wilson")
         low, high = interval.low, interval.high
@@ -55,7 +65,7 @@ def proportion(right: Bools, groups: IntArray | None = None) -> Proportion:
     return Proportion(value, low, high, n)
 
 
-def design_effect(values: Bools | npt.NDArray[np.floating[Any]], groups: IntArray) -> float:
+def design_effect(values: Bools | FloatArray, groups: IntArray) -> float:
     """How many rows in groups tell as much as one independent row; between 1 and what Kish says.
 
     With s_g the sum of the values in group g of n_g rows, and p their mean over all n rows,
@@ -154,13 +164,13 @@ def auroc(negative: npt.NDArray[np.floating], positive: npt.NDArray[np.floating]
 
 
 def auroc_interval(
-    negative: npt.NDArray[np.floating], positive: npt.NDArray[np.floating]
+    negative: npt.NDArray[np.floating], positive: npt.NDArray[np.floating], level: float = 0.95
 ) -> tuple[float, float]:
-    """The 95 % interval of `auroc`: where its distance from theta is 1.96 standard errors at theta.
+    """The interval of `auroc`: where its distance from theta is 1.96 standard errors (at 95 %).
 
     var(theta) = theta (1 - theta) (1 + k (1 - theta)/(2 - theta) + k theta/(1 + theta)) / (m n),
-    k = (m + n)/2 - 1. Unlike those that take the error at the estimate, it has a width where the
-    scores part all rows. Source: Newcombe 2006, "Confidence intervals for an effect size measure
+    k = (m + n)/2 - 1. With the error at theta, not at the estimate, it has a width where the scores
+    part all rows, too. Source: Newcombe 2006, "Confidence intervals for an effect size measure
     based on the Mann-Whitney statistic, part 2", method 5.
 
     >>> low, high = auroc_interval(np.arange(50.0), np.arange(50.0) + 50)
@@ -169,7 +179,7 @@ def auroc_interval(
     """
     n, m = len(negative), len(positive)
     value, k = auroc(negative, positive), (n + m) / 2 - 1
-    reach = float(stats.norm.ppf(0.975)) ** 2 / (m * n)
+    reach = float(stats.norm.ppf((1 + level) / 2)) ** 2 / (m * n)
 
     def beyond(theta: float) -> float:
         spread = theta * (1 - theta) * (1 + k * ((1 - theta) / (2 - theta) + theta / (1 + theta)))
@@ -183,13 +193,13 @@ def auroc_interval(
 
 def roc(
     negative: npt.NDArray[np.floating], positive: npt.NDArray[np.floating], points: int = 60
-) -> list[list[float]]:
-    """The ROC curve as `[false-positive rate, true-positive rate]`, from (0, 0) to (1, 1).
+) -> tuple[tuple[float, float], ...]:
+    """The ROC curve as `(false-positive rate, true-positive rate)`, from (0, 0) to (1, 1).
 
     Where there are more than `points`, those evenly spread along the curve.
 
     >>> roc(np.array([0.0, 1.0]), np.array([1.0, 2.0]))
-    [[0.0, 0.0], [0.0, 0.5], [0.5, 1.0], [1.0, 1.0]]
+    ((0.0, 0.0), (0.0, 0.5), (0.5, 1.0), (1.0, 1.0))
     """
     cuts = np.unique(np.concatenate([negative, positive]))
     rates = [
@@ -200,7 +210,7 @@ def roc(
     if len(along) > points:
         kept = np.unique(np.searchsorted(along, np.linspace(0, along[-1], points)))
         rates = [rate[kept] for rate in rates]
-    return [[round(float(a), 4), round(float(b), 4)] for a, b in zip(*rates, strict=True)]
+    return tuple((round(float(a), 4), round(float(b), 4)) for a, b in zip(*rates, strict=True))
 
 
 def mean_corruption_error(

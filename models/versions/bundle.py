@@ -25,9 +25,9 @@ import numpy as np
 
 from models.base.errors import BundleError, UnfitFileError
 from models.base.files import fsync_dir, sha256_bytes, write_durable
-from models.base.inside import Folder, WrongSizeError, opened
+from models.base.inside import Folder, WrongSizeError, open_folder
 from models.statistics.arrays import FloatArray
-from models.versions.schema import SCHEMA_VERSION, Manifest
+from models.versions.schema import Manifest, decode_manifest
 from models.versions.signature import SIGNATURE, Keys
 
 MODEL = "model.onnx"
@@ -37,7 +37,6 @@ WEIGHTS = "weights.safetensors"
 MOST_MANIFEST_BYTES = 1 << 24
 MOST_DIGEST_BYTES = 1 << 10  # of the manifest's digest and signature
 MOST_FILE_BYTES = 1 << 32
-UNSIZED_BYTES = 1 << 30  # most of a file whose size a manifest of before does not state
 MOST_REFERENCE_BYTES = 1 << 30  # of all arrays, decompressed
 DEPTH = 2  # a version lies in a model's folder, and neither may be a link
 NO_KEYS = Keys()
@@ -125,17 +124,10 @@ def _read_manifest(folder: Folder, keys: Keys) -> Manifest:
     if sha256_bytes(encoded).encode() != digest:
         raise BundleError(path, f"sha256 of {MANIFEST} does not match {MANIFEST}.sha256")
     keys.check(path, encoded, _signature(folder) if keys.trusted else None)
-    try:
-        manifest = msgspec.json.decode(encoded, type=Manifest)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BundleError(path, f"{MANIFEST} is not a manifest: {error}") from error
-    if manifest.schema_version != SCHEMA_VERSION:
-        raise BundleError(
-            path, f"schema version {manifest.schema_version}, this program reads {SCHEMA_VERSION}"
-        )
-    named = f"{manifest.model}/{manifest.version}"
-    if keys.trusted and named != f"{path.parent.name}/{path.name}":
-        raise BundleError(path, f"it was signed as {named}")
+    manifest = decode_manifest(encoded, path)
+    signed_name = f"{manifest.model}/{manifest.version}"
+    if keys.trusted and signed_name != f"{path.parent.name}/{path.name}":
+        raise BundleError(path, f"it was signed as {signed_name}")
     return manifest
 
 
@@ -150,7 +142,7 @@ def _signature(folder: Folder) -> bytes | None:
 def _version(path: Path) -> Iterator[Folder]:
     """The folder of a version, opened; what goes wrong with its files becomes a BundleError."""
     try:
-        with opened(path.absolute(), inside=DEPTH) as folder:
+        with open_folder(path.absolute(), inside=DEPTH) as folder:
             yield Folder(path, folder.descriptor)
     except UnfitFileError as error:
         raise BundleError(path, error.reason) from error
@@ -159,12 +151,10 @@ def _version(path: Path) -> Iterator[Folder]:
         raise BundleError(path, f"cannot read {name!r}: {error.strerror or error}") from error
 
 
-def _limits(folder: Folder, name: str, manifest: Manifest) -> tuple[int, int | None]:
-    """The bytes that a file may have at most, and those that it must have, where that is stated."""
+def _limits(folder: Folder, name: str, manifest: Manifest) -> tuple[int, int]:
+    """The bytes that a file may have at most, and those that it must have."""
     if name not in manifest.files or Path(name).name != name or "\0" in name:
         raise BundleError(folder.path, f"{name!r} is not a file of this bundle")
-    if not manifest.sizes:
-        return UNSIZED_BYTES, None
     if name not in manifest.sizes:
         raise BundleError(folder.path, f"the manifest states no size of {name!r}")
     return MOST_FILE_BYTES, manifest.sizes[name]
@@ -190,7 +180,7 @@ def _verify(folder: Folder, name: str, manifest: Manifest) -> None:
 
 @contextmanager
 def _report_wrong_size(name: str) -> Iterator[None]:
-    """A file of another size has another digest: both are told alike."""
+    """Report a wrong size as a wrong digest, which it implies."""
     try:
         yield
     except WrongSizeError as error:
@@ -199,13 +189,12 @@ def _report_wrong_size(name: str) -> Iterator[None]:
         ) from None
 
 
-def _differs(name: str, size: int | None) -> str:
-    found = "" if size is None else f" ({size} bytes)"
-    return f"sha256 of {name}{found} does not match the manifest"
+def _differs(name: str, size: int) -> str:
+    return f"sha256 of {name} ({size} bytes) does not match the manifest"
 
 
 def _arrays(path: Path, data: bytes) -> dict[str, FloatArray]:
-    """The arrays of `reference.npz`; nothing that is pickled, and no bomb."""
+    """Read the arrays of `reference.npz`; refuses pickles and archives that are too large."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             size = sum(member.file_size for member in archive.infolist())

@@ -1,17 +1,20 @@
 """What a model takes and gives: the input schema and the manifest of a bundle."""
 
+from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from models.base.errors import InputError
+from models.base.errors import BundleError, InputError
 from models.statistics.arrays import FloatArray
+from models.versions.facts import EventFacts, TrainingFacts
+from models.versions.figures import Evaluation
 
 InputArray = npt.NDArray[Any]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 DTYPES: dict[str, np.dtype[Any]] = {"float32": np.dtype(np.float32), "uint8": np.dtype(np.uint8)}
 OUTPUTS = (
     "probabilities",
@@ -174,7 +177,7 @@ class Calibration(msgspec.Struct, frozen=True):
 
     `temperature` divides the logits before the softmax, so that probabilities are frequencies.
     The perturbation threshold flags at most `alpha` of clean rows *and* `benign_alpha` of every
-    one of `benign_kinds` kinds of benign corruption; versions of before looked at clean rows alone.
+    one of `benign_kinds` kinds of benign corruption.
     """
 
     n: int
@@ -182,15 +185,16 @@ class Calibration(msgspec.Struct, frozen=True):
     perturbation_threshold: float
     corruption_threshold: float
     source: str
-    temperature: float = 1.0
-    benign_alpha: float = 1.0
-    benign_kinds: int = 0
+    temperature: float
+    benign_alpha: float
+    benign_kinds: int
 
 
 class Manifest(msgspec.Struct, frozen=True):
     """All that is known of a model version.
 
-    `files` holds the sha256 of every other file, `sizes` their bytes (manifests of before: none).
+    `training`, `evaluation` and `event` are None until the version was made, judged and published.
+    `files` holds the sha256 of every other file, `sizes` their bytes.
     """
 
     schema_version: int
@@ -201,9 +205,40 @@ class Manifest(msgspec.Struct, frozen=True):
     classes: tuple[str, ...]
     channels: tuple[ChannelInfo, ...]
     calibration: Calibration
-    training: dict[str, Any]
-    evaluation: dict[str, Any]
+    training: TrainingFacts | None
+    evaluation: Evaluation | None
     parent: int | None
-    event: dict[str, Any]
+    event: EventFacts | None
     files: dict[str, str]
-    sizes: dict[str, int] = {}
+    sizes: dict[str, int]
+
+
+class _Head(msgspec.Struct):
+    """What is read of a manifest before the rest: the rest may be of another schema."""
+
+    schema_version: int
+
+
+def decode_manifest(encoded: bytes, path: Path) -> Manifest:
+    """The manifest of the bundle at `path`.
+
+    Raises:
+        BundleError: it is no manifest, or of another schema version.
+    """
+    try:
+        version = msgspec.json.decode(encoded, type=_Head).schema_version
+        if version < SCHEMA_VERSION:
+            raise BundleError(
+                path,
+                f"made by an older Holdfast (schema version {version}, this program reads"
+                f" {SCHEMA_VERSION}): train or wrap it again",
+            )
+        if version > SCHEMA_VERSION:
+            raise BundleError(
+                path,
+                f"made by a newer Holdfast (schema version {version}, this program reads"
+                f" {SCHEMA_VERSION}): install that, or train or wrap it again",
+            )
+        return msgspec.json.decode(encoded, type=Manifest)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BundleError(path, f"manifest.json is not a manifest: {error}") from error

@@ -111,8 +111,7 @@ def label_shift(
         seed: of the bootstrap.
 
     Returns:
-        None for a bundle without a confusion matrix (made before it was kept), or for fewer than
-        50 requests.
+        None for a bundle that was made without labels, or for fewer than 50 requests.
     """
     n = int(predicted.sum())
     if CONFUSION not in reference or n < LEAST_ROWS:

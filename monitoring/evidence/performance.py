@@ -1,7 +1,7 @@
 """Whether live accuracy still is what the evaluation promised, and what its labels are worth."""
 
 import math
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 import numpy as np
@@ -10,6 +10,7 @@ from scipy import stats
 
 from models.statistics.arrays import IntArray
 from models.statistics.intervals import Bools, Proportion, proportion
+from models.versions.figures import Evaluation
 from monitoring.records.store import Recent
 
 TOLERANCE = 0.03
@@ -21,51 +22,51 @@ BIAS_DISTANCE = 0.1  # between the two distributions; a smaller one hardly moves
 FEW = 5.0  # expected rows of a class below which classes are joined
 
 
-def expected_accuracy(evaluation: dict[str, Any]) -> float:
-    """The accuracy to expect of live traffic; NaN where the version has no figures.
+def promised_accuracy(evaluation: Evaluation | None) -> Proportion | None:
+    """The accuracy that an evaluation promises of live traffic; None without one.
 
-    On held-out rows of the window that a version was retrained for; of the data set without one.
-
-    >>> expected_accuracy({})
-    nan
+    On held-out rows of the window that it was retrained for; of the data set without one.
     """
-    return _figure(evaluation, "value")
+    if evaluation is None:
+        return None
+    return evaluation.clean if evaluation.window is None else evaluation.window
 
 
-def accuracy_floor(evaluation: dict[str, Any]) -> float:
+def expected_accuracy(promised: Proportion | None) -> float:
+    """The accuracy to expect of live traffic; NaN where nothing is promised."""
+    return math.nan if promised is None else promised.value
+
+
+def accuracy_floor(promised: Proportion | None) -> float:
     """Live accuracy below this has fallen: 3 points under the expected, or its interval's end.
 
-    NaN where the version has no figures: nothing can fall below it.
+    NaN where nothing is promised: nothing can fall below it.
 
-    >>> round(accuracy_floor({"clean": {"value": 0.97, "low": 0.95}}), 2)
+    >>> round(accuracy_floor(Proportion(0.97, 0.95, 0.98, 300)), 2)
     0.94
-    >>> accuracy_floor({"clean": {}, "window": {"value": 0.9, "low": 0.8}})
+    >>> accuracy_floor(Proportion(0.9, 0.8, 0.95, 60))
     0.8
     """
-    value, low = (_figure(evaluation, name) for name in ("value", "low"))
-    return float(np.minimum(value - TOLERANCE, low))  # of NaN: NaN
+    if promised is None:
+        return math.nan
+    return float(np.minimum(promised.value - TOLERANCE, promised.low))  # of NaN: NaN
 
 
-def _figure(evaluation: dict[str, Any], name: str) -> float:
-    """A figure of the clean accuracy; a bundle of somebody else's may lack it."""
-    figures = evaluation.get("window") or evaluation.get("clean")
-    value = figures.get(name) if isinstance(figures, dict) else None
-    return float(value) if isinstance(value, int | float) else math.nan
-
-
-def judge(live: Proportion, evaluation: dict[str, Any]) -> Literal["passed", "failed", "undecided"]:
+def judge(
+    live: Proportion, promised: Proportion | None
+) -> Literal["passed", "failed", "undecided"]:
     """Whether live accuracy holds: its interval lies above the floor, below it, or across it.
 
-    On 2000 rows and more the share itself decides. Without figures to hold it against: undecided.
+    On 2000 rows and more the share itself decides. With nothing to hold it against: undecided.
 
-    >>> card = {"clean": {"value": 0.97, "low": 0.95}}
+    >>> card = Proportion(0.97, 0.95, 0.98, 300)
     >>> judge(Proportion(0.90, 0.85, 0.95, 200), card)
     'undecided'
     >>> judge(Proportion(0.90, 0.88, 0.92, 900), card)
     'failed'
     """
-    floor = accuracy_floor(evaluation)
-    if has_fallen(live, evaluation):
+    floor = accuracy_floor(promised)
+    if has_fallen(live, promised):
         return "failed"
     if live.n >= MIN_ROWS and live.low >= floor:
         return "passed"
@@ -74,9 +75,9 @@ def judge(live: Proportion, evaluation: dict[str, Any]) -> Literal["passed", "fa
     return "undecided"
 
 
-def has_fallen(live: Proportion, evaluation: dict[str, Any]) -> bool:
+def has_fallen(live: Proportion, promised: Proportion | None) -> bool:
     """Whether live accuracy lies below the floor with its whole interval, on enough rows."""
-    return live.n >= MIN_ROWS and live.high < accuracy_floor(evaluation)
+    return live.n >= MIN_ROWS and live.high < accuracy_floor(promised)
 
 
 class Observed(msgspec.Struct, frozen=True):
@@ -123,8 +124,8 @@ def label_bias(recent: Recent) -> str:
     ours, others = with_label & known, ~with_label & known
     if min(ours.sum(), others.sum()) < BIAS_ROWS:
         return ""
-    found = stats.ks_2samp(recent.p_value[ours], recent.p_value[others], method="asymp")
-    if found.pvalue < BIAS_LEVEL and found.statistic >= BIAS_DISTANCE:
+    test = stats.ks_2samp(recent.p_value[ours], recent.p_value[others], method="asymp")
+    if test.pvalue < BIAS_LEVEL and test.statistic >= BIAS_DISTANCE:
         mine, theirs = (float(np.median(recent.p_value[rows])) for rows in (ours, others))
         return (
             f"labelled requests have a median drift p-value of {mine:.2f}, the others {theirs:.2f}"

@@ -5,56 +5,54 @@ It is started as `python -m monitoring.loop.child STEP DIR`. DIR holds `<step>.t
 of memory or being killed here harms neither watcher nor service.
 """
 
-import json
 import os
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
-import torch
 
 from models.attacks.threat import geometry_of
 from models.base.errors import HoldfastError, out_of_memory
 from models.base.files import write_atomic
 from models.data import DataSet, Rows
 from models.data.source import data_of
-from models.evaluation import gates
-from models.evaluation.adversarial import noise_right, robust
-from models.evaluation.plan import hopeless
-from models.evaluation.subject import Subject, answer, right
+from models.data.window import Window
+from models.evaluation.adversarial import robust
+from models.evaluation.comparison import Comparison, attacked_rows
+from models.evaluation.gates import judge_all
+from models.evaluation.subject import Subject, right
 from models.nets import factories
-from models.statistics import intervals
-from models.statistics.intervals import Bools
+from models.statistics.arrays import IntArray
+from models.statistics.intervals import Proportion, proportion
 from models.training.loop import Recipe
 from models.versions.bundle import Bundle
-from models.versions.judging import ThreatModel
+from models.versions.facts import EventFacts, TrainingFacts
+from models.versions.figures import AttackFigure, Evaluation
 from models.versions.registry import Registry
-from models.versions.runner import Runner
-from models.versions.schema import Manifest
 from monitoring.evidence import performance
-from monitoring.loop import assemble
 from monitoring.loop.durable.faults import passing_words
 from monitoring.loop.jobs import Task
+from monitoring.loop.results import Collected, Gated, Look, Trained, Verdict
 from monitoring.loop.steps import PASSING_STATUS
+from monitoring.making.opening import open_subject
+from monitoring.making.orders import Order
+from monitoring.making.version import make_version
 from monitoring.records.store import RecordStore
 from monitoring.scoring.perturbation.benign import again
 
 WINDOW_LIMIT = 5000
-ATTACKED_ROWS = 1000  # of a large test set, evenly spread
-MASKING_EPS = (0.05, 0.15, 0.3, 0.5)  # for a threat of .15; others in proportion
-PARITY_CHUNK = 256
 OUT_OF_MEMORY = (
     "there was not enough memory; nothing was published. Give the watcher's machine or container "
     "more, or make the data, the net or the batch smaller, and ask again"
 )
 
 
-def collect(task: Task, folder: Path) -> dict[str, Any]:
+def collect(task: Task, folder: Path) -> Collected:
     """Freeze the labelled traffic since the cause began, so that all steps see the same rows."""
     job = task.job
     manifest = _registry(task).manifest(job.model, job.champion)
@@ -65,88 +63,88 @@ def collect(task: Task, folder: Path) -> dict[str, Any]:
     with temporary.open("wb") as stream:
         np.savez(stream, allow_pickle=False, x=rows.x, y=rows.y, predicted=rows.predicted)
     temporary.replace(folder / "window.npz")
-    return {"rows": len(rows.y)}
+    return Collected(len(rows.y))
 
 
-def evaluate(task: Task, folder: Path) -> dict[str, Any]:
+def evaluate(task: Task, folder: Path) -> Look:
     """Judge the champion: on held-out data, under attack, and on the labelled window."""
     champion, dataset, subject = _open(task, task.job.champion)
     window, predicted = _window(folder)
-    live = intervals.proportion(np.asarray(predicted == window.y))
-    clean = right(subject.runner, dataset.test)
-    threat = _threat(champion.manifest)
-    survived = robust(subject, _some(dataset.test), geometry_of(threat, dataset.schema))
-    attack = {"attack": "square" if subject.black_box else "pgd-40", "eps": threat.eps}
-    verdict, words = _verdict(
-        task.job.kind, live, intervals.proportion(clean), champion.manifest.evaluation
+    live = proportion(np.asarray(predicted == window.y))
+    clean, card = proportion(right(subject.runner, dataset.test)), _evaluation(champion)
+    survived = robust(subject, attacked_rows(dataset), geometry_of(card.threat, dataset.schema))
+    attack = "square" if subject.black_box else "pgd-40"
+    verdict, words = _verdict(task.job.kind, live, clean, card)
+    return Look(
+        verdict=verdict,
+        words=words,
+        window=live,
+        clean=clean,
+        robust=AttackFigure(*proportion(survived).parts, attack=attack, eps=card.threat.eps),
+        at=time.time(),
     )
-    return {
-        "verdict": verdict,
-        "words": words,
-        "window": live.plain(),
-        "clean": intervals.proportion(clean).plain(),
-        "robust": intervals.proportion(survived).plain() | attack,
-        "at": time.time(),
-    }
 
 
-def train(task: Task, folder: Path) -> dict[str, Any]:
+def train(task: Task, folder: Path) -> Trained:
     """Fine-tune the champion on its own data and the window's training part; publish."""
     job = task.job
     task.keys.require_signing()
     champion, dataset, subject = _open(task, job.champion)
-    if subject.black_box:
+    training = champion.manifest.training
+    if subject.black_box or training is None:
         raise HoldfastError(
             f"{champion.name} is a wrapped model, which cannot be retrained here: train it where "
             "it was made and wrap it again (holdfast wrap)"
         )
     rows, _ = _window(folder)
-    window = assemble.Window.of(rows, dataset)
+    window = Window.of(rows, dataset)
     spoiled = bool(job.options.get("shuffle_labels", False))
-    order = assemble.Order(
+    order = Order(
         model=job.model,
-        recipe=_fine_tuning(champion.manifest, task),
-        net=msgspec.convert(champion.manifest.training["net"], factories.NetSpec),
-        event={"id": job.id, "reason": job.reason, "kind": job.kind, "source": job.source},
+        recipe=_fine_tuning(training, task),
+        net=msgspec.convert(training.net, factories.NetSpec),
+        event=EventFacts(job.id, job.reason, job.kind, job.source),
         actor="lifecycle",
         parent=None if spoiled else champion,
         window=window,
         shuffle_labels=spoiled,
-        threat=_threat(champion.manifest),
-        benign=again(champion.manifest.training, dataset.schema),
+        threat=_evaluation(champion).threat,
+        benign=again(training.benign, dataset.schema),
     )
-    version = assemble.make_version(
+    version = make_version(
         _registry(task),
         dataset,
         order,
         progress=_print_progress,
         checkpoint=folder / "checkpoint.safetensors",
     )
-    return {"version": version}
+    return Trained(version)
 
 
-def gate(task: Task, folder: Path) -> dict[str, Any]:
+def gate(task: Task, folder: Path) -> Gated:
     """Compare challenger and champion; every check is a record."""
     challenger_version = task.job.challenger
     assert challenger_version is not None
     champion, dataset, before = _open(task, task.job.champion)
-    challenger, _, after = _open(task, challenger_version)
+    _, _, after = _open(task, challenger_version)
     rows, _ = _window(folder)
-    window = assemble.Window.of(rows, dataset)
-    margin = task.bounds.clean_margin if task.job.kind == "retrain" else 0.0
-    checks = [
-        gates.input_contract(champion.manifest, challenger.manifest),
-        *_accuracy_checks(task.bounds, before, after, dataset),
-        *_window_checks(before, after, window, margin),
-        *_score_checks(after.runner, dataset),
-        *_cost_checks(task.bounds, before, after, dataset),
-    ]
-    return {"checks": msgspec.to_builtins(checks)}
+    window = Window.of(rows, dataset)
+    labelled = any(len(part) for part in (window.train, window.calibration, window.test))
+    compared = Comparison(
+        bounds=task.bounds,
+        before=before,
+        after=after,
+        data=dataset,
+        threat=_evaluation(champion).threat,
+        window_rows=window.test if labelled else None,
+        window_margin=task.bounds.clean_margin if task.job.kind == "retrain" else 0.0,
+    )
+    return Gated(judge_all(compared, compared.has))
 
 
-def _fine_tuning(manifest: Manifest, task: Task) -> Recipe:
+def _fine_tuning(training: TrainingFacts, task: Task) -> Recipe:
     """The champion's recipe for a start from its own weights, which are robust already."""
-    recipe = msgspec.convert(manifest.training["recipe"], Recipe)
+    recipe = msgspec.convert(training.recipe, Recipe)
     changes = {
         "epochs": task.retrain_epochs,
         "eps_warm_up": 0.0,
@@ -159,124 +157,18 @@ def _fine_tuning(manifest: Manifest, task: Task) -> Recipe:
     return msgspec.convert(msgspec.to_builtins(recipe) | changes | asked, Recipe)
 
 
-def _threat(manifest: Manifest) -> ThreatModel:
-    """What a version was judged by; versions of before had L-inf of a size."""
-    figures = manifest.evaluation
-    return msgspec.convert(figures.get("threat", {"eps": figures["eps"]}), ThreatModel)
-
-
-def _some(rows: Rows, most: int = ATTACKED_ROWS) -> Rows:
-    """The rows that are attacked: always the same ones of a data set."""
-    kept = min(len(rows), most)
-    return rows.take(np.arange(kept) * len(rows) // max(kept, 1))
-
-
-def _accuracy_checks(
-    bounds: gates.Bounds, before: Subject, after: Subject, dataset: DataSet
-) -> list[gates.Check]:
-    test, some = dataset.test, _some(dataset.test)
-    threat = _threat(before.runner.manifest)
-    was, now = (
-        robust(subject, some, geometry_of(threat, dataset.schema)) for subject in (before, after)
-    )
-    checks = [
-        gates.clean_accuracy(right(before.runner, test), right(after.runner, test), bounds),
-        gates.robust_accuracy(was, now, bounds),
-        gates.robust_floor(now, bounds, champion=float(was.mean())),
-    ]
-    return checks if after.black_box else [*checks, _masking_check(after, some, threat)]
-
-
-def _masking_check(subject: Subject, rows: Rows, threat: ThreatModel) -> gates.Check:
-    """Where the attacker cannot change all of a row, no size need bring it down to chance."""
-    schema, limit = subject.schema, hopeless(subject.schema, threat)
-    sizes = masking_sizes(threat, limit or 1.0)
-    accuracy = [
-        float(robust(subject, rows, geometry_of(threat, schema, eps), steps=20).mean())
-        for eps in sizes
-    ]
-    noise = float(noise_right(subject.runner, rows, geometry_of(threat, schema, sizes[0])).mean())
-    chance = 1.0 if limit is None else 1 / len(subject.classes)
-    return gates.gradient_masking(sizes, accuracy, noise, chance)
-
-
-def masking_sizes(threat: ThreatModel, hopeless: float) -> tuple[float, ...]:
-    """Rising sizes of the attack: below the threat, at it, above it, and one without hope.
-
-    >>> masking_sizes(ThreatModel(eps=0.15), 0.5)
-    (0.05, 0.15, 0.3, 0.5)
-    >>> masking_sizes(ThreatModel("l2", eps=0.3), 4.0)
-    (0.1, 0.3, 0.6, 4.0)
-    """
-    small = (round(eps * threat.eps / 0.15, 6) for eps in MASKING_EPS[:-1])
-    return (*(eps for eps in small if eps < hopeless), max(hopeless, threat.eps))
-
-
-def _window_checks(
-    before: Subject, after: Subject, window: assemble.Window, margin: float
-) -> list[gates.Check]:
-    """None where there was no labelled traffic but rows of the data set itself."""
-    if not any(len(part) for part in (window.train, window.calibration, window.test)):
-        return []
-    was, now = (_right_or_none(s.runner, window.test) for s in (before, after))
-    return [gates.window_accuracy(was, now, margin)]
-
-
-def _score_checks(runner: Runner, dataset: DataSet) -> list[gates.Check]:
-    facts, told = runner.manifest.calibration, answer(runner, dataset.test.x)
-    drift = told.drift_p_value <= facts.alpha
-    tampered = told.perturbation_likelihood > facts.perturbation_threshold
-    return [
-        gates.false_positives("drift", drift, facts.alpha, facts.n),
-        gates.false_positives("perturbation", tampered, facts.alpha, facts.n),
-    ]
-
-
-def _cost_checks(
-    bounds: gates.Bounds, before: Subject, after: Subject, dataset: DataSet
-) -> list[gates.Check]:
-    sizes = [float(len(s.runner.bundle.model_bytes)) for s in (after, before)]
-    times = _run_seconds([after.runner, before.runner], dataset.test.x[:1])
-    checks = [
-        gates.ratio("latency", times[0] * 1e6, times[1] * 1e6, bounds.latency_ratio, "us a run"),
-        gates.ratio("size", sizes[0], sizes[1], bounds.size_ratio, "bytes"),
-    ]
-    if after.black_box:
-        return checks
-    return [gates.parity(_plain_graph_parity(after, dataset), bounds), *checks]
-
-
-def _plain_graph_parity(subject: Subject, dataset: DataSet) -> float:
-    """Largest difference of the served probabilities from torch's on the test rows."""
-    assert subject.net is not None
-    x, differences = _some(dataset.test).x, []
-    heat = subject.runner.manifest.calibration.temperature
-    for start in range(0, len(x), PARITY_CHUNK):
-        part = x[start : start + PARITY_CHUNK]
-        with torch.no_grad():
-            logits = subject.net(torch.from_numpy(dataset.schema.to_unit(part)))[0]
-        served = answer(subject.runner, part).probabilities
-        differences.append(np.abs(served - (logits / heat).softmax(1).numpy()).max())
-    return float(np.max(differences))
-
-
-def _run_seconds(runners: list[Runner], x: Any, rounds: int = 40, runs: int = 25) -> list[float]:
-    """Least CPU seconds of one run each, measured in turns (noise only adds)."""
-    best = [float("inf")] * len(runners)
-    for _ in range(rounds):
-        for k, runner in enumerate(runners):
-            started = time.process_time()
-            for _ in range(runs):
-                runner.run(x)
-            best[k] = min(best[k], (time.process_time() - started) / runs)
-    return best
+def _evaluation(bundle: Bundle) -> Evaluation:
+    """What a version was judged by, and how it did. Raises HoldfastError without an evaluation."""
+    if bundle.manifest.evaluation is None:
+        raise HoldfastError(f"{bundle.name} was never evaluated: there is nothing to compare with")
+    return bundle.manifest.evaluation
 
 
 def _verdict(
-    kind: str, live: intervals.Proportion, clean: intervals.Proportion, card: dict[str, Any]
-) -> tuple[str, str]:
-    if performance.has_fallen(clean, {"clean": card["clean"]}):
-        claim = card["clean"]["value"]
+    kind: str, live: Proportion, clean: Proportion, card: Evaluation
+) -> tuple[Verdict, str]:
+    if performance.has_fallen(clean, card.clean):
+        claim = card.clean.value
         return "failed", f"held-out accuracy {clean.value:.1%}, the card says {claim:.1%}"
     held = f"held-out accuracy {clean.value:.1%} as expected"
     if kind == "evaluate_robustness":
@@ -284,10 +176,13 @@ def _verdict(
     if live.n < performance.MIN_ROWS:
         words = f"only {live.n} labelled live rows ({performance.MIN_ROWS} needed)"
         return "inconclusive", f"{held}; {words}"
-    expected, floor = performance.expected_accuracy(card), performance.accuracy_floor(card)
+    promised = performance.promised_accuracy(card)
+    expected = performance.expected_accuracy(promised)
+    floor = performance.accuracy_floor(promised)
     words = f"live accuracy {live.value:.1%} ({live.low:.1%} to {live.high:.1%}, n = {live.n})"
-    verdict = performance.judge(live, card).replace("undecided", "inconclusive")
-    return verdict, f"{words}, expected {expected:.1%}, floor {floor:.1%}"
+    verdict = performance.judge(live, promised)
+    outcome: Verdict = "inconclusive" if verdict == "undecided" else verdict
+    return outcome, f"{words}, expected {expected:.1%}, floor {floor:.1%}"
 
 
 def _registry(task: Task) -> Registry:
@@ -296,23 +191,20 @@ def _registry(task: Task) -> Registry:
 
 def _open(task: Task, version: int) -> tuple[Bundle, DataSet, Subject]:
     bundle = _registry(task).open(task.job.model, str(version))
-    return bundle, data_of(bundle.manifest), assemble.open_subject(bundle)
+    return bundle, data_of(bundle.manifest), open_subject(bundle)
 
 
-def _window(folder: Path) -> tuple[Rows, Any]:
+def _window(folder: Path) -> tuple[Rows, IntArray]:
     with np.load(folder / "window.npz", allow_pickle=False) as archive:
         return Rows(archive["x"], archive["y"]), archive["predicted"]
 
 
-def _right_or_none(runner: Runner, rows: Rows) -> Bools:
-    return right(runner, rows) if len(rows) else np.zeros(0, dtype=bool)
+def _print_progress(stage: str, done: int, total: int, words: str) -> None:
+    print(f"{stage} {done}/{total}: {words}", flush=True)
 
 
-def _print_progress(step: int, steps: int, loss: float) -> None:
-    print(f"step {step}/{steps} loss {loss:.3f}", flush=True)
-
-
-STEPS = {f.__name__: f for f in (collect, evaluate, train, gate)}
+Step = Callable[[Task, Path], msgspec.Struct]
+STEPS: dict[str, Step] = {f.__name__: f for f in (collect, evaluate, train, gate)}
 
 
 def main(step: str, folder: Path) -> int:
@@ -325,7 +217,7 @@ def main(step: str, folder: Path) -> int:
     try:
         task = msgspec.json.decode((folder / f"{step}.task.json").read_bytes(), type=Task)
         result = STEPS[step](task, folder)
-        write_atomic(folder / f"{step}.json", json.dumps(result).encode())
+        write_atomic(folder / f"{step}.json", msgspec.json.encode(result))
     except Exception as error:
         passing = passing_words(error) is not None
         if not isinstance(error, HoldfastError):

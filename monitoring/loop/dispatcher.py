@@ -8,14 +8,14 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from models.base.errors import HoldfastError, RegistryError, UnknownModelError
 from models.base.logs import logger
 from models.versions.registry import Registry
 from models.versions.registry_state import State
 from monitoring.loop.cooling import find_rest
-from monitoring.loop.jobs import Job, JobStore
+from monitoring.loop.jobs import Job, JobStore, JsonObject
 from monitoring.loop.metrics import WatchMetrics
 from monitoring.loop.triggers import DAY, Decision, Event, Policy, Situation, decide
 from monitoring.records.store import RecordStore
@@ -61,7 +61,7 @@ class Dispatcher:
     _refused: dict[tuple[str, str], str] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def consider(self, event: Event, now: float, options: dict[str, Any] | None = None) -> Decision:
+    def consider(self, event: Event, now: float, options: JsonObject | None = None) -> Decision:
         """Decide on an event and start the job, or count the refusal (once per change of it).
 
         Raises:
@@ -122,7 +122,7 @@ class Dispatcher:
         looks = [
             job.evaluation
             for job in past
-            if job.champion == champion and job.evaluation and job.evaluation["at"] <= now
+            if job.champion == champion and job.evaluation and job.evaluation.at <= now
         ]
         today = self.jobs.begun(model, after=now - DAY, until=now)
         return Situation(
@@ -130,11 +130,11 @@ class Dispatcher:
             running=next((j.id for j in open_jobs if j.state == "running"), None),
             waiting=next((j.id for j in open_jobs if j.state == "waiting"), None),
             labels_since=self.count_labels(event, champion, now) if event.source == "drift" else 0,
-            looked_at=max((look["at"] for look in looks), default=None),
-            labels_seen=looks[0]["window"]["n"] if looks else 0,
+            looked_at=max((look.at for look in looks), default=None),
+            labels_seen=looks[0].window.n if looks else 0,
             runs_today=sum(job.source != "person" for job in today),
             pinned=self.serves.get(model),
-            hold=state.held(now),
+            hold=state.find_hold(now),
             rest=find_rest(past, reign.acts, reign.since if reign.replaced else None, now),
             damage=damage,
         )
@@ -197,9 +197,7 @@ class Dispatcher:
                 champion = record.aliases.champion
         return Reign(changed, replaced, tuple(acts))
 
-    def _job(
-        self, event: Event, kind: str, champion: int, now: float, options: dict[str, Any]
-    ) -> Job:
+    def _job(self, event: Event, kind: str, champion: int, now: float, options: JsonObject) -> Job:
         job = Job(
             id=f"{datetime.fromtimestamp(now, UTC):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:6]}",
             kind=kind,

@@ -15,12 +15,14 @@ import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
 from models.base.errors import HoldfastError
-from models.evaluation.gates import Bounds
+from models.evaluation.gates import Bounds, Check
 from models.versions.signature import Keys
+from monitoring.loop.results import Look
 from monitoring.records.database import make_sqlite_file
 
 State = Literal["running", "waiting", "done"]
 UNFINISHED = ("running", "waiting")
+JsonObject = dict[str, Any]  # of a person's call, or of a version of the loop that may be another
 
 
 class PersonAnswer(msgspec.Struct, frozen=True):
@@ -68,12 +70,12 @@ class Job(msgspec.Struct, frozen=True):
     outcome: str | None = None
     detail: str = ""
     challenger: int | None = None
-    checks: list[dict[str, Any]] = []
-    evaluation: dict[str, Any] = {}
-    options: dict[str, Any] = {}
+    checks: tuple[Check, ...] = ()
+    evaluation: Look | None = None
+    options: JsonObject = {}
     ended_at: float | None = None
     answer: PersonAnswer | None = None
-    terms: dict[str, Any] = {}
+    terms: JsonObject = {}
     waited: dict[str, float] = {}
 
 
@@ -239,7 +241,7 @@ class JobStore:
             make_sqlite_file(self._engine.url)
             _METADATA.create_all(self._engine)
             self._made = True
-            with suppress(SQLAlchemyError):  # for speed only; a table from before has none
+            with suppress(SQLAlchemyError):  # for speed only
                 _BY_MODEL.create(self._engine, checkfirst=True)
 
     @contextmanager
@@ -259,15 +261,15 @@ class JobStore:
         if model is not None:
             query = query.where(JOBS.c.model == model)
         with self._reading() as connection:
-            found = connection.execute(query).scalars().all()
-        return [msgspec.json.decode(row, type=Job) for row in found]
+            rows = connection.execute(query).scalars().all()
+        return [msgspec.json.decode(row, type=Job) for row in rows]
 
     def _stored(self, job_id: str) -> bytes:
         with self._reading() as connection:
-            found = connection.execute(sa.select(JOBS.c.job).where(JOBS.c.id == job_id)).scalar()
-        if found is None:
+            stored = connection.execute(sa.select(JOBS.c.job).where(JOBS.c.id == job_id)).scalar()
+        if stored is None:
             raise UnknownJobError(job_id)
-        return bytes(found)
+        return bytes(stored)
 
     def _swap(self, job_id: str, change: Callable[[Job], Job]) -> Job:
         """Change the row that was read, and read again where it has changed meanwhile."""
@@ -285,7 +287,7 @@ class JobStore:
                 return after
 
 
-def _row(job: Job) -> dict[str, Any]:
+def _row(job: Job) -> dict[str, str | float | bytes]:
     return {"model": job.model, "state": job.state, "job": msgspec.json.encode(job)}
 
 

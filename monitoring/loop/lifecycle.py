@@ -25,8 +25,9 @@ from monitoring.loop.durable.turns import Turns
 from monitoring.loop.durable.waits import wait_for
 from monitoring.loop.jobs import Job, JobOverError, JobStore, Task
 from monitoring.loop.metrics import WatchMetrics
+from monitoring.loop.results import Gated, Look, Trained
 from monitoring.loop.steps import run_child
-from monitoring.loop.terms import Terms, terms_of
+from monitoring.loop.terms import terms_of
 from monitoring.records.store import RecordStore
 
 RUN_ON_SECONDS = float("inf")  # a job's end is tried until it is written
@@ -81,31 +82,31 @@ class Lifecycle(DBOSConfiguredInstance):
 
     def _run(self, job_id: str) -> tuple[str, str]:
         job = self.stage(job_id, "collecting")
-        terms = msgspec.convert(job["terms"], Terms)
+        terms = terms_of(job)
         self.child(job_id, "collect")
         self.stage(job_id, "evaluating")
-        evaluation = self.child(job_id, "evaluate")
-        self.change(job_id, {"evaluation": evaluation})
-        verdict, words = evaluation["verdict"], evaluation["words"]
-        if job["kind"] == "evaluate_robustness":
+        look = msgspec.convert(self.child(job_id, "evaluate"), Look)
+        self.change(job_id, evaluation=look)
+        verdict, words = look.verdict, look.words
+        if job.kind == "evaluate_robustness":
             return verdict, f"{words}; suspicious inputs are never trained on"
-        if verdict != "failed" and job["kind"] != "retrain":
+        if verdict != "failed" and job.kind != "retrain":
             return verdict, words
 
-        if job["kind"] != "retrain":
+        if job.kind != "retrain":
             if against := self.against_training(job_id):
                 return "reported", f"{words}; {against}"
             self.stage(job_id, "awaiting labels")
             if short := self.await_labels(job_id):
                 return "inconclusive", f"{words}; {short}"
             self.child(job_id, "collect")
-        challenger = self.child(job_id, "train")["version"]
-        self.change(job_id, {"challenger": challenger})
+        challenger = msgspec.convert(self.child(job_id, "train"), Trained).version
+        self.change(job_id, challenger=challenger)
         self.stage(job_id, "gating")
-        checks = self.child(job_id, "gate")["checks"]
-        self.change(job_id, {"checks": checks})
-        if failing := [c for c in checks if not c["passed"]]:
-            return "refused", _refusal(failing)
+        checks = msgspec.convert(self.child(job_id, "gate"), Gated).checks
+        self.change(job_id, checks=checks)
+        if failing := [check for check in checks if not check.passed]:
+            return "refused", "; ".join(f"{check.name}: {check.detail}" for check in failing)
         if terms.mode == "report":
             return "reported", f"version {challenger} passed every gate"
         if held := self.held(job_id):
@@ -119,16 +120,16 @@ class Lifecycle(DBOSConfiguredInstance):
         self.stage(job_id, "probation")
         if ended := self.probation(job_id, challenger):
             return ended[0], ended[1]
-        return "promoted", f"version {challenger} replaced {job['champion']}"
+        return "promoted", f"version {challenger} replaced {job.champion}"
 
     @recorded
-    def stage(self, job_id: str, stage: str) -> dict[str, Any]:
-        """Note where the job stands; returns the job as plain data."""
+    def stage(self, job_id: str, stage: str) -> Job:
+        """Note where the job stands; returns the job."""
         log.info("job_stage", job=job_id, stage=stage)
-        return dict(msgspec.to_builtins(self.jobs.advance(job_id, stage=stage, state="running")))
+        return self.jobs.advance(job_id, stage=stage, state="running")
 
     @recorded
-    def change(self, job_id: str, fields: dict[str, Any]) -> None:
+    def change(self, job_id: str, /, **fields: Any) -> None:
         """Note results on the job."""
         self.jobs.advance(job_id, **fields)
 
@@ -169,8 +170,11 @@ class Lifecycle(DBOSConfiguredInstance):
         )
 
     @recorded
-    def child(self, job_id: str, step: str) -> dict[str, Any]:
-        """Run a heavy step in a process of its own; trainings take turns."""
+    def child(self, job_id: str, step: str) -> Any:
+        """Run a heavy step in a process of its own; trainings take turns.
+
+        Returns the step's record of `monitoring.loop.results` as plain data.
+        """
         job = self.jobs.get(job_id)
         if step != "train":
             return self._child(job, step)
@@ -185,7 +189,7 @@ class Lifecycle(DBOSConfiguredInstance):
         with self.turns.turn(job.model, job.created_at, tell, self.stop):
             return self._child(job, step)
 
-    def _child(self, job: Job, step: str) -> dict[str, Any]:
+    def _child(self, job: Job, step: str) -> Any:
         terms = terms_of(job)
         folder = Path(self.place.state) / "jobs" / job.id
         folder.mkdir(parents=True, exist_ok=True)
@@ -216,13 +220,13 @@ class Lifecycle(DBOSConfiguredInstance):
             now = self.jobs.get(job_id)
             return now if now.state == "done" or now.answer is not None else None
 
-        told = self._wait(job_id, "approval", terms_of(job).approval_timeout_seconds, answered)
-        if told is None:
-            told = self.jobs.expire(job_id, "nobody approved it in time")
-            self._tell(told)
-        if told.answer is None:
-            return str(told.outcome), told.detail
-        return None if told.answer.approved else ("rejected", told.answer.words)
+        now = self._wait(job_id, "approval", terms_of(job).approval_timeout_seconds, answered)
+        if now is None:
+            now = self.jobs.expire(job_id, "nobody approved it in time")
+            self._tell(now)
+        if now.answer is None:
+            return str(now.outcome), now.detail
+        return None if now.answer.approved else ("rejected", now.answer.words)
 
     @recorded
     def held(self, job_id: str) -> str | None:
@@ -297,8 +301,7 @@ class Lifecycle(DBOSConfiguredInstance):
     def _tell(self, job: Job) -> None:
         if job.state != "done":
             return
-        told = {"model": job.model, "outcome": job.outcome, "detail": job.detail}
-        log.info("job_done", job=job.id, **told)
+        log.info("job_done", job=job.id, model=job.model, outcome=job.outcome, detail=job.detail)
         try:
             self.finished(job)
         except Exception:
@@ -355,7 +358,3 @@ def _nth(place: int) -> str:
     """
     teen = place % 100 in (11, 12, 13)
     return f"{place}{'th' if teen else {1: 'st', 2: 'nd', 3: 'rd'}.get(place % 10, 'th')}"
-
-
-def _refusal(failing: list[dict[str, Any]]) -> str:
-    return "; ".join(f"{c['name']}: {c['detail']}" for c in failing)

@@ -9,7 +9,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from models.versions.schema import Manifest
 from monitoring.evidence.accuracy_watch import Accuracy
 from monitoring.evidence.bets import ChannelReference
-from monitoring.evidence.performance import expected_accuracy
+from monitoring.evidence.performance import expected_accuracy, promised_accuracy
 from monitoring.evidence.stream import Stream
 from monitoring.loop.jobs import Job
 from monitoring.loop.triggers import ACTIONS, Refusal
@@ -22,7 +22,6 @@ STEPS = (
     "stage", "change", "against_training", "await_labels", "child", "held", "approval",
     "promote", "probation", "end",
 )  # fmt: skip
-UNNAMED_ATTACK = "pgd+apgd"  # what versions of before were judged by, which did not say
 
 
 class WatchMetrics:
@@ -145,7 +144,7 @@ class WatchMetrics:
             for cell, weight in enumerate(reference.alpha):
                 labels = (model, version, reference.name, f"{cell:02d}")
                 self.reference.labels(*labels).set(weight / total)
-        self.expected.labels(model).set(expected_accuracy(manifest.evaluation))
+        self.expected.labels(model).set(expected_accuracy(promised_accuracy(manifest.evaluation)))
         self._show_evaluation(manifest)
 
     def show_stream(self, stream: Stream) -> None:
@@ -161,9 +160,9 @@ class WatchMetrics:
     def show_job(self, job: Job) -> None:
         """Export what a job that ended found."""
         for check in job.checks:
-            self.gate.labels(job.model, check["name"]).set(check["passed"])
-        if job.evaluation:
-            self.evaluated_at.labels(job.model).set(job.evaluation["at"])
+            self.gate.labels(job.model, check.name).set(check.passed)
+        if job.evaluation is not None:
+            self.evaluated_at.labels(job.model).set(job.evaluation.at)
 
     def looked(self, now: float) -> None:
         """A look at all models is complete."""
@@ -178,9 +177,9 @@ class WatchMetrics:
             if isinstance(metric, MetricWrapperBase) and "model" in metric._labelnames:
                 metric.remove_by_labels({"model": model})
 
-    def show_accuracy(self, model: str, told: Accuracy) -> None:
+    def show_accuracy(self, model: str, known: Accuracy) -> None:
         """Export the live accuracy, observed and estimated; what is not known is NaN."""
-        seen, guess, shift = told.observed, told.estimated, told.label_shift
+        seen, guess, shift = known.observed, known.estimated, known.label_shift
         for bound in ("low", "high"):
             value = getattr(seen.accuracy, bound) if seen and seen.accuracy.n else math.nan
             self.observed_bounds.labels(model, bound).set(value)
@@ -199,16 +198,13 @@ class WatchMetrics:
 
     def _show_evaluation(self, manifest: Manifest) -> None:
         """The figures of the version's evaluation, each under the name of the attack it had."""
-        model, version, figures = manifest.model, str(manifest.version), manifest.evaluation
-        suite, points = figures.get("suite", "quick"), []
-        if "clean" in figures:  # a version that was never evaluated has no figures
-            points.append(("none", 0.0, figures["clean"]["value"]))
-        if "robust" in figures:
-            robust = figures["robust"]
-            points.append((robust.get("attack", UNNAMED_ATTACK), figures["eps"], robust["value"]))
-        points += [(p["attack"], p["eps"], p["value"]) for p in figures.get("robust_curve", ())]
-        for attack, eps, value in points:
-            self.evaluation.labels(model, version, suite, attack, f"{eps:g}").set(value)
+        figures = manifest.evaluation
+        if figures is None:
+            return
+        labels = manifest.model, str(manifest.version), figures.suite
+        self.evaluation.labels(*labels, "none", "0").set(figures.clean.value)
+        for p in [*([figures.robust] if figures.robust else []), *figures.robust_curve]:
+            self.evaluation.labels(*labels, p.attack, f"{p.eps:g}").set(p.value)
 
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
         return Gauge(f"holdfast_{name}", text, labels, registry=self.registry)

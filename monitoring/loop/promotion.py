@@ -61,11 +61,11 @@ def replaced_by(registry: Registry, job: Job, challenger: int) -> str | None:
 
 def worse_than_before(records: RecordStore, job: Job, challenger: int) -> str | None:
     """A sentence if live labels already show the new champion to be worse than the old."""
-    before = job.evaluation.get("window", {})
+    before = None if job.evaluation is None else job.evaluation.window
     now = proportion(records.observed(job.model, challenger, PROBATION_ROWS))
-    if now.n < MIN_ROWS or not before.get("n") or now.high >= before["low"]:
+    if now.n < MIN_ROWS or before is None or before.n == 0 or now.high >= before.low:
         return None
-    return f"live accuracy {now.value:.1%} (n = {now.n}) after {before['value']:.1%} before"
+    return f"live accuracy {now.value:.1%} (n = {now.n}) after {before.value:.1%} before"
 
 
 def roll_back(registry: Registry, job: Job, challenger: int, why: str) -> str:
@@ -81,7 +81,7 @@ def roll_back(registry: Registry, job: Job, challenger: int, why: str) -> str:
 
 def held_words(registry: Registry, job: Job) -> str | None:
     """Who holds the model, until when and why; or None."""
-    hold = registry.held(job.model)
+    hold = registry.find_hold(job.model)
     return None if hold is None else hold.words()
 
 

@@ -33,8 +33,11 @@ class StepFailedError(HoldfastError):
 
 def run_child(
     folder: Path, step: str, *, seconds: float, beat: Callable[[], None], stop: threading.Event
-) -> dict[str, Any]:
-    """Run `monitoring.loop.child` and read its result; `beat` is called while it runs.
+) -> Any:
+    """Run `monitoring.loop.child`; `beat` is called while it runs.
+
+    Returns:
+        The result as plain data: the step's record of `monitoring.loop.results`.
 
     Raises:
         StepFailedError: it failed, or took more than `seconds`.
@@ -59,8 +62,7 @@ def run_child(
             _end_group(child)
     status = child.returncode
     if status == 0:
-        result: dict[str, Any] = msgspec.json.decode((folder / f"{step}.json").read_bytes())
-        return result
+        return msgspec.json.decode((folder / f"{step}.json").read_bytes())
     raise _failure(folder, step, status)
 
 
@@ -96,11 +98,11 @@ def _end_group(child: "subprocess.Popen[bytes]") -> None:
 
 
 def _failure(folder: Path, step: str, status: int) -> Exception:
-    told, log = folder / f"{step}.error", folder / "log"
-    words = told.read_text() if told.exists() else f"ended with status {status}; log: {log}"
+    sentence, log = folder / f"{step}.error", folder / "log"
+    words = sentence.read_text() if sentence.exists() else f"ended with status {status}; log: {log}"
     if status == PASSING_STATUS:
         return PassingError(f"{step}: {words}")
-    if told.exists():
+    if sentence.exists():
         return StepFailedError(f"{step}: {words}")
     if status == -signal.SIGKILL:
         return StepFailedError(

@@ -1,14 +1,14 @@
 """What a job depends on, frozen in it when it starts: a changed setting breaks no running job."""
 
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
 from models.evaluation.gates import Bounds
-from monitoring.loop.jobs import Job
+from monitoring.loop.jobs import Job, JsonObject
 
 Mode = Literal["auto", "manual", "report"]
-LOOP_VERSION = "2"  # a workflow begun under one version is never continued under another
+LOOP_VERSION = "3"  # a workflow begun under one version is never continued under another
 
 
 class Terms(msgspec.Struct, frozen=True):
@@ -25,7 +25,7 @@ class Terms(msgspec.Struct, frozen=True):
     loop: str = LOOP_VERSION
 
 
-def frozen(terms: Terms) -> dict[str, Any]:
+def frozen(terms: Terms) -> JsonObject:
     """The terms as a job keeps them."""
     return dict(msgspec.to_builtins(terms))
 

@@ -1,23 +1,22 @@
 """`holdfast evaluate`: judge a version anew, with a bar, and go on where it was cut off."""
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
 import click
 import msgspec
 
-from models.base.errors import DataError, UnknownModelError
+from models.base.errors import UnknownModelError
 from models.base.files import write_atomic
-from models.versions.judging import NORMS, SUITES
+from models.versions.figures import Evaluation
+from models.versions.judging import NORMS, SUITES, ThreatModel
 from models.versions.registry import Registry
 from models.versions.schema import Manifest
-from service.cli.output import Bar, emit, json_option
+from service.cli.figures import figure_lines
+from service.cli.output import emit, json_option
+from service.cli.progress import Bar
 from service.cli.train import need_training
 from service.configuration.settings import Settings
-
-if TYPE_CHECKING:
-    from models.versions.judging import ThreatModel
 
 EPS = 0.15  # where neither the command nor the version says
 
@@ -65,7 +64,7 @@ def evaluate(
     from models.data.source import data_of
     from models.evaluation.suite import evaluate as judge
     from models.training import distributed
-    from monitoring.loop.assemble import open_subject
+    from monitoring.making.opening import open_subject
 
     registry = Registry(settings.registry_dir, settings.keys)
     bundle = registry.open(model, which)
@@ -74,12 +73,14 @@ def evaluate(
     folder = Path(settings.state) / "evaluations" / model / str(manifest.version)
     before, figures_before = _previous(registry, manifest, folder.parent, suite)
     first = distributed.rank() == 0
-    figures = judge(
-        open_subject(bundle), data_of(manifest).test,
-        suite=suite, threat=threat, previous=figures_before, previous_version=before, limit=limit,
-        autoattack=autoattack, seed=seed, work=folder / "work",
-        progress=EvaluationBar(f"evaluating {bundle.name}") if first else None,
-    )  # fmt: skip
+    with Bar(bundle.name, silent=not first) as bar:
+        bar("reading", 0, 0, "")
+        figures = judge(
+            open_subject(bundle), data_of(manifest).test,
+            suite=suite, threat=threat, previous=figures_before, previous_version=before,
+            limit=limit, autoattack=autoattack, seed=seed, work=folder / "work",
+            progress=bar.of("judging"),
+        )  # fmt: skip
     distributed.leave()
     if not first:
         return
@@ -87,40 +88,28 @@ def evaluate(
     folder.mkdir(parents=True, exist_ok=True)
     write_atomic(folder / f"{name}.json", msgspec.json.format(msgspec.json.encode(figures)))
     write_atomic(folder / f"{name}.html", reporting.render(manifest, figures).encode())
-    emit(figures, as_json, lambda: _text(bundle.name, figures, folder / f"{name}.html"))
-
-
-class EvaluationBar(Bar):
-    """Of an evaluation: share of the work, and the unit at work."""
-
-    def __call__(self, done: int, total: int, unit: str) -> None:
-        """Told of every unit, and of every block of the long ones; first of what is kept."""
-        if self.first is None:
-            self.first = done
-        self.show(done, total, f"{done / max(total, 1):.0%}, {unit}")
+    emit(
+        msgspec.to_builtins(figures),
+        as_json,
+        lambda: _text(bundle.name, figures, folder / f"{name}.html"),
+    )
 
 
 def _threat(
     manifest: Manifest, eps: float | None, norm: Literal["linf", "l2"] | None
-) -> "ThreatModel":
+) -> ThreatModel:
     """What the options say, else what the version was evaluated with when it was made."""
-    from models.versions.judging import ThreatModel
-
-    told = manifest.evaluation.get("threat") or {"eps": manifest.evaluation.get("eps", EPS)}
-    if norm is not None and norm != told.get("norm", "linf") and eps is None:
+    own = ThreatModel(eps=EPS) if manifest.evaluation is None else manifest.evaluation.threat
+    if norm is not None and norm != own.norm and eps is None:
         raise click.UsageError(f"--norm {norm} needs --eps: the version's own is of another norm")
-    chosen = {"eps": eps, "norm": norm}
-    try:
-        return msgspec.convert(
-            told | {k: v for k, v in chosen.items() if v is not None}, ThreatModel
-        )
-    except msgspec.ValidationError as error:
-        raise DataError(f"the threat model is not understood: {error}") from error
+    return msgspec.structs.replace(
+        own, norm=own.norm if norm is None else norm, eps=own.eps if eps is None else eps
+    )
 
 
 def _previous(
     registry: Registry, manifest: Manifest, evaluations: Path, suite: str
-) -> tuple[int | None, dict[str, Any] | None]:
+) -> tuple[int | None, Evaluation | None]:
     """The champion to compare with: the standing one, or for itself the one before it.
 
     Its figures are those of the same suite where it was evaluated with it, else its manifest's.
@@ -134,34 +123,12 @@ def _previous(
         return None, None
     path = evaluations / str(version) / f"{suite}.json"
     try:
-        return version, msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+        return version, msgspec.json.decode(path.read_bytes(), type=Evaluation)
     except (OSError, msgspec.DecodeError):
         figures = registry.manifest(manifest.model, version).evaluation
-        return (version, figures) if figures else (None, None)
+        return (None, None) if figures is None else (version, figures)
 
 
-def _text(name: str, figures: dict[str, Any], page: Path) -> str:
-    lines = [f"{name} on {figures['n']} held-out rows (95 % intervals)"]
-    lines += [_line(what, figures[what]) for what in ("clean", "robust")]
-    lines += [_line(f"{p['attack']} {p['eps']:g}", p) for p in figures["attacks"]]
-    lines += [_line(f"{p['attack']} {p['eps']:g}", p) for p in figures["robust_curve"]]
-    for kind in ("corruptions", "stress"):
-        if figures[kind]:
-            lines.append(f"  {kind}: {_mean(figures[kind]):.1%} on average")
-    if figures["mce"]:
-        relative = figures["mce"]
-        lines.append(
-            f"  corruption error relative to version {relative['relative_to']}: "
-            f"{relative['value']:.2f} ({relative['low']:.2f} to {relative['high']:.2f})"
-        )
-    failed = [check for check in figures["masking"] if not check["passed"]]
-    lines += [f"  gradient masking? {check['name']}: {check['detail']}" for check in failed]
-    return "\n".join([*lines, f"report: {page}"])
-
-
-def _line(what: str, p: dict[str, Any]) -> str:
-    return f"  {what:32} {p['value']:.1%}  ({p['low']:.1%} to {p['high']:.1%})"
-
-
-def _mean(points: Sequence[dict[str, Any]]) -> float:
-    return float(sum(p["value"] for p in points) / len(points))
+def _text(name: str, figures: Evaluation, page: Path) -> str:
+    first = f"{name} on {figures.n} held-out rows (95 % intervals)"
+    return "\n".join([first, *figure_lines(figures), f"report: {page}"])

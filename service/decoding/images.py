@@ -17,13 +17,12 @@ from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
-from models.base.errors import InputError
+from models.base.errors import InputError, show_value
 from models.data.pictures.pixels import DEEP_MODES, PLAIN, SIDEWAYS, plain, upright
 from models.data.pictures.resize import LARGE_PIXELS, RESIZES, Size, resize_image
 from models.versions.schema import DTYPES, InputArray, InputSchema
 from service.decoding.image_files import FILE, essential
 from service.decoding.rows import check_rows
-from service.web.errors import show_value
 
 MAX_PIXELS = 16_000_000
 SLENDER = 16  # pixels of a side that may be long: beside them stands a pointer per row, 32 bytes of

@@ -7,6 +7,8 @@ import msgspec
 import numpy as np
 
 from models.statistics.intervals import proportion
+from models.versions.facts import DataFacts, EventFacts, TrainingFacts
+from models.versions.figures import Evaluation
 from models.versions.schema import SCHEMA_VERSION, Calibration, Column, InputSchema, Manifest
 
 PIXEL = "data:image/png;base64," + base64.b64encode(b"\x89PNG any bytes").decode()
@@ -15,12 +17,29 @@ PICTURE = {"true": "3", "predicted": "8", "eps": 0.041, "norm": "linf"} | dict.f
 )
 
 
+LEAST = {
+    "suite": "full", "n": 368, "seed": 0, "threat": {"eps": 0.15}, "eps": 0.15, "black_box": False,
+    "clean": {"value": None, "low": 0.0, "high": 1.0, "n": 0},
+}  # fmt: skip
+
+
+def read(figures: dict[str, Any]) -> Evaluation:
+    """The record of figures as they stand in a `report.json`; what must be there is filled in."""
+    return msgspec.convert(LEAST | figures, Evaluation)
+
+
 def share(value: float, n: int = 368) -> dict[str, Any]:
-    return proportion(np.arange(n) < round(value * n)).plain()
+    return msgspec.to_builtins(proportion(np.arange(n) < round(value * n)))
 
 
-def example() -> tuple[Manifest, dict[str, Any]]:
+def example() -> tuple[Manifest, Evaluation]:
     """A manifest and the figures of a full evaluation, synthesised, with every key there is."""
+    manifest, figures = plain_example()
+    return manifest, read(figures)
+
+
+def plain_example() -> tuple[Manifest, dict[str, Any]]:
+    """The same with the figures as they stand in `report.json`."""
     names = tuple(str(k) for k in range(10))
     manifest = Manifest(
         schema_version=SCHEMA_VERSION,
@@ -30,19 +49,22 @@ def example() -> tuple[Manifest, dict[str, Any]]:
         input=InputSchema("input", (1, 8, 8), "float32", 0, 16, "image"),
         classes=names,
         channels=(),
-        calibration=Calibration(361, 0.01, 0.7, 0.7, "361 rows that were not trained on"),
-        training={
-            "recipe": {"method": "trades", "eps": 0.25, "max_steps": None, "columns": {}},
-            "net": {"factory": "small_conv", "kwargs": {"shape": [1, 8, 8]}},
-            "data": {"name": "digits", "fingerprint": "8eef033a44dc8620" * 4},
-            "rows": 1068,
-            "cpu_seconds": 4.631,
-            "seed": 0,
-        },
-        evaluation={},
+        calibration=Calibration(
+            361, 0.01, 0.7, 0.7, "361 rows that were not trained on", 1.0, 0.05, 10
+        ),
+        training=TrainingFacts(
+            recipe={"method": "trades", "eps": 0.25, "max_steps": None, "columns": {}},
+            net={"factory": "small_conv", "kwargs": {"shape": [1, 8, 8]}},
+            data=DataFacts("digits", "8eef033a44dc8620" * 4, {"path": "digits"}),
+            rows=1068,
+            cpu_seconds=4.631,
+            seed=0,
+        ),
+        evaluation=None,
         parent=2,
-        event={"reason": "drift"},
+        event=EventFacts(reason="drift"),
         files={},
+        sizes={},
     )
     return manifest, figures_for(names)
 
@@ -68,7 +90,7 @@ def figures_for(names: tuple[str, ...]) -> dict[str, Any]:
         "classes": {n: share(1 - k / 40, 37) for k, n in enumerate(names)},
         "classes_robust": {n: share(0.6 - k / 40, 37) for k, n in enumerate(names)},
         "confusions": [{"true": names[-1], "predicted": names[0], "count": 5, "n": 45}],
-        "robust": share(0.49) | {"attack": "apgd-ce + apgd-t"},
+        "robust": share(0.49) | {"attack": "apgd-ce + apgd-t", "eps": 0.15},
         "attacks": [
             {"attack": "apgd-ce", "eps": 0.15, **share(0.51)},
             {"attack": "apgd-ce + apgd-t", "eps": 0.15, **share(0.49)},
@@ -124,7 +146,6 @@ def _adaptive() -> dict[str, Any]:
         return {key: share(v, 64) for key, v in zip(keys, values, strict=True)}
 
     return {
-        "measured": True,
         "n": 64,
         "steps": 20,
         "restarts": 1,
@@ -143,7 +164,7 @@ def _previous(curve: list[Any], corruptions: list[Any]) -> dict[str, Any]:
     return {
         "version": 2,
         "clean": share(0.93),
-        "robust": share(0.38),
+        "robust": share(0.38) | {"attack": "apgd-ce + apgd-t", "eps": 0.15},
         "robust_curve": [{**p, **share(max(0.0, p["value"] - 0.1))} for p in curve],
         "corruptions": [{**c, **share(c["value"] - 0.02)} for c in corruptions],
         "calibration": {"ece": share(0.06)},
@@ -157,9 +178,15 @@ def _bins() -> list[dict[str, Any]]:
     ]
 
 
-def table_example() -> tuple[Manifest, dict[str, Any]]:
+def table_example() -> tuple[Manifest, Evaluation]:
     """A black box on a table of two classes."""
-    manifest, figures = example()
+    manifest, figures = plain_table_example()
+    return manifest, read(figures)
+
+
+def plain_table_example() -> tuple[Manifest, dict[str, Any]]:
+    """The same with the figures as they stand in `report.json`."""
+    manifest, figures = plain_example()
     columns = (
         Column("age", low=18, high=90),
         Column("income", high=2e5, missing=True),

@@ -20,6 +20,7 @@ from sklearn.linear_model import LogisticRegression
 from models.data import DataSet, Rows, split
 from models.statistics.arrays import FloatArray
 from models.versions import bundle as files
+from models.versions.facts import DataFacts, TrainingFacts
 from models.versions.registry import Registry
 from models.versions.schema import Column, InputSchema, Manifest
 from monitoring.scoring.instrument import Instrumented, Material, instrument
@@ -95,7 +96,8 @@ def publish_colours(root: Path) -> int:
 def publish_digits(root: Path, **data_facts: str) -> int:
     """Publish a champion for the digits that says what it was trained on; its number."""
     data = bundles.digits()
-    training = {"data": {"name": "digits", "fingerprint": data.fingerprint} | data_facts}
+    facts = {"name": "digits", "fingerprint": data.fingerprint, "source": {"path": "digits"}}
+    training = TrainingFacts(data=DataFacts(**facts | data_facts), seed=0, rows=0)
     return _publish(root, data, "digits", bundles.prepared("small"), training)
 
 
@@ -248,11 +250,11 @@ def _publish(
     data: DataSet,
     model: str,
     made: Instrumented,
-    training: dict[str, Any] | None = None,
+    training: TrainingFacts | None = None,
 ) -> int:
     def make(version: int) -> tuple[dict[str, bytes], Manifest]:
         manifest = made.manifest(model, data.schema, data.classes, version)
-        manifest = msgspec.structs.replace(manifest, training=training or {})
+        manifest = msgspec.structs.replace(manifest, training=training)
         contents = {
             files.MODEL: made.model.SerializeToString(),
             files.REFERENCE: bundles.npz(made.reference),

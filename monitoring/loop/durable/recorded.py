@@ -7,8 +7,9 @@ workflow stops where it stands and the supervisor has it go on from its last rec
 
 import functools
 from collections.abc import Callable
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast, get_type_hints
 
+import msgspec
 from dbos import DBOS
 
 from models.base.errors import HoldfastError
@@ -38,17 +39,19 @@ Step = Callable[Concatenate[Runner, str, Arguments], Result]
 
 
 def recorded(function: Step[Runner, Arguments, Result]) -> Step[Runner, Arguments, Result]:
-    """A method `(self, job_id, ...)` as a step; its result is plain data.
+    """A method `(self, job_id, ...)` as a step.
+
+    Its result is recorded as plain data, and given back as the type that the method names.
 
     Raises:
         StepFailedError: it failed; the message names the error.
         JobOverError: the job was ended by another hand.
         Interrupted: it goes on later.
     """
-    name = function.__name__
+    name, kind = function.__name__, get_type_hints(function)["return"]
 
     @DBOS.step(name=name)
-    def keep(self: Runner, job_id: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    def keep(self: Runner, job_id: str, *args: Any, **kwargs: Any) -> Any:
         try:
             value = self.patiently(job_id, name, lambda: function(self, job_id, *args, **kwargs))
         except JobOverError:
@@ -56,22 +59,22 @@ def recorded(function: Step[Runner, Arguments, Result]) -> Step[Runner, Argument
         except Exception as error:
             log.warning("step_failed", job=job_id, step=name, error=sentence(error), exc_info=True)
             return {"failed": sentence(error)}
-        return {"value": value}
+        return {"value": msgspec.to_builtins(value)}
 
     @functools.wraps(function)
     def call(self: Runner, job_id: str, *args: Any, **kwargs: Any) -> Any:
         try:
-            told = keep(self, job_id, *args, **kwargs)
+            record = keep(self, job_id, *args, **kwargs)
         except Exception as error:
             if (words := passing_words(error)) is None:
                 raise StepFailedError(f"the record of {name}: {sentence(error)}") from error
             log.warning("step_not_recorded", job=job_id, step=name, why=words, error=str(error))
             raise Interrupted(f"the record of {name} cannot be kept: {words}") from error
-        if "over" in told:
+        if "over" in record:
             raise JobOverError(self.over(job_id))
-        if "failed" in told:
-            raise StepFailedError(told["failed"])
-        return told["value"]
+        if "failed" in record:
+            raise StepFailedError(record["failed"])
+        return msgspec.convert(record["value"], kind)
 
     return cast("Step[Runner, Arguments, Result]", call)
 
@@ -84,5 +87,5 @@ def sentence(error: BaseException) -> str:
     """
     if isinstance(error, HoldfastError):
         return str(error)
-    told = getattr(error, "orig", None) or error  # SQLAlchemy's own text holds the statement
-    return f"{type(error).__name__}: {told}"
+    cause = getattr(error, "orig", None) or error  # SQLAlchemy's own text holds the statement
+    return f"{type(error).__name__}: {cause}"

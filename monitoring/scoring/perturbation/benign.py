@@ -2,7 +2,6 @@
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -11,6 +10,7 @@ from models.base.errors import DataError, InputError
 from models.data import Source, hash_shares, read, resolve, tables
 from models.data.raw import RawColumn, RawPart
 from models.data.records import bytes_of
+from models.versions.facts import BenignFacts
 from models.versions.schema import DTYPES, InputArray, InputSchema
 
 FEWEST = 20
@@ -29,10 +29,9 @@ class Benign:
         return hashlib.sha256(bytes_of(self.x)).hexdigest()
 
     @property
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> BenignFacts:
         """What the manifest keeps, and `again` reads."""
-        source = msgspec.to_builtins(self.source)
-        return {"source": source, "fingerprint": self.fingerprint, "rows": len(self.x)}
+        return BenignFacts(msgspec.to_builtins(self.source), self.fingerprint, len(self.x))
 
     def halves(self) -> tuple[InputArray, InputArray]:
         """Rows to fit on and rows to calibrate on, dealt by content and occurrence number."""
@@ -61,17 +60,16 @@ def load_benign(source: Source, schema: InputSchema) -> Benign:
     return Benign(x, source)
 
 
-def again(training: dict[str, Any], schema: InputSchema) -> Benign | None:
-    """The benign examples that a version was made with (its manifest's `training`), or None.
+def again(facts: BenignFacts | None, schema: InputSchema) -> Benign | None:
+    """The benign examples that a version was made with (its manifest's `training.benign`), or None.
 
     Raises:
         DataError: they are gone or not what they were.
     """
-    facts = training.get("benign")
     if facts is None:
         return None
-    benign = load_benign(msgspec.convert(facts["source"], Source), schema)
-    if benign.fingerprint != facts["fingerprint"]:
+    benign = load_benign(msgspec.convert(facts.source, Source), schema)
+    if benign.fingerprint != facts.fingerprint:
         raise DataError(
             f"the benign examples {benign.source.path!r} changed since the version was made with "
             "them: restore them, or train a new version with them"

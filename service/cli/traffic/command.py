@@ -4,7 +4,6 @@ import threading
 import time
 
 import click
-import msgspec
 import numpy as np
 
 from models.base.errors import BundleError, HoldfastError, UnknownModelError
@@ -171,10 +170,11 @@ def _attack_rows(settings: Settings, model: str, rows: Rows, eps: float) -> Inpu
     from models.attacks.threat import geometry_of
     from models.evaluation.adversarial import attack_subject
     from models.versions.judging import ThreatModel
-    from monitoring.loop.assemble import open_subject
+    from monitoring.making.opening import open_subject
 
     bundle = Registry(settings.registry_dir, settings.keys).open(model)
-    threat = msgspec.convert(bundle.manifest.evaluation.get("threat", {}), ThreatModel)
+    judged = bundle.manifest.evaluation
+    threat = ThreatModel() if judged is None else judged.threat
     subject = open_subject(bundle)
     attack, budget = ("square", 400) if subject.black_box else ("pgd", 40)
     try:

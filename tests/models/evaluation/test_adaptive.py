@@ -10,12 +10,14 @@ import torch
 from models.attacks.catalogue import Strength
 from models.attacks.onnx.interpreter import NotDifferentiableError
 from models.data import DataSet, Rows
-from models.evaluation.adaptive import adaptive_figures, obstacle
+from models.evaluation.adaptive import adaptive_figures
+from models.evaluation.figures.scores import likelihood
+from models.evaluation.gaps import Gaps
 from models.evaluation.plan import make_plan
-from models.evaluation.scores import likelihood
 from models.evaluation.subject import Subject, answer
 from models.evaluation.suite import Tasks, evaluate
 from models.evaluation.white_box import WhiteBox
+from models.versions.figures import Adaptive
 from models.versions.judging import ThreatModel
 from tests.conftest import Published
 from tests.models import evaluated
@@ -31,20 +33,22 @@ def few(digits: DataSet) -> Rows:
     return digits.test.take(np.arange(70))
 
 
-def measured(subject: Subject, rows: Rows, threat: ThreatModel = THREAT) -> dict[str, Any]:
+def measured(subject: Subject, rows: Rows, threat: ThreatModel = THREAT) -> Adaptive:
     """The unit alone, in the quick suite."""
     plan = make_plan(subject, "quick", threat)
     tasks = Tasks(subject, rows, plan, {})
-    units = {unit.name: unit for unit in tasks.all(None)}
+    units = {unit.name: unit for unit in tasks.all(None, Gaps())}
     for name in ("clean", "adaptive"):
         unit = units[name]
         parts = [unit.compute(block) for block in unit.blocks(0)]
         tasks.results[name] = {k: np.concatenate([p[k] for p in parts]) for k in parts[0]}
-    return adaptive_figures(tasks.results, plan, obstacle(subject))
+    figures = adaptive_figures(tasks.results, plan)
+    assert figures is not None
+    return figures
 
 
 @pytest.fixture(scope="module")
-def told(published: Published, few: Rows) -> dict[str, Any]:
+def told(published: Published, few: Rows) -> Adaptive:
     return measured(published.subject, few)
 
 
@@ -82,28 +86,25 @@ def test_the_scores_have_a_gradient_also_where_they_saturate(
         assert (gradient.flatten(1).abs().amax(dim=1) > 0).all()
 
 
-def test_who_knows_the_scores_fools_no_fewer_rows_unseen(told: dict[str, Any]) -> None:
-    assert told["measured"]
-    assert told["flat"] == 0
-    assert told["n"] == told["static"]["fooled"]["n"] <= 64, "rows that were right"
+def test_who_knows_the_scores_fools_no_fewer_rows_unseen(told: Adaptive) -> None:
+    assert told.flat == 0
+    assert told.n == told.static.fooled.n <= 64, "rows that were right"
     for key in KEYS:
-        assert told["adaptive"][key]["value"] >= told["static"][key]["value"]
-        assert all(told["adaptive"][key]["value"] >= w[key]["value"] for w in told["weights"])
-    for found in (told["static"], told["adaptive"], *told["weights"]):
-        assert found["fooled"]["value"] >= found["undetected"]["value"]
-        assert found["undetected"]["value"] >= found["undetected_by_both"]["value"]
-    assert told["adaptive"]["undetected"]["value"] > told["static"]["undetected"]["value"] + 0.05
-    assert {w["weight"] for w in told["weights"]} == {"in turn", 0.1}
-    best = max(w["undetected"]["value"] for w in told["weights"])
-    assert (
-        next(w for w in told["weights"] if w["weight"] == told["best"])["undetected"]["value"]
-        == best
-    )
-    assert told["static"]["attack"] == "apgd-ce + apgd-t"
+        best = getattr(told.adaptive, key).value
+        assert best >= getattr(told.static, key).value
+        assert all(best >= getattr(w, key).value for w in told.weights)
+    for found in (told.static, told.adaptive, *told.weights):
+        assert found.fooled.value >= found.undetected.value
+        assert found.undetected.value >= found.undetected_by_both.value
+    assert told.adaptive.undetected.value > told.static.undetected.value + 0.05
+    assert {w.weight for w in told.weights} == {"in turn", 0.1}
+    best = max(w.undetected.value for w in told.weights)
+    assert next(w for w in told.weights if w.weight == told.best).undetected.value == best
+    assert told.static.attack == "apgd-ce + apgd-t"
 
 
 def test_the_same_seed_gives_the_same_figure(
-    told: dict[str, Any], published: Published, few: Rows
+    told: Adaptive, published: Published, few: Rows
 ) -> None:
     assert measured(published.subject, few) == told
 
@@ -113,16 +114,15 @@ def test_a_table_is_attacked_inside_its_columns() -> None:
     found = measured(
         evaluated.white_box("cancer"), data.test.take(np.arange(40)), ThreatModel(eps=0.1)
     )
-    assert found["measured"]
-    assert found["adaptive"]["fooled"]["value"] >= found["static"]["fooled"]["value"]
+    assert found.adaptive.fooled.value >= found.static.fooled.value
 
 
 def test_a_wrapped_graph_of_known_operators_is_attacked_with_its_gradient(
     tmp_path: Path, few: Rows
 ) -> None:
     found = measured(black_box(tmp_path), few.take(np.arange(20)))
-    assert found["static"]["attack"] == "square"
-    assert found["adaptive"]["fooled"]["value"] >= found["static"]["fooled"]["value"]
+    assert found.static.attack == "square"
+    assert found.adaptive.fooled.value >= found.static.fooled.value
 
 
 def test_an_unknown_operator_is_told_with_its_name(
@@ -135,18 +135,20 @@ def test_an_unknown_operator_is_told_with_its_name(
         raise NotDifferentiableError("TreeEnsembleClassifier", "an operator of ai.onnx.ml")
 
     monkeypatch.setattr("models.evaluation.white_box.DifferentiableGraph", refuse)
-    names = [unit.name for unit in Tasks(subject, few, plan, {}).all(None)]
+    gaps = Gaps()
+    names = [unit.name for unit in Tasks(subject, few, plan, {}).all(None, gaps)]
     assert "adaptive" not in names
-    found = adaptive_figures({}, plan, obstacle(subject))
-    assert not found["measured"]
-    assert "TreeEnsembleClassifier" in found["reason"]
+    assert adaptive_figures({}, plan) is None
+    (gap,) = gaps.records
+    assert gap.name == "adaptive attack"
+    assert "TreeEnsembleClassifier" in gap.reason
 
 
 def test_no_row_that_is_right_gives_no_share(published: Published, few: Rows) -> None:
     wrong = Rows(few.x[:5], (answer(published.runner, few.x[:5]).probabilities.argmax(1) + 1) % 10)
     found = measured(published.subject, wrong)
-    assert found["n"] == 0
-    assert found["adaptive"]["undetected"]["value"] is None
+    assert found.n == 0
+    assert found.adaptive.undetected.share is None
 
 
 def test_two_classes_are_attacked_on_the_margin_and_the_curve_says_so() -> None:
@@ -157,7 +159,7 @@ def test_two_classes_are_attacked_on_the_margin_and_the_curve_says_so() -> None:
     assert "apgd-margin" in [by.attack for by in plan.alone]
     rows = tables.cancer().test.take(np.arange(30))
     figures = evaluate(subject, rows, threat=ThreatModel(eps=0.1))
-    assert {p["attack"] for p in figures["robust_curve"]} == {"apgd-ce-10 + apgd-margin-10"}
+    assert {p.attack for p in figures.robust_curve} == {"apgd-ce-10 + apgd-margin-10"}
 
 
 def test_the_likelihood_is_held_against_how_often_it_was_so() -> None:
@@ -176,10 +178,10 @@ def test_the_likelihood_is_held_against_how_often_it_was_so() -> None:
         "alone-fgsm": unit(found[4000:8000]),
     }
     told = likelihood(results, plan, {"noise": unit(benign[4000:])}, seed=0)
-    assert told["ece"]["n"] == 16_000, "half attacked, a quarter clean, a quarter benign"
-    assert told["ece"]["value"] < 0.03
+    assert told.ece.n == 16_000, "half attacked, a quarter clean, a quarter benign"
+    assert told.ece.value < 0.03
     plan = type("P", (), {"alone": (Strength("pgd", 20),)})
     sure = likelihood({"clean": unit(np.full(50, 0.9)), "alone-pgd": unit(np.full(50, 0.9))}, plan,
                       {}, seed=0)  # fmt: skip
-    assert sure["ece"]["n"] == 100, "no benign rows: half and half"
-    assert sure["ece"]["value"] == pytest.approx(0.4)
+    assert sure.ece.n == 100, "no benign rows: half and half"
+    assert sure.ece.value == pytest.approx(0.4)

@@ -214,12 +214,10 @@ def test_curve_falls_with_the_radius_and_counts_only_right_answers() -> None:
         progress=lambda *now: done.append(now),
     )  # fmt: skip
     assert done == [(k, 8) for k in range(1, 9)]
-    assert {key: figures[key] for key in ("sigma", "samples", "alpha", "n")} == {
-        "sigma": 0.1, "samples": 1000, "alpha": 0.001, "n": 8,
-    }  # fmt: skip
-    values = [point["value"] for point in figures["points"]]
+    assert (figures.sigma, figures.samples, figures.alpha, figures.n) == (0.1, 1000, 0.001, 8)
+    values = [point.value for point in figures.points]
     assert values == [0.75, 0.5, 0.375, 0.0]
-    assert all(p["low"] <= p["value"] <= p["high"] and p["n"] == 8 for p in figures["points"])
+    assert all(p.low <= p.value <= p.high and p.n == 8 for p in figures.points)
     with pytest.raises(InputError, match="radii"):
         certify_curve(predict, TABLE, Rows(TABLE.from_unit(unit), y), (-1.0,), sigma=0.1)
 
@@ -231,7 +229,7 @@ def test_a_served_version_is_certified_and_holds_under_noise_inside_the_radius(
     runner = Runner(Registry(tmp_path).open("digits", str(version)))
     schema, rows = runner.manifest.input, bundles.digits().test.take(np.arange(40))
     figures = certify_curve(runner, schema, rows, (0.0, 0.1, 0.3), sigma=0.1, samples=500)
-    values = [point["value"] for point in figures["points"]]
+    values = [point.value for point in figures.points]
     assert values == sorted(values, reverse=True)
     clean = (runner.run(rows.x).probabilities.argmax(axis=1) == rows.y).mean()
     assert 0.5 < values[0] <= clean + 0.1

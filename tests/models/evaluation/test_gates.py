@@ -12,13 +12,13 @@ from models.data import DataSet, Rows
 from models.evaluation import gates
 from models.evaluation.adversarial import curve as curve_of
 from models.evaluation.adversarial import noise_right, robust
+from models.evaluation.comparison import MASKING_EPS
 from models.evaluation.gates import Bounds, Check
 from models.evaluation.subject import Subject
 from models.nets import export, factories
 from models.training.loop import Recipe, train
 from models.versions.bundle import Bundle
 from models.versions.runner import Runner
-from monitoring.loop.child import MASKING_EPS
 from tests.bundles import instrumented
 from tests.conftest import NET, Published
 from tests.models.versions.test_bundle import manifest
@@ -203,3 +203,67 @@ def test_robust_net_passes_the_masking_gate(published: Published, digits: DataSe
     masked, floor = verdicts(published.subject, digits.test.take(np.arange(150)))
     judged(masked, "gradient_masking", True)
     judged(floor, "robust_floor", True)
+
+
+class Broken:
+    """A comparison of which one measurement fails."""
+
+    def __init__(self, broken: str) -> None:
+        self.broken = broken
+        self.bounds = BOUNDS
+        self.manifests = manifest(), manifest()
+        self.calibration = manifest().calibration
+        self.window_margin = 0.0
+        self.latency = self.size = gates.Cost(1.0, 1.0)
+
+    def __getattr__(self, name: str) -> object:
+        if name == self.broken:
+            raise RuntimeError("no gradient")
+        pair = right(0.9), right(0.9)
+        return {
+            "clean": pair,
+            "robust": pair,
+            "window": (right(0.6), right(0.9)),
+            "flags": (right(0.0), right(0.0)),
+            "difference": 0.0,
+            "sweep": gates.SweepOfSizes((0.1, 0.5), (0.9, 0.0), 0.95, 0.1),
+        }[name]
+
+
+EVERYTHING: frozenset[gates.Need] = frozenset(("net", "window"))
+
+
+@pytest.mark.parametrize(
+    ("broken", "failing"),
+    [
+        ("", []),
+        ("clean", ["clean_accuracy"]),
+        ("robust", ["robust_accuracy", "robust_floor"]),
+        ("sweep", ["gradient_masking"]),
+        ("window", ["window_accuracy"]),
+        ("flags", ["drift_false_positives", "perturbation_false_positives"]),
+        ("difference", ["parity"]),
+    ],
+)
+def test_a_gate_whose_figure_cannot_be_measured_fails_by_name(
+    broken: str, failing: list[str]
+) -> None:
+    checks = gates.judge_all(Broken(broken), EVERYTHING)  # type: ignore[arg-type]
+    assert [check.name for check in checks] == [gate.name for gate in gates.GATES]
+    assert [check.name for check in checks if not check.passed] == failing
+    for check in checks:
+        if check.name in failing:
+            assert check.detail == "not measured: RuntimeError: no gradient"
+            assert (check.value, check.bound) == (None, None)
+
+
+def test_gates_that_lack_what_they_need_are_not_judged() -> None:
+    names = [check.name for check in gates.judge_all(Broken(""), frozenset())]  # type: ignore[arg-type]
+    left_out = {gate.name for gate in gates.GATES} - set(names)
+    assert left_out == {"gradient_masking", "parity", "window_accuracy"}
+
+
+@pytest.mark.parametrize("page", ["architecture.md", "methods.md"])
+def test_the_docs_list_the_gates_as_the_code_does(page: str) -> None:
+    docs = Path(__file__).parents[3] / "docs"
+    assert gates.gate_table() in (docs / page).read_text()

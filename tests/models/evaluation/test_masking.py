@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from models.evaluation.masking import Evidence, masking
+from models.evaluation.figures.masking import Evidence, masking
 from models.statistics.intervals import Bools
 
 N = 400
@@ -40,12 +40,12 @@ NAMES = [
 
 def failed(**changes: object) -> list[str]:
     checks = masking(dataclasses.replace(HONEST, **changes))  # type: ignore[arg-type]
-    assert all(len(check["detail"]) > 20 for check in checks)
-    return [check["name"] for check in checks if not check["passed"]]
+    assert all(len(check.detail) > 20 for check in checks)
+    return [check.name for check in checks if not check.passed]
 
 
 def test_honest_figures_pass_every_check() -> None:
-    assert [check["name"] for check in masking(HONEST)] == NAMES
+    assert [check.name for check in masking(HONEST)] == NAMES
     assert failed() == []
 
 
@@ -86,11 +86,11 @@ def test_what_was_not_run_is_not_checked() -> None:
     black = dataclasses.replace(
         HONEST, single=None, iterated=None, fewer=None, more=None, white=None
     )
-    assert [c["name"] for c in masking(black)] == [NAMES[0], "attack_not_weaker_than_noise"]
+    assert [c.name for c in masking(black)] == [NAMES[0], "attack_not_weaker_than_noise"]
 
 
 def test_details_hold_the_figures() -> None:
-    details = {check["name"]: check["detail"] for check in masking(HONEST)}
+    details = {check.name: check.detail for check in masking(HONEST)}
     assert "60.0% at 0.2" in details["accuracy_falls_with_eps"]
     assert "55.0%" in details["white_box_not_weaker_than_black_box"]
     assert "on 400 rows" in details["more_steps_not_weaker"]

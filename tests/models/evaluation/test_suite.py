@@ -7,61 +7,69 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
 from models.base.errors import DataError
 from models.data import DataSet, Rows
-from models.evaluation.figures import relative_error, summary
+from models.evaluation.figures.collect import relative_error
 from models.evaluation.plan import SIZES, hopeless, sizes
 from models.evaluation.subject import Subject, answer
 from models.evaluation.suite import evaluate, key, make_plan
-from models.statistics.intervals import proportion
+from models.statistics.intervals import Proportion, proportion
+from models.versions.figures import CorruptionFigure, Evaluation, summary
 from models.versions.judging import ThreatModel
 from tests.conftest import Published
 from tests.models.evaluated import black_box, white_box
 from tests.service import tables
 
-Figures = dict[str, Any]
 KEYS = {
     "suite", "n", "seed", "threat", "eps", "black_box", "clean", "window", "classes",
     "classes_robust", "confusions", "robust", "attacks", "robust_curve", "noise_curve", "masking",
     "corruptions", "mce", "stress", "edge_cases", "calibration", "scores", "certified", "gallery",
-    "previous",
+    "previous", "clean_unseen", "balanced_accuracy", "auroc", "precision", "not_measured",
 }  # fmt: skip
 QUICK = ThreatModel(eps=0.15)
 
 
-def check(figures: Figures, rows: Rows, classes: tuple[str, ...]) -> None:
+def check(figures: Evaluation, rows: Rows, classes: tuple[str, ...]) -> None:
     """What holds of every evaluation."""
-    assert set(figures) == KEYS
-    assert json.loads(json.dumps(figures, allow_nan=False)) == figures
-    assert figures["n"] == figures["clean"]["n"] == figures["robust"]["n"] == len(rows)
-    for p in [*figures["attacks"], *figures["robust_curve"], *figures["noise_curve"]]:
-        assert p["low"] <= p["value"] <= p["high"]
-        assert p["n"] == len(rows)
-    at_eps = [p for p in figures["robust_curve"] if p["eps"] == figures["eps"]]
-    for p in [*figures["attacks"], *at_eps]:
-        assert figures["robust"]["value"] <= p["value"] <= figures["clean"]["value"], p["attack"]
-    for table, whole in (("classes", "clean"), ("classes_robust", "robust")):
-        assert [p["n"] for p in figures[table].values()] == [
+    plain = msgspec.to_builtins(figures)
+    assert set(plain) == KEYS
+    encoded = json.loads(json.dumps(plain, allow_nan=False))
+    assert msgspec.json.decode(msgspec.json.encode(figures)) == encoded
+    assert msgspec.convert(encoded, Evaluation) == figures
+    assert figures.not_measured == ()
+    assert figures.n == figures.clean.n == figures.robust.n == len(rows)
+    for p in [*figures.attacks, *figures.robust_curve, *figures.noise_curve]:
+        assert p.low <= p.value <= p.high
+        assert p.n == len(rows)
+    at_eps = [p for p in figures.robust_curve if p.eps == figures.eps]
+    for p in [*figures.attacks, *at_eps]:
+        assert figures.robust.value <= p.value <= figures.clean.value, p.attack
+    for table, whole in (
+        (figures.classes, figures.clean),
+        (figures.classes_robust, figures.robust),
+    ):
+        assert [p.n for p in table.values()] == [
             int((rows.y == k).sum()) for k in range(len(classes))
         ]
-        right = sum((p["value"] or 0) * p["n"] for p in figures[table].values())
-        assert right / len(rows) == pytest.approx(figures[whole]["value"], abs=1e-3)
-    wrong = round((1 - figures["clean"]["value"]) * len(rows))
-    assert sum(c["count"] for c in figures["confusions"]) <= wrong
-    assert all(c["true"] != c["predicted"] and c["count"] <= c["n"] for c in figures["confusions"])
-    for case in figures["edge_cases"]:
-        assert case["finite"], case
-    for curve in figures["scores"]["roc"]:
-        assert curve["points"][0] == [0, 0]
-        assert curve["points"][-1] == [1, 1]
-        assert len(curve["points"]) <= 60
-        assert curve["low"] <= curve["auroc"] <= curve["high"]
+        right = sum((p.share or 0) * p.n for p in table.values())
+        assert right / len(rows) == pytest.approx(whole.value, abs=1e-3)
+    wrong = round((1 - figures.clean.value) * len(rows))
+    assert sum(c.count for c in figures.confusions) <= wrong
+    assert all(c.true != c.predicted and c.count <= c.n for c in figures.confusions)
+    for case in figures.edge_cases:
+        assert case.finite, case
+    for curve in figures.scores.roc:
+        assert curve.points[0] == (0, 0)
+        assert curve.points[-1] == (1, 1)
+        assert len(curve.points) <= 60
+        assert curve.low <= curve.auroc <= curve.high
     kept = summary(figures)
-    assert "gallery" not in kept
-    assert all("points" not in curve for curve in kept["scores"]["roc"])
+    assert kept.gallery == ()
+    assert all(curve.points == () for curve in kept.scores.roc)
 
 
 @pytest.fixture(scope="module")
@@ -70,41 +78,41 @@ def few(digits: DataSet) -> Rows:
 
 
 @pytest.fixture(scope="module")
-def quick(published: Published, few: Rows) -> Figures:
+def quick(published: Published, few: Rows) -> Evaluation:
     window = few.take(np.arange(30))
     return evaluate(published.subject, few, threat=QUICK, window=window)
 
 
-def test_quick_figures_of_a_white_box(quick: Figures, few: Rows, digits: DataSet) -> None:
+def test_quick_figures_of_a_white_box(quick: Evaluation, few: Rows, digits: DataSet) -> None:
     check(quick, few, digits.classes)
-    assert not quick["black_box"]
-    assert quick["window"]["n"] == 30
-    assert [p["eps"] for p in quick["robust_curve"]] == [0.05, 0.1, 0.15, 0.2, 0.3, 0.5]
-    assert [p["attack"] for p in quick["attacks"]] == [
+    assert not quick.black_box
+    assert quick.window.n == 30
+    assert [p.eps for p in quick.robust_curve] == [0.05, 0.1, 0.15, 0.2, 0.3, 0.5]
+    assert [p.attack for p in quick.attacks] == [
         "fgsm", "pgd-20", "apgd-dlr-10", "square-100", "apgd-ce", "apgd-ce + apgd-t",
     ]  # fmt: skip
-    assert len(quick["masking"]) == 5
-    assert all(check["passed"] for check in quick["masking"]), quick["masking"]
-    known = {curve["attack"]: curve["trained_on"] for curve in quick["scores"]["roc"]}
+    assert len(quick.masking) == 5
+    assert all(check.passed for check in quick.masking), quick.masking
+    known = {curve.attack: curve.trained_on for curve in quick.scores.roc}
     assert known == {"fgsm": True, "pgd": True, "apgd-dlr": False, "square": True}
-    assert quick["certified"] is None
-    assert quick["mce"] is None
-    assert quick["stress"] == []
+    assert quick.certified is None
+    assert quick.mce is None
+    assert quick.stress == ()
 
 
 def test_gallery_shows_the_smallest_changes_that_turn_the_served_answer(
-    quick: Figures, published: Published
+    quick: Evaluation, published: Published
 ) -> None:
-    shown = quick["gallery"]
+    shown = quick.gallery
     assert 4 <= len(shown) <= 12
-    assert [p["eps"] for p in shown] == sorted(p["eps"] for p in shown)
-    for true in {p["true"] for p in shown}:
-        assert sum(p["true"] == true for p in shown) <= 2
+    assert [p.eps for p in shown] == sorted(p.eps for p in shown)
+    for true in {p.true for p in shown}:
+        assert sum(p.true == true for p in shown) <= 2
     for picture in shown:
-        assert picture["true"] != picture["predicted"]
-        assert 0 < picture["eps"] <= 0.5
+        assert picture.true != picture.predicted
+        assert 0 < picture.eps <= 0.5
         for side in ("original", "changed", "difference"):
-            assert picture[side].startswith("data:image/png;base64,")
+            assert getattr(picture, side).startswith("data:image/png;base64,")
 
 
 def test_gradients_that_are_hidden_fail_the_checks(published: Published, few: Rows) -> None:
@@ -118,7 +126,7 @@ def test_gradients_that_are_hidden_fail_the_checks(published: Published, few: Ro
     hidden = Hidden((1, 8, 8), 10)
     hidden.load_state_dict(published.net.state_dict())
     told = evaluate(Subject(published.runner, hidden.eval()), few.take(np.arange(80)))
-    failed = [c["name"] for c in told["masking"] if not c["passed"]]
+    failed = [c.name for c in told.masking if not c.passed]
     assert "accuracy_falls_with_eps" in failed
     assert "white_box_not_weaker_than_black_box" in failed
 
@@ -127,11 +135,11 @@ def test_a_black_box_meets_square_and_noise_alone(tmp_path: Path, few: Rows) -> 
     subject = black_box(tmp_path)
     told = evaluate(subject, few.take(np.arange(60)), threat=QUICK)
     check(told, few.take(np.arange(60)), subject.classes)
-    assert told["black_box"]
-    assert {p["attack"].partition("-")[0] for p in told["attacks"]} == {"square"}
-    assert told["robust"]["value"] < told["clean"]["value"]
-    assert told["gallery"] == []
-    assert {c["name"] for c in told["masking"]} == {
+    assert told.black_box
+    assert {p.attack.partition("-")[0] for p in told.attacks} == {"square"}
+    assert told.robust.value < told.clean.value
+    assert told.gallery == ()
+    assert {c.name for c in told.masking} == {
         "accuracy_falls_with_eps",
         "attack_not_weaker_than_noise",
     }
@@ -143,15 +151,15 @@ def test_tables_meet_stress_instead_of_corruptions(name: str) -> None:
     model = ThreatModel(eps=0.1, columns={"hue": 0.0} if name == "wine" else {})
     told = evaluate(subject, data.test, threat=model)
     check(told, data.test, data.classes)
-    assert told["corruptions"] == told["gallery"] == []
-    assert {p["name"] for p in told["stress"]} >= {"sentinel", "noise", "unit_change"}
-    assert len(told["stress"]) % 5 == 0
-    assert all(0 <= p["drift_flagged"] <= 1 for p in told["stress"])
-    names = {case["name"] for case in told["edge_cases"]}
+    assert told.corruptions == told.gallery == ()
+    assert {p.name for p in told.stress} >= {"sentinel", "noise", "unit_change"}
+    assert len(told.stress) % 5 == 0
+    assert all(0 <= p.drift_flagged <= 1 for p in told.stress)
+    names = {case.name for case in told.edge_cases}
     assert ("all categories unseen" in names) == (name == "wine")
     assert ("all missing that may be" in names) == (name == "wine")
-    falls = told["masking"][0]
-    assert ("no floor is expected" in falls["detail"]) == (name == "wine")
+    falls = told.masking[0]
+    assert ("no floor is expected" in falls.detail) == (name == "wine")
 
 
 def test_a_table_without_a_net_is_evaluated_too(tmp_path: Path) -> None:
@@ -170,63 +178,65 @@ def test_bytes_are_attacked_as_bytes() -> None:
     rows = data.test.take(np.arange(40))
     told = evaluate(subject, rows, threat=ThreatModel(eps=8 / 255))
     check(told, rows, data.classes)
-    assert told["robust_curve"][-1]["eps"] == 0.5
-    assert told["gallery"]
+    assert told.robust_curve[-1].eps == 0.5
+    assert told.gallery
 
 
 def test_l2_has_sizes_of_its_own(published: Published, few: Rows) -> None:
     told = evaluate(published.subject, few.take(np.arange(40)), threat=ThreatModel("l2", 1.0))
     check(told, few.take(np.arange(40)), published.subject.classes)
-    assert told["robust_curve"][-1] | {"value": 0.0} == told["robust_curve"][-1]
-    assert told["threat"] == {"norm": "l2", "eps": 1.0, "columns": {}}
+    assert told.robust_curve[-1].value == 0.0
+    assert told.threat == ThreatModel("l2", 1.0)
 
 
 def test_few_rows_and_wrong_models_are_evaluated_too(published: Published, few: Rows) -> None:
     threes = few.take(np.flatnonzero(few.y == 3)[:4])
     told = evaluate(published.subject, threes, window=threes.take(np.arange(0)))
-    assert told["classes"]["4"] == {"value": None, "low": 0.0, "high": 1.0, "n": 0}
-    assert told["window"] is None
+    assert told.classes["4"] == Proportion(None, 0.0, 1.0, 0)
+    assert told.window is None
     least = answer(published.runner, threes.x).probabilities.argmin(axis=1)
     told = evaluate(published.subject, Rows(threes.x, least))
-    assert told["clean"]["value"] == told["robust"]["value"] == 0.0
-    assert told["scores"]["roc"][0]["auroc"] is None
-    json.dumps(told, allow_nan=False)
+    assert told.clean.value == told.robust.value == 0.0
+    assert told.scores.roc[0].auroc is None
+    json.dumps(msgspec.to_builtins(told), allow_nan=False)
 
 
-def test_previous_champion_stands_beside(published: Published, few: Rows, quick: Figures) -> None:
+def test_previous_champion_stands_beside(
+    published: Published, few: Rows, quick: Evaluation
+) -> None:
     rows = few.take(np.arange(30))
     told = evaluate(published.subject, rows, previous=quick, previous_version=7)
-    assert told["previous"]["version"] == told["mce"]["relative_to"] == 7
-    assert told["previous"]["clean"] == quick["clean"]
-    assert told["mce"]["low"] < 1 < told["mce"]["high"]
-    old = {"clean": quick["clean"], "eps": 0.15}  # a version of old has fewer figures
-    told = evaluate(published.subject, rows.take(np.arange(4)), previous=old)
-    assert told["mce"] is None
-    assert told["previous"]["corruptions"] == []
+    assert told.previous.version == told.mce.relative_to == 7
+    assert told.previous.clean == quick.clean
+    assert told.mce.low < 1 < told.mce.high
+    less = msgspec.structs.replace(quick, corruptions=(), robust=None)  # not all was measured
+    told = evaluate(published.subject, rows.take(np.arange(4)), previous=less)
+    assert told.mce is None
+    assert told.previous.corruptions == ()
 
 
 def test_error_relative_to_itself_is_one_and_halves_with_the_errors() -> None:
     rng = np.random.default_rng(0)
     wrong = {("holdfast", name, s): rng.random(500) < 0.1 * s for name in "ab" for s in (1, 2, 3)}
     points = [
-        {"group": g, "name": n, "severity": s, **proportion(~flags).plain()}
+        CorruptionFigure(*proportion(~flags).parts, group=g, name=n, severity=s)
         for (g, n, s), flags in wrong.items()
     ]
-    told = relative_error(wrong, {"corruptions": points}, 3)
+    told = relative_error(wrong, points, 3)
     assert told is not None
-    assert told["value"] == pytest.approx(1, abs=1e-3)
-    assert told["low"] < 1 < told["high"]
+    assert told.value == pytest.approx(1, abs=1e-3)
+    assert told.low < 1 < told.high
     fewer = {key: flags & (np.arange(500) % 2 == 0) for key, flags in wrong.items()}
-    told = relative_error(fewer, {"corruptions": points}, 3)
+    told = relative_error(fewer, points, 3)
     assert told is not None
-    assert told["value"] == pytest.approx(0.5, abs=0.1)
-    assert told["high"] < 1
-    assert relative_error(wrong, {"corruptions": []}, 3) is None
+    assert told.value == pytest.approx(0.5, abs=0.1)
+    assert told.high < 1
+    assert relative_error(wrong, [], 3) is None
 
 
 def test_limit_takes_the_first_rows_and_tells_n(published: Published, few: Rows) -> None:
     told = evaluate(published.subject, few, limit=12)
-    assert told["n"] == told["clean"]["n"] == 12
+    assert told.n == told.clean.n == 12
     assert told == evaluate(published.subject, few.take(np.arange(12)))
 
 
@@ -320,12 +330,12 @@ def test_full_figures(published: Published, digits: DataSet) -> None:
     rows = digits.test.take(np.arange(100))
     told = evaluate(published.subject, rows, suite="full", threat=QUICK, autoattack=True)
     check(told, rows, digits.classes)
-    attacks = {p["attack"]: p["value"] for p in told["attacks"]}
+    attacks = {p.attack: p.value for p in told.attacks}
     reference = attacks["autoattack (reference)"]
     assert attacks["apgd-ce + apgd-t + square"] == pytest.approx(reference, abs=0.0201)
-    groups = {(c["group"], c["name"]) for c in told["corruptions"]}
+    groups = {(c.group, c.name) for c in told.corruptions}
     assert len(groups) == 43
-    assert told["certified"]["n"] == 100
-    radii = [p["value"] for p in told["certified"]["points"]]
+    assert told.certified.n == 100
+    radii = [p.value for p in told.certified.points]
     assert radii == sorted(radii, reverse=True)
-    assert {p["attack"] for p in told["robust_curve"]} == {"apgd-ce-50 + apgd-dlr-50"}
+    assert {p.attack for p in told.robust_curve} == {"apgd-ce-50 + apgd-dlr-50"}

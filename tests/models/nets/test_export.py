@@ -62,7 +62,7 @@ def test_graph_of_the_trained_net_equals_torch_on_raw_inputs(
     plain = to_onnx(published.net, digits.schema)
     for x in (digits.test.x, digits.test.x[:1], digits.train.x[:300]):
         assert parity(published.net, plain, digits.schema, x) <= TOLERANCE
-    assert published.bundle.manifest.training["parity"] <= TOLERANCE
+    assert published.bundle.manifest.training.parity <= TOLERANCE
 
 
 def test_parity_sees_other_weights(net: nn.Module, grey: onnx.ModelProto) -> None:

@@ -8,17 +8,18 @@ import pytest
 from models.reporting import card, render
 from models.reporting.shortfalls import findings, shortfalls
 from models.reporting.summary import limits
-from tests.models.report_example import example, share, table_example
+from models.versions.figures import Evaluation
+from tests.models.report_example import example, plain_example, read, share, table_example
 from tests.models.reporting.test_page import is_sound
 
 REASON = "the graph cannot be differentiated: an operator of ai.onnx.ml (TreeEnsemble)"
 
 
-def figures(**changed: Any) -> dict[str, Any]:
+def figures(**changed: Any) -> Evaluation:
     """The example with another `adaptive`."""
-    whole = example()[1]
+    whole = plain_example()[1]
     adaptive = whole["scores"]["adaptive"] | changed
-    return whole | {"scores": whole["scores"] | {"adaptive": adaptive}}
+    return read(whole | {"scores": whole["scores"] | {"adaptive": adaptive}})
 
 
 def test_static_and_adaptive_stand_side_by_side_in_words() -> None:
@@ -43,9 +44,9 @@ def test_card_and_limits_say_it_too() -> None:
 
 def test_what_was_not_measured_is_told_aloud_with_its_reason() -> None:
     manifest, _ = example()
-    left = {"measured": False, "reason": REASON}
-    whole = example()[1]
-    whole["scores"] = whole["scores"] | {"adaptive": left}
+    plain = plain_example()[1]
+    plain["scores"] = plain["scores"] | {"adaptive": None}
+    whole = read(plain | {"not_measured": [{"name": "adaptive attack", "reason": REASON}]})
     page = render(manifest, whole)
     is_sound(page)
     assert page.count(REASON) == 2, "beside the scores and among what falls short"
@@ -54,14 +55,15 @@ def test_what_was_not_measured_is_told_aloud_with_its_reason() -> None:
 
 
 @pytest.mark.parametrize("make", [example, table_example])
-def test_figures_of_older_versions_still_make_a_page(make: Any) -> None:
+def test_scores_without_an_adaptive_attack_still_make_a_page(make: Any) -> None:
     manifest, whole = make()
-    scores = {k: v for k, v in whole["scores"].items() if k not in ("adaptive", "likelihood")}
-    scores["roc"] = [{k: v for k, v in c.items() if k != "caught"} for c in scores["roc"]]
-    page = render(manifest, whole | {"scores": scores})
+    roc = tuple(msgspec.structs.replace(c, caught={}) for c in whole.scores.roc)
+    scores = msgspec.structs.replace(whole.scores, adaptive=None, likelihood=None, roc=roc)
+    whole = msgspec.structs.replace(whole, scores=scores)
+    page = render(manifest, whole)
     is_sound(page)
     assert "who knows the scores" not in page
-    assert not any("measured" in line for line in shortfalls(whole | {"scores": scores}))
+    assert not any("measured" in line for line in shortfalls(whole))
 
 
 def test_no_row_at_all_is_not_called_a_share() -> None:
@@ -82,10 +84,10 @@ def test_a_detector_without_a_gradient_makes_the_figure_doubtful(flat: float, pa
 
 def test_a_likelihood_that_is_off_falls_short_only_if_the_interval_says_so() -> None:
     for low, short in ((0.02, False), (0.06, True)):
-        whole = example()[1]
+        whole = plain_example()[1]
         ece = {"value": 0.08, "low": low, "high": 0.1, "n": 368}
         whole["scores"] = whole["scores"] | {"likelihood": {"ece": ece, "bins": []}}
-        told = [line for line in shortfalls(whole) if "likelihood" in line]
+        told = [line for line in shortfalls(read(whole)) if "likelihood" in line]
         assert bool(told) is short
 
 

@@ -1,6 +1,5 @@
 """Laws of the page: sound HTML that fetches nothing, escapes everything and shows the figures."""
 
-import copy
 import math
 import re
 from collections.abc import Iterator
@@ -15,11 +14,21 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from models.reporting import render
-from models.reporting.answers import at_rate
+from models.reporting import card, render
+from models.reporting.detectors import at_rate
 from models.reporting.numbers import interval, percent
 from models.reporting.svg import fit, ticks, width_of
-from tests.models.report_example import PIXEL, example, figures_for, share, table_example
+from models.versions.facts import DataFacts, EventFacts
+from models.versions.figures import ChangedPicture, Evaluation, Scores
+from tests.models.report_example import (
+    PIXEL,
+    example,
+    figures_for,
+    plain_example,
+    read,
+    share,
+    table_example,
+)
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
 EVIL = "<script>alert('&')</script>\"onload="
@@ -51,7 +60,7 @@ class _Reader(HTMLParser):
             self.words.append(data)
 
 
-def read(page: str) -> _Reader:
+def parse(page: str) -> _Reader:
     """The page, parsed; every tag is closed in its place."""
     reader = _Reader()
     reader.feed(page)
@@ -62,7 +71,7 @@ def read(page: str) -> _Reader:
 
 def is_sound(page: str) -> _Reader:
     """Assert that the page is well formed, self-contained, without script, and accessible."""
-    reader = read(page)
+    reader = parse(page)
     ids = [a["id"] for _, a in reader.seen if "id" in a]
     assert len(ids) == len(set(ids))
     for tag, attributes in reader.seen:
@@ -104,10 +113,10 @@ def test_page_is_sound(make: Any) -> None:
 
 def test_every_percentage_shown_is_one_of_thefigures_for() -> None:
     manifest, figures = example()
-    words = " ".join(read(render(manifest, figures)).words)
-    numbers = [v for v in leaves(figures) if isinstance(v, float | int)]
+    words = " ".join(parse(render(manifest, figures)).words)
+    numbers = [v for v in leaves(msgspec.to_builtins(figures)) if isinstance(v, float | int)]
     allowed = {percent(v) for v in [*numbers, manifest.calibration.alpha] if abs(v) <= 1}
-    allowed |= {percent(at_rate(c["points"], 0.01)) for c in figures["scores"]["roc"]}
+    allowed |= {percent(at_rate(c.points, 0.01)) for c in figures.scores.roc}
     shown = set(re.findall(r"\d+\.\d%", words))
     assert len(shown) > 50
     assert shown <= allowed
@@ -115,16 +124,15 @@ def test_every_percentage_shown_is_one_of_thefigures_for() -> None:
 
 def test_every_share_stands_in_the_page_with_interval_and_n() -> None:
     manifest, figures = example()
-    words = " ".join(read(render(manifest, figures)).words)
-    lists = ("attacks", "robust_curve", "noise_curve", "corruptions")
-    shares = [p for key in lists for p in figures[key]]
-    shares += [*figures["classes"].values(), *figures["classes_robust"].values()]
-    shares += figures["previous"]["robust_curve"] + figures["certified"]["points"]
-    shares += [figures["scores"]["perturbation_detected"], figures["previous"]["corruptions"][0]]
+    words = " ".join(parse(render(manifest, figures)).words)
+    shares = [*figures.attacks, *figures.robust_curve, *figures.noise_curve, *figures.corruptions]
+    shares += [*figures.classes.values(), *figures.classes_robust.values()]
+    shares += [*figures.previous.robust_curve, *figures.certified.points]
+    shares += [figures.scores.perturbation_detected, figures.previous.corruptions[0]]
     for p in shares:
         assert interval(p) in words
-    for case in figures["edge_cases"]:
-        assert percent(case["confidence"]) in words
+    for case in figures.edge_cases:
+        assert percent(case.confidence) in words
 
 
 def test_previous_champion_stands_beside() -> None:
@@ -132,14 +140,15 @@ def test_previous_champion_stands_beside() -> None:
     page = render(manifest, figures)
     assert "previous (version 2), pgd-20" in page
     assert "vs v2" in page
-    alone = render(manifest, figures | {"previous": None, "mce": None})
+    alone = render(manifest, msgspec.structs.replace(figures, previous=None, mce=None))
     assert "version 2)" not in alone
-    given = render(manifest, figures | {"previous": None}, figures["previous"])
+    without = msgspec.structs.replace(figures, previous=None)
+    given = render(manifest, without, figures.previous)
     assert given == page
 
 
 def test_words_of_users_are_escaped_wherever_they_stand() -> None:
-    manifest, figures = example()
+    manifest, figures = plain_example()
     names = tuple(EVIL + str(k) for k in range(10))
     figures = figures | figures_for(names)
     figures["gallery"][0] |= {"true": EVIL, "predicted": EVIL}
@@ -153,32 +162,34 @@ def test_words_of_users_are_escaped_wherever_they_stand() -> None:
         model=EVIL,
         classes=names,
         created_at=EVIL,
-        event={"reason": EVIL},
-        training={"recipe": {EVIL: EVIL}, "data": {"name": EVIL, "fingerprint": EVIL}},
+        event=EventFacts(reason=EVIL),
+        training=msgspec.structs.replace(
+            manifest.training, recipe={EVIL: EVIL}, data=DataFacts(EVIL, EVIL, {"path": EVIL})
+        ),
     )
-    page = render(bad, figures)
+    page = render(bad, read(figures))
     is_sound(page)
     assert page.count("&lt;script&gt;") > 30
-    assert EVIL in " ".join(read(page).words)
+    assert EVIL in " ".join(parse(page).words)
 
 
 @pytest.mark.parametrize(
     "picture",
-    ["javascript:alert(1)", "data:image/svg+xml;base64,AAAA", "https://x/y.png", PIXEL + '"', None],
+    ["javascript:alert(1)", "data:image/svg+xml;base64,AAAA", "https://x/y.png", PIXEL + '"', ""],
 )
-def test_gallery_shows_nothing_but_png_data(picture: str | None) -> None:
+def test_gallery_shows_nothing_but_png_data(picture: str) -> None:
     manifest, figures = example()
-    figures["gallery"][0]["changed"] = picture
-    reader = is_sound(render(manifest, figures))
+    bad: ChangedPicture = msgspec.structs.replace(figures.gallery[0], changed=picture)
+    reader = is_sound(render(manifest, msgspec.structs.replace(figures, gallery=(bad,))))
     assert not [tag for tag, _ in reader.seen if tag == "img"]
 
 
 def test_a_curve_against_other_attacks_is_marked_as_such() -> None:
-    manifest, figures = example()
-    assert "compare the lines with care" not in render(manifest, figures)
+    manifest, figures = plain_example()
+    assert "compare the lines with care" not in render(manifest, read(figures))
     for point in figures["previous"]["robust_curve"]:
         point["attack"] = "fgsm"
-    assert "compare the lines with care" in render(manifest, figures)
+    assert "compare the lines with care" in render(manifest, read(figures))
 
 
 def test_small_pictures_are_pixelated() -> None:
@@ -196,58 +207,50 @@ def test_two_hundred_classes_with_long_names_stay_small_and_sound() -> None:
     )
     many = figures_for(names)
     big = msgspec.structs.replace(manifest, classes=names)
-    page = render(big, many | {"gallery": []})
+    page = render(big, read(many | {"gallery": []}))
     is_sound(page)
     assert len(page.encode()) < 400_000
     assert "The 8 weakest of 200 classes" in page
 
 
-def _paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    steps = value.items() if isinstance(value, dict) else enumerate(value)
-    for key, inner in steps:
-        yield (*path, key)
-        if isinstance(inner, dict | list):
-            yield from _paths(inner, (*path, key))
-
-
 OPTIONAL = [
-    path
-    for path in _paths(example()[1])
-    if path[-1] not in {"name", "attack", "eps", "radius", "severity", "low", "high", "n"}
-    and path[-1] not in {"confidence", "accuracy", "points", "value", "count"}
-    and not (path[0] == "scores" and len(path) > 3)
-    and isinstance(path[-1], str)
+    field.name
+    for field in msgspec.structs.fields(Evaluation)
+    if field.default is not msgspec.NODEFAULT or field.default_factory is not msgspec.NODEFAULT
 ]
 
 
 @settings(max_examples=25, suppress_health_check=list(HealthCheck))
 @given(
-    st.lists(st.sampled_from(OPTIONAL), min_size=1, max_size=8), st.sampled_from(["gone", None, 0])
+    st.lists(st.sampled_from(OPTIONAL), min_size=1, max_size=8),
+    st.lists(st.sampled_from([f.name for f in msgspec.structs.fields(Scores)]), max_size=4),
+    st.sampled_from([example, table_example]),
 )
-def test_missing_or_empty_figures_leave_a_sound_page(paths: list[Any], how: object) -> None:
-    manifest, figures = example()
-    figures = copy.deepcopy(figures)
-    for path in paths:
-        holder: Any = figures
-        for key in path[:-1]:
-            holder = holder.get(key) if isinstance(holder, dict) else holder[key]
-            if not holder:
-                break
-        if isinstance(holder, dict):
-            old = holder.pop(path[-1], None)
-            if how is None or (how == 0 and isinstance(old, dict | list)):
-                holder[path[-1]] = None if how is None else type(old)()
+def test_missing_or_empty_figures_leave_a_sound_page(
+    names: list[str], of_scores: list[str], make: Any
+) -> None:
+    manifest, figures = make()
+    empty = read({})
+    scores = figures.scores
+    for name in of_scores:
+        scores = msgspec.structs.replace(scores, **{name: getattr(Scores(), name)})
+    figures = msgspec.structs.replace(
+        figures, scores=scores, **{name: getattr(empty, name) for name in names if name != "scores"}
+    )
+    if "scores" in names:
+        figures = msgspec.structs.replace(figures, scores=None)
     is_sound(render(manifest, figures))
+    assert card(msgspec.structs.replace(manifest, evaluation=figures))
 
 
 def test_figures_that_are_not_there_leave_a_page_that_says_so() -> None:
     manifest, _ = example()
-    page = render(manifest, {})
+    no_rows = {"robust": share(0.0, 0) | {"attack": "pgd", "eps": 0.1}}
+    no_rows |= {"classes": {"0": share(0.0, 0)}}
+    page = render(msgspec.structs.replace(manifest, training=None, event=None), read(no_rows))
     is_sound(page)
     assert "Not evaluated yet" in page
     assert "Not known: there are no figures." in page
-    no_rows = {"clean": share(0.0, 0), "robust": share(0.0, 0), "classes": {"0": share(0.0, 0)}}
-    is_sound(render(msgspec.structs.replace(manifest, training={}, event={}), no_rows))
 
 
 def test_colours_of_text_have_contrast_in_both_themes() -> None:

@@ -5,9 +5,12 @@ import pytest
 
 from models.reporting import card, render
 from models.reporting.numbers import interval
+from models.statistics.intervals import Proportion
+from models.versions.facts import EventFacts
+from models.versions.figures import Evaluation
 from models.versions.schema import Manifest
 from tests.conftest import Published
-from tests.models.report_example import example, table_example
+from tests.models.report_example import example, read, table_example
 from tests.models.reporting.test_page import is_sound
 
 
@@ -16,12 +19,11 @@ def test_card_in_the_bundle_says_what_the_manifest_says(published: Published) ->
     text = published.bundle.read("card.md").decode()
     assert text == card(manifest)
     figures = manifest.evaluation
-    for proportion in (figures["clean"], figures["robust"]):
-        low, high = f"{proportion['low']:.1%}", f"{proportion['high']:.1%}"
-        assert f"| {proportion['value']:.1%} ({low} to {high}, n = {proportion['n']}) |" in text
-    for point in figures["robust_curve"]:
-        assert f"| {point['attack']} | {point['eps']:g} | {point['value']:.1%} (" in text
-    assert manifest.training["data"]["fingerprint"][:16] in text
+    for p in (figures.clean, figures.robust):
+        assert f"| {p.value:.1%} ({p.low:.1%} to {p.high:.1%}, n = {p.n}) |" in text
+    for point in figures.robust_curve:
+        assert f"| {point.attack} | {point.eps:g} | {point.value:.1%} (" in text
+    assert manifest.training.data.fingerprint[:16] in text
     assert f"Scores calibrated on {manifest.calibration.n} rows" in text
     assert "because: the tests. Parent version: none." in text
 
@@ -32,20 +34,20 @@ def test_page_of_a_real_version_is_sound_and_says_what_the_manifest_says(
     manifest = published.bundle.manifest
     page = render(manifest, manifest.evaluation)
     is_sound(page)
-    for key in ("clean", "robust"):
-        assert f"{manifest.evaluation[key]['value']:.1%}" in page
-    assert manifest.training["data"]["fingerprint"][:16] in page
+    for share in (manifest.evaluation.clean, manifest.evaluation.robust):
+        assert f"{share.value:.1%}" in page
+    assert manifest.training.data.fingerprint[:16] in page
 
 
-@pytest.mark.parametrize("window", [None, {"value": 0.875, "low": 0.5, "high": 0.975, "n": 40}])
-def test_card_follows_every_change_of_the_manifest(window: object) -> None:
+@pytest.mark.parametrize("window", [None, Proportion(0.875, 0.5, 0.975, 40)])
+def test_card_follows_every_change_of_the_manifest(window: Proportion | None) -> None:
     manifest, figures = example()
     changed = msgspec.structs.replace(
         manifest,
         version=12,
         parent=11,
-        event={"reason": "energy higher"},
-        evaluation=figures | {"window": window, "n": 4711},
+        event=EventFacts(reason="energy higher"),
+        evaluation=msgspec.structs.replace(figures, window=window, n=4711),
     )
     text = card(changed)
     assert text.startswith("# digits, version 12\n")
@@ -58,7 +60,7 @@ def test_card_follows_every_change_of_the_manifest(window: object) -> None:
 def test_card_has_the_new_figures_of_a_full_evaluation() -> None:
     text = _card(*example())
     figures = example()[1]
-    for share in (*figures["attacks"], *figures["noise_curve"], figures["calibration"]["ece"]):
+    for share in (*figures.attacks, *figures.noise_curve, figures.calibration.ece):
         assert interval(share) in text
     assert "| calibration error (ECE) |" in text
     assert "| mean corruption error, previous champion = 1 | 0.93 (0.88 to 0.99, n = 368) |" in text
@@ -75,17 +77,18 @@ def test_card_of_a_table_names_its_columns_and_their_errors() -> None:
     assert "eps (share of a column's range)" in text
 
 
-def test_card_of_an_evaluation_without_the_new_keys_is_made() -> None:
+def test_card_of_an_evaluation_with_few_figures_is_made() -> None:
     manifest, figures = example()
-    old = {key: figures[key] for key in ("suite", "n", "eps", "clean", "robust", "scores")}
-    assert "| clean accuracy | 91.6% (" in _card(manifest, old)
-    assert "The version was not attacked" in _card(manifest, {})
+    bare = read({"clean": msgspec.to_builtins(figures.clean)})
+    few = msgspec.structs.replace(bare, robust=figures.robust, scores=figures.scores)
+    assert "| clean accuracy | 91.6% (" in _card(manifest, few)
+    assert "The version was not attacked" in _card(manifest, bare)
 
 
 def test_words_of_users_cannot_leave_their_place_in_the_card() -> None:
     manifest, figures = example()
     names = ("<img src=x onerror=alert(1)>", "a | b", "new\n# heading")
-    bad = msgspec.structs.replace(manifest, classes=names, event={"reason": "<script>\n# x"})
+    bad = msgspec.structs.replace(manifest, classes=names, event=EventFacts(reason="<script>\n# x"))
     text = _card(bad, figures)
     assert "<img" not in text
     assert "<script" not in text
@@ -93,5 +96,5 @@ def test_words_of_users_cannot_leave_their_place_in_the_card() -> None:
     assert "a \\| b" in text
 
 
-def _card(manifest: Manifest, figures: dict[str, object]) -> str:
+def _card(manifest: Manifest, figures: Evaluation) -> str:
     return card(msgspec.structs.replace(manifest, evaluation=figures))

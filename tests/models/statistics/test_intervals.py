@@ -217,7 +217,7 @@ def test_roc_rises_from_corner_to_corner_with_the_area_of_the_auroc(
     thin = roc(negative, positive, points)
     assert len(thin) <= points
     assert {tuple(p) for p in thin} <= {tuple(p) for p in curve.tolist()}
-    assert (thin[0], thin[-1]) == ([0, 0], [1, 1])
+    assert (thin[0], thin[-1]) == ((0, 0), (1, 1))
 
 
 def test_corruption_error_covers_the_truth_though_kinds_share_their_rows() -> None:

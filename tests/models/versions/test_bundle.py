@@ -21,30 +21,36 @@ from models.versions.bundle import (
     read_manifest,
     write_files,
 )
-from models.versions.schema import Calibration, ChannelInfo, InputSchema, Manifest
+from models.versions.facts import EventFacts
+from models.versions.schema import (
+    SCHEMA_VERSION,
+    Calibration,
+    ChannelInfo,
+    InputSchema,
+    Manifest,
+)
 
 FILES = (MODEL, REFERENCE, "card.md", MANIFEST, f"{MANIFEST}.sha256")
 tampering = settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
-def manifest(
-    model: str = "tiny", version: int = 1, event: dict[str, Any] | None = None
-) -> Manifest:
+def manifest(model: str = "tiny", version: int = 1, event: EventFacts | None = None) -> Manifest:
     """A manifest of a model that nobody runs."""
     return Manifest(
-        schema_version=1,
+        schema_version=SCHEMA_VERSION,
         model=model,
         version=version,
         created_at="2024-01-01T00:00:00.000Z",
         input=InputSchema("input", (1, 8, 8), "float32", 0.0, 16.0, "image"),
         classes=("no", "yes"),
         channels=(ChannelInfo("class", "class", ("no", "yes")),),
-        calibration=Calibration(9, 0.01, 1.0, 1.0, "nothing"),
-        training={},
-        evaluation={},
+        calibration=Calibration(9, 0.01, 1.0, 1.0, "nothing", 1.0, 0.05, 10),
+        training=None,
+        evaluation=None,
         parent=None,
-        event=event or {},
+        event=event,
         files={},
+        sizes={},
     )
 
 
@@ -147,10 +153,19 @@ def test_file_changed_after_opening_is_refused_when_it_is_read(tmp_path: Path) -
         bundle.read("card.md")
 
 
-def test_other_schema_version_is_refused_with_both_numbers(tmp_path: Path) -> None:
+def test_other_schema_version_is_refused_with_both_numbers_and_the_way_out(tmp_path: Path) -> None:
     folder = written(tmp_path / "b")
-    forged(folder, schema_version=2)
-    with pytest.raises(BundleError, match="schema version 2, this program reads 1"):
+    for version, words in ((1, "older Holdfast"), (3, "newer Holdfast")):
+        forged(folder, schema_version=version)
+        both = rf"{words} \(schema version {version}, this program reads {SCHEMA_VERSION}\)"
+        with pytest.raises(BundleError, match=both + ".*train or wrap it again"):
+            open_bundle(folder)
+
+
+def test_an_older_manifest_is_refused_by_its_version_whatever_else_it_holds(tmp_path: Path) -> None:
+    folder = written(tmp_path / "b")
+    forge(folder, b'{"schema_version": 1, "evaluation": {}, "calibration": {"n": 9}}')
+    with pytest.raises(BundleError, match="made by an older Holdfast"):
         open_bundle(folder)
 
 

@@ -22,6 +22,7 @@ from models.base.errors import (
     UnknownVersionError,
 )
 from models.versions.bundle import MODEL
+from models.versions.facts import EventFacts
 from models.versions.registry import Aliases, Registry
 from tests.killing import in_child
 from tests.models.versions.test_bundle import contents, manifest
@@ -33,7 +34,7 @@ def publish(registry: Registry, event: str | None = None, model: str = "tiny") -
     """Publish a small bundle."""
 
     def make(version: int) -> tuple[dict[str, bytes], Any]:
-        return contents(), manifest(model, version, {} if event is None else {"id": event})
+        return contents(), manifest(model, version, None if event is None else EventFacts(event))
 
     return registry.publish(model, make, event=event, **WHY)
 
@@ -166,7 +167,7 @@ def test_promote_refuses_when_the_champion_moved(tmp_path: Path) -> None:
     for expected in (1, None, 7):
         with pytest.raises(ChampionMovedError, match="the champion is 2; judge it again") as caught:
             registry.promote("tiny", 3, expected=expected, **WHY)
-        assert (caught.value.expected, caught.value.found) == (expected, 2)
+        assert (caught.value.expected, caught.value.champion) == (expected, 2)
     assert snapshot(tmp_path) == before
 
 

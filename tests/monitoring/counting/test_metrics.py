@@ -15,6 +15,7 @@ from monitoring.counting.metrics import Flags, Metrics, ModelMetrics
 from monitoring.counting.shared_counters import exposition
 from monitoring.loop.metrics import WatchMetrics
 from tests import bundles
+from tests.models.report_example import read
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -113,9 +114,8 @@ CASCADE = "apgd-ce + apgd-t + square"
 @pytest.mark.parametrize(
     ("told", "suite", "attack"),
     [
-        ({"suite": "full", "robust": P | {"attack": CASCADE}}, "full", CASCADE),
-        ({"suite": "quick", "robust": P | {"attack": "square"}}, "quick", "square"),
-        ({"robust": P}, "quick", "pgd+apgd"),  # a version made before evaluations said so
+        ({"suite": "full", "robust": P | {"attack": CASCADE, "eps": 0.15}}, "full", CASCADE),
+        ({"suite": "quick", "robust": P | {"attack": "square", "eps": 0.15}}, "quick", "square"),
     ],
 )
 def test_evaluation_is_shown_by_its_own_suite_and_attacks_and_only_the_champions(
@@ -123,9 +123,9 @@ def test_evaluation_is_shown_by_its_own_suite_and_attacks_and_only_the_champions
 ) -> None:
     curve = [{"attack": "apgd-ce-10", "eps": 0.3, **P}]
     figures = {"clean": P | {"value": 0.97}, "eps": 0.15, "robust_curve": curve} | told
-    metrics = WatchMetrics()
+    metrics, judged = WatchMetrics(), read(figures)
     for version in (4, 5):
-        manifest = msgspec.structs.replace(runner.manifest, version=version, evaluation=figures)
+        manifest = msgspec.structs.replace(runner.manifest, version=version, evaluation=judged)
         metrics.show_version(manifest, [])
     found = samples(generate_latest(metrics.registry))
     name = "holdfast_evaluation_accuracy_ratio"

@@ -148,7 +148,7 @@ def test_evidence_of_extreme_answers_is_finite() -> None:
     assert told[1] == pytest.approx([0, np.log(2), np.log(1e-6)])
 
 
-def test_versions_of_before_and_streams_without_requests_have_no_estimate() -> None:
+def test_versions_without_labels_and_streams_without_requests_have_no_estimate() -> None:
     assert Facts.of({"energy/alpha": np.ones(3)}) is None
     assert estimate(made(0, 100), np.empty((0, 3)), np.empty(0)) is None
 

@@ -1,9 +1,10 @@
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.statistics.intervals import proportion
+from models.statistics.intervals import Proportion, proportion
 from monitoring.evidence.performance import (
     accuracy_floor,
     expected_accuracy,
@@ -11,11 +12,14 @@ from monitoring.evidence.performance import (
     judge,
     label_bias,
     observe,
+    promised_accuracy,
 )
 from monitoring.records.store import Recent
+from tests.models.report_example import read
 
-CARD = {"clean": {"value": 0.97, "low": 0.95}, "window": None}
-RETRAINED = CARD | {"window": {"value": 0.9, "low": 0.8}}
+CARD = Proportion(0.97, 0.95, 0.98, 300)
+EVALUATION = read({"clean": msgspec.to_builtins(CARD)})
+RETRAINED = msgspec.structs.replace(EVALUATION, window=Proportion(0.9, 0.8, 0.95, 60))
 
 
 def live(right: int, n: int):
@@ -23,10 +27,11 @@ def live(right: int, n: int):
 
 
 def test_a_retrained_version_is_measured_against_its_window() -> None:
-    assert expected_accuracy(CARD) == 0.97
-    assert expected_accuracy(RETRAINED) == 0.9
-    assert accuracy_floor(CARD) == pytest.approx(0.94)
-    assert accuracy_floor(RETRAINED) == 0.8
+    assert expected_accuracy(promised_accuracy(EVALUATION)) == 0.97
+    assert expected_accuracy(promised_accuracy(RETRAINED)) == 0.9
+    assert accuracy_floor(promised_accuracy(EVALUATION)) == pytest.approx(0.94)
+    assert accuracy_floor(promised_accuracy(RETRAINED)) == 0.8
+    assert np.isnan(expected_accuracy(promised_accuracy(None)))
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ What it does is asked for in the job's options:
 """
 
 import errno
-import json
 import os
 import signal
 import sys
@@ -13,44 +12,47 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import msgspec
 from sqlalchemy.exc import OperationalError
 
 from models.base.files import write_atomic
+from models.evaluation.gates import Check
+from models.statistics.intervals import Proportion
+from models.versions.facts import EventFacts
 from models.versions.registry import Registry
 from monitoring.loop.durable.faults import passing_words
 from monitoring.loop.jobs import Task
+from monitoring.loop.results import Collected, Gated, Look, Trained
 from monitoring.loop.steps import PASSING_STATUS
 from tests.monitoring.loop.kills import point
 from tests.monitoring.loop.versions import copy_of
 
 
-def collect(task: Task) -> dict[str, Any]:
+def collect(task: Task) -> Collected:
     """No rows."""
-    return {"rows": 0}
+    return Collected(0)
 
 
-def evaluate(task: Task) -> dict[str, Any]:
+def evaluate(task: Task) -> Look:
     """The verdict that the options ask for; `failed` where they ask for none."""
     verdict = task.job.options.get("verdict", "failed")
-    window = {"value": 0.9, "low": 0.85, "high": 0.95, "n": 400}
-    return {"verdict": verdict, "words": f"{verdict} as asked", "at": time.time(), "window": window}
+    share = Proportion(0.9, 0.85, 0.95, 400)
+    return Look(verdict, f"{verdict} as asked", share, share, None, time.time())
 
 
-def train(task: Task) -> dict[str, Any]:
+def train(task: Task) -> Trained:
     """A copy of the champion as a new version, once per job."""
     job, registry = task.job, Registry(Path(task.registry))
-    make = copy_of(registry, job.model, job.champion, {"id": job.id})
+    make = copy_of(registry, job.model, job.champion, EventFacts(job.id))
     version = registry.publish(job.model, make, actor="lifecycle", reason=job.reason, event=job.id)
-    return {"version": version}
+    return Trained(version)
 
 
-def gate(task: Task) -> dict[str, Any]:
+def gate(task: Task) -> Gated:
     """One check."""
     passes = bool(task.job.options.get("passes", True))
-    return {"checks": [{"name": "parity", "passed": passes, "detail": "as asked"}]}
+    return Gated((Check("parity", passes, 0.0, 1e-4, "as asked"),))
 
 
 def fail(how: str) -> None:
@@ -78,7 +80,7 @@ def main(step: str, folder: Path) -> int:
             fail(how)
         result = globals()[step](task)
         point(f"child {step} has worked")
-        write_atomic(folder / f"{step}.json", json.dumps(result).encode())
+        write_atomic(folder / f"{step}.json", msgspec.json.encode(result))
         point(f"child {step} has told")
     except Exception as error:
         with suppress(OSError):

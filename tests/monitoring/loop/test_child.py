@@ -12,17 +12,18 @@ from models import data
 from models.attacks.threat import geometry_of
 from models.base.errors import HoldfastError, RegistryError
 from models.data import DataSet, Rows
-from models.evaluation.gates import Check
+from models.evaluation.comparison import MASKING_EPS, masking_sizes
 from models.nets import factories
 from models.training.loop import Recipe
+from models.versions.facts import EventFacts, WrappingFacts
 from models.versions.judging import ThreatModel
 from models.versions.registry import Registry
 from models.versions.schema import InputSchema
 from monitoring.loop import child
-from monitoring.loop.assemble import Order, WrapOrder, make_version, wrap_version
-from monitoring.loop.child import MASKING_EPS, masking_sizes
 from monitoring.loop.jobs import Job, Task
 from monitoring.loop.steps import PASSING_STATUS
+from monitoring.making.orders import Order, WrapOrder
+from monitoring.making.version import make_version, wrap_version
 from tests import bundles
 
 THREAT = ThreatModel(eps=0.05)
@@ -38,13 +39,13 @@ def cancer() -> DataSet:
 def registry(cancer: DataSet, tmp_path_factory: pytest.TempPathFactory) -> Registry:
     """`trained/1`, a net for a table, and `wrapped/1`, a graph that exists."""
     registry = Registry(tmp_path_factory.mktemp("registry"))
-    event = {"id": "first", "reason": "the tests"}
+    event = EventFacts("first", "the tests")
     recipe = Recipe(eps=0.05, beta=2.0, epochs=10)
     order = Order(
         "trained", recipe, factories.spec_for(cancer.schema, 2), event, "tests", threat=THREAT
     )
     make_version(registry, cancer, order)
-    wrap = WrapOrder("wrapped", event, "tests", THREAT, {"file": "a.onnx"})
+    wrap = WrapOrder("wrapped", event, "tests", THREAT, WrappingFacts("a.onnx"))
     wrap_version(registry, cancer, bundles.asked_only(cancer), wrap)
     for model in ("trained", "wrapped"):
         registry.promote(model, 1, expected=None, actor="tests", reason="first")
@@ -69,10 +70,10 @@ def test_champion_of_a_table_is_judged(
 ) -> None:
     told = child.evaluate(task_of(registry, tmp_path, model), tmp_path)
     card = registry.manifest(model, 1).evaluation
-    assert told["verdict"] == "passed"
-    assert told["clean"] == card["clean"]
-    assert (told["robust"]["attack"], told["robust"]["eps"]) == (attack, 0.05)
-    assert told["robust"]["value"] <= told["clean"]["value"]
+    assert told.verdict == "passed"
+    assert told.clean == card.clean
+    assert (told.robust.attack, told.robust.eps) == (attack, 0.05)
+    assert told.robust.value <= told.clean.value
     assert msgspec.json.encode(told)
 
 
@@ -80,14 +81,14 @@ def test_champion_of_a_table_is_retrained_and_every_gate_is_a_record(
     registry: Registry, tmp_path: Path
 ) -> None:
     task = task_of(registry, tmp_path, "trained", kind="retrain")
-    version = child.train(task, tmp_path)["version"]
+    version = child.train(task, tmp_path).version
     manifest = registry.manifest("trained", version)
     assert manifest.parent == 1
-    assert manifest.training["recipe"]["epochs"] == 4
-    assert manifest.evaluation["threat"]["eps"] == 0.05
+    assert manifest.training.recipe["epochs"] == 4
+    assert manifest.evaluation.threat.eps == 0.05
     assert not list(tmp_path.glob("checkpoint*")), "a run that ended leaves none"
     again = msgspec.structs.replace(task, job=msgspec.structs.replace(task.job, challenger=version))
-    checks = msgspec.convert(child.gate(again, tmp_path)["checks"], list[Check])
+    checks = child.gate(again, tmp_path).checks
     assert [check.name for check in checks] == [
         "input_contract", "clean_accuracy", "robust_accuracy", "robust_floor", "gradient_masking",
         "window_accuracy", "drift_false_positives", "perturbation_false_positives",
@@ -102,7 +103,7 @@ def test_wrapped_challenger_has_the_gates_that_ask_no_gradient(
     registry: Registry, tmp_path: Path
 ) -> None:
     task = task_of(registry, tmp_path, "wrapped", challenger=1)
-    names = {check["name"] for check in child.gate(task, tmp_path)["checks"]}
+    names = {check.name for check in child.gate(task, tmp_path).checks}
     assert {"clean_accuracy", "robust_accuracy", "robust_floor", "latency"} < names
     assert not names & {"parity", "gradient_masking"}
 

@@ -12,11 +12,13 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from models.statistics.intervals import Proportion
 from models.versions.registry import Registry
 from monitoring.loop.cooling import DAY
 from monitoring.loop.dispatcher import Dispatcher, NotStartedError
 from monitoring.loop.jobs import JOBS, Job, JobStore
 from monitoring.loop.metrics import WatchMetrics
+from monitoring.loop.results import Look
 from monitoring.loop.triggers import Decision, Event, Policy
 from monitoring.records.store import RecordStore
 from tests.models.versions.test_registry import WHY, publish
@@ -53,6 +55,11 @@ def finish(dispatcher: Dispatcher, decision: Decision, outcome: str, at: float) 
     """End a job that was started, at a time of this test's own clock."""
     dispatcher.jobs.end(decision.detail, outcome, "so it ended")
     dispatcher.jobs.change(decision.detail, ended_at=at)
+
+
+def rows(n: int) -> Proportion:
+    """A share of `n` rows."""
+    return Proportion(0.9, 0.8, 0.95, n)
 
 
 def past(model: str, at: float, outcome: str = "failed", **changes: Any) -> Job:
@@ -169,7 +176,7 @@ def test_the_budget_is_the_loops_own_and_each_models(dispatcher: Dispatcher) -> 
 
 def test_runs_of_persons_hide_nothing_of_what_the_loop_did(dispatcher: Dispatcher) -> None:
     now = time.time() + DAY
-    look = {"at": now - 2000, "verdict": "inconclusive", "window": {"n": 700}}
+    look = Look("inconclusive", "few labels", rows(700), rows(9), None, now - 2000)
     store(dispatcher, past("fine", now - 2000, "inconclusive", evaluation=look))
     store(
         dispatcher,
@@ -283,7 +290,7 @@ def test_one_look_at_a_thousand_jobs_is_cheap_enough_to_be_taken_each_tick(
     dispatcher: Dispatcher,
 ) -> None:
     now = time.time()
-    look = {"at": now - 50, "verdict": "passed", "window": {"n": 7}}
+    look = Look("passed", "as expected", rows(7), rows(9), None, now - 50)
     store(
         dispatcher, *(past("fine", now - 100 - k, "passed", evaluation=look) for k in range(1000))
     )

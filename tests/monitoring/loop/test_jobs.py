@@ -12,6 +12,8 @@ import msgspec
 import pytest
 import sqlalchemy as sa
 
+from models.evaluation.gates import Check
+from models.statistics.intervals import Proportion
 from monitoring.loop.jobs import (
     AnsweredError,
     Job,
@@ -21,7 +23,9 @@ from monitoring.loop.jobs import (
     PersonAnswer,
     UnknownJobError,
 )
+from monitoring.loop.results import Look
 
+SHARE = Proportion(0.9, 0.8, 0.95, 9)
 READER = """
 import sys, sqlalchemy as sa
 from monitoring.loop.jobs import JobStore
@@ -49,8 +53,8 @@ def store(url: str) -> JobStore:
 def test_job_comes_back_as_it_was_put(store: JobStore) -> None:
     rich = msgspec.structs.replace(
         job(),
-        checks=[{"name": "parity", "passed": True}],
-        evaluation={"at": 1.5},
+        checks=(Check("parity", True, 0.0, 1e-4, "equal"),),
+        evaluation=Look("failed", "fell", SHARE, SHARE, None, 1.5),
         options={"x": [1]},
     )
     before = time.time()

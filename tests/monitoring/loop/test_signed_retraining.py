@@ -9,12 +9,14 @@ from models import data
 from models.base.errors import BundleError, HoldfastError
 from models.training.loop import Recipe
 from models.versions.bundle import MANIFEST
+from models.versions.facts import EventFacts
 from models.versions.judging import ThreatModel
 from models.versions.registry import Registry
 from models.versions.signature import Keys
 from monitoring.loop import child
-from monitoring.loop.assemble import Order, make_version
 from monitoring.loop.jobs import Task
+from monitoring.making.orders import Order
+from monitoring.making.version import make_version
 from tests.monitoring.loop.test_child import task_of
 
 pytestmark = pytest.mark.slow
@@ -37,7 +39,7 @@ def test_retraining_opens_signed_versions_only_and_signs_what_it_makes(
     cancer, plain = data.load("breast_cancer"), Registry(tmp_path / "registry")
     order = Order(
         "trained", Recipe(eps=0.05, beta=2.0, epochs=10), factories.spec_for(cancer.schema, 2),
-        {"id": "first", "reason": "the tests"}, "tests", threat=ThreatModel(eps=0.05),
+        EventFacts("first", "the tests"), "tests", threat=ThreatModel(eps=0.05),
     )  # fmt: skip
     make_version(plain, cancer, order)
     plain.promote("trained", 1, expected=None, actor="tests", reason="first")

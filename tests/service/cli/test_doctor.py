@@ -61,9 +61,9 @@ def test_it_tells_pinned_models_missing_ones_and_limits(state: Path) -> None:
 
 def test_it_tells_what_operators_have_unloaded(state: Path) -> None:
     repository = Repository(state / "registry")
-    repository.decide("b", wanted=False, set_so=True)
+    repository.decide("b", loaded=False, set_so=True)
     assert "unloaded" in told(state)[0]["model b"]["detail"]
-    repository.decide("b", wanted=True, set_so=True)
+    repository.decide("b", loaded=True, set_so=True)
     assert "model b" not in told(state)[0]
 
 

@@ -1,4 +1,4 @@
-"""Laws of assembling: windows do not leak, versions come once, fine-tuning learns the window."""
+"""Laws of making a version: windows do not leak, versions come once, fine-tuning learns."""
 
 import dataclasses
 import errno
@@ -15,16 +15,21 @@ from models import corruptions
 from models.attacks.threat import geometry_of
 from models.base.errors import DataError, RegistryError, TrainingError
 from models.data import PARTS, DataSet, Rows, Source
+from models.data.window import Window
 from models.evaluation.adversarial import attack_subject
 from models.evaluation.subject import answer, right
 from models.nets import factories
 from models.statistics.intervals import auroc, false_positive_interval, paired_difference
 from models.training.loop import Recipe
+from models.versions.facts import EventFacts, WrappingFacts
+from models.versions.figures import Evaluation, summary
 from models.versions.judging import ThreatModel
 from models.versions.registry import Aliases, Registry
 from models.versions.runner import Runner
-from monitoring.loop import assemble
-from monitoring.loop.assemble import Order, Window, WrapOrder, make_version, wrap_version
+from monitoring.making import version as making
+from monitoring.making.opening import open_subject, rebuild
+from monitoring.making.orders import Order, WrapOrder
+from monitoring.making.version import make_version, wrap_version
 from tests import bundles
 from tests.conftest import NET, Published
 
@@ -85,14 +90,6 @@ def test_window_of_nothing_or_of_own_rows_is_empty(digits: DataSet) -> None:
         assert [len(part) for part in sides(Window.of(rows, digits))] == [0, 0, 0]
 
 
-def few(digits: DataSet) -> DataSet:
-    """Few rows: quicker to train, fit and evaluate."""
-    parts = (digits.train, digits.calibration, digits.test)
-    counts = (300, 150, 40)
-    kept = (rows.take(np.arange(n)) for rows, n in zip(parts, counts, strict=True))
-    return DataSet(digits.name, digits.schema, digits.classes, *kept)
-
-
 @pytest.fixture(scope="module")
 def retrained(
     published: Published, digits: DataSet, tmp_path_factory: pytest.TempPathFactory
@@ -103,12 +100,12 @@ def retrained(
         "digits",
         Recipe(epochs=8, eps=0.1, eps_warm_up=0.0, attack_steps=4, seed=1),
         NET,
-        {"id": "job-1", "reason": "gradient lower", "kind": "retrain"},
+        EventFacts("job-1", "gradient lower", "retrain"),
         "tests",
         parent=published.bundle,
         window=Window.of(rotated(digits), digits),
     )
-    make_version(registry, few(digits), order)
+    make_version(registry, bundles.few_rows(digits), order)
     return registry, order
 
 
@@ -132,11 +129,11 @@ def test_manifest_says_where_the_version_comes_from(
     manifest = registry.manifest("digits", 1)
     assert manifest.parent == published.bundle.manifest.version
     assert manifest.event == order.event
-    assert manifest.training["seed"] == 1
-    assert msgspec.convert(manifest.training["recipe"], Recipe) == order.recipe
-    assert manifest.training["data"]["fingerprint"] == few(digits).fingerprint
-    assert manifest.training["window_rows"] == len(order.window.train)
-    held = len(few(digits).calibration) + len(order.window.calibration)
+    assert manifest.training.seed == 1
+    assert msgspec.convert(manifest.training.recipe, Recipe) == order.recipe
+    assert manifest.training.data.fingerprint == bundles.few_rows(digits).fingerprint
+    assert manifest.training.window_rows == len(order.window.train)
+    held = len(bundles.few_rows(digits).calibration) + len(order.window.calibration)
     assert manifest.calibration.n == held
     assert "which the stream is compared with" in manifest.calibration.source
     stream = registry.open("digits", "1").reference["class/alpha"]
@@ -150,7 +147,7 @@ def test_rebuilt_net_is_the_served_one(retrained: tuple[Registry, Order], digits
     bundle = retrained[0].open("digits", "1")
     x = digits.test.x[:40]
     with torch.no_grad():
-        logits = assemble.rebuild(bundle)(torch.from_numpy(digits.schema.to_unit(x)))[0]
+        logits = rebuild(bundle)(torch.from_numpy(digits.schema.to_unit(x)))[0]
     told, heat = Runner(bundle).run(x).probabilities, bundle.manifest.calibration.temperature
     assert heat != 1
     np.testing.assert_allclose(told, (logits / heat).softmax(dim=1).numpy(), atol=1e-5)
@@ -161,23 +158,23 @@ def test_same_event_makes_one_version_and_the_same_order_the_same_weights(
 ) -> None:
     registry, order = retrained
     quick = msgspec.structs.replace(order.recipe, max_steps=3)
-    small = few(digits)
+    small = bundles.few_rows(digits)
     again = Order("digits", quick, NET, order.event, "tests")
     assert make_version(registry, small, again) == 1
     assert registry.versions("digits") == (1,)
     assert len(registry.audit("digits")) == 1
-    assert registry.manifest("digits", 1).training["recipe"]["max_steps"] is None, "the first stays"
+    assert registry.manifest("digits", 1).training.recipe["max_steps"] is None, "the first stays"
 
 
 def test_order_alone_decides_the_version(
     digits: DataSet, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    small = few(digits)
+    small = bundles.few_rows(digits)
     graphs = []
     for name in ("one", "two"):
         registry = Registry(tmp_path_factory.mktemp(name))
         order = Order(
-            "digits", Recipe(max_steps=20, attack_steps=2), NET, {"id": "a", "reason": "b"}, "t"
+            "digits", Recipe(max_steps=20, attack_steps=2), NET, EventFacts("a", "b"), "t"
         )
         make_version(registry, small, order)
         bundle = registry.open("digits", "1")
@@ -188,8 +185,8 @@ def test_order_alone_decides_the_version(
 
 
 def test_shuffled_labels_make_a_version_that_knows_nothing(digits: DataSet) -> None:
-    order = Order("digits", Recipe(), NET, {"id": "a", "reason": "b"}, "t", shuffle_labels=True)
-    rows = assemble._training_rows(digits, order)
+    order = Order("digits", Recipe(), NET, EventFacts("a", "b"), "t", shuffle_labels=True)
+    rows = making._training_rows(digits, order)
     np.testing.assert_array_equal(rows.x, digits.train.x)
     assert 0.05 < np.mean(rows.y == digits.train.y) < 0.15
     np.testing.assert_array_equal(np.bincount(rows.y), np.bincount(digits.train.y))
@@ -207,7 +204,7 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Registry:
         "rows",
         Recipe(method="trades", eps=0.05, beta=2.0, epochs=6, columns={"n0": 0.0}),
         factories.spec_for(data.schema, 3),
-        {"id": "train", "reason": "a table"},
+        EventFacts("train", "a table"),
         "tests",
         threat=threat,
     )
@@ -215,10 +212,10 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Registry:
     registry.promote("rows", 1, expected=None, actor="tests", reason="first")
     wrap = WrapOrder(
         "rows",
-        {"id": "wrap", "reason": "a graph"},
+        EventFacts("wrap", "a graph"),
         "tests",
         threat,
-        {"file": "forest.onnx", "notes": []},
+        WrappingFacts("forest.onnx"),
     )
     wrap_version(registry, data, bundles.asked_only(data), wrap)
     return registry
@@ -229,11 +226,11 @@ def test_version_of_a_table_answers_raw_rows_and_is_judged(version: int, tables:
     data, bundle = bundles.table(), tables.open("rows", str(version))
     manifest = bundle.manifest
     figures = manifest.evaluation
-    assert figures["clean"]["value"] > 0.7
-    assert figures["robust"]["value"] <= figures["clean"]["value"]
-    assert figures["threat"] == {"norm": "linf", "eps": 0.05, "columns": {"n0": 0.0}}
-    assert figures["black_box"] is (version == 2)
-    assert {row["name"] for row in figures["stress"]} > {"missing", "noise", "unseen_category"}
+    assert figures.clean.value > 0.7
+    assert figures.robust.value <= figures.clean.value
+    assert figures.threat == ThreatModel(eps=0.05, columns={"n0": 0.0})
+    assert figures.black_box is (version == 2)
+    assert {row.name for row in figures.stress} > {"missing", "noise", "unseen_category"}
     names = [c.name for c in manifest.channels]
     scores = [name for name in names if not name.startswith("column:")]
     assert scores[-3:] == ["inside", "row_distance", "class"]
@@ -262,7 +259,7 @@ def test_attacked_rows_of_a_table_rank_above_clean_ones(
     version: str, attack: str, tables: Registry
 ) -> None:
     data = bundles.table()
-    subject = assemble.open_subject(tables.open("rows", version))
+    subject = open_subject(tables.open("rows", version))
     threat = geometry_of(ThreatModel(eps=0.1, columns={"n0": 0.0}), data.schema)
     some = data.test.take(np.arange(100))
     x = attack_subject(subject, some, threat, attack=attack, budget=60, seed=9)
@@ -279,40 +276,41 @@ def test_manifest_of_a_table_leads_back_to_its_data_and_the_champion_is_beside(
 ) -> None:
     data = bundles.table()
     for version in (1, 2):
-        facts = tables.manifest("rows", version).training["data"]
-        assert facts["fingerprint"] == data.fingerprint
-        assert msgspec.convert(facts["source"], Source) == data.source
+        facts = tables.manifest("rows", version).training.data
+        assert facts.fingerprint == data.fingerprint
+        assert msgspec.convert(facts.source, Source) == data.source
     first, second = (tables.manifest("rows", version) for version in (1, 2))
-    assert first.evaluation["previous"] is None
-    assert second.evaluation["previous"]["version"] == 1
-    assert second.evaluation["previous"]["clean"] == first.evaluation["clean"]
+    assert first.evaluation.previous is None
+    assert second.evaluation.previous.version == 1
+    assert second.evaluation.previous.clean == first.evaluation.clean
 
 
 def test_wrapped_version_has_no_weights_and_says_so(tables: Registry) -> None:
     bundle = tables.open("rows", "2")
-    assert bundle.manifest.training["wrapped"]["file"] == "forest.onnx"
+    assert bundle.manifest.training.wrapped.file == "forest.onnx"
     assert "weights.safetensors" not in bundle.manifest.files
-    assert assemble.open_subject(bundle).net is None
+    assert open_subject(bundle).net is None
     with pytest.raises(TrainingError, match="rows/2 is a wrapped model"):
-        assemble.rebuild(bundle)
+        rebuild(bundle)
 
 
 def test_bundle_holds_the_report_for_people_and_for_machines(tables: Registry) -> None:
     for version in ("1", "2"):
         bundle = tables.open("rows", version)
-        whole = msgspec.json.decode(bundle.read("report.json"))
+        whole = msgspec.json.decode(bundle.read("report.json"), type=Evaluation)
         brief = bundle.manifest.evaluation
-        assert whole.keys() - brief.keys() <= {"gallery"}
-        assert whole["clean"] == brief["clean"]
-        assert all("points" in roc for roc in whole["scores"]["roc"])
-        assert not any("points" in roc for roc in brief["scores"]["roc"])
+        assert brief == summary(whole)
+        assert all(len(curve.points) > 1 for curve in whole.scores.roc)
+        assert not any(curve.points for curve in brief.scores.roc)
         assert b"</html>" in bundle.read("report.html")
         assert b"rows, version" in bundle.read("card.md")
 
 
 def test_graph_that_does_not_answer_is_refused_and_nothing_is_published(empty: Registry) -> None:
     data = bundles.table()
-    order = WrapOrder("rows", {"id": "a", "reason": "b"}, "t", ThreatModel(eps=0.1), {})
+    order = WrapOrder(
+        "rows", EventFacts("a", "b"), "t", ThreatModel(eps=0.1), WrappingFacts("a.onnx")
+    )
     silent = bundles.asked_only(data)
     for initializer in silent.graph.initializer:
         if initializer.name == "b":
@@ -330,7 +328,7 @@ def test_threat_that_does_not_fit_is_refused_before_anything_is_trained(empty: R
     data = bundles.table()
     for threat in (ThreatModel(eps=8.0), ThreatModel("l2", 0.1), ThreatModel(columns={"x": 1.0})):
         order = Order(
-            "rows", Recipe(), factories.spec_for(data.schema, 3), {"id": "a", "reason": "b"}, "t",
+            "rows", Recipe(), factories.spec_for(data.schema, 3), EventFacts("a", "b"), "t",
             threat=threat,
         )  # fmt: skip
         with pytest.raises(DataError):
@@ -350,7 +348,9 @@ def test_full_disk_leaves_no_half_written_version(
         path.write_bytes(content)
 
     monkeypatch.setattr("models.versions.bundle.write_durable", full)
-    order = WrapOrder("rows", {"id": "a", "reason": "b"}, "t", ThreatModel(eps=0.1), {})
+    order = WrapOrder(
+        "rows", EventFacts("a", "b"), "t", ThreatModel(eps=0.1), WrappingFacts("a.onnx")
+    )
     few = dataclasses.replace(
         data, calibration=data.calibration.take(np.arange(60)), test=data.test.take(np.arange(30))
     )
@@ -365,7 +365,9 @@ def test_full_disk_leaves_no_half_written_version(
 
 def test_too_few_rows_are_refused(empty: Registry) -> None:
     data = bundles.table()
-    order = WrapOrder("rows", {"id": "a", "reason": "b"}, "t", ThreatModel(eps=0.1), {})
+    order = WrapOrder(
+        "rows", EventFacts("a", "b"), "t", ThreatModel(eps=0.1), WrappingFacts("a.onnx")
+    )
     for part, count in (("train", 12), ("calibration", 5)):
         few = dataclasses.replace(data, **{part: getattr(data, part).take(np.arange(count))})
         with pytest.raises(DataError, match=f"{count} {'training' if part == 'train' else part}"):

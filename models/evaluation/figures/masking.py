@@ -8,9 +8,9 @@ fails only where a difference is larger than chance and than `SLACK`.
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from models.statistics.intervals import Bools, paired_difference
+from models.versions.figures import MaskingCheck
 
 SLACK = 0.01
 ROOM = 0.1  # above the accuracy of guessing that still counts as guessing
@@ -34,8 +34,8 @@ class Evidence:
     curve: Sequence[tuple[float, Bools]]
     chance: float
     hopeless: bool
-    attack: Bools
-    noise: Bools
+    attack: Bools | None = None
+    noise: Bools | None = None
     single: Bools | None = None
     iterated: Bools | None = None
     fewer: Bools | None = None
@@ -45,8 +45,8 @@ class Evidence:
     names: tuple[tuple[str, str], ...] = ()
 
 
-def masking(evidence: Evidence) -> list[dict[str, Any]]:
-    """The checks as plain data: `{"name", "passed", "detail"}`; a sentence with the figures."""
+def masking(evidence: Evidence) -> tuple[MaskingCheck, ...]:
+    """The checks whose attacks were run; each has a sentence with the figures."""
     names = dict(evidence.names)
     checks = [_falls(evidence)]
     pairs = (
@@ -58,12 +58,12 @@ def masking(evidence: Evidence) -> list[dict[str, Any]]:
     for name, strong, weak in pairs:
         below, above = getattr(evidence, strong), getattr(evidence, weak)
         if below is not None and above is not None:
-            told = (names.get(strong, strong), names.get(weak, weak))
-            checks.append(_not_weaker(name, below, above, told))
-    return checks
+            attacks = (names.get(strong, strong), names.get(weak, weak))
+            checks.append(_not_weaker(name, below, above, attacks))
+    return tuple(checks)
 
 
-def _falls(evidence: Evidence) -> dict[str, Any]:
+def _falls(evidence: Evidence) -> MaskingCheck:
     """Accuracy falls with eps, and down to chance where nothing can be robust."""
     curve = evidence.curve
     rises = [
@@ -83,16 +83,17 @@ def _falls(evidence: Evidence) -> dict[str, Any]:
         detail += f"; at {last:g}, where nothing can stand, {relation} {bound:.1%}"
     else:
         detail += "; at no size can the attacker change everything, so no floor is expected"
-    return {"name": "accuracy_falls_with_eps", "passed": not rises and reached, "detail": detail}
+    return MaskingCheck("accuracy_falls_with_eps", not rises and reached, detail)
 
 
-def _not_weaker(name: str, strong: Bools, weak: Bools, told: tuple[str, str]) -> dict[str, Any]:
+def _not_weaker(name: str, strong: Bools, weak: Bools, attacks: tuple[str, str]) -> MaskingCheck:
     """Accuracy under the stronger attack is no higher, beyond chance."""
     difference, low = paired_difference(weak, strong)
     passed = len(strong) == 0 or bool(low <= SLACK)
     detail = (
-        f"accuracy is {strong.mean():.1%} under {told[0]} and {weak.mean():.1%} under {told[1]} "
+        f"accuracy is {strong.mean():.1%} under {attacks[0]} and {weak.mean():.1%} under"
+        f" {attacks[1]} "
         f"({difference:+.1%} on {len(strong)} rows"
         + (")" if passed else f", at least {low:+.1%}): the stronger attack should not leave more")
     )
-    return {"name": name, "passed": passed, "detail": detail}
+    return MaskingCheck(name, passed, detail)

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.evaluation.subject import answer
+from models.versions.figures import EdgeCase
 from models.versions.runner import Runner
 from models.versions.schema import DTYPES, InputArray, InputSchema
 
@@ -16,36 +17,32 @@ LIMIT = 3e38  # a float32 can be no larger
 
 def edge_cases(
     runner: Runner, *, rows: int = 64, seed: int = 0, examples: InputArray | None = None
-) -> list[dict[str, Any]]:
-    """How the served graph answers each kind of unexpected input, as plain data.
+) -> tuple[EdgeCase, ...]:
+    """How the served graph answers each kind of unexpected input.
 
     Args:
         runner: the served graph.
         rows: how many of each random kind.
         seed: of the random ones.
         examples: raw real inputs `(M, *shape)`; some kinds are made of (the first `rows` of) them.
-
-    Returns:
-        Per kind `{"name", "n", "finite", "confidence", "drift_flagged"}`: whether every probability
-        is finite, the mean probability of the answer, and the share flagged as drift.
     """
     schema, rng = runner.manifest.input, np.random.default_rng(seed)
     some = None if examples is None else examples[:rows]
     make = _table_cases if schema.kind == "tabular" else _image_cases
-    table = []
-    for name, x in make(schema, rows, rng, some).items():
-        told = answer(runner, x)
-        flagged = told.drift_p_value <= runner.manifest.calibration.alpha
-        table.append(
-            {
-                "name": name,
-                "n": len(x),
-                "finite": bool(np.isfinite(told.probabilities).all()),
-                "confidence": round(float(np.nan_to_num(told.probabilities.max(axis=1)).mean()), 4),
-                "drift_flagged": round(float(flagged.mean()), 4),
-            }
-        )
-    return table
+    inputs = make(schema, rows, rng, some)
+    return tuple(_ask_about(runner, name, x) for name, x in inputs.items())
+
+
+def _ask_about(runner: Runner, name: str, x: InputArray) -> EdgeCase:
+    said = answer(runner, x)
+    flagged = said.drift_p_value <= runner.manifest.calibration.alpha
+    return EdgeCase(
+        name=name,
+        n=len(x),
+        finite=bool(np.isfinite(said.probabilities).all()),
+        confidence=round(float(np.nan_to_num(said.probabilities.max(axis=1)).mean()), 4),
+        drift_flagged=round(float(flagged.mean()), 4),
+    )
 
 
 def _image_cases(

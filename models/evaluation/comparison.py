@@ -1,0 +1,174 @@
+"""Champion and challenger on the same rows: what the gates look at, measured when it is asked for.
+
+What is held between two gates is kept: a robust accuracy costs minutes.
+"""
+
+import time
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+
+from models.attacks.threat import geometry_of
+from models.data import DataSet, Rows
+from models.evaluation.adversarial import noise_right, robust
+from models.evaluation.gates import Bounds, Cost, Need, Pair, SweepOfSizes
+from models.evaluation.plan import hopeless
+from models.evaluation.subject import Subject, answer, right
+from models.statistics.intervals import Bools
+from models.versions.judging import ThreatModel
+from models.versions.runner import Runner
+from models.versions.schema import Calibration, InputArray, Manifest
+
+ATTACKED_ROWS = 1000  # of a large test set, evenly spread
+MASKING_EPS = (0.05, 0.15, 0.3, 0.5)  # for a threat of .15; others in proportion
+PARITY_CHUNK = 256
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two versions on the same data.
+
+    Args:
+        bounds: of the gates.
+        before, after: champion and challenger.
+        data: of the champion.
+        threat: what both are attacked with.
+        window_rows: held-out rows of the labelled window; None where there was no such traffic.
+        window_margin: how much worse the challenger may be on them.
+    """
+
+    bounds: Bounds
+    before: Subject
+    after: Subject
+    data: DataSet
+    threat: ThreatModel
+    window_rows: Rows | None
+    window_margin: float = 0.0
+
+    @property
+    def has(self) -> frozenset[Need]:
+        """What gates may need that not every comparison has."""
+        needs: set[Need] = set()
+        if not self.after.black_box:
+            needs.add("net")
+        if self.window_rows is not None:
+            needs.add("window")
+        return frozenset(needs)
+
+    @property
+    def manifests(self) -> tuple[Manifest, Manifest]:
+        """Of champion and challenger."""
+        return self.before.runner.manifest, self.after.runner.manifest
+
+    @cached_property
+    def clean(self) -> Pair:
+        """Which rows of the test part are right."""
+        return right(self.before.runner, self.data.test), right(self.after.runner, self.data.test)
+
+    @cached_property
+    def robust(self) -> Pair:
+        """Which of the attacked rows stay right, each version attacked through its own weights."""
+        some, geometry = attacked_rows(self.data), geometry_of(self.threat, self.data.schema)
+        return robust(self.before, some, geometry), robust(self.after, some, geometry)
+
+    @cached_property
+    def sweep(self) -> SweepOfSizes:
+        """The challenger under attacks of rising size.
+
+        Where the attacker cannot change all of a row, no size need bring it down to chance.
+        """
+        subject, schema, rows = self.after, self.after.schema, attacked_rows(self.data)
+        limit = hopeless(schema, self.threat)
+        sizes = masking_sizes(self.threat, limit or 1.0)
+        accuracy = tuple(
+            float(robust(subject, rows, geometry_of(self.threat, schema, eps), steps=20).mean())
+            for eps in sizes
+        )
+        first = geometry_of(self.threat, schema, sizes[0])
+        noise = float(noise_right(subject.runner, rows, first).mean())
+        return SweepOfSizes(
+            sizes, accuracy, noise, 1.0 if limit is None else 1 / len(subject.classes)
+        )
+
+    @cached_property
+    def window(self) -> Pair:
+        """Which held-out rows of the window are right."""
+        assert self.window_rows is not None
+        rows = self.window_rows
+        return _right_or_none(self.before.runner, rows), _right_or_none(self.after.runner, rows)
+
+    @cached_property
+    def flags(self) -> Pair:
+        """Which clean test rows the challenger flags as drift, and as perturbed."""
+        said, facts = answer(self.after.runner, self.data.test.x), self.calibration
+        perturbed = said.perturbation_likelihood > facts.perturbation_threshold
+        return said.drift_p_value <= facts.alpha, perturbed
+
+    @property
+    def calibration(self) -> Calibration:
+        """Of the challenger's scores."""
+        return self.after.runner.manifest.calibration
+
+    @cached_property
+    def difference(self) -> float:
+        """Largest difference of the served probabilities from torch's on the attacked rows."""
+        net = self.after.net
+        assert net is not None
+        x, differences, heat = attacked_rows(self.data).x, [], self.calibration.temperature
+        for start in range(0, len(x), PARITY_CHUNK):
+            part = x[start : start + PARITY_CHUNK]
+            with torch.no_grad():
+                logits = net(torch.from_numpy(self.data.schema.to_unit(part)))[0]
+            served = answer(self.after.runner, part).probabilities
+            differences.append(np.abs(served - (logits / heat).softmax(1).numpy()).max())
+        return float(np.max(differences))
+
+    @cached_property
+    def latency(self) -> Cost:
+        """Least CPU microseconds of a run with one row."""
+        times = run_seconds([self.after.runner, self.before.runner], self.data.test.x[:1])
+        return Cost(times[0] * 1e6, times[1] * 1e6)
+
+    @property
+    def size(self) -> Cost:
+        """Bytes of the graph."""
+        after, before = (s.runner.bundle.model_bytes for s in (self.after, self.before))
+        return Cost(float(len(after)), float(len(before)))
+
+
+def attacked_rows(data: DataSet, most: int = ATTACKED_ROWS) -> Rows:
+    """The test rows that are attacked: always the same ones of a data set."""
+    count = min(len(data.test), most)
+    return data.test.take(np.arange(count) * len(data.test) // max(count, 1))
+
+
+def masking_sizes(threat: ThreatModel, hopeless: float) -> tuple[float, ...]:
+    """Rising sizes of the attack: below the threat, at it, above it, and one without hope.
+
+    >>> masking_sizes(ThreatModel(eps=0.15), 0.5)
+    (0.05, 0.15, 0.3, 0.5)
+    >>> masking_sizes(ThreatModel("l2", eps=0.3), 4.0)
+    (0.1, 0.3, 0.6, 4.0)
+    """
+    small = (round(eps * threat.eps / 0.15, 6) for eps in MASKING_EPS[:-1])
+    return (*(eps for eps in small if eps < hopeless), max(hopeless, threat.eps))
+
+
+def run_seconds(
+    runners: list[Runner], x: InputArray, rounds: int = 40, runs: int = 25
+) -> list[float]:
+    """Least CPU seconds of one run each, measured in turns (noise only adds)."""
+    best = [float("inf")] * len(runners)
+    for _ in range(rounds):
+        for k, runner in enumerate(runners):
+            started = time.process_time()
+            for _ in range(runs):
+                runner.run(x)
+            best[k] = min(best[k], (time.process_time() - started) / runs)
+    return best
+
+
+def _right_or_none(runner: Runner, rows: Rows) -> Bools:
+    return right(runner, rows) if len(rows) else np.zeros(0, dtype=bool)

@@ -1,0 +1,246 @@
+"""All figures of an evaluation whose units have run: what failed is a gap, and stops nothing."""
+
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+
+import numpy as np
+
+from models.corruptions import GROUPS
+from models.evaluation.adaptive import adaptive_figures
+from models.evaluation.certify import certified_points, largest_radius
+from models.evaluation.figures.attacked import (
+    attack_figures,
+    curve_figures,
+    masking_evidence,
+    worst_case,
+)
+from models.evaluation.figures.edge_cases import edge_cases
+from models.evaluation.figures.gallery import gallery
+from models.evaluation.figures.imbalance import balanced_accuracy, mean_auroc, precision, recall
+from models.evaluation.figures.masking import masking
+from models.evaluation.figures.scores import scores
+from models.evaluation.gaps import Gaps
+from models.evaluation.subject import Arrays, Subject, right_rows
+from models.evaluation.tasks import SAMPLES, SIGMA, Tasks
+from models.statistics.arrays import IntArray
+from models.statistics.calibration import reliability
+from models.statistics.intervals import Bools, mean_corruption_error, proportion
+from models.versions.figures import (
+    Certified,
+    ChangedPicture,
+    Confusion,
+    CorruptionError,
+    CorruptionFigure,
+    Evaluation,
+    NoiseFigure,
+    Previous,
+    Scores,
+    StressFigure,
+)
+
+ALPHA = 0.001
+CONFUSIONS = 10
+Changed = Mapping[tuple[str, str, int], Arrays]  # by group, name, severity
+Result = TypeVar("Result")
+
+
+def figures_of(
+    tasks: Tasks,
+    gaps: Gaps,
+    *,
+    seed: int,
+    previous: Evaluation | None,
+    previous_version: int | None,
+    unseen: Bools | None = None,
+) -> Evaluation:
+    """All figures of an evaluation whose units have run.
+
+    Args:
+        tasks: with the results.
+        gaps: what could not be measured so far; more may come to it here.
+        seed: of all that is random.
+        previous, previous_version: figures and number of the previous champion.
+        unseen: rows `(N,)` whose content does not stand in the training part, where that is known.
+    """
+    subject, rows, plan, results = tasks.subject, tasks.rows, tasks.plan, tasks.results
+    clean, predicted = right_rows(results["clean"]), results["clean"]["predicted"].astype(np.int64)
+    kinds, stressed = _collect_answers(results, "corruption"), _collect_answers(results, "stress")
+    wrong = {key: ~right_rows(answers) for key, answers in kinds.items()}
+    recalls = recall(subject.classes, rows.y, clean)
+    robust, worst = worst_case(results, plan)
+    before = () if previous is None else previous.corruptions
+    evidence = masking_evidence(results, plan, rows.y)
+    return Evaluation(
+        suite=plan.suite,
+        n=len(rows),
+        seed=seed,
+        threat=plan.threat,
+        eps=plan.threat.eps,
+        black_box=subject.black_box,
+        clean=proportion(clean),
+        clean_unseen=None if unseen is None else proportion(clean[unseen]),
+        balanced_accuracy=balanced_accuracy(list(recalls.values())),
+        auroc=gaps.attempt(
+            "area under the ROC curve",
+            lambda: mean_auroc(results["clean"]["probabilities"].astype(np.float64), rows.y),
+        ),
+        window=proportion(right_rows(results["window"])) if "window" in results else None,
+        classes=recalls,
+        classes_robust={} if worst is None else recall(subject.classes, rows.y, worst),
+        precision=precision(subject.classes, predicted, clean),
+        confusions=_confusions(subject, rows.y, predicted),
+        robust=robust,
+        attacks=attack_figures(results, plan),
+        robust_curve=curve_figures(results, plan),
+        noise_curve=tuple(
+            NoiseFigure(*proportion(right_rows(results[name])).parts, eps=eps)
+            for eps in plan.sizes
+            if (name := f"noise-{eps:g}") in results
+        ),
+        masking=()
+        if evidence is None
+        else gaps.attempt("gradient masking", lambda: masking(evidence)) or (),
+        corruptions=_corruptions(kinds),
+        mce=gaps.attempt(
+            "mean corruption error", lambda: relative_error(wrong, before, previous_version)
+        ),
+        stress=_stress(stressed, subject.runner.manifest.calibration.alpha),
+        edge_cases=gaps.attempt(
+            "unexpected inputs", lambda: edge_cases(subject.runner, seed=seed, examples=rows.x)
+        )
+        or (),
+        calibration=gaps.attempt(
+            "calibration",
+            lambda: reliability(np.asarray(results["clean"]["confidence"]), clean),
+        ),
+        scores=gaps.attempt(
+            "scores", lambda: _scores(tasks, _middle({**kinds, **stressed}), seed=seed)
+        ),
+        certified=_compute_certified_accuracy(results),
+        gallery=gaps.attempt("smallest changes", lambda: _gallery(tasks)) or (),
+        previous=None if previous is None else _of_previous(previous, previous_version),
+        not_measured=gaps.records,
+    )
+
+
+def relative_error(
+    wrong: Mapping[tuple[str, str, int], Bools],
+    previous: Sequence[CorruptionFigure],
+    version: int | None,
+) -> CorruptionError | None:
+    """Mean corruption error relative to the previous champion, over the kinds that both have.
+
+    Over ImageNet-C's fifteen where both have them all, as is usual, else over all in common.
+
+    Args:
+        wrong: which answers `(n,)` were wrong, by (group, name, severity).
+        previous: its corruptions; nothing comes of none, or of other kinds.
+        version: its number.
+    """
+    theirs = {(p.group, p.name, p.severity): p for p in previous if p.share is not None}
+    kinds = sorted({key[:2] for key in wrong if key in theirs})
+    usual = [kind for kind in kinds if kind[0] == "imagenet-c"]
+    if len(usual) == len(GROUPS["imagenet-c"].kinds):
+        kinds = usual
+    if not kinds:
+        return None
+    own, reference, counts = [], [], []
+    for kind in kinds:
+        keys = [key for key in wrong if key[:2] == kind and key in theirs]
+        own.append(np.stack([wrong[key] for key in keys]))
+        reference.append(np.array([1 - theirs[key].value for key in keys]))
+        counts += [theirs[key].n for key in keys]
+    value, low, high = (round(v, 4) for v in mean_corruption_error(own, reference, min(counts)))
+    return CorruptionError(value, low, high, own[0].shape[1], len(kinds), version)
+
+
+def _corruptions(kinds: Changed) -> tuple[CorruptionFigure, ...]:
+    return tuple(
+        CorruptionFigure(
+            *proportion(right_rows(answers)).parts, name=name, group=group, severity=severity
+        )
+        for (group, name, severity), answers in kinds.items()
+    )
+
+
+def _stress(kinds: Changed, alpha: float) -> tuple[StressFigure, ...]:
+    return tuple(
+        StressFigure(
+            *proportion(right_rows(answers)).parts,
+            name=name,
+            severity=severity,
+            drift_flagged=round(float((np.asarray(answers["drift"], float) <= alpha).mean()), 4),
+        )
+        for (_, name, severity), answers in kinds.items()
+    )
+
+
+def _scores(tasks: Tasks, benign: Mapping[str, Arrays], *, seed: int) -> Scores:
+    subject = tasks.subject
+    return scores(
+        subject.runner, tasks.results, tasks.plan, benign, black_box=subject.black_box, seed=seed,
+        adaptive=adaptive_figures(tasks.results, tasks.plan),
+    )  # fmt: skip
+
+
+def _collect_answers(
+    results: Mapping[str, Arrays], kind: str
+) -> dict[tuple[str, str, int], Arrays]:
+    """Answers to corrupted or stressed rows by (group, name, severity)."""
+    collected = {}
+    for unit, answers in results.items():
+        if unit.startswith(f"{kind}-"):
+            middle, _, severity = unit.removeprefix(f"{kind}-").rpartition("-")
+            group, _, name = middle.rpartition("-")
+            collected[group, name, int(severity)] = answers
+    return collected
+
+
+def _middle(changed: Changed) -> dict[str, Arrays]:
+    """Those of severity 3, named as people would."""
+    return {
+        name if group in ("holdfast", "") else f"{group}: {name}": answers
+        for (group, name, severity), answers in changed.items()
+        if severity == 3
+    }
+
+
+def _confusions(subject: Subject, y: IntArray, predicted: IntArray) -> tuple[Confusion, ...]:
+    count, names = len(subject.classes), subject.classes
+    pairs = np.bincount(y * count + predicted, minlength=count * count).reshape(count, count)
+    np.fill_diagonal(pairs, 0)
+    order = np.argsort(-pairs, axis=None, kind="stable")[:CONFUSIONS]
+    return tuple(
+        Confusion(names[true], names[other], int(pairs[true, other]), int((y == true).sum()))
+        for true, other in (divmod(int(place), count) for place in order)
+        if pairs[true, other]
+    )
+
+
+def _compute_certified_accuracy(results: Mapping[str, Arrays]) -> Certified | None:
+    """Certified accuracy up to the largest radius that the samples can give."""
+    if "certificates" not in results:
+        return None
+    radius = results["certificates"]["radius"].astype(np.float64)
+    radii = [round(r, 4) for r in np.linspace(0, largest_radius(SIGMA, SAMPLES, ALPHA), 9).tolist()]
+    return Certified(SIGMA, SAMPLES, ALPHA, len(radius), certified_points(radius, radii))
+
+
+def _gallery(tasks: Tasks) -> tuple[ChangedPicture, ...]:
+    smallest, subject = tasks.results.get("smallest"), tasks.subject
+    if smallest is None:
+        return ()
+    norm = tasks.plan.threat.norm
+    return gallery(subject.schema, subject.classes, tasks.rows, smallest, norm)
+
+
+def _of_previous(previous: Evaluation, version: int | None) -> Previous:
+    """What the report shows of it beside one's own."""
+    return Previous(
+        version=version,
+        clean=previous.clean,
+        robust=previous.robust,
+        robust_curve=previous.robust_curve,
+        corruptions=previous.corruptions,
+        calibration=previous.calibration,
+    )
