@@ -261,8 +261,8 @@ def check_contract(made: Adapted, data: DataSet) -> None:
     (given,) = graph.input
     assert given.name == data.schema.name
     assert [d.dim_value for d in given.type.tensor_type.shape.dim][1:] == list(data.schema.shape)
-    features = made.facts["features"]
-    wide = [] if features is None else [features["size"]]
+    features = made.facts.features
+    wide = [] if features is None else [features.size]
     assert [o.name for o in graph.output] == ["logits", "features"][: 1 + len(wide)]
     opsets = {o.domain: o.version for o in made.plain.opset_import}
     assert opsets[""] >= 18
@@ -272,7 +272,8 @@ def check_contract(made: Adapted, data: DataSet) -> None:
         assert logits.shape == (rows, len(data.classes))
         assert logits.dtype == np.float32
         assert [r.shape for r in rest] == [(rows, size) for size in wide]
-    assert made.facts["parity"]["largest_difference"] <= made.facts["parity"]["tolerance"]
+    assert made.facts.parity is not None
+    assert made.facts.parity.largest_difference <= made.facts.parity.tolerance
     assert accuracy(made, data) > 0.85
 
 

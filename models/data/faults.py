@@ -32,10 +32,16 @@ class Faults:
     def __bool__(self) -> bool:
         return bool(self._sentences)
 
-    def add(self, sentence: str) -> None:
-        """Note a fault; one that is known already counts once."""
-        if sentence not in self._sentences:
-            self._sentences.append(sentence)
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """What is wrong so far, in the order in which it was noted."""
+        return tuple(self._sentences)
+
+    def add(self, *sentences: str) -> None:
+        """Note faults; one that is known already counts once."""
+        for sentence in sentences:
+            if sentence not in self._sentences:
+                self._sentences.append(sentence)
 
     @contextmanager
     def gather(self) -> Iterator[None]:
@@ -43,15 +49,18 @@ class Faults:
         try:
             yield
         except FaultsError as error:
-            for sentence in error.sentences:
-                self.add(sentence)
+            self.add(*error.sentences)
         except DataError as error:
             self.add(str(error))
 
     def check(self) -> None:
         """Raise DataError if there are faults."""
         if self._sentences:
-            raise FaultsError(self._what, tuple(self._sentences))
+            raise self.error()
+
+    def error(self) -> "FaultsError":
+        """All faults as one error."""
+        return FaultsError(self._what, tuple(self._sentences))
 
 
 class FaultsError(DataError):

@@ -59,9 +59,17 @@ class TableMLP(nn.Module):
 
     @torch.no_grad()
     def fit_inputs(self, x_unit: Tensor) -> None:
-        """Take median, mean and standard deviation of the numbers from training rows, once."""
+        """Take median, mean and standard deviation of the numbers from training rows, once.
+
+        A column that may be missing but never is in these rows is answered as the median there:
+        its indicator counts for nothing until a row teaches it something.
+        """
         if self.fitted or not self.numbers:
             return
+        unseen = ~x_unit[:, self.gaps].isnan().any(dim=0)
+        first = self.body[0]
+        assert isinstance(first, nn.Linear)
+        first.weight[:, len(self.numbers) + unseen.nonzero().squeeze(1)] = 0
         values = x_unit[:, self.numbers]
         self.median.copy_(values.nanmedian(dim=0).values.nan_to_num(0.5))
         filled = torch.where(values.isnan(), self.median, values)

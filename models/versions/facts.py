@@ -84,6 +84,51 @@ class ParityFacts(msgspec.Struct, frozen=True):
     tolerance: float
 
 
+class Estimate(msgspec.Struct, frozen=True):
+    """A figure and the interval that it may well lie in."""
+
+    value: float
+    low: float
+    high: float
+
+
+class SkillFacts(msgspec.Struct, frozen=True):
+    """What a wrapped model knows of labelled rows; intervals of three standard errors.
+
+    Args:
+        accuracy: with its 95 % interval.
+        commonest: share of the commonest class, which is the accuracy of always naming it.
+        balanced: mean of the classes' recalls.
+        auc: mean of each class against the rest; None where only one class occurs.
+        recall: of each class, with its 95 % interval.
+        informative: whether its probabilities say more than the shares of the classes do.
+    """
+
+    accuracy: Proportion
+    commonest: float
+    balanced: Estimate
+    auc: Estimate | None
+    recall: dict[str, Proportion]
+    informative: bool
+
+
+class FileFacts(msgspec.Struct, frozen=True):
+    """The model itself on the rows as they stand in the file, and the wrapped one on the same.
+
+    Args:
+        own, wrapped: accuracy of each.
+        apart: rows to which they name different classes.
+        refused: rows that the model itself refuses.
+        fed: how the cells were given to the model itself, in words.
+    """
+
+    own: Proportion
+    wrapped: Proportion
+    apart: int
+    refused: int
+    fed: str
+
+
 class WrappingFacts(msgspec.Struct, frozen=True):
     """How a model that existed was adapted; what was not said by the user was found by trials.
 
@@ -92,9 +137,12 @@ class WrappingFacts(msgspec.Struct, frozen=True):
         producer, opset: what made it, and the operator sets that it uses.
         output, features: where classes and features are read; None without a feature layer.
         layout, scale, classes: how it is fed, and how its columns are ordered.
-        accuracy: on the calibration rows that the trials were judged on.
+        spelling: columns whose categories go in otherwise than as they are, and how they do.
+        skill: on the calibration rows that the trials were judged on.
+        as_in_file: of a table, the model itself on the rows as they stand in the file.
         tried: all trials; `refused`: ways that the model did not take.
         parity: of the adapted graph and the model itself.
+        not_measured: what could not be measured, and why.
         notes: sentences that the owner should know.
     """
 
@@ -107,10 +155,13 @@ class WrappingFacts(msgspec.Struct, frozen=True):
     layout: str = ""
     scale: str = ""
     classes: str = ""
-    accuracy: Proportion | None = None
+    spelling: dict[str, str] = {}
+    skill: SkillFacts | None = None
+    as_in_file: FileFacts | None = None
     tried: tuple[TrialFacts, ...] = ()
     refused: tuple[str, ...] = ()
     parity: ParityFacts | None = None
+    not_measured: dict[str, str] = {}
     notes: tuple[str, ...] = ()
 
 

@@ -25,13 +25,37 @@ OUTPUTS = (
 )
 
 
+class Notation(msgspec.Struct, frozen=True):
+    """How the cells of a column are written, so that a client's text is read as the file's was.
+
+    `models.data.cells` reads by it.
+
+    Args:
+        kind: `plain` numbers or texts; `number`: categories that are numbers; `code`: categories
+            of digits; `truth`: true and false; `date`: days since 1970-01-01, UTC; `time`: seconds.
+        decimal: the decimal mark.
+        grouping: the marks that stand between thousands; empty where there are none.
+        unit: a sign that may stand beside a number, such as `%` or `$`.
+        missing: words that mean a missing value, beside the usual ones.
+    """
+
+    kind: Literal["plain", "number", "code", "truth", "date", "time"] = "plain"
+    decimal: Literal[".", ","] = "."
+    grouping: str = ""
+    unit: str = ""
+    missing: tuple[str, ...] = ()
+
+
+PLAIN = Notation()
+
+
 class Column(msgspec.Struct, frozen=True):
     """One column of a table: a number, or one of some categories.
 
     A row is one float32 tensor, so a category travels as its place in `categories` (-1 for one
     that is not among them) and a missing value as NaN. `low` and `high` are the range in training:
     the scale of the unit range, not a limit. A missing value is refused unless `missing` says
-    that the model has learnt to answer without it.
+    that the file that the model was made from has some in this column.
     """
 
     name: str
@@ -40,6 +64,7 @@ class Column(msgspec.Struct, frozen=True):
     high: float = 1.0
     categories: tuple[str, ...] = ()
     missing: bool = False
+    notation: Notation = PLAIN
 
 
 class InputSchema(msgspec.Struct, frozen=True):

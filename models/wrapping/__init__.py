@@ -5,7 +5,8 @@ data ── plans (layout x scale, columns) ────────────
 outputs (logits? softmax? ZipMap?) ── labels (order) ──────┘
 """
 
-from models.wrapping.read import read_model
-from models.wrapping.steps import Adapted, Options, adapt
+from models.wrapping.options import Options
+from models.wrapping.read import Model, read_model
+from models.wrapping.steps import Adapted, adapt
 
-__all__ = ["Adapted", "Options", "adapt", "read_model"]
+__all__ = ["Adapted", "Model", "Options", "adapt", "read_model"]

@@ -1,20 +1,23 @@
 """Choosing how a model is fed and which column is which class: what labelled rows fit best."""
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from models.base.errors import AdaptError
-from models.data import DataSet, Rows
+from models.data import Rows
+from models.statistics.arrays import IntArray
+from models.versions.facts import Estimate, TrialFacts
+from models.wrapping.feeding.tables import TablePlan
 from models.wrapping.graph import Array
-from models.wrapping.labels import ColumnOrder, best_order, in_model_order
-from models.wrapping.outputs import Reading, softmax
+from models.wrapping.labels import ColumnOrder
+from models.wrapping.outputs import Reading
 from models.wrapping.runs import Feed, Runs
+from models.wrapping.skill import ERRORS_ABOVE_CHANCE, balanced_accuracy, likelihood
 
-ERRORS_ABOVE_CHANCE = 3.0
 ALIKE = 0.02  # mean ln p that tells nothing apart
-BETTER_ORDER = 0.1  # accuracy that another order of classes must win to be believed
+PASSES = 2  # over the columns, until no other spelling of one fits better
 
 
 @dataclass(frozen=True)
@@ -25,16 +28,24 @@ class Trial:
     order: ColumnOrder
     logits: Array  # (N, C) in the model's own order
     accuracy: float
-    balanced: float  # mean of the classes' own accuracies
+    balanced: Estimate  # mean of the classes' own accuracies
     likelihood: float  # mean ln p of the true class of rows that it may have been trained on
 
-    def plain(self) -> dict[str, Any]:
-        """For the facts."""
-        return self.plan.words | {
-            "classes": self.order.name,
-            "accuracy": round(self.accuracy, 4),
-            "log_likelihood": round(self.likelihood, 4),
-        }
+    @property
+    def ordered(self) -> Array:
+        """`(N, C)` in the order of the data's classes."""
+        return self.logits[:, list(self.order.columns)] if self.order.columns else self.logits
+
+    def facts(self) -> TrialFacts:
+        """For the manifest."""
+        words = self.plan.words
+        return TrialFacts(
+            words["layout"],
+            words["scale"],
+            self.order.name,
+            round(self.accuracy, 4),
+            round(self.likelihood, 4),
+        )
 
 
 @dataclass(frozen=True)
@@ -47,103 +58,132 @@ class Choice:
     alike: tuple[Trial, ...]  # that fit as well as the one that was taken
 
 
-def try_all(
-    runs: Runs,
-    reading: Reading,
-    plans: list[Feed],
-    orders: list[ColumnOrder],
-    rows: Rows,
-    seen: Rows,
-) -> Choice:
+@dataclass(frozen=True)
+class Judge:
+    """Runs plans on labelled rows.
+
+    Args:
+        runs: the model, with the tensor of the classes as its only output.
+        reading: how that tensor is read.
+        rows: held-out rows, for the accuracy.
+        seen: rows that the model may have been trained on, for the likelihood.
+    """
+
+    runs: Runs
+    reading: Reading
+    rows: Rows
+    seen: Rows
+
+    def logits(self, plan: Feed) -> Array:
+        """Of the held-out rows and then of the others, in the model's own order of classes.
+
+        Raises:
+            AdaptError: the model refuses the rows, or answers NaN to some.
+        """
+        x = np.concatenate([self.rows.x, self.seen.x])
+        logits = self.reading.logits(self.runs.answer(plan.feeds(x))[0])
+        wrong = ~np.isfinite(logits).all(axis=1)
+        if wrong.any():
+            count = f"{int(wrong.sum())} of {len(x)} rows"
+            raise AdaptError(f"{count} give NaN or infinity, the first is row {np.argmax(wrong)}")
+        return logits
+
+    def try_plan(self, plan: Feed, orders: Iterable[ColumnOrder]) -> list[Trial]:
+        """A trial for each order of classes. Raises AdaptError as `logits` does."""
+        logits, n = self.logits(plan), len(self.rows)
+        trials = []
+        for order in orders:
+            ordered = logits[:, list(order.columns)] if order.columns else logits
+            predicted: IntArray = ordered[:n].argmax(axis=1)
+            trials.append(
+                Trial(
+                    plan,
+                    order,
+                    logits[:n],
+                    float((predicted == self.rows.y).mean()),
+                    balanced_accuracy(predicted, self.rows.y),
+                    likelihood(ordered[n:], self.seen.y),
+                )
+            )
+        return trials
+
+
+def try_all(judge: Judge, plans: list[Feed], orders: list[ColumnOrder]) -> Choice:
     """Run every plan on labelled rows and take the best.
 
     Best is the highest mean ln p on the rows `seen` among those within a standard error of the
-    highest accuracy on `rows`: the accuracy of many nets hardly depends on the scale, their
-    confidence does. What training maximised is ln p on its own rows; on others an overconfident
-    model looks better at a smaller scale than its own. Differences below `ALIKE` are none: then
-    the likelier way, which stands first, is taken.
+    highest balanced accuracy on `rows`: the accuracy of many nets hardly depends on the scale,
+    their confidence does. What training maximised is ln p on its own rows; on others an
+    overconfident model looks better at a smaller scale than its own. Differences below `ALIKE`
+    are none: then the likelier way, which stands first, is taken.
 
     Raises:
         AdaptError: the model refuses every plan, or answers NaN to all.
     """
-    trials, refused = [], []
+    trials: list[Trial] = []
+    refused = []
     for plan in plans:
-        words = " ".join(plan.words.values())
         try:
-            both = reading.logits(runs.answer(plan.feeds(rows.joined(seen).x))[0])
+            trials += judge.try_plan(plan, orders)
         except AdaptError as error:
-            refused.append(f"{words}: {error}")
-            continue
-        wrong = ~np.isfinite(both).all(axis=1)
-        if wrong.any():
-            row = int(np.argmax(wrong))
-            count = f"{int(wrong.sum())} of {len(both)} rows"
-            refused.append(f"{words}: {count} give NaN or infinity, the first is row {row}")
-            continue
-        trials += [_trial(plan, order, both, rows, seen) for order in orders]
+            refused.append(f"{' '.join(plan.words.values())}: {error}")
     if not trials:
         raise AdaptError(f"the model answers none of the labelled rows ({'; '.join(refused[:3])})")
-    best = max(trial.accuracy for trial in trials)
-    deviation = float(np.sqrt(max(best * (1 - best), 1 / len(rows)) / len(rows)))
-    good = [trial for trial in trials if trial.accuracy >= best - deviation]
+    best = max((trial.balanced for trial in trials), key=lambda estimate: estimate.value)
+    deviation = (best.value - best.low) / ERRORS_ABOVE_CHANCE
+    good = [trial for trial in trials if trial.balanced.value >= best.value - deviation]
     most = max(trial.likelihood for trial in good)
     alike = [trial for trial in good if trial.likelihood >= most - ALIKE]
     return Choice(alike[0], tuple(trials), tuple(refused), tuple(alike[1:]))
 
 
-def check_choice(choice: Choice, data: DataSet, rows: Rows) -> None:
-    """Refuse an accuracy near chance, and an order of classes that another clearly beats.
+def respell(judge: Judge, choice: Choice) -> Choice:
+    """Spell the categories of a table as labelled rows fit best.
 
-    Raises:
-        AdaptError: says what was tried and which `--classes` would fit.
+    Where the numbers seem to be scaled, the raw ones are given a chance with other spellings, too.
     """
-    trial, n = choice.trial, len(rows)
-    chance = 1 / len(np.unique(rows.y))
-    bound = chance + ERRORS_ABOVE_CHANCE * float(np.sqrt(chance * (1 - chance) / n))
-    better = _better_order(choice, data, rows)
-    if trial.balanced <= bound:
-        tried = "; ".join(
-            f"{t.plan.words['layout']} {t.plan.words['scale']} {t.accuracy:.1%}"
-            for t in choice.trials
-        )
-        raise AdaptError(
-            f"the model is right on {trial.accuracy:.1%} of {n} labelled rows "
-            f"({trial.balanced:.1%} as a mean over classes), which is near chance; tried: {tried}. "
-            f"Name the scale of its training with --scale MEAN,STD{better or _order_hint(data)}"
-        )
-    if better:
-        raise AdaptError(
-            f"the model is right on {trial.accuracy:.1%} of {n} labelled rows, but its classes "
-            f"seem to stand in another order{better}"
-        )
+    best = choice.trial
+    if not isinstance(best.plan, TablePlan):
+        return choice
+    starts = [best]
+    if best.plan.scale.name != "raw":
+        raw = best.plan.words | {"scale": "raw"}
+        same = (t for t in choice.trials if t.plan.words == raw and t.order == best.order)
+        starts = [*same, best]
+    spelt = [improve_spelling(judge, start) for start in starts]
+    most = max(trial.likelihood for trial in spelt)
+    best = next(trial for trial in spelt if trial.likelihood >= most - ALIKE)
+    return choice if best is choice.trial else replace(choice, trial=best, alike=())
 
 
-def _better_order(choice: Choice, data: DataSet, rows: Rows) -> str:
-    """What to say if another order of classes fits far better; empty if not."""
-    if choice.trial.order.name == "as given":
-        return ""
-    found = [(best_order(t.logits, rows.y), t) for t in choice.trials]
-    (columns, accuracy), _ = max(found, key=lambda pair: pair[0][1])
-    gain = accuracy - choice.trial.accuracy
-    noise = ERRORS_ABOVE_CHANCE * float(np.sqrt(0.5 / len(rows)))
-    if gain < max(BETTER_ORDER, noise):
-        return ""
-    order = in_model_order(columns, data.classes)
-    return f"; with --classes {order} it would be right on {accuracy:.1%}"
+def improve_spelling(judge: Judge, start: Trial) -> Trial:
+    """Spell one column after the other another way where labelled rows fit better so.
+
+    A spelling is better where the mean ln p on all rows rises by more than `ALIKE` and the
+    accuracy does not fall.
+    """
+    best = start
+    for _ in range(PASSES):
+        before = best
+        assert isinstance(best.plan, TablePlan)
+        for index in range(len(best.plan.columns)):
+            for plan in best.plan.others(index):
+                best = _better(judge, best, plan)
+        if best is before:
+            break
+    return best
 
 
-def _order_hint(data: DataSet) -> str:
-    names = ",".join(data.classes[:4]) + (",..." if len(data.classes) > 4 else "")
-    return (
-        ", or, if the order of its classes is the reason, give the classes in the order of its "
-        f"columns with --classes (now {names})"
+def _better(judge: Judge, best: Trial, plan: TablePlan) -> Trial:
+    """The trial of the plan if it fits better, else the one before."""
+    try:
+        (trial,) = judge.try_plan(plan, [best.order])
+    except AdaptError:  # the model refuses categories that are spelt so
+        return best
+    n, m = len(judge.rows), len(judge.seen)
+    gains = (
+        likelihood(trial.ordered, judge.rows.y) - likelihood(best.ordered, judge.rows.y),
+        trial.likelihood - best.likelihood,
     )
-
-
-def _trial(plan: Feed, order: ColumnOrder, both: Array, rows: Rows, seen: Rows) -> Trial:
-    ordered, n = both[:, list(order.columns)] if order.columns else both, len(rows)
-    right = ordered[:n].argmax(axis=1) == rows.y
-    balanced = float(np.mean([right[rows.y == k].mean() for k in np.unique(rows.y)]))
-    p = softmax(ordered[n:])[np.arange(len(seen)), seen.y]
-    likelihood = float(np.log(np.maximum(p, 1e-12)).mean())
-    return Trial(plan, order, both[:n], float(right.mean()), balanced, likelihood)
+    gain = (n * gains[0] + m * gains[1]) / (n + m)
+    return trial if gain > ALIKE and trial.accuracy >= best.accuracy else best

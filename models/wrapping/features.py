@@ -55,30 +55,33 @@ def find_features(
     if named:
         return _measure_named(model, index, feeds, named, candidates)
     for tensor in candidates:
-        found = _measure_tensor(model, feeds, tensor)
-        if found is not None and found.size <= LARGEST:
-            return found
+        try:
+            features = _measure_tensor(model, feeds, tensor)
+        except AdaptError:  # onnxruntime does not answer this tensor alone
+            continue
+        if features is not None and features.size <= LARGEST:
+            return features
     return None
 
 
 def _candidates(index: Index, logits: str) -> list[str]:
     """Inputs of weighted layers that come after another one, the last layer first."""
-    moving, found = index.moving(), []
+    moving, tensors = index.moving(), []
     for node in reversed(index.upstream([logits])):
         if node.op_type in LAYERS and len(node.input) > 1 and node.input[1] not in moving:
             before = index.upstream([node.input[0]])
             if any(
                 n.op_type in (*LAYERS, *RECURRENT) for n in before if moving.intersection(n.output)
             ):
-                found.append(node.input[0])
-    return list(dict.fromkeys(found))
+                tensors.append(node.input[0])
+    return list(dict.fromkeys(tensors))
 
 
 def _measure_named(
-    model: onnx.ModelProto, index: Index, feeds: dict[str, Array], named: str, found: list[str]
+    model: onnx.ModelProto, index: Index, feeds: dict[str, Array], named: str, candidates: list[str]
 ) -> Features:
     if named not in index.producer and named not in {g.name for g in index.inputs}:
-        listed = ", ".join(show(tensor) for tensor in found[:SHOWN]) or "none was found"
+        listed = ", ".join(show(tensor) for tensor in candidates[:SHOWN]) or "there are none"
         raise AdaptError(
             f"the model has no tensor {show(named)!r} for features; candidates: {listed}"
         )

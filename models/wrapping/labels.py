@@ -11,7 +11,10 @@ from models.base.errors import AdaptError
 from models.statistics.arrays import IntArray
 from models.wrapping.graph import Array, Index, attributes_of
 from models.wrapping.outputs import zip_map
+from models.wrapping.runs import Runs
 
+NAMING = (onnx.TensorProto.INT64, onnx.TensorProto.INT32, onnx.TensorProto.STRING)
+SAME = 0.98  # share of rows on which columns and labels must agree
 LABELS = ("classlabels_strings", "classlabels_int64s", "classlabels_ints")
 
 
@@ -30,9 +33,9 @@ def labels_of(model: onnx.ModelProto, tensor: str) -> tuple[str, ...] | None:
     mappings = [node for output in outputs if (node := zip_map(index, output)) is not None]
     for node in (*mappings, *reversed(index.upstream([tensor, *outputs]))):
         if node.domain == "ai.onnx.ml":
-            found = _find_labels(node, index)
-            if found is not None:
-                return found
+            names = _names_in(node, index)
+            if names is not None:
+                return names
     return None
 
 
@@ -54,10 +57,38 @@ def orders(
             f"the model's classes are {_list(labels)}, those of the data {_list(classes)}: "
             "say with --classes which class of the data each of its columns is"
         )
-    found = [ColumnOrder("as in the data")]
+    likely = [ColumnOrder("as in the data")]
     if set(classes) == set(numbers) and classes != numbers:
-        found.append(ColumnOrder("by number", _columns(numbers, classes, "")))
-    return found
+        likely.append(ColumnOrder("by number", _columns(numbers, classes, "")))
+    return likely
+
+
+def order_by_own_labels(
+    model: onnx.ModelProto, feeds: dict[str, Array], logits: Array, classes: tuple[str, ...]
+) -> ColumnOrder | None:
+    """The order of columns that gives the classes which the model names itself in another output.
+
+    Exporters write scores of some models (a support vector machine without probabilities) the
+    other way round. None where no output names classes, or where the columns agree with it.
+
+    Args:
+        model: a prepared model.
+        feeds: its inputs for some rows.
+        logits: `(N, C)` of those rows, in the order that the columns are thought to have.
+        classes: of the data.
+    """
+    for output in model.graph.output:
+        if output.type.tensor_type.elem_type not in NAMING:
+            continue
+        (values,) = Runs(model, [output.name]).answer(feeds)
+        names = [_text(value) for value in np.asarray(values).ravel().tolist()]
+        if len(names) != len(logits) or not set(names) <= set(classes):
+            continue
+        y = np.array([classes.index(name) for name in names], dtype=np.int64)
+        columns, agreement = best_order(logits, y)
+        if agreement > max(SAME, float((logits.argmax(axis=1) == y).mean())):
+            return ColumnOrder("by the labels that the model names", columns)
+    return None
 
 
 def best_order(logits: Array, y: IntArray) -> tuple[tuple[int, ...], float]:
@@ -91,7 +122,7 @@ def _columns(names: tuple[str, ...], classes: tuple[str, ...], whose: str) -> tu
     return () if columns == tuple(range(len(columns))) else columns
 
 
-def _find_labels(node: onnx.NodeProto, index: Index) -> tuple[str, ...] | None:
+def _names_in(node: onnx.NodeProto, index: Index) -> tuple[str, ...] | None:
     attributes = attributes_of(node)
     for name in LABELS:
         if len(attributes.get(name, ())) > 1:

@@ -6,6 +6,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import onnx
+from onnx import TensorProto
 
 from models.base.errors import AdaptError
 from models.wrapping.graph import FLOATS, Array, Builder, Index, shape_text, show
@@ -106,7 +107,10 @@ def find_reading(
     tensors = list(readable)
     if not tensors:
         kinds = ", ".join(_describe_output(output) for output in model.graph.output)
-        raise AdaptError(f"the model has no output of numbers ({kinds})")
+        raise AdaptError(
+            f"the model has no output of numbers, such as logits or probabilities ({kinds}): "
+            "export it with the probabilities of the classes, or name their tensor with --output"
+        )
     answers = dict(zip(tensors, Runs(model, tensors).answer(feeds), strict=True))
     rows = len(next(iter(feeds.values())))
     shapes = {tensor: np.shape(values) for tensor, values in answers.items()}
@@ -131,14 +135,14 @@ def zip_map(index: Index, output: str) -> onnx.NodeProto | None:
 
 def _readable(model: onnx.ModelProto, index: Index) -> dict[str, str]:
     """Tensors of numbers that the outputs are or are made of, and the outputs."""
-    found: dict[str, str] = {}
+    tensors: dict[str, str] = {}
     for output in model.graph.output:
         mapping = zip_map(index, output.name)
         if mapping is not None:
-            found.setdefault(mapping.input[0], output.name)
+            tensors.setdefault(mapping.input[0], output.name)
         elif output.type.tensor_type.elem_type in FLOATS:
-            found.setdefault(output.name, output.name)
-    return found
+            tensors.setdefault(output.name, output.name)
+    return tensors
 
 
 def _fits(shape: tuple[int, ...], rows: int, classes: int) -> bool:
@@ -177,14 +181,14 @@ def _before_softmax(
 
 
 def _misfit(shapes: dict[str, tuple[int, ...]], rows: int, classes: tuple[str, ...]) -> str:
-    told = ", ".join(
+    answers = ", ".join(
         f"{show(name)!r} {shape_text(('N', *shape[1:]))}"
         if shape and shape[0] == rows
         else f"{show(name)!r} {list(shape)} for {rows} rows"
         for name, shape in shapes.items()
     )
     names = ", ".join(classes[:5]) + (", ..." if len(classes) > 5 else "")
-    text = f"the data have {len(classes)} classes ({names}), the model answers {told}"
+    text = f"the data have {len(classes)} classes ({names}), the model answers {answers}"
     (first, *_) = shapes.values()
     columns = int(np.prod(first[1:])) if first and first[0] == rows else 0
     if len(shapes) == 1 and columns == 1:
@@ -198,6 +202,8 @@ def _misfit(shapes: dict[str, tuple[int, ...]], rows: int, classes: tuple[str, .
 
 
 def _describe_output(output: Any) -> str:
-    return f"{show(output.name)!r} is a {output.type.WhichOneof('value') or 'tensor'}".replace(
-        "_type", ""
-    )
+    kind = (output.type.WhichOneof("value") or "tensor").replace("_type", "")
+    if kind == "tensor" and output.type.tensor_type.elem_type:
+        element = TensorProto.DataType.Name(output.type.tensor_type.elem_type).lower()
+        kind = f"tensor of {element}"
+    return f"{show(output.name)!r} is a {kind}"

@@ -8,36 +8,41 @@ import onnx
 from onnx import TensorProto
 
 from models.base.errors import AdaptError
+from models.versions.facts import ParityFacts
 from models.versions.runner import session
 from models.versions.schema import InputArray, InputSchema
 from models.wrapping.graph import Array, Index, attributes_of, show
 from models.wrapping.labels import LABELS
 from models.wrapping.outputs import TOLERANCE, ClassOutput, softmax, zip_map
+from models.wrapping.prepare import make_answerable
+from models.wrapping.read import every_node
 from models.wrapping.runs import Feed, Runs
 
 ALONE = 8  # rows that are also asked one by one
-HALF_TOLERANCE = 1e-2  # onnxruntime rounds half floats in other places where the graph goes on
+COARSE_TOLERANCE = 1e-2  # onnxruntime rounds in other places where the graph goes on
 HALVES = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
 
 Floats64 = npt.NDArray[np.float64]
 
 
 class Original:
-    """The model as it was given, with nothing changed but an output named by the user added."""
+    """The model as it was given, but for `make_answerable` and an output that the user names."""
 
     def __init__(self, model: onnx.ModelProto, *, batch: int | None) -> None:
-        self._model, self._batch = model, batch
+        self._model, self._batch = onnx.ModelProto(), batch
+        self._model.CopyFrom(model)
+        make_answerable(self._model)
 
     def probabilities(
-        self, found: ClassOutput, order: tuple[int, ...], feeds: dict[str, Array]
+        self, classes: ClassOutput, order: tuple[int, ...], feeds: dict[str, Array]
     ) -> Floats64:
         """`(N, C)` in the order of the data's classes, for the inputs of a prepared model."""
-        output = show(found.output)
+        output = show(classes.output)
         runs = Runs(self._model, [output], batch=self._batch)
         (values,) = runs.answer({show(name): array for name, array in feeds.items()})
         if isinstance(values, list):
             values = self._from_dictionaries(values, output)
-        shares = softmax(found.surface.logits(values))
+        shares = softmax(classes.surface.logits(values))
         return shares[:, list(order)] if order else shares
 
     def _from_dictionaries(self, rows: list[dict[Any, float]], output: str) -> Array:
@@ -54,12 +59,12 @@ def check_parity(
     plain: onnx.ModelProto,
     schema: InputSchema,
     plan: Feed,
-    found: ClassOutput,
+    classes: ClassOutput,
     order: tuple[int, ...],
     x: InputArray,
     *,
     opened: int | None,
-) -> dict[str, Any]:
+) -> ParityFacts:
     """Compare the plain graph with the original on raw rows `x`.
 
     Args:
@@ -67,25 +72,33 @@ def check_parity(
 
     Raises:
         AdaptError: another class is predicted (but for ties), probabilities differ by more than
-            1e-4 (1e-2 for half floats), or a row's answer depends on the rows that come with it.
+            1e-4 (1e-2 for half floats and quantised weights), or a row's answer depends on the
+            rows that come with it.
     """
-    expected = original.probabilities(found, order, plan.feeds(x))
+    expected = original.probabilities(classes, order, plan.feeds(x))
     _check_finite(expected, x)
     answered, apart = _answers(plain, schema, x)
     difference = float(np.abs(answered - expected).max())
-    half = any(tensor.data_type in HALVES for tensor in plain.graph.initializer)
-    tolerance, top = HALF_TOLERANCE if half else TOLERANCE, np.sort(expected, axis=1)
+    tolerance, top = tolerance_of(plain), np.sort(expected, axis=1)
     clear = top[:, -1] - top[:, -2] > 2 * tolerance
     moved = (answered.argmax(axis=1) != expected.argmax(axis=1)) & clear
     if not (difference <= tolerance and apart <= tolerance) or moved.any():
-        again = original.probabilities(found, order, plan.feeds(x))
+        again = original.probabilities(classes, order, plan.feeds(x))
         random = not np.abs(again - expected).max() <= tolerance
         raise AdaptError(
             _reason(random=random, opened=opened, mixed=not apart <= tolerance)
             or f"the adapted graph differs from the model by {difference:.2g} in the "
             f"probabilities, in the class on {int(moved.sum())} of {len(x)} rows"
         )
-    return {"rows": len(x), "largest_difference": difference, "tolerance": tolerance}
+    return ParityFacts(len(x), difference, tolerance)
+
+
+def tolerance_of(model: onnx.ModelProto) -> float:
+    """How far probabilities may be apart: half floats and quantised numbers are coarse."""
+    coarse = any(tensor.data_type in HALVES for tensor in model.graph.initializer) or any(
+        "Quantize" in node.op_type or "QLinear" in node.op_type for node in every_node(model)
+    )
+    return COARSE_TOLERANCE if coarse else TOLERANCE
 
 
 def _answers(plain: onnx.ModelProto, schema: InputSchema, x: InputArray) -> tuple[Floats64, float]:

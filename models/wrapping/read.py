@@ -1,6 +1,6 @@
 """From a file to an ONNX model that is whole, self-contained and made of known operators."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import onnx
@@ -8,6 +8,9 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import AttributeProto, TensorProto, external_data_helper
 
 from models.base.errors import AdaptError
+from models.data.faults import FaultsError
+
+Model = onnx.ModelProto
 
 LARGEST_BYTES = 2**31 - 1  # what protobuf can hold in one file
 KNOWN_DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
@@ -102,6 +105,12 @@ def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
         if attribute.type == AttributeProto.GRAPH:
             yield attribute.g
         yield from attribute.graphs
+
+
+def refuse_all(what: str, faults: Sequence[str]) -> None:
+    """Raise AdaptError that lists all faults of `what`, in its own words if it is only one."""
+    if faults:
+        raise AdaptError(str(FaultsError(what, tuple(dict.fromkeys(faults)))))
 
 
 def first_line(error: Exception) -> str:

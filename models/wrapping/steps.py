@@ -1,51 +1,40 @@
 """The steps from a foreign model and data to a plain graph and the facts about it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
 
 import msgspec
 import numpy as np
 import onnx
 
-from models.base.errors import AdaptError
+from models.base.errors import AdaptError, DataError
 from models.data import DataSet, Rows
-from models.statistics.intervals import proportion
+from models.versions.facts import SkillFacts, WrappingFacts
 from models.wrapping.build import plain_graph
-from models.wrapping.choose import Choice, check_choice, try_all
+from models.wrapping.choose import Choice, Judge, respell, try_all
+from models.wrapping.describe import describe, notes_on
+from models.wrapping.doubts import doubts_of
 from models.wrapping.features import Features, find_features
+from models.wrapping.feeding.images import image_plans
+from models.wrapping.feeding.scale import scales
+from models.wrapping.feeding.tables import TablePlan, table_plans
 from models.wrapping.graph import PREFIX, Array, Index, show
-from models.wrapping.images import image_plans
-from models.wrapping.labels import labels_of, orders
+from models.wrapping.labels import labels_of, order_by_own_labels, orders
+from models.wrapping.options import Options
 from models.wrapping.outputs import ClassOutput, find_reading
+from models.wrapping.own import Feeding, compare_with_file
 from models.wrapping.parity import Original, check_parity
 from models.wrapping.prepare import fix_batch, free_batch, prepare
+from models.wrapping.read import refuse_all
 from models.wrapping.runs import Feed, Runs
-from models.wrapping.scale import scales
-from models.wrapping.tables import TablePlan, table_plans
+from models.wrapping.skill import measure_skill
 
 CHOICE_ROWS = 512
 SEEN_ROWS = 256
 PARITY_ROWS = 512
-SAMPLE_ROWS = 16
+SAMPLE_ROWS = 64
 
-
-@dataclass(frozen=True)
-class Options:
-    """What a user may say instead of letting it be found out.
-
-    Args:
-        output: the tensor that holds the classes.
-        features: the tensor of the feature layer; `none` for no features.
-        scale: `auto`, a name (see `scale.scales`) or `MEAN,STD` in units of [0, 1].
-        layout: of images.
-        classes: the data's classes in the order of the model's columns.
-    """
-
-    output: str = ""
-    features: str = ""
-    scale: str = "auto"
-    layout: Literal["auto", "nchw", "nhwc"] = "auto"
-    classes: tuple[str, ...] = ()
+Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -53,60 +42,129 @@ class Adapted:
     """The plain graph (raw rows to `logits` and, where there are some, `features`), and facts."""
 
     plain: onnx.ModelProto
-    facts: dict[str, Any]
+    facts: WrappingFacts
 
 
-def adapt(model: onnx.ModelProto, data: DataSet, *, options: Options | None = None) -> Adapted:
+@dataclass(frozen=True)
+class Chosen:
+    """How the model is fed, what it knows when it is fed so, and what speaks against it."""
+
+    choice: Choice
+    skill: SkillFacts
+    doubts: tuple[str, ...]
+
+
+def adapt(
+    model: onnx.ModelProto,
+    data: DataSet,
+    *,
+    options: Options | None = None,
+    progress: Progress | None = None,
+) -> Adapted:
     """Make a plain graph for the raw rows of `data` out of any ONNX classifier.
 
     What the options leave open is tried on labelled calibration rows and the best is taken; the
     result is compared with the model itself on test rows.
 
+    Args:
+        model: as it was exported.
+        data: labelled rows that the model was not trained on.
+        options: what the user says.
+        progress: told of each step before it begins.
+
     Raises:
         AdaptError: the model is no valid ONNX, no classifier of these classes, does not take such
             rows, is no better than chance, or cannot be rebuilt with the same answers.
     """
-    options = options or Options()
+    options, tell = options or Options(), progress or (lambda words: None)
     rows, test = _some(data.calibration, CHOICE_ROWS), _some(data.test, PARITY_ROWS)
+    tell("checking the model")
     prepared = prepare(model)
     batch = fix_batch(prepared)
     plans = _plans(prepared, data, options)
     prepared, first, opened = _any_batch(prepared, plans, rows.x, batch)
-    original = Original(model, batch=opened)
     output = _named_tensor(prepared, options.output)
-    found = find_reading(prepared, first.feeds(rows.x[:SAMPLE_ROWS]), data.classes, output)
-    choice = _choose(prepared, found, plans, data, rows, options)
-    plan, order = choice.trial.plan, choice.trial.order.columns
-    features = _features(prepared, plan.feeds(rows.x[:SAMPLE_ROWS]), found, options.features)
-    plain = plain_graph(prepared, data, plan, replace(found.inner, order=order), features)
-    parity = check_parity(original, plain, data.schema, plan, found, order, test.x, opened=opened)
-    facts = _facts(model, choice, found, features, rows)
-    notes = _notes(found, features, choice, opened)
-    return Adapted(plain, facts | {"parity": parity, "notes": notes})
+    classes = find_reading(prepared, first.feeds(rows.x[:SAMPLE_ROWS]), data.classes, output)
+    tell(f"trying {len(plans)} ways to feed it on {len(rows)} rows")
+    chosen = _choose(model, prepared, classes, plans, data, rows, options)
+    plan, order = chosen.choice.trial.plan, chosen.choice.trial.order.columns
+    tell("looking for its feature layer")
+    features = _features(prepared, plan.feeds(rows.x[:SAMPLE_ROWS]), classes, options.features)
+    tell(f"comparing with the model itself on {len(test)} rows")
+    plain = plain_graph(prepared, data, plan, replace(classes.inner, order=order), features)
+    original = Original(model, batch=opened)
+    parity = check_parity(original, plain, data.schema, plan, classes, order, test.x, opened=opened)
+    facts = describe(model, chosen.choice, chosen.skill, classes, features)
+    notes = (*chosen.doubts, *notes_on(chosen.choice, chosen.skill, classes, opened))
+    facts = msgspec.structs.replace(facts, parity=parity, notes=notes)
+    if isinstance(plan, TablePlan):
+        facts = _with_file(facts, Feeding(original, plan, classes, order), plain, data)
+    return Adapted(plain, facts)
+
+
+def _with_file(
+    facts: WrappingFacts, feeding: Feeding, plain: onnx.ModelProto, data: DataSet
+) -> WrappingFacts:
+    """The facts with those of the rows as they stand in the file, or why there are none."""
+    try:
+        in_file, difference = compare_with_file(feeding, plain, data)
+    except (AdaptError, DataError) as error:
+        reasons = facts.not_measured | {"accuracy on the rows of the file": str(error)}
+        return msgspec.structs.replace(facts, not_measured=reasons)
+    notes = (difference, *facts.notes) if difference else facts.notes
+    return msgspec.structs.replace(facts, as_in_file=in_file, notes=notes)
 
 
 def _choose(
+    model: onnx.ModelProto,
     prepared: onnx.ModelProto,
-    found: ClassOutput,
+    classes: ClassOutput,
     plans: list[Feed],
     data: DataSet,
     rows: Rows,
     options: Options,
+) -> Chosen:
+    """What labelled rows fit best.
+
+    Raises:
+        AdaptError: no way is answered, or there are doubts and weak models are not accepted.
+    """
+    tensor = classes.inner.tensor
+    tried = orders(labels_of(prepared, tensor), data.classes, options.classes)
+    seen = _some(data.train, SEEN_ROWS)
+    judge = Judge(Runs(prepared, [tensor]), classes.inner, rows, seen)
+    choice = try_all(judge, plans, tried)
+    if not options.classes:
+        choice = _ask_labels(prepared, judge, choice, plans, data)
+    choice = respell(judge, choice)
+    skill = measure_skill(choice.trial.ordered, rows.y, data.classes)
+    ordered = bool(options.columns)
+    doubts = doubts_of(choice, skill, judge, model, data, ordered=ordered)
+    if not options.accept_weak:
+        refuse_all("the model as it would be fed", doubts)
+    return Chosen(choice, skill, tuple(doubts))
+
+
+def _ask_labels(
+    prepared: onnx.ModelProto, judge: Judge, choice: Choice, plans: list[Feed], data: DataSet
 ) -> Choice:
-    labels = labels_of(prepared, found.inner.tensor)
-    tried = orders(labels, data.classes, options.classes)
-    runs, seen = Runs(prepared, [found.inner.tensor]), _some(data.train, SEEN_ROWS)
-    choice = try_all(runs, found.inner, plans, tried, rows, seen)
-    check_choice(choice, data, rows)
-    return choice
+    """The choice with the order of classes that the model's own labels show, if it is another."""
+    trial = choice.trial
+    feeds = trial.plan.feeds(judge.rows.x)
+    order = order_by_own_labels(prepared, feeds, trial.ordered, data.classes)
+    if order is None:
+        return choice
+    places = trial.order.columns or tuple(range(len(data.classes)))
+    columns = tuple(places[column] for column in order.columns)
+    return try_all(judge, plans, [replace(order, columns=columns)])
 
 
 def _features(
-    prepared: onnx.ModelProto, feeds: dict[str, Array], found: ClassOutput, named: str
+    prepared: onnx.ModelProto, feeds: dict[str, Array], classes: ClassOutput, named: str
 ) -> Features | None:
     if named == "none":
         return None
-    return find_features(prepared, feeds, found.inner.tensor, named and PREFIX + named)
+    return find_features(prepared, feeds, classes.inner.tensor, named and PREFIX + named)
 
 
 def _some(rows: Rows, count: int) -> Rows:
@@ -117,12 +175,16 @@ def _some(rows: Rows, count: int) -> Rows:
 
 
 def _plans(prepared: onnx.ModelProto, data: DataSet, options: Options) -> list[Feed]:
-    inputs, tried = Index(prepared.graph).inputs, scales(data, options.scale)
-    if data.schema.kind == "image":
-        return list(image_plans(inputs, data.schema, tried, options.layout))
-    if options.layout != "auto":
+    """The ways to feed the model that fit what it declares. Raises AdaptError if none does."""
+    if data.schema.kind == "image" and options.columns:
+        raise AdaptError("--columns is for tables; the data are images")
+    if data.schema.kind == "tabular" and options.layout != "auto":
         raise AdaptError(f"layout {options.layout} is for images; the data are a table")
-    return list(table_plans(inputs, data.schema, tried))
+    tried = scales(data, options.scale)
+    if data.schema.kind == "image":
+        inputs = Index(prepared.graph).inputs
+        return list(image_plans(inputs, data.schema, tried, options.layout))
+    return list(table_plans(prepared.graph, data.schema, tried, options.columns))
 
 
 def _any_batch(
@@ -169,54 +231,3 @@ def _named_tensor(prepared: onnx.ModelProto, name: str) -> str:
         outputs = ", ".join(show(output.name) for output in prepared.graph.output)
         raise AdaptError(f"the model has no tensor {name!r}; its outputs: {outputs}")
     return PREFIX + name
-
-
-def _facts(
-    model: onnx.ModelProto,
-    choice: Choice,
-    found: ClassOutput,
-    features: Features | None,
-    rows: Rows,
-) -> dict[str, Any]:
-    trial = choice.trial
-    ordered = trial.logits[:, list(trial.order.columns)] if trial.order.columns else trial.logits
-    return {
-        "producer": f"{model.producer_name} {model.producer_version}".strip(),
-        "opset": {entry.domain or "ai.onnx": entry.version for entry in model.opset_import},
-        "output": {
-            "tensor": show(found.output),
-            "kind": found.surface.kind,
-            "read_from": show(found.inner.tensor),
-        },
-        "features": None
-        if features is None
-        else {"tensor": show(features.tensor), "size": features.size},
-        **trial.plan.words,
-        "classes": trial.order.name,
-        "accuracy": msgspec.to_builtins(proportion(ordered.argmax(axis=1) == rows.y)),
-        "tried": [t.plain() for t in choice.trials],
-        "refused": list(choice.refused),
-    }
-
-
-def _notes(
-    found: ClassOutput, features: Features | None, choice: Choice, opened: int | None
-) -> list[str]:
-    plan, notes = choice.trial.plan, []
-    if features is None:
-        notes.append("it has no feature layer: the scores rest on its answers and the input alone")
-    if "probab" in found.inner.kind:
-        notes.append("it gives no logits: its probabilities stand for them")
-    if choice.alike:
-        others = ", ".join(trial.plan.words["scale"] for trial in choice.alike)
-        notes.append(
-            f"scale {plan.words['scale']} was taken, but {others} fit as well: see --scale"
-        )
-    if opened is not None:
-        notes.append(f"it took batches of {opened} and was made to take any")
-    if isinstance(plan, TablePlan):
-        used = {index for part in plan.parts for index in part.columns}
-        unused = [c.name for i, c in enumerate(plan.columns) if i not in used]
-        if unused:
-            notes.append(f"it does not use the columns {', '.join(unused)}")
-    return notes

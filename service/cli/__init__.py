@@ -39,29 +39,29 @@ OUT_OF_MEMORY = (
 
 
 class CommandGroup(click.Group):
-    """Errors that are raised on purpose end a command with their sentence and status 1."""
+    """A group whose commands end with a message and status 1 on our own errors."""
 
     def invoke(self, ctx: click.Context) -> object:
-        """Run the command; a traceback is only for what nobody foresaw."""
+        """Run the command; only unexpected errors show a traceback."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
             sys.exit(INTERRUPTED)  # without a word: who pressed Ctrl-C knows
         except HoldfastError as error:
-            said = str(error)
+            sentence = str(error)
         except BrokenPipeError:
             raise  # whoever read the output has gone; click ends quietly
         except OSError as error:
             if error.filename is None and error.errno not in FULL:
                 raise
             where = "" if error.filename is None else f"{error.filename}: "
-            said = f"{where}{error.strerror}; see to space and permissions there"
+            sentence = f"{where}{error.strerror}; see to space and permissions there"
         except Exception as error:
             passing = passing_words(error)
             if not out_of_memory(error) and passing is None:
                 raise
-            said = OUT_OF_MEMORY if passing is None else f"{passing}; try again"
-        click.echo(f"holdfast: {said}", err=True)
+            sentence = OUT_OF_MEMORY if passing is None else f"{passing}; try again"
+        click.echo(f"holdfast: {sentence}", err=True)
         sys.exit(1)
 
 

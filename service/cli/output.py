@@ -1,4 +1,4 @@
-"""How commands talk: tables or JSON on standard output, notes on standard error."""
+"""Output of commands: tables or JSON on standard output, notes on standard error."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,7 +12,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 
 
 def emit(value: Any, as_json: bool, text: Callable[[], str]) -> None:
-    """Print plain data as JSON, or the text for people."""
+    """Print a value as JSON, or its text for people."""
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(value), indent=1))
     else:
@@ -20,7 +20,7 @@ def emit(value: Any, as_json: bool, text: Callable[[], str]) -> None:
 
 
 def tell_notes(manifest: Manifest, champion: int | None) -> None:
-    """What one should know of a new version besides its figures, on standard error."""
+    """Print notes on a new version on standard error."""
     from models.reporting.shortfalls import too_few_to_flag  # reports need the train extra
 
     notes = too_few_to_flag(manifest.calibration)
@@ -35,7 +35,7 @@ def tell_notes(manifest: Manifest, champion: int | None) -> None:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """Columns as wide as their widest entry."""
+    """Format a table whose columns are as wide as their widest cell."""
     lines = [[str(cell) for cell in row] for row in (header, *rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(

@@ -149,7 +149,9 @@ def train(
     emit(
         {"model": name, "version": version, "clean": clean, "robust": robust},
         as_json,
-        lambda: "\n".join([f"{name}/{version}: {headline(figures)}; {page}", *gap_lines(figures)]),
+        lambda: "\n".join(
+            [f"{name}/{version}: {headline(figures, manifest.input)}; {page}", *gap_lines(figures)]
+        ),
     )
 
 

@@ -2,12 +2,14 @@
 
 import re
 import uuid
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 
-from models.base.errors import AdaptError
+from models.base.errors import AdaptError, HoldfastError
 from models.base.files import sha256_file
 from models.versions.facts import EventFacts, WrappingFacts
 from models.versions.judging import NORMS
@@ -18,6 +20,12 @@ from service.cli.progress import Bar
 from service.cli.source import source_options
 from service.cli.train import benign_examples, need_training, promote_or_say_why
 from service.configuration.settings import Settings
+
+if TYPE_CHECKING:
+    from models.data import DataSet, Source
+    from models.versions.judging import ThreatModel
+    from models.wrapping import Adapted, Model, Options
+    from monitoring.scoring.perturbation.benign import Benign
 
 ACTOR = "command line"
 
@@ -43,6 +51,12 @@ ACTOR = "command line"
     "--layout", type=click.Choice(["auto", "nchw", "nhwc"]), default="auto", help="Of images."
 )
 @click.option("--classes", default="", help="The data's classes in the order of the model's: a,b,c")
+@click.option("--columns", default="", help="The data's columns in the order of the model's: a,b,c")
+@click.option(
+    "--accept-weak",
+    is_flag=True,
+    help="Wrap the model even if it is no better than chance, or seems to be fed wrongly.",
+)
 @click.option("--eps", type=float, help="Size of the attack in units of 0..1 (by the data).")
 @click.option("--norm", type=click.Choice(NORMS), default="linf", help="What eps measures.")
 @click.option(
@@ -55,24 +69,21 @@ ACTOR = "command line"
 @click.pass_obj
 def wrap(
     settings: Settings,
+    /,
     file: Path,
     data: str,
     reading: dict[str, Any],
     model: str | None,
-    output: str,
-    features: str,
-    scale: str,
-    layout: str,
-    classes: str,
     eps: float | None,
     norm: str,
     benign: str | None,
     promote: bool,
     as_json: bool,
+    **said: Any,
 ) -> None:
     """Put score heads on MODEL.ONNX, calibrate them on DATA and publish the whole as a version.
 
-    How the model takes its input and which output holds the classes is found out and told.
+    How the model takes its input and which output holds the classes is tried out, and said.
 
     \b
     Example:
@@ -80,59 +91,101 @@ def wrap(
       holdfast wrap churn.onnx --data churn.csv --label left --categorical region
     """
     need_training()
-    import msgspec
-
-    from models import data as sets
-    from models.attacks.threat import geometry_of
-    from models.training.presets import preset
-    from models.wrapping import Options
+    from models.data import Source
+    from models.wrapping import adapt
 
     name = model or _name_of(file)
     check_name(name)
-    rows = sets.load(sets.Source(data, **reading))
+    given, rows, threat = _read(file, Source(data, **reading), norm, eps)
     for note in rows.notes:
-        click.echo(f"note: {note}", err=True)
-    usual = preset(rows.schema, len(rows.train)).threat
-    threat = msgspec.structs.replace(usual, norm=norm, eps=usual.eps if eps is None else eps)
-    geometry_of(threat, rows.schema)  # refuses eps and norms that mean nothing, before any work
-    options = Options(
-        output=output,
-        features=features,
-        scale=scale,
-        layout=layout,  # type: ignore[arg-type]
-        classes=tuple(part.strip() for part in classes.split(",")) if classes else (),
-    )
-    registry = Registry(settings.registry_dir, settings.keys)
+        _say(f"note: {note}")
     own = benign_examples(benign, rows)
-    version, facts = _publish(registry, name, file, rows, options, threat, own)
+    adapted = adapt(given, rows, options=_options(said), progress=_say)
+    registry = Registry(settings.registry_dir, settings.keys)
+    facts = msgspec.structs.replace(adapted.facts, file=file.name, sha256=sha256_file(file))
+    version = _publish(registry, name, rows, adapted, facts, threat, own)
     if promote:
         promote_or_say_why(registry, name, version, ACTOR)
-    _tell(registry, name, version, facts, as_json)
+    _report(registry, name, version, facts, as_json)
+
+
+def _read(
+    file: Path, source: "Source", norm: str, eps: float | None
+) -> "tuple[Model, DataSet, ThreatModel]":
+    """The model, the data and the threat; what is wrong with them is said at once.
+
+    Raises:
+        AdaptError: the model cannot be read, or several of them have faults.
+        DataError: the data cannot be read, or eps and norm mean nothing for them.
+    """
+    from models import data as sets
+    from models.wrapping import read_model
+
+    faults: list[HoldfastError] = []
+    model = rows = threat = None
+    try:
+        _say(f"reading {file}")
+        model = read_model(file)
+    except HoldfastError as error:
+        faults.append(error)
+    try:
+        _say(f"reading {source.path}")
+        rows = sets.load(source)
+        threat = _threat(rows, norm, eps)
+    except HoldfastError as error:
+        faults.append(error)
+    if model is None or rows is None or threat is None:
+        if len(faults) == 1:
+            raise faults[0]
+        raise AdaptError("\n".join(["the model and the data have faults:", *map(str, faults)]))
+    return model, rows, threat
+
+
+def _options(said: dict[str, Any]) -> "Options":
+    from models.wrapping import Options
+
+    names = ("output", "features", "scale", "layout", "accept_weak")
+    options = Options(**{name: said[name] for name in names})
+    return replace(options, classes=_names(said["classes"]), columns=_names(said["columns"]))
+
+
+def _names(text: str) -> tuple[str, ...]:
+    """Names between commas."""
+    return tuple(part.strip() for part in text.split(",")) if text else ()
+
+
+def _threat(rows: "DataSet", norm: str, eps: float | None) -> "ThreatModel":
+    """The usual threat for such data, with what the user says of it.
+
+    Raises:
+        DataError: eps and norm mean nothing for these data.
+    """
+    from models.attacks.threat import geometry_of
+    from models.training.presets import preset
+
+    usual = preset(rows.schema, len(rows.train)).threat
+    threat = msgspec.structs.replace(usual, norm=norm, eps=usual.eps if eps is None else eps)
+    geometry_of(threat, rows.schema)
+    return threat
 
 
 def _publish(
     registry: Registry,
     name: str,
-    file: Path,
-    rows: Any,
-    options: Any,
-    threat: Any,
-    benign: Any,
-) -> tuple[int, dict[str, Any]]:
-    """Adapt, then instrument, calibrate, evaluate and publish; nothing is written before that."""
-    import msgspec
-
-    from models.wrapping import adapt, read_model
+    rows: "DataSet",
+    adapted: "Adapted",
+    facts: WrappingFacts,
+    threat: "ThreatModel",
+    benign: "Benign | None",
+) -> int:
+    """Instrument, calibrate, evaluate and publish; nothing is written before that."""
     from monitoring.making.orders import WrapOrder
     from monitoring.making.version import wrap_version
 
-    adapted = adapt(read_model(file), rows, options=options)
-    facts = {"file": file.name, "sha256": sha256_file(file)} | adapted.facts
-    event = EventFacts(f"wrap-{uuid.uuid4().hex[:12]}", f"wrapped {file.name} by hand")
-    origin = msgspec.convert(facts, WrappingFacts)
-    order = WrapOrder(name, event, ACTOR, threat, origin, benign=benign)
+    event = EventFacts(f"wrap-{uuid.uuid4().hex[:12]}", f"wrapped {facts.file} by hand")
+    order = WrapOrder(name, event, ACTOR, threat, facts, benign=benign)
     with Bar(name) as bar:
-        return wrap_version(registry, rows, adapted.plain, order, progress=bar), facts
+        return wrap_version(registry, rows, adapted.plain, order, progress=bar)
 
 
 def _name_of(file: Path) -> str:
@@ -147,8 +200,12 @@ def _name_of(file: Path) -> str:
     return name
 
 
-def _tell(
-    registry: Registry, name: str, version: int, facts: dict[str, Any], as_json: bool
+def _say(words: str) -> None:
+    click.echo(words, err=True)
+
+
+def _report(
+    registry: Registry, name: str, version: int, facts: WrappingFacts, as_json: bool
 ) -> None:
     manifest = registry.manifest(name, version)
     tell_notes(manifest, registry.aliases(name).champion)
@@ -158,19 +215,30 @@ def _tell(
     page = registry.path(name, version) / "report.html"
 
     def text() -> str:
-        read, layer = facts["output"], facts["features"]
-        lines = [
-            f"{name}/{version}: {headline(figures)}; {page}",
-            f"  input: {facts['layout']}, scale {facts['scale']}; classes {facts['classes']}",
-            f"  answer: {read['kind']} of {read['tensor']!r}, read from {read['read_from']!r}",
-        ]
-        if layer is not None:
-            lines.append(f"  features: {layer['tensor']!r}, {layer['size']} of them")
-        lines += [f"  note: {note}" for note in facts["notes"]]
-        return "\n".join(lines + gap_lines(figures))
+        lines = [*_lines(facts), *(line.strip() for line in gap_lines(figures))]
+        head = f"{name}/{version}: {headline(figures, manifest.input)}; {page}"
+        return "\n".join([head, *(f"  {line}" for line in lines)])
 
     emit(
         {"model": name, "version": version, "clean": clean, "robust": robust, "adapted": facts},
         as_json,
         text,
     )
+
+
+def _lines(facts: WrappingFacts) -> list[str]:
+    """How the model is fed and read, and what its owner should know."""
+    lines = [f"input: {facts.layout}, scale {facts.scale}; classes {facts.classes}"]
+    if facts.output is not None:
+        read = facts.output
+        lines.append(f"answer: {read.kind} of {read.tensor!r}, read from {read.read_from!r}")
+    if facts.features is not None:
+        lines.append(f"features: {facts.features.tensor!r}, {facts.features.size} of them")
+    if facts.as_in_file is not None:
+        seen = facts.as_in_file
+        lines.append(
+            f"{seen.own.n} rows as they stand in the file: the model itself is right on "
+            f"{seen.own.value:.1%}, the wrapped one on {seen.wrapped.value:.1%}"
+        )
+    lines += [f"not measured: {what}: {why}" for what, why in facts.not_measured.items()]
+    return [*lines, *(f"note: {note}" for note in facts.notes)]

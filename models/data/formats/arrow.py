@@ -2,16 +2,27 @@
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from models.base.errors import DataError
 from models.data import tables
+from models.data.faults import Faults
+from models.data.formats.arrow_columns import (
+    Cells,
+    Reading,
+    empty_column,
+    is_text,
+    plain_column,
+    read_column,
+)
+from models.data.formats.sheet import Sheet, join_where
 from models.data.found import Files
-from models.data.raw import Raw, RawColumn, RawPart, Values, Where, quote, spans
+from models.data.raw import Raw, RawPart, Values, Where, quote
 from models.data.records import Source
 
 LABELS = ("label", "target", "class", "y")
@@ -19,38 +30,50 @@ LABELS = ("label", "target", "class", "y")
 # Peak of reading 200,000 rows of 22 columns from Parquet was 54: in Arrow, as columns, as rows.
 BYTES_PER_CELL = 56
 
-ReadTable = Callable[[Path, dict[str, pa.DataType]], pa.Table]
+ReadSheet = Callable[[Path], Sheet]
 
 
-def read_tables(files: Files, source: Source, what: str, read: ReadTable) -> Raw:
+def read_tables(files: Files, source: Source, what: str, read: ReadSheet) -> Raw:
     """Rows of a table from the files of each part.
 
     Args:
         files: of the training part and of the test part.
         source: what to take as label and categories, and what to leave out.
         what: the data, for messages.
-        read: reads one file, with the types of columns that are known already.
+        read: reads one file.
 
     Raises:
-        DataError: no label, or columns that differ between files or cannot be used.
+        DataError: no label, or columns that differ between files. Columns that cannot be used are
+            left out, and the faults of `Raw` say so.
     """
-    table, where = _join_tables(files.train, read, {})
-    label = label_of(table.column_names, source, str(files.train[0]))
-    tables.check_names(table.column_names, source, str(files.train[0]))
-    train = _part(table, label, source, where)
-    names = class_names(table.schema, label)
-    if not files.test:
-        return Raw(what, train, None, names, files.notes)
-    # Text stays text in the test part, even where each of its values looks like a number.
-    texts = {field.name: field.type for field in table.schema if pa.types.is_string(field.type)}
-    table, where = _join_tables(files.test, read, texts)
-    if label not in table.column_names:
-        if not files.beside:
-            raise DataError(
-                f"{files.test[0]}: no label column {label!r}; found {quote(table.column_names)}"
-            )
-        return Raw(what, train, None, names, (*files.notes, note_unlabelled(files.test[0], label)))
-    return Raw(what, train, _part(table, label, source, where), names, files.notes)
+    faults = Faults(what)
+    table, where, notes = _join_sheets(files.train, read, faults)
+    label = ""
+    with faults.gather():
+        label = label_of(table.column_names, source, str(files.train[0]))
+    with faults.gather():
+        tables.check_names(table.column_names, source, str(files.train[0]))
+    if not label:
+        faults.check()
+    train, read_as = _part(table, label, source, where, faults)
+    names, notes = class_names(table.schema, label), (*files.notes, *notes, *read_as)
+    raw = Raw(what, train, None, names, notes)
+    if files.test:
+        raw = _with_test(raw, files, source, label, read, faults)
+    return replace(raw, faults=faults.sentences)
+
+
+def _with_test(
+    raw: Raw, files: Files, source: Source, label: str, read: ReadSheet, faults: Faults
+) -> Raw:
+    table, where, notes = _join_sheets(files.test, read, faults)
+    if label in table.column_names:
+        test, _ = _part(table, label, source, where, faults, raw.train)
+        return replace(raw, test=test, notes=(*raw.notes, *notes))
+    if not files.beside:
+        faults.add(f"{files.test[0]}: no label column {label!r}; found {quote(table.column_names)}")
+        faults.check()
+    return replace(raw, notes=(*raw.notes, note_unlabelled(files.test[0], label)))
 
 
 def note_unlabelled(path: Path, label: str) -> str:
@@ -80,9 +103,9 @@ def label_of(names: Sequence[str], source: Source, what: str) -> str:
 
 def labels_of(column: pa.ChunkedArray, where: Where) -> Values:
     """Labels as integers, numbers, booleans or texts `(N,)`. Raises DataError for other types."""
-    column = _plain(column)
+    column = plain_column(column)
     kind = column.type
-    if _is_text(kind):
+    if is_text(kind):
         found = np.empty(len(column), dtype=object)
         found[:] = column.to_pylist()
         return found
@@ -107,73 +130,75 @@ def class_names(schema: pa.Schema, label: str) -> tuple[str, ...]:
     return tuple(str(name) for name in names)
 
 
-def _join_tables(
-    paths: Sequence[Path], read: ReadTable, types: dict[str, pa.DataType]
-) -> tuple[pa.Table, Where]:
-    found = [read(path, types) for path in paths]
-    for path, table in zip(paths, found, strict=True):
-        different = set(table.column_names) ^ set(found[0].column_names)
+def _join_sheets(
+    paths: Sequence[Path], read: ReadSheet, faults: Faults
+) -> tuple[pa.Table, Where, tuple[str, ...]]:
+    sheets = []
+    for path in paths:
+        with faults.gather():
+            sheets.append(read(path))
+            faults.add(*sheets[-1].faults)
+    for sheet in sheets:
+        different = set(sheet.table.column_names) ^ set(sheets[0].table.column_names)
         if different:
-            raise DataError(
-                f"{path}: other columns than {paths[0]}; {quote(sorted(different))} stand in one "
-                "of them only"
+            faults.add(
+                f"{sheet.path}: other columns than {sheets[0].path}; {quote(sorted(different))} "
+                "stand in one of them only"
             )
-    where = spans([(str(path), len(table)) for path, table in zip(paths, found, strict=True)])
+    if len(sheets) < len(paths):
+        faults.check()
+    notes = tuple(dict.fromkeys(note for sheet in sheets for note in sheet.notes))
     try:
-        return pa.concat_tables(found, promote_options="permissive"), where
+        table = pa.concat_tables([sheet.table for sheet in sheets], promote_options="permissive")
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise DataError(
-            f"{paths[0].parent}: the files hold different types in a column: {error}"
-        ) from error
+        faults.add(f"{paths[0].parent}: the files hold different types in a column: {error}")
+        faults.check()
+        raise
+    return table, join_where(sheets), notes
 
 
-def _part(table: pa.Table, label: str, source: Source, where: Where) -> RawPart:
-    columns = tuple(
-        _column(name, table.column(name), name in source.categorical, where)
-        for name in table.column_names
-        if name != label and name not in source.ignore
-    )
-    return RawPart(labels_of(table.column(label), where), where, columns=columns)
+def _part(
+    table: pa.Table,
+    label: str,
+    source: Source,
+    where: Where,
+    faults: Faults,
+    train: RawPart | None = None,
+) -> tuple[RawPart, tuple[str, ...]]:
+    """The columns and labels of a part, and notes on how the columns are read.
+
+    Those of a test part are read as the columns of the same name in `train` were.
+    """
+    like = {column.name: column for column in train.columns} if train else {}
+    # A group is a name, however it is written, and there may be many.
+    source = msgspec.structs.replace(source, categorical=(*source.categorical, source.group))
+    readings = []
+    for name in table.column_names:
+        if name == label or name in source.ignore or (train and name not in like):
+            continue
+        cells = Cells(name, table.column(name), source, where, like.get(name))
+        with faults.gather():
+            reading = read_column(cells)
+            if train is None and name != source.group:
+                tables.check_categories(reading.column, cells.file)
+            readings.append(reading)
+        if train and (not readings or readings[-1].column.name != name):
+            readings.append(Reading(empty_column(cells)))  # there, but at fault
+    labels: Values | None = None
+    with faults.gather():
+        labels = labels_of(table.column(label), where)
+    if labels is None:
+        faults.check()
+    assert labels is not None
+    columns = tuple(reading.column for reading in readings)
+    return RawPart(labels, where, columns=columns), notes_of(readings)
 
 
-def _column(name: str, column: pa.ChunkedArray, forced: bool, where: Where) -> RawColumn:
-    column = _plain(column)
-    kind = column.type
-    if pa.types.is_boolean(kind):
-        column, kind = column.cast(pa.string()), pa.string()
-    if _is_text(kind):
-        return _categories(name, column)
-    numeric = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
-    if not numeric and not pa.types.is_null(kind):
-        raise DataError(
-            f"{where(0)}: column {name!r} holds {kind}; a table takes numbers, texts and "
-            "true/false: convert it, or name it in --ignore"
-        )
-    values = column.cast(pa.float64(), safe=False).to_numpy()
-    return tables.from_numbers(name, values, forced, where)
-
-
-def _categories(name: str, column: pa.ChunkedArray) -> RawColumn:
-    """Texts as places in their sorted list; empty ones are missing."""
-    whole = column.combine_chunks()
-    whole = pc.if_else(pc.equal(pc.utf8_trim_whitespace(whole), ""), None, whole)
-    coded = pc.dictionary_encode(whole)
-    texts: list[str] = coded.dictionary.to_pylist()
-    order = sorted(range(len(texts)), key=texts.__getitem__)
-    places = np.empty(len(texts) + 1, dtype=np.float32)
-    places[order], places[-1] = np.arange(len(texts)), np.nan
-    codes = coded.indices.fill_null(len(texts)).to_numpy(zero_copy_only=False)
-    return RawColumn(name, places[codes], tuple(texts[place] for place in order))
-
-
-def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Without the coding of a dictionary, and texts of one type."""
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    return column.cast(pa.large_string()) if _is_text(column.type) else column
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(
-        pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
-    )
+def notes_of(readings: Sequence[Reading]) -> tuple[str, ...]:
+    """What to tell of how columns are read: of each one that is unusual, and of missing values."""
+    notes = [reading.note for reading in readings if reading.note]
+    words = sorted({word for reading in readings for word in reading.words})
+    names = [reading.column.name for reading in readings if reading.words]
+    if words:
+        notes.append(f"read as missing values: {quote(words)}, in {quote(names)}")
+    return tuple(notes)

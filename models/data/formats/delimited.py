@@ -1,11 +1,6 @@
-"""CSV and TSV files: a header, a label column, numbers and texts."""
+"""CSV and TSV files: a header, a label column, and cells that are all read as texts."""
 
-import contextlib
-import csv
-import gzip
-import io
-import zlib
-from collections.abc import Collection
+from functools import cached_property
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,200 +11,210 @@ from models.base.errors import DataError
 from models.data import memory
 from models.data.catalogue import CATALOGUE
 from models.data.formats.arrow import BYTES_PER_CELL, read_tables
+from models.data.formats.header import Header, read_header
+from models.data.formats.quotes import check_quotes
+from models.data.formats.sheet import Sheet, drop_empty_rows, settle_names
+from models.data.formats.streams import Text, explain_encoding, is_packed, open_text
 from models.data.found import files_of
-from models.data.raw import Raw, quote
+from models.data.raw import Raw, count, list_rows
 from models.data.records import Source
-from models.data.tables import is_number
 
-DELIMITERS = (",", ";", "\t", "|")
-SNIFFED = 20  # lines that must agree on the delimiter
 PACKED = 5  # how much longer packed text usually is when unpacked
+BLOCKS = (8 << 20, 512 << 20)  # bytes read at once: a row must fit, and few are longer than 8 MiB
 
 
 def read(source: Source) -> Raw:
-    """Rows of CSV files in UTF-8 with a header; empty cells and NaN are missing values.
+    """Rows of CSV files in UTF-8 (or UTF-16 with a mark) with a header.
 
     Raises:
         DataError: names the file and the row where it cannot be read or used.
     """
     delimiter = "\t" if source.delimiter in ("\\t", "tab") else source.delimiter
-    if len(delimiter) > 1:
-        raise DataError(f"--delimiter {delimiter!r}: expected one character, or tab")
+    if len(delimiter) > 1 or not delimiter.isascii() or delimiter in ('"', "\r", "\n", "\0"):
+        raise DataError(f"--delimiter {delimiter!r}: expected one ASCII character, or tab")
     files, what = files_of(source, CATALOGUE["csv"].suffixes), Path(source.path).name
-    cells = sum(_cells(path, delimiter) for path in (*files.train, *files.test))
+    cells = sum(_count_cells(path, delimiter) for path in (*files.train, *files.test))
     memory.require(BYTES_PER_CELL * cells, what)
-    return read_tables(files, source, what, lambda path, types: read_csv(path, delimiter, types))
+    return read_tables(files, source, what, lambda path: read_csv(path, delimiter))
 
 
-def read_csv(path: Path, delimiter: str, types: dict[str, pa.DataType]) -> pa.Table:
-    """One file; texts and names without the spaces around them.
+def read_csv(path: Path, delimiter: str = "") -> Sheet:
+    """The columns of one file as large_string, without the spaces around cells and names.
+
+    An empty cell is an empty text. Rows that are left out are named in `faults` or `notes`.
 
     Args:
-        path: CSV, plain or gzip.
+        path: CSV, plain, gzip or in a zip archive.
         delimiter: one character, or empty to find it.
-        types: of columns that are known already; the others are found.
 
     Raises:
-        DataError: empty, not UTF-8, no header, one column only, or a row of another length.
+        DataError: empty, damaged, no header, or one column only.
     """
-    head = _head(path)
-    found = delimiter or sniff(head, path)
-    names = _header(head, found, path)
-    known = {name: types[name.strip()] for name in names if name.strip() in types}
-    wrong: list[arrow_csv.InvalidRow] = []
-
-    def keep(row: arrow_csv.InvalidRow) -> str:
-        wrong.append(row)
-        return "error"
-
-    try:
-        with pa.input_stream(str(path), compression="gzip" if _packed(path) else None) as stream:
-            table = arrow_csv.read_csv(
-                stream,
-                # One thread: only then does pyarrow say which row is wrong.
-                arrow_csv.ReadOptions(use_threads=False),
-                arrow_csv.ParseOptions(delimiter=found, invalid_row_handler=keep),
-                arrow_csv.ConvertOptions(column_types=known),
-            )
-    except (pa.ArrowInvalid, OSError) as error:
-        if wrong:
-            raise _explain_ragged_row(wrong[0], names, path, found) from error
-        if isinstance(error, pa.ArrowInvalid):
-            _check_utf8(path)
-        raise DataError(f"{path}: cannot be read as CSV: {error}") from error
-    if any(pa.types.is_binary(kind) for kind in table.schema.types):
-        _check_utf8(path)
-    return _trim_texts(table, known).rename_columns([name.strip() for name in names])
-
-
-def sniff(head: str, path: Path) -> str:
-    """The delimiter that cuts each of the first lines `head` into the same number of cells.
-
-    Raises:
-        DataError: none does.
-    """
-    header = head.splitlines()[0] if head.strip() else ""
-    counts = {d: _widths(head, d) for d in DELIMITERS}
-    same = {d: widths[0] for d, widths in counts.items() if len(set(widths)) == 1}
-    # If no delimiter fits every line, the header decides: a line is ragged then.
-    best = max(same, key=same.__getitem__, default=",")
-    if same.get(best, 1) < 2:
-        best = max(counts, key=lambda d: counts[d][0])
-    if counts[best][0] < 2:
-        raise DataError(
-            f"{path}: one column found, named {header[:80]!r}; the columns are not separated by "
-            "comma, semicolon, tab or |: say what separates them with --delimiter"
-        )
-    return best
-
-
-def _cells(path: Path, delimiter: str) -> int:
-    """About how many cells a file holds, by its size and its first lines."""
-    head = _head(path)
-    widths = _widths(head, delimiter or sniff(head, path))
-    size = path.stat().st_size * (PACKED if _packed(path) else 1)
-    return size * sum(widths) // len(head.encode())
-
-
-def _header(head: str, delimiter: str, path: Path) -> list[str]:
-    """Names of the columns, as they stand there."""
-    found = _cut(head, delimiter)[0]
-    names = [name.strip() for name in found]
-    if len(names) < 2:
-        better = [f"{d!r} gives {n}" for d in DELIMITERS if (n := _widths(head, d)[0]) > 1]
-        hint = f"; {', '.join(better)}: say so with --delimiter" if better else ""
-        raise DataError(
-            f"{path}: one column found with delimiter {delimiter!r}, named {names[0][:80]!r}{hint}"
-        )
-    if all(is_number(name) for name in names):
-        raise DataError(
-            f"{path}: the first line holds numbers ({quote(names, 4)}); expected a header that "
-            "names the columns"
-        )
-    if "" in names:
-        raise DataError(
-            f"{path}: column {names.index('') + 1} has no name (a row index of pandas?); "
-            "write the file without it (index=False), or give it a name"
-        )
-    twice = [name for name in names if names.count(name) > 1]
-    if twice:
-        raise DataError(f"{path}: two columns are named {twice[0]!r}; expected different names")
-    return found
-
-
-def _head(path: Path) -> str:
-    """The first lines that are not empty, without the mark that some editors put before them."""
-    lines: list[str] = []
-    try:
-        with _open_text(path) as stream:
-            for line in stream:
-                if line.strip():
-                    lines.append(line)
-                if len(lines) > SNIFFED:
-                    break
-    except UnicodeDecodeError:
-        _check_utf8(path)
-        raise
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(f"{path}: the gzip data is truncated or damaged ({error})") from error
-    if not lines:
-        raise DataError(f"{path}: the file is empty; expected a header and rows")
-    return "".join(lines)
-
-
-def _check_utf8(path: Path) -> None:
-    """Raise DataError for the first line that is not UTF-8."""
-    with gzip.open(path) if _packed(path) else path.open("rb") as stream:
-        for number, line in enumerate(stream, start=1):
-            try:
-                line.decode("utf-8")
-            except UnicodeDecodeError as error:
-                byte = line[error.start]
-                raise DataError(
-                    f"{path}, line {number}: byte 0x{byte:02x} is not UTF-8; save it as UTF-8 "
-                    "(iconv -f latin1 -t utf-8, if it came from Windows)"
-                ) from None
-
-
-def _explain_ragged_row(
-    row: arrow_csv.InvalidRow, names: list[str], path: Path, delimiter: str
-) -> DataError:
-    place = "a row" if row.number is None else f"row {row.number - 1}"  # it counts the header
-    return DataError(
-        f"{path}, {place}: {row.actual_columns} cells, expected {len(names)} as in the header "
-        f"(separated by {delimiter!r}): {row.text[:80]!r}; "
-        "a cell that holds the delimiter needs quotes"
+    with open_text(path) as stream:
+        header = read_header(stream, delimiter, path)
+    reading = _Reading(path, header)
+    faults = [*reading.explain_ragged(), *reading.explain_nuls()]
+    if reading.replaced:
+        faults.insert(0, explain_encoding(path))
+    notes = (*header.notes, *reading.explain_comments())
+    table = reading.table.rename_columns(
+        [name or f"number {place}" for place, name in enumerate(header.names, 1)]
     )
+    sheet = Sheet(path, table, notes, tuple(faults), reading.places())
+    if reading.quoted and not reading.opened:
+        sheet = check_quotes(sheet, header.delimiter, header.size)
+    return settle_names(drop_empty_rows(sheet), header.names)
 
 
-def _trim_texts(table: pa.Table, known: Collection[str]) -> pa.Table:
-    """Without spaces around texts; what is numbers then becomes numbers, unless it is `known`."""
-    for place, field in enumerate(table.schema):
-        if not pa.types.is_string(field.type):
-            continue
-        column = pc.utf8_trim_whitespace(table.column(place))
-        if field.name not in known and not column.equals(table.column(place)):
-            with contextlib.suppress(pa.ArrowInvalid):  # they are texts
-                column = pc.if_else(pc.equal(column, ""), None, column).cast(pa.float64())
-        table = table.set_column(place, field.name, column)
-    return table
+class _Reading:
+    """One pass over a file: the rows that fit its header, and those that do not."""
+
+    closed = False  # as a file is that pyarrow reads
+
+    def __init__(self, path: Path, header: Header) -> None:
+        self.path, self.header = path, header
+        self.skipped: list[arrow_csv.InvalidRow] = []
+        self._tail, self._nul, self.quoted = b"", False, False
+        self._stream: Text
+        for block in BLOCKS:
+            self.skipped.clear()
+            with open_text(path) as self._stream:
+                _skip(self._stream, header.size)
+                try:
+                    self.table = self._parse(block)
+                except pa.ArrowInvalid as error:
+                    if "straddling" not in str(error) or block == BLOCKS[-1]:
+                        raise DataError(f"{path}: cannot be read as CSV: {error}") from error
+                else:
+                    break
+
+    @property
+    def replaced(self) -> bool:
+        """Whether bytes were not of the encoding."""
+        return self._stream.replaced
+
+    def read(self, size: int) -> bytes:
+        """The next bytes of the file, for the parser."""
+        pieces, missing = list[bytes](), size
+        while missing and (piece := self._stream.read(missing)):
+            pieces.append(piece)
+            missing -= len(piece)
+        piece = b"".join(pieces)
+        self._tail = (self._tail + piece[-8:])[-8:]
+        self._nul = self._nul or b"\0" in piece
+        self.quoted = self.quoted or b'"' in piece
+        return piece
+
+    def places(self) -> tuple[int, ...]:
+        """Of the rows that do not fit, from 0."""
+        return tuple(row.number - 1 for row in self.skipped)
+
+    def explain_ragged(self) -> list[str]:
+        """A fault for every row of another length, the first ones by name."""
+        ragged = [row for row in self.skipped if not _is_comment(row)]
+        width, faults = len(self.header.names), list[str]()
+        if self.opened:
+            faults.append(
+                f"{self.path}, row {self.opened}: a quote that opens here is never closed"
+            )
+            ragged = [row for row in ragged if row.number != self.opened]
+        if ragged:
+            first = ragged[0]
+            reason = "a cell that holds the delimiter needs quotes"
+            if "\n" in first.text or "\r" in first.text:
+                reason = "a quote that opens in this row is closed in a later line"
+            others = [f"{row.number} ({count(row.actual_columns, 'cell')})" for row in ragged[1:]]
+            faults.append(
+                f"{self.path}, row {first.number}: {count(first.actual_columns, 'cell')}, expected "
+                f"{width} as in the header (separated by {self.header.delimiter!r}): "
+                f"{first.text[:80]!r}; {reason}{list_rows(others)}"
+            )
+        return faults
+
+    def explain_nuls(self) -> list[str]:
+        """A fault for every column with NUL bytes, by the first row that has one."""
+        if not self._nul:
+            return []
+        faults = []
+        for place, (name, column) in enumerate(
+            zip(self.header.names, self.table.columns, strict=True)
+        ):
+            places = pc.indices_nonzero(pc.match_substring(column, "\0"))
+            if len(places):
+                first, *others = (self._row(place.as_py()) for place in places)
+                faults.append(
+                    f"{self.path}, row {first}: column {name!r} holds a NUL byte, which is no "
+                    f"text; the file is damaged, or is no CSV{list_rows(others)}"
+                )
+                # It is a fault by now: what stands beside it is judged without it.
+                rest = pc.replace_substring(column, "\0", "")
+                self.table = self.table.set_column(place, str(place), rest)
+        return faults
+
+    def explain_comments(self) -> list[str]:
+        """A note on the rows that were left out, for they begin with `#`."""
+        rows = [row.number for row in self.skipped if row.text.lstrip().startswith("#")]
+        if not rows:
+            return []
+        lines = count(len(rows), "line")
+        return [f"{self.path.name}: {lines} that begin with # left out, the first as row {rows[0]}"]
+
+    @cached_property
+    def opened(self) -> int:
+        """The number of the last row, where a quote opens in it that is never closed, else 0."""
+        number = self.table.num_rows + len(self.skipped)
+        last = next((row.text for row in self.skipped if row.number == number), "")
+        if not last and self.table.num_rows:
+            last = self.table.column(len(self.header.names) - 1)[-1].as_py()
+        is_open = not self._tail.rstrip(b"\r\n ").endswith(b'"')
+        return number if is_open and ("\n" in last or "\r" in last) else 0
+
+    def _row(self, place: int) -> int:
+        return Sheet(self.path, self.table, skipped=self.places()).row(place)
+
+    def _parse(self, block: int) -> pa.Table:
+        """All cells as texts, in columns called `0`, `1`, ...: names may repeat."""
+        names = [str(place) for place in range(len(self.header.names))]
+
+        def skip(row: arrow_csv.InvalidRow) -> str:
+            self.skipped.append(row)
+            return "skip"
+
+        try:
+            table = arrow_csv.read_csv(
+                pa.PythonFile(self, mode="r"),
+                # One thread: only then does pyarrow say which row is wrong.
+                arrow_csv.ReadOptions(use_threads=False, column_names=names, block_size=block),
+                arrow_csv.ParseOptions(
+                    delimiter=self.header.delimiter,
+                    newlines_in_values=True,
+                    invalid_row_handler=skip,
+                ),
+                arrow_csv.ConvertOptions(
+                    column_types=dict.fromkeys(names, pa.large_string()), strings_can_be_null=False
+                ),
+            )
+        except pa.ArrowInvalid as error:
+            if "Empty CSV" not in str(error):
+                raise
+            return pa.table({name: pa.array([], pa.large_string()) for name in names})
+        columns = [pc.ascii_trim_whitespace(column) for column in table.columns]
+        return pa.table(dict(zip(names, columns, strict=True)))
 
 
-def _cut(head: str, delimiter: str) -> list[list[str]]:
-    try:
-        return list(csv.reader(io.StringIO(head), delimiter=delimiter))
-    except csv.Error as error:
-        raise DataError(f"the first lines cannot be read as CSV: {error}") from error
+def _skip(stream: Text, size: int) -> None:
+    while size and (piece := stream.read(size)):
+        size -= len(piece)
 
 
-def _widths(head: str, delimiter: str) -> list[int]:
-    return [len(cells) for cells in _cut(head, delimiter)]
+def _is_comment(row: arrow_csv.InvalidRow) -> bool:
+    """Whether a row that does not fit is none: a comment, or spaces."""
+    return not row.text.strip() or row.text.lstrip().startswith("#")
 
 
-def _packed(path: Path) -> bool:
-    return path.suffix == ".gz"
-
-
-def _open_text(path: Path) -> io.TextIOBase:
-    opener = gzip.open if _packed(path) else open
-    return opener(path, "rt", encoding="utf-8-sig", newline="")
+def _count_cells(path: Path, delimiter: str) -> int:
+    """About how many cells a file holds, by its size and its first rows."""
+    with open_text(path) as stream:
+        header = read_header(stream, delimiter, path)
+    size = path.stat().st_size * (PACKED if is_packed(path) else 1)
+    return int(size / header.row_bytes * len(header.names))

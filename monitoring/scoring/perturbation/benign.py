@@ -34,7 +34,7 @@ class Benign:
         return BenignFacts(msgspec.to_builtins(self.source), self.fingerprint, len(self.x))
 
     def halves(self) -> tuple[InputArray, InputArray]:
-        """Rows to fit on and rows to calibrate on; equal rows stand on one side."""
+        """Rows to fit on and rows to calibrate on, dealt by content and occurrence number."""
         fit = hash_shares(self.x) < 0.5
         return self.x[fit], self.x[~fit]
 
@@ -85,7 +85,9 @@ def _rows(part: RawPart, schema: InputSchema, what: str) -> InputArray:
     if part.pixels is None:
         nothing = np.zeros(0, dtype=np.float32)
         like = [
-            RawColumn(c.name, nothing, c.categories if c.kind == "categorical" else None)
+            RawColumn(
+                c.name, nothing, c.categories if c.kind == "categorical" else None, c.notation
+            )
             for c in schema.columns
         ]
         return tables.matrix(tables.align_columns(part.columns, like, told), schema)

@@ -89,7 +89,7 @@ def test_weights_beside_the_model_are_read(
     outside: Path, model: onnx.ModelProto, digits: DataSet
 ) -> None:
     made, expected = adapt(read_model(outside), digits), adapt(model, digits)
-    assert made.facts["accuracy"] == expected.facts["accuracy"]
+    assert made.facts.skill == expected.facts.skill
     assert not any(t.data_location for t in made.plain.graph.initializer)
 
 
@@ -157,7 +157,7 @@ def test_an_opset_that_cannot_be_upgraded_is_told_with_its_operators(
         raise RuntimeError(f"adapter.h:23: adapt: no adapter to {version}")
 
     old = exports.from_torch(exports.Net(exports.body(), nn.Softmax(1)), GREY, opset=11)
-    assert adapt(old, digits).facts["opset"] == {"ai.onnx": 11}
+    assert adapt(old, digits).facts.opset == {"ai.onnx": 11}
     monkeypatch.setattr(prepare.version_converter, "convert_version", fails)
     with pytest.raises(AdaptError, match=r"opset 11 .* to 18 \(.*Softmax.*\): .* no adapter to 18"):
         adapt(old, digits)
@@ -204,7 +204,7 @@ def test_a_detector_is_refused(digits: DataSet) -> None:
 
 def test_a_sequence_as_output_is_refused(digits: DataSet) -> None:
     model = linear(10, helper.make_node("SequenceConstruct", ["y"], ["s"]), answers="s")
-    with pytest.raises(AdaptError, match=r"no output of numbers .*'s' is a sequence"):
+    with pytest.raises(AdaptError, match=r"no output of numbers.*'s' is a sequence"):
         adapt(model, digits)
 
 
@@ -286,7 +286,7 @@ def test_classes_that_are_not_the_data_s_are_refused(digits: DataSet) -> None:
     with pytest.raises(AdaptError, match=r"--classes: expected 0, 1, .* got a, b"):
         adapt(model, digits, options=Options(classes=("a", "b")))
     made = adapt(model, digits, options=Options(classes=digits.classes))
-    assert made.facts["classes"] == "as given"
+    assert made.facts.classes == "as given"
 
 
 def test_two_classes_changed_for_each_other_are_noticed(digits: DataSet) -> None:

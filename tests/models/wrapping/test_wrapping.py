@@ -20,6 +20,7 @@ from torch import nn
 
 from models.base.errors import AdaptError
 from models.data import DataSet, Rows, load
+from models.versions.facts import LayerFacts, OutputFacts
 from models.wrapping import Options, adapt, read_model
 from models.wrapping.outputs import softmax
 from tests import exports
@@ -71,8 +72,8 @@ def test_exports_of_torch_are_wrapped_with_their_feature_layer(name: str) -> Non
     data = exports.digits()
     made = adapt(export(), data)
     exports.check_contract(made, data)
-    assert {key: made.facts[key] for key in expected} == expected
-    assert made.facts["features"]["size"] == 32, "the layer before the last"
+    assert {key: getattr(made.facts, key) for key in expected} == expected
+    assert made.facts.features.size == 32, "the layer before the last"
     logits, features = exports.answers(made, data, data.test.x[:20])
     with torch.no_grad():
         inner = exports.body()[:-1](torch.from_numpy(data.schema.to_unit(data.test.x[:20])))
@@ -96,7 +97,7 @@ def test_bytes_go_into_a_byte_model_as_they_are_and_floats_rounded(scale: str) -
     data = exports.byte_digits() if scale == "raw" else exports.digits()
     made = adapt(exports.from_torch(exports.Net(exports.body(), divide=255.0), BYTES), data)
     exports.check_contract(made, data)
-    assert made.facts["scale"] == scale
+    assert made.facts.scale == scale
 
 
 @pytest.mark.parametrize(("mean", "std", "scale"), [((0.5,) * 3, (0.5,) * 3, "symmetric"),
@@ -108,16 +109,16 @@ def test_scale_of_colour_images_is_found(
     net = exports.Net(exports.body(3, mean, std))
     made = adapt(exports.from_torch(net, torch.zeros(2, 3, 8, 8)), data)
     exports.check_contract(made, data)
-    assert made.facts["scale"] == scale
-    assert {t["scale"] for t in made.facts["tried"]} == {
+    assert made.facts.scale == scale
+    assert {t.scale for t in made.facts.tried} == {
         "raw", "unit", "symmetric", "imagenet", "dataset",
     }  # fmt: skip
     given = ",".join(map(str, (*mean, *std)))
     told = adapt(
         exports.from_torch(net, torch.zeros(2, 3, 8, 8)), data, options=Options(scale=given)
     )
-    assert told.facts["accuracy"] == made.facts["accuracy"]
-    assert len(told.facts["tried"]) == 1
+    assert told.facts.skill == made.facts.skill
+    assert len(told.facts.tried) == 1
 
 
 @pytest.mark.parametrize("factor", [1.0, 1 / 16, 255 / 16])
@@ -130,7 +131,7 @@ def test_scale_of_an_overconfident_model_is_found(factor: float, regularised: bo
         data.train.y,
     )
     made = adapt(model, data)
-    assert made.facts["scale"] == {1.0: "raw", 1 / 16: "unit", 255 / 16: "byte"}[factor]
+    assert made.facts.scale == {1.0: "raw", 1 / 16: "unit", 255 / 16: "byte"}[factor]
 
 
 SKLEARN: dict[str, tuple[Callable[[], Any], int | None]] = {
@@ -151,10 +152,10 @@ def test_exports_of_scikit_learn_are_wrapped_flat(name: str, zipmap: bool) -> No
     )
     made = adapt(model, data)
     exports.check_contract(made, data)
-    assert made.facts["layout"] == "flat"
-    assert made.facts["scale"] == "raw"
-    assert made.facts["classes"] == "from the model"
-    assert (made.facts["features"] or {"size": None})["size"] == features
+    assert made.facts.layout == "flat"
+    assert made.facts.scale == "raw"
+    assert made.facts.classes == "from the model"
+    assert (made.facts.features.size if made.facts.features else None) == features
     (logits,) = exports.answers(made, data, data.test.x, "logits")
     expected = classifier.predict_proba(data.test.x.reshape(len(data.test), -1))
     np.testing.assert_allclose(softmax(logits), expected, atol=1e-4)
@@ -167,7 +168,7 @@ def test_order_of_classes_is_read_from_the_model_or_given() -> None:
     forest = RandomForestClassifier(30, random_state=0)
     made = adapt(exports.from_sklearn(forest, exports.flat(data), labels), data)
     exports.check_contract(made, data)
-    assert made.facts["classes"] == "from the model"
+    assert made.facts.classes == "from the model"
     body = nn.Sequential(exports.body(), exports.Picked([3, 0, 4, 1, 2, 9, 8, 7, 6, 5]))
     shuffled = exports.from_torch(exports.Net(body), GREY)
     order = tuple(names[k] for k in (3, 0, 4, 1, 2, 9, 8, 7, 6, 5))
@@ -187,7 +188,7 @@ def test_numbers_as_classes_need_not_stand_in_the_order_of_texts() -> None:
     data = DataSet("eleven", base.schema, names, *parts)
     body = nn.Sequential(exports.body(), exports.Padded())
     made = adapt(exports.from_torch(exports.Net(body), GREY), data)
-    assert made.facts["classes"] == "by number"
+    assert made.facts.classes == "by number"
     assert exports.accuracy(made, data) > 0.9
 
 
@@ -197,9 +198,9 @@ def test_logits_are_taken_where_the_model_answers_both() -> None:
     inner = model.graph.node[-1].input[0]
     model.graph.output.append(helper.make_tensor_value_info(inner, TensorProto.FLOAT, ("n", 10)))
     made = adapt(model, data)
-    assert made.facts["output"] == {"tensor": inner, "kind": "logits", "read_from": inner}
+    assert made.facts.output == OutputFacts(inner, "logits", inner)
     named = adapt(model, data, options=Options(output=inner))
-    assert named.facts["output"] == made.facts["output"]
+    assert named.facts.output == made.facts.output
 
 
 def test_features_are_those_that_are_named() -> None:
@@ -208,12 +209,12 @@ def test_features_are_those_that_are_named() -> None:
     flat = next(node.output[0] for node in model.graph.node if node.op_type == "Flatten")
     made = adapt(model, data, options=Options(features=flat))
     exports.check_contract(made, data)
-    assert made.facts["features"] == {"tensor": flat, "size": 24 * 16}
+    assert made.facts.features == LayerFacts(flat, 24 * 16)
     conv = next(node.output[0] for node in model.graph.node if node.op_type == "Relu")
     averaged = adapt(model, data, options=Options(features=conv))
     exports.check_contract(averaged, data)
-    assert averaged.facts["features"] == {"tensor": conv, "size": 12}, "places are averaged"
-    assert adapt(model, data, options=Options(features="none")).facts["features"] is None
+    assert averaged.facts.features == LayerFacts(conv, 12), "places are averaged"
+    assert adapt(model, data, options=Options(features="none")).facts.features is None
 
 
 @pytest.mark.parametrize("kind", [TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.INT64])
@@ -237,7 +238,7 @@ def test_other_types_of_numbers_are_cast(kind: int) -> None:
     made = adapt(model, data)
     exports.check_contract(made, data)
     half = kind == TensorProto.FLOAT16
-    assert made.facts["parity"]["tolerance"] == (1e-2 if half else 1e-4)
+    assert made.facts.parity.tolerance == (1e-2 if half else 1e-4)
 
 
 def test_names_of_the_model_clash_with_none_of_ours() -> None:
@@ -283,7 +284,7 @@ def test_local_functions_are_inlined() -> None:
     model.graph.output[0].name = "z"
     made = adapt(model, data)
     exports.check_contract(made, data)
-    assert made.facts["output"]["kind"] == "probabilities"
+    assert made.facts.output.kind == "probabilities"
 
 
 def test_strange_rows_get_finite_answers() -> None:
@@ -299,9 +300,9 @@ def test_keras_model_with_channels_last_is_wrapped() -> None:
     data = exports.digits()
     made = adapt(read_model(exports.KERAS), data)
     exports.check_contract(made, data)
-    expected = {"layout": "nhwc", "scale": "raw", "notes": []}
-    assert {key: made.facts[key] for key in expected} == expected
-    assert made.facts["features"]["size"] == 24
+    expected = {"layout": "nhwc", "scale": "raw", "notes": ()}
+    assert {key: getattr(made.facts, key) for key in expected} == expected
+    assert made.facts.features.size == 24
     x = data.test.x[:50]
     original = ort.InferenceSession(exports.KERAS.read_bytes()).run(
         None, {"image": x.transpose(0, 2, 3, 1)}
@@ -321,7 +322,7 @@ def test_a_reshape_to_one_row_in_a_model_of_any_batch_is_opened() -> None:
     weights = {"one": np.array([1, -1]), "w": fitted.coef_.T.astype(np.float32)}
     made = adapt(exports.by_hand(nodes, weights, (None, 1, 8, 8), "y"), data)
     exports.check_contract(made, data)
-    assert "it took batches of 1 and was made to take any" in made.facts["notes"]
+    assert "it took batches of 1 and was made to take any" in made.facts.notes
 
 
 def test_the_model_that_is_given_is_not_changed() -> None:

@@ -24,8 +24,8 @@ def test_tables_are_fed_in_one_input(name: str) -> None:
     pipeline = make_pipeline(StandardScaler(), LogisticRegression())
     made = adapt(exports.from_sklearn(pipeline, data.train.x, data.train.y), data)
     exports.check_contract(made, data)
-    assert made.facts["scale"] == "raw"
-    assert made.facts["layout"] == "one input"
+    assert made.facts.scale == "raw"
+    assert made.facts.layout == "one input"
 
 
 PEOPLE = {
@@ -41,7 +41,7 @@ def test_columns_find_their_inputs_and_categories_their_texts(case: str) -> None
     data = exports.people()
     made = adapt(exports.pipeline_of_columns(PEOPLE[case]), data)
     exports.check_contract(made, data)
-    assert made.facts["features"] is None
+    assert made.facts.features is None
     x = data.test.x[:3].copy()
     x[0, 2], x[1, 3] = -1, -1  # a city and a size that training did not have
     (logits,) = exports.answers(made, data, x, "logits")
@@ -60,7 +60,7 @@ def test_columns_that_the_model_does_not_take_are_told() -> None:
         for p in (data.train, data.calibration, data.test)
     ]
     made = adapt(exports.pipeline_of_columns(), DataSet("p", schema, data.classes, *parts))
-    assert "it does not use the columns hobby" in made.facts["notes"]
+    assert "it does not use the columns hobby" in made.facts.notes
 
 
 def test_categories_that_are_numbers_go_in_as_numbers() -> None:
@@ -70,7 +70,7 @@ def test_categories_that_are_numbers_go_in_as_numbers() -> None:
     table[:, 3] = np.array([10.0, 20.0, 30.0])[table[:, 3].astype(int)]
     made = adapt(exports.from_sklearn(RandomForestClassifier(30), table, data.train.y), data)
     assert exports.accuracy(made, data) > 0.85
-    assert made.facts["parity"]["largest_difference"] <= 1e-4
+    assert made.facts.parity.largest_difference <= 1e-4
 
 
 def test_missing_numbers_reach_the_model_as_nan() -> None:

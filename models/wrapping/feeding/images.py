@@ -8,8 +8,8 @@ import onnx
 
 from models.base.errors import AdaptError
 from models.versions.schema import InputSchema
+from models.wrapping.feeding.scale import Scale
 from models.wrapping.graph import Array, Builder, dims_of, dtype_of, kind_of, shape_text, show
-from models.wrapping.scale import Scale
 
 LAYOUTS = ("nchw", "nhwc", "hw", "flat", "flat-nhwc")
 CHANNELS_LAST = (0, 2, 3, 1)
@@ -99,16 +99,16 @@ def fits(dims: tuple[int | None, ...] | None, sizes: tuple[int, ...]) -> bool:
 def _sizes(schema: InputSchema) -> dict[str, tuple[int, ...]]:
     """Shape of a row in every layout; of two that are the same the first."""
     channels, height, width = schema.shape
-    found: dict[str, tuple[int, ...]] = {
+    sizes: dict[str, tuple[int, ...]] = {
         "nchw": (channels, height, width),
         "nhwc": (height, width, channels),
         "flat": (schema.size,),
     }
     if channels == 1:
-        found["hw"] = (height, width)
+        sizes["hw"] = (height, width)
     else:
-        found["flat-nhwc"] = (schema.size,)
-    return found
+        sizes["flat-nhwc"] = (schema.size,)
+    return sizes
 
 
 def _misfit(

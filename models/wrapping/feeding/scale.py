@@ -30,6 +30,14 @@ class Scale:
         scaled: InputArray = x.astype(np.float32) * self.multiply + self.add
         return scaled
 
+    def apply_to_column(self, values: npt.NDArray[np.float64], index: int) -> InputArray:
+        """Scale the numbers `(N,)` of one column of a table, in float64."""
+        if self.multiply is None or self.add is None:
+            return values
+        multiply, add = (np.ravel(part).astype(np.float64) for part in (self.multiply, self.add))
+        scaled: InputArray = values * multiply[index] + add[index]
+        return scaled
+
     def emit(self, builder: Builder, x: str) -> str:
         """The same as nodes."""
         if self.multiply is None or self.add is None:
@@ -68,16 +76,16 @@ def scales(data: DataSet, wanted: str) -> list[Scale]:
 
 def _guesses(data: DataSet) -> dict[str, Scale]:
     schema = data.schema
-    found = {"raw": Scale("raw"), "unit": _standard(schema, "unit", 0.0, 1.0)}
+    guesses = {"raw": Scale("raw"), "unit": _standard(schema, "unit", 0.0, 1.0)}
     if schema.kind == "image":
-        found["symmetric"] = _standard(schema, "symmetric", 0.5, 0.5)
+        guesses["symmetric"] = _standard(schema, "symmetric", 0.5, 0.5)
         if schema.shape[0] == 3:
             mean, std = (np.reshape(v, (3, 1, 1)) for v in IMAGENET)
-            found["imagenet"] = _standard(schema, "imagenet", mean, std)
-        found["byte"] = _standard(schema, "byte", 0.0, 1 / 255)
+            guesses["imagenet"] = _standard(schema, "imagenet", mean, std)
+        guesses["byte"] = _standard(schema, "byte", 0.0, 1 / 255)
     mean, std = _moments(data)
-    found["dataset"] = _standard(schema, "dataset", mean, std)
-    return found
+    guesses["dataset"] = _standard(schema, "dataset", mean, std)
+    return guesses
 
 
 def _standard(schema: InputSchema, name: str, mean: npt.ArrayLike, std: npt.ArrayLike) -> Scale:

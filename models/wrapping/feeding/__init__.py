@@ -1,0 +1,1 @@
+"""Ways to feed raw rows to a foreign model: scale, layout, order of columns, spelling."""
