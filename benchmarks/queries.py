@@ -39,7 +39,7 @@ from models.training.presets import preset
 from models.training.recipe import Recipe
 from models.versions.runner import session
 from models.versions.schema import InputArray, InputSchema
-from monitoring.counting.queries import Detector, Looked
+from monitoring.counting.queries import Detector, ProbeCheck
 from monitoring.counting.query_embedding import calibrate, read
 from monitoring.counting.query_memory import QueryMemory, file_of
 
@@ -143,7 +143,7 @@ def asks(
     return asked if fooled else None
 
 
-def first_flag(looked: Sequence[Looked]) -> float:
+def first_flag(looked: Sequence[ProbeCheck]) -> float:
     """Number of the first flagged query, from 1; infinite where none was."""
     flags = np.concatenate([each.flagged for each in looked])
     return float(flags.argmax() + 1) if flags.any() else float("inf")

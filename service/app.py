@@ -1,4 +1,4 @@
-"""The ASGI application: the parts put together, and what holds for every address."""
+"""The service's composition root: makes all parts and the ASGI application."""
 
 import os
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ from service.web.reply import Reply
 
 
 class Service:
-    """The living parts behind the addresses; `close` ends their threads."""
+    """The parts with threads or files behind the addresses; `close` ends them."""
 
     def __init__(self, settings: Settings, metrics_dir: Path | None = None) -> None:
         self._closed = False
@@ -61,12 +61,12 @@ class Service:
         )
         collector = settings.trace_endpoint or os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", "")
         self.tracing = tracing.start(collector, self.version)
-        timed = self.tracing.timed if self.tracing else None
+        timed = self.tracing.time_stages if self.tracing else None
         self.pipeline = Pipeline(self.writer, settings.policy, timed)
         self.champions.start(settings.reload_interval_seconds)
 
     def close(self) -> None:
-        """Count and write what waits, and end the threads; a second time does nothing."""
+        """Count and write what waits, and end the threads; a second call does nothing."""
         if self._closed:
             return
         self._closed = True
@@ -84,7 +84,7 @@ class Service:
 
 
 class Application(Front):
-    """The ASGI application, and the living parts behind it; the server's end closes them."""
+    """The ASGI application with its service; both end with the server."""
 
     def __init__(self, service: Service, endpoints: Sequence[Endpoint]) -> None:
         self.service = service
@@ -93,16 +93,16 @@ class Application(Front):
         origins = origins_of(settings, settings.host, service.guard)
         super().__init__(endpoints, service.guard, observe, bounds(settings), origins)
         if service.tracing is not None:
-            self.answer = service.tracing.traced(self.answer)
+            self.answer = service.tracing.trace(self.answer)
 
     def close(self) -> None:
-        """Answer what has begun, then end the living parts."""
+        """Finish running requests, then close the service."""
         super().close()
         self.service.close()
 
 
 def bounds(settings: Settings) -> RequestBounds:
-    """What the settings allow requests to cost."""
+    """Return the limits of requests from the settings."""
     return RequestBounds(
         settings.max_body_bytes,
         settings.body_timeout_seconds,
@@ -112,7 +112,7 @@ def bounds(settings: Settings) -> RequestBounds:
 
 
 def create_app(settings: Settings, *, metrics_dir: Path | None = None) -> Application:
-    """The application of one process, its threads running; `service.close` ends them.
+    """Make the application of one process and start its threads; `service.close` ends them.
 
     Args:
         settings: from `service.configuration.settings.load`.
@@ -140,7 +140,7 @@ def create_app(settings: Settings, *, metrics_dir: Path | None = None) -> Applic
 
 
 def from_environment() -> Application:
-    """The application of a process of its own, for an ASGI server that is not ours.
+    """Make the application for another ASGI server than ours.
 
     As `holdfast serve` it reads `HOLDFAST_*` and `holdfast.toml`.
     """

@@ -1,9 +1,9 @@
 """The service under gunicorn: options, hooks, and the composition root of a worker.
 
 `serve(settings)` turns this process into the master (SIGTERM drains, SIGHUP starts new workers
-before the old ones end). The master must not import onnxruntime: that starts threads, and a
-process forked after it aborts or hangs when it ends. So `serve` executes a fresh interpreter, and
-everything that touches a model is imported in the worker.
+before the old ones end). The master must not import onnxruntime: it starts threads, and a process
+that is forked afterwards aborts or hangs at its end. So `serve` starts a fresh interpreter, and
+only workers import what needs a model.
 """
 
 import os
@@ -60,7 +60,7 @@ class ServiceMaster(BaseApplication):  # type: ignore[misc]
         Arbiter(self, before_stop=self._tell_draining).run()
 
     def load(self) -> "Application":
-        """Put the parts of a worker together, in the worker."""
+        """Make the parts of a worker, in the worker."""
         # Before NumPy is imported: its products are small, and threads that spin take the cores.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         from monitoring.counting.shared_counters import share_counters
@@ -76,7 +76,7 @@ class ServiceMaster(BaseApplication):  # type: ignore[misc]
 
     @contextmanager
     def _turn_to_load(self) -> Iterator[None]:
-        """Successors load one at a time: those that serve meanwhile keep most of the cores."""
+        """Let successors load one at a time, so that the serving workers keep most of the cores."""
         if self._successor is None:
             yield
             return
@@ -88,19 +88,19 @@ class ServiceMaster(BaseApplication):  # type: ignore[misc]
             yield
 
     def _when_ready(self, arbiter: Any) -> None:
-        """In the master, after the port is bound and before the first worker."""
+        """Called in the master, after the port is bound and before the first worker."""
         directory = self.settings.metrics_dir
         self._lock = locks.try_exclusive(service_lock(self.settings))
         if self._lock is None:
             raise StateError(f"another service runs on the state directory {self.settings.state}")
         locks.clear(directory)
         self.settings.draining_file.unlink(missing_ok=True)
-        if (told := exposure(self.settings)) is not None:
-            reason = f"{told}; `holdfast tokens create` makes tokens"
+        if (danger := exposure(self.settings)) is not None:
+            reason = f"{danger}; `holdfast tokens create` makes tokens"
             logs.logger("auth").warning("open_to_the_network", reason=reason)
 
     def _tell_draining(self) -> None:
-        """In the master, when a graceful stop begins: from now on nothing is ready."""
+        """Called in the master when a graceful stop begins: from now on no worker is ready."""
         try:
             self.settings.draining_file.touch()
         except OSError as error:
@@ -117,8 +117,8 @@ class ServiceMaster(BaseApplication):  # type: ignore[misc]
             self._app.service.close()  # where the worker did not come so far as to do it
 
 
-def options(settings: Settings) -> dict[str, Any]:
-    """What gunicorn is told."""
+def options(settings: Settings) -> dict[str, object]:
+    """The settings of gunicorn, by its own names."""
     return {
         "bind": bind_text(settings.host, settings.port),
         "workers": settings.workers,
@@ -139,7 +139,7 @@ def options(settings: Settings) -> dict[str, Any]:
 
 
 def terms(settings: Settings, draining: Path | None = None) -> WorkerTerms:
-    """How long clients may take, and how a worker ends."""
+    """Return the time limits of clients and of a worker's end."""
     return WorkerTerms(
         header_seconds=settings.header_timeout_seconds,
         body_seconds=settings.body_timeout_seconds,

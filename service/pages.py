@@ -1,7 +1,7 @@
-"""Pages of the documentation that are made from the code: `python -m service.pages`.
+"""Makes the pages of the documentation that come from code: `python -m service.pages`.
 
-docs/settings.md from the table of settings, docs/cli.md from the commands' own help. A test says
-when they are old.
+docs/settings.md comes from the table of settings, docs/cli.md from the help of the commands. A test
+fails when they are out of date.
 """
 
 import sys

@@ -1,17 +1,17 @@
-"""The way of a request, to be read first.
+"""How a request is answered: read this module first.
 
 body ─ decode ─ x ─ ONE onnxruntime run ─ answer ─ look ─ count ─ record ─ encode ─ body
 
-`look` asks whether the client probes the model: do its queries hardly differ?
+`look` checks whether the client probes the model with queries that hardly differ.
 
-A request takes one `Served` at its start and keeps it, so prediction, scores, thresholds and the
-version in the answer are of the same bundle, whatever is promoted meanwhile.
+A request takes one `Served` at its start and keeps it to its end. So prediction, scores, thresholds
+and version come from the same bundle, even if another version is promoted meanwhile.
 """
 
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,7 @@ import numpy.typing as npt
 from models.versions.runner import Answer
 from models.versions.schema import InputArray, Manifest
 from monitoring.counting.metrics import STAGES, Flags, Timer
-from monitoring.counting.queries import Looked
+from monitoring.counting.queries import ProbeCheck
 from monitoring.records.store import Record
 from monitoring.records.writer import RecordWriter
 from service.fleet.served import Served
@@ -31,28 +31,58 @@ _PAIRS = [a + b for a in _BASE32 for b in _BASE32]
 
 
 class Decoded(NamedTuple):
-    """A request body as arrays; `id` is the client's, or None."""
+    """A request body as arrays; `id` is the id that the client gave, or None."""
 
     x: InputArray
     id: str | None
 
 
 class Scored(NamedTuple):
-    """N answered rows."""
+    """N rows with their answers and flags."""
 
     id: str
     manifest: Manifest
     answer: Answer
     predicted: npt.NDArray[np.int64]  # (N,)
     flags: Flags
-    near: npt.NDArray[np.int64] | None  # (N,) near queries of the client; None: not watched
+    near: npt.NDArray[np.int64] | None  # (N,) near queries of the client; None: not checked
 
     def reply(
         self, body: bytes, media: str = JSON, headers: tuple[tuple[str, str], ...] = ()
     ) -> Reply:
-        """The answer with this body."""
+        """Return a reply with this body, and the id, model and version of the answer."""
         manifest = self.manifest
         return Reply(body, 200, media, headers, self.id, manifest.model, manifest.version)
+
+
+class DriftScore(TypedDict):
+    """How unusual a row is."""
+
+    p_value: float
+    flagged: bool
+
+
+class PerturbationScore(TypedDict):
+    """How likely a row was perturbed, or only corrupted."""
+
+    likelihood: float
+    corruption: float
+    flagged: bool
+
+
+class QueryScore(TypedDict):
+    """How many of the client's last queries are near to this one."""
+
+    near: int
+    flagged: bool
+
+
+class RowScores(TypedDict):
+    """The scores of a row. Plain dictionaries, as all JSON that is made for every request."""
+
+    drift: DriftScore
+    perturbation: PerturbationScore
+    query: QueryScore | None  # None: queries are not watched
 
 
 class Pipeline:
@@ -66,7 +96,7 @@ class Pipeline:
     ) -> None:
         self._writer = writer
         self._reject = policy == "reject"
-        self._timed = timed  # puts timers around a version's own, as tracing does
+        self._timed = timed  # wraps the timers of a version; tracing uses it
 
     def handle(
         self,
@@ -75,12 +105,18 @@ class Pipeline:
         decode: Callable[[], Decoded],
         encode: Callable[[Scored], Reply],
     ) -> Reply:
-        """Answer one request with one version; `client` names who asks and is told to nobody.
+        """Answer one request with one version.
+
+        Args:
+            served: the version.
+            client: names the client for the query detector; it is neither logged nor answered.
+            decode: reads the request.
+            encode: writes the answer.
 
         Raises:
             InputError: from `decode`, where the body does not fit.
             FlaggedError: the policy is `reject` and a row is flagged.
-            UnavailableError: the model does not run, or as many requests of it run as may at once.
+            UnavailableError: the model does not run, or too many requests to it run already.
         """
         began = time.perf_counter()
         try:
@@ -101,11 +137,11 @@ class Pipeline:
         decoded = time.perf_counter()
         answer = served.runner.run(x)
         ran = time.perf_counter()
-        looked = None if served.queries is None else served.queries.look(client, x)
-        scored = _score_answer(request_id or new_id(), served.manifest, answer, looked)
+        probes = None if served.queries is None else served.queries.look(client, x)
+        scored = _score_answer(request_id or new_id(), served.manifest, answer, probes)
         served.metrics.count(answer, scored.predicted, scored.flags)
         if self._writer is not None:
-            self._writer.put(Answered(scored, x))
+            self._writer.put(RowRecords(scored, x))
         counted = time.perf_counter()
         if self._reject:
             _refuse_flagged(scored)
@@ -113,7 +149,7 @@ class Pipeline:
         ended = time.perf_counter()
         seconds = (decoded - began, ran - decoded, counted - ran, ended - counted)
         if self._timed is None:
-            served.metrics.took(seconds)
+            served.metrics.observe_stages(seconds)
         else:
             timers = self._timed(served.metrics.stages)
             for stage, stage_seconds in zip(STAGES, seconds, strict=True):
@@ -128,16 +164,16 @@ def new_id() -> str:
 
 
 def _score_answer(
-    request_id: str, manifest: Manifest, answer: Answer, looked: Looked | None
+    request_id: str, manifest: Manifest, answer: Answer, probes: ProbeCheck | None
 ) -> Scored:
     predicted = answer.probabilities.argmax(axis=1)
-    near, probing = looked or (None, None)
+    near, probing = probes or (None, None)
     flags = Flags.of(answer, manifest, probing)
     return Scored(request_id, manifest, answer, predicted, flags, near)
 
 
-class Answered:
-    """The rows of a request as records; made by who iterates, which is the writer's thread."""
+class RowRecords:
+    """The rows of a request as records; the writer's thread makes them while it iterates."""
 
     def __init__(self, scored: Scored, x: InputArray) -> None:
         self._scored, self._x, self._at = scored, x, time.time()
@@ -172,8 +208,8 @@ def _refuse_flagged(scored: Scored) -> None:
         )
 
 
-def scores(scored: Scored, row: int) -> dict[str, dict[str, float | bool] | None]:
-    """The scores of a row as plain data."""
+def scores(scored: Scored, row: int) -> RowScores:
+    """The scores of a row, for JSON."""
     answer, flags = scored.answer, scored.flags
     return {
         "drift": {

@@ -38,7 +38,7 @@ THREADS = 4
 
 
 class WatchApplication(Front):
-    """The watcher's ASGI application, and what lives behind it; the server's end closes both."""
+    """The watcher's ASGI application and its threads; both end with the server."""
 
     def __init__(
         self,
@@ -55,9 +55,10 @@ class WatchApplication(Front):
         self.keep: list[object] = []  # locks that are held for as long as this lives
 
     def close(self) -> None:
-        """Answer what has begun, tick no more, and leave the jobs where they stand.
+        """Finish running requests, stop ticking, and leave the jobs as they are.
 
-        A thread that waits for a database would hold the process, and its locks, for ever.
+        A thread that waits for a database could keep the process and its locks for ever, so the
+        process exits after some seconds in any case.
         """
         leave = threading.Timer(LEAVE_SECONDS, os._exit, (0,))
         leave.daemon = True
@@ -98,7 +99,7 @@ def start(settings: Settings) -> WatchApplication:
 
 
 def _system_url(settings: Settings) -> str:
-    """DBOS keeps its own database: a file beside the records, or a schema in the same server."""
+    """Return the URL of DBOS's database: a file beside the records, or the same server."""
     if settings.database_url.startswith("sqlite"):
         return f"sqlite:///{Path(settings.state) / 'loop.sqlite'}"
     return settings.database_url
@@ -135,9 +136,9 @@ def _terms(settings: Settings) -> Terms:
 
 
 def _only_one(settings: Settings) -> list[object]:
-    """Hold the state's watcher lock and the database's; two watchers would both judge and promote.
+    """Take the watcher's locks of state and database, or two watchers would judge and promote.
 
-    One database for two states is no way out: they would start each other's jobs.
+    Two states cannot share a database either: their watchers would start each other's jobs.
     """
     lock = locks.try_exclusive
     state = _patiently(
@@ -145,16 +146,16 @@ def _only_one(settings: Settings) -> list[object]:
     )
     if make_url(settings.database_url).get_backend_name() != "postgresql":
         return [state]
-    shown = make_url(settings.database_url).render_as_string(hide_password=True)
+    address = make_url(settings.database_url).render_as_string(hide_password=True)
     url = settings.database_url
-    return [state, _patiently(lambda: try_watch_lock(url), f"the database {shown}")]
+    return [state, _patiently(lambda: try_watch_lock(url), f"the database {address}")]
 
 
 def _patiently(take: Callable[[], object | None], what: str) -> object:
-    """What `take` gives; a killed watcher's last process may linger."""
+    """Call `take` until it succeeds; the last process of a killed watcher may still be ending."""
     deadline = time.monotonic() + LOCK_PATIENCE
-    while (held := take()) is None:
+    while (lock := take()) is None:
         if time.monotonic() > deadline:
             raise StateError(f"another watcher runs on {what}")
         time.sleep(0.2)
-    return held
+    return lock

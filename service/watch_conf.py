@@ -1,7 +1,7 @@
-"""The watcher under gunicorn: one worker that is started again if it dies.
+"""The watcher under gunicorn: one worker, which is restarted if it dies.
 
-As in `service.gunicorn_conf` the master is a fresh interpreter that imports no model, and all is
-put together in the worker: threads and locks do not survive a fork.
+As in `service.gunicorn_conf`, the master is a fresh interpreter that imports no model, and the
+worker makes all parts itself: threads and locks do not survive a fork.
 """
 
 import os
@@ -58,16 +58,16 @@ class WatchServer(BaseApplication):  # type: ignore[misc]
             self.cfg.set(key, value)
 
     def load(self) -> "WatchApplication":
-        """Put the watcher together, in the worker."""
+        """Make the watcher, in the worker."""
         from service.watch import start
 
         return start(self._settings)
 
 
 def _end_with_master(master: Any, worker: Any) -> None:
-    """A worker whose master was killed must not keep the port and the state's lock.
+    """End the worker with its master, or it would keep the port and the lock of the state.
 
-    What it was doing goes on in the next one: jobs survive a kill at any point.
+    Its jobs go on in the next worker: they survive a kill at any point.
     """
     end_with_parent(master.pid)
 

@@ -7,7 +7,7 @@ Value = TypeVar("Value")
 
 
 class Bounded(dict[Key, Value]):
-    """Forgets everything when one more would be too many: for what is quickly made again.
+    """A dictionary that is cleared when it is full: for values that are quickly made again.
 
     >>> seen = Bounded(2)
     >>> seen["a"], seen["b"], seen["a"] = 1, 2, 3

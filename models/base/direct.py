@@ -1,7 +1,7 @@
-"""HTTP between our own processes: straight there, whatever proxy the environment names.
+"""HTTP between our own processes, without a proxy.
 
-`HTTP_PROXY` is for the world outside. The addresses asked here are loopback or a cluster's own: a
-proxy need not reach them, and what they answer is not for it.
+`HTTP_PROXY` is for the outside world. The addresses used here are on loopback or in the cluster: a
+proxy may not reach them, and should not see the answers.
 """
 
 import urllib.request
@@ -11,5 +11,5 @@ _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def open_url(url: str, timeout_seconds: float) -> Any:
-    """The answer to a GET of `url`, to be closed. Raises OSError, also for a status above 399."""
+    """GET `url`; the caller closes the answer. Raises OSError, also for a status above 399."""
     return _OPENER.open(url, timeout=timeout_seconds)

@@ -1,28 +1,30 @@
-"""Errors of the model side, each carrying what was wrong, what was expected and what to do.
+"""Errors of models and registry; each says what was wrong, what was expected and what to do.
 
 HoldfastError
 ├── InputError          an array or value does not fit the input schema (a client's fault)
 ├── DataError           a data set cannot be read or is unfit for training
 ├── TrainingError       training or export did not give a usable model
-├── AdaptError          somebody else's ONNX model cannot be read, understood or wrapped
+├── AdaptError          an ONNX model made elsewhere cannot be read, understood or wrapped
 ├── BundleError         a bundle is incomplete, altered or from another schema version
 └── RegistryError       the registry cannot do what was asked
-    ├── UnfitFileError       no regular file, or larger than it may be: it is not read
+    ├── UnfitFileError       no regular file, or too large: it is not read
     ├── UnknownModelError
     ├── UnknownVersionError
-    ├── ChampionMovedError   compare-and-swap: another champion stands than the one judged against
+    ├── ChampionMovedError   compare-and-swap: the champion is not the one judged against any more
     └── HeldError            a person holds the model: the loop promotes nothing (`registry_state`)
 """
 
 from pathlib import Path
 
+SHOWN_CHARACTERS = 80
+
 
 class HoldfastError(Exception):
-    """Base of all errors that Holdfast raises on purpose; the message is fit for a user."""
+    """Base of all errors that Holdfast raises on purpose; the message is meant for users."""
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether it says that memory ran out: NumPy by the type, torch and onnxruntime in words."""
+    """Whether memory ran out: NumPy says so by the type, torch and onnxruntime by the text."""
     return isinstance(error, MemoryError) or "allocate memory" in str(error)
 
 
@@ -45,7 +47,7 @@ class TrainingError(HoldfastError):
 
 
 class AdaptError(HoldfastError):
-    """An ONNX model made elsewhere cannot be wrapped: says what in it, and what to do."""
+    """An ONNX model made elsewhere cannot be wrapped; says which part, and what to do."""
 
 
 class BundleError(HoldfastError):
@@ -62,7 +64,7 @@ class RegistryError(HoldfastError):
 
 
 class UnfitFileError(RegistryError):
-    """A name in the registry is no regular file (or folder), or a file is larger than it may be."""
+    """An entry of the registry is no regular file (or folder), or a file is too large."""
 
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(f"{path} {reason}")
@@ -91,10 +93,26 @@ class UnknownVersionError(RegistryError):
 class ChampionMovedError(RegistryError):
     """The champion is no longer the one the challenger was judged against."""
 
-    def __init__(self, model: str, expected: int | None, found: int | None) -> None:
+    def __init__(self, model: str, expected: int | None, champion: int | None) -> None:
         super().__init__(
             f"model {model!r}: the challenger was judged against champion {expected}, "
-            f"but the champion is {found}; judge it again"
+            f"but the champion is {champion}; judge it again"
         )
         self.expected = expected
-        self.found = found
+        self.champion = champion
+
+
+def show_value(value: object) -> str:
+    """Render a client's value for messages and logs: short, and in ASCII.
+
+    >>> show_value("é" * 3), show_value(True), show_value(None), show_value([1, 2])
+    ("'\\\\xe9\\\\xe9\\\\xe9'", 'true', 'null', 'a list of 2')
+    """
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, list):
+        return f"a list of {len(value)}"
+    if isinstance(value, dict):
+        return "an object"
+    head = ascii(value[: SHOWN_CHARACTERS + 1] if isinstance(value, str | bytes) else value)
+    return head if len(head) <= SHOWN_CHARACTERS else head[:SHOWN_CHARACTERS] + "..."

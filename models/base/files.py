@@ -1,4 +1,4 @@
-"""Files that are either whole or absent: atomic writes, locks, digests."""
+"""Atomic and durable writes of files, locks and digests."""
 
 import fcntl
 import hashlib
@@ -31,10 +31,10 @@ def fsync_dir(path: Path) -> None:
 
 
 def write_durable(path: Path, data: bytes, mode: int = 0o666) -> None:
-    """Write and fsync; the file may be seen half-written (use inside a staging directory).
+    """Write and fsync; readers may see a half-written file (use it in a staging directory).
 
-    A file that is new gets `mode` less the umask. A secret takes 0o600; its group may use it, too,
-    where the folder is shared by `shared_with_group`.
+    A new file gets `mode` less the umask. Secrets use 0o600; their group can read them, too, where
+    `shared_with_group` holds for the folder.
     """
     if not mode & 0o077 and shared_with_group(path.parent):
         mode |= mode >> 3 & 0o070
@@ -47,7 +47,7 @@ def write_durable(path: Path, data: bytes, mode: int = 0o666) -> None:
 def write_atomic(path: Path, data: bytes, mode: int = 0o666) -> None:
     """Replace `path` by `data`: readers see the old or the new content, also after a crash.
 
-    Of the old file's mode nothing stays: `mode` less the umask.
+    The file gets `mode` less the umask; the old file's mode is not kept.
     """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
@@ -59,12 +59,12 @@ def write_atomic(path: Path, data: bytes, mode: int = 0o666) -> None:
 
 
 def shared_with_group(folder: Path) -> bool:
-    """Whether other users of group 0 are meant to use what this process makes in `folder`.
+    """Whether other users of group 0 should be able to use what this process makes in `folder`.
 
-    Platforms that give every container a user id of its own (OpenShift) give it group 0, and
-    folders that this group may write to: the next container is another user of the same group.
-    So: the process has group 0 and is not root, and the folder, or the nearest one above it that
-    exists, belongs to a group of the process that may write there.
+    Platforms that give every container its own user id (OpenShift) give it group 0 and folders that
+    this group can write to: the next container is another user of the same group. So the process
+    has group 0 and is not root, and the folder (or its nearest existing parent) belongs to a group
+    of the process that can write there.
     """
     if os.getegid() != 0 or os.geteuid() == 0:
         return False
@@ -74,20 +74,20 @@ def shared_with_group(folder: Path) -> bool:
 
 
 def share_with_group(folder: Path) -> None:
-    """From now on let the group of new files do what their owner may, if that is meant."""
+    """From now on give the group of new files the rights of the owner, if the folder is shared."""
     if shared_with_group(folder):
         os.umask(os.umask(0o077) & ~0o070)
 
 
 def make_file(path: Path) -> None:
-    """Make an empty file with the usual mode, and its folder, where there is none."""
+    """Make an empty file with the usual mode, and its folder, unless it exists."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():  # one that can only be read stays so
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o666))
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def lock_file(path: Path) -> Iterator[None]:
     """Hold an exclusive lock on `path` (created if absent); released if the process dies."""
     with path.open("a") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)

@@ -1,9 +1,9 @@
-"""Files of the registry, read without leaving it: no link is followed, only files are opened.
+"""Reads files of the registry without leaving it: no link is followed, only files are opened.
 
-A bundle may come from somebody else, and its folder may be writable by others. A link in it could
-lead to any file of this machine, a FIFO blocks who opens it, a device never ends, and a sparse file
-of a terabyte takes no space until somebody reads it. So folders are opened one inside the other,
-names are looked at before they are opened, and no more is read than was said beforehand.
+A bundle may come from somebody else, and others may be able to write to its folder. A link in it
+could lead to any file of this machine, opening a FIFO blocks, a device never ends, and a sparse
+file of a terabyte takes no space until it is read. So folders are opened one inside the other,
+names are checked before they are opened, and no more bytes are read than the caller allows.
 
 Sources: openat(2), open(2) (`O_NOFOLLOW`, `O_NONBLOCK`).
 """
@@ -33,7 +33,7 @@ _KINDS = (
 
 
 class WrongSizeError(UnfitFileError):
-    """A file has not the bytes that were stated; it was not read."""
+    """A file has another size than was stated; it was not read."""
 
     def __init__(self, path: Path, size: int, stated: int) -> None:
         super().__init__(path, f"has {size} bytes, and {stated} are stated")
@@ -49,17 +49,17 @@ class Folder:
     descriptor: int
 
     def read(self, name: str, most: int, *, exactly: int | None = None) -> bytes:
-        """The bytes of a file.
+        """Read a file.
 
         Args:
             name: of the file, without a folder.
-            most: bytes that it may have.
-            exactly: bytes that it must have, where that is known.
+            most: the most bytes that it may have.
+            exactly: the number of bytes that it must have, where that is known.
 
         Raises:
-            UnfitFileError: it is no regular file, or has more bytes.
-            WrongSizeError: it has not `exactly` as many.
-            OSError: it is not there, or cannot be read.
+            UnfitFileError: it is no regular file, or too large.
+            WrongSizeError: it has not `exactly` as many bytes.
+            OSError: it does not exist, or cannot be read.
         """
         with self._open(name, most, exactly) as (stream, size):
             data = stream.read(size + 1)
@@ -67,7 +67,7 @@ class Folder:
         return data
 
     def sha256(self, name: str, most: int, *, exactly: int | None = None) -> str:
-        """The hex sha256 of a file, read in chunks. Arguments and errors as of `read`."""
+        """Return the hex sha256 of a file, read in chunks; arguments and errors as `read`."""
         digest, length = hashlib.sha256(), 0
         with self._open(name, most, exactly) as (stream, size):
             while length <= size and (chunk := stream.read(CHUNK_BYTES)):
@@ -77,7 +77,7 @@ class Folder:
         return digest.hexdigest()
 
     def require_file(self, name: str) -> None:
-        """Raise UnfitFileError where the name is there and no regular file: nobody may open it."""
+        """Raise UnfitFileError where the name exists and is no regular file."""
         try:
             mode = os.stat(name, dir_fd=self.descriptor, follow_symlinks=False).st_mode
         except FileNotFoundError:
@@ -90,16 +90,16 @@ class Folder:
         self.require_file(name)  # before it is opened: opening alone moves some devices
         descriptor = os.open(name, _FILE, dir_fd=self.descriptor)
         with os.fdopen(descriptor, "rb") as stream:
-            found = os.fstat(descriptor)
-            if not stat.S_ISREG(found.st_mode):
-                what = f"is {kind_of(found.st_mode)}, not a regular file"
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                what = f"is {kind_of(status.st_mode)}, not a regular file"
                 raise UnfitFileError(self.path / name, what)
-            if exactly is not None and found.st_size != exactly:
-                raise WrongSizeError(self.path / name, found.st_size, exactly)
-            if found.st_size > most:
-                what = f"has {found.st_size} bytes, and may have {most}"
+            if exactly is not None and status.st_size != exactly:
+                raise WrongSizeError(self.path / name, status.st_size, exactly)
+            if status.st_size > most:
+                what = f"has {status.st_size} bytes, and may have {most}"
                 raise UnfitFileError(self.path / name, what)
-            yield stream, found.st_size
+            yield stream, status.st_size
 
     def _check_length(self, name: str, length: int, size: int) -> None:
         if length != size:
@@ -107,7 +107,7 @@ class Folder:
 
 
 def kind_of(mode: int) -> str:
-    """What a name stands for.
+    """Name the kind of a file by its mode.
 
     >>> kind_of(os.stat("/dev/zero").st_mode)
     'a device'
@@ -116,12 +116,12 @@ def kind_of(mode: int) -> str:
 
 
 @contextmanager
-def opened(path: Path, inside: int = 0) -> Iterator[Folder]:
-    """A folder, opened; of its path the last `inside` names may not be links.
+def open_folder(path: Path, inside: int = 0) -> Iterator[Folder]:
+    """Open a folder; the last `inside` names of its path must not be links.
 
     Raises:
         UnfitFileError: one of them is no folder.
-        OSError: one is not there, or may not be opened.
+        OSError: one does not exist, or cannot be opened.
     """
     base, *below = [path, *path.parents][inside::-1]
     descriptor = os.open(base, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -133,12 +133,6 @@ def opened(path: Path, inside: int = 0) -> Iterator[Folder]:
         yield Folder(path, descriptor)
     finally:
         os.close(descriptor)
-
-
-def read_file(path: Path, most: int) -> bytes:
-    """The bytes of a file whose name, and whose folder's, are no links. Raises as `Folder.read`."""
-    with opened(path.parent, inside=1) as folder:
-        return folder.read(path.name, most)
 
 
 def _open_inner(path: Path, descriptor: int) -> int:

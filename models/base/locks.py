@@ -1,9 +1,9 @@
-"""Worker slots: a small number per live process, so that counter files are few and stay.
+"""Worker slots: a small number for each live process, so that there are few counter files.
 
-A counter file per process id would stay for ever after each restart and make every scrape slower.
-A slot is held by a file lock, which the kernel frees when its process ends, however it ends: no
-two live processes hold the same slot (also while old and new workers overlap on a reload), and
-the counters of a dead worker go on in the worker that takes its slot next.
+With a counter file per process id, files would add up with each restart and make every scrape
+slower. A slot is held by a file lock, which the kernel frees when its process ends, however it
+ends. So no two live processes have the same slot (also while old and new workers overlap on a
+reload), and the next worker with the slot continues its counters.
 """
 
 import fcntl
@@ -35,7 +35,7 @@ def acquire(directory: Path) -> Slot:
 
 
 def clear(directory: Path) -> None:
-    """Remove what workers of earlier runs counted and remembered; only while no worker runs."""
+    """Remove the counters and memories of earlier workers; only while no worker runs."""
     directory.mkdir(parents=True, exist_ok=True)
     for pattern in ("*.db", "queries-*.map", "limits-*.map"):
         for file in directory.glob(pattern):
@@ -43,7 +43,7 @@ def clear(directory: Path) -> None:
 
 
 def try_exclusive(path: Path) -> IO[bytes] | None:
-    """Hold `path` as a lock file for as long as the result is open; None if another holds it."""
+    """Lock the file `path` while the result is open; None if another process has the lock."""
     path.parent.mkdir(parents=True, exist_ok=True)
     return _try_lock(path)
 

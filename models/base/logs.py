@@ -1,9 +1,8 @@
 """Structured logs: one JSON object per line on standard error, values escaped.
 
-Lines are written by a thread of their own, in batches. Who logs never waits for a slow pipe and
-never sees that a pipe is closed or a disk full: lines beyond the queue, or that could not be
-written, are dropped, and a line says how many as soon as one can be written again. Lines that wait
-when a process is killed are lost.
+A thread writes the lines in batches, so logging never waits for a slow pipe and never fails because
+of a closed pipe or a full disk. Lines that do not fit in the queue or could not be written are
+dropped; a later line says how many. Lines that wait when a process is killed are lost.
 """
 
 import atexit
@@ -41,14 +40,14 @@ class LineWriter:
         os.register_at_fork(after_in_child=self._reset_after_fork)
 
     def _reset_after_fork(self) -> None:
-        """A forked process has no thread, and the lines that wait are its parent's to write."""
+        """Start empty after a fork: the thread and the waiting lines belong to the parent."""
         self._queue: queue.SimpleQueue[bytes | threading.Event] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._dropped = 0
 
     def put(self, line: bytes) -> None:
-        """Hand over one line, with its end; never waits, never raises."""
+        """Queue one line, with its end; never waits, never raises."""
         if self._queue.qsize() >= self._capacity:
             self._drop(1)
             return
@@ -57,7 +56,7 @@ class LineWriter:
             self._start()
 
     def flush(self, seconds: float = PATIENCE_SECONDS) -> bool:
-        """Wait until what was handed over is written or lost, at most so long; whether it is."""
+        """Wait until all queued lines are written or lost; False after `seconds`."""
         if self._thread is None:
             return True
         done = threading.Event()

@@ -1,9 +1,9 @@
 """Memory that the processes of a host share: a mapped file with a secret and locks.
 
-Nothing in it can be left locked by a process that is killed. A lock is one byte of the file, which
-the kernel frees with its process, and one of the process for its threads. They are locks of the
-open file (`F_OFD_SETLKW`): those of POSIX belong to the process, and the kernel would refuse two
-processes whose threads wait for each other as a deadlock.
+A process that is killed leaves nothing locked. A lock is one byte of the file, which the kernel
+frees with its process, and a lock in the process for its threads. The file locks belong to the open
+file (`F_OFD_SETLKW`). POSIX locks belong to the process: if threads of two processes waited for
+each other, the kernel would report a deadlock.
 """
 
 import fcntl
@@ -22,12 +22,12 @@ class MappedFile:
     """Mapped memory of a fixed size; without a path it is this process's own.
 
     Args:
-        path: of the file, made where it is absent; its name should hold what the layout depends on.
+        path: of the file, made if absent; its name should have the parameters of the layout.
         mark: of the layout, at most 64 bytes; written when the file is made.
         size_bytes: of header and content.
-        locks: how many there are.
+        locks: the number of locks.
         reserved_bytes: from the start, that get their disk space now; `reserve` takes more. The
-            others are holes: a page for which the disk has no room ends the process that writes it.
+            rest are holes: if the disk has no room for a page, writing to it kills the process.
 
     Raises:
         OSError: the file cannot be made, or the disk has no room.
@@ -49,20 +49,20 @@ class MappedFile:
         self.secret = bytes(self.memory[_SECRET])
 
     def close(self) -> None:
-        """Give up the file; the memory goes with the last view of it."""
+        """Close the file; the memory is freed with the last view of it."""
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
 
     def key(self, *parts: bytes) -> int:
-        """A number of 64 bits, not 0; without the secret nobody can tell the parts from it."""
-        made = hashlib.blake2b(key=self.secret, digest_size=8)
+        """Return a keyed 64-bit hash, never 0; without the secret it does not reveal the parts."""
+        hasher = hashlib.blake2b(key=self.secret, digest_size=8)
         for part in parts:
-            made.update(len(part).to_bytes(4, "little") + part)
-        return int.from_bytes(made.digest(), "little") or 1
+            hasher.update(len(part).to_bytes(4, "little") + part)
+        return int.from_bytes(hasher.digest(), "little") or 1
 
     def lock(self, place: int) -> None:
-        """Take a lock against threads and processes."""
+        """Take a lock that excludes other threads and processes."""
         self._threads[place].acquire()
         if self._file >= 0:
             try:
@@ -72,13 +72,13 @@ class MappedFile:
                 raise
 
     def unlock(self, place: int) -> None:
-        """Give a lock back."""
+        """Release a lock."""
         if self._file >= 0:
             fcntl.fcntl(self._file, fcntl.F_OFD_SETLKW, _flock(fcntl.F_UNLCK, place))
         self._threads[place].release()
 
     def reserve(self, begin: int, size_bytes: int) -> None:
-        """Get the disk space of a part. Raises OSError where there is none."""
+        """Reserve the disk space of a part. Raises OSError where there is none."""
         if self._file >= 0:
             os.posix_fallocate(self._file, begin, size_bytes)
 

@@ -1,4 +1,4 @@
-"""Child processes: what they import, where they may write, and that they end with their parent."""
+"""Child processes: their import path, their temporary files, and their end with the parent."""
 
 import ctypes
 import os
@@ -20,7 +20,7 @@ _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 def ends_with_parent(number: signal.Signals) -> Callable[[], None]:
-    """A `preexec_fn`: on Linux the kernel sends `number` once the parent is gone."""
+    """Return a `preexec_fn`: on Linux the kernel sends `number` when the parent is gone."""
 
     def ask_the_kernel() -> None:
         if _LIBC is not None:
@@ -30,9 +30,9 @@ def ends_with_parent(number: signal.Signals) -> Callable[[], None]:
 
 
 def end_with_parent(parent: int) -> None:
-    """Have the kernel kill this process once its parent is gone; at once where it is already.
+    """Let the kernel kill this process when its parent is gone; exit now if it is gone already.
 
-    For a process that was forked: an orphan would go on with the locks and ports that it holds.
+    This is for a forked process: an orphan would keep its locks and ports.
     """
     ends_with_parent(signal.SIGKILL)()
     if os.getppid() != parent:
@@ -40,28 +40,28 @@ def end_with_parent(parent: int) -> None:
 
 
 def child_environment() -> dict[str, str]:
-    """The environment for `python -m` one of our modules: ours is imported, whatever lies around.
+    """Return the environment for `python -m` with one of our modules.
 
-    `python -m` searches the working directory first, where a `models.py` or a `json.py` of the
-    user's may lie; the safe path leaves it out, for the child and for what it starts in turn. A
-    checkout that is not installed is then named, as nothing else leads to it.
+    `python -m` searches the working directory first, where a user may have a `models.py` or a
+    `json.py`. The safe path leaves it out, for the child and for its own children. A checkout that
+    is not installed is then named in PYTHONPATH.
 
     >>> child_environment()["PYTHONSAFEPATH"]
     '1'
     """
     environment = {**os.environ, "PYTHONSAFEPATH": "1"}
     if ROOT not in _lasting_path():
-        given = os.environ.get("PYTHONPATH")
-        environment["PYTHONPATH"] = ROOT if not given else f"{ROOT}{os.pathsep}{given}"
+        before = os.environ.get("PYTHONPATH")
+        environment["PYTHONPATH"] = ROOT if not before else f"{ROOT}{os.pathsep}{before}"
     return environment
 
 
 def prepare_process(state: Path) -> None:
-    """See to it that this process and its children can write what they must, and share it.
+    """Make sure that this process and its children can write their files, and share them.
 
-    What they make in the state can be used by its group where that is meant
-    (`models.base.files.shared_with_group`). Where no folder for temporary files can be written to
-    (a container may have a read-only root without `/tmp`), `TMPDIR` is one in the state.
+    Files in the state are shared with the group where `models.base.files.shared_with_group` says
+    so. If no folder for temporary files is writable (a container may have a read-only root without
+    `/tmp`), `TMPDIR` becomes a folder in the state.
 
     Raises:
         OSError: a folder in the state is needed and cannot be made.
@@ -76,10 +76,9 @@ def prepare_process(state: Path) -> None:
 
 
 def heartbeat_folder(state: Path) -> str:
-    """Where gunicorn's workers keep the file by which the master sees that they live.
+    """Return the folder of the files by which gunicorn's master sees that its workers live.
 
-    In memory where that can be written to: on a disk that hangs, workers that are well would be
-    taken for dead.
+    It is in memory if possible: with a hanging disk the master would take healthy workers for dead.
     """
     if MEMORY.is_dir() and os.access(MEMORY, os.W_OK | os.X_OK):
         return str(MEMORY)
@@ -89,6 +88,6 @@ def heartbeat_folder(state: Path) -> str:
 
 
 def _lasting_path() -> list[str]:
-    """The part of `sys.path` that a child in safe path has as well."""
+    """Return the part of `sys.path` that a child with the safe path has as well."""
     here = sys.path if sys.flags.safe_path else sys.path[1:]
     return [*here, *site.getsitepackages(), site.getusersitepackages()]

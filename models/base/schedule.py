@@ -1,12 +1,11 @@
 """When scheduled evaluations are due: a cron line, read in a stated time zone.
 
-croniter finds the times on the clock at the wall, without a zone. Here they become instants, since
-a clock at the wall skips an hour and repeats one, and where it does croniter counts wrong. As in
-Debian's cron:
+croniter finds local times without a zone; here they become instants. A local clock skips an hour
+and repeats one each year, and there croniter counts wrong. As in Debian's cron:
 
-    a line that names hours      fires once for each time that it names: one that the clock skips
-                                 when it ends to skip, one that it shows twice the first time
-    a line of every hour         follows the time that passes: whenever the clock shows the minute
+    a line that names hours      fires once for each time that it names: a time that the clock skips
+                                 right after the gap, a time that comes twice the first time
+    a line of every hour         fires whenever the clock shows the minute
 """
 
 import os
@@ -34,7 +33,7 @@ EXAMPLE = "such as '0 3 * * *' (every day at 03:00)"
 
 
 class Field(NamedTuple):
-    """One of the five: what it counts, the numbers that it may hold, and their names."""
+    """One of the five fields: its meaning, its range of numbers, and their names."""
 
     what: str
     least: int
@@ -42,10 +41,10 @@ class Field(NamedTuple):
     names: tuple[str, ...] = ()
 
     def values(self) -> str:
-        """What may stand in it, in words."""
-        named = f" or {', '.join(self.names)}" if self.names else ""
+        """Describe the values that the field may have."""
+        names = f" or {', '.join(self.names)}" if self.names else ""
         return (
-            f"numbers from {self.least} to {self.most}{named}, *, ranges 1-5, lists 1,5 and steps "
+            f"numbers from {self.least} to {self.most}{names}, *, ranges 1-5, lists 1,5 and steps "
             f"*/15 for the {self.what}"
         )
 
@@ -60,7 +59,7 @@ FIELDS = (
 
 
 class ScheduleError(HoldfastError):
-    """A cron line or a time zone cannot be used: `expected` says what can, `got` what came."""
+    """A cron line or a time zone cannot be used: `expected` says what can be, `got` what came."""
 
     def __init__(self, expected: str, got: str) -> None:
         super().__init__(f"expected {expected}, got {got}")
@@ -73,7 +72,7 @@ class Timetable:
 
     >>> berlin = Timetable("30 2 * * *", "Europe/Berlin")
     >>> before = datetime(2026, 3, 28, 12, tzinfo=UTC).timestamp()
-    >>> berlin.shown(berlin.following(before))  # 02:30 does not exist on that day
+    >>> berlin.render_time(berlin.following(before))  # 02:30 does not exist on that day
     '2026-03-29 03:00:00+02:00'
 
     Args:
@@ -81,7 +80,7 @@ class Timetable:
         zone: a name of the tz database such as `Europe/Berlin`; empty: the system's zone.
 
     Raises:
-        ScheduleError: the line does not read so, its time never comes, or the zone is unknown.
+        ScheduleError: the line is not valid or never due, or the zone is unknown.
     """
 
     def __init__(self, line: str, zone: str = "") -> None:
@@ -95,7 +94,7 @@ class Timetable:
             raise ScheduleError("a day that exists", f"{line!r}, which never comes") from None
 
     def following(self, after: float) -> float:
-        """The first instant after `after` at which it is due; seconds since 1970, as `after`."""
+        """Return the first due instant after `after`; both in seconds since 1970."""
         # Where the clock goes back soon, times that it shows already will come once more.
         ahead = self._offset(after) - self._offset(after + DAY_SECONDS)
         start = self._wall(after) - max(ahead, timedelta())
@@ -107,12 +106,12 @@ class Timetable:
                 break
         return best
 
-    def shown(self, at: float) -> str:
-        """An instant (seconds since 1970) on the clock of the zone, with its distance from UTC."""
+    def render_time(self, at: float) -> str:
+        """Render an instant (seconds since 1970) as local time with its offset from UTC."""
         return str(datetime.fromtimestamp(at, UTC).astimezone(self._zone))
 
-    def zone_shown(self) -> str:
-        """The zone as people say it."""
+    def describe_zone(self) -> str:
+        """Name the time zone for people."""
         return self.zone or f"the system's zone ({os.environ.get('TZ') or '/'.join(time.tzname)})"
 
     def _walls(self, after: datetime) -> Iterator[datetime]:
@@ -120,14 +119,14 @@ class Timetable:
         return times
 
     def _instants(self, wall: datetime) -> tuple[float, ...]:
-        """When the clock shows this and it counts: never, once or twice."""
+        """Return the instants at which a local time fires: none, one or two."""
         first, second = (wall.replace(tzinfo=self._zone, fold=k).timestamp() for k in (0, 1))
         if first > second:  # the clock skips it
             return () if self._every_hour else (float(self._change(int(second), int(first))),)
         return (first, second) if self._every_hour and second > first else (first,)
 
     def _change(self, before: int, after: int) -> int:
-        """The first second of the new offset, between two instants."""
+        """Return the first second with the new offset, between two instants."""
         old = self._offset(before)
         while after - before > 1:
             middle = (before + after) // 2
@@ -144,23 +143,23 @@ class Timetable:
 
 
 class DueTimes:
-    """When each model is due next, kept in a file: what came due while nobody looked fires once.
+    """When each model is due next, stored in a file: what was due during a stop fires once.
 
     Args:
         timetable: of all models.
-        path: of the file; one that is damaged, or of another timetable, counts as absent. Where it
+        path: of the file; a damaged one, or one of another timetable, counts as absent. If it
             cannot be written, `fault` says why.
     """
 
     def __init__(self, timetable: Timetable, path: Path) -> None:
         self.timetable = timetable
         self._path = path
-        self._key = f"{timetable.line} {timetable.zone_shown()}"
+        self._key = f"{timetable.line} {timetable.describe_zone()}"
         self.fault = ""  # of the file, in words; empty once it is written
         self._due = self._read()
 
     def due(self, model: str, now: float) -> bool:
-        """Whether the model's time has come; the first look at a model only notes its next one."""
+        """Whether the model is due; the first call for a model only notes its next time."""
         if self.fault:
             self._write()
         at = self._due.get(model)
@@ -172,7 +171,7 @@ class DueTimes:
         return at <= now
 
     def done(self, model: str, now: float) -> None:
-        """The model's time was answered, by a run or a refusal: note the next one after now."""
+        """Note the next time of a model, after its present one led to a run or a refusal."""
         self._note(model, self.timetable.following(now))
 
     def _note(self, model: str, at: float) -> None:
@@ -180,21 +179,21 @@ class DueTimes:
         self._write()
 
     def _write(self) -> None:
-        """Where that fails, the times stay in memory, and the next look tries again."""
-        kept = msgspec.json.encode({"schedule": self._key, "due": self._due})
+        """Write the file; if that fails, the times stay in memory and the next look tries again."""
+        text = msgspec.json.encode({"schedule": self._key, "due": self._due})
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(self._path, kept)
+            write_atomic(self._path, text)
             self.fault = ""
         except OSError as error:
             self.fault = f"{self._path.name} cannot be written: {error.strerror or error}"
 
     def _read(self) -> dict[str, float]:
         try:
-            kept = msgspec.json.decode(self._path.read_bytes(), type=_File)
+            state = msgspec.json.decode(self._path.read_bytes(), type=_File)
         except (OSError, msgspec.DecodeError, UnicodeDecodeError):
             return {}
-        return dict(kept.due) if kept.schedule == self._key else {}
+        return dict(state.due) if state.schedule == self._key else {}
 
 
 class _File(msgspec.Struct, frozen=True):
@@ -203,13 +202,13 @@ class _File(msgspec.Struct, frozen=True):
 
 
 def read_zone(name: str) -> tzinfo | None:
-    """The zone with this name of the tz database; None: the system's, as libc reads it.
+    """Return the zone with this name of the tz database; None: the system's, as libc reads it.
 
     >>> read_zone("Asia/Kolkata")
     zoneinfo.ZoneInfo(key='Asia/Kolkata')
 
     Raises:
-        ScheduleError: there is none, or the variable TZ names none.
+        ScheduleError: there is no such zone, or the variable TZ names an unknown one.
     """
     if name.strip():
         return _find_zone(name.strip())
@@ -224,21 +223,21 @@ def _find_zone(name: str, where: str = "") -> tzinfo:
     try:
         return zoneinfo.ZoneInfo(name)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
-        known = zoneinfo.available_timezones()
+        zones = zoneinfo.available_timezones()
     expected = f"a zone of the tz database such as Europe/Berlin{where}"
-    if not known:
+    if not zones:
         expected += " (there is no tz database here: pip install tzdata)"
-    by_lower = {each.lower(): each for each in known}
+    by_lower = {each.lower(): each for each in zones}
     near = get_close_matches(name.lower(), list(by_lower), n=1)
     hint = f"; did you mean {by_lower[near[0]]}?" if near else ""
     raise ScheduleError(expected, repr(name)[:60] + hint)
 
 
 def _check_line(line: str) -> list[str]:
-    """The fields of a line of standard cron; croniter alone takes much more, and some of it wrong.
+    """Split a line of standard cron; croniter accepts much more, and reads some of it wrong.
 
     Raises:
-        ScheduleError: a field does not read so.
+        ScheduleError: a field is not valid.
     """
     texts = line.lower().split()
     if len(texts) != len(FIELDS):
@@ -256,8 +255,8 @@ def _check_item(field: Field, item: str) -> None:
         raise ScheduleError(field.values(), repr(item)[:60])
     ends = [end for end in match.groups() if end is not None]
     numbers = [int(end) for end in ends if end.isdigit()]
-    known = [end for end in ends if end.isdigit() or end in field.names]
-    if known != ends or not all(field.least <= n <= field.most for n in numbers):
+    valid = [end for end in ends if end.isdigit() or end in field.names]
+    if valid != ends or not all(field.least <= n <= field.most for n in numbers):
         raise ScheduleError(field.values(), repr(item)[:60])
     if len(numbers) > 1 and numbers[0] >= numbers[1]:
         raise ScheduleError(f"a range from less to more for the {field.what}", repr(item))

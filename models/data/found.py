@@ -1,14 +1,17 @@
 """What a path holds: its format, its training and test files, and a name for the data."""
 
 import gzip
+import os
 import re
+import zipfile
 import zlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.parse import unquote
 
 from models.base.errors import DataError
-from models.data.catalogue import CATALOGUE
+from models.data.catalogue import CATALOGUE, conversion_of
 from models.data.raw import quote
 from models.data.records import Format, Source
 from models.versions.registry import MODEL_NAME
@@ -23,8 +26,19 @@ ROLES = {
     "test": {"test", "testing", "t10k"},
     "validation": {"val", "valid", "validation", "eval", "dev"},
 }
-FILES: tuple[Format, ...] = ("parquet", "csv")  # of which a folder may hold several
+FILES: tuple[Format, ...] = ("parquet", "csv", "jsonl")  # of which a folder may hold several
 IDX_TYPES = range(0x08, 0x0F)
+SUFFIX = re.compile(r"\.(gz|zip|npz|csv|tsv|parquet|pq|jsonl|ndjson)$")
+MOST_LOOKED_AT = 10_000  # files of a folder, to tell its format
+# What systems put beside the files of their users, besides names that begin with a dot or `__`.
+SYSTEM = frozenset(
+    ("@eadir", "@tmp", "@recycle", "@recently-snapshot", "@synoresource", "#recycle",
+     "$recycle.bin", "system volume information", "lost+found", "thumbs.db", "ehthumbs.db",
+     "desktop.ini")
+)  # fmt: skip
+PARTITION = re.compile(r"([^=]+)=(.*)")  # a folder `city=Rome`, as Hive and Spark write them
+TABLES = (".xlsx", ".xls", ".ods", ".feather", ".arrow", ".pkl", ".dta", ".sas7bdat", ".h5")
+NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 
 
 @dataclass(frozen=True)
@@ -58,22 +72,37 @@ def format_of(path: Path) -> Format:
         return "idx"
     if head[:4] == b"PAR1":
         return "parquet"
+    if head[:4] == b"PK\3\4" and (inside := _of_archive(path)):
+        return inside
+    if conversion := conversion_of(name):
+        raise DataError(f"{path}: is not read: it is {conversion}")
     hint = "; put images in one folder per class" * (path.suffix.lower() in IMAGES)
-    hint += "; save it with its labels as .npz (x and y)" * (name.endswith(".npy"))
     raise DataError(
         f"{path}: the format cannot be told from the name or the first bytes{hint}; "
         f"expected {KNOWN}: say which with --format"
     )
 
 
+def _of_archive(path: Path) -> Format | None:
+    """The format of the one file in a zip archive, None where there are several."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [n.lower() for n in archive.namelist() if not is_hidden(Path(n))]
+    except (zipfile.BadZipFile, OSError):
+        return None
+    for known in FILES[1:]:
+        if len(names) == 1 and names[0].endswith(CATALOGUE[known].suffixes):
+            return known
+    return None
+
+
 def _of_folder(path: Path) -> Format:
     entries = visible(path)
-    folders = [entry for entry in entries if entry.is_dir()]
-    below = [entry for folder in folders for entry in visible(folder)]
-    deeper = [e for folder in below if folder.is_dir() for e in visible(folder)]
-    if any(is_image(entry) for entry in (*below, *deeper)):
+    _check_plain(path)
+    files = [each for each, _ in zip(walk(path), range(MOST_LOOKED_AT), strict=False)]
+    if any(is_image(file) and file.parent != path for file in files):
         return "folder"
-    names = [entry.name.lower() for entry in (*entries, *below)]
+    names = [file.name.lower() for file in files]
     for known in FILES:
         if any(name.endswith(CATALOGUE[known].suffixes) for name in names):
             return known
@@ -84,10 +113,11 @@ def _of_folder(path: Path) -> Format:
             f"{path}: images lie in the folder itself; expected a folder per class, "
             "such as cat/1.png and dog/2.png"
         )
-    found = quote([entry.name for entry in entries], 5)
+    hint = next((f"; {n} is {text}" for n in names if (text := conversion_of(n))), "")
+    listed = quote([entry.name for entry in entries], 5)
     raise DataError(
-        f"{path}: the format cannot be told; found {found}; expected {KNOWN}: a folder per class "
-        "with images in it, *.parquet, *.csv, or MNIST's files"
+        f"{path}: the format cannot be told; found {listed}; expected {KNOWN}: a folder per class "
+        f"with images in it, *.parquet, *.csv, *.jsonl, or MNIST's files{hint}"
     )
 
 
@@ -106,7 +136,8 @@ def files_of(source: Source, suffixes: Sequence[str]) -> Files:
         twin = path.with_name(_twin_name(path.name))
         beside = twin != path and twin.is_file() and not named
         return Files((path,), named or ((twin,) if beside else ()), beside)
-    return by_role(path, _below(path, ends), lambda p: role_of(p.relative_to(path)), named)
+    files = by_role(path, _below(path, ends), lambda p: role_of(p.relative_to(path)), named)
+    return replace(files, notes=(*files.notes, *_note_others(path, ends)))
 
 
 def by_role(
@@ -116,19 +147,19 @@ def by_role(
     roles: dict[str, list[Path]] = {"train": [], "test": [], "validation": [], "": []}
     for file in files:
         roles[role(file)].append(file)
-    train, other, notes = roles["train"], roles[""], []
+    train, other, notes = roles["train"], roles[""], list[str]()
     if not train:
         train = other
     elif other:
         notes.append(f"left out, for they are of no part: {', '.join(f.name for f in other[:5])}")
-    found, validation = roles["test"], roles["validation"]
-    if validation and (found or test):
+    own_test, validation = roles["test"], roles["validation"]
+    if validation and (own_test or test):
         train, notes = train + validation, [*notes, "the validation part was added to training"]
     elif validation:
-        found = validation
+        own_test = validation
     if not train:
         raise DataError(f"{path}: found {quote([f.name for f in files], 5)}, but no training part")
-    return Files(tuple(train), test or tuple(found), bool(found) and not test, tuple(notes))
+    return Files(tuple(train), test or tuple(own_test), bool(own_test) and not test, tuple(notes))
 
 
 def role_of(path: Path) -> str:
@@ -140,10 +171,48 @@ def role_of(path: Path) -> str:
     return ""
 
 
+def is_hidden(path: Path) -> bool:
+    """Whether a part of a relative path is what systems hide, or put there themselves."""
+    return any(part.startswith((".", "__", "~$")) or part.lower() in SYSTEM for part in path.parts)
+
+
 def visible(folder: Path) -> list[Path]:
-    """What lies in a folder, sorted by name, without what systems hide there."""
-    hidden = (".", "__")
-    return sorted(entry for entry in folder.iterdir() if not entry.name.startswith(hidden))
+    """What lies in a folder, sorted by name, without what systems put there."""
+    return sorted(entry for entry in folder.iterdir() if not is_hidden(Path(entry.name)))
+
+
+def walk(folder: Path) -> Iterator[Path]:
+    """All files below a folder, sorted by path in each folder, without what systems put there."""
+    for root, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not is_hidden(Path(name)))
+        yield from (Path(root, name) for name in sorted(names) if not is_hidden(Path(name)))
+
+
+def note_hidden(folder: Path) -> tuple[str, ...]:
+    """A note that names what `walk` leaves out; none where that is nothing."""
+    hidden: dict[str, int] = {}
+    for _, folders, names in os.walk(folder):
+        for name in (*folders, *names):
+            if is_hidden(Path(name)):
+                hidden[name] = hidden.get(name, 0) + 1
+        folders[:] = [name for name in folders if not is_hidden(Path(name))]
+    if not hidden:
+        return ()
+    listed = quote(sorted(hidden), 5)
+    return (f"left out, for systems put such files and folders there: {listed}",)
+
+
+def partition_of(path: Path, root: Path) -> Mapping[str, str | None]:
+    """The columns that the folders between `root` and a file hold: `city=Rome/a.parquet`.
+
+    A folder that names a part of the data (`split=train`) is no column.
+    """
+    columns: dict[str, str | None] = {}
+    for part in path.relative_to(root).parts[:-1] if root in path.parents else ():
+        match = PARTITION.fullmatch(part)
+        if match and not role_of(Path(part)):
+            columns[match[1]] = None if match[2] == NO_VALUE else unquote(match[2])
+    return columns
 
 
 def is_image(path: Path) -> bool:
@@ -163,13 +232,13 @@ def name_of(source: Source) -> str:
         return source.name
     path = Path(source.path)
     stem = path.name.lower()
-    while path.suffix and (shorter := re.sub(r"\.(gz|npz|csv|tsv|parquet|pq)$", "", stem)) != stem:
+    while path.suffix and (shorter := SUFFIX.sub("", stem)) != stem:
         stem = shorter
     if path.is_file() and (role_of(Path(stem)) and path.parent.name):
         words = [w for w in re.split(r"[^a-z0-9]+", stem) if not role_of(Path(w))]
         common = {"images", "idx3", "ubyte", "data", "of"}
-        kept = [word for word in words if word and word not in common and not word.isdigit()]
-        stem = "-".join(kept) or path.parent.name.lower()
+        own = [word for word in words if word and word not in common and not word.isdigit()]
+        stem = "-".join(own) or path.parent.name.lower()
     slug = re.sub(r"[^a-z0-9_-]+", "-", stem).strip("-_")[:63]
     return slug or "data"
 
@@ -184,13 +253,30 @@ def _below(path: Path, ends: tuple[str, ...]) -> tuple[Path, ...]:
         return (path,)
     if not path.is_dir():
         raise DataError(f"no such file or folder: {str(path)!r}")
-    found = [p for p in sorted(path.rglob("*")) if p.name.lower().endswith(ends) and p.is_file()]
-    kept = tuple(
-        p for p in found if not any(w.startswith((".", "__")) for w in p.relative_to(path).parts)
-    )
-    if not kept:
+    _check_plain(path)
+    files = tuple(file for file in walk(path) if file.name.lower().endswith(ends))
+    if not files:
         raise DataError(f"{path}: no file ends in {' or '.join(ends)}")
-    return kept
+    return files
+
+
+def _check_plain(folder: Path) -> None:
+    """Refuse a folder whose files are not all of the table that it holds. Raises DataError."""
+    if (folder / "_delta_log").is_dir():
+        raise DataError(
+            f"{folder}: is a Delta table, in which files of rows that were deleted may lie, too: "
+            "write what it holds now with deltalake.DeltaTable(PATH).to_pandas().to_parquet(...)"
+        )
+
+
+def _note_others(path: Path, ends: tuple[str, ...]) -> tuple[str, ...]:
+    """A note on data files of other formats, which are not read."""
+    known = tuple(suffix for record in CATALOGUE.values() for suffix in record.suffixes)
+    names = [file.name for file in walk(path) if not file.name.lower().endswith(ends)]
+    others = [n for n in names if n.lower().endswith(known) or n.lower().endswith(TABLES)]
+    if not others:
+        return ()
+    return (f"left out, for they are of another format: {', '.join(others[:5])}",)
 
 
 def _head(path: Path) -> bytes:

@@ -33,20 +33,24 @@ class RawPart:
 
     `labels` `(N,)` are integers, numbers, booleans, or objects (texts; None where one is missing);
     or `(N, C)` one-hot: a single 1 in every row.
+    `groups` `(N,)` are equal for rows that belong together, where an array of the file says so.
     """
 
     labels: Values
     where: Where
     pixels: InputArray | None = None
     columns: tuple[RawColumn, ...] = ()
+    groups: Values | None = None
 
     def take(self, places: npt.NDArray[np.intp]) -> "RawPart":
         """The rows at `places`, which messages call as before."""
-        return RawPart(
-            self.labels[places],
-            lambda row: self.where(int(places[row])),
-            None if self.pixels is None else self.pixels[places],
-            tuple(replace(column, values=column.values[places]) for column in self.columns),
+        return replace(
+            self,
+            labels=self.labels[places],
+            where=lambda row: self.where(int(places[row])),
+            pixels=None if self.pixels is None else self.pixels[places],
+            columns=tuple(replace(each, values=each.values[places]) for each in self.columns),
+            groups=None if self.groups is None else self.groups[places],
         )
 
 
@@ -81,6 +85,28 @@ def spans(pieces: Sequence[tuple[str, int]]) -> Where:
         return f"{pieces[piece][0]}, row {place - int(ends[piece]) + pieces[piece][1] + 1}"
 
     return where
+
+
+def count(number: int, noun: str) -> str:
+    """A number of things.
+
+    >>> count(1, "row"), count(2, "row")
+    ('1 row', '2 rows')
+    """
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def list_rows(rows: Sequence[str | int], most: int = 20) -> str:
+    """The words `(also in 2 other rows: 7, 9)` for rows beside one that was named, or none.
+
+    >>> list_rows([]), list_rows([7, 9])
+    ('', ' (also in 2 other rows: 7, 9)')
+    """
+    if not rows:
+        return ""
+    more = ", ..." * (len(rows) > most)
+    listed = ", ".join(map(str, rows[:most]))
+    return f" (also in {count(len(rows), 'other row')}: {listed}{more})"
 
 
 def quote(names: Sequence[str], most: int = 12) -> str:

@@ -25,7 +25,7 @@ import numpy as np
 
 from models.base.errors import BundleError, UnfitFileError
 from models.base.files import fsync_dir, sha256_bytes, write_durable
-from models.base.inside import Folder, WrongSizeError, opened
+from models.base.inside import Folder, WrongSizeError, open_folder
 from models.statistics.arrays import FloatArray
 from models.versions.schema import Manifest, decode_manifest
 from models.versions.signature import SIGNATURE, Keys
@@ -125,9 +125,9 @@ def _read_manifest(folder: Folder, keys: Keys) -> Manifest:
         raise BundleError(path, f"sha256 of {MANIFEST} does not match {MANIFEST}.sha256")
     keys.check(path, encoded, _signature(folder) if keys.trusted else None)
     manifest = decode_manifest(encoded, path)
-    named = f"{manifest.model}/{manifest.version}"
-    if keys.trusted and named != f"{path.parent.name}/{path.name}":
-        raise BundleError(path, f"it was signed as {named}")
+    signed_name = f"{manifest.model}/{manifest.version}"
+    if keys.trusted and signed_name != f"{path.parent.name}/{path.name}":
+        raise BundleError(path, f"it was signed as {signed_name}")
     return manifest
 
 
@@ -142,7 +142,7 @@ def _signature(folder: Folder) -> bytes | None:
 def _version(path: Path) -> Iterator[Folder]:
     """The folder of a version, opened; what goes wrong with its files becomes a BundleError."""
     try:
-        with opened(path.absolute(), inside=DEPTH) as folder:
+        with open_folder(path.absolute(), inside=DEPTH) as folder:
             yield Folder(path, folder.descriptor)
     except UnfitFileError as error:
         raise BundleError(path, error.reason) from error
@@ -180,7 +180,7 @@ def _verify(folder: Folder, name: str, manifest: Manifest) -> None:
 
 @contextmanager
 def _report_wrong_size(name: str) -> Iterator[None]:
-    """A file of another size has another digest: both are told alike."""
+    """Report a wrong size as a wrong digest, which it implies."""
     try:
         yield
     except WrongSizeError as error:
@@ -194,7 +194,7 @@ def _differs(name: str, size: int) -> str:
 
 
 def _arrays(path: Path, data: bytes) -> dict[str, FloatArray]:
-    """The arrays of `reference.npz`; nothing that is pickled, and no bomb."""
+    """Read the arrays of `reference.npz`; refuses pickles and archives that are too large."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             size = sum(member.file_size for member in archive.infolist())

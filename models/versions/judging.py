@@ -1,7 +1,7 @@
-"""What a version is judged by, as plain data: how thoroughly, and what an attacker may do.
+"""How a version is judged, as plain data: the suite, and what an attacker may do.
 
-Recipes, manifests and reports carry it. `models.attacks.threat.geometry_of` makes of the record the
-set that attacks move in.
+It is part of recipes, manifests and reports. `models.attacks.threat.geometry_of` makes the set of
+allowed changes from the record.
 """
 
 from typing import Literal, get_args

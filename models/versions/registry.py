@@ -4,9 +4,9 @@
     <root>/<model>/audit.jsonl    append-only; every record carries the state that it leads to
     <root>/<model>/aliases.json   what readers look at: the state after the last audit record
 
-The audit record is written first (fsync), the alias file second (atomic rename). A crash in
-between is mended by the next writer: the last whole audit record is the truth. The state is the
-aliases and the holds: a person's word that the loop shall leave the model alone.
+The audit record is written first (fsync), the alias file second (atomic rename). After a crash in
+between the next writer repairs the alias file: the last whole audit record counts. The state is the
+aliases and the holds, by which a person stops the loop for a model.
 """
 
 import re
@@ -27,8 +27,8 @@ from models.base.errors import (
     UnknownModelError,
     UnknownVersionError,
 )
-from models.base.files import fsync_dir, locked
-from models.base.inside import opened
+from models.base.files import fsync_dir, lock_file
+from models.base.inside import open_folder
 from models.versions.bundle import NO_KEYS, Bundle, open_bundle, read_manifest, write_files
 from models.versions.registry_files import AUDIT_FILE, LOCK_FILE, ModelFiles
 from models.versions.registry_state import ALIASES as ALIASES
@@ -49,7 +49,7 @@ Mends = Literal["no", "what is certain", "all"]
 class Registry:
     """A directory of models. Safe for several processes on one machine (advisory locks).
 
-    Versions are signed, and unsigned ones refused, as the `keys` say.
+    The `keys` say whether versions are signed and whether unsigned ones are refused.
     """
 
     def __init__(self, root: Path, keys: Keys = NO_KEYS) -> None:
@@ -77,12 +77,12 @@ class Registry:
         """The aliases now. Raises UnknownModelError, or RegistryError for an unreadable file."""
         return self.state(model).aliases
 
-    def held(self, model: str, now: float | None = None) -> Hold | None:
-        """The hold in force at `now` (seconds since 1970), or None. Raises as `aliases` does."""
-        return self.state(model).held(time.time() if now is None else now)
+    def find_hold(self, model: str, now: float | None = None) -> Hold | None:
+        """Return the hold in force at `now` (seconds since 1970), or None. Raises as `aliases`."""
+        return self.state(model).find_hold(time.time() if now is None else now)
 
     def state(self, model: str) -> State:
-        """Aliases and holds in one look. Raises as `aliases` does."""
+        """Read aliases and holds together. Raises as `aliases`."""
         if not MODEL_NAME.fullmatch(model):  # which may come from a client: no path of its own
             raise UnknownModelError(model, self.models())
         try:
@@ -94,11 +94,11 @@ class Registry:
 
     def path(self, model: str, version: int) -> Path:
         """Folder of a version. Raises UnknownModelError or UnknownVersionError."""
-        known = self.versions(model)
-        if not known:
+        versions = self.versions(model)
+        if not versions:
             raise UnknownModelError(model, self.models())
-        if version not in known:
-            raise UnknownVersionError(model, str(version), known)
+        if version not in versions:
+            raise UnknownVersionError(model, str(version), versions)
         return self.root / model / str(version)
 
     def resolve(self, model: str, which: str = "champion") -> int:
@@ -167,12 +167,13 @@ class Registry:
     ) -> Aliases:
         """Make `version` the champion if the champion is still `expected` (compare-and-swap).
 
-        The bundle is verified first. Promoting the champion again is a no-op. A person goes
-        through a hold (which stays), may name no champion (`any`), and mends damaged files.
+        The bundle is verified first. Promoting the champion again is a no-op. A promotion by a
+        person ignores a hold (which stays), may leave the champion open (`any`), and repairs
+        damaged files.
 
         Raises:
             ChampionMovedError: the champion is neither `expected` nor already `version`.
-            HeldError: a hold is in force, and no person promotes.
+            HeldError: a hold is in force, and it is no promotion by a person.
             BundleError: the bundle is damaged.
         """
         open_bundle(self.path(model, version), self.keys)
@@ -183,7 +184,7 @@ class Registry:
                 return old
             if expected != "any" and old.champion != expected:
                 raise ChampionMovedError(model, expected, old.champion)
-            if not by_person and (hold := now.held(time.time())) is not None:
+            if not by_person and (hold := now.find_hold(time.time())) is not None:
                 raise HeldError(model, hold)
             challenger = None if old.challenger == version else old.challenger
             aliases = Aliases(champion=version, challenger=challenger, previous=old.champion)
@@ -202,7 +203,7 @@ class Registry:
             return aliases
 
     def withdraw(self, model: str, version: int, *, actor: str, reason: str) -> Aliases:
-        """`version` is no longer the challenger; a no-op where it is not. The bundle stays."""
+        """Remove the alias `challenger` from `version`, if it has it. The bundle stays."""
         with self._changing(model, actor) as now:
             if now.aliases.challenger != version:
                 return now.aliases
@@ -222,9 +223,9 @@ class Registry:
     ) -> Aliases:
         """Make `previous` the champion again; the bad champion becomes `previous`.
 
-        With `expected` given it happens only while that version is the champion. No hold stops it.
-        A person's rollback holds promotions until they are released: what was rolled back was made
-        by the loop, which would make it again.
+        With `expected` given, it fails unless that version is the champion. No hold stops it. A
+        person's rollback also holds promotions until they are released: the loop made the version
+        that was rolled back, and would make it again.
         """
         self._require(model)
         with self._changing(model, actor, mends="what is certain", by_person=by_person) as now:
@@ -255,8 +256,8 @@ class Registry:
     ) -> Hold:
         """Hold a model until a time (seconds since 1970), or until it is released.
 
-        It takes the place of an earlier hold of its kind. Raises RegistryError for a time that is
-        over, or without end.
+        It replaces an earlier hold of its kind. Raises RegistryError for a time in the past, or
+        too far in the future.
         """
         check_until(until)
         self._require(model)
@@ -275,7 +276,7 @@ class Registry:
                 version = now.aliases.champion or 0
                 after = msgspec.structs.replace(now, holds=())
                 self._record(model, now, after, "release", version, actor, reason, by_person=True)
-            return now.held(time.time())
+            return now.find_hold(time.time())
 
     def _require(self, model: str) -> None:
         if not self.versions(model):
@@ -285,15 +286,15 @@ class Registry:
     def _changing(
         self, model: str, actor: str, *, mends: Mends = "no", by_person: bool = False
     ) -> Iterator[State]:
-        """Hold the lock, mend what a crash or damage left, and give the state that then stands.
+        """Lock the model, repair its files after a crash or damage, and yield the state.
 
-        Where the audit itself is damaged, `mends` says whether a new one is begun: a person looks
-        at it first, but never where it keeps the model from a champion that was good.
+        If the audit itself is damaged, `mends` says whether to begin a new one. Otherwise a person
+        must look at it first, but a rollback to a good champion never has to wait for that.
         """
         files = ModelFiles(self.root / model)
-        with opened(files.folder, inside=1) as folder:
+        with open_folder(files.folder, inside=1) as folder:
             folder.require_file(LOCK_FILE)  # it is opened for writing
-        with locked(files.folder / LOCK_FILE):
+        with lock_file(files.folder / LOCK_FILE):
             for stale in files.folder.glob(".staging-*"):
                 shutil.rmtree(stale, ignore_errors=True)
             truth = files.find_truth()
@@ -309,7 +310,7 @@ class Registry:
             yield state
 
     def published_for(self, model: str, event: str) -> int | None:
-        """The version that the job `event` has written already, audited or not; else None."""
+        """Return the version that the job `event` has written already, audited or not, or None."""
         audited = {r.version: r.event for r in self.audit(model) if r.action == "publish"}
         for version in self.versions(model):
             if version in audited:
@@ -320,7 +321,7 @@ class Registry:
         return None
 
     def _made_for(self, model: str, version: int) -> str | None:
-        """The event in a version's manifest; None where the version is damaged."""
+        """Return the event in a version's manifest; None where the version is damaged."""
         try:
             event = self.manifest(model, version).event
         except BundleError:
@@ -328,10 +329,10 @@ class Registry:
         return None if event is None else event.id
 
     def _next_version(self, model: str, now: State) -> int:
-        """A number that no version has or had: one whose folder is gone does not come back."""
+        """Return a number that no version has or ever had, also if its folder is gone."""
         audited = (record.version for record in self.audit(model))
-        named = (number or 0 for number in msgspec.structs.astuple(now.aliases))
-        return max((*self.versions(model), *audited, *named), default=0) + 1
+        aliased = (number or 0 for number in msgspec.structs.astuple(now.aliases))
+        return max((*self.versions(model), *audited, *aliased), default=0) + 1
 
     def _write_version(
         self,

@@ -1,13 +1,13 @@
-"""The two small files of a model in the registry: read with suspicion, written so that one mends.
+"""The alias file and the audit file of a model: each can repair the other after damage.
 
-Disks and people damage files. What is left decides how far the state is known:
+Disks and people damage files. The remaining parts decide how far the state is known:
 
     audit whole                         its last record, whatever the alias file says
     audit damaged, alias file whole     the alias file, or the last record where that is newer
     audit damaged, its last line whole  that record
     anything else                       a guess: the last record that can be read
 
-An audit counts as damaged, too, where it has fewer records than have led to the alias file.
+An audit with fewer records than the alias file says is damaged, too.
 """
 
 import os
@@ -20,7 +20,7 @@ import msgspec
 
 from models.base.errors import RegistryError, UnfitFileError
 from models.base.files import write_atomic, write_durable
-from models.base.inside import Folder, opened
+from models.base.inside import Folder, open_folder
 from models.versions.registry_state import (
     AuditRecord,
     State,
@@ -37,8 +37,8 @@ MOST_AUDIT_BYTES = 1 << 26  # 100,000 changes and more
 LOOKS = 3  # a reader who comes between two writes looks again
 
 
-class Found(NamedTuple):
-    """What was found of the two files; `unfit` where the audit is no file that can be read."""
+class FileContents(NamedTuple):
+    """The contents of the two files; `unfit` says why the audit cannot be read at all."""
 
     alias: bytes | None
     state: State | None
@@ -48,10 +48,10 @@ class Found(NamedTuple):
 
 
 class Truth(NamedTuple):
-    """The state that two files tell; `damage` says what is wrong with the audit, if anything."""
+    """The state according to the two files; `damage` says what is wrong with the audit."""
 
     state: State
-    found: Found
+    files: FileContents
     damage: str = ""
     certain: bool = True
 
@@ -88,37 +88,37 @@ class ModelFiles:
         raise RegistryError(_loss(self.folder / AUDIT_FILE, len(records), expected))
 
     def find_truth(self) -> Truth:
-        """The state as far as the files tell it; for who holds the lock."""
-        found = self._find()
-        records, damage = _decode_lines(self.folder / AUDIT_FILE, found)
+        """Find the state as far as the files are readable; the caller has the lock."""
+        files = self._find()
+        records, damage = _decode_lines(self.folder / AUDIT_FILE, files)
         if not damage:
-            return Truth(_state_after([each for each in records if each is not None]), found)
+            return Truth(_state_after([each for each in records if each is not None]), files)
         last = records[-1] if records else None
-        known = None if found.state is None else found.state.records
-        newer = known is None or known < len(records)
+        records_known = None if files.state is None else files.state.records
+        newer = records_known is None or records_known < len(records)
         if last is not None and newer:
-            return Truth(_state_of(last, len(records)), found, damage)
-        if found.state is not None:
-            return Truth(found.state, found, damage)
+            return Truth(_state_of(last, len(records)), files, damage)
+        if files.state is not None:
+            return Truth(files.state, files, damage)
         guess = next((each for each in reversed(records) if each is not None), None)
         state = State() if guess is None else _state_of(guess, len(records))
-        return Truth(state, found, damage, certain=False)
+        return Truth(state, files, damage, certain=False)
 
     def mend(self, truth: Truth) -> State:
-        """Undo what a crash or damage left, where the audit is whole: a torn line, old aliases."""
-        found = truth.found
-        if found.tail:
-            os.truncate(self.folder / AUDIT_FILE, sum(len(line) + 1 for line in found.lines))
-        if found.lines and found.alias != encode_state(truth.state):
+        """Repair a torn last line or outdated aliases, where the audit is whole."""
+        files = truth.files
+        if files.tail:
+            os.truncate(self.folder / AUDIT_FILE, sum(len(line) + 1 for line in files.lines))
+        if files.lines and files.alias != encode_state(truth.state):
             self._write_alias(truth.state)
         return truth.state
 
     def start_anew(self, truth: Truth, actor: str, by_person: bool) -> State:
-        """Begin a new audit file with what is known; the damaged one is kept beside it."""
+        """Begin a new audit file with the known state; the damaged one is kept beside it."""
         path = self.folder / AUDIT_FILE
         aside = path.with_name(f"{AUDIT_FILE}.damaged-{utc_now().replace(':', '')}")
-        kept = self._set_aside(path, aside)
-        reason = f"{truth.damage}; {kept}"
+        sentence = self._set_aside(path, aside)
+        reason = f"{truth.damage}; {sentence}"
         if not truth.certain:
             reason += (
                 f"; {ALIAS_FILE} was of no use either: aliases and holds are those of the last "
@@ -158,7 +158,7 @@ class ModelFiles:
         write_atomic(path, encode_state(state))
 
     def _set_aside(self, path: Path, aside: Path) -> str:
-        """Keep the damaged audit under another name; says so."""
+        """Keep the damaged audit under another name; returns a note on that."""
         try:
             data = self._read(AUDIT_FILE, MOST_AUDIT_BYTES)
         except FileNotFoundError:
@@ -169,8 +169,8 @@ class ModelFiles:
             write_durable(aside, data)  # a copy: at no time is there no audit
         return f"kept as {aside.name}"
 
-    def _find(self) -> Found:
-        with opened(self.folder, inside=1) as folder:
+    def _find(self) -> FileContents:
+        with open_folder(self.folder, inside=1) as folder:
             alias = state = None
             with suppress(UnfitFileError, FileNotFoundError):
                 alias = _read(folder, ALIAS_FILE, MOST_ALIAS_BYTES)
@@ -184,14 +184,14 @@ class ModelFiles:
             except FileNotFoundError:
                 pass
         *lines, tail = data.split(b"\n")
-        return Found(alias, state, lines, tail, unfit)
+        return FileContents(alias, state, lines, tail, unfit)
 
     def _read(self, name: str, most: int) -> bytes:
-        with opened(self.folder, inside=1) as folder:
+        with open_folder(self.folder, inside=1) as folder:
             return _read(folder, name, most)
 
     def _records(self) -> tuple[AuditRecord, ...]:
-        """Records that are there; a torn last line (no line's end) never took effect."""
+        """Read all records; a torn last line (without its end) never took effect."""
         path = self.folder / AUDIT_FILE
         try:
             lines = self._read(AUDIT_FILE, MOST_AUDIT_BYTES).split(b"\n")[:-1]
@@ -230,23 +230,23 @@ def _state_after(records: "tuple[AuditRecord, ...] | list[AuditRecord]") -> Stat
     return _state_of(records[-1], len(records)) if records else State()
 
 
-def _decode_lines(path: Path, found: Found) -> tuple[list[AuditRecord | None], str]:
-    """The records, None for a line that is damaged; and what is wrong."""
+def _decode_lines(path: Path, files: FileContents) -> tuple[list[AuditRecord | None], str]:
+    """Decode the records, None for a damaged line; also returns what is wrong."""
     records: list[AuditRecord | None] = []
-    damage = found.unfit
-    for number, line in enumerate(found.lines, 1):
+    damage = files.unfit
+    for number, line in enumerate(files.lines, 1):
         try:
             records.append(decode_record(line))
         except ValueError as error:
             records.append(None)
             damage = damage or f"{path} is damaged: line {number}: {error}"
-    if not damage and not records and found.alias is not None and found.state != State():
+    if not damage and not records and files.alias is not None and files.state != State():
         damage = f"{path} is gone or empty"
-    expected = 0 if found.state is None else found.state.records or 0
+    expected = 0 if files.state is None else files.state.records or 0
     if not damage and len(records) < expected:
         damage = _loss(path, len(records), expected)
     return records, damage
 
 
-def _loss(path: Path, found: int, expected: int) -> str:
-    return f"{path} is damaged: it has {found} of {expected} records"
+def _loss(path: Path, count: int, expected: int) -> str:
+    return f"{path} is damaged: it has {count} of {expected} records"

@@ -1,13 +1,14 @@
-"""What the registry keeps of a model besides its versions: aliases, holds, the record of a change.
+"""The state of a model in the registry: aliases, holds, and the audit record of each change.
 
-Two files hold it, both JSON: `aliases.json` (the state now) and `audit.jsonl` (a record a change,
-each with the state that it leads to).
+It is in two JSON files: `aliases.json` (the present state) and `audit.jsonl` (a record for each
+change, with the state after it).
 """
 
 import datetime as dt
 import math
 import re
 import time
+from collections.abc import Mapping
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -31,7 +32,7 @@ class Aliases(msgspec.Struct, frozen=True):
 
 
 class Hold(msgspec.Struct, frozen=True):
-    """A person's word that the loop shall leave a model alone.
+    """A person's order that the loop must leave a model alone.
 
     `everything` stops triggers and promotions; `promotions` lets the loop evaluate and report.
     `until` is in seconds since 1970, or None: until it is released.
@@ -44,11 +45,11 @@ class Hold(msgspec.Struct, frozen=True):
     stops: Stops = "everything"
 
     def in_force(self, now: float) -> bool:
-        """Whether it still holds at `now`, seconds since 1970."""
+        """Whether the hold is in force at `now`, seconds since 1970."""
         return self.until is None or now < self.until
 
     def words(self) -> str:
-        """Who holds the model, until when and why, for people.
+        """Describe who holds the model, until when and why.
 
         >>> Hold("alice", "audit week", "2026-01-01T00:00:00.000Z", 1767312000.0).words()
         'held by alice until 2026-01-02T00:00:00Z (audit week)'
@@ -58,7 +59,7 @@ class Hold(msgspec.Struct, frozen=True):
 
 
 class HeldError(RegistryError):
-    """A person holds the model: what is no person does not promote."""
+    """A person holds the model, so that only a person can promote."""
 
     def __init__(self, model: str, hold: Hold) -> None:
         super().__init__(
@@ -86,20 +87,20 @@ class AuditRecord(msgspec.Struct, frozen=True):
 class State(msgspec.Struct, frozen=True):
     """Aliases and holds of a model, and how many audit records have led to them.
 
-    At most one hold of each kind stands, so that one which ends by itself uncovers the other.
+    There is at most one hold of each kind; when one ends by itself, the other still counts.
     """
 
     aliases: Aliases = Aliases()
     holds: tuple[Hold, ...] = ()
     records: int | None = None  # None: written before this was kept
 
-    def held(self, now: float) -> Hold | None:
-        """The hold in force, the one that stops more before the other."""
+    def find_hold(self, now: float) -> Hold | None:
+        """Return the hold in force; of two, the one that stops more."""
         standing = [hold for hold in self.holds if hold.in_force(now)]
         return min(standing, key=lambda hold: hold.stops != "everything", default=None)
 
     def with_hold(self, hold: Hold) -> "State":
-        """The state with a hold in the place of the one of its kind."""
+        """Return the state with this hold instead of an earlier one of its kind."""
         others = tuple(each for each in self.holds if each.stops != hold.stops)
         return msgspec.structs.replace(self, holds=(*others, hold))
 
@@ -110,8 +111,8 @@ class _AliasFile(Aliases, frozen=True):
 
 
 def encode_state(state: State) -> bytes:
-    """The alias file of a state."""
-    members: dict[str, Any] = msgspec.to_builtins(state.aliases)
+    """Encode the alias file of a state; empty members are left out."""
+    members: dict[str, object] = msgspec.to_builtins(state.aliases)
     if state.holds:
         members["holds"] = state.holds
     if state.records is not None:
@@ -120,18 +121,18 @@ def encode_state(state: State) -> bytes:
 
 
 def decode_state(data: bytes) -> State:
-    """The state that an alias file holds. Raises ValueError where it is damaged."""
+    """Decode an alias file. Raises ValueError where it is damaged."""
     file = _decode(data, _AliasFile)
     return State(Aliases(file.champion, file.challenger, file.previous), file.holds, file.records)
 
 
 def encode_record(record: AuditRecord) -> bytes:
-    """A line of the audit file."""
+    """Encode a line of the audit file."""
     return msgspec.json.encode(record) + b"\n"
 
 
 def decode_record(line: bytes) -> AuditRecord:
-    """A line of the audit file, without its end. Raises ValueError where it is damaged."""
+    """Decode a line of the audit file, without its end. Raises ValueError if it is damaged."""
     return _decode(line, AuditRecord)
 
 
@@ -144,17 +145,18 @@ def _decode(data: bytes, kind: type[Kind]) -> Kind:
     return value
 
 
-def _require_names(members: dict[str, Any], kind: Any) -> None:
-    """Raise ValueError where a name is unknown and another is missing: the one was the other.
+def _require_names(members: Mapping[str, object], kind: Any) -> None:
+    """Raise ValueError where one name is unknown and another is missing: a damaged name.
 
-    Unknown names alone are those of a later version, missing ones alone of an earlier.
+    Unknown names alone come from a later version of this program, missing ones from an earlier.
     """
-    known = set(kind.__struct_fields__)
-    unknown, missing = sorted(set(members) - known), sorted(known - set(members))
+    fields = set(kind.__struct_fields__)
+    unknown, missing = sorted(set(members) - fields), sorted(fields - set(members))
     if unknown and missing:
         raise ValueError(f"Object contains {unknown[0]!a}, and no `{missing[0]}`")
-    if "aliases" in members:
-        _require_names(members["aliases"], Aliases)
+    aliases = members.get("aliases")
+    if isinstance(aliases, dict):
+        _require_names(aliases, Aliases)
 
 
 def check_name(model: str) -> None:
@@ -176,12 +178,12 @@ def check_until(until: float | None) -> None:
 
 
 def utc_now() -> str:
-    """The time now, RFC 3339, UTC, in milliseconds."""
+    """Return the time now: RFC 3339, UTC, with milliseconds."""
     return dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def show_time(at: float) -> str:
-    """Seconds since 1970 as RFC 3339, UTC; as they are where no calendar reaches."""
+    """Render seconds since 1970 as RFC 3339 in UTC; as a number beyond the calendar."""
     try:
         return f"{dt.datetime.fromtimestamp(at, dt.UTC):%Y-%m-%dT%H:%M:%SZ}"
     except (ValueError, OverflowError, OSError):

@@ -23,7 +23,7 @@ class Answer(NamedTuple):
 
 
 def session(model: bytes, threads: int = 1) -> ort.InferenceSession:
-    """An onnxruntime CPU session that neither spins nor uses more than `threads` threads."""
+    """Make an onnxruntime CPU session that does not spin and uses at most `threads` threads."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -35,7 +35,7 @@ def session(model: bytes, threads: int = 1) -> ort.InferenceSession:
 def in_pieces(
     run: Callable[[InputArray], Sequence[npt.NDArray[np.generic]]], x: InputArray, rows: int = 512
 ) -> list[npt.NDArray[Any]]:
-    """What `run` gives for `(N, *shape)`, asked in pieces of bounded memory and joined."""
+    """Call `run` on pieces of `(N, *shape)`, so that memory is bounded, and join the results."""
     parts = [run(x[start : start + rows]) for start in range(0, len(x), rows)]
     return [np.concatenate(columns) for columns in zip(*parts, strict=True)]
 

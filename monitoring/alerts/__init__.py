@@ -1,1 +1,1 @@
-"""Alerts of Alertmanager and Grafana to decisions: each one once."""
+"""Alerts of Alertmanager and Grafana, each decided on once."""

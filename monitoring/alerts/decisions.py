@@ -1,15 +1,15 @@
-"""What the watcher does with each alert of a webhook: one decision each, counted and told.
+"""What the watcher does with each alert of a webhook: one decision each, counted and answered.
 
-One alert that cannot be decided on, because its model is broken say, has the decision `failed` and
-costs the others nothing. Where the store is away nobody can be told what was started: the sender
-gets an error and sends all again, and what has started is known by then, for the job itself keeps
-the alert's key.
+An alert that cannot be decided on, for example because its model is broken, gets the decision
+`failed` and does not affect the others. If the store is away, the sender gets an error and sends
+all alerts again. Alerts that have started a job are recognised then, because the job has the
+alert's key.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
+import msgspec
 import sqlalchemy as sa
 
 from models.base.errors import InputError, RegistryError
@@ -30,7 +30,7 @@ STORE_ERRORS = (StoreError, sa.exc.DBAPIError, sa.exc.TimeoutError)
 SHARED = frozenset(
     ("already_running", "held", "cool_down", "daily_budget", "no_champion", "pinned")
 )
-MOST_TOLD = 10
+MOST_ERRORS = 10  # in the words of one refusal
 log = logger("alerts")
 
 
@@ -43,17 +43,33 @@ class UndecidedError(StoreError):
         )
 
 
+class AlertDecision(msgspec.Struct, frozen=True):
+    """The decision on a readable alert; `place` and `why` only where it is `failed`."""
+
+    fingerprint: str
+    decision: str
+    place: int | msgspec.UnsetType = msgspec.UNSET
+    why: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class UnreadableDecision(msgspec.Struct, frozen=True):
+    """An alert that could not be read: its place in the body, and why."""
+
+    place: int
+    decision: str
+    why: str
+
+
 def decide_alerts(
     payload: Payload, watcher: Watcher, handled: HandledAlerts, clock: Callable[[], float]
-) -> list[dict[str, Any]]:
-    """Decide on each alert, in the order of the body; start what is to be started.
+) -> list[AlertDecision | UnreadableDecision]:
+    """Decide on each alert, in the order of the body, and start jobs.
 
-    What could not be read, and what the sender left out for want of room, is logged: an alert that
-    nobody acts on must be seen by somebody.
+    Alerts that cannot be read, and the number that the sender left out, are logged: somebody must
+    see the alerts that nothing acts on.
 
     Returns:
-        For each alert its `fingerprint` and the `decision`; for one that could not be read or
-        decided on also its `place` and `why`.
+        A decision for each alert, in the order of the body.
 
     Raises:
         InputError: none of the alerts could be read.
@@ -61,86 +77,85 @@ def decide_alerts(
     """
     if payload.truncated:
         log.warning("alerts_truncated", sender=payload.sender, alerts=payload.truncated)
-    decided: dict[int, dict[str, Any]] = {}
+    decisions: dict[int, AlertDecision | UnreadableDecision] = {}
     desk = _Desk(watcher, handled, clock())
     try:
         desk.prepare(payload)
         for place, alert in payload.alerts.items():
-            decided[place] = desk.decide(place, alert)
+            decisions[place] = desk.decide(place, alert)
     except STORE_ERRORS as error:
-        left = len(payload.alerts) - len(decided)
-        log.error("alerts_undecided", sender=payload.sender, alerts=left, why=in_words(error))
-        raise UndecidedError(left, error) from error
+        undecided = len(payload.alerts) - len(decisions)
+        log.error("alerts_undecided", sender=payload.sender, alerts=undecided, why=in_words(error))
+        raise UndecidedError(undecided, error) from error
     for place, fault in payload.unreadable:
         why = str(fault)
         log.warning("alert_unreadable", sender=payload.sender, place=place, why=ascii(why)[1:-1])
         watcher.metrics.alerts.labels(UNKNOWN, UNREADABLE).inc()
-        decided[place] = {"place": place, "decision": UNREADABLE, "why": why}
+        decisions[place] = UnreadableDecision(place, UNREADABLE, why)
     if payload.unreadable and not payload.alerts:
         raise _refusal([fault for _, fault in payload.unreadable])
-    return [decided[place] for place in sorted(decided)]
+    return [decisions[place] for place in sorted(decisions)]
 
 
 def _refusal(errors: list[InputError]) -> InputError:
-    """The one error, or all of them in one."""
+    """Return the only error, or one error with the words of all."""
     if len(errors) == 1:
         return errors[0]
-    told = "; ".join(str(error) for error in errors[:MOST_TOLD])
-    return InputError("alerts", "at least one that can be read", told)
+    sentences = "; ".join(str(error) for error in errors[:MOST_ERRORS])
+    return InputError("alerts", "at least one that can be read", sentences)
 
 
 @dataclass
 class _Desk:
-    """Decides on the alerts of one body; what is the same for several is asked once."""
+    """Decides on the alerts of one body; what several alerts share is read once."""
 
     watcher: Watcher
     handled: HandledAlerts
     now: float
     models: tuple[str, ...] = ()
-    known: set[str] = field(default_factory=set)  # keys of alerts that have started a job
+    handled_keys: set[str] = field(default_factory=set)  # of alerts that have started a job
     started: dict[str, set[str]] = field(default_factory=dict)  # by model, as its jobs say
-    refused: dict[tuple[str, str], str] = field(default_factory=dict)  # by model and wish
+    refusals: dict[tuple[str, str], str] = field(default_factory=dict)  # by model and action
 
     def prepare(self, payload: Payload) -> None:
-        """Ask what all the alerts need. Raises where the store is away."""
+        """Read what all alerts need. Raises where the store is away."""
         try:
             self.models = self.watcher.registry.models()
         except (OSError, RegistryError) as error:
             log.error("registry_unread", why=in_words(error))
             self.models = self.watcher.watched.names
         keys = [alert.key for alert in payload.alerts.values()]
-        self.known = self.handled.find(list(dict.fromkeys(keys)), self.now)
+        self.handled_keys = self.handled.find(list(dict.fromkeys(keys)), self.now)
 
-    def decide(self, place: int, alert: Alert) -> dict[str, Any]:
-        """The decision on one alert. Raises where the store is away."""
+    def decide(self, place: int, alert: Alert) -> AlertDecision:
+        """Decide on one alert. Raises where the store is away."""
         event = alert.event(self.models)
-        decided: dict[str, Any] = {"fingerprint": alert.fingerprint}
         try:
-            decided["decision"] = self._decide(alert)
+            decision = AlertDecision(alert.fingerprint, self._decide(alert))
         except STORE_ERRORS:
             raise
         except Exception as error:
-            decided |= {"decision": FAILED, "place": place, "why": in_words(error)}
+            decision = AlertDecision(alert.fingerprint, FAILED, place, in_words(error))
             log.exception("alert_failed", model=ascii(event.model)[1:-1], place=place)
         action = event.action if event.action in ACTIONS else UNKNOWN
-        self.watcher.metrics.alerts.labels(action, decided["decision"]).inc()
-        return decided
+        self.watcher.metrics.alerts.labels(action, decision.decision).inc()
+        return decision
 
     def _decide(self, alert: Alert) -> str:
         event = alert.event(self.models)
         if not event.resolved and self._has_started(event.model, alert.key):
             return "already_handled"
         wish = event.model, "resolved" if event.resolved else event.action
-        if (shared := self.refused.get(wish)) is not None:
+        if (shared := self.refusals.get(wish)) is not None:
             self.watcher.metrics.refusals.labels(shared).inc()
             return shared
-        found = self.watcher.dispatcher.consider(event, self.now, {"alert": alert.key})
-        if found.start is None:
-            refusal = str(found.refusal)
+        decision = self.watcher.dispatcher.consider(event, self.now, {"alert": alert.key})
+        if decision.start is None:
+            refusal = str(decision.refusal)
             if refusal in SHARED:
-                self.refused[wish] = refusal
+                self.refusals[wish] = refusal
             return refusal
-        self.known.add(alert.key)
+        self.handled_keys.add(alert.key)
         try:
             self.handled.add(alert.key, self.now)
             self.handled.prune(self.now)
@@ -149,7 +164,7 @@ class _Desk:
         return "started"
 
     def _has_started(self, model: str, key: str) -> bool:
-        if key in self.known:
+        if key in self.handled_keys:
             return True
         if model not in self.started:
             jobs = self.watcher.jobs.all(model) if model in self.models else []
@@ -158,5 +173,5 @@ class _Desk:
 
 
 def _counts(job: Job) -> bool:
-    """Whether the job stands for its alert: one that the loop did not take, or lost, does not."""
+    """Whether the job counts as started by its alert; a failed or abandoned one does not."""
     return job.outcome not in ("failed", "abandoned")

@@ -1,4 +1,4 @@
-"""Which alerts have started a job: their keys, kept in the database beside the jobs."""
+"""The keys of alerts that have started a job, in the database of the jobs."""
 
 from collections.abc import Sequence
 
@@ -14,62 +14,53 @@ HANDLED = sa.Table(
     "alerts_handled",
     _METADATA,
     sa.Column("key", sa.String, primary_key=True),
-    sa.Column("at", sa.Float, nullable=False, server_default="0"),  # when it was last sent
+    sa.Column("at", sa.Float, nullable=False),  # when it was last sent
 )
 
 
 class HandledAlerts:
-    """Keys of the alerts that have started a job. They go some months after their last sending."""
+    """The keys of alerts that have started a job; dropped some months after they last came."""
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
         self._prepared = False
 
     def _prepare(self) -> None:
-        """Make the table, or bring one of before up to date; a store that is away may come back."""
-        if self._prepared:
-            return
-        _METADATA.create_all(self._engine)
-        columns = {each["name"] for each in sa.inspect(self._engine).get_columns(HANDLED.name)}
-        if "at" not in columns:  # its keys count as sent long ago
-            with self._engine.begin() as connection:
-                words = f"ALTER TABLE {HANDLED.name} ADD COLUMN at FLOAT NOT NULL DEFAULT 0"
-                connection.execute(sa.text(words))
-        self._prepared = True
-
-    def __contains__(self, key: str) -> bool:
-        return bool(self.find([key]))
+        """Make the table at the first use: a store that is away at the start may come back."""
+        if not self._prepared:
+            _METADATA.create_all(self._engine)
+            self._prepared = True
 
     def find(self, keys: Sequence[str], now: float = 0.0) -> set[str]:
-        """Those of the keys that are known; they count as sent `now` (seconds since 1970)."""
+        """Return the known ones of these keys; they count as sent `now` (seconds since 1970)."""
         self._prepare()
-        known: dict[str, float] = {}
+        sent_at: dict[str, float] = {}
         with self._engine.connect() as connection:
             for start in range(0, len(keys), CHUNK):
                 some = HANDLED.c.key.in_(keys[start : start + CHUNK])
-                known |= {
+                sent_at |= {
                     row.key: row.at for row in connection.execute(sa.select(HANDLED).where(some))
                 }
-        old = [key for key, at in known.items() if now - at > REFRESH_SECONDS]
+        old = [key for key, at in sent_at.items() if now - at > REFRESH_SECONDS]
         if old:
             with self._engine.begin() as connection:
                 for start in range(0, len(old), CHUNK):
                     some = HANDLED.c.key.in_(old[start : start + CHUNK])
                     connection.execute(sa.update(HANDLED).where(some).values(at=now))
-        return set(known)
+        return set(sent_at)
 
     def add(self, key: str, now: float = 0.0) -> None:
-        """Remember a key, sent `now`."""
+        """Store a key that was sent `now`."""
         if not self.find([key], now):
             with self._engine.begin() as connection:
                 connection.execute(sa.insert(HANDLED).values(key=key, at=now))
 
     def prune(self, now: float) -> int:
-        """Forget keys that were not sent for long, where there are many; how many went."""
+        """Drop keys that did not come for months, if there are many; returns how many."""
         self._prepare()
         with self._engine.begin() as connection:
-            kept = sa.select(sa.func.count()).select_from(HANDLED)
-            if (connection.execute(kept).scalar() or 0) <= KEPT_LEAST:
+            count = sa.select(sa.func.count()).select_from(HANDLED)
+            if (connection.execute(count).scalar() or 0) <= KEPT_LEAST:
                 return 0
             old = sa.delete(HANDLED).where(HANDLED.c.at < now - KEPT_SECONDS)
             return connection.execute(old).rowcount

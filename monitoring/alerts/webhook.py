@@ -1,8 +1,8 @@
-"""The webhooks of Alertmanager (version 4) and Grafana (version 1): from their JSON to events.
+"""Reads the webhooks of Alertmanager (version 4) and Grafana (version 1) into events.
 
-Acts on labels only: `action` says what to do and `model` with what. Senders repeat and retry, so
-replays are normal; an alert that has started a job is remembered by fingerprint and start, and
-starts no second one. An alert that cannot be read says nothing about the others of its group.
+Only labels are used: `action` says what to do, `model` with which model. Senders repeat their
+alerts, so an alert that has started a job is recognised by fingerprint and start, and starts no
+second one. An alert that cannot be read does not affect the others of its body.
 
 Sources: Prometheus, "Alerting configuration", `<webhook_config>`; Grafana, "Configure the webhook
 notifier for Alerting", whose alerts have the members of Alertmanager's and some more.
@@ -15,16 +15,14 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from models.base.errors import InputError
-from models.base.json_body import decode_json
+from models.base.json_body import decode_body
 from monitoring.loop.triggers import Event
 
 SENDERS = {"4": "Alertmanager", "1": "Grafana"}  # by the version that a body states
-EXPECTED = "a webhook of Alertmanager (version 4) or Grafana (version 1)"
-SHOWN_CHARACTERS = 200
 
 
 class Alert(msgspec.Struct, frozen=True):
-    """One alert of the payload; members that are not used are not listed."""
+    """One alert of a body; only the members that are used."""
 
     status: Literal["firing", "resolved"]
     labels: dict[str, str]
@@ -34,11 +32,11 @@ class Alert(msgspec.Struct, frozen=True):
 
     @property
     def key(self) -> str:
-        """What makes it the same alert."""
+        """The identity of the alert: a repetition has the same key."""
         return f"{self.fingerprint}@{self.startsAt}"
 
     def event(self, models: tuple[str, ...]) -> Event:
-        """The event it stands for; without a `model` label it means the only model there is."""
+        """Return the event of the alert; without a `model` label it is about the only model."""
         model = self.labels.get("model") or (models[0] if len(models) == 1 else "")
         name = self.labels.get("alertname", "alert")
         summary = (self.annotations or {}).get("summary", "")
@@ -53,22 +51,26 @@ class Alert(msgspec.Struct, frozen=True):
 
 
 class _Body(msgspec.Struct, frozen=True):
-    """The webhook's body; each alert stays JSON until it is looked at."""
+    """The body of a webhook; each alert stays JSON until it is read by itself."""
 
     version: str
     alerts: list[msgspec.Raw]
     truncatedAlerts: int | None = None
 
 
+_body = msgspec.json.Decoder(_Body)
+_alert = msgspec.json.Decoder(Alert)
+
+
 class UnreadableAlert(NamedTuple):
-    """An alert that does not fit: its place in the body, and what is wrong."""
+    """An alert that cannot be read: its place in the body, and why."""
 
     place: int
     error: InputError
 
 
 class Payload(NamedTuple):
-    """What a body says: alerts by their place, those that do not fit, and how many were cut."""
+    """The content of a body: alerts by place, unreadable ones, and how many the sender cut."""
 
     sender: str
     alerts: Mapping[int, Alert]
@@ -82,24 +84,21 @@ def parse(body: bytes) -> Payload:
     Raises:
         InputError: it is no webhook of a version that is known.
     """
-    decoded = decode_json(body, _Body, EXPECTED)
-    if decoded.version not in SENDERS:
-        raise InputError("version", "4 (Alertmanager) or 1 (Grafana)", decoded.version[:20])
+    webhook = decode_body(_body, body)
+    if webhook.version not in SENDERS:
+        raise InputError("version", "4 (Alertmanager) or 1 (Grafana)", webhook.version[:20])
     alerts, unreadable = {}, []
-    for place, raw in enumerate(decoded.alerts):
+    for place, raw in enumerate(webhook.alerts):
         try:
             alerts[place] = _read_alert(bytes(raw), f"alerts[{place}]")
         except InputError as error:
             unreadable.append(UnreadableAlert(place, error))
-    sender, truncated = SENDERS[decoded.version], decoded.truncatedAlerts or 0
+    sender, truncated = SENDERS[webhook.version], webhook.truncatedAlerts or 0
     return Payload(sender, alerts, tuple(unreadable), truncated)
 
 
 def _read_alert(raw: bytes, field: str) -> Alert:
-    try:
-        alert = msgspec.json.decode(raw, type=Alert)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError(field, "an alert", str(error)[:SHOWN_CHARACTERS]) from error
+    alert = decode_body(_alert, raw, field)
     if not alert.fingerprint:
         raise InputError(f"{field}.fingerprint", "what makes it the same alert", "an empty text")
     if not _is_rfc3339(alert.startsAt):

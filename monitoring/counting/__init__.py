@@ -1,1 +1,1 @@
-"""What a request leaves behind, in the request path, and reading it back."""
+"""Counting in the request path: metrics, cells, query detection; and reading counters back."""

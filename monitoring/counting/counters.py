@@ -1,8 +1,8 @@
-"""Reading the counters of a service's `/metrics`: cells, predictions, and when it was loaded.
+"""Reads the counters of a service's `/metrics`: cells, predictions, and the time of loading.
 
-Counters only rise while a process group lives; a smaller value means a restart from zero. What
-cannot have been counted (NaN, infinite, negative, beyond 2^53) is left out and named, with the rest
-of its channel: a channel without some of its cells would look like drift.
+Counters only rise while the service lives; a smaller value means a restart from zero. A value that
+cannot be a count (NaN, infinite, negative, beyond 2^53) is left out with its whole channel and
+named: a channel without some of its cells would look like drift.
 """
 
 import re
@@ -36,12 +36,12 @@ Counts = dict[Cell, float]
 
 
 class ForeignPageError(HoldfastError):
-    """What answered is no service of Holdfast."""
+    """The answer does not come from a Holdfast service."""
 
 
 @dataclass
 class Page:
-    """What a service has counted so far."""
+    """The counters of a service."""
 
     cells: Counts = field(default_factory=dict)
     predictions: dict[str, float] = field(default_factory=dict)  # rows answered, by model
@@ -50,7 +50,7 @@ class Page:
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirect is an answer like another: whoever meant that address names it."""
+    """Treats a redirect as an error: the setting must name the address itself."""
 
     def redirect_request(self, *arguments: Any, **named: Any) -> None:
         """Follow nothing."""
@@ -60,18 +60,16 @@ _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedire
 
 
 def fetch(url: str, timeout_seconds: float = TIMEOUT) -> str:
-    """The text of a service's /metrics.
-
-    Straight there, whatever proxy the environment names, and to no other address.
+    """Fetch the text of a service's /metrics, without a proxy and without following redirects.
 
     Args:
         url: of the service.
-        timeout_seconds: in which the whole answer must have come.
+        timeout_seconds: for the whole answer.
 
     Raises:
-        OSError: it cannot be had, or not in time.
-        HTTPException: what came is no HTTP.
-        ValueError: it is no text, or larger than it may be.
+        OSError: the service does not answer, or not in time.
+        HTTPException: the answer is no HTTP.
+        ValueError: the answer is no text, or too large.
     """
     deadline = time.monotonic() + timeout_seconds
     with _OPENER.open(f"{url.rstrip('/')}/metrics", timeout=timeout_seconds) as answer:
@@ -88,10 +86,10 @@ def fetch(url: str, timeout_seconds: float = TIMEOUT) -> str:
     return b"".join(parts).decode()
 
 
-def shown(url: str) -> str:
-    """The URL for people and labels: without name, password and query.
+def hide_password(url: str) -> str:
+    """Return a URL for people and labels: without user, password and query.
 
-    >>> shown("http://me:secret@[::1]:8080/inner?token=x")
+    >>> hide_password("http://me:secret@[::1]:8080/inner?token=x")
     'http://[::1]:8080/inner'
     """
     parts = urlsplit(url)
@@ -101,10 +99,10 @@ def shown(url: str) -> str:
 
 
 def read_page(text: str) -> Page:
-    """What a service has counted, from its Prometheus exposition.
+    """Read the counters from the Prometheus exposition of a service.
 
     Raises:
-        ForeignPageError: it is none of a service of Holdfast.
+        ForeignPageError: the page does not come from a Holdfast service.
     """
     if not OURS.search(text):
         what = "an empty page" if not text.strip() else f"a page that begins {text.strip()[:40]!r}"
@@ -135,7 +133,9 @@ def read_page(text: str) -> Page:
 
 
 def parse(text: str) -> Counts:
-    """The cell counters in a Prometheus exposition; none where it is no service's.
+    """Read the cell counters of a Prometheus exposition; empty for a foreign page.
+
+    For tests and benchmarks; the watcher reads whole pages.
 
     >>> line = 'holdfast_cell_observations_total{cell="03",channel="energy",model="m",version="1"}'
     >>> parse(line + " 7.0")
@@ -160,17 +160,17 @@ def _plain(match: "re.Match[str]") -> str:
 
 
 def increments(before: Mapping[str, float], now: Mapping[str, float]) -> dict[str, float]:
-    """What was added since `before`; where a counter fell, all of it is new.
+    """Return the increments since `before`; where a counter fell, all of it is new.
 
     >>> increments({"energy/3": 7.0}, {"energy/3": 9.0})
     {'energy/3': 2.0}
     >>> increments({"energy/3": 7.0}, {"energy/3": 2.0})
     {'energy/3': 2.0}
     """
-    added: dict[str, float] = {}
+    gains: dict[str, float] = {}
     for key, value in now.items():
         old = before.get(key, 0.0)
         gained = value - old if value >= old else value
         if gained:
-            added[key] = gained
-    return added
+            gains[key] = gained
+    return gains

@@ -1,8 +1,7 @@
-"""Metrics of the request path: only counters and histograms, which add up over workers and time.
+"""Metrics of the request path: counters and histograms, which add up over workers and time.
 
-Label sets are bounded and touched when a model is loaded, so every series exists at 0. Children
-are looked up once and kept; what a prediction counts is added up in bulk
-(`monitoring.counting.tally`).
+Label sets are bounded and made when a model is loaded, so every series exists at 0. The labelled
+children are looked up once; predictions are counted in bulk (`monitoring.counting.tally`).
 """
 
 import time
@@ -171,7 +170,7 @@ class ModelMetrics:
         self._loaded = metrics.model_loaded.labels(model, version)
         metrics.reload_failures.labels(model)
 
-    def loaded(self) -> None:
+    def note_load(self) -> None:
         """Note the time at which this version began to serve."""
         self._loaded.set(time.time())
 
@@ -183,11 +182,11 @@ class ModelMetrics:
         """Have the N rows of one request counted, in bulk with others."""
         self._tally.put(self._count_all, (answer, predicted, flags))
 
-    def took(self, seconds: Sequence[float]) -> None:
+    def observe_stages(self, seconds: Sequence[float]) -> None:
         """Have the seconds of each of STAGES of an answered request counted, in bulk."""
-        self._tally.put(self._took_all, seconds)
+        self._tally.put(self._observe_all_stages, seconds)
 
-    def _took_all(self, requests: list[Sequence[float]]) -> None:
+    def _observe_all_stages(self, requests: list[Sequence[float]]) -> None:
         for stage, column in zip(STAGES, zip(*requests, strict=True), strict=True):
             self.stages[stage].observe_all(column)
 

@@ -1,12 +1,12 @@
-"""Query attacks: does a client ask a long series of inputs that hardly differ?
+"""Detects query attacks: long series of inputs of one client that hardly differ.
 
 A query is *near* when some other one of the client's last 1000 lies within the threshold of the
 version (`query_embedding.calibrate`); it is *flagged* when it is near and at least 3 of the
-client's last 20 were. A query whose bytes came before is a retry: it is not kept, never counts, and
-gets the verdict of the first, so that a refused query is not answered when it is sent twice.
+client's last 20 were. A query whose bytes came before is a retry: it is not stored and not counted,
+and gets the verdict of the first, so that a refused query is also refused when it is sent again.
 
-What is kept is of the host's clients, not of a version: a new version with the same embedding
-goes on where the last one was.
+The memory belongs to the clients of the host, not to a version: a new version with the same
+embedding goes on with it.
 """
 
 from dataclasses import dataclass, field
@@ -34,8 +34,8 @@ Uint64s = npt.NDArray[np.uint64]
 Bools = npt.NDArray[np.bool_]
 
 
-class Looked(NamedTuple):
-    """What was found of N rows, in their order."""
+class ProbeCheck(NamedTuple):
+    """The verdicts on N rows, in their order."""
 
     near: npt.NDArray[np.int64]  # (N,) near queries among the client's last 20
     flagged: npt.NDArray[np.bool_]  # (N,)
@@ -43,7 +43,7 @@ class Looked(NamedTuple):
 
 @dataclass(frozen=True)
 class Detector:
-    """The detector of one version; the state is the memory.
+    """The detector of one version; its state is in the memory.
 
     >>> from models.versions.schema import InputSchema
     >>> schema = InputSchema("x", (1, 8, 8), "float32", 0.0, 1.0, "image")
@@ -53,7 +53,7 @@ class Detector:
     ...     x[0, 0, 0, pixel] = 0.51
     ...     near, flagged = detector.look("somebody", x)
     >>> near, flagged, detector.look("somebody else", x)
-    (array([4]), array([ True]), Looked(near=array([0]), flagged=array([False])))
+    (array([4]), array([ True]), ProbeCheck(near=array([0]), flagged=array([False])))
     """
 
     model: str
@@ -63,26 +63,26 @@ class Detector:
     # Of clients that asked.
     keys: Bounded[str, int] = field(default_factory=lambda: Bounded(KEYS), repr=False)
 
-    def look(self, client: str, x: InputArray) -> Looked:
-        """Judge the rows `(N, *shape)` of a request and keep them."""
+    def look(self, client: str, x: InputArray) -> ProbeCheck:
+        """Judge the rows `(N, *shape)` of a request and store them."""
         vectors = self.embedding(x)
         coarse = vectors.dot(self.embedding.coarse)
         prints = _prints(x, self.memory.secret)
         try:
-            held = self.memory.ring(self._key(client))
+            lease = self.memory.ring(self._key(client))
         except OSError as error:  # a full disk must not take the answers with it
             logger("queries").error("query_not_watched", model=self.model, reason=str(error))
-            return Looked(np.zeros(len(x), np.int64), np.zeros(len(x), np.bool_))
-        with held as ring:
+            return ProbeCheck(np.zeros(len(x), np.int64), np.zeros(len(x), np.bool_))
+        with lease as ring:
             if len(x) == 1:
                 return _look_at_one(ring, vectors[0], coarse[0], self.threshold, prints[0])
             parts = [slice(k, k + AT_ONCE) for k in range(0, len(x), AT_ONCE)]
             looked = [_look(ring, vectors[p], coarse[p], self.threshold, prints[p]) for p in parts]
         near, flagged = zip(*looked, strict=True)
-        return Looked(np.concatenate(near), np.concatenate(flagged))
+        return ProbeCheck(np.concatenate(near), np.concatenate(flagged))
 
     def _key(self, client: str) -> int:
-        """The same for all versions of a model that embed alike."""
+        """Return the key of a client; it is the same for all versions with the same embedding."""
         key = self.keys.get(client)
         if key is None:
             parts = (self.model.encode(), self.embedding.fingerprint, client.encode())
@@ -102,62 +102,64 @@ class QueryWatch:
         self._memory = QueryMemory(clients, directory and file_of(directory, clients))
 
     def detector(self, bundle: Bundle) -> Detector | None:
-        """The detector of a version; None, said in the log, where the bundle has no threshold."""
-        found = read(bundle.manifest.input, bundle.reference)
-        if found is None:
+        """Make the detector of a version; None, with a log line, if the bundle has no threshold."""
+        parts = read(bundle.manifest.input, bundle.reference)
+        if parts is None:
             logger("queries").warning(
                 "query_detection_off", model=bundle.manifest.model, version=bundle.manifest.version,
                 reason="the bundle has no threshold of query distances: make the version anew",
             )  # fmt: skip
             return None
-        return Detector(bundle.manifest.model, *found, self._memory)
+        return Detector(bundle.manifest.model, *parts, self._memory)
 
     def close(self) -> None:
-        """Give up the shared file."""
+        """Close the shared file."""
         self._memory.close()
 
 
 def _prints(x: InputArray, secret: bytes) -> Uint64s:
-    """A number per row that only equal bytes share: keyed, so that nobody can make two agree."""
+    """Return a keyed hash per row, so that clients cannot construct two rows that agree."""
     rows = (x,) if len(x) == 1 else x  # of one row the bytes are the same, a view less
     # SHA-256 has instructions of its own on servers; cut to a quarter it cannot be extended.
     digests, keyed = [], sha256(secret)
     for row in rows:
-        made = keyed.copy()
-        made.update(np.ascontiguousarray(row).data)
-        digests.append(made.digest()[:8])
+        hasher = keyed.copy()
+        hasher.update(np.ascontiguousarray(row).data)
+        digests.append(hasher.digest()[:8])
     return np.frombuffer(b"".join(digests), np.uint64)
 
 
 def _look_at_one(
-    ring: Ring, vector: Float32s, coarse: Float32s, threshold: float, made: np.uint64
-) -> Looked:
-    """`_look` at one row: the same, in less than half the time."""
+    ring: Ring, vector: Float32s, coarse: Float32s, threshold: float, fingerprint: np.uint64
+) -> ProbeCheck:
+    """As `_look` for one row, in less than half the time."""
     total = ring.total
     filled, at = min(total, CAPACITY), total % CAPACITY
     hits = int(np.count_nonzero(ring.verdicts[max(at - RECENT + 1, 0) : at]))
     if at < RECENT - 1 and total > at:  # the window goes round the end of the ring
         hits += int(np.count_nonzero(ring.verdicts[at - RECENT + 1 :]))
     if filled:
-        same = ring.prints[:filled] == made
+        same = ring.prints[:filled] == fingerprint
         if same[first := int(same.argmax())]:
             hits += int(total >= RECENT and ring.verdicts[at - RECENT] != 0)
-            return Looked(np.array([hits]), np.array([int(ring.verdicts[first]) & FLAGGED != 0]))
-    kept, few = _with(vector, 1), _with(coarse, 1)
+            return ProbeCheck(
+                np.array([hits]), np.array([int(ring.verdicts[first]) & FLAGGED != 0])
+            )
+    row, few = _with(vector, 1), _with(coarse, 1)
     square, small = float(vector.dot(vector)), float(coarse.dot(coarse))
-    rows, columns = ring.rows(len(kept)), ring.coarse(len(few))
+    rows, columns = ring.rows(len(row)), ring.coarse(len(few))
     near = flagged = False
     if filled:
         may = few @ columns[:, :filled]
         least = _bound(small, threshold) - _slack(square, threshold)
         if may[may.argmax()] >= least:
-            near = bool((rows[:filled][may >= least] @ kept).max() >= _bound(square, threshold))
+            near = bool((rows[:filled][may >= least] @ row).max() >= _bound(square, threshold))
             flagged = near and hits + 1 >= ALARM
-    kept[-1], few[-1] = -square / 2, -small / 2
-    rows[at], columns[:, at], ring.prints[at] = kept, few, made
+    row[-1], few[-1] = -square / 2, -small / 2
+    rows[at], columns[:, at], ring.prints[at] = row, few, fingerprint
     ring.verdicts[at] = NEAR * near + FLAGGED * flagged
     ring.count(total + 1)
-    return Looked(np.array([hits + near]), np.array([flagged]))
+    return ProbeCheck(np.array([hits + near]), np.array([flagged]))
 
 
 def _with(vector: Float32s, last: float) -> Float32s:
@@ -179,7 +181,7 @@ def _slack(square: Any, threshold: float) -> Any:
 
 def _look(
     ring: Ring, vectors: Float32s, coarse: Float32s, threshold: float, prints: Uint64s
-) -> Looked:
+) -> ProbeCheck:
     """Judge rows one after the other, all at once, and keep those that are no retries.
 
     b is near to a where |a - b|^2 <= t^2, that is a b - |b|^2 / 2 >= (|a|^2 - t^2) / 2: one product
@@ -197,34 +199,34 @@ def _look(
     filled, order = min(total, CAPACITY), np.arange(n)
     rows, columns = ring.rows(width), ring.coarse(coarse.shape[1] + 1)
     in_ring = prints[:, None] == ring.prints[:filled]
-    known = in_ring.any(axis=1)
+    repeated = in_ring.any(axis=1)
     first = (prints[:, None] == prints).argmax(axis=1)
-    fresh = ~known & (first == order)
+    fresh = ~repeated & (first == order)
     squares = np.einsum("nd,nd->n", vectors, vectors)
     smalls = np.einsum("nd,nd->n", coarse, coarse)
-    kept = np.column_stack([vectors, -squares / 2])
+    new_rows = np.column_stack([vectors, -squares / 2])
     probes = np.column_stack([vectors, np.ones(n, np.float32)])
-    within = np.where(fresh & (order < order[:, None]), probes @ kept.T, -np.inf)
+    within = np.where(fresh & (order < order[:, None]), probes @ new_rows.T, -np.inf)
     agreement = within.max(axis=1)
     if filled:
-        asked = np.column_stack([coarse, np.ones(n, np.float32)])
+        probe_columns = np.column_stack([coarse, np.ones(n, np.float32)])
         least = _bound(smalls, threshold) - _slack(squares, threshold)
-        may = (asked @ columns[:, :filled] >= least[:, None]).any(axis=0)
+        may = (probe_columns @ columns[:, :filled] >= least[:, None]).any(axis=0)
         if may.any():
             agreement = np.maximum(agreement, (probes @ rows[:filled][may].T).max(axis=1))
     near = fresh & (agreement >= _bound(squares, threshold))
     hits = _hits(ring, near, fresh)
     flagged = near & (hits >= ALARM)
     flagged |= flagged[first]
-    if known.any():
-        verdicts = ring.verdicts[in_ring[known].argmax(axis=1)]
-        flagged[known] = (verdicts & FLAGGED) != 0
+    if repeated.any():
+        verdicts = ring.verdicts[in_ring[repeated].argmax(axis=1)]
+        flagged[repeated] = (verdicts & FLAGGED) != 0
     at = (total + np.arange(np.count_nonzero(fresh))) % CAPACITY
-    rows[at], ring.prints[at] = kept[fresh], prints[fresh]
+    rows[at], ring.prints[at] = new_rows[fresh], prints[fresh]
     columns[:, at] = np.column_stack([coarse, -smalls / 2])[fresh].T
     ring.verdicts[at] = NEAR * near[fresh] + FLAGGED * flagged[fresh]
     ring.count(total + len(at))
-    return Looked(hits, flagged)
+    return ProbeCheck(hits, flagged)
 
 
 def _hits(ring: Ring, near: Bools, fresh: Bools) -> npt.NDArray[np.int64]:

@@ -1,8 +1,8 @@
-"""What two queries are compared by: a few numbers of an input, and the distance that is near.
+"""The numbers by which two queries are compared, and the distance that counts as near.
 
 An attack that only sees answers sends a long series of inputs that hardly differ. Averages over a
-coarse grid wash out what it varies (pixels, stripes, squares) and keep what tells one customer's
-input from the next.
+coarse grid remove what it varies (pixels, stripes, squares) and preserve the differences between
+ordinary inputs.
 """
 
 import hashlib
@@ -137,16 +137,16 @@ def calibrate(schema: InputSchema, held_rows: InputArray) -> dict[str, FloatArra
     rows = _distinct(held_rows)
     rng = np.random.default_rng(0)
     rows = rows[rng.permutation(len(rows))[:MOST_ROWS]]
-    found: list[tuple[float, float, float]] = []
+    candidates: list[tuple[float, float, float]] = []
     for contrast in CONTRASTS if schema.kind == "image" else CONTRASTS[:1]:
         embedding = Embedding.of(schema, contrast)
         threshold = _threshold(_nearest(embedding(rows)))
         if threshold is not None:
             apart = _apart(embedding, rows) if schema.kind == "image" else 0.0
-            found.append((apart / threshold, threshold, contrast))
-    if not found:
+            candidates.append((apart / threshold, threshold, contrast))
+    if not candidates:
         return {}
-    _, threshold, contrast = min(found)
+    _, threshold, contrast = min(candidates)
     return {"queries/threshold": np.array(threshold), "queries/contrast": np.array(contrast)}
 
 
@@ -193,8 +193,8 @@ def _subspace(width: int) -> Float32s:
 
 def _distinct(rows: InputArray) -> InputArray:
     """Rows without exact repeats, which never count."""
-    seen = {row.tobytes(): index for index, row in enumerate(rows)}
-    return rows[sorted(seen.values())]
+    last = {row.tobytes(): index for index, row in enumerate(rows)}
+    return rows[sorted(last.values())]
 
 
 def _nearest(z: Float32s) -> tuple[FloatArray, int]:
@@ -213,8 +213,8 @@ def _nearest(z: Float32s) -> tuple[FloatArray, int]:
     return nearest, others
 
 
-def _threshold(found: tuple[FloatArray, int]) -> float | None:
-    nearest, others = found
+def _threshold(distances: tuple[FloatArray, int]) -> float | None:
+    nearest, others = distances
     ordered = np.sort(nearest[nearest > 0])
     if len(ordered) < FEWEST_ROWS:
         return None

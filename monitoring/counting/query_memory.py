@@ -1,16 +1,16 @@
-"""What the clients of a host asked last: one memory-mapped file that all workers share.
+"""The last queries of each client of a host: one memory-mapped file that all workers share.
 
-A client has a slot: a ring of its last 1000 queries. Slots are few; the client that was silent
-longest gives its slot to a new one. Nothing here can be left broken by a worker that is killed:
+A client has a slot: a ring of its last 1000 queries. Slots are few; a new client gets the slot of
+the one that was silent longest. A worker that is killed breaks nothing:
 
 - Every slot has a lock, and the directory has one (`models.base.mapped_file`); a thread holds one
 at a
   time.
-- A query counts once `total` is written, after its parts. What was torn before that is overwritten.
-- A slot is handed over by its entry in the directory; whoever finds another `owner` in the slot
-  than the directory says, empties it first.
+- A query counts once `total` is written, after its parts. A half-written one is overwritten.
+- A slot changes its client in the directory first; a process that finds another `owner` in the slot
+  than in the directory empties it.
 
-Without a path the memory is this process's own.
+Without a path the memory is private to this process.
 """
 
 import mmap
@@ -63,7 +63,7 @@ class Ring:
 
     @property
     def total(self) -> int:
-        """How many queries were added; the next goes to `total % 1000`."""
+        """The number of queries that were added; the next goes to `total % 1000`."""
         return int(self.head[1])
 
     def rows(self, width: int) -> npt.NDArray[np.float32]:
@@ -78,12 +78,12 @@ class Ring:
         return self._coarse[:width]
 
     def count(self, total: int) -> None:
-        """Say how many queries were added, after their parts are written."""
+        """Set the number of queries, after their parts are written."""
         self.head[1] = total
 
 
 class QueryMemory:
-    """Slots by key, bounded; `ring` gives a client's, found or made.
+    """A bounded number of slots by key; `ring` returns the slot of a client.
 
     Args:
         clients: slots there are; each takes about 0.5 MiB once it is used.
@@ -120,11 +120,11 @@ class QueryMemory:
 
     @property
     def clients(self) -> int:
-        """How many clients have a slot now."""
+        """Count the clients that have a slot now; for tests."""
         return int(np.count_nonzero(self._keys))
 
     def ring(self, key: int) -> Ring:
-        """The slot of `key`, locked until the end of its `with` block.
+        """Return the slot of `key`, locked until the end of its `with` block.
 
         Raises:
             OSError: the disk has no room for one slot more.
@@ -148,12 +148,12 @@ class QueryMemory:
         return ring
 
     def _assign(self, key: int) -> int:
-        """The slot that the directory has for the key, else the one that was silent longest."""
+        """Find the slot of the key in the directory, else take the one that was silent longest."""
         self._lock(-1)
         try:
-            found = np.flatnonzero(self._keys == key)
-            if len(found):
-                slot = int(found[0])
+            slots = np.flatnonzero(self._keys == key)
+            if len(slots):
+                slot = int(slots[0])
             else:
                 silent = np.where(self._keys == 0, -1, self._used)
                 slot = int(silent.argmin())
@@ -184,5 +184,5 @@ class QueryMemory:
 
 
 def file_of(directory: Path, clients: int) -> Path:
-    """The file of a directory; its name holds what its layout depends on."""
+    """Return the path of the file; its name has the parameters of its layout."""
     return directory / f"queries-{clients}x{SLOT_BYTES}.map"

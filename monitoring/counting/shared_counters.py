@@ -1,9 +1,9 @@
-"""Counters of several workers as one: all that leans on the inside of `prometheus_client`.
+"""Adds up the counters of several workers; all use of `prometheus_client`'s internals is here.
 
 Each worker counts in files of its slot, which the library maps; `sum_workers` adds them up. The
-library makes the files sparse, and on a disk that has become full the first count on a page that
-has no space yet is a SIGBUS: the worker dies, and so does every one after it. So they get their
-space first. A test names the version of the library that this was read against.
+library makes sparse files. On a full disk, the first count on a page without space is a SIGBUS,
+which kills the worker and each successor; so the files get their space beforehand. A test names the
+version of the library that was checked.
 """
 
 import os
@@ -24,10 +24,10 @@ BYTES = 1 << 20  # of each file; 5 models with 10 channels take about half of it
 
 
 def share_counters(directory: Path, slot: int) -> None:
-    """Keep the values of metrics made from now on in files of `directory` under this slot.
+    """Store the metrics that are made from now on in files of `directory`, under this slot.
 
-    Called by the composition root of a worker, once, before its `Metrics` are made. Where there is
-    no space for the files, this worker counts for itself alone.
+    The composition root of a worker calls it once, before it makes its `Metrics`. If there is no
+    space for the files, this worker counts in its own memory only.
     """
     try:
         allocate(directory, slot)
@@ -39,12 +39,12 @@ def share_counters(directory: Path, slot: int) -> None:
 
 
 def exposition(registry: CollectorRegistry, directory: Path | None) -> Callable[[], bytes]:
-    """What `/metrics` answers: the sums over all workers of `directory`, or this registry alone."""
+    """Render `/metrics`: the sums over all workers of `directory`, or this registry alone."""
     return lambda: generate_latest(sum_workers(registry, directory))
 
 
 def sum_workers(registry: CollectorRegistry, directory: Path | None) -> CollectorRegistry:
-    """The sums over all workers of `directory` as they are now, or this registry alone."""
+    """Return the sums over all workers of `directory`, or this registry alone."""
     if directory is None:
         return registry
     if isinstance(registry, Settled):
@@ -80,10 +80,10 @@ class BulkHistogram(Histogram):
 
 
 def allocate(directory: Path, slot: int) -> None:
-    """Give the files of a worker's slot their space, before the library opens them.
+    """Reserve the disk space of the files of a worker's slot, before the library opens them.
 
     Raises:
-        OSError: there is none; then the worker had better count for itself alone.
+        OSError: there is no space.
     """
     directory.mkdir(parents=True, exist_ok=True)
     for kind in KINDS:

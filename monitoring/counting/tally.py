@@ -1,9 +1,9 @@
-"""Counting in bulk: a request only leaves what is to be counted, a thread adds it up soon after.
+"""Counting in bulk: a request only queues what must be counted, and a thread adds it up.
 
-An addition to a shared counter costs a request more than the whole of its answer's encoding, and
-each comes with thirty. Here it costs an append; the additions are made every 50 ms for all requests
-together, and before anyone of this process reads the counters. What is not promised: a worker that
-is killed takes the counts of its last 50 ms with it, and another worker's scrape sees them late.
+An addition to a shared counter costs more than encoding the whole answer, and a request needs about
+thirty. Queuing costs an append; the additions are made every 50 ms for all requests together, and
+before this process reads the counters. A worker that is killed loses the counts of its last 50 ms,
+and a scrape through another worker sees them late.
 """
 
 import atexit
@@ -22,7 +22,7 @@ Add = Callable[[list[Any]], None]
 
 
 class Tally:
-    """Holds what waits to be counted, by who counts it.
+    """Queues events for the functions that count them.
 
     >>> seen = []
     >>> tally = Tally()
@@ -44,7 +44,7 @@ class Tally:
         atexit.register(_settle, weakref.ref(self))
 
     def put(self, add: Add, event: Any) -> None:
-        """Have `add` told of the event, with others, soon; never waits."""
+        """Queue an event for `add`, which gets it soon, together with others; never waits."""
         self._waiting.append((add, event))
         if not self._awake:
             self._awake = True
@@ -52,20 +52,20 @@ class Tally:
             self._wake.release()
 
     def settle(self) -> None:
-        """Count now what waits."""
+        """Count all waiting events now."""
         with self._settling:
-            # Before what waits is taken: who puts after this wakes the thread again.
+            # Before the events are taken: a `put` after this wakes the thread again.
             self._awake = False
             events: dict[Add, list[Any]] = {}
-            # One by one from the same queue: a list that is put aside as a whole may get one event
-            # more, from a thread that had just looked it up.
+            # One by one from the same queue: if the whole list was exchanged, a thread that had
+            # just read it could still append to the old one.
             for _ in range(len(self._waiting)):
                 add, event = self._waiting.popleft()
                 events.setdefault(add, []).append(event)
             for add, own in events.items():
                 try:
                     add(own)
-                except Exception as error:  # of one model, say: the others' counts are not lost
+                except Exception as error:  # the other counts must not be lost
                     logger("metrics").exception("not_counted", reason=str(error))
 
     def _start(self) -> None:
@@ -79,19 +79,19 @@ class Tally:
 
 
 def _run(of: "weakref.ref[Tally]", wake: threading.Semaphore) -> None:
-    """Settle whenever something waits, until the tally is gone."""
+    """Count whenever events wait, until the tally is gone."""
     while True:
         wake.acquire()
         time.sleep(INTERVAL_SECONDS)
         try:
             if not _settle(of):
                 return
-        except Exception as error:  # a thread that died would count nothing any more
+        except Exception as error:  # the thread must not end
             logger("metrics").exception("not_counted", reason=str(error))
 
 
 def _settle(of: "weakref.ref[Tally]") -> bool:
-    """Count what waits; False where the tally is gone."""
+    """Count the waiting events; False where the tally is gone."""
     tally = of()
     if tally is None:
         return False

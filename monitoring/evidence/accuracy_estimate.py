@@ -95,7 +95,7 @@ def estimate(
         return None
     right = facts.right(scores)
     value = float(right.mean())
-    known = float(np.where(p_value < STRANGE, 0.0, right).mean())
+    pessimistic = float(np.where(p_value < STRANGE, 0.0, right).mean())
     redrawn = [float(right_probability(weights, scores).mean()) for weights in facts.weights[1:]]
     doubt = float(np.std(redrawn)) if redrawn else 0.0
 
@@ -106,7 +106,7 @@ def estimate(
     why = f"drift alarm of {', '.join(alarmed)}: the inputs are not those it was fitted on"
     return AccuracyEstimate(
         value=round(value, 4),
-        low=round(max(0.0, known - reach(known)), 4),
+        low=round(max(0.0, pessimistic - reach(pessimistic)), 4),
         high=round(min(1.0, value + reach(value)), 4),
         n=n,
         trustworthy=not alarmed,

@@ -1,7 +1,7 @@
 """The live accuracy of one champion: with labels, without, and what a class shift makes of it.
 
-Reads the records now and then, never the request path. A look costs one survey of the latest
-requests and one run of the graph over at most 200 new inputs, however much traffic there was.
+It reads the records every few seconds, outside the request path. A look costs one query for the
+latest requests and one run of the graph on at most 200 new inputs, however much traffic there was.
 """
 
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ log = logger("watcher")
 
 
 class Accuracy(msgspec.Struct, frozen=True):
-    """What is known of the live accuracy; `absent` says why there is no estimate."""
+    """What is known about the live accuracy; `absent` says why there is no estimate."""
 
     observed: Observed | None = None
     estimated: AccuracyEstimate | None = None
@@ -46,7 +46,7 @@ class Accuracy(msgspec.Struct, frozen=True):
 
 
 def list_alarmed_channels(stream: StreamEvidence) -> list[str]:
-    """Channels that have an alarm, in the order of their names."""
+    """List the channels that have an alarm, in the order of their names."""
     if stream.alarm is None:
         return []
     bar = stream.threshold_log10
@@ -55,10 +55,10 @@ def list_alarmed_channels(stream: StreamEvidence) -> list[str]:
 
 
 class AccuracyWatch:
-    """Looks at the records of one version; `told` is what it last found, replaced as a whole."""
+    """Looks at the records of one version; `latest` is the last result, replaced as a whole."""
 
     def __init__(self, bundle: Bundle, records: RecordStore) -> None:
-        self.told = Accuracy()
+        self.latest = Accuracy()
         self.bundle = bundle
         self._records = records
         self._facts = Facts.of(bundle.reference)
@@ -74,7 +74,7 @@ class AccuracyWatch:
         self._rng = np.random.default_rng(bundle.manifest.version)
 
     def look(self, stream: StreamEvidence, now: float, since: float = 0.0) -> Accuracy:
-        """What is known now; the records are read at most every 5 s.
+        """Return what is known now; the records are read at most every 5 s.
 
         Args:
             stream: says which channels have an alarm.
@@ -85,7 +85,7 @@ class AccuracyWatch:
             StoreError: the records cannot be read.
         """
         if 0 <= now - self._looked_at < EVERY_SECONDS:
-            return self.told
+            return self.latest
         self._looked_at = now
         model, version = self.bundle.manifest.model, self.bundle.manifest.version
         recent = self._records.recent(model, version, min(SURVEYED, self._affordable))
@@ -101,8 +101,8 @@ class AccuracyWatch:
             recent,
             self._records.label_delays(model, version, LABELLED),
         )
-        self.told = Accuracy(observed, estimated, absent, shift)
-        return self.told
+        self.latest = Accuracy(observed, estimated, absent, shift)
+        return self.latest
 
     def _only_classes(self, names: Sequence[str]) -> bool:
         return bool(names) and self._classes.issuperset(names)
@@ -114,8 +114,8 @@ class AccuracyWatch:
             return
         self._seen = int(new[-1])
         most = min(NEW_MOST, self._affordable)
-        chosen = np.sort(self._rng.choice(new, min(most, len(new)), replace=False))
-        x = self._records.inputs(chosen.tolist(), self.bundle.manifest.input)
+        sample = np.sort(self._rng.choice(new, min(most, len(new)), replace=False))
+        x = self._records.inputs(sample.tolist(), self.bundle.manifest.input)
         if not len(x):
             return
         answer = self._runner.run(x)

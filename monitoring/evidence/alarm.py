@@ -1,8 +1,8 @@
-"""An alarm of the stream, and what its threshold promises, in words and bins that people read."""
+"""An alarm of the stream and the promise of its threshold, in words and bins for people."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -42,16 +42,6 @@ class Alarm:
     after: tuple[float, ...]
     gains: tuple[float, ...] = ()
 
-    def plain(self) -> dict[str, Any]:
-        """As JSON-able plain data."""
-        lists = {key: list(getattr(self, key)) for key in ("before", "after", "gains")}
-        return {**asdict(self), **lists}
-
-    @classmethod
-    def of_plain(cls, told: dict[str, Any]) -> Alarm:
-        """The inverse of `plain`. Raises KeyError, TypeError."""
-        return cls(**{**told, **{key: tuple(told[key]) for key in ("before", "after", "gains")}})
-
 
 @dataclass(frozen=True)
 class Bin:
@@ -87,13 +77,13 @@ def bins(
     if edges is not None:
         return _score_bins(edges, before, after)
     if len(labels) <= MOST_BINS:
-        named = list(range(len(labels)))
+        cells = list(range(len(labels)))
     else:
-        named = sorted(np.argsort(-np.abs(after - before), kind="stable")[: MOST_BINS - 1].tolist())
-    told = [Bin(labels[g], float(before[g]), float(after[g])) for g in named]
-    if len(named) < len(labels):
-        told.append(Bin(REST, *(float(1 - s[named].sum()) for s in (before, after))))
-    return tuple(told)
+        cells = sorted(np.argsort(-np.abs(after - before), kind="stable")[: MOST_BINS - 1].tolist())
+    merged = [Bin(labels[g], float(before[g]), float(after[g])) for g in cells]
+    if len(cells) < len(labels):
+        merged.append(Bin(REST, *(float(1 - s[cells].sum()) for s in (before, after))))
+    return tuple(merged)
 
 
 def _score_bins(
@@ -101,19 +91,19 @@ def _score_bins(
 ) -> tuple[Bin, ...]:
     ranks = np.cumsum(before)[:-1]  # upper-tail rank of each edge
     cuts = sorted({int(np.abs(ranks - rank).argmin()) for rank in BIN_RANKS})
-    told = []
+    merged = []
     for above, below in zip([None, *cuts], [*cuts, None], strict=True):
         cells = slice(0 if above is None else above + 1, None if below is None else below + 1)
         high = None if above is None else f"{edges[above]:.4g}"
         low = None if below is None else f"{edges[below]:.4g}"
-        told.append(Bin(_range(low, high), float(before[cells].sum()), float(after[cells].sum())))
-    return tuple(reversed(told))
+        merged.append(Bin(_range(low, high), float(before[cells].sum()), float(after[cells].sum())))
+    return tuple(reversed(merged))
 
 
 def cell_label(
     labels: tuple[str, ...], edges: npt.NDArray[np.floating[Any]] | None, cell: int
 ) -> str:
-    """The scores that one cell holds, or its name where it has no scores.
+    """Describe the scores of one cell; without scores, return its name.
 
     >>> cell_label(("00", "01"), np.array([2.0]), 0)
     '2 and above'
@@ -132,10 +122,10 @@ def _range(low: str | None, high: str | None) -> str:
 
 
 def promise(c: float, per_second: float | None) -> str:
-    """What the threshold promises of traffic that did not change.
+    """Say what the threshold promises about traffic that does not change.
 
-    P(a false alarm within T requests) <= T / c, so the requests to a false alarm are c at least,
-    in the mean.
+    P(a false alarm within T requests) <= T / c, so the mean number of requests to a false alarm is
+    at least c.
 
     Args:
         c: requests per false alarm.
@@ -144,14 +134,16 @@ def promise(c: float, per_second: float | None) -> str:
     >>> promise(1e6, 10.0)
     'at most one false alarm in 1,000,000 requests on average: in 28 hours at 10 requests a second'
     """
-    said = f"at most one false alarm in {c:,.0f} requests on average"
+    sentence = f"at most one false alarm in {c:,.0f} requests on average"
     if not per_second:
-        return f"{said} (the rate of requests is not known yet)"
-    return f"{said}: in {span(c / per_second)} at {_render_number(per_second)} requests a second"
+        return f"{sentence} (the rate of requests is not known yet)"
+    return (
+        f"{sentence}: in {span(c / per_second)} at {_render_number(per_second)} requests a second"
+    )
 
 
 def span(seconds: float) -> str:
-    """A length of time in its largest unit of which there are two at least.
+    """Render a length of time in the largest unit of which it has at least two.
 
     >>> span(7200), span(90), span(3e6), span(4e9)
     ('2 hours', '90 seconds', '35 days', '127 years')

@@ -146,10 +146,10 @@ def _mirror(cdf: RankCdf) -> RankCdf:
     return lambda u: 1 - cdf(1 - u)
 
 
-def _higher_or_lower(cdf: RankCdf, held: str) -> list[tuple[Bet, RankCdf]]:
+def _higher_or_lower(cdf: RankCdf, share: str) -> list[tuple[Bet, RankCdf]]:
     """Return a bet on the upper end of the scores and its mirror on the lower end."""
-    higher = Bet("higher", f"higher than the reference (the top {held})")
-    lower = Bet("lower", f"lower than the reference (the bottom {held})")
+    higher = Bet("higher", f"higher than the reference (the top {share})")
+    lower = Bet("lower", f"lower than the reference (the bottom {share})")
     return [(higher, cdf), (lower, _mirror(cdf))]
 
 
@@ -210,20 +210,20 @@ def class_tilts(alpha: FloatArray, labels: tuple[str, ...]) -> tuple[tuple[Bet, 
 
 
 def share_tilts(
-    alpha: FloatArray, named: Mapping[int, str], *, rare: bool = False
+    alpha: FloatArray, names: Mapping[int, str], *, rare: bool = False
 ) -> tuple[tuple[Bet, ...], FloatArray]:
     """Change the share of each named cell; the others keep their proportions (see `class_tilts`).
 
     Args:
         alpha: (G,) float64 reference weights, those of the named cells > 0.
-        named: what to call a cell, by its number.
+        names: what to call a cell, by its number.
         rare: bet also that a cell takes 1, 5 or 20 % of all requests, where that is more than
             four times its share: no multiple of almost nothing is worth a bet.
     """
     bets: list[Bet] = []
     rows: list[FloatArray] = []
     shares = alpha / alpha.sum()
-    for cell, name in named.items():
+    for cell, name in names.items():
         share = shares[cell]
         ways = {factor: f"{words} its share" for factor, words in SHARES.items()}
         if rare:
@@ -252,8 +252,8 @@ def tilts(reference: ChannelReference) -> tuple[tuple[Bet, ...], FloatArray]:
     if reference.kind == "class":
         return class_tilts(alpha, labels)
     if reference.kind == "category":
-        named = {cell: f"{reference.name}: {label}" for cell, label in enumerate(labels)}
-        return share_tilts(alpha, named, rare=True)
+        names = {cell: f"{reference.name}: {label}" for cell, label in enumerate(labels)}
+        return share_tilts(alpha, names, rare=True)
     if labels[-1] != MISSING:
         return score_tilts(alpha)
     bets, tau = score_tilts(alpha)

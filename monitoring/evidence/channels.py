@@ -1,6 +1,6 @@
 """Drift of a stream: the urns of all channels of one model version, and their one alarm.
 
-Only sums of counters come in, so one process or forty workers give the same evidence. The
+The input is only sums of counters, so one process or forty workers give the same evidence. The
 statistics are in `monitoring.evidence.urn`, the ways to drift in `monitoring.evidence.bets`; here
 the channels run side by side, an alarm is raised, kept alive while the drift goes on, and cleared.
 """
@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from monitoring.evidence.alarm import Alarm
 from monitoring.evidence.bets import Bet, ChannelReference, IntArray
-from monitoring.evidence.urn import LAG, ChannelEvidence, Eta
+from monitoring.evidence.urn import LAG, ChannelEvidence, ChannelState, Eta
 
 __all__ = [
     "Alarm",
@@ -27,6 +26,8 @@ __all__ = [
     "IncrementError",
     "SnapshotError",
     "StreamEvidence",
+    "StreamState",
+    "decode_state",
 ]
 
 SNAPSHOT_FORMAT = 2
@@ -40,12 +41,41 @@ class SnapshotError(ValueError):
     """A snapshot that does not belong to the references it is restored for."""
 
 
-@dataclass
-class _Held:
+class Peak(msgspec.Struct, frozen=True):
     """The highest evidence of a channel since it last crossed, for reports during an alarm."""
 
     log10_r: float
-    at: int
+    at: int  # the request at which that count began
+
+
+class StreamState(msgspec.Struct, frozen=True):
+    """The state of a `StreamEvidence`; all of it can be written as JSON."""
+
+    format: int
+    c: float
+    eta: Eta
+    lag: int
+    clear_after: int
+    seed: int
+    alarm: Alarm | None
+    crossed_at: int
+    peaks: dict[str, Peak]  # by channel
+    channels: dict[str, ChannelState]
+
+
+class _Format(msgspec.Struct, frozen=True):
+    format: int
+
+
+def decode_state(text: bytes) -> StreamState:
+    """Read a state from JSON. Raises SnapshotError where it is damaged or of another format."""
+    try:
+        number = msgspec.json.decode(text, type=_Format).format
+        if number != SNAPSHOT_FORMAT:
+            raise ValueError(f"format {number}, expected {SNAPSHOT_FORMAT}")
+        return msgspec.json.decode(text, type=StreamState)
+    except (ValueError, RecursionError) as error:  # msgspec.DecodeError is a ValueError
+        raise SnapshotError(f"the snapshot cannot be read: {error}") from error
 
 
 class StreamEvidence:
@@ -114,11 +144,11 @@ class StreamEvidence:
         self._piece = max(1, n // 20)
         self._alarm: Alarm | None = None
         self._crossed_at = 0
-        self._held: dict[str, _Held] = {}
+        self._peaks: dict[str, Peak] = {}
 
     @property
     def requests(self) -> int:
-        """Requests seen in all: the count of the channel that saw most."""
+        """The number of all requests: the count of the channel with the most."""
         return max(channel.requests for channel in self._channels.values())
 
     @property
@@ -139,7 +169,7 @@ class StreamEvidence:
         a crossing does not look like an end of the drift.
         """
         return {
-            name: max(channel.log10_r, self._held[name].log10_r if name in self._held else 0.0)
+            name: max(channel.log10_r, self._peaks[name].log10_r if name in self._peaks else 0.0)
             for name, channel in self._channels.items()
         }
 
@@ -148,11 +178,11 @@ class StreamEvidence:
         return {name: channel.phi for name, channel in self._channels.items()}
 
     def least_eta(self) -> dict[str, float]:
-        """Return the smallest discount in (0, 1] among the bets of each channel."""
+        """Return the smallest discount in (0, 1] among the bets of each channel; for tests."""
         return {name: channel.least_eta for name, channel in self._channels.items()}
 
     def winners(self) -> dict[str, Bet | None]:
-        """Return the leading bet of every channel, None where nothing was weighed yet."""
+        """Return the leading bet of every channel, None before the first request; for tests."""
         return {name: channel.winner() for name, channel in self._channels.items()}
 
     def update(self, increments: Mapping[str, npt.ArrayLike]) -> None:
@@ -237,47 +267,47 @@ class StreamEvidence:
             gains=tuple(channel.gains().tolist()),
         )
         for other, evidence in self._channels.items():
-            self._held[other] = _Held(evidence.log10_r, self.requests)
+            self._peaks[other] = Peak(evidence.log10_r, self.requests)
             evidence.restart()
 
     def _sustain(self, crossed: Sequence[str]) -> None:
         """Keep the alarm alive on a renewed crossing, or clear it when none came for long."""
         now = self.requests
         for name, channel in self._channels.items():
-            held, value = self._held[name], channel.log10_r
-            if name in crossed or now - held.at >= self.clear_after:
-                self._held[name] = _Held(value, now)
-            elif value > held.log10_r:
-                held.log10_r = value
+            peak, value = self._peaks[name], channel.log10_r
+            if name in crossed or now - peak.at >= self.clear_after:
+                self._peaks[name] = Peak(value, now)
+            elif value > peak.log10_r:
+                self._peaks[name] = Peak(value, peak.at)
             if name in crossed:
                 self._crossed_at = now
                 channel.restart()
         if now - self._crossed_at >= self.clear_after:
             self._alarm = None
-            self._held.clear()
+            self._peaks.clear()
             for channel in self._channels.values():
                 channel.restart()
 
-    def snapshot(self) -> dict[str, Any]:
-        """Return the whole state as JSON-able plain data (no number beyond 64 bit, no infinity)."""
-        return {
-            "format": SNAPSHOT_FORMAT,
-            "c": self.c,
-            "eta": self.eta,
-            "lag": self.lag,
-            "clear_after": self.clear_after,
-            "seed": self.seed,
-            "alarm": None if self._alarm is None else self._alarm.plain(),
-            "crossed_at": self._crossed_at,
-            "held": {name: asdict(held) for name, held in self._held.items()},
-            "channels": {name: channel.snapshot() for name, channel in self._channels.items()},
-        }
+    def snapshot(self) -> StreamState:
+        """Return the whole state (no number beyond 64 bit, no infinity)."""
+        return StreamState(
+            format=SNAPSHOT_FORMAT,
+            c=self.c,
+            eta=self.eta,
+            lag=self.lag,
+            clear_after=self.clear_after,
+            seed=self.seed,
+            alarm=self._alarm,
+            crossed_at=self._crossed_at,
+            peaks=dict(self._peaks),
+            channels={name: channel.snapshot() for name, channel in self._channels.items()},
+        )
 
     @classmethod
     def restore(
         cls,
         references: Sequence[ChannelReference],
-        snapshot: Mapping[str, Any],
+        snapshot: StreamState,
         *,
         c: float | None = None,
         eta: Eta | None = None,
@@ -288,7 +318,7 @@ class StreamEvidence:
 
         Args:
             references: of the model version the snapshot was taken for, in any order.
-            snapshot: what `snapshot` returned, also after a round trip through JSON.
+            snapshot: what `snapshot` returned, or `decode_state` read.
             c: new requests per false alarm; None keeps the snapshot's, as with those below.
             eta: new discount in (0, 1], or "auto".
             lag: new lag; a lagged copy that is new begins with R = 0.
@@ -298,53 +328,51 @@ class StreamEvidence:
             SnapshotError: other channels, cells or reference weights, or a damaged snapshot.
         """
         try:
-            if snapshot["format"] != SNAPSHOT_FORMAT:
-                raise ValueError(f"format {snapshot['format']!r}, expected {SNAPSHOT_FORMAT}")
             stream = cls(
                 references,
-                c=snapshot["c"] if c is None else c,
-                eta=snapshot["eta"] if eta is None else eta,
-                lag=snapshot["lag"] if lag is None else lag,
-                seed=snapshot["seed"],
-                clear_after=snapshot["clear_after"] if clear_after is None else clear_after,
+                c=snapshot.c if c is None else c,
+                eta=snapshot.eta if eta is None else eta,
+                lag=snapshot.lag if lag is None else lag,
+                seed=snapshot.seed,
+                clear_after=snapshot.clear_after if clear_after is None else clear_after,
             )
             stream._load(snapshot)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except ValueError as error:
             raise SnapshotError(
                 f"the snapshot does not belong to these references ({error!r}); "
                 "start the evidence anew for this model version"
             ) from error
         return stream
 
-    def _load(self, snapshot: Mapping[str, Any]) -> None:
+    def _load(self, snapshot: StreamState) -> None:
         """Take over the state of a snapshot."""
-        theirs, ours = set(snapshot["channels"]), set(self._channels)
+        theirs, ours = set(snapshot.channels), set(self._channels)
         if theirs != ours:
             raise ValueError(f"channels {sorted(theirs)}, expected {sorted(ours)}")
         for name, channel in self._channels.items():
-            channel.load(snapshot["channels"][name])
-        self._crossed_at = int(snapshot["crossed_at"])
-        self._held = {name: _Held(**held) for name, held in snapshot["held"].items()}
-        alarm = snapshot["alarm"]
-        if alarm is not None:
-            self._alarm = Alarm.of_plain(alarm)
+            channel.load(snapshot.channels[name])
+        if snapshot.alarm is not None and set(snapshot.peaks) != ours:
+            raise ValueError(f"peaks of {sorted(snapshot.peaks)}, expected {sorted(ours)}")
+        self._crossed_at = snapshot.crossed_at
+        self._peaks = dict(snapshot.peaks)
+        self._alarm = snapshot.alarm
 
 
 def _whole_counts(channel: ChannelEvidence, counts: npt.ArrayLike) -> IntArray:
     """Return increments as (G,) int64, or raise an `IncrementError` that says what is wrong."""
     name, cells = channel.reference.name, channel.alpha.size
     try:
-        given = np.asarray(counts, dtype=np.float64)
+        values = np.asarray(counts, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise IncrementError(f"channel {name!r}: expected ({cells},) numbers") from error
-    if given.shape != (cells,):
-        raise IncrementError(f"channel {name!r}: expected shape ({cells},), got {given.shape}")
-    if not (np.isfinite(given).all() and (given >= 0).all() and (given == given.round()).all()):
-        raise IncrementError(f"channel {name!r}: expected whole counts >= 0, got {given}")
-    impossible = np.flatnonzero((given > 0) & (channel.alpha == 0))
+    if values.shape != (cells,):
+        raise IncrementError(f"channel {name!r}: expected shape ({cells},), got {values.shape}")
+    if not (np.isfinite(values).all() and (values >= 0).all() and (values == values.round()).all()):
+        raise IncrementError(f"channel {name!r}: expected whole counts >= 0, got {values}")
+    impossible = np.flatnonzero((values > 0) & (channel.alpha == 0))
     if impossible.size:
         raise IncrementError(
             f"channel {name!r}: cell {channel.reference.labels[impossible[0]]!r} has requests but "
             "no reference weight; the edges and the reference come from different versions"
         )
-    return given.astype(np.int64)
+    return values.astype(np.int64)

@@ -1,16 +1,17 @@
 """Over-dispersion of the traffic: how much more its counts vary than those of independent requests.
 
-Requests that come in bursts or sessions are not exchangeable, and a bet that takes them for it
-earns from every burst. What a bet sums over requests is ln tau; phi is the variance of its mean
-between blocks of traffic over the variance that independent requests would give. Successive
-blocks are compared, so that a drift, which lasts, is not taken for dispersion, which recurs.
+Requests in bursts or sessions are not exchangeable, and a bet that assumes they are wins with every
+burst. A bet sums ln tau over requests; phi is the variance of its mean between blocks of traffic,
+divided by the variance for independent requests. Successive blocks are compared, so that a drift,
+which lasts, is not mistaken for dispersion, which recurs.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
+import msgspec
 import numpy as np
 
 from monitoring.evidence.bets import FloatArray, IntArray
@@ -32,6 +33,22 @@ class _Scale:
     before: IntArray | None
     pairs: float
     ln_ratios: FloatArray  # (J,), summed over pairs
+
+
+class ScaleState(msgspec.Struct, frozen=True):
+    """The state of the blocks of one length; G cells, J bets."""
+
+    open: list[int]  # (G,)
+    before: list[int] | None  # (G,)
+    pairs: float
+    ln_ratios: list[float]  # (J,)
+
+
+class DispersionState(msgspec.Struct, frozen=True):
+    """The state of a `Dispersion`."""
+
+    pooled: list[float]  # (G,)
+    scales: list[ScaleState]
 
 
 class Dispersion:
@@ -70,7 +87,7 @@ class Dispersion:
         self._phi = np.ones(len(ln_tau))
 
     def add(self, counts: IntArray) -> bool:
-        """Take the counts (G,) of one interval as it came; whether phi was estimated anew."""
+        """Add the counts (G,) of one interval; returns whether phi was estimated again."""
         anew = False
         for length, scale in zip(SCALES, self._scales, strict=True):
             scale.open = scale.open + counts
@@ -85,7 +102,7 @@ class Dispersion:
         return self._phi
 
     def _close(self, scale: _Scale) -> bool:
-        """End the open block; whether there was one before to compare it with."""
+        """End the open block; returns whether it could be compared with an earlier one."""
         block, before = scale.open, scale.before
         scale.open, scale.before = np.zeros_like(block), block
         if scale is self._scales[0]:
@@ -123,40 +140,40 @@ class Dispersion:
                 phi = np.where(sure, np.maximum(phi, np.exp(ln_phi)), phi)
         return phi
 
-    def snapshot(self) -> dict[str, Any]:
-        """Return the state as JSON-able plain data."""
+    def snapshot(self) -> DispersionState:
+        """Return the state as a record."""
         scales = [
-            {
-                "open": scale.open.tolist(),
-                "before": None if scale.before is None else scale.before.tolist(),
-                "pairs": scale.pairs,
-                "ln_ratios": scale.ln_ratios.tolist(),
-            }
+            ScaleState(
+                scale.open.tolist(),
+                None if scale.before is None else scale.before.tolist(),
+                scale.pairs,
+                scale.ln_ratios.tolist(),
+            )
             for scale in self._scales
         ]
-        return {"pooled": self._pooled.tolist(), "scales": scales}
+        return DispersionState(self._pooled.tolist(), scales)
 
-    def load(self, state: dict[str, Any]) -> None:
+    def load(self, state: DispersionState) -> None:
         """Take over a snapshot of a channel with the same cells and bets.
 
         Raises:
             ValueError: its arrays do not fit.
         """
         bets, cells = self._ln_tau.shape
-        self._pooled = vector(state["pooled"], cells)
+        self._pooled = vector(state.pooled, cells)
         self._scales = [
             _Scale(
-                vector(told["open"], cells).astype(np.int64),
-                None if told["before"] is None else vector(told["before"], cells).astype(np.int64),
-                float(told["pairs"]),
-                vector(told["ln_ratios"], bets),
+                vector(scale.open, cells).astype(np.int64),
+                None if scale.before is None else vector(scale.before, cells).astype(np.int64),
+                scale.pairs,
+                vector(scale.ln_ratios, bets),
             )
-            for _, told in zip(SCALES, state["scales"], strict=True)
+            for _, scale in zip(SCALES, state.scales, strict=True)
         ]
         self._phi = self._estimate()
 
 
-def vector(values: list[float], length: int) -> FloatArray:
+def vector(values: Sequence[float], length: int) -> FloatArray:
     """Return a float64 vector of the length that a state needs. Raises ValueError."""
     result = np.array(values, dtype=np.float64)
     if result.shape != (length,):

@@ -1,7 +1,7 @@
 """An alarm explained: its histogram, when it began, and the requests that moved it most.
 
-The watcher explains an alarm once, when it is raised, from the records of the service. Where
-requests were not recorded, that part says so.
+The watcher explains an alarm once, when it is raised, from the records of the service. If requests
+were not recorded, the explanation says so.
 """
 
 from typing import Any
@@ -31,7 +31,7 @@ class Mover(msgspec.Struct, frozen=True):
 
 
 class Explanation(msgspec.Struct, frozen=True):
-    """What an alarm rests on; times are seconds since the epoch."""
+    """The facts behind an alarm; times are seconds since the epoch."""
 
     version: int
     raised_at: float
@@ -59,11 +59,11 @@ def explain(alarm: Alarm, bundle: Bundle, records: RecordStore, now: float) -> E
     if edges is not None and len(edges) + 1 != len(labels):
         edges = None  # a number's last cell is "missing": its cells keep their names
     since = max(1, alarm.requests - alarm.change_at)
-    note, told = "", []
+    note, requests = "", []
     try:
-        told = records.latest(bundle.manifest.model, bundle.manifest.version, since, RUN_AGAIN)
-        movers = _movers(alarm, bundle, told, column, labels, edges)
-        if not told:
+        requests = records.latest(bundle.manifest.model, bundle.manifest.version, since, RUN_AGAIN)
+        movers = _movers(alarm, bundle, requests, column, labels, edges)
+        if not requests:
             note = "the requests of the change were not recorded"
     except HoldfastError as error:
         movers, note = (), f"the requests cannot be read: {error}"
@@ -76,7 +76,7 @@ def explain(alarm: Alarm, bundle: Bundle, records: RecordStore, now: float) -> E
         words=alarm.words,
         requests=alarm.requests,
         change_at=alarm.change_at,
-        began_at=told[0].at if told and len(told) == min(since, RUN_AGAIN) else None,
+        began_at=requests[0].at if requests and len(requests) == min(since, RUN_AGAIN) else None,
         histogram=bins(labels, edges, before, after),
         movers=movers,
         note=note,
@@ -86,13 +86,13 @@ def explain(alarm: Alarm, bundle: Bundle, records: RecordStore, now: float) -> E
 def _movers(
     alarm: Alarm,
     bundle: Bundle,
-    told: list[Recorded],
+    requests: list[Recorded],
     column: int,
     labels: tuple[str, ...],
     edges: Any,
 ) -> tuple[Mover, ...]:
     schema = bundle.manifest.input
-    whole = [r for r in told if fits(r.x, schema)]
+    whole = [r for r in requests if fits(r.x, schema)]
     if not whole or not alarm.gains:
         return ()
     cells = Runner(bundle).run(raw_inputs([r.x for r in whole], schema)).cells[:, column]
@@ -107,12 +107,12 @@ def _movers(
     )  # fmt: skip
 
 
-def histogram_text(told: Explanation) -> str:
+def histogram_text(explanation: Explanation) -> str:
     """The histogram for a terminal: one line per bin, shares in per cent, a bar for `after`."""
-    width = max(len(b.label) for b in told.histogram)
-    most = max(max(b.before, b.after) for b in told.histogram)
+    width = max(len(b.label) for b in explanation.histogram)
+    most = max(max(b.before, b.after) for b in explanation.histogram)
     lines = [f"{'':{width}}   before    after"]
-    for b in told.histogram:
+    for b in explanation.histogram:
         bar = "#" * round(BAR * b.after / most) if most else ""
         lines.append(f"{b.label:{width}}  {b.before:6.1%}   {b.after:6.1%}  {bar}".rstrip())
     return "\n".join(lines)

@@ -1,15 +1,13 @@
-"""The stream of one champion: its evidence, what has been counted, and their file.
+"""The stream of one champion: its evidence, the counters seen so far, and their file.
 
-A new champion starts afresh against its own reference. State survives a restart of the watcher.
+A new champion starts afresh with its own reference. The state survives a restart of the watcher.
 """
 
-import json
 from collections import deque
 from collections.abc import Container, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -21,19 +19,19 @@ from models.versions.bundle import Bundle
 from monitoring.counting.counters import Counts, increments
 from monitoring.evidence.alarm import Alarm, promise
 from monitoring.evidence.bets import ChannelReference
-from monitoring.evidence.channels import StreamEvidence
+from monitoring.evidence.channels import StreamEvidence, decode_state
 from monitoring.evidence.explanation import Explanation
 from monitoring.evidence.urn import LAG, Eta
 
 RATE_LOOKS = 3600  # looks that the rate of requests is measured over
 GAP_SECONDS = 3600.0  # between two looks, beyond which the rate starts anew
-MOST_TOLD = 1000  # different refusals in the log
+MOST_LOGGED = 1000  # different refusals
 MOST_ROWS = 1_000_000  # of a channel in one look
 log = logger("watcher")
 
 
 def references(bundle: Bundle) -> list[ChannelReference]:
-    """The reference of every channel, from the bundle."""
+    """Read the reference of every channel from a bundle."""
     return [
         ChannelReference(
             c.name, c.kind, bundle.reference[f"{c.name}/alpha"].astype(np.float64), c.labels
@@ -43,13 +41,13 @@ def references(bundle: Bundle) -> list[ChannelReference]:
 
 
 class _State(msgspec.Struct, frozen=True):
-    """The file, but for what evidence and explanation check themselves."""
+    """The file; its evidence stays JSON until it is known to be of the version that is watched."""
 
     version: int
     alarm_since: float | None
     totals: dict[str, dict[str, float]]
     explained: Explanation | None
-    evidence: dict[str, Any]
+    evidence: msgspec.Raw
 
 
 @dataclass
@@ -70,7 +68,7 @@ class Stream:
     refused: set[str] = field(default_factory=set)  # what the last look could not weigh, in words
     fault: str = ""  # of the file, in words; empty once it is as it should be
     noticed: str = ""  # what was wrong with the file at the last look, and is mended
-    _told: set[str] = field(default_factory=set)  # of those, in the log
+    _logged: set[str] = field(default_factory=set)  # those of `refused` that are in the log
     _written: tuple[int, ...] | None = None  # the file as this stream left it
     _looks: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=RATE_LOOKS))
 
@@ -89,7 +87,8 @@ class Stream:
             state = msgspec.json.decode(path.read_bytes(), type=_State)
             explained = state.explained
             if state.version == bundle.manifest.version:
-                evidence = StreamEvidence.restore(channels, state.evidence, c=c, eta=eta, lag=lag)
+                snapshot = decode_state(bytes(state.evidence))
+                evidence = StreamEvidence.restore(channels, snapshot, c=c, eta=eta, lag=lag)
                 since, totals = state.alarm_since, state.totals
                 return cls(
                     bundle, evidence, path, since, totals, explained, _written=_signature(path)
@@ -140,7 +139,7 @@ class Stream:
         }
         new = False
         for service, counts in looks.items():
-            seen = {
+            totals = {
                 f"{channel}/{cell}": value
                 for (model, version, channel, cell), value in counts.items()
                 if (model, version) == (self.model, str(self.version))
@@ -149,17 +148,17 @@ class Stream:
             new |= service not in self.totals or service in restarted
             # What a service had counted before its first look is not of this stream: a version
             # that serves again after a rollback would replay its whole past.
-            before = self.totals.get(service, seen)
+            before = self.totals.get(service, totals)
             if service in restarted and service in self.totals:
                 before = {}
-            whole, self.totals[service] = _whole(before, seen)
+            whole, self.totals[service] = _whole(before, totals)
             if service not in distrusted:
                 self._put(table, increments(before, whole))
         self._bound(table)
         return self._weigh({name: row for name, row in table.items() if row.any()}, now, new)
 
-    def _put(self, table: dict[str, npt.NDArray[np.int64]], added: Mapping[str, float]) -> None:
-        for key, count in added.items():
+    def _put(self, table: dict[str, npt.NDArray[np.int64]], gains: Mapping[str, float]) -> None:
+        for key, count in gains.items():
             channel, number = key.rsplit("/", 1)
             row, cell = table.get(channel), int(number)
             if row is None or not 0 <= cell < len(row):
@@ -171,12 +170,12 @@ class Stream:
 
     def _refuse(self, event: str, why: str) -> None:
         self.refused.add(why)
-        if why not in self._told and len(self._told) < MOST_TOLD:
-            self._told.add(why)
+        if why not in self._logged and len(self._logged) < MOST_LOGGED:
+            self._logged.add(why)
             log.warning(event, model=self.model, version=self.version, why=why)
 
     def _bound(self, table: dict[str, npt.NDArray[np.int64]]) -> None:
-        """Drop what no traffic of one look is: weighing it would take hours."""
+        """Drop a growth that cannot be the traffic of one look: weighing it would take hours."""
         for name, row in table.items():
             if row.sum() > MOST_ROWS:
                 self._refuse("jump", f"channel {name} grew by {row.sum():,} rows in one look")
@@ -216,50 +215,46 @@ class Stream:
 
     @property
     def promise(self) -> str:
-        """What the threshold promises, in words."""
+        """The promise of the threshold, in words."""
         return promise(self.evidence.c, self.per_second)
 
     def save(self) -> None:
         """Write the state, whole or not at all; where that fails, `fault` says why."""
-        state = {
-            "version": self.version,
-            "alarm_since": self.alarm_since,
-            "totals": self.totals,
-            "explained": msgspec.to_builtins(self.explained),
-            "evidence": self.evidence.snapshot(),
-        }
+        evidence = msgspec.Raw(msgspec.json.encode(self.evidence.snapshot()))
+        state = _State(self.version, self.alarm_since, self.totals, self.explained, evidence)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(self.path, json.dumps(state).encode())
+            write_atomic(self.path, msgspec.json.encode(state))
             self._written = _signature(self.path)
             self.fault = ""
         except OSError as error:
             self.fault = f"{self.path.name} cannot be written: {error.strerror or error}"
 
     def _disturbed(self) -> bool:
-        """Whether somebody else has changed or removed the file; it is then written anew."""
+        """Whether somebody else has changed or removed the file; then it is written again."""
         return self._written is not None and _signature(self.path) != self._written
 
 
 def _signature(path: Path) -> tuple[int, ...]:
-    """What changes when a file is written, by whomever; empty where there is none."""
+    """Return a value that changes when the file is written; empty where there is no file."""
     try:
-        found = path.lstat()
+        status = path.lstat()
     except OSError:
         return ()
-    return found.st_ino, found.st_size, found.st_mtime_ns
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _whole(
-    before: Mapping[str, float], seen: dict[str, float]
+    before: Mapping[str, float], counts: dict[str, float]
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """What of `seen` can be weighed, and the totals from now on.
+    """Return the counts that can be weighed, and the totals from now on.
 
-    A page that lacks cells which it had is not whole, but after a restart: those channels wait for
-    the next one. Half of a channel would look like drift, and cells that come back like new ones.
+    If a page lacks cells that it had before, and there was no restart, it is incomplete, and its
+    channels wait for the next page. Half of a channel would look like drift, and cells that come
+    back would look new.
     """
-    if any(count < before.get(key, 0.0) for key, count in seen.items()):
-        return seen, seen
-    torn = {key.rsplit("/", 1)[0] for key in before.keys() - seen.keys()}
-    whole = {key: count for key, count in seen.items() if key.rsplit("/", 1)[0] not in torn}
+    if any(count < before.get(key, 0.0) for key, count in counts.items()):
+        return counts, counts
+    torn = {key.rsplit("/", 1)[0] for key in before.keys() - counts.keys()}
+    whole = {key: count for key, count in counts.items() if key.rsplit("/", 1)[0] not in torn}
     return whole, {**before, **whole}

@@ -14,13 +14,14 @@ exact urn, so both are e-values.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
+import msgspec
 import numpy as np
 from scipy.special import gammaln
 
 from monitoring.evidence.bets import Bet, ChannelReference, FloatArray, IntArray, tilts
-from monitoring.evidence.dispersion import Dispersion, vector
+from monitoring.evidence.dispersion import Dispersion, DispersionState, vector
 
 MAX_MARKS = 48
 LAG = 5000
@@ -89,6 +90,24 @@ class _Mark:
     counts: IntArray
 
 
+class ChannelState(msgspec.Struct, frozen=True):
+    """The state of a `ChannelEvidence`: G cells, J bets of one or two copies."""
+
+    kind: str
+    labels: list[str]  # (G,)
+    reference: list[float]  # (G,)
+    alpha: list[float]  # (G,)
+    lag: int
+    lagged_at: float
+    dispersion: DispersionState
+    requests: int
+    ln_r: list[float | None]  # (J,); None is -inf, which JSON has not
+    ln_cusum: list[float]  # (J,)
+    began: list[int]  # (J,)
+    seen: list[int]  # (G,)
+    marks: list[tuple[int, list[int]]]  # requests, and the counts (G,) after them
+
+
 class ChannelEvidence:
     """Shiryaev-Roberts evidence of one channel, R_j <- (m + R_j) exp(eta_j lnE_j), R = mean_j R_j.
 
@@ -100,7 +119,7 @@ class ChannelEvidence:
     Args:
         reference: the cells of the channel; the bets are fixed from it for good.
         eta: in (0, 1], the discount for over-dispersed (bursty) traffic; the delay grows as 1/eta.
-            "auto": min(1, 1/phi_j) per bet, phi_j from the intervals that `observe` is told.
+            "auto": min(1, 1/phi_j) per bet, phi_j from the intervals given to `observe`.
         lag: requests that the lagged copy takes for drifted already; 0 for no such copy.
 
     References:
@@ -248,25 +267,25 @@ class ChannelEvidence:
         came = (self._seen - start.counts).astype(np.float64)
         return self.alpha / self.alpha.sum(), came / max(1.0, came.sum())
 
-    def snapshot(self) -> dict[str, Any]:
-        """Return the state as JSON-able plain data; -inf is written as None."""
-        return {
-            "kind": self.reference.kind,
-            "labels": list(self.reference.labels),
-            "reference": self.reference.alpha.tolist(),
-            "alpha": self.alpha.tolist(),
-            "lag": self.lag,
-            "lagged_at": self._lagged_at,
-            "dispersion": self._dispersion.snapshot(),
-            "requests": self.requests,
-            "ln_r": [None if value == -np.inf else value for value in self._ln_r.tolist()],
-            "ln_cusum": self._ln_cusum.tolist(),
-            "began": self._began.tolist(),
-            "seen": self._seen.tolist(),
-            "marks": [[mark.requests, mark.counts.tolist()] for mark in self._marks],
-        }
+    def snapshot(self) -> ChannelState:
+        """Return the state as a record."""
+        return ChannelState(
+            kind=self.reference.kind,
+            labels=list(self.reference.labels),
+            reference=self.reference.alpha.tolist(),
+            alpha=self.alpha.tolist(),
+            lag=self.lag,
+            lagged_at=self._lagged_at,
+            dispersion=self._dispersion.snapshot(),
+            requests=self.requests,
+            ln_r=[None if value == -np.inf else value for value in self._ln_r.tolist()],
+            ln_cusum=self._ln_cusum.tolist(),
+            began=self._began.tolist(),
+            seen=self._seen.tolist(),
+            marks=[(mark.requests, mark.counts.tolist()) for mark in self._marks],
+        )
 
-    def load(self, state: dict[str, Any]) -> None:
+    def load(self, state: ChannelState) -> None:
         """Take over a snapshot of the same channel.
 
         Its lag may be another one; a lagged copy that is new begins with R = 0.
@@ -276,36 +295,35 @@ class ChannelEvidence:
         """
         name, cells = self.reference.name, self.alpha.size
         same = (
-            state["kind"] == self.reference.kind
-            and tuple(state["labels"]) == self.reference.labels
-            and np.array_equal(state["reference"], self.reference.alpha)
+            state.kind == self.reference.kind
+            and tuple(state.labels) == self.reference.labels
+            and np.array_equal(state.reference, self.reference.alpha)
         )
         if not same:
             raise ValueError(f"channel {name!r}: expected its own {cells} cells and weights")
-        ln_r = [-np.inf if value is None else value for value in state["ln_r"]]
-        self.alpha = vector(state["alpha"], cells)
-        self._dispersion.load(state["dispersion"])
+        ln_r = [-np.inf if value is None else value for value in state.ln_r]
+        self.alpha = vector(state.alpha, cells)
+        self._dispersion.load(state.dispersion)
         if self.eta == "auto":
             self._discount()
         self._ln_r, self._ln_cusum, self._began = self._restore_bets(state, ln_r)
-        self._seen = vector(state["seen"], cells).astype(np.int64)
+        self._seen = vector(state.seen, cells).astype(np.int64)
         self._marks = [
-            _Mark(int(at), vector(counts, cells).astype(np.int64)) for at, counts in state["marks"]
+            _Mark(at, vector(counts, cells).astype(np.int64)) for at, counts in state.marks
         ]
-        self.requests = int(state["requests"])
-
+        self.requests = state.requests
         if self.lag:
-            self._set_lagged(float(state["lagged_at"]))
+            self._set_lagged(state.lagged_at)
 
     def _restore_bets(
-        self, state: dict[str, Any], ln_r: list[float]
+        self, state: ChannelState, ln_r: list[float]
     ) -> tuple[FloatArray, FloatArray, IntArray]:
         """Return R, its cusum and the start of every bet; a copy that is new has nothing yet."""
-        bets, had = len(self._bets), 2 if state["lag"] else 1
-        kept = np.s_[: bets * min(had, self._copies)]
+        bets, had = len(self._bets), 2 if state.lag else 1
+        shared = np.s_[: bets * min(had, self._copies)]
         fresh, cusum, began = self._ln_r.copy(), self._ln_cusum.copy(), self._began.copy()
-        fresh[kept] = vector(ln_r, bets * had)[kept]
-        cusum[kept] = vector(state["ln_cusum"], bets * had)[kept]
-        began[:] = int(state["requests"])
-        began[kept] = vector(state["began"], bets * had)[kept].astype(np.int64)
+        fresh[shared] = vector(ln_r, bets * had)[shared]
+        cusum[shared] = vector(state.ln_cusum, bets * had)[shared]
+        began[:] = state.requests
+        began[shared] = vector(state.began, bets * had)[shared].astype(np.int64)
         return fresh, cusum, began

@@ -6,7 +6,7 @@ from monitoring.grafana.rows import MODEL, STALE_SECONDS, count, latest
 
 def loop_row() -> list[Panel]:
     """Return "What did the loop do?": runs, refusals, alerts, gates, and the watcher itself."""
-    counted = (
+    charts = (
         (
             "What ran, and how did it end?",
             "Evaluations, trainings and promotions that ended, by kind and outcome.",
@@ -27,7 +27,7 @@ def loop_row() -> list[Panel]:
             },
         ),
     )
-    bars = [lines(*each, unit="short", width=8, style="bars") for each in counted]
+    bars = [lines(*each, unit="short", width=8, style="bars") for each in charts]
     return [*bars, *_loop_detail()]
 
 

@@ -1,54 +1,163 @@
-"""Grafana panels as plain functions on plain dictionaries.
+"""Grafana's panels as records, and plain functions that make them.
 
-A panel is what Grafana's dashboard model calls a panel, less `id`: `arrange` numbers and places all
-of them, so that ids are unique and nothing overlaps. Source: Grafana 11, schema version 39.
+A panel is what Grafana calls one; `arrange` numbers and places all of them, so
+that ids are unique and nothing overlaps. Source: Grafana 11, schema version 39.
 Queries are given as `{legend: expression}`; a legend may use `{{label}}`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Literal
 
-Panel = dict[str, Any]
+import msgspec
+from msgspec import UNSET, UnsetType
+
 Queries = Mapping[str, str]
+Form = Literal["time_series", "heatmap"]
+Options = Mapping[str, object]  # of a panel, by its type: constants that nothing here reads
 
 WIDTH = 24  # columns of Grafana's grid
 HEIGHT = 8  # grid cells of every panel
-DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
 GREEN, AMBER, RED, GREY = "green", "orange", "red", "text"
 
 
-def thresholds(*steps: tuple[float, str], base: str = GREEN) -> dict[str, Any]:
+class Record(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """A part of a dashboard; an unset field is left out of the JSON."""
+
+
+class DataSource(Record, frozen=True, kw_only=True):
+    """Where a panel's queries go."""
+
+    type: str = "prometheus"
+    uid: str = "${datasource}"
+
+
+DATASOURCE = DataSource()
+
+
+class Step(Record, frozen=True, kw_only=True):
+    """A colour from a value upwards; from None: below all others."""
+
+    color: str
+    value: float | None
+
+
+class Thresholds(Record, frozen=True, kw_only=True):
+    """Colours by absolute value."""
+
+    mode: str = "absolute"
+    steps: list[Step]
+
+
+class ValueText(Record, frozen=True, kw_only=True):
+    """What is shown for one value."""
+
+    text: str
+    color: str
+    index: int
+
+
+class ValueMap(Record, frozen=True, kw_only=True):
+    """What is shown for some values."""
+
+    type: str = "value"
+    options: dict[str, ValueText]
+
+
+class Target(Record, frozen=True, kw_only=True):
+    """A query of a panel."""
+
+    datasource: DataSource = DATASOURCE
+    expr: str
+    format: Form
+    instant: bool
+    legend_format: str
+    range: bool
+    ref_id: str
+
+
+class Place(Record, frozen=True, kw_only=True):
+    """Where a panel lies in the grid."""
+
+    w: int
+    h: int = HEIGHT
+    x: int = 0
+    y: int = 0
+
+
+class Defaults(Record, frozen=True, kw_only=True):
+    """Grafana's field defaults: unit, colours and axis of all series of a panel."""
+
+    unit: str
+    color: Options | UnsetType = UNSET
+    custom: Options | UnsetType = UNSET
+    mappings: list[ValueMap] | UnsetType = UNSET
+    thresholds: Thresholds | UnsetType = UNSET
+    min: float | UnsetType = UNSET
+    max: float | UnsetType = UNSET
+
+
+class FieldConfig(Record, frozen=True, kw_only=True):
+    """The defaults; no series overrides them."""
+
+    defaults: Defaults
+    overrides: list[str] = []
+
+
+class Panel(Record, frozen=True, kw_only=True):
+    """A chart; `id` and place are set by `arrange`."""
+
+    id: int = 0
+    type: str
+    title: str
+    description: str
+    datasource: DataSource = DATASOURCE
+    targets: list[Target]
+    field_config: FieldConfig
+    options: Options
+    grid_pos: Place
+
+
+class RowHeader(Record, frozen=True, kw_only=True):
+    """The title of a row of panels."""
+
+    id: int = 0
+    type: str = "row"
+    title: str
+    collapsed: bool = False
+    panels: list[Panel] = []
+    grid_pos: Place
+
+
+def thresholds(*steps: tuple[float, str], base: str = GREEN) -> Thresholds:
     """Return absolute thresholds: colour `base`, then each colour from its value upwards."""
-    first: dict[str, Any] = {"color": base, "value": None}
-    above = [{"color": colour, "value": value} for value, colour in steps]
-    return {"mode": "absolute", "steps": [first, *above]}
+    above = [Step(color=colour, value=value) for value, colour in steps]
+    return Thresholds(steps=[Step(color=base, value=None), *above])
 
 
-def value_map(texts: Mapping[str, tuple[str, str]]) -> dict[str, Any]:
+def value_map(texts: Mapping[str, tuple[str, str]]) -> ValueMap:
     """Return a mapping of values to (text, colour)."""
     options = {
-        value: {"text": text, "color": colour, "index": index}
+        value: ValueText(text=text, color=colour, index=index)
         for index, (value, (text, colour)) in enumerate(texts.items())
     }
-    return {"type": "value", "options": options}
+    return ValueMap(options=options)
 
 
-def targets(queries: Queries, *, instant: bool = False, form: str = "time_series") -> list[Any]:
+def targets(queries: Queries, *, instant: bool = False, form: Form = "time_series") -> list[Target]:
     """Return the queries as Grafana's targets, with refIds A, B, C, ...
 
     `instant` asks for the latest value only; `form` is `time_series`, or `heatmap` for buckets.
     """
     assert len(queries) <= 26
     return [
-        {
-            "datasource": DATASOURCE,
-            "expr": expr,
-            "format": form,
-            "instant": instant,
-            "legendFormat": legend,
-            "range": not instant,
-            "refId": chr(ord("A") + number),
-        }
+        Target(
+            expr=expr,
+            format=form,
+            instant=instant,
+            legend_format=legend,
+            range=not instant,
+            ref_id=chr(ord("A") + number),
+        )
         for number, (legend, expr) in enumerate(queries.items())
     ]
 
@@ -57,24 +166,23 @@ def _panel(
     kind: str,
     title: str,
     description: str,
-    queries: Sequence[Any],
+    queries: list[Target],
     *,
     width: int,
-    defaults: Mapping[str, Any],
-    options: Mapping[str, Any],
+    defaults: Defaults,
+    options: Options,
 ) -> Panel:
-    """Return a panel of the given kind; `defaults` are Grafana's field defaults."""
+    """Return a panel of the given kind, not placed yet."""
     assert 1 <= width <= WIDTH
-    return {
-        "type": kind,
-        "title": title,
-        "description": description,
-        "datasource": DATASOURCE,
-        "targets": list(queries),
-        "fieldConfig": {"defaults": dict(defaults), "overrides": []},
-        "options": dict(options),
-        "gridPos": {"w": width, "h": HEIGHT, "x": 0, "y": 0},
-    }
+    return Panel(
+        type=kind,
+        title=title,
+        description=description,
+        targets=queries,
+        field_config=FieldConfig(defaults=defaults),
+        options=options,
+        grid_pos=Place(w=width),
+    )
 
 
 def lines(
@@ -84,7 +192,7 @@ def lines(
     *,
     unit: str,
     width: int,
-    limits: dict[str, Any] | None = None,
+    limits: Thresholds | None = None,
     style: str = "line",
     top: float | None = None,
 ) -> Panel:
@@ -101,19 +209,24 @@ def lines(
         "stacking": {"group": "A", "mode": "none" if style == "line" else "normal"},
         "thresholdsStyle": {"mode": "line" if limits else "off"},
     }
-    defaults: dict[str, Any] = {
-        "unit": unit,
-        "color": {"mode": "palette-classic"},
-        "custom": custom,
-        "thresholds": limits or thresholds(),
-    }
-    if top is not None:
-        defaults |= {"min": 0, "max": top}
+    defaults = Defaults(
+        unit=unit,
+        color={"mode": "palette-classic"},
+        custom=custom,
+        thresholds=limits or thresholds(),
+        min=UNSET if top is None else 0,
+        max=UNSET if top is None else top,
+    )
     legend = {"calcs": [], "displayMode": "list", "placement": "bottom", "showLegend": True}
     options = {"legend": legend, "tooltip": {"mode": "multi", "sort": "desc"}}
-    asked = targets(queries)
     return _panel(
-        "timeseries", title, description, asked, width=width, defaults=defaults, options=options
+        "timeseries",
+        title,
+        description,
+        targets(queries),
+        width=width,
+        defaults=defaults,
+        options=options,
     )
 
 
@@ -124,16 +237,16 @@ def stat(
     *,
     unit: str,
     width: int,
-    limits: dict[str, Any] | None = None,
-    mappings: Sequence[dict[str, Any]] = (),
+    limits: Thresholds | None = None,
+    mappings: Sequence[ValueMap] = (),
 ) -> Panel:
     """Return a panel of big numbers, one per series, coloured by `limits` where given."""
-    defaults = {
-        "unit": unit,
-        "color": {"mode": "thresholds"},
-        "mappings": list(mappings),
-        "thresholds": limits or thresholds(base=GREY),
-    }
+    defaults = Defaults(
+        unit=unit,
+        color={"mode": "thresholds"},
+        mappings=list(mappings),
+        thresholds=limits or thresholds(base=GREY),
+    )
     options = {
         "colorMode": "background" if limits else "value",
         "graphMode": "none",
@@ -145,9 +258,14 @@ def stat(
         "textMode": "value_and_name",
         "wideLayout": True,
     }
-    asked = targets(queries, instant=True)
     return _panel(
-        "stat", title, description, asked, width=width, defaults=defaults, options=options
+        "stat",
+        title,
+        description,
+        targets(queries, instant=True),
+        width=width,
+        defaults=defaults,
+        options=options,
     )
 
 
@@ -172,29 +290,33 @@ def heatmap(title: str, description: str, buckets: str, *, width: int) -> Panel:
         "tooltip": {"mode": "single", "showColorScale": False, "yHistogram": True},
         "yAxis": {"axisPlacement": "left", "unit": "none"},
     }
-    asked = targets({"{{le}}": buckets}, form="heatmap")
-    defaults = {"unit": "short"}
     return _panel(
-        "heatmap", title, description, asked, width=width, defaults=defaults, options=options
+        "heatmap",
+        title,
+        description,
+        targets({"{{le}}": buckets}, form="heatmap"),
+        width=width,
+        defaults=Defaults(unit="short"),
+        options=options,
     )
 
 
-def arrange(rows: Iterable[tuple[str, Sequence[Panel]]]) -> list[Panel]:
+def arrange(rows: Iterable[tuple[str, Sequence[Panel]]]) -> list[Panel | RowHeader]:
     """Place titled rows below each other, panels left to right, and number everything from 1.
 
     A panel that does not fit in a line begins the next one.
     """
-    placed: list[Panel] = []
+    placed: list[Panel | RowHeader] = []
     y = 0
     for title, panels in rows:
-        header = {"type": "row", "title": title, "collapsed": False, "panels": []}
-        placed.append({**header, "gridPos": {"w": WIDTH, "h": 1, "x": 0, "y": y}})
+        placed.append(RowHeader(title=title, grid_pos=Place(w=WIDTH, h=1, y=y)))
         x, y = 0, y + 1
         for each in panels:
-            width = each["gridPos"]["w"]
+            width = each.grid_pos.w
             if x + width > WIDTH:
                 x, y = 0, y + HEIGHT
-            placed.append({**each, "gridPos": {**each["gridPos"], "x": x, "y": y}})
+            place = msgspec.structs.replace(each.grid_pos, x=x, y=y)
+            placed.append(msgspec.structs.replace(each, grid_pos=place))
             x += width
         y += HEIGHT
-    return [{"id": number, **each} for number, each in enumerate(placed, start=1)]
+    return [msgspec.structs.replace(each, id=number) for number, each in enumerate(placed, start=1)]

@@ -94,8 +94,8 @@ def _serving_detail() -> list[Panel]:
     stage, rows = "holdfast_stage_duration_seconds", "holdfast_batch_rows"
     seconds = rate(f"{stage}_sum", MODEL, by="stage")
     runs = rate(f"{stage}_count", MODEL, by="stage")
-    refused = "holdfast_inference_failure_duration_seconds_count"
-    asked = latest("holdfast_last_inference_timestamp_seconds", by="model, version")
+    failures = "holdfast_inference_failure_duration_seconds_count"
+    last_request = latest("holdfast_last_inference_timestamp_seconds", by="model, version")
     dropped = count("holdfast_records_dropped_total", by="reason")
     failed = count("holdfast_model_reload_failures_total", MODEL, by="model")
     broke = count("holdfast_model_run_failures_total", MODEL, by="model")
@@ -132,14 +132,14 @@ def _serving_detail() -> list[Panel]:
         lines(
             "Which model is asked for what it cannot answer?",
             "Prediction requests per second that a version refused or failed.",
-            {"{{model}} v{{version}}": rate(refused, MODEL, by="model, version")},
+            {"{{model}} v{{version}}": rate(failures, MODEL, by="model, version")},
             unit="reqps",
             width=16,
         ),
         stat(
             "When was each version last asked?",
             "The age of the last prediction of each version that has answered any.",
-            {"{{model}} v{{version}}": f"({asked} > 0) * 1000"},
+            {"{{model}} v{{version}}": f"({last_request} > 0) * 1000"},
             unit="dateTimeFromNow",
             width=8,
         ),

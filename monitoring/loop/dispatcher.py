@@ -134,7 +134,7 @@ class Dispatcher:
             labels_seen=looks[0].window.n if looks else 0,
             runs_today=sum(job.source != "person" for job in today),
             pinned=self.serves.get(model),
-            hold=state.held(now),
+            hold=state.find_hold(now),
             rest=find_rest(past, reign.acts, reign.since if reign.replaced else None, now),
             damage=damage,
         )

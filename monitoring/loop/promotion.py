@@ -81,7 +81,7 @@ def roll_back(registry: Registry, job: Job, challenger: int, why: str) -> str:
 
 def held_words(registry: Registry, job: Job) -> str | None:
     """Who holds the model, until when and why; or None."""
-    hold = registry.held(job.model)
+    hold = registry.find_hold(job.model)
     return None if hold is None else hold.words()
 
 

@@ -1,1 +1,1 @@
-"""What outlives a process: requests, answers and labels in a database."""
+"""Requests, answers and labels in a database."""

@@ -1,11 +1,11 @@
-"""Calls into a store that may hang, made by threads of their own: who asks waits a bounded time.
+"""A circuit breaker for a store that may hang: its own threads make the calls, with a time limit.
 
     healthy    a few calls at once; one more waits a moment for its turn, then is refused
     failing    the last call raised StoreError, or has not answered in time: calls are refused at
-               once, but for one in a while that tries whether the store is back
+               once, except one now and then that tests whether the store is back
 
 So a store that is locked, stopped or full costs the threads of the service next to nothing, however
-many calls come. A call that was given up may still take effect when the store goes on.
+many calls come. A call that timed out may still take effect when the store recovers.
 """
 
 import queue
@@ -21,8 +21,8 @@ PAUSE_SECONDS = 1.0
 T = TypeVar("T")
 
 
-class _Asked:
-    """One call on its way to a thread and back."""
+class _Task:
+    """One call for a thread, and its result."""
 
     def __init__(self, work: Callable[[], Any]) -> None:
         self.work = work
@@ -51,7 +51,7 @@ class Gate:
         self._failure = ""  # why the last call failed; empty: it did not
         self._retry_at = 0.0
         self._threads = 0
-        self._queue: queue.SimpleQueue[_Asked] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[_Task] = queue.SimpleQueue()
 
     def call(self, work: Callable[[], T]) -> T:
         """What `work` returns or raises.
@@ -61,16 +61,16 @@ class Gate:
                 has failed just now, and `work` was not called.
         """
         self._enter()
-        asked = _Asked(work)
-        self._queue.put(asked)
-        if not asked.done.wait(self._patience):
+        task = _Task(work)
+        self._queue.put(task)
+        if not task.done.wait(self._patience):
             reason = f"the store of records has not answered within {self._patience:g} s"
             with self._changed:
                 self._note(reason)
             raise StoreError(reason)
-        if asked.error is not None:
-            raise asked.error
-        result: T = asked.result
+        if task.error is not None:
+            raise task.error
+        result: T = task.result
         return result
 
     def _enter(self) -> None:
@@ -92,21 +92,21 @@ class Gate:
 
     def _run(self) -> None:
         while True:
-            asked = self._queue.get()
+            task = self._queue.get()
             failure = ""
             try:
-                asked.result = asked.work()
+                task.result = task.work()
             except StoreError as error:
-                asked.error, failure = error, str(error)
+                task.error, failure = error, str(error)
             except Exception as error:  # the caller's to handle; the store has answered
-                asked.error = error
+                task.error = error
             with self._changed:
                 self._inside -= 1
                 self._note(failure)
-            asked.done.set()
+            task.done.set()
 
     def _note(self, failure: str) -> None:
-        """Keep what the latest call showed of the store."""
+        """Note whether the latest call failed."""
         self._failure = failure
         self._retry_at = time.monotonic() + self._pause
         self._changed.notify_all()

@@ -1,9 +1,8 @@
-"""A database that may be locked, full, slow or gone: opened when it is there, waited for bounded.
+"""A database that may be locked, full, slow or away: opened at the first use, with time limits.
 
-SQLite in a file (WAL, every commit synced) or PostgreSQL. What the client's side can bound is
-bounded here: locks, statements, connecting, a peer that has vanished. A server that is stopped, or
-a disk that hangs, still holds the thread that asks; `monitoring.records.breaker` is for threads
-that must not be held.
+SQLite in a file (WAL, every commit synced) or PostgreSQL. The time for locks, statements and
+connecting is limited here, as far as a client can. A stopped server or a hanging disk still blocks
+the calling thread; `monitoring.records.breaker` is for threads that must not block.
 """
 
 import threading
@@ -16,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
 from models.base.errors import HoldfastError
-from models.base.files import locked, make_file
+from models.base.files import lock_file, make_file
 
 PATIENCE_SECONDS = 30.0
 LEAST_CONNECT_SECONDS = 2  # libpq takes no less
@@ -48,8 +47,8 @@ class Database:
         try:
             self._engine = make_engine(url, patience_seconds)
         except ImportError as error:
-            wanted = "the driver of its database (pip install 'holdfast[postgres]')"
-            raise StoreError(f"the store of records needs {wanted}: {error}") from error
+            driver = "the driver of its database (pip install 'holdfast[postgres]')"
+            raise StoreError(f"the store of records needs {driver}: {error}") from error
         except SQLAlchemyError as error:
             raise StoreError(f"the store of records cannot be opened: {error}") from error
 
@@ -59,10 +58,10 @@ class Database:
         return self._engine.dialect.name
 
     def open(self) -> None:
-        """Create what is missing, where that was not done since the last error.
+        """Create missing tables, unless that was done since the last error.
 
         Raises:
-            StoreError: it cannot be opened now; the next call tries again.
+            StoreError: the database cannot be opened now; the next call tries again.
         """
         if self._opened:
             return
@@ -106,7 +105,7 @@ class Database:
         path = Path(file)
         path.parent.mkdir(parents=True, exist_ok=True)
         make_sqlite_file(self._engine.url)
-        return locked(path.with_name(f".{path.name}.lock"))
+        return lock_file(path.with_name(f".{path.name}.lock"))
 
     @contextmanager
     def _guarded(self, verb: str) -> Iterator[None]:
@@ -119,7 +118,7 @@ class Database:
 
 
 def make_sqlite_file(url: str | sa.URL) -> None:
-    """Make the file of an SQLite URL with the mode that the umask says: SQLite asks for 0o644."""
+    """Make the file of an SQLite URL with the mode of the umask; SQLite itself uses 0o644."""
     parsed = sa.make_url(url)
     file = parsed.database or ""
     if parsed.get_backend_name() != "sqlite" or file in ("", ":memory:"):
@@ -129,7 +128,7 @@ def make_sqlite_file(url: str | sa.URL) -> None:
 
 
 def engine_url(url: str) -> sa.URL:
-    """The URL with the driver that is a dependency here, where it names none."""
+    """Return the URL with our default driver where it names none."""
     parsed = sa.make_url(url)
     if parsed.drivername == "postgresql":  # which driver that means differs by SQLAlchemy's version
         return parsed.set(drivername="postgresql+psycopg")
@@ -137,9 +136,9 @@ def engine_url(url: str) -> sa.URL:
 
 
 def try_watch_lock(url: str) -> sa.Connection | None:
-    """Hold PostgreSQL's lock of the one watcher while the result is open; None: another holds it.
+    """Take PostgreSQL's lock for the only watcher; None where another process has it.
 
-    The server frees it with the connection, so also when it is itself restarted.
+    It is held while the result is open; the server frees it with the connection.
     """
     engine = sa.create_engine(engine_url(url), poolclass=sa.NullPool, isolation_level="AUTOCOMMIT")
     connection = engine.connect()
@@ -150,14 +149,14 @@ def try_watch_lock(url: str) -> sa.Connection | None:
 
 
 def make_engine(url: str, patience_seconds: float) -> sa.Engine:
-    """An engine that waits no longer than this for a lock, a statement or a connection."""
+    """Make an engine that waits at most this long for a lock, a statement or a connection."""
     parsed = engine_url(url)
     milliseconds = int(patience_seconds * 1000)
     if parsed.get_backend_name() == "sqlite":
         engine = sa.create_engine(parsed)
         sa.event.listen(engine, "connect", _sqlite_setter(milliseconds))
         return engine
-    arguments: dict[str, Any] = {
+    arguments: dict[str, int | str] = {
         "connect_timeout": max(LEAST_CONNECT_SECONDS, round(patience_seconds)),
         "keepalives_idle": 5,
         "keepalives_interval": 2,

@@ -1,11 +1,11 @@
-"""What was asked and answered, and the true labels that come later (SQLAlchemy Core).
+"""The store of requests with their answers, and of the true labels that come later.
 
     requests   one row per instance: raw input, prediction, scores
     feedback   one row per labelled instance; the last label wins
 
 SQLite by default, PostgreSQL by URL (`monitoring.records.database`); several processes may write.
-Not promised: records survive a full queue or a locked store; those are dropped and counted, because
-a prediction never waits. A label that was accepted is on disk.
+A prediction never waits: records are dropped and counted if the queue is full or the store is
+locked. A label that was accepted is on disk.
 """
 
 import time
@@ -72,7 +72,7 @@ class Record(NamedTuple):
 
 
 class Key(NamedTuple):
-    """What feedback refers to: the id of a request and the row in it."""
+    """The key of a record: the id of a request and the row in it."""
 
     id: str
     row: int
@@ -88,7 +88,7 @@ class Recorded(NamedTuple):
 
 
 class RecordedRow(NamedTuple):
-    """What is known of a recorded instance."""
+    """A stored record without its input."""
 
     seq: int
     model: str
@@ -152,7 +152,7 @@ class RecordStore:
         Args:
             url: SQLAlchemy's, of SQLite or PostgreSQL.
             patience_seconds: how long a lock, a statement or a connection is waited for.
-            later: do so at the first use, and again after an error: for who can begin without it.
+            later: connect at the first use, and again after an error, instead of now.
         """
         self._database = Database(url, _METADATA, patience_seconds)
         if not later:
@@ -169,8 +169,8 @@ class RecordStore:
                 connection.execute(_INSERT, [record._asdict() for record in records])
 
     def find(self, keys: Iterable[Key]) -> dict[Key, RecordedRow]:
-        """The latest record of each key that is there."""
-        found: dict[Key, RecordedRow] = {}
+        """Return the latest record of each key that has one."""
+        rows: dict[Key, RecordedRow] = {}
         with self._database.reading() as connection:
             for part in _parts(sorted({key.id for key in keys})):
                 query = (
@@ -179,24 +179,30 @@ class RecordStore:
                     .order_by(REQUESTS.c.seq)
                 )
                 for id_, row, *rest in connection.execute(query):
-                    found[Key(id_, row)] = RecordedRow(*rest)
-        return {key: found[key] for key in keys if key in found}
+                    rows[Key(id_, row)] = RecordedRow(*rest)
+        return {key: rows[key] for key in keys if key in rows}
 
     def add_feedback(self, labels: Sequence[tuple[Key, RecordedRow, int]]) -> None:
-        """Keep true labels (class indices) of found records; the last label of a key wins.
+        """Store true labels (class indices) of existing records; the last label of a key wins.
 
         They are on disk when this returns.
         """
         rows = {
-            key: {"id": key.id, "row": key.row, "seq": found.seq, "label": label, "at": time.time()}
-            for key, found, label in labels
+            key: {
+                "id": key.id,
+                "row": key.row,
+                "seq": record.seq,
+                "label": label,
+                "at": time.time(),
+            }
+            for key, record, label in labels
         }
         if rows:
             with self._database.writing() as connection:
                 connection.execute(self._upsert(), list(rows.values()))
 
     def check_writable(self) -> None:
-        """Raise StoreError where nothing can be written now: another holds the lock, say."""
+        """Raise StoreError where nothing can be written now, for example because of a lock."""
         with self._database.writing() as connection:
             connection.execute(sa.delete(FEEDBACK).where(sa.false()))
 
@@ -209,7 +215,7 @@ class RecordStore:
         limit: int = 10_000,
         version: int | None = None,
     ) -> Labelled:
-        """The latest `limit` labelled rows of requests answered at or after `since` (epoch s).
+        """Return the latest `limit` labelled rows of requests answered since `since` (epoch s).
 
         Rows of another shape or dtype than `schema` are left out.
         """
@@ -238,7 +244,7 @@ class RecordStore:
     def observed(
         self, model: str, version: int, last: int, *, since: float = 0.0
     ) -> npt.NDArray[np.bool_]:
-        """Whether the prediction was right, for the latest `last` labelled rows, oldest first."""
+        """Return whether the latest `last` labelled rows were predicted right, oldest first."""
         query = (
             sa.select(REQUESTS.c.predicted == FEEDBACK.c.label)
             .join(FEEDBACK, FEEDBACK.c.seq == REQUESTS.c.seq)
@@ -252,7 +258,7 @@ class RecordStore:
         return np.array(right[::-1], dtype=np.bool_)
 
     def recent(self, model: str, version: int, last: int, *, after: int = 0) -> Recent:
-        """The latest `last` requests whose `seq` is above `after`, labelled or not."""
+        """Return the latest `last` requests whose `seq` is above `after`, labelled or not."""
         query = (
             sa.select(*(REQUESTS.c[n] for n in ("seq", "at", "predicted", "p_value")))
             .add_columns(FEEDBACK.c.label)
@@ -273,19 +279,19 @@ class RecordStore:
         )
 
     def inputs(self, seqs: Sequence[int], schema: InputSchema) -> InputArray:
-        """Raw inputs `(N, *shape)` of recorded requests, in the order of `seq`.
+        """Return raw inputs `(N, *shape)` of recorded requests, in the order of `seq`.
 
-        What was pruned meanwhile, or has another shape or dtype than `schema`, is left out.
+        Requests that were pruned, or have another shape or dtype than `schema`, are left out.
         """
-        found: list[bytes] = []
+        inputs: list[bytes] = []
         with self._database.reading() as connection:
             for part in _parts(sorted(seqs)):
                 query = sa.select(REQUESTS.c.x).where(REQUESTS.c.seq.in_(part))
-                found += connection.execute(query.order_by(REQUESTS.c.seq)).scalars().all()
-        return raw_inputs([x for x in found if fits(x, schema)], schema)
+                inputs += connection.execute(query.order_by(REQUESTS.c.seq)).scalars().all()
+        return raw_inputs([x for x in inputs if fits(x, schema)], schema)
 
     def latest(self, model: str, version: int, last: int, most: int) -> list[Recorded]:
-        """The latest `last` requests, oldest first, with their inputs; the first `most` of them."""
+        """Return the first `most` of the latest `last` requests, oldest first, with inputs."""
         query = (
             sa.select(*(REQUESTS.c[n] for n in ("id", "row", "at", "x")))
             .where(REQUESTS.c.model == model, REQUESTS.c.version == version)
@@ -298,7 +304,7 @@ class RecordStore:
         return [Recorded(*row) for row in reversed(rows)]
 
     def label_delays(self, model: str, version: int, last: int) -> npt.NDArray[np.float64]:
-        """Seconds from request to label, for the latest `last` labelled rows, oldest first."""
+        """Return seconds from request to label of the latest `last` labelled rows, oldest first."""
         query = (
             sa.select(FEEDBACK.c.at - REQUESTS.c.at)
             .select_from(REQUESTS)
@@ -312,7 +318,7 @@ class RecordStore:
         return np.array(delays[::-1], dtype=np.float64)
 
     def counts(self, model: str, version: int | None = None) -> Counts:
-        """How many records there are of a model (or a version), and how many have a label."""
+        """Count the records of a model (or a version), and those with a label; for tests."""
         query = (
             sa.select(sa.func.count(REQUESTS.c.seq), sa.func.count(FEEDBACK.c.seq))
             .join(FEEDBACK, FEEDBACK.c.seq == REQUESTS.c.seq, isouter=True)
@@ -324,7 +330,7 @@ class RecordStore:
             return Counts(*connection.execute(query).one())
 
     def prune(self, rows_kept: int) -> int:
-        """Remove all but the latest `rows_kept` records, and their labels; how many went."""
+        """Remove all but the latest `rows_kept` records with their labels; returns how many."""
         newest = sa.select(sa.func.max(REQUESTS.c.seq)).scalar_subquery()
         with self._database.writing() as connection:
             gone = connection.execute(
@@ -349,12 +355,12 @@ class RecordStore:
 
 
 def fits(x: bytes, schema: InputSchema) -> bool:
-    """Whether recorded bytes are of a row of this shape and dtype."""
+    """Whether recorded bytes have the length of a row of this shape and dtype."""
     return len(x) == schema.size * np.dtype(schema.dtype).itemsize
 
 
 def raw_inputs(rows: Sequence[bytes], schema: InputSchema) -> InputArray:
-    """Recorded bytes that `fits` as raw inputs `(N, *shape)`."""
+    """Convert recorded bytes, each of which `fits`, to raw inputs `(N, *shape)`."""
     x: InputArray = np.frombuffer(b"".join(rows), np.dtype(schema.dtype))
     return x.reshape(len(rows), *schema.shape)
 

@@ -16,7 +16,7 @@ LOG_EVERY_SECONDS = 10.0
 
 
 class Records(Protocol):
-    """The records of a request: a list, or what makes them when the writer asks for them."""
+    """The records of a request: a list, or an object that makes them while it is iterated."""
 
     def __len__(self) -> int:
         """How many."""
@@ -28,13 +28,13 @@ class Records(Protocol):
 class RecordWriter:
     """Takes records without waiting and writes them in batches, within about 0.15 s.
 
-    A commit costs what 30 rows cost, so a pause between two lets rows gather.
+    A commit costs as much as 30 rows, so there is a pause between two commits.
 
     Args:
-        store: where to.
-        capacity: rows that may wait; what comes beyond is dropped.
+        store: the store.
+        capacity: rows that may wait; further ones are dropped.
         rows_kept: rows that pruning leaves.
-        dropped: told of `(reason, rows)`: "queue" (full) or "store" (it could not write).
+        dropped: called with `(reason, rows)`: "queue" (full) or "store" (it could not write).
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class RecordWriter:
         self._thread.start()
 
     def put(self, records: Records) -> None:
-        """Hand over the records of one request; never waits, never raises."""
+        """Queue the records of one request; never waits, never raises."""
         with self._lock:
             fits = self._waiting + len(records) <= self._capacity
             if fits:
@@ -90,7 +90,7 @@ class RecordWriter:
                 time.sleep(PAUSE_SECONDS)  # lets the next batch gather: one commit, not many
 
     def _next_batch(self) -> tuple[list[Record], bool]:
-        """Wait for records and take those that are there; False when the end was asked for."""
+        """Wait for records and take all that wait; False at the end."""
         batch: list[Record] = []
         part = self._queue.get()
         while part is not None:
@@ -100,9 +100,9 @@ class RecordWriter:
             part = self._queue.get()
         return batch, False
 
-    def _prune(self, added: int) -> None:
-        """Remove old records now and then; where that fails, none of the new ones is lost."""
-        self._since_prune += added
+    def _prune(self, rows: int) -> None:
+        """Remove old records now and then; a failure loses none of the new ones."""
+        self._since_prune += rows
         if self._since_prune < PRUNE_EVERY_ROWS:
             return
         self._since_prune = 0

@@ -1,1 +1,1 @@
-"""Looks at counters, weighs the evidence, and says by name what is wrong."""
+"""The watcher: reads counters, weighs the evidence, and reports problems by name."""

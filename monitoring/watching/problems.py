@@ -1,8 +1,8 @@
-"""What is wrong with a model, by name: since when, in which words, and what to do.
+"""Problems of a model, by name: what is wrong, since when, and what to do.
 
-One broken thing stops nothing else: each part of a look is tried by itself, and what fails becomes
-a problem of that model. It is logged when it begins, every hour after that, and when it is over;
-it is counted, exported, and shown in `GET /models`.
+One broken part stops nothing else: each part of a look is tried by itself, and a part that fails
+becomes a problem of that model. A problem is logged when it begins, every hour after that, and when
+it is over; it is counted, exported, and listed in `GET /models`.
 """
 
 import threading
@@ -40,7 +40,7 @@ PROBLEMS: tuple[Problem, ...] = get_args(Problem)  # the gravest first
 ALL_MODELS = ""  # the model of a problem that is no single one's
 LOG_AGAIN_SECONDS = 3600.0
 SHOWN_CHARACTERS = 300
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 log = logger("watcher")
 
 ADVICE: dict[Problem, str] = {
@@ -82,7 +82,7 @@ class Trouble(msgspec.Struct, frozen=True):
 
 
 class Problems:
-    """The problems of all models. One thread notes them, any may ask.
+    """The problems of all models. One thread notes them; any thread may read them.
 
     Args:
         gauge: 1 while a model has a problem, 0 once it is known not to have it.
@@ -97,62 +97,62 @@ class Problems:
         self._lock = threading.Lock()
 
     def note(self, model: str, problem: Problem, detail: str, now: float) -> None:
-        """The model has it. Logged and counted where that is new."""
+        """Note a problem of a model; a new one is logged and counted."""
         key, detail = (model, problem), detail[:SHOWN_CHARACTERS]
         advice = ADVICE[problem].replace("<model>", model or "<model>")
         with self._lock:
-            known = self._troubles.get(key)
-            since = now if known is None else min(known.since, now)  # also of a clock set back
+            trouble = self._troubles.get(key)
+            since = now if trouble is None else min(trouble.since, now)  # also of a clock set back
             self._troubles[key] = Trouble(problem, since, detail, advice)
-            loud = known is None or abs(now - self._logged_at[key]) >= LOG_AGAIN_SECONDS
+            loud = trouble is None or abs(now - self._logged_at[key]) >= LOG_AGAIN_SECONDS
             if loud:
                 self._logged_at[key] = now
         self._gauge.labels(model, problem).set(1)
-        if known is None:
+        if trouble is None:
             self._counter.labels(model, problem).inc()
         if loud:
             log.error("problem", model=model, problem=problem, detail=detail, advice=advice)
 
     def clear(self, model: str, problem: Problem, now: float) -> None:
-        """The model is known not to have it. What this same look noted stays until the next."""
+        """Clear a problem that the model does not have; one that this look noted stays."""
         key = (model, problem)
         with self._lock:
-            known = self._troubles.get(key)
-            if known is not None and known.since == now:
+            trouble = self._troubles.get(key)
+            if trouble is not None and trouble.since == now:
                 return
             self._troubles.pop(key, None)
             self._logged_at.pop(key, None)
         self._gauge.labels(model, problem).set(0)
-        if known is not None:
-            lasted = round(now - known.since, 1)
+        if trouble is not None:
+            lasted = round(now - trouble.since, 1)
             log.info("problem_over", model=model, problem=problem, lasted_seconds=lasted)
 
     def attempt(
-        self, model: str, problem: Problem, now: float, do: Callable[[], Found]
-    ) -> Found | None:
-        """What `do` returns; None where it fails, which is noted."""
+        self, model: str, problem: Problem, now: float, do: Callable[[], Result]
+    ) -> Result | None:
+        """Return what `do` returns; None where it fails, which is noted."""
         try:
-            found = do()
+            result = do()
         except Exception as error:
             if (model, problem) not in self._troubles and not isinstance(error, HoldfastError):
                 log.exception("part_failed", model=model, problem=problem)
             self.note(model, problem, in_words(error), now)
             return None
         self.clear(model, problem, now)
-        return found
+        return result
 
     def of(self, model: str) -> list[Trouble]:
-        """The model's problems now, the gravest first."""
+        """Return the problems of a model, the gravest first."""
         with self._lock:
-            found = [t for (name, _), t in self._troubles.items() if name == model]
-        return sorted(found, key=lambda trouble: PROBLEMS.index(trouble.problem))
+            troubles = [t for (name, _), t in self._troubles.items() if name == model]
+        return sorted(troubles, key=lambda trouble: PROBLEMS.index(trouble.problem))
 
     def has(self, model: str, problem: Problem) -> bool:
-        """Whether the model has it now."""
+        """Whether the model has the problem now."""
         return (model, problem) in self._troubles
 
     def forget(self, model: str) -> None:
-        """The model is gone, and its problems with it."""
+        """Forget a model that is gone, and its problems."""
         with self._lock:
             for key in [key for key in self._troubles if key[0] == model]:
                 del self._troubles[key]
@@ -160,7 +160,7 @@ class Problems:
 
 
 def in_words(error: BaseException) -> str:
-    """An error for people without a token: ours in full, of others only the kind.
+    """Describe an error for people without a token: ours in full, others by their type only.
 
     >>> in_words(ValueError("postgresql://me:secret@host"))
     "ValueError; the watcher's log says more"

@@ -1,7 +1,7 @@
-"""Whether the watcher still looks: what its `/readyz` says.
+"""Whether the watcher works, as its `/readyz` says.
 
-Ready means that a look at counters and evidence was completed not long ago. A look that hangs or
-fails, or a thread that has died, shows in the same way: time passes and none is completed.
+The watcher is ready if it has completed a look at counters and evidence not long ago. A look that
+hangs or fails and a dead thread show in the same way: time passes and no look is completed.
 """
 
 import threading
@@ -9,20 +9,40 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+
+import msgspec
 
 LEAST_SECONDS = 60.0  # as the alert HoldfastWatcherStale
 INTERVALS = 5
+READY = "ready"
+
+
+class Readiness(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether the watcher is ready; `since` and `reason` are set only where it is not.
+
+    Times are RFC 3339 in UTC; `last_look` is None before the first one is complete.
+    """
+
+    status: str  # "ready", or what is wrong
+    since: str | msgspec.UnsetType = msgspec.UNSET
+    reason: str | msgspec.UnsetType = msgspec.UNSET
+    last_look: str | None
+    limit_seconds: float
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the last completed look is fresh."""
+        return self.status == READY
 
 
 @dataclass
 class Pulse:
-    """Notes when looks begin, end and fail; any thread may ask.
+    """Notes when looks begin, end and fail; any thread may read it.
 
     >>> pulse = Pulse(interval_seconds=2.0)
-    >>> pulse.report()["status"]
+    >>> pulse.report().status
     'the watcher has not completed a look yet'
-    >>> pulse.begin(); pulse.end(); pulse.report()["status"]
+    >>> pulse.begin(); pulse.end(); pulse.report().status
     'ready'
 
     Args:
@@ -54,7 +74,7 @@ class Pulse:
             self._ended, self._began, self._failure = self.clock(), None, ""
 
     def fail(self, error: BaseException) -> None:
-        """The look ended with an error; the log has its text, which may hold what is secret."""
+        """The look ended with an error; its text may be secret, so it is only in the log."""
         with self._lock:
             self._began, self._failure = None, type(error).__name__
 
@@ -63,37 +83,30 @@ class Pulse:
         """How old the last completed look may be."""
         return max(LEAST_SECONDS, INTERVALS * self.interval_seconds)
 
-    def report(self) -> dict[str, Any]:
-        """`status` is "ready", or says what is wrong; then `since` and `reason`, too."""
+    def report(self) -> Readiness:
+        """Say whether the last completed look is fresh, and what is wrong where it is not."""
         with self._lock:
             clock, ended, began = self.clock(), self._ended, self._began
             failure, started = self._failure, self._started
         age = None if ended is None else clock - ended
-        looked: dict[str, Any] = {
-            "last_look": None if age is None else self._render_time(age),
-            "limit_seconds": self.limit_seconds,
-        }
+        last_look = None if age is None else self._render_time(age)
         if age is not None and age <= self.limit_seconds:
-            return {"status": "ready", **looked}
+            return Readiness(status=READY, last_look=last_look, limit_seconds=self.limit_seconds)
         status = "the watcher has not completed a look yet"
         if age is not None:
             status = f"the watcher completed its last look {age:.0f} s ago"
         since = clock - started if age is None else age
-        return {
-            "status": status,
-            "since": self._render_time(since),
-            "reason": _reason(None if began is None else clock - began, failure),
-            **looked,
-        }
+        return Readiness(
+            status=status,
+            since=self._render_time(since),
+            reason=_reason(None if began is None else clock - began, failure),
+            last_look=last_look,
+            limit_seconds=self.limit_seconds,
+        )
 
     def _render_time(self, age: float) -> str:
         at = datetime.fromtimestamp(self.now() - age, UTC)
         return at.isoformat(timespec="seconds").replace("+00:00", "Z")
-
-
-def is_ready(report: dict[str, Any]) -> bool:
-    """Whether a report says so."""
-    return bool(report["status"] == "ready")
 
 
 def _reason(under_way_seconds: float | None, failure: str) -> str:

@@ -1,7 +1,7 @@
-"""What each service answered when its counters were read: side by side, within one bound.
+"""Reads the counters of all services at the same time, within one time limit.
 
-A service that is slow, away, or not what its URL says costs nobody else a look. Two services behind
-one address show in counters that fall although nothing was loaded anew: those are not weighed.
+A service that is slow, away or another program does not delay the others. If two services are
+behind one address, counters fall although no version was loaded; such counters are not weighed.
 """
 
 import threading
@@ -37,7 +37,7 @@ ADVICE: Mapping[Reason, str] = {
 
 
 class ServiceState(msgspec.Struct, frozen=True):
-    """How the last reading of a service ended; `since` when it has been so (epoch seconds)."""
+    """The result of reading a service, and since when it is so (seconds since 1970)."""
 
     service: str
     status: Reason
@@ -66,17 +66,17 @@ class _Service:
 
 
 class Services:
-    """The services that are watched. One thread looks, any may ask for their states."""
+    """The watched services. One thread reads them; any thread may ask for their states."""
 
     def __init__(self, urls: Sequence[str], metrics: WatchMetrics) -> None:
-        self._services = [_Service(url, counters.shown(url)) for url in dict.fromkeys(urls)]
+        self._services = [_Service(url, counters.hide_password(url)) for url in dict.fromkeys(urls)]
         self._metrics = metrics
         # At the last look: readable, and not weighed; and begun at zero since the one before.
         self.distrusted: frozenset[str] = frozenset()
         self.restarted: frozenset[str] = frozenset()
 
     def look(self, now: float) -> dict[str, Page]:
-        """The pages of those that can be read, by name, after 5.5 s at the latest."""
+        """Read all services; returns the pages of those that answer, by name, within 5.5 s."""
         for service in self._services:
             if service.reading is None or not service.reading.is_alive():
                 service.answer = None
@@ -101,17 +101,17 @@ class Services:
         return pages
 
     def states(self) -> list[ServiceState]:
-        """How it stands with each that was looked at."""
+        """Return the state of each service that was read."""
         return [s.state for s in self._services if s.state is not None]
 
     def _believe(self, service: _Service, page: Page, now: float) -> bool:
-        """Whether what the service counts can be weighed; notes why not."""
-        known, loaded = service.loaded_at, page.loaded_at
+        """Whether the counters of a service can be weighed; notes why not."""
+        last_load, loaded = service.loaded_at, page.loaded_at
         if _fell(service.before, page) and not _restarted(service, page):
             service.odd_looks = QUARANTINE_LOOKS
         service.before = page
         if loaded is not None:
-            service.loaded_at = loaded if known is None else max(known, loaded)
+            service.loaded_at = loaded if last_load is None else max(last_load, loaded)
         if service.odd_looks:
             service.odd_looks -= 1
             if not service.odd_looks:
@@ -150,20 +150,21 @@ def _fell(before: Page | None, page: Page) -> bool:
 
 
 def _restarted(service: _Service, page: Page) -> bool:
-    """Whether counters fell because the service began anew.
+    """Whether counters fell because the service restarted.
 
-    It then loaded its versions anew. Where it does not say when, less than half must be left.
+    Then it has loaded its versions again. Where a page does not say when, the counters must have
+    fallen to less than half.
     """
-    before, known = service.before, service.loaded_at
+    before, last_load = service.before, service.loaded_at
     if before is None or not _fell(before, page):
         return False
-    if page.loaded_at is not None and known is not None:
-        return page.loaded_at > known
+    if page.loaded_at is not None and last_load is not None:
+        return page.loaded_at > last_load
     return sum(page.cells.values()) * 2 <= sum(before.cells.values())
 
 
 def reason_of(error: Exception) -> Reason:
-    """What kind of failure it is, for a label.
+    """Classify a failure, for a label.
 
     >>> reason_of(URLError(TimeoutError("timed out")))
     'timeout'
@@ -183,10 +184,10 @@ def reason_of(error: Exception) -> Reason:
 
 
 def in_words(error: Exception) -> str:
-    """What went wrong, for people; what the other side said is cut, and shown as ASCII."""
+    """Describe a failure for people; texts of the other side are cut and escaped."""
     if isinstance(error, HTTPError):
         place = error.headers.get("Location", "")
-        where = f" to {counters.shown(place)}" if 300 <= error.code < 400 and place else ""
+        where = f" to {counters.hide_password(place)}" if 300 <= error.code < 400 and place else ""
         text = f"status {error.code}{where}"
     elif isinstance(error, URLError):
         text = str(error.reason)

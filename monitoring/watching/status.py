@@ -1,83 +1,110 @@
-"""What `GET /models` of the watcher says: a row for every model, also for one that cannot be read.
+"""The rows of the watcher's `GET /models`: one for every model, also for one that cannot be read.
 
-Asked by any thread while the watcher looks: each part is asked by itself, and one that is not known
-is null.
+Any thread may ask while the watcher looks. Each part of a row is read by itself; a part that cannot
+be read is null.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import TypeVar
 
 import msgspec
 
 from models.base.logs import logger
+from models.statistics.intervals import Proportion
+from models.versions.registry_state import Aliases, Hold
+from monitoring.evidence.accuracy_watch import Accuracy
+from monitoring.evidence.alarm import Alarm
+from monitoring.evidence.explanation import Explanation
 from monitoring.evidence.performance import expected_accuracy, promised_accuracy
 from monitoring.evidence.stream import Stream
-from monitoring.watching.problems import ALL_MODELS
+from monitoring.watching.problems import ALL_MODELS, Problem, Trouble
+from monitoring.watching.services import ServiceState
 from monitoring.watching.watcher import Watcher
 
+Part = TypeVar("Part")
 log = logger("watcher")
 
 
-def describe_models(watcher: Watcher) -> list[dict[str, Any]]:
-    """One row a model: what is watched, how it stands, what is wrong, since when, what to do."""
+class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """A model's watched version, its evidence and accuracy, and its problems with advice.
+
+    Times are seconds since 1970. `problem`, `since` and `advice` are of the gravest of `problems`.
+    """
+
+    model: str
+    version: int | None = None
+    requests: int | None = None
+    evidence_log10: dict[str, float] | None = None  # by channel
+    threshold_log10: float | None = None
+    alarm: Alarm | None = None
+    alarm_since: float | None = None
+    promise: str | None = None
+    last_alarm: Explanation | None = None
+    expected_accuracy: float | None = None
+    observed_accuracy: Proportion | None = None
+    accuracy: Accuracy | None = None
+    aliases: Aliases | None = None
+    problem: Problem | None = None
+    since: float | None = None
+    advice: str | None = None
+    problems: list[Trouble]
+    services: list[ServiceState]
+    hold: Hold | None = None
+
+
+def describe_models(watcher: Watcher) -> list[ModelStatus]:
+    """Return a row for every model, in the order of their names."""
     names = dict.fromkeys([*watcher.watched.names, *list(watcher.streams)])
-    return [_row(watcher, model) for model in sorted(names)]
+    return [_describe(watcher, model) for model in sorted(names)]
 
 
-def _row(watcher: Watcher, model: str) -> dict[str, Any]:
-    stream = watcher.streams.get(model)
+def _describe(watcher: Watcher, model: str) -> ModelStatus:
+    stream, registry = watcher.streams.get(model), watcher.registry
     troubles = watcher.problems.of(model) + watcher.problems.of(ALL_MODELS)
     first = troubles[0] if troubles else None
-    return {
-        "model": model,
-        "version": None if stream is None else stream.version,
-        **(_known(model, lambda: _evidence(stream)) or _UNWATCHED),
-        "observed_accuracy": _known(model, lambda: _live(watcher, model)),
-        "accuracy": _known(model, lambda: msgspec.to_builtins(watcher.accuracy(model))),
-        "aliases": _known(model, lambda: msgspec.to_builtins(watcher.registry.aliases(model))),
-        "problem": None if first is None else first.problem,
-        "since": None if first is None else first.since,
-        "advice": None if first is None else first.advice,
-        "problems": msgspec.to_builtins(troubles),
-        "services": msgspec.to_builtins(watcher.services.states()),
-    }
-
-
-_UNWATCHED: dict[str, Any] = dict.fromkeys(
-    (
-        "requests", "evidence_log10", "threshold_log10", "alarm", "alarm_since", "promise",
-        "last_alarm", "expected_accuracy",
+    status = ModelStatus(
+        model=model,
+        version=None if stream is None else stream.version,
+        observed_accuracy=_try(model, lambda: _observe(watcher, model)),
+        accuracy=_try(model, lambda: watcher.accuracy(model)),
+        aliases=_try(model, lambda: registry.aliases(model)),
+        problem=None if first is None else first.problem,
+        since=None if first is None else first.since,
+        advice=None if first is None else first.advice,
+        problems=troubles,
+        services=watcher.services.states(),
+        hold=_try(model, lambda: registry.find_hold(model)),
     )
-)  # fmt: skip
-
-
-def _evidence(stream: Stream | None) -> dict[str, Any] | None:
     if stream is None:
-        return None
-    alarm = stream.evidence.alarm
-    return {
-        "requests": stream.evidence.requests,
-        "evidence_log10": stream.evidence.log10_evidence(),
-        "threshold_log10": stream.evidence.threshold_log10,
-        "alarm": None if alarm is None else msgspec.to_builtins(alarm),
-        "alarm_since": stream.alarm_since,
-        "promise": stream.promise,
-        "last_alarm": msgspec.to_builtins(stream.explained),
-        "expected_accuracy": expected_accuracy(
-            promised_accuracy(stream.bundle.manifest.evaluation)
-        ),
-    }
+        return status
+    return _try(model, lambda: _add_evidence(status, stream)) or status
 
 
-def _live(watcher: Watcher, model: str) -> Any:
+def _add_evidence(status: ModelStatus, stream: Stream) -> ModelStatus:
+    return msgspec.structs.replace(
+        status,
+        requests=stream.evidence.requests,
+        evidence_log10=stream.evidence.log10_evidence(),
+        threshold_log10=stream.evidence.threshold_log10,
+        alarm=stream.evidence.alarm,
+        alarm_since=stream.alarm_since,
+        promise=stream.promise,
+        last_alarm=stream.explained,
+        expected_accuracy=expected_accuracy(promised_accuracy(stream.bundle.manifest.evaluation)),
+    )
+
+
+def _observe(watcher: Watcher, model: str) -> Proportion | None:
+    """Return the live accuracy; None where there are no labels, or the store is away."""
     stream = watcher.streams.get(model)
-    if watcher.problems.has(model, "records"):
-        return None  # who asks would wait for the store as the look did
-    live = None if stream is None else watcher.observe(stream)
-    return msgspec.to_builtins(live) if live is not None and live.n else None
+    if stream is None or watcher.problems.has(model, "records"):
+        return None  # to ask would wait for the store as the look did
+    live = watcher.observe(stream)
+    return live if live.n else None
 
 
-def _known(model: str, ask: Callable[[], Any]) -> Any:
+def _try(model: str, ask: Callable[[], Part]) -> Part | None:
+    """Return what `ask` returns; None where it fails."""
     try:
         return ask()
     except Exception as error:  # it is a problem of the watcher's next look, by name

@@ -1,7 +1,7 @@
-"""Whether counters of what is watched move while its model answers, and whether anyone has them.
+"""Checks that the cells of the watched version rise while its model answers.
 
-No traffic is *not known*, and no problem: a quiet night says nothing. Looks are counted, not
-seconds, so that a clock that is set says nothing either.
+Without traffic the answer is *not known*, which is no problem. Looks are counted, not seconds, so
+that setting the clock has no effect.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ UNSEEN_LOOKS = 3
 
 
 class Movement(NamedTuple):
-    """What is wrong, in words; empty: nothing is; None: it is not known."""
+    """What is wrong, in words; empty: nothing; None: not known."""
 
     still: str | None
     unseen: str | None
@@ -40,7 +40,7 @@ class Stillness:
     _unseen_looks: int = 0
 
     def look(self, pages: Mapping[str, Page]) -> Movement:
-        """What the services' counters say together with those of earlier looks."""
+        """Compare the services' counters with those of earlier looks."""
         still = []
         for service, page in pages.items():
             past = self._compare(service, page)
@@ -56,20 +56,20 @@ class Stillness:
         for (model, version, _, _), count in page.cells.items():
             if model == self.model:
                 cells[version] = cells.get(version, 0.0) + count
-        answered, ours = page.predictions.get(self.model, 0.0), str(self.version)
+        predictions, ours = page.predictions.get(self.model, 0.0), str(self.version)
         past = self._past.get(service)
-        if past is None or answered < past.predictions:  # a first look, or a restart
+        if past is None or predictions < past.predictions:  # a first look, or a restart
             looks = 0 if past is None else past.still_looks
-            past = self._past[service] = _Past(answered, cells, looks)
+            past = self._past[service] = _Past(predictions, cells, looks)
             return past
         if cells.get(ours, 0.0) > past.cells.get(ours, 0.0):
             past.still_looks, self._moved = 0, True
             past.others.clear()
-        elif answered > past.predictions:
+        elif predictions > past.predictions:
             past.still_looks += 1
             rose = {v for v, count in cells.items() if count > past.cells.get(v, 0.0)}
             past.others |= rose
-        past.predictions, past.cells = answered, cells
+        past.predictions, past.cells = predictions, cells
         return past
 
     def _still(self, service: str, past: _Past) -> str:
@@ -79,8 +79,8 @@ class Stillness:
         return f"{words}: its cells are not counted"
 
     def _unseen(self, pages: Mapping[str, Page]) -> str | None:
-        found = {v for page in pages.values() for (m, v, _, _) in page.cells if m == self.model}
-        if str(self.version) in found:
+        versions = {v for page in pages.values() for (m, v, _, _) in page.cells if m == self.model}
+        if str(self.version) in versions:
             self._unseen_looks = 0
             return ""
         self._unseen_looks += 1
@@ -88,7 +88,7 @@ class Stillness:
             return None
         if not pages:
             return "no service can be read"
-        if found:
-            versions = ", ".join(sorted(found, key=int))
-            return f"no service counts version {self.version}; there is only version {versions}"
+        if versions:
+            others = ", ".join(sorted(versions, key=int))
+            return f"no service counts version {self.version}; there is only version {others}"
         return f"no service that can be read counts anything of {self.model}"

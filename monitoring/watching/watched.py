@@ -1,8 +1,8 @@
-"""Which version of each model is watched: its stream, and what keeps it from being opened.
+"""The watched version of each model and its stream.
 
 A champion that cannot be opened is tried again, with pauses that double, and at once when its alias
-or its folder changes. Until then the stream of before goes on: the service still answers with that
-version.
+or its folder changes. Until then the stream of the old version goes on, because the service still
+answers with that version.
 """
 
 from collections.abc import Callable, Mapping
@@ -35,7 +35,7 @@ class _Failure:
     pause: float = LEAST_PAUSE_SECONDS
 
     def stands(self, version: int, mark: Mark, now: float) -> bool:
-        """Whether it is too early to try the same again; a clock set back is no reason to wait."""
+        """Whether it is too early to try the same version again; a clock set back ends the wait."""
         same = (self.version, self.mark) == (version, mark)
         return same and 0 <= now - self.tried_at < self.pause
 
@@ -49,29 +49,29 @@ class WatchedVersions:
     folder: Path  # of the streams' state files
     c: float
     problems: Problems
-    opened: Callable[[Stream, float], None]  # is told of each new stream
+    on_open: Callable[[Stream, float], None]  # called with each new stream
     streams: dict[str, Stream] = field(default_factory=dict)
     names: tuple[str, ...] = ()  # of the last look
     _marks: dict[str, Mark] = field(default_factory=dict)
     _failures: dict[str, _Failure] = field(default_factory=dict)
 
     def models(self, now: float) -> tuple[str, ...]:
-        """The models to look at: those that are served, else all that the registry has a trace of.
+        """Return the models to watch: the served ones, else all that the registry has files of.
 
-        A registry that cannot be read, or has lost all its models, leaves those of the last look.
+        If the registry cannot be read, or has lost all its models, those of the last look stay.
         """
         try:
-            found = known_models(self.registry, self.serves)
-            lost = not found and bool(self.names or self._had_models())
+            models = known_models(self.registry, self.serves)
+            lost = not models and bool(self.names or self._had_models())
             words = f"{self.registry.root} holds no model any more"
         except OSError as error:
-            found, lost, words = (), True, in_words(error)
+            models, lost, words = (), True, in_words(error)
         if lost:
             self.problems.note(ALL_MODELS, "registry", words, now)
             return self.names
         self.problems.clear(ALL_MODELS, "registry", now)
-        self.names = found
-        return found
+        self.names = models
+        return models
 
     def _had_models(self) -> bool:
         """Whether an earlier watcher has left evidence of models."""
@@ -82,14 +82,14 @@ class WatchedVersions:
         )
 
     def forget(self, model: str) -> None:
-        """The model is gone."""
-        for kept in (self.streams, self._marks, self._failures):
-            kept.pop(model, None)
+        """Forget a model that is gone."""
+        for table in (self.streams, self._marks, self._failures):
+            table.pop(model, None)
 
     def find(self, model: str, now: float) -> Stream | None:
-        """The stream of what is to be watched; a new version gets a fresh one."""
+        """Return the stream of the version to watch; a new version gets a new stream."""
         stream, version = self.streams.get(model), self._version(model, now)
-        if version is None:  # nothing can be wrong with it, then; why it is not known is told
+        if version is None:  # `_version` has noted why; a champion that is not known has no problem
             for problem in CHAMPION_PROBLEMS:
                 self.problems.clear(model, problem, now)
             return stream
@@ -110,8 +110,10 @@ class WatchedVersions:
         return self._open(model, version, mark, now)
 
     def _version(self, model: str, now: float) -> int | None:
-        """The version to watch; where the alias file is damaged, the one of before, as it is served
-        on, or at a start the one that the audit says.
+        """Return the version to watch.
+
+        Where the alias file is damaged, that is the version watched before, which is still served;
+        at a start it is the last champion of the audit.
         """
         stream, champion, torn = self.streams.get(model), None, ""
         try:
@@ -161,7 +163,7 @@ class WatchedVersions:
             log.info("watching", model=model, version=version)
             if stream.fault:
                 self.problems.note(model, "evidence_state", stream.fault, now)
-            self.opened(stream, now)
+            self.on_open(stream, now)
         return stream
 
     def _fail(self, model: str, version: int, mark: Mark, error: Exception, now: float) -> None:
@@ -175,7 +177,7 @@ class WatchedVersions:
 
 
 def known_models(registry: Registry, serves: Mapping[str, int | None]) -> tuple[str, ...]:
-    """Models that are served, else those with a version, an alias file or an audit file.
+    """Return the served models, else those with a version, an alias file or an audit file.
 
     Raises:
         OSError: the registry's folder cannot be read.
@@ -189,7 +191,7 @@ def known_models(registry: Registry, serves: Mapping[str, int | None]) -> tuple[
 
 
 def mark_of(folder: Path) -> Mark | None:
-    """What changes where a file of the folder does; None where there is no such folder."""
+    """Return a value that changes with the files of a folder; None where there is no folder."""
     try:
         entries = [(path.name, path.lstat()) for path in folder.iterdir()]
     except (FileNotFoundError, NotADirectoryError):

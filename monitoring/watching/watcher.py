@@ -1,7 +1,7 @@
-"""The watcher: look at the counters, weigh the evidence, start the loop. One tick reads all.
+"""The watcher: reads counters, weighs the evidence, and starts the loop; `tick` does all of it.
 
-It runs beside the service, never in the request path; losing it costs no prediction. Each part of a
-look, and each model, is tried by itself: what is broken becomes a problem by name
+It runs beside the service and not in the request path, so predictions go on without it. Each part
+of a look and each model is tried by itself: a part that fails becomes a problem with a name
 (`monitoring.watching.problems`) and stops nothing else.
 """
 
@@ -30,7 +30,7 @@ from monitoring.loop.jobs import Job, JobStore
 from monitoring.loop.metrics import WatchMetrics
 from monitoring.loop.triggers import DAY, Event, Policy
 from monitoring.records.store import RecordStore, StoreError
-from monitoring.watching.problems import ALL_MODELS, Found, Problem, Problems, in_words
+from monitoring.watching.problems import ALL_MODELS, Problem, Problems, Result, in_words
 from monitoring.watching.pulse import Pulse
 from monitoring.watching.services import Services
 from monitoring.watching.stillness import Stillness
@@ -58,7 +58,7 @@ class WatchPlan(msgspec.Struct, frozen=True):
 
 @dataclass
 class Watcher:
-    """Ticks over all models of the registry. `start_job` hands a stored job to the loop."""
+    """Watches all models of the registry. `start_job` gives a stored job to the loop."""
 
     plan: WatchPlan
     registry: Registry
@@ -98,10 +98,9 @@ class Watcher:
         if plan.schedule:
             timetable = Timetable(plan.schedule, plan.timezone)
             self.due_times = DueTimes(timetable, folder / SCHEDULE_FILE)
-            zone, following = timetable.zone_shown(), timetable.following(time.time())
-            log.info(
-                "schedule", line=timetable.line, zone=zone, following=timetable.shown(following)
-            )
+            zone, following = timetable.describe_zone(), timetable.following(time.time())
+            next_time = timetable.render_time(following)
+            log.info("schedule", line=timetable.line, zone=zone, following=next_time)
 
     @property
     def streams(self) -> dict[str, Stream]:
@@ -143,7 +142,7 @@ class Watcher:
         self.records.prune(self.plan.records_kept)
 
     def _look_at(self, model: str, pages: Mapping[str, Page], now: float) -> None:
-        """All parts of a look at one model; what fails leaves the others alone."""
+        """Do all parts of a look at one model; a part that fails does not stop the others."""
         stream = self.watched.find(model, now)
         if stream is None:
             return
@@ -166,11 +165,11 @@ class Watcher:
                 self.due_times.done(event.model, now)  # after: one not answered comes again
 
     def _ask_store(
-        self, model: str, problem: Problem, now: float, ask: Callable[[], Found]
-    ) -> Found | None:
-        """As `Problems.attempt`; a store that was away for one is not waited for by the next."""
+        self, model: str, problem: Problem, now: float, ask: Callable[[], Result]
+    ) -> Result | None:
+        """As `Problems.attempt`; once the store was away, later parts do not wait for it."""
 
-        def asked() -> Found:
+        def ask_once() -> Result:
             if self._store_away is not None:
                 raise self._store_away
             try:
@@ -179,10 +178,10 @@ class Watcher:
                 self._store_away = error
                 raise
 
-        return self.problems.attempt(model, problem, now, asked)
+        return self.problems.attempt(model, problem, now, ask_once)
 
     def _tell(self, model: str, problem: Problem, words: str | None, now: float) -> None:
-        """Note it, where there are words; clear it where they are empty; None: it is not known."""
+        """Note the problem if there are words, clear it if they are empty; None: not known."""
         if words:
             self.problems.note(model, problem, words, now)
         elif words is not None:
@@ -224,7 +223,7 @@ class Watcher:
         self.metrics.show_stream(stream)
 
     def _forget(self, model: str) -> None:
-        """The model has left the registry: nothing of it is shown as if it still were."""
+        """Forget a model that has left the registry, with its metrics and problems."""
         self.watched.forget(model)
         self.accuracies.pop(model, None)
         self._still.pop(model, None)
@@ -233,12 +232,12 @@ class Watcher:
         log.info("model_gone", model=model)
 
     def count_job(self, job: Job) -> None:
-        """Count a job that ended and export what it found."""
+        """Count a job that ended and export its results."""
         self.metrics.runs.labels(job.kind, job.outcome).inc()
         self._export(job)
 
     def remember(self) -> None:
-        """Export what the last finished jobs found, after a start; once the store answers."""
+        """Export the results of the last finished jobs after a start, once the store answers."""
         try:
             jobs = self.jobs.all()
         except sa.exc.SQLAlchemyError as error:
@@ -276,7 +275,7 @@ class Watcher:
         )
 
     def observe(self, stream: Stream) -> Proportion:
-        """Live accuracy of the champion's present reign, from labels. Raises StoreError."""
+        """Measure the live accuracy since the champion was promoted. Raises StoreError."""
         since = self.dispatcher.champion_since(stream.model)
         right = self.records.observed(stream.model, stream.version, OBSERVED_ROWS, since=since)
         return proportion(right)
@@ -286,8 +285,8 @@ class Watcher:
         watch = self.accuracies.get(stream.model)
         if watch is None or watch.bundle is not stream.bundle:
             watch = self.accuracies[stream.model] = AccuracyWatch(stream.bundle, self.records)
-        found = watch.look(stream.evidence, now, self.dispatcher.champion_since(stream.model))
-        self.metrics.show_accuracy(stream.model, found)
+        accuracy = watch.look(stream.evidence, now, self.dispatcher.champion_since(stream.model))
+        self.metrics.show_accuracy(stream.model, accuracy)
 
     def _events(self, stream: Stream, live: Proportion | None, now: float) -> list[Event]:
         events = []
@@ -311,9 +310,9 @@ class Watcher:
         return Event("accuracy", stream.model, "evaluate", float(rows.at[0]), words)
 
     def accuracy(self, model: str) -> Accuracy:
-        """What is known of the model's live accuracy."""
+        """Return what is known about the model's live accuracy."""
         watch = self.accuracies.get(model)
-        return Accuracy() if watch is None else watch.told
+        return Accuracy() if watch is None else watch.latest
 
 
 def _promised(stream: Stream) -> Proportion | None:

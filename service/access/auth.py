@@ -1,10 +1,10 @@
 """Bearer tokens: who may call, and what for.
 
-`tokens.json` holds of each token its name, its scopes and the SHA-256 of its secret. Plain SHA-256
-suffices: a secret is 32 random bytes, so that there is nothing to guess. Slow and salted hashes are
-for secrets that people choose.
+`tokens.json` holds the name, the scopes and the SHA-256 of the secret of each token. Plain SHA-256
+is enough, because a secret is 32 random bytes and cannot be guessed. Slow and salted hashes are for
+secrets that people choose.
 
-The prefix of a secret is for scanners that look for leaked ones, and for people.
+Secrets have a prefix, by which people and scanners recognise leaked ones.
 """
 
 import hmac
@@ -20,7 +20,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from models.base.files import locked, write_atomic
+from models.base.files import lock_file, write_atomic
 from models.base.logs import logger
 from service.web.errors import SettingsError, StateError, UnavailableError
 
@@ -34,7 +34,7 @@ Held = Literal["predict", "feedback", "alert", "admin"]
 
 
 class Token(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is kept of a token."""
+    """What is stored about a token; the secret itself is not."""
 
     name: Annotated[str, Meta(pattern=f"^{NAME.pattern}$")]
     sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]  # of the secret
@@ -43,11 +43,11 @@ class Token(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     expires: Annotated[datetime, Meta(tz=True)] | None = None
 
     def allows(self, scope: str) -> bool:
-        """Whether a call of the scope may be made with it; admin implies all."""
+        """Whether the token allows calls of this scope; admin allows all."""
         return scope in self.scopes or "admin" in self.scopes
 
     def expired(self) -> bool:
-        """Whether its time is over."""
+        """Whether the token has expired."""
         return self.expires is not None and self.expires <= datetime.now(UTC)
 
 
@@ -56,10 +56,10 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def read(path: Path) -> tuple[Token, ...]:
-    """The tokens of a file.
+    """Read the tokens of a file.
 
     Raises:
-        StateError: it cannot be read, or everybody may write to it.
+        StateError: it cannot be read, or everybody can write to it.
     """
     try:
         if path.stat().st_mode & WRITABLE_BY_ALL:
@@ -77,7 +77,7 @@ def read(path: Path) -> tuple[Token, ...]:
 def create(
     path: Path, name: str, scopes: tuple[Held, ...], lifetime: timedelta | None = None
 ) -> str:
-    """Add a token and return its secret, which is kept nowhere.
+    """Add a token and return its secret, which is not stored.
 
     Raises:
         StateError: the name is taken or unfit, or the file cannot be read.
@@ -104,12 +104,12 @@ def create(
 
 
 def revoke(path: Path, name: str) -> None:
-    """Remove a token; with the last one gone nobody is let in. Raises StateError if unknown."""
+    """Remove a token; without any token, all calls are refused. Raises StateError if unknown."""
 
     def remove_token(tokens: tuple[Token, ...]) -> tuple[Token, ...]:
         if all(name != token.name for token in tokens):
-            known = ", ".join(token.name for token in tokens) or "none"
-            raise StateError(f"no token {name!r}; known: {known}")
+            names = ", ".join(token.name for token in tokens) or "none"
+            raise StateError(f"no token {name!r}; known: {names}")
         return tuple(token for token in tokens if token.name != name)
 
     _change(path, remove_token)
@@ -117,17 +117,17 @@ def revoke(path: Path, name: str) -> None:
 
 def _change(path: Path, change: Callable[[tuple[Token, ...]], tuple[Token, ...]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with locked(path.with_name(f".{path.name}.lock")):
+    with lock_file(path.with_name(f".{path.name}.lock")):
         tokens = change(read(path) if path.exists() else ())
         encoded = msgspec.json.format(msgspec.json.encode(_File(tokens)), indent=1)
         write_atomic(path, encoded, mode=0o600)
 
 
 class Tokens:
-    """The tokens of a file, kept up with it; without a file nobody needs one.
+    """The tokens of a file, which is read again when it changes; without a file none is needed.
 
-    What is damaged or gone is said in the log and changes nothing: the tokens read last stay in
-    force, and where there are none, nobody is let in.
+    A file that is damaged or gone is logged and changes nothing: the tokens that were read last
+    stay in force. Where there are none, all calls are refused.
 
     Args:
         path: of the file.
@@ -146,7 +146,7 @@ class Tokens:
         self.needs_tokens()
 
     def needs_tokens(self) -> bool:
-        """Whether calls need a token; looks at the file where the last look is a second old."""
+        """Whether calls need a token; checks the file at most once a second."""
         now = time.monotonic()
         if now >= self._look_at:
             self._look_at = now + LOOK_SECONDS
@@ -154,20 +154,20 @@ class Tokens:
         return self._damaged or self._tokens is not None
 
     def find(self, secret: str) -> Token | None:
-        """The token with this secret, expired or not; None where there is none.
+        """Return the token with this secret, expired or not; None where there is none.
 
         Raises:
-            UnavailableError: the file is damaged, and no tokens are known from before.
+            UnavailableError: the file is damaged and was never read before.
         """
         if self._tokens is None:
             raise UnavailableError("the tokens cannot be read; the log of the service says why")
         digest = sha256(secret.encode("utf-8", "replace")).digest()
-        found = self._verified.get(digest)
-        if found is None:
-            for known, token in self._tokens:  # all of them, whichever it is
-                if hmac.compare_digest(known, digest):
-                    found = self._verified[digest] = token
-        return found
+        verified = self._verified.get(digest)
+        if verified is None:
+            for stored, token in self._tokens:  # all of them, whichever it is
+                if hmac.compare_digest(stored, digest):
+                    verified = self._verified[digest] = token
+        return verified
 
     def _look(self) -> None:
         try:
@@ -184,8 +184,10 @@ class Tokens:
             tokens = read(self._path)
         except StateError as error:
             self._damaged = True
-            kept = len(self._tokens) if self._tokens is not None else "none: nobody is let in"
-            self._log.error("tokens_refused", reason=str(error), kept=kept)
+            tokens_in_force = (
+                len(self._tokens) if self._tokens is not None else "none: nobody is let in"
+            )
+            self._log.error("tokens_refused", reason=str(error), kept=tokens_in_force)
             return
         self._damaged = False
         self._tokens = tuple((bytes.fromhex(token.sha256), token) for token in tokens)
@@ -194,7 +196,7 @@ class Tokens:
 
 
 def bearer(header: str) -> str:
-    r"""The secret, or nothing; the scheme in any case, any blanks between (RFC 9110, 11.1).
+    r"""Return the secret of an Authorization header, or an empty text (RFC 9110, 11.1).
 
     >>> bearer("Bearer abc"), bearer("bearer  abc "), bearer("BEARER\tabc"), bearer("Basic abc")
     ('abc', 'abc', 'abc', '')
@@ -204,14 +206,14 @@ def bearer(header: str) -> str:
 
 
 def secret_in(configured: str, default: Path) -> str:
-    """A secret of one file: the one that is set, else one made once at `default`.
+    """Read the secret from the configured file, else from `default`, which is made if absent.
 
     Raises:
         SettingsError: as `secret_of` does.
     """
     if not configured:
         default.parent.mkdir(parents=True, exist_ok=True)
-        with locked(default.with_name(f".{default.name}.lock")):
+        with lock_file(default.with_name(f".{default.name}.lock")):
             if not default.exists():
                 write_atomic(default, secrets.token_urlsafe(SECRET_BYTES).encode(), mode=0o600)
         return default.read_text().strip()
@@ -219,10 +221,10 @@ def secret_in(configured: str, default: Path) -> str:
 
 
 def secret_of(configured: str) -> str:
-    """The secret that a file holds.
+    """Read a secret from a file.
 
     Raises:
-        SettingsError: it cannot be read, or holds less than 16 characters.
+        SettingsError: the file cannot be read, or has less than 16 characters.
     """
     try:
         secret = Path(configured).read_text().strip()

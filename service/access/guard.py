@@ -1,9 +1,9 @@
-"""Who is let in: a token of the scope, then a place within the client's limits.
+"""Checks each call: the token and its scope first, then the limits of the client.
 
-`open` calls (probes, metrics, metadata, pages) pass. Without a tokens file predictions and feedback
-pass as well, and admin calls take the admin token that the watcher takes; but not where the service
-listens to the network: there, who has no tokens has no admin calls. The watcher's own calls take
-the token of a file each, wherever it listens.
+`open` calls (probes, metrics, metadata, pages) need no token. Without a tokens file, predictions
+and feedback need none either, and admin calls need the admin token (the watcher's). A service that
+listens to the network refuses admin calls until there is a tokens file. The watcher's own calls
+need the admin or the alert token, wherever it listens.
 """
 
 import hmac
@@ -20,8 +20,7 @@ from service.configuration.proxies import Proxies
 from service.configuration.settings import Settings
 from service.web.call import Call, Scope
 from service.web.errors import ForbiddenError, UnauthorizedError
-from service.web.origins import Origins
-from service.web.origins import exposed as exposed
+from service.web.origins import Origins, is_exposed
 
 REALM = 'Bearer realm="holdfast"'
 HOW = "`Authorization: Bearer <token>`; `holdfast tokens create` makes tokens"
@@ -31,13 +30,13 @@ Secret = Callable[[], str]  # reads it anew: such calls are few
 
 
 class Guard:
-    """Admits calls and names the caller; threads share one.
+    """Admits calls and names the caller; all threads share one.
 
     Args:
         settings: of the service or the watcher.
         limits: of the clients, or None.
-        secrets: of the scopes that always need a token: the one that does without a tokens file.
-        exposed: whether the network reaches us, where nobody has admin calls without tokens.
+        secrets: by scope, the token that is accepted without a tokens file.
+        exposed: whether other machines can connect; then admin calls need a tokens file.
     """
 
     def __init__(
@@ -57,22 +56,22 @@ class Guard:
         self._exposed = exposed
 
     def enter(self, call: Call, scope: Scope) -> str:
-        """The caller's name, empty for an open call; the call is told whose token it came with.
+        """Return the caller's name, empty for an open call; sets `call.actor` to the token's name.
 
         Raises:
             UnauthorizedError: no token, or one that is unknown or expired.
-            ForbiddenError: the token lacks the scope, or nobody may make this call.
+            ForbiddenError: the token lacks the scope, or the call is not allowed at all.
             TooManyError: the client is beyond its rate or its share.
             UnavailableError: the tokens cannot be read.
         """
         if scope == "open":
             return ""
-        held = ""
+        holder = ""
         if scope in self._secrets or self._tokens.needs_tokens():
-            held = self._holder(call, scope)
-            call.actor = scope if held == _own(scope) else f"token {held}"
-        if held and self._by_token:
-            caller = f"token {held}"
+            holder = self._holder(call, scope)
+            call.actor = scope if holder == _own(scope) else f"token {holder}"
+        if holder and self._by_token:
+            caller = f"token {holder}"
         else:
             caller = self._proxies.client(call.peer, call.header("x-forwarded-for"))
         if self._limits is not None:
@@ -84,17 +83,17 @@ class Guard:
         return self._tokens.needs_tokens()
 
     def leave(self, caller: str) -> None:
-        """The call that entered has been answered."""
+        """End a call that entered."""
         if self._limits is not None and caller:
             self._limits.leave(caller)
 
     def close(self) -> None:
-        """Give up what the limits share."""
+        """Close the shared memory of the limits."""
         if self._limits is not None:
             self._limits.close()
 
     def _holder(self, call: Call, scope: Scope) -> str:
-        """The name of the token that came; raises where it does not do."""
+        """Return the name of the call's token. Raises as `enter` where it is not accepted."""
         needed = self._tokens.needs_tokens()
         if self._exposed and not needed:
             raise ForbiddenError(
@@ -120,33 +119,33 @@ class Guard:
 
     def _fits(self, secret: str, scope: str) -> bool:
         try:
-            wanted = self._secrets[scope]()
+            expected = self._secrets[scope]()
         except (HoldfastError, OSError) as error:
             logger("auth").error(f"{scope}_token_refused", reason=str(error))
             return False
-        return hmac.compare_digest(_digest(wanted), _digest(secret))
+        return hmac.compare_digest(_digest(expected), _digest(secret))
 
 
 def guard_of(settings: Settings, directory: Path | None = None) -> Guard:
-    """The service's guard, as the settings ask for it.
+    """Make the service's guard.
 
     Args:
         settings: of the service.
-        directory: what the workers share, or None where this process is the only one.
+        directory: shared by the workers, or None where this process is the only one.
     """
     secrets = {"admin": partial(admin_secret, settings)}
     limits = limits_of(settings, directory)
-    return Guard(settings, limits, secrets=secrets, exposed=exposed(settings.host))
+    return Guard(settings, limits, secrets=secrets, exposed=is_exposed(settings.host))
 
 
 def watch_guard_of(settings: Settings) -> Guard:
-    """The watcher's guard."""
+    """Make the watcher's guard."""
     secrets = {"admin": partial(admin_secret, settings), "alert": partial(alert_secret, settings)}
     return Guard(settings, limits_of(settings, None), secrets=secrets, exposed=False)
 
 
 def origins_of(settings: Settings, host: str, guard: Guard) -> Origins:
-    """Which pages may call the address that is listened on, under these settings."""
+    """Make the check of `Host` and `Origin` for the address `host` that we listen on."""
     return Origins(
         host,
         allowed_hosts=settings.allowed_hosts,
@@ -156,18 +155,18 @@ def origins_of(settings: Settings, host: str, guard: Guard) -> Origins:
 
 
 def admin_secret(settings: Settings) -> str:
-    """The token of the admin calls: from the file that is set, else made once in the state."""
+    """Return the admin token: from the configured file, else made once in the state."""
     return secret_in(settings.admin_token_file, settings.admin_token_path)
 
 
 def alert_secret(settings: Settings) -> str:
-    """The token of the alert webhook, likewise."""
+    """Return the token of the alert webhook, as `admin_secret`."""
     return secret_in(settings.alert_token_file, settings.alert_token_path)
 
 
 def exposure(settings: Settings) -> str | None:
-    """What to say loudly where the network may call without a token; else None."""
-    if not exposed(settings.host) or settings.tokens_file or settings.tokens_path.exists():
+    """Return a warning where the network can call without a token; else None."""
+    if not is_exposed(settings.host) or settings.tokens_file or settings.tokens_path.exists():
         return None
     return (
         f"the service listens on {settings.host or 'every address'} and has no tokens: who reaches "
@@ -176,7 +175,7 @@ def exposure(settings: Settings) -> str | None:
 
 
 def _own(scope: Scope) -> str:
-    """What the token of a file is called: no token of the tokens file can be named so."""
+    """Name the token of a scope's own file; no token of the tokens file can have this name."""
     return f"the {scope} token"
 
 

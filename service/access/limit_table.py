@@ -1,16 +1,16 @@
-"""What the workers of a host know of their clients' calls: one memory-mapped file.
+"""The calls of each client, counted over all workers of a host: one memory-mapped file.
 
 A client has an entry in one of 1024 sets of 8, found by a hash of its name under a secret that lies
-in the file. Where all 8 are taken, the one whose bucket is fullest makes room, those with calls
-under way last: a bucket that is full again is as good as a new one, so that mostly nothing is lost.
-Nothing here can be left broken by a worker that is killed:
+in the file. If all 8 are taken, the client with the fullest bucket is replaced, clients with calls
+under way last. A full bucket is the same as a new one, so mostly nothing is lost. A worker that is
+killed breaks nothing:
 
 - Each set has a lock (`models.base.mapped_file`); a thread holds one at a time.
 - Calls under way are counted in a row per worker. A row is held by a lock file
 (`models.base.locks`)
   and begins at zero when a worker takes it; while nobody holds it, its calls are none.
 
-Without a directory the table is this process's own.
+Without a directory the table is private to this process.
 """
 
 import time
@@ -29,8 +29,8 @@ class LimitTable:
     """Entries by key, bounded: 8192 clients.
 
     Args:
-        rows: live workers there may be at once.
-        directory: where the workers' file lies, or None for memory of this process.
+        rows: the most workers that live at the same time.
+        directory: of the workers' file, or None for memory of this process.
 
     Raises:
         OSError: the file cannot be made, or more workers live than there are rows.
@@ -58,17 +58,17 @@ class LimitTable:
         self._empty(self._row)
 
     def close(self) -> None:
-        """Give up the file and the row."""
+        """Close the file and free the row."""
         self._map.close()
         if self._held is not None:
             self._held.release()
 
     def key(self, name: bytes) -> int:
-        """A number of 64 bits that stands for a client; without the secret nobody can tell whom."""
+        """Return a keyed 64-bit hash of a client; without the secret it cannot be traced back."""
         return self._map.key(name)
 
     def take(self, key: int) -> int:
-        """The client's entry, found or made; its set is locked until `give`."""
+        """Return the client's entry, which is made if absent; its set is locked until `give`."""
         begin = self._lock(key)
         keys = self._keys[begin : begin + WAYS].tolist()
         if key in keys:
@@ -82,15 +82,15 @@ class LimitTable:
         return at
 
     def give(self, at: int) -> None:
-        """Let others have the set of an entry."""
+        """Unlock the set of an entry."""
         self._map.unlock(at // WAYS)
 
     def under_way(self, at: int) -> int:
-        """Calls of the client under way, those of killed workers among them."""
+        """Count the client's calls under way, including those of killed workers."""
         return sum(self._calls[at::ENTRIES].tolist())
 
     def under_way_alive(self, at: int) -> int:
-        """The same after rows that nobody holds were emptied; looks at most once a second."""
+        """Count them without the rows of killed workers; checks at most once a second."""
         now = time.monotonic()
         if self._rows_dir is not None and now >= self._reclaim_at:
             self._reclaim_at = now + RECLAIM_SECONDS
@@ -100,11 +100,11 @@ class LimitTable:
         return self.under_way(at)
 
     def begin(self, at: int) -> None:
-        """One call more is under way."""
+        """Count one more call under way."""
         self._calls[self._row * ENTRIES + at] += 1
 
     def end(self, key: int) -> None:
-        """One call of the client less; nothing where its entry had to make room meanwhile."""
+        """Count one call of the client less; no change if its entry was replaced meanwhile."""
         begin = self._lock(key)
         keys = self._keys[begin : begin + WAYS].tolist()
         if key in keys:
@@ -113,22 +113,22 @@ class LimitTable:
         self.give(begin)
 
     def _makes_room(self, begin: int) -> int:
-        """Which of a set's entries is lost least by."""
+        """Choose the entry of a set whose loss costs least."""
         return min(
             range(WAYS), key=lambda way: (self.under_way(begin + way) > 0, self.full[begin + way])
         )
 
     def _reclaim(self, directory: Path, row: int) -> None:
-        held = locks.try_exclusive(directory / f"slot-{row}.lock")
-        if held is not None:
+        lock = locks.try_exclusive(directory / f"slot-{row}.lock")
+        if lock is not None:
             self._empty(row)
-            held.close()
+            lock.close()
 
     def _empty(self, row: int) -> None:
         self._calls[row * ENTRIES : (row + 1) * ENTRIES] = memoryview(bytes(2 * ENTRIES)).cast("H")
 
     def _lock(self, key: int) -> int:
-        """Take the lock of the key's set; its first entry."""
+        """Lock the set of a key and return its first entry."""
         place = key % SETS
         self._map.lock(place)
         return place * WAYS

@@ -22,23 +22,23 @@ ROWS_PER_WORKER, LEAST_ROWS = 4, 64  # old and new workers overlap on a reload
 
 
 class Bucket(NamedTuple):
-    """The law of the rate: integers, so that rounding gives nothing away."""
+    """The token bucket as arithmetic on integers, so that rounding admits no extra call."""
 
     interval_ns: int  # in which one call flows in; 0: any rate
     burst: int
 
     @classmethod
     def of(cls, rate_per_second: float, burst: int) -> "Bucket":
-        """The bucket of a rate; 0 stands for any."""
+        """Return the bucket of a rate; 0 means no limit."""
         interval = -int(-SECOND // rate_per_second) if rate_per_second else 0
         return cls(interval, burst)
 
     def admit(self, full_ns: int, now_ns: int) -> tuple[int, int]:
-        """When the bucket is full after one call more, and how long to wait for it (ns).
+        """Return when the bucket is full after one more call, and how long to wait for it (ns).
 
         Args:
-            full_ns: when the bucket is full, as it was given last time; 0 of a new client.
-            now_ns: the time on the clock of `full_ns`; never earlier than at the call before.
+            full_ns: when the bucket is full, as returned last time; 0 for a new client.
+            now_ns: the time on the same clock; never earlier than at the call before.
 
         >>> bucket = Bucket.of(2.0, 2)  # one in half a second, two at once
         >>> bucket.admit(0, 10 * SECOND)
@@ -60,10 +60,10 @@ class ClientLimits:
     """The limits of all clients; `enter` before a call, `leave` after it.
 
     Args:
-        rate_per_second: calls of a client, 0 for any.
+        rate_per_second: calls of a client; 0: no limit.
         burst: calls that may come at once.
-        concurrency: calls of a client under way at once, 0 for any.
-        table: what is known of the clients.
+        concurrency: calls of a client under way at once; 0: no limit.
+        table: holds the calls of each client.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class ClientLimits:
         self._keys: Bounded[str, int] = Bounded(KEYS)
 
     def enter(self, caller: str) -> None:
-        """Take a place. Raises TooManyError, and takes none, beyond a limit."""
+        """Admit a call. Raises TooManyError beyond a limit; the call is then not counted."""
         table, most = self._table, self._concurrency
         at = table.take(self._key(caller))
         try:
@@ -92,12 +92,12 @@ class ClientLimits:
             table.give(at)
 
     def leave(self, caller: str) -> None:
-        """Give back the place that `enter` took."""
+        """End a call that `enter` admitted."""
         if self._concurrency:
             self._table.end(self._key(caller))
 
     def close(self) -> None:
-        """Give up what is shared."""
+        """Close the shared memory."""
         self._table.close()
 
     def _key(self, caller: str) -> int:
@@ -108,7 +108,7 @@ class ClientLimits:
 
 
 def limits_of(settings: Settings, directory: Path | None) -> ClientLimits | None:
-    """The limits that are set, or None; `directory` is what the workers share, if there are any."""
+    """Make the configured limits, or None; `directory` is shared by the workers, if any."""
     rate, concurrency = settings.rate_per_second, settings.client_concurrency
     if not rate and not concurrency:
         return None

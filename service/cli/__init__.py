@@ -1,7 +1,11 @@
-"""The command line `holdfast`: every command shows an example; status 0, 1 or 2 (usage)."""
+"""The command line `holdfast`: every command shows an example.
+
+The status is 0; 1 where the work could not be done; 2 for wrong usage; 130 after Ctrl-C.
+"""
 
 import errno
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -27,6 +31,7 @@ from service.configuration import settings
 
 TOML = Path("holdfast.toml")
 FULL = (errno.ENOSPC, errno.EDQUOT)  # told of a file that is open, without its name
+INTERRUPTED = 128 + signal.SIGINT
 OUT_OF_MEMORY = (
     "there was not enough memory, and nothing was published: take a smaller batch or net or fewer "
     "rows, or give the machine (or container) more"
@@ -34,27 +39,29 @@ OUT_OF_MEMORY = (
 
 
 class CommandGroup(click.Group):
-    """Errors that are raised on purpose end a command with their sentence and status 1."""
+    """A group whose commands end with a message and status 1 on our own errors."""
 
     def invoke(self, ctx: click.Context) -> object:
-        """Run the command; a traceback is only for what nobody foresaw."""
+        """Run the command; only unexpected errors show a traceback."""
         try:
             return super().invoke(ctx)
+        except KeyboardInterrupt:
+            sys.exit(INTERRUPTED)  # without a word: who pressed Ctrl-C knows
         except HoldfastError as error:
-            said = str(error)
+            sentence = str(error)
         except BrokenPipeError:
             raise  # whoever read the output has gone; click ends quietly
         except OSError as error:
             if error.filename is None and error.errno not in FULL:
                 raise
             where = "" if error.filename is None else f"{error.filename}: "
-            said = f"{where}{error.strerror}; see to space and permissions there"
+            sentence = f"{where}{error.strerror}; see to space and permissions there"
         except Exception as error:
             passing = passing_words(error)
             if not out_of_memory(error) and passing is None:
                 raise
-            said = OUT_OF_MEMORY if passing is None else f"{passing}; try again"
-        click.echo(f"holdfast: {said}", err=True)
+            sentence = OUT_OF_MEMORY if passing is None else f"{passing}; try again"
+        click.echo(f"holdfast: {sentence}", err=True)
         sys.exit(1)
 
 

@@ -9,14 +9,13 @@ from collections.abc import Callable
 from typing import Any
 
 import click
-import msgspec
 
 from models.base.errors import InputError
 from models.versions.registry import Registry
 from service.cli.output import emit, json_option
 from service.configuration.settings import Settings
 from service.watcher.bodies import end_at, end_of_hours
-from service.watcher.holds import show_state
+from service.watcher.holds import find_state
 from service.watcher.reasons import MOST_CHARACTERS, NO_REASON, check_reason
 
 MOST_USER_CHARACTERS = 64
@@ -33,7 +32,7 @@ def actor() -> str:
     return f"command line ({user})"
 
 
-def checked(check: Callable[[Any, str], Any]) -> Callable[..., Any]:
+def check_with(check: Callable[[Any, str], Any]) -> Callable[..., Any]:
     """An option's callback: what does not fit is wrong usage (status 2)."""
 
     def convert(ctx: click.Context, parameter: click.Parameter, value: Any) -> Any:
@@ -48,7 +47,7 @@ def checked(check: Callable[[Any, str], Any]) -> Callable[..., Any]:
 def reason_option(default: str = NO_REASON) -> Callable[..., Any]:
     """`--reason`, of one line."""
     text = f"Why, in one line of at most {MOST_CHARACTERS} characters; kept for good."
-    return click.option("--reason", default=default, callback=checked(check_reason), help=text)
+    return click.option("--reason", default=default, callback=check_with(check_reason), help=text)
 
 
 @click.command()
@@ -102,8 +101,8 @@ def rollback(settings: Settings, model: str, reason: str, as_json: bool) -> None
 
 @click.command()
 @click.argument("model")
-@click.option("--hours", type=float, callback=checked(end_of_hours), help="For how long.")
-@click.option("--until", callback=checked(end_at), help="RFC 3339, as 2026-12-24T18:00:00Z.")
+@click.option("--hours", type=float, callback=check_with(end_of_hours), help="For how long.")
+@click.option("--until", callback=check_with(end_at), help="RFC 3339, as 2026-12-24T18:00:00Z.")
 @reason_option()
 @json_option
 @click.pass_obj
@@ -146,13 +145,14 @@ def release(settings: Settings, model: str, reason: str, as_json: bool) -> None:
     """
     registry = Registry(settings.registry_dir, settings.keys)
     released = registry.release(model, actor=actor(), reason=reason)
-    value = show_state(registry, model) | {"released": msgspec.to_builtins(released)}
+    value = find_state(registry, model, released)
     what = "was not held" if released is None else f"is released; it was {released.words()}"
     emit(value, as_json, lambda: f"{model} {what}")
 
 
 def _tell(registry: Registry, model: str, as_json: bool) -> None:
-    value = show_state(registry, model)
-    lines = [f"champion of {model} is {value['champion']}"]
-    lines += [value["note"]] if "note" in value else []
-    emit(value, as_json, lambda: "\n".join(lines))
+    state = find_state(registry, model)
+    lines = [f"champion of {model} is {state.champion}"]
+    if state.note:
+        lines.append(state.note)
+    emit(state, as_json, lambda: "\n".join(lines))

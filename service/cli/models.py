@@ -52,8 +52,8 @@ def list_(settings: Settings, as_json: bool) -> None:
         except RegistryError as error:
             state, damage = None, str(error)
             notes.append(damage)
-        held = None if state is None else state.held(time.time())
-        notes += [] if held is None else [hold_note(model, held)]
+        hold = None if state is None else state.find_hold(time.time())
+        notes += [] if hold is None else [hold_note(model, hold)]
         for version in registry.versions(model):
             row = {"model": model, "version": version, "aliases": None}
             if state is None:  # who mends it by promoting a version wants to know which
@@ -61,7 +61,7 @@ def list_(settings: Settings, as_json: bool) -> None:
                 continue
             aliases = msgspec.to_builtins(state.aliases)
             row["aliases"] = [name for name, number in aliases.items() if number == version]
-            row["hold"] = msgspec.to_builtins(held)
+            row["hold"] = msgspec.to_builtins(hold)
             rows.append(row | _figures(registry, model, version))
     emit(rows, as_json, lambda: "\n".join([_listing(rows), *notes]))
 
@@ -118,15 +118,15 @@ def show(settings: Settings, model: str, version: str, as_json: bool) -> None:
     """
     registry = Registry(settings.registry_dir, settings.keys)
     manifest = registry.manifest(model, registry.resolve(model, version))
-    held, damage = None, ""
+    hold, damage = None, ""
     audit: tuple[AuditRecord, ...] = ()
     try:
-        held, audit = registry.held(model), registry.audit(model)
+        hold, audit = registry.find_hold(model), registry.audit(model)
     except RegistryError as error:  # of one of them: the manifest is whole
         damage = str(error)
     value = {
         "manifest": msgspec.to_builtins(manifest),
-        "hold": msgspec.to_builtins(held),
+        "hold": msgspec.to_builtins(hold),
         "audit": msgspec.to_builtins(audit),
     }
     if damage:
@@ -135,10 +135,10 @@ def show(settings: Settings, model: str, version: str, as_json: bool) -> None:
     def text() -> str:
         header = ("at", "action", "version", "champion", "actor", "reason")
         rows = [(a.at, a.action, a.version, a.aliases.champion, a.actor, a.reason) for a in audit]
-        shown = msgspec.structs.replace(manifest, evaluation={}, files={}, sizes={})
+        head = msgspec.structs.replace(manifest, evaluation={}, files={}, sizes={})
         parts = [
-            msgspec.json.format(msgspec.json.encode(shown)).decode(),
-            "" if held is None else hold_note(model, held),
+            msgspec.json.format(msgspec.json.encode(head)).decode(),
+            "" if hold is None else hold_note(model, hold),
             damage or table(header, rows),
         ]
         return "\n\n".join(part for part in parts if part)
@@ -160,7 +160,7 @@ def drift(settings: Settings, model: str, as_json: bool) -> None:
     Registry(settings.registry_dir, settings.keys).aliases(model)  # an unknown model is told
     try:
         state = json.loads((Path(settings.state) / "watch" / f"{model}.json").read_text())
-        told = msgspec.convert(state.get("explained"), Explanation | None)
+        explanation = msgspec.convert(state.get("explained"), Explanation | None)
     except FileNotFoundError:
         raise click.ClickException(
             f"nothing watches {model} yet: start `holdfast watch` (or `holdfast up`)"
@@ -173,29 +173,30 @@ def drift(settings: Settings, model: str, as_json: bool) -> None:
         "version": state["version"],
         "alarm": on,
         "promise": promise(settings.drift_c, None),
-        "last_alarm": msgspec.to_builtins(told),
+        "last_alarm": msgspec.to_builtins(explanation),
     }
-    emit(value, as_json, lambda: _alarm(told, on, value))
+    emit(value, as_json, lambda: _alarm(explanation, on, value))
 
 
-def _alarm(told: Explanation | None, on: bool, value: dict[str, object]) -> str:
+def _alarm(alarm: Explanation | None, on: bool, value: dict[str, object]) -> str:
     head = f"{value['model']} {value['version']}: {value['promise']}"
-    if told is None:
+    if alarm is None:
         return f"{head}\nno alarm since this version is watched"
-    began = "" if told.began_at is None else f", about {_clock(told.began_at)}"
+    began = "" if alarm.began_at is None else f", about {_clock(alarm.began_at)}"
     lines = [
         head,
-        f"alarm {'on' if on else 'over'}, raised {_clock(told.raised_at)}, version {told.version}:",
-        told.words,
-        f"request {told.requests}; it began after request {told.change_at}{began}",
+        f"alarm {'on' if on else 'over'}, raised {_clock(alarm.raised_at)}, "
+        f"version {alarm.version}:",
+        alarm.words,
+        f"request {alarm.requests}; it began after request {alarm.change_at}{began}",
         "",
-        histogram_text(told),
+        histogram_text(alarm),
         "",
     ]
-    rows = [(f"{m.id}/{m.row}", _clock(m.at), m.cell, f"{m.gain:.2f}") for m in told.movers]
+    rows = [(f"{m.id}/{m.row}", _clock(m.at), m.cell, f"{m.gain:.2f}") for m in alarm.movers]
     if rows:
         lines.append(table(("request", "at", "its value", "gain"), rows))
-    return "\n".join([*lines, *([told.note] if told.note else [])])
+    return "\n".join([*lines, *([alarm.note] if alarm.note else [])])
 
 
 def _clock(at: float) -> str:
@@ -231,11 +232,11 @@ def verify(settings: Settings, model: str, version: str | None, as_json: bool) -
       holdfast models verify digits
     """
     registry = Registry(settings.registry_dir, settings.keys)
-    wanted = [registry.resolve(model, version)] if version else list(registry.versions(model))
-    if not wanted:
+    versions = [registry.resolve(model, version)] if version else list(registry.versions(model))
+    if not versions:
         registry.path(model, 1)
     results = {}
-    for number in wanted:
+    for number in versions:
         try:
             Runner(open_bundle(registry.path(model, number), registry.keys))
             results[number] = "ok"

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 from models.base.errors import HoldfastError
 from service.access import auth
 from service.configuration.addresses import AddressError, listen_address
-from service.configuration.checks import hidden
+from service.configuration.checks import hide_password
 from service.configuration.settings import Settings
 from service.configuration.values import collect
 from service.web.errors import SettingsError, raise_faults
@@ -21,7 +21,7 @@ Part = Literal["service", "watcher"]
 
 
 class Checked(NamedTuple):
-    """One setting that was looked at: what for, what is right with it, or what is wrong."""
+    """The check of one setting: its name, what was found, and the fault if there is one."""
 
     name: str
     parts: tuple[Part, ...]
@@ -55,7 +55,7 @@ def check_ports(settings: Settings) -> None:
 
 
 def look(settings: Settings) -> Iterator[Checked]:
-    """Look at the hosts, the database's driver, and every setting of a file that is set."""
+    """Check the hosts, the database's driver, and every setting that names a file."""
     both: tuple[Part, ...] = ("service", "watcher")
     hosts: tuple[tuple[str, Part], ...] = (("host", "service"), ("watch_host", "watcher"))
     for name, part in hosts:
@@ -77,7 +77,7 @@ def look(settings: Settings) -> Iterator[Checked]:
 def _check_setting(
     settings: Settings, name: str, parts: tuple[Part, ...], check: Callable[[str], str]
 ) -> Checked:
-    """Check one setting; `check` says what is right with it, or raises."""
+    """Check one setting; `check` returns what was found, or raises."""
     value = getattr(settings, name)
     try:
         return Checked(name, parts, check(value), None)
@@ -118,7 +118,7 @@ def _private_key(path: str) -> str:
 
 
 def _driver(url: str) -> str:
-    """Whether SQLAlchemy reads the URL and has its driver; nothing is connected to."""
+    """Check that SQLAlchemy accepts the URL and has its driver, without connecting."""
     from sqlalchemy.exc import SQLAlchemyError
 
     from monitoring.records.database import engine_url
@@ -129,14 +129,15 @@ def _driver(url: str) -> str:
         expected = "a database whose driver is installed (PostgreSQL: pip install '.[postgres]')"
         raise SettingsError("database_url", expected, str(error)) from None
     except (SQLAlchemyError, ValueError):  # their text may hold the password
-        raise SettingsError("database_url", "a URL that SQLAlchemy reads", hidden(url)) from None
-    return hidden(url)
+        expected = "a URL that SQLAlchemy reads"
+        raise SettingsError("database_url", expected, hide_password(url)) from None
+    return hide_password(url)
 
 
 def _tracing(url: str) -> str:
     try:
         importlib.import_module("opentelemetry.exporter.otlp.proto.http")
     except ImportError as error:
-        wanted = "an empty text, or the extra: pip install 'holdfast[tracing]'"
-        raise SettingsError("trace_endpoint", wanted, str(error)) from None
+        expected = "an empty text, or the extra: pip install 'holdfast[tracing]'"
+        raise SettingsError("trace_endpoint", expected, str(error)) from None
     return url

@@ -15,10 +15,10 @@ UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 def lifetime(text: str) -> timedelta:
     """A time such as 12h or 30d, more than nothing."""
-    found = re.fullmatch(r"([1-9][0-9]{0,4})([mhdw])", text)
-    if found is None:
+    match = re.fullmatch(r"([1-9][0-9]{0,4})([mhdw])", text)
+    if match is None:
         raise click.BadParameter("expected a number and m, h, d or w, such as 12h or 30d")
-    return timedelta(**{UNITS[found[2]]: int(found[1])})
+    return timedelta(**{UNITS[match[2]]: int(match[1])})
 
 
 @click.group()
@@ -72,7 +72,7 @@ def list_(settings: Settings, as_json: bool) -> None:
       holdfast tokens list
     """
     path = settings.tokens_path
-    found = auth.read(path) if path.exists() else ()
+    entries = auth.read(path) if path.exists() else ()
     rows = [
         {
             "name": token.name,
@@ -81,16 +81,16 @@ def list_(settings: Settings, as_json: bool) -> None:
             "expires": token.expires,
             "expired": token.expired(),
         }
-        for token in found
+        for token in entries
     ]
 
     def text() -> str:
         if not path.exists():
             return "no tokens: the service lets everybody in who reaches it"
-        shown = [
-            (t.name, ",".join(t.scopes), t.created.isoformat(), _end(t)) for t in found
+        cells = [
+            (t.name, ",".join(t.scopes), t.created.isoformat(), _end(t)) for t in entries
         ]  # fmt: skip
-        return table(("name", "scopes", "created", "expires"), shown)
+        return table(("name", "scopes", "created", "expires"), cells)
 
     emit(msgspec.to_builtins(rows), as_json, text)
 

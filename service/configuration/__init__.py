@@ -1,1 +1,1 @@
-"""What the settings say, and whether it can be meant."""
+"""The settings: read, checked and completed."""

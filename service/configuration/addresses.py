@@ -25,7 +25,7 @@ EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
 class AddressError(HoldfastError):
-    """A host or a URL cannot be used: `expected` says what can, `got` what came."""
+    """A host or a URL cannot be used: `expected` says what can be, `got` what was given."""
 
     def __init__(self, expected: str, got: str) -> None:
         super().__init__(f"expected {expected}, got {got}")
@@ -34,7 +34,7 @@ class AddressError(HoldfastError):
 
 
 class Place(NamedTuple):
-    """Where a URL points: what a connection needs."""
+    """The parts of a URL that a connection needs."""
 
     scheme: str
     host: str
@@ -43,7 +43,7 @@ class Place(NamedTuple):
 
 
 def read_host(text: str) -> str:
-    """A host without brackets, an IPv6 address in its short form.
+    """Normalise a host: without brackets, an IPv6 address in its short form.
 
     >>> read_host("[::1]"), read_host(" 0:0::1 "), read_host("localhost"), read_host("0.0.0.0")
     ('::1', '::1', 'localhost', '0.0.0.0')
@@ -69,7 +69,7 @@ def read_host(text: str) -> str:
 
 
 def join(host: str, port: int) -> str:
-    """Host and port in one text, an IPv6 address in brackets.
+    """Join host and port, an IPv6 address in brackets.
 
     >>> join("::1", 8080), join("127.0.0.1", 8080)
     ('[::1]:8080', '127.0.0.1:8080')
@@ -78,7 +78,7 @@ def join(host: str, port: int) -> str:
 
 
 def url_of(host: str, port: int) -> str:
-    """The address of a server in a URL, without a slash at its end.
+    """Return the URL of a server, without a slash at its end.
 
     >>> url_of("::1", 8080)
     'http://[::1]:8080'
@@ -87,7 +87,7 @@ def url_of(host: str, port: int) -> str:
 
 
 def near(host: str) -> str:
-    """The host at which a process on the same machine reaches who listens on `host`.
+    """Return the host by which a process on this machine reaches a server on `host`.
 
     >>> near("0.0.0.0"), near("10.0.0.5"), near("localhost")
     ('127.0.0.1', '10.0.0.5', 'localhost')
@@ -98,10 +98,10 @@ def near(host: str) -> str:
 
 
 def listen_address(host: str) -> str:
-    """The address to listen on: that of a name, IPv4 where it has both.
+    """Return the address to listen on; of a name, its IPv4 address where it has both.
 
     Raises:
-        AddressError: the name is not known here.
+        AddressError: the name cannot be resolved.
     """
     try:
         ipaddress.ip_address(host)
@@ -123,12 +123,12 @@ def bind_text(host: str, port: int) -> str:
 
 
 def family_of(address: str) -> socket.AddressFamily:
-    """The family of sockets for an address."""
+    """Return the socket family of an address."""
     return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
 def read_url(text: str) -> Place:
-    """An http or https URL, taken apart.
+    """Split an http or https URL.
 
     >>> read_url("http://[::1]:8080/")
     Place(scheme='http', host='::1', port=8080, path='')
@@ -162,18 +162,18 @@ def _split(text: str, wrong: AddressError) -> SplitResult:
 
 
 def _without_user(text: str) -> str:
-    """A URL as it may be shown: what stands before an @ may be a secret."""
+    """Return a URL without user and password, which may be secret."""
     return repr(re.sub(r"//[^/@]*@", "//***@", text))[:80]
 
 
 def _resolve_host(name: str) -> str:
     expected = "a host that has an address here"
     try:
-        found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+        entries = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise AddressError(expected, f"{name!r}: {reason}") from None
-    addresses = [str(entry[4][0]) for entry in found]
+    addresses = [str(entry[4][0]) for entry in entries]
     return next((each for each in addresses if ":" not in each), addresses[0])
 
 

@@ -1,7 +1,8 @@
-"""What the texts among the settings must look like: whatever can be seen without the machine.
+"""Checks of text settings that need nothing from the machine.
 
-Each check gives the text as it is used (a host without brackets, a URL without a slash at its
-end), or raises SettingsError. What takes a look at files, names and packages is in `start_checks`.
+Each check returns the text as it is used (a host without brackets, a URL without a slash at its
+end), or raises SettingsError. Checks that read files, resolve names or look for packages are in
+`start_checks`.
 """
 
 import re
@@ -20,10 +21,10 @@ DATABASES = "sqlite:///PATH or postgresql://USER:PASSWORD@HOST/NAME"
 
 
 def check_schedule(line: str, zone: str) -> None:
-    """The cron line, in its zone.
+    """Check the cron line in its time zone.
 
     Raises:
-        SettingsError: it does not read so, its time never comes, or the system's zone is unknown.
+        SettingsError: it is not valid, never due, or the system's zone is unknown.
     """
     if not line.strip():
         return
@@ -39,11 +40,11 @@ def check_schedule(line: str, zone: str) -> None:
         raise SettingsError("schedule", error.expected, error.got) from None
 
 
-def hidden(url: str) -> str:
+def hide_password(url: str) -> str:
     """A URL without its password.
 
-    >>> hidden("postgresql://me:secret@db/h"), hidden("sqlite:////state/records.sqlite")
-    ('postgresql://me:***@db/h', 'sqlite:////state/records.sqlite')
+    >>> hide_password("postgresql://me:secret@db/h"), hide_password("sqlite:////records.sqlite")
+    ('postgresql://me:***@db/h', 'sqlite:////records.sqlite')
     """
     hidden_user = re.sub(r"(?<=://)([^/@:]*):[^@]*@", r"\1:***@", url)
     return re.sub(r"(?<=password=)[^&]*", "***", hidden_user)
@@ -83,7 +84,7 @@ def _url(name: str, text: str) -> str:
 
 
 def _services(text: str) -> str:
-    """One URL or several, comma-separated."""
+    """Check one URL or several, comma-separated."""
     urls = [part for part in text.split(",") if part.strip()]
     return ",".join(_url("service_url", part) for part in urls)
 
@@ -103,7 +104,7 @@ def _database(text: str) -> str:
     ):  # fmt: skip
         return text
     hint = " (postgres:// is spelt postgresql:// here)" if kind == "postgres" else ""
-    raise SettingsError("database_url", DATABASES + hint, repr(hidden(text))[:60])
+    raise SettingsError("database_url", DATABASES + hint, repr(hide_password(text))[:60])
 
 
 def _zone(text: str) -> str:
@@ -119,7 +120,7 @@ def _zone(text: str) -> str:
 
 
 def _make_check(parse: Callable[[str], object]) -> Callable[[str], str]:
-    """A check that leaves the text as it is where `parse` takes it."""
+    """Make a check that returns the text unchanged where `parse` accepts it."""
 
     def check(text: str) -> str:
         parse(text)

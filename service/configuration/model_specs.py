@@ -1,11 +1,11 @@
-"""What the settings say of each model: which version is served, and how much at once.
+"""The settings of each model: which version is served, and its limits.
 
     HOLDFAST_MODELS=a,b@3,c                         a and c follow their champion, b stays at 3
     HOLDFAST_MODEL_LIMITS=a:rows=64,concurrent=8;c:rows=8
 
-`rows` are the most of one request. `concurrent` are the runs of the model at once in one worker (a
-prediction is one run); a further one is refused (503, Retry-After), not queued: a queue would hold
-the very threads that the limit keeps free for the other models.
+`rows` limits the rows of a request. `concurrent` limits the runs of the model at once in one worker
+(a prediction is one run). A further run is refused (503, Retry-After) and not queued: a queue would
+block the threads that the limit keeps free for the other models.
 """
 
 import re
@@ -23,21 +23,21 @@ _VERSION = re.compile(r"[1-9][0-9]{0,8}")
 
 
 class ModelSpec(NamedTuple):
-    """A model to serve: at this version whatever the champion, or (None) its champion."""
+    """A model to serve: this version, or its champion (None)."""
 
     name: str
     version: int | None = None
 
 
 class ModelLimits(NamedTuple):
-    """Of one model; None: the service's own bound, or none."""
+    """The limits of one model; None: the limit of the service, or no limit."""
 
     rows: int | None = None
     concurrent: int | None = None
 
 
 class Slots:
-    """At most so many runs of a model at once in this worker; one too many is refused.
+    """Limits the runs of a model at once in this worker; a further one is refused.
 
     >>> slots = Slots("digits", 1)
     >>> with slots:  # doctest: +ELLIPSIS
@@ -63,7 +63,7 @@ class Slots:
 
 
 def parse_models(text: str) -> tuple[ModelSpec, ...]:
-    """The models of the setting `models`; none named: every one with a champion.
+    """Parse the setting `models`; empty: every model with a champion.
 
     >>> parse_models("a, b@3")
     (ModelSpec(name='a', version=None), ModelSpec(name='b', version=3))
@@ -87,7 +87,7 @@ def parse_models(text: str) -> tuple[ModelSpec, ...]:
 def parse_limits(
     text: str, max_rows: int, specs: tuple[ModelSpec, ...]
 ) -> Mapping[str, ModelLimits]:
-    """The limits of the setting `model_limits`, by model.
+    """Parse the setting `model_limits`: limits by model.
 
     >>> parse_limits("a:rows=64,concurrent=8;c:rows=8", 1024, ())["a"]
     ModelLimits(rows=64, concurrent=8)
@@ -100,20 +100,20 @@ def parse_limits(
     Raises:
         SettingsError: it does not read so, or speaks of a model twice or of one not named.
     """
-    found: dict[str, ModelLimits] = {}
-    known = {spec.name for spec in specs}
+    limits: dict[str, ModelLimits] = {}
+    names = {spec.name for spec in specs}
     for part in (part.strip() for part in text.split(";")):
         if not part:
             continue
         name, _, rest = (word.strip() for word in part.partition(":"))
         if not _NAME.fullmatch(name):
             raise SettingsError("model_limits", ONE_LIMIT, repr(part)[:60])
-        if name in found:
+        if name in limits:
             raise SettingsError("model_limits", "each model once", f"{name!r} twice")
-        if known and name not in known:
-            raise SettingsError("model_limits", f"one of {', '.join(sorted(known))}", repr(name))
-        found[name] = _limits(rest, max_rows)
-    return found
+        if names and name not in names:
+            raise SettingsError("model_limits", f"one of {', '.join(sorted(names))}", repr(name))
+        limits[name] = _limits(rest, max_rows)
+    return limits
 
 
 def _limits(text: str, max_rows: int) -> ModelLimits:

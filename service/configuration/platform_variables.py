@@ -1,13 +1,14 @@
-"""Variables that a platform sets by itself, and that are no settings though they look like some.
+"""Variables that a platform sets by itself and that only look like settings.
 
-For every Service of its namespace Kubernetes sets variables in every container (Docker did for
-links), and the name of the Service stands in front. A Service named `holdfast`, or one whose name
-begins so, gives names that begin like our settings:
+Kubernetes sets variables in every container for every Service of the namespace (Docker did for
+links), and their names begin with the name of the Service. A Service whose name begins with
+`holdfast` makes variables that look like our settings:
 
     HOLDFAST_SERVICE_HOST=10.0.0.1            HOLDFAST_WATCH_PORT=tcp://10.0.0.1:9108
     HOLDFAST_SERVICE_PORT_HTTP=8080           HOLDFAST_WATCH_PORT_9108_TCP_ADDR=10.0.0.1
 
-Both name and value must have the platform's form: a setting that is misspelt stays an error.
+A variable is ignored only if both its name and its value have the platform's form, so a misspelt
+setting is still an error.
 Source: https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
 """
 
@@ -45,7 +46,7 @@ _FORMS: tuple[tuple[re.Pattern[str], Callable[[str], bool]], ...] = (
 
 
 def without_platforms(env: Mapping[str, str]) -> dict[str, str]:
-    """The variables without those that a platform sets for services.
+    """Return the variables without those that a platform sets for services.
 
     >>> env = {"HOLDFAST_SERVICE_HOST": "10.0.0.1", "HOLDFAST_SERVICE_PORT": "8080"}
     >>> without_platforms({**env, "HOLDFAST_PORT": "tcp://10.0.0.1:8080", "HOLDFAST_MODE": "auto"})

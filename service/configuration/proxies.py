@@ -1,7 +1,7 @@
 """The address of a client behind proxies.
 
-`X-Forwarded-For` is read from the right, where the own proxies write, and not beyond the first
-address that is none of them: what stands left of that, a client may have made up.
+`X-Forwarded-For` is read from the right, where our own proxies write, up to the first address that
+is not one of them. A client may have invented everything left of that.
 """
 
 from functools import lru_cache
@@ -14,7 +14,7 @@ LONGEST_FORWARDED = 64  # hops that are looked at
 
 
 class Proxies:
-    """Addresses and networks whose `X-Forwarded-For` is believed, comma-separated.
+    """The proxies whose `X-Forwarded-For` is trusted: addresses and networks, comma-separated.
 
     Raises:
         SettingsError: one of them is neither.
@@ -35,23 +35,23 @@ class Proxies:
             ) from None
 
     def client(self, peer: str, forwarded: str | None) -> str:
-        """The client's address (of IPv6 the first 64 bits), or what the peer is called."""
+        """Return the client's address (the first 64 bits of IPv6), or the name of the peer."""
         if not self._networks or forwarded is None:
             return _name_address(peer)
-        found = peer
+        client = peer
         hops = [peer, *forwarded.rsplit(",", LONGEST_FORWARDED)[::-1]]
         for hop in hops:
             address = _address(hop)
             if address is None:
                 break  # the own proxy wrote no address: it is as far as is known
-            found = hop
+            client = hop
             if not any(address in network for network in self._networks):
                 break
-        return _name_address(found)
+        return _name_address(client)
 
 
 def _address(text: str) -> IPv4Address | IPv6Address | None:
-    """An address as proxies write it: bare, in brackets, with a port."""
+    """Parse an address as proxies write it: bare, in brackets, with a port."""
     text = text.strip()
     if text.startswith("["):
         text = text[1:].partition("]")[0]

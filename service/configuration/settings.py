@@ -1,7 +1,7 @@
 """All settings in one table: name, type, bounds, default, meaning and unit.
 
-The record is read once, by the composition root, from `holdfast.toml` and `HOLDFAST_*` (which
-win), and passed down. Whatever says what the settings are derives from the fields below.
+The composition root reads the record once from `holdfast.toml` and `HOLDFAST_*` variables (which
+win) and passes it down. Help, documentation and checks are made from the fields below.
 """
 
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ def _about(help: str, unit: str = "", **bounds: Any) -> Meta:
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Everything that can be set; empty texts of `*_url` and chosen counts are set by `load`."""
+    """All settings; `load` fills in empty `*_url` texts and counts of 0."""
 
     state: Annotated[str, _about("directory of registry, records and run files")] = "./state"
     host: Annotated[str, _about("address the service listens on")] = "127.0.0.1"
@@ -227,7 +227,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def draining_file(self) -> Path:
-        """Exists while the service stops: it is not ready any more."""
+        """A file that exists while the service stops and is not ready any more."""
         return Path(self.state) / "run" / "draining"
 
     @property
@@ -304,18 +304,18 @@ def load(env: Mapping[str, str], toml_path: Path | None = None) -> Settings:
     """
     faults: list[SettingsError] = []
     ours = {k: v for k, v in env.items() if k.startswith(PREFIX)}
-    given = {k.removeprefix(PREFIX).lower(): v for k, v in without_platforms(ours).items()}
-    nothing: dict[str, Any] = {}
-    values = {**collect(faults, lambda: read_toml(toml_path), nothing), **given}
+    variables = {k.removeprefix(PREFIX).lower(): v for k, v in without_platforms(ours).items()}
+    nothing: dict[str, object] = {}
+    values = {**collect(faults, lambda: read_toml(toml_path), nothing), **variables}
     hints = get_type_hints(Settings, include_extras=True)
-    known = {}
+    fields = {}
     for name, value in sorted(values.items()):
         if name not in hints:
             faults.append(unknown(name, hints, f"{PREFIX}{name.upper()}"))
             continue
-        read = partial(read_value, name, value, hints[name])
-        known[name] = collect(faults, read, getattr(_DEFAULTS, name))
-    settings = Settings(**known)
+        parse = partial(read_value, name, value, hints[name])
+        fields[name] = collect(faults, parse, getattr(_DEFAULTS, name))
+    settings = Settings(**fields)
     # Of settings that are wrong the defaults stand there, so that no fault brings a second one.
     collect(faults, lambda: dict(settings.limits), nothing)
     collect(faults, lambda: check_schedule(settings.schedule, settings.timezone), None)
@@ -324,13 +324,13 @@ def load(env: Mapping[str, str], toml_path: Path | None = None) -> Settings:
 
 
 def _fill_settings(settings: Settings) -> Settings:
-    """With what follows from other settings and from the machine."""
+    """Fill in what follows from other settings and from the machine."""
     database = Path(settings.state).absolute() / "records.sqlite"
     sizes = sizing.model_sizes(settings.registry_dir)
-    chosen = sizing.choose(sizing.machine(), sizes, **_counts(settings))
+    choice = sizing.choose(sizing.machine(), sizes, **_counts(settings))
     return msgspec.structs.replace(
         settings,
-        **chosen._asdict(),
+        **choice._asdict(),
         service_url=settings.service_url or url_of(near(settings.host), settings.port),
         database_url=settings.database_url or f"sqlite:///{database}",
     )
@@ -341,13 +341,13 @@ def _counts(settings: Settings) -> dict[str, int]:
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """The variables from which `load` gives these settings."""
+    """Return the variables from which `load` makes these settings."""
     values = msgspec.structs.asdict(settings)
     return {f"{PREFIX}{name.upper()}": str(value) for name, value in values.items()}
 
 
 def table() -> tuple[Setting, ...]:
-    """The settings as rows, in order of declaration."""
+    """Return the settings as rows, in order of declaration."""
     hints = get_type_hints(Settings, include_extras=True)
     return tuple(
         _row(field.name, field.default, hints[field.name])
@@ -358,7 +358,12 @@ def table() -> tuple[Setting, ...]:
 def _row(name: str, default: Any, hint: Any) -> Setting:
     kind, about = get_args(hint)
     unit = (about.extra or {}).get("unit", "")
-    shown = f"{default:g}" if isinstance(default, float) else str(default)
+    default_text = f"{default:g}" if isinstance(default, float) else str(default)
     return Setting(
-        name, f"{PREFIX}{name.upper()}", type_text(kind), shown, unit, about.description or ""
+        name,
+        f"{PREFIX}{name.upper()}",
+        type_text(kind),
+        default_text,
+        unit,
+        about.description or "",
     )

@@ -1,9 +1,9 @@
-"""How many workers and threads: chosen from the cores and the memory of this machine or container.
+"""Chooses the numbers of workers and threads from the cores and memory of machine or container.
 
 Measured (two cores, onnxruntime without spinning): a small network (0.6 MiB, 0.1 ms a row) is never
-quicker with two threads of onnxruntime; one of the size of ResNet-18 (42 MiB) answers 8 rows in
-46 ms instead of 74 at 1.2 times the CPU, while the second core is free. So a core gets a worker
-first, and onnxruntime gets threads only where there are cores beyond the workers and a big model.
+quicker with two threads of onnxruntime. One of the size of ResNet-18 (42 MiB) answers 8 rows in
+46 ms instead of 74 at 1.2 times the CPU, if the second core is free. So each core gets a worker
+first; onnxruntime gets more threads only with a big model and more cores than workers.
 """
 
 import os
@@ -25,7 +25,7 @@ Read = Callable[[str], str | None]
 
 
 class Machine(NamedTuple):
-    """What this process may use; `why` says in words where the figures are from."""
+    """The cores and memory that this process may use; `why` says where the figures come from."""
 
     cores: float
     memory_bytes: int
@@ -33,7 +33,7 @@ class Machine(NamedTuple):
 
 
 class Sizing(NamedTuple):
-    """What is started: processes, request threads of each, threads of onnxruntime of each."""
+    """What is started: workers, request threads of each, onnxruntime threads of each."""
 
     workers: int
     threads: int
@@ -41,11 +41,11 @@ class Sizing(NamedTuple):
 
 
 def machine(read: Read | None = None, usable: int | None = None) -> Machine:
-    """The cores and the memory that this process may use.
+    """Find the cores and the memory that this process may use.
 
     Args:
-        read: gives the text of a file, None where it is absent; this machine's where left out.
-        usable: cores this process may run on; asked of the system where left out.
+        read: returns the text of a file, None where it is absent; default: this machine's files.
+        usable: cores that this process may run on; default: what the system says.
     """
     read = read or _text
     usable = usable or _usable()
@@ -87,7 +87,7 @@ def choose(
 
 
 def words(sizing: Sizing) -> str:
-    """The sizing as people say it.
+    """Describe a sizing in words.
 
     >>> words(Sizing(2, 4, 1))
     '2 workers x 4 threads, onnxruntime 1 thread each'
@@ -97,7 +97,7 @@ def words(sizing: Sizing) -> str:
 
 
 def model_sizes(registry: Path) -> dict[str, int]:
-    """Bytes of the largest model file of every model in the registry."""
+    """Return the size in bytes of the largest model file of every model in the registry."""
     sizes: dict[str, int] = {}
     for path in registry.glob("*/*/model.onnx"):
         try:
@@ -117,12 +117,12 @@ def _workers(here: Machine, models: dict[str, int]) -> int:
 
 
 def _usable() -> int:
-    """Cores that this process may run on (affinity), as `os.process_cpu_count` of Python 3.13."""
+    """Count the cores that this process may run on, as `os.process_cpu_count` of Python 3.13."""
     return len(os.sched_getaffinity(0))
 
 
 def _folders(groups: str) -> list[str]:
-    """This process' cgroup folders and those above, whose limits hold as well; v2 and v1."""
+    """Return the cgroup folders of this process and their parents, which also limit it (v1, v2)."""
     folders = []
     for line in groups.splitlines():
         number, _, rest = line.partition(":")
@@ -139,7 +139,7 @@ def _folders(groups: str) -> list[str]:
 
 
 def _quota(folder: str, read: Read) -> float | None:
-    """Cores that a cgroup may use; None: no limit."""
+    """Return the cores that a cgroup may use; None: no limit."""
     text = read(f"{folder}/cpu.max")
     if text is None:
         text = f"{read(f'{folder}/cpu.cfs_quota_us')} {read(f'{folder}/cpu.cfs_period_us')}"

@@ -1,4 +1,4 @@
-"""Values of settings: out of the environment or `holdfast.toml`, into type, bounds and form."""
+"""Converts values of settings from the environment or `holdfast.toml` and checks them."""
 
 import re
 import tomllib
@@ -16,11 +16,11 @@ T = TypeVar("T")
 
 
 def read_value(name: str, value: Any, hint: Any) -> Any:
-    """A value in its type and bounds, and a text as it is used.
+    """Convert a value to its type, and check its bounds and form.
 
     Args:
         name: of the setting.
-        value: a text from the environment, or what stands in the file.
+        value: a text from the environment, or a value from the file.
         hint: its type, annotated with bounds.
 
     Raises:
@@ -30,8 +30,8 @@ def read_value(name: str, value: Any, hint: Any) -> Any:
     return CHECKS[name](converted) if name in CHECKS else converted
 
 
-def read_toml(path: Path | None) -> dict[str, Any]:
-    """What stands in a file of settings; nothing where there is none.
+def read_toml(path: Path | None) -> dict[str, object]:
+    """Read a file of settings; an absent file has none.
 
     Raises:
         SettingsError: it cannot be read.
@@ -45,24 +45,24 @@ def read_toml(path: Path | None) -> dict[str, Any]:
 
 
 def type_text(kind: Any) -> str:
-    """A type as people say it."""
+    """Name a type for people."""
     if get_origin(kind) is Literal:
         return " | ".join(get_args(kind))
     return {"str": "text", "int": "integer", "float": "number"}[kind.__name__]
 
 
-def collect(faults: list[SettingsError], read: Callable[[], T], instead: T) -> T:
-    """What `read` gives; where it raises, the fault is noted and something else stands there."""
+def collect(faults: list[SettingsError], parse: Callable[[], T], instead: T) -> T:
+    """Return what `parse` returns; if it raises, note the fault and return `instead`."""
     try:
-        return read()
+        return parse()
     except SettingsError as error:
         faults.append(error)
         return instead
 
 
-def unknown(name: str, known: Iterable[str], variable: str) -> SettingsError:
-    """The error for a name that is no setting's."""
-    near_names = get_close_matches(name, known, n=3)
+def unknown(name: str, names: Iterable[str], variable: str) -> SettingsError:
+    """Make the error for an unknown name of a setting."""
+    near_names = get_close_matches(name, names, n=3)
     hint = f"did you mean {' or '.join(near_names)}? " if near_names else ""
     expected = f"a name that docs/settings.md lists ({hint}`holdfast doctor` prints all)"
     return SettingsError(name, expected, f"an unknown name ({variable})")

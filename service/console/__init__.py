@@ -1,1 +1,1 @@
-"""What people see at `/` and `/docs`."""
+"""Pages for people: the OpenAPI description and its reference page."""

@@ -1,4 +1,4 @@
-"""The reference page: the OpenAPI description as one HTML page that needs nothing else."""
+"""The reference page: the OpenAPI description as one self-contained HTML page."""
 
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -40,7 +40,7 @@ class Body(NamedTuple):
 
 
 class StatusRow(NamedTuple):
-    """What a status means, and what comes with it."""
+    """A status of an answer: its meaning, headers and bodies."""
 
     status: str
     about: Markup
@@ -96,7 +96,7 @@ def page(description: Node) -> str:
 
 
 class _Reader:
-    """Reads a description; `$ref`s lead into it."""
+    """Reads a description and resolves its `$ref`s."""
 
     def __init__(self, description: Node) -> None:
         self._root = description
@@ -119,7 +119,7 @@ class _Reader:
         ]
 
     def schemas(self) -> list[Named]:
-        """The schemas that are worth a section: what is simple is said where it is used."""
+        """Return the schemas with a section of their own; simple ones are shown where used."""
         return [
             Named(name, inline(schema.get("description", "")), self._kind(schema), members)
             for name, schema in self._root["components"]["schemas"].items()
@@ -127,13 +127,13 @@ class _Reader:
         ]
 
     def _operation(self, path: str, method: str, item: Node, operation: Node) -> Operation:
-        asked = [*item.get("parameters", ()), *operation.get("parameters", ())]
-        parameters = [self._parameter(self._follow_reference(part)) for part in asked]
+        parts = [*item.get("parameters", ()), *operation.get("parameters", ())]
+        parameters = [self._parameter(self._follow_reference(part)) for part in parts]
         body = self._follow_reference(operation.get("requestBody", {}))
         security = operation.get("security", ())
         scopes = [scope for way in security for scope in way.get("token", ())]
         token = bool(security) and {} not in security
-        called = _fill_path(path, parameters)
+        address = _fill_path(path, parameters)
         bodies = self._bodies(body)
         send = next((text for b in bodies if b.media == JSON for _, text in b.examples[:1]), "")
         return Operation(
@@ -147,23 +147,23 @@ class _Reader:
             parameters,
             bodies,
             [self._answer(*pair) for pair in operation["responses"].items()],
-            list(self._commands(method.upper(), called, operation, token)),
+            list(self._commands(method.upper(), address, operation, token)),
             send,
         )
 
     def _commands(
         self, method: str, path: str, operation: Node, token: bool
     ) -> Iterator[tuple[str, str]]:
-        """A command line for every example and for every file, and what is written beside them."""
+        """Yield a title and a command line for every example and every file."""
         body = self._follow_reference(operation.get("requestBody", {}))
         contents = body.get("content", {})
         if not body.get("required", False):
             yield "", curl(method, path, token=token)
         for media, content in contents.items():
             for example in content.get("examples", {}).values():
-                found = self._follow_reference(example)
-                command = curl(method, path, media, found["value"], token=token)
-                yield found.get("summary", ""), command
+                target = self._follow_reference(example)
+                command = curl(method, path, media, target["value"], token=token)
+                yield target.get("summary", ""), command
             if media != JSON and "examples" not in content and media != "application/octet-stream":
                 yield media, curl(method, path, media, token=token)
         for sample in operation.get("x-codeSamples", ()):
@@ -181,12 +181,12 @@ class _Reader:
         )
 
     def _answer(self, status: str, node: Node) -> StatusRow:
-        found = self._follow_reference(node)
+        response = self._follow_reference(node)
         headers = [
             self._parameter({**self._follow_reference(header), "name": name, "in": "header"})
-            for name, header in found.get("headers", {}).items()
+            for name, header in response.get("headers", {}).items()
         ]
-        return StatusRow(status, inline(found["description"]), headers, self._bodies(found))
+        return StatusRow(status, inline(response["description"]), headers, self._bodies(response))
 
     def _bodies(self, node: Node) -> list[Body]:
         return [
@@ -196,15 +196,15 @@ class _Reader:
                 inline(self._about(content["schema"])),
                 self._members(content["schema"]),
                 [
-                    (found.get("summary", ""), pretty(found["value"]))
-                    for found in map(self._follow_reference, content.get("examples", {}).values())
+                    (example.get("summary", ""), pretty(example["value"]))
+                    for example in map(self._follow_reference, content.get("examples", {}).values())
                 ],
             )
             for media, content in node.get("content", {}).items()
         ]
 
     def _members(self, node: Node) -> list[Member]:
-        """The members of an object, those of `allOf` first."""
+        """List the members of an object, those of `allOf` first."""
         schema = self._follow_reference(node)
         members = [member for part in schema.get("allOf", ()) for member in self._members(part)]
         required = schema.get("required", ())
@@ -221,29 +221,29 @@ class _Reader:
         ]
 
     def _about(self, node: Node) -> str:
-        """What a schema says of itself, or what it refers to."""
-        found = self._follow_reference(node)
-        if found.get("type") == "array" and "description" not in found and "items" in found:
-            return self._about(found["items"])
-        return "" if "pattern" in found else str(found.get("description", ""))
+        """Return the description of a schema or of the schema that it refers to."""
+        schema = self._follow_reference(node)
+        if schema.get("type") == "array" and "description" not in schema and "items" in schema:
+            return self._about(schema["items"])
+        return "" if "pattern" in schema else str(schema.get("description", ""))
 
     def _kind(self, node: Node) -> Markup:
-        """A type in words, with links to the schemas that have a section."""
-        found = self._follow_reference(node)
-        if "$ref" in node and not _simple(found):
+        """Describe a type, with links to the schemas that have a section."""
+        schema = self._follow_reference(node)
+        if "$ref" in node and not _simple(schema):
             name = node["$ref"].rpartition("/")[2]
             return Markup('<a href="#schema-{0}">{0}</a>').format(name)
-        if len(found.get("allOf", ())) == 1 and "properties" not in found:
-            return self._kind(found["allOf"][0])
-        if "anyOf" in found:
-            return Markup(" or ").join(self._kind(part) for part in found["anyOf"])
-        if found.get("type") == "array":
-            return self._list(found)
-        if found.get("type") == "object" and found.get("additionalProperties"):
+        if len(schema.get("allOf", ())) == 1 and "properties" not in schema:
+            return self._kind(schema["allOf"][0])
+        if "anyOf" in schema:
+            return Markup(" or ").join(self._kind(part) for part in schema["anyOf"])
+        if schema.get("type") == "array":
+            return self._list(schema)
+        if schema.get("type") == "object" and schema.get("additionalProperties"):
             return Markup("object of {} by name").format(
-                self._kind(found["additionalProperties"])
+                self._kind(schema["additionalProperties"])
             )  # fmt: skip
-        return inline(in_words(found))
+        return inline(in_words(schema))
 
     def _list(self, schema: Node) -> Markup:
         low, high = schema.get("minItems", 0), schema.get("maxItems")
@@ -257,7 +257,7 @@ class _Reader:
         return Markup("list of {}{} {}").format(amount, colon, self._kind(items))
 
     def _follow_reference(self, node: Node) -> Node:
-        """What a `$ref` leads to, or the node itself."""
+        """Return the target of a `$ref`, or the node itself."""
         while "$ref" in node:
             place: Any = self._root
             for part in node["$ref"].removeprefix("#/").split("/"):
@@ -267,19 +267,19 @@ class _Reader:
 
 
 def _simple(schema: Node) -> bool:
-    """Whether a schema is said in a few words."""
+    """Whether a schema can be described in a few words."""
     return not ({"properties", "anyOf", "allOf"} & set(schema)) and schema.get("type") != "array"
 
 
 def _fill_path(path: str, parameters: list[Member]) -> str:
-    """The path with the examples of its parameters in it."""
+    """Fill the examples of its parameters into a path."""
     for each in parameters:
         path = path.replace("{" + each.name + "}", each.example)
     return path
 
 
 def _breakable(path: str) -> Markup:
-    """A path that may be broken after a slash."""
+    """Allow a line break after each slash of a path."""
     return Markup("/<wbr>").join(map(escape, path.split("/")))
 
 

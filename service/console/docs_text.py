@@ -1,4 +1,4 @@
-"""What the reference page is made of: prose, types in words, JSON and curl as people write them."""
+"""Texts of the reference page: prose, types in words, JSON, and curl commands."""
 
 import json
 import re
@@ -29,18 +29,18 @@ def prose(text: str) -> Markup:
 
 
 def inline(text: str) -> Markup:
-    """The same within one paragraph."""
-    made, end = Markup(), 0
+    """Return one paragraph as HTML, as `prose` does."""
+    markup, end = Markup(), 0
     for match in _MARKS.finditer(text):
         tag = "code" if match[1] else "strong"
-        made += escape(text[end : match.start()])
-        made += Markup("<{0}>{1}</{0}>").format(Markup(tag), match[1] or match[2])
+        markup += escape(text[end : match.start()])
+        markup += Markup("<{0}>{1}</{0}>").format(Markup(tag), match[1] or match[2])
         end = match.end()
-    return made + escape(text[end:])
+    return markup + escape(text[end:])
 
 
 def pretty(value: Any, indent: int = 0, taken: int = 0) -> str:
-    """JSON in lines of at most 50 characters where that can be; what is short stays on one.
+    """Format JSON in lines of at most 50 characters where possible; short values stay on one.
 
     Args:
         value: plain data.
@@ -70,7 +70,7 @@ def pretty(value: Any, indent: int = 0, taken: int = 0) -> str:
 
 
 def _fill_lines(values: list[Any], indent: int) -> Iterator[str]:
-    """Scalars, as many to a line as it takes."""
+    """Put scalars into lines, as many as fit."""
     line = ""
     for text in (json.dumps(value, ensure_ascii=False) for value in values):
         if line and indent + len(line) + 2 + len(text) >= WIDTH:
@@ -81,7 +81,7 @@ def _fill_lines(values: list[Any], indent: int) -> Iterator[str]:
 
 
 def curl(method: str, path: str, media: str = "", body: Any = None, *, token: bool = False) -> str:
-    """The command line for a request; `body` is its JSON, or None where it has none."""
+    """Return the curl command of a request; `body` is its JSON, or None."""
     parts = [f"curl {ORIGIN}{path}"]
     if method != "GET" and not media:
         parts[0] = f"curl -X {method} {ORIGIN}{path}"
@@ -97,7 +97,7 @@ def curl(method: str, path: str, media: str = "", body: Any = None, *, token: bo
 
 
 def in_words(schema: Mapping[str, Any]) -> str:
-    """The type and bounds of a simple schema.
+    """Describe the type and bounds of a simple schema.
 
     >>> in_words({"type": "number", "minimum": 0, "maximum": 1})
     'number, 0 to 1'

@@ -1,16 +1,16 @@
 """The description of the service: `/openapi.json` for machines, `/docs` for people.
 
-openapi.yaml is written by hand; `python -m service.console.openapi` makes openapi.json of it, which
-stands beside it and is what is served: a service needs no YAML. A test says when it is old. What is
-served has one member more, `x-models`: the models of this service with their classes.
+openapi.yaml is written by hand; `python -m service.console.openapi` makes openapi.json from it, so
+that the service needs no YAML. A test fails when it is out of date. The served document has one
+more member, `x-models`: the models of this service with their classes.
 """
 
 import sys
 from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
-from typing import Any
 
+import msgspec
 import orjson
 
 from models.versions.schema import Manifest
@@ -26,21 +26,21 @@ SEPARATOR = 3  # two quotes and a comma
 
 
 def endpoints(manifests: Callable[[], Iterable[Manifest]]) -> tuple[Endpoint, ...]:
-    """The addresses of the description; `manifests` gives those of what is served now."""
-    described = MADE.read_bytes()
-    opened = described.rstrip().removesuffix(b"}")
+    """Return the endpoints; `manifests` returns those of the served models."""
+    document = MADE.read_bytes()
+    head = document.rstrip().removesuffix(b"}")
 
     @cache  # made when somebody looks; most workers are never asked
     def page() -> Reply:
         from service.console.docs_page import SCRIPT, STYLE, page
 
-        html = page(orjson.loads(described)).encode()
+        html = page(orjson.loads(document)).encode()
         headers = page_headers(scripts=[SCRIPT], styles=[STYLE])
         return Reply(html, media="text/html; charset=utf-8", headers=headers)
 
     def openapi(call: Call) -> Reply:
-        models = orjson.dumps(models_of(manifests()))
-        return Reply(b"".join((opened, b',"x-models":', models, b"}\n")))
+        models = msgspec.json.encode(describe_served(manifests()))
+        return Reply(b"".join((head, b',"x-models":', models, b"}\n")))
 
     def docs(call: Call) -> Reply:
         return page()
@@ -48,31 +48,37 @@ def endpoints(manifests: Callable[[], Iterable[Manifest]]) -> tuple[Endpoint, ..
     return Endpoint("GET", "/openapi.json", openapi), Endpoint("GET", "/docs", docs)
 
 
-def models_of(manifests: Iterable[Manifest]) -> dict[str, dict[str, Any]]:
-    """The served models by name: version, kind of input, and the names of the classes.
+class DescribedModel(msgspec.Struct, frozen=True):
+    """A served model in the description."""
 
-    A description is read at once, so of all classes together so many are listed as fit into
-    `MOST_CHARACTERS`; `class_count` says how many a model has, and its V2 metadata lists them all.
+    version: int
+    input: str
+    class_count: int
+    classes: list[str]
+
+
+def describe_served(manifests: Iterable[Manifest]) -> dict[str, DescribedModel]:
+    """Return the served models by name: version, kind of input, and names of the classes.
+
+    The names of all classes together may have `MOST_CHARACTERS`; further ones are left out.
+    `class_count` has the full number, and the model's V2 metadata lists all classes.
     """
     left, models = MOST_CHARACTERS, {}
     for manifest in sorted(manifests, key=lambda each: each.model):
-        listed = []
+        names = []
         for name in manifest.classes:
             left -= len(name) + SEPARATOR
             if left < 0:
                 break
-            listed.append(name)
-        models[manifest.model] = {
-            "version": manifest.version,
-            "input": manifest.input.kind,
-            "class_count": len(manifest.classes),
-            "classes": listed,
-        }
+            names.append(name)
+        models[manifest.model] = DescribedModel(
+            manifest.version, manifest.input.kind, len(manifest.classes), names
+        )
     return models
 
 
 def make_description(source: str) -> bytes:
-    """openapi.json for this text of openapi.yaml; aliases are written out."""
+    """Make openapi.json from the text of openapi.yaml; aliases are expanded."""
     import yaml  # of the development environment
 
     return orjson.dumps(yaml.safe_load(source)) + b"\n"

@@ -8,8 +8,7 @@ section 5 and drops the padding, and a browser's `FileReader` puts `data:image/p
 import binascii
 import re
 
-from models.base.errors import InputError
-from service.web.errors import show_value
+from models.base.errors import InputError, show_value
 
 EXPECTED = "base64 (RFC 4648)"
 _SPACES = b" \t\r\n"

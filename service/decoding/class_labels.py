@@ -50,10 +50,10 @@ class ClassLabels:
             if text in self._exact:
                 return self._exact[text]
         meaning = meaning_of(label)
-        found = self._meanings.get(meaning, []) if meaning is not None else []
-        if len(found) > 1:
-            raise AmbiguousLabelError(" and ".join(repr(self.names[index]) for index in found[:4]))
-        return found[0] if found else None
+        places = self._meanings.get(meaning, []) if meaning is not None else []
+        if len(places) > 1:
+            raise AmbiguousLabelError(" and ".join(repr(self.names[index]) for index in places[:4]))
+        return places[0] if places else None
 
     def may_mean(self, label: str) -> bool:
         """Whether a label means a class, or several."""

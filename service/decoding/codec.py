@@ -1,29 +1,26 @@
 """JSON bodies to arrays: strict, quick, and exact about what is wrong.
 
-A body is decoded once into a typed record in which tensors stay raw JSON. A tensor is read by
-simdjson, which gives all numbers at once but flattens whatever nesting there is; so the nesting
-is checked beside it: the lists down to the last level but one must have the lengths of the shape,
-and the number of `[` in the text must be exactly that of the shape, which leaves no room for a
-list (or a missing one) at the last level. Whatever is unusual is read again slowly, by code that
-says which row is wrong and how. Rows of tables that hold texts, names or missing values are read by
-`service.decoding.rows`. What has more parts than any right request is refused before objects are
-made of it (`service.decoding.json_amount`), and what is no JSON at all is explained by
-`service.decoding.json_faults`.
+A body is decoded once into a typed record in which tensors stay raw JSON
+(`models.base.json_body`). A tensor is read by simdjson, which gives all numbers at once but
+flattens whatever nesting there is; so the nesting is checked beside it: the lists down to the last
+level but one must have the lengths of the shape, and the number of `[` in the text must be exactly
+that of the shape, which leaves no room for a list (or a missing one) at the last level. What is
+unusual is read again slowly, by code that says which row is wrong and how. Rows of tables that hold
+texts, names or missing values are read by `service.decoding.rows`. A body with more parts than any
+right request is refused before objects are made of it (`service.decoding.json_amount`).
 """
 
 import re
 import threading
 from math import prod
 from types import NoneType
-from typing import Any, NoReturn, TypeVar
+from typing import Any
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 import simdjson
 
 from models.base.errors import InputError
-from models.base.json_body import without_mark
 from models.versions.schema import InputArray, InputSchema
 from service.decoding.json_amount import (
     Json,
@@ -33,35 +30,13 @@ from service.decoding.json_amount import (
     parse,
     show_json,
 )
-from service.decoding.json_faults import explain_malformed
 from service.decoding.rows import FLOAT32_MAX, NUMBERS, check_rows, read_rows, table_of
-from service.web.errors import show_value
 
-T = TypeVar("T")
 Float64s = npt.NDArray[np.float64]
 Shape = tuple[int | None, ...]  # only the first may be None
 PARSER_KEPT_BYTES = 2**20
 _LISTS = re.compile(rb"\s*\[\s*\[")  # how a list of lists begins
 _parsers = threading.local()
-
-
-def decode_body(decoder: msgspec.json.Decoder[T], body: bytes, at: str = "") -> T:
-    """Decode a whole body, or the part of one that is `at` a field; skips a byte order mark.
-
-    Raises:
-        InputError: no JSON, or not of the decoder's type; names the field.
-    """
-    body = without_mark(body)
-    try:
-        return decoder.decode(body)
-    except msgspec.ValidationError as error:
-        _raise_misfit(str(error), at)
-    except UnicodeDecodeError:
-        raise InputError("body", "JSON in UTF-8", "bytes that are not UTF-8") from None
-    except RecursionError:
-        raise InputError("body", "JSON", "too many levels of nesting") from None
-    except msgspec.DecodeError as error:
-        raise explain_malformed(body, str(error)) from None
 
 
 def read_instances(raw: bytes, schema: InputSchema, max_rows: int, field: str) -> InputArray:
@@ -208,41 +183,8 @@ def _numbers(values: Any, field: str, nulls: bool) -> Float64s:
     except (RuntimeError, ValueError, TypeError, AttributeError):
         pass  # one of them is no number: which one is seen below
     flat = list(values)
-    known = NUMBERS if nulls else NUMBERS - {NoneType}
+    allowed = NUMBERS if nulls else NUMBERS - {NoneType}
     for index, value in enumerate(flat):
-        if type(value) not in known:
+        if type(value) not in allowed:
             raise InputError(f"{field}[{index}]", "a number", show_json(value))
     return np.array(flat, dtype=np.float64)
-
-
-_MISFIT = re.compile(r"Expected `(?P<expected>.+)`, got `(?P<got>.+?)`(?: - at `\$\.?(?P<at>.*)`)?")
-_MISSING = re.compile(r"Object missing required field `(?P<name>.+?)`(?: - at `\$\.?(?P<at>.*)`)?")
-_UNKNOWN = re.compile(
-    r"Object contains unknown field `(?P<name>.*?)`(?: - at `\$\.?(?P<at>[^`]*)`)?", re.DOTALL
-)
-_TOO_LARGE = re.compile(r"(?:Number|Integer value) out of range - at `\$\.(?P<at>.*)`")
-
-
-def _raise_misfit(message: str, at: str) -> NoReturn:
-    """Turn a message of msgspec into the three things that every refusal names."""
-    if match := _MISFIT.fullmatch(message):
-        field = _joined(at, match["at"]) or "body"
-        raise InputError(field, match["expected"], match["got"]) from None
-    if match := _MISSING.fullmatch(message):
-        field = _joined(at, match["at"], match["name"])
-        raise InputError(field, "a value", "nothing: the field is missing") from None
-    if match := _UNKNOWN.fullmatch(message):
-        field = _joined(at, match["at"]) or "body"
-        raise InputError(field, "only known members", show_value(match["name"])) from None
-    if match := _TOO_LARGE.fullmatch(message):
-        raise InputError(_joined(at, match["at"]), "a number", "one that is too large") from None
-    raise InputError(at or "body", "what the documentation says", message) from None
-
-
-def _joined(*parts: str | None) -> str:
-    """The name of a field within others.
-
-    >>> _joined("inputs", "[3]", "b64"), _joined("", None, "id")
-    ('inputs[3].b64', 'id')
-    """
-    return ".".join(part for part in parts if part).replace(".[", "[")

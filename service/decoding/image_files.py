@@ -13,9 +13,8 @@ import re
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
-from models.base.errors import InputError
-from models.data.pixels import ORIENTATION
-from service.web.errors import show_value
+from models.base.errors import InputError, show_value
+from models.data.pictures.pixels import ORIENTATION
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 JPEG_SIGNATURE = b"\xff\xd8\xff"
@@ -74,13 +73,13 @@ def orientation_of(exif: bytes) -> int:
 
 
 def _png(data: bytes, field: str) -> Essential:
-    kept, orientation = [PNG_SIGNATURE], 1
+    chunks, orientation = [PNG_SIGNATURE], 1
     for kind, chunk in _chunks(data, field):
         if kind in PNG_KEPT:
-            kept.append(chunk)
+            chunks.append(chunk)
         elif kind == b"eXIf":
             orientation = orientation_of(chunk[8:-4])
-    return Essential("png", b"".join(kept), orientation)
+    return Essential("png", b"".join(chunks), orientation)
 
 
 def _chunks(data: bytes, field: str) -> Iterator[tuple[bytes, bytes]]:
@@ -102,13 +101,13 @@ def _jpeg(data: bytes, field: str) -> Essential:
     scans = data.count(SCAN)  # in the coded data themselves, 0xFF is followed by 0
     if scans > MOST_SCANS:
         raise InputError(field, f"a JPEG file of at most {MOST_SCANS} scans", f"one of {scans}")
-    kept, orientation = [data[:2]], 1
+    segments, orientation = [data[:2]], 1
     for marker, segment in _segments(data, field):
         if marker not in JPEG_CUT:
-            kept.append(segment)
+            segments.append(segment)
         elif segment.startswith(_EXIF, 4):
             orientation = orientation_of(segment[4 + len(_EXIF) :])
-    return Essential("jpeg", b"".join(kept), orientation)
+    return Essential("jpeg", b"".join(segments), orientation)
 
 
 def _segments(data: bytes, field: str) -> Iterator[tuple[int, bytes]]:

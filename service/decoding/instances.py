@@ -18,10 +18,10 @@ from typing import Any
 import msgspec
 
 from models.base.errors import InputError
-from models.base.json_body import without_mark
+from models.base.json_body import decode_body, without_mark
 from models.versions.schema import InputArray, InputSchema
 from service.decoding.base64_file import read_base64
-from service.decoding.codec import decode_body, read_instances
+from service.decoding.codec import read_instances
 from service.decoding.images import Upload, decode_images, takes_images
 from service.decoding.json_amount import check_count, parse
 from service.web.call import Call

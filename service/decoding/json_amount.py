@@ -14,8 +14,7 @@ from typing import Any
 
 import simdjson
 
-from models.base.errors import InputError
-from service.web.errors import show_value
+from models.base.errors import InputError, show_value
 
 SMALL_BYTES = 1 << 17  # a text of at most this size costs little, whatever it holds
 MOST_OBJECTS = 1000  # of a body whose rows are lists of numbers, or that has none
@@ -48,8 +47,8 @@ def check_numbers(raw: bytes, shape: Sequence[int], field: str) -> None:
     lists, values = raw.count(b"[") + raw.count(b"{"), raw.count(b",") + 1
     most_lists, most_values = lists_of(shape), prod(shape)
     if lists > most_lists or values > most_values:
-        wanted = f"at most {shape[0]} rows: {most_values} values in {most_lists} lists"
-        raise InputError(field, wanted, f"{values} values in {lists} lists")
+        expected = f"at most {shape[0]} rows: {most_values} values in {most_lists} lists"
+        raise InputError(field, expected, f"{values} values in {lists} lists")
 
 
 def check_count(raw: bytes, sign: bytes, most: int, field: str, what: str) -> None:
@@ -100,7 +99,7 @@ def check_table(raw: bytes, most: int, width: int, field: str) -> None:
                 raise InputError(place, f"{form}, of numbers and texts", show_json(value))
 
 
-def parse(raw: bytes, field: str, wanted: str) -> Json:
+def parse(raw: bytes, field: str, expected: str) -> Json:
     """A JSON text that is known to be well-formed, by a parser of its own; makes no objects.
 
     A whole number beyond 64 bits is the nearest float64.
@@ -113,12 +112,12 @@ def parse(raw: bytes, field: str, wanted: str) -> Json:
     except (RuntimeError, ValueError) as error:
         reason = str(error)
     if "DEPTH" in reason:
-        raise InputError(field, wanted, "too many levels of nesting")
+        raise InputError(field, expected, "too many levels of nesting")
     try:
         as_float = _BIG.sub(lambda big: repr(float(big[0])).encode(), raw, count=MOST_BIG)
         return simdjson.Parser().parse(as_float)
     except (RuntimeError, ValueError):
-        raise InputError(field, wanted, "a number that is too large") from None
+        raise InputError(field, expected, "a number that is too large") from None
 
 
 def show_json(value: Json) -> str:

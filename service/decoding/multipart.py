@@ -7,9 +7,8 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.formparser import FormDataParser
 from werkzeug.http import parse_options_header
 
-from models.base.errors import InputError
+from models.base.errors import InputError, show_value
 from service.decoding.images import Upload
-from service.web.errors import show_value
 
 FORM = "multipart/form-data"
 HEAD_BYTES = 1 << 18  # of a part's headers, or of a field that is no file; the parser reads 64 KiB

@@ -1,1 +1,1 @@
-"""Which version answers."""
+"""The models that are served: which version of each, loaded and kept up to date."""

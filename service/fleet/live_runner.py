@@ -1,9 +1,9 @@
-"""A runner that knows whether it can run, and how often at once it may.
+"""A runner that notes whether its model still runs, and limits how many runs are under way.
 
-A request pays nothing for it: only a run that raises is looked at. Then a canned row is run: where
-that fails, too, the model fails and the worker is not ready until a later trial succeeds (the
-reload thread tries); where it succeeds, it was these rows or a moment's lack of memory, and one
-client cannot make the worker look broken.
+Only a run that raises costs anything extra. Then a canned row is run. If that fails too, the model
+counts as failing and the worker is not ready until a later trial succeeds (the reload thread
+tries). If it succeeds, the rows of the request or a short lack of memory were the cause; so no
+client can make the worker look broken.
 """
 
 import threading
@@ -27,10 +27,10 @@ class LiveRunner(Runner):
     """`failing` says why the model does not run, and is empty while it does.
 
     Args:
-        bundle: verified; its model bytes are not kept once onnxruntime has read them.
+        bundle: verified; its model bytes are dropped once onnxruntime has read them.
         threads: of onnxruntime.
-        failed: told of every run that fails.
-        slots: of runs at once in this worker; None: as many as there are threads.
+        failed: called for every run that fails.
+        slots: limits the runs at once in this worker; None: as many as there are threads.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class LiveRunner(Runner):
         """Answer `(N, *shape)` raw inputs that have passed `InputSchema.check`.
 
         Raises:
-            UnavailableError: onnxruntime cannot run it, or as many run already as may at once.
+            UnavailableError: onnxruntime cannot run it, or too many runs are under way.
         """
         try:
             if self._slots is None:
@@ -78,7 +78,7 @@ class LiveRunner(Runner):
             ) from error
 
     def trial(self) -> bool:
-        """Whether a canned row can be run now; `failing` says so afterwards."""
+        """Run a canned row and set `failing`; returns whether it ran."""
         assert self._canned is not None
         with self._trying:
             try:

@@ -11,7 +11,7 @@ from service.fleet.served import Served
 
 
 class Loader:
-    """What every version of one worker is opened with; see `served_models.Champions`."""
+    """Opens versions with the settings of this worker; see `served_models.Champions`."""
 
     def __init__(
         self,
@@ -33,11 +33,11 @@ class Loader:
         self._failures = metrics.run_failures
 
     def open(self, model: str, version: int) -> Served:
-        """The version, ready to answer.
+        """Open a version, ready to answer.
 
         Raises:
             RegistryError: there is no such version.
-            BundleError: it is damaged, not signed as it must be, or does not run.
+            BundleError: it is damaged, not signed as required, or does not run.
         """
         bundle = self._registry.open(model, str(version))
         failed, slots = self._failures.labels(model).inc, self._slots.get(model)

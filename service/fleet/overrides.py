@@ -1,9 +1,9 @@
-"""What an operator wants served beside, or against, what the settings say.
+"""Models that an operator loaded or unloaded, where that differs from the settings.
 
-One small file beside the models (`registry/repository.json`), changed by load and unload calls,
-followed by every worker. It is durable: what was unloaded because it harmed stays unloaded when the
-service, its machine or its container is started again, until somebody loads it. Only what differs
-from the settings is kept, so a changed setting is never held back by an old call that it confirms.
+Load and unload calls change one small file beside the models (`registry/repository.json`), and
+every worker follows it. It is durable: a model that was unloaded because it did harm stays unloaded
+after a restart, until somebody loads it. Only differences from the settings are stored, so an old
+call never overrides a setting that agrees with it.
 """
 
 from collections.abc import Mapping
@@ -12,8 +12,8 @@ from pathlib import Path
 import msgspec
 
 from models.base.errors import RegistryError
-from models.base.files import locked, write_atomic
-from models.base.inside import opened
+from models.base.files import lock_file, write_atomic
+from models.base.inside import open_folder
 
 FILE = "repository.json"
 MOST_BYTES = 1 << 22
@@ -21,10 +21,10 @@ Signature = tuple[int, int, int]
 
 
 class Decisions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which models are served (true) or not (false) whatever the settings say.
+    """Which models are served (true) or not (false), whatever the settings say.
 
-    `calls` counts the load and unload calls: it changes the file also where nothing else does, so
-    that every worker tries a model again that it had given up for a while.
+    `calls` counts the load and unload calls. It changes the file with every call, so that every
+    worker tries a failed model again at once.
     """
 
     calls: int = 0
@@ -38,13 +38,13 @@ class Repository:
         self._path = root / FILE
 
     def signature(self) -> Signature | None:
-        """What changes when the file does; None where there is none."""
+        """Return a value that changes with the file; None where there is no file."""
         return signature(self._path)
 
     def read(self) -> Decisions:
-        """The decisions now. Raises RegistryError where the file is damaged."""
+        """Read the decisions. Raises RegistryError where the file is damaged."""
         try:
-            with opened(self._path.parent) as folder:
+            with open_folder(self._path.parent) as folder:
                 data = folder.read(FILE, MOST_BYTES)
         except FileNotFoundError:
             return Decisions()
@@ -55,25 +55,25 @@ class Repository:
                 f"{self._path} is damaged ({error}): remove it, and load or unload again"
             ) from error
 
-    def decide(self, model: str, wanted: bool, set_so: bool) -> None:
-        """Keep that `model` is wanted or not; `set_so` is what the settings say of it.
+    def decide(self, model: str, loaded: bool, set_so: bool) -> None:
+        """Store whether `model` is to be served; `set_so` is what the settings say.
 
         Raises:
             RegistryError: the file is damaged.
             OSError: it cannot be written.
         """
-        with locked(self._path.with_name(f".{FILE}.lock")):
+        with lock_file(self._path.with_name(f".{FILE}.lock")):
             now = self.read()
-            kept = {name: value for name, value in now.models.items() if name != model}
-            if wanted != set_so:
-                kept[model] = wanted
-            write_atomic(self._path, msgspec.json.encode(Decisions(now.calls + 1, kept)))
+            decisions = {name: value for name, value in now.models.items() if name != model}
+            if loaded != set_so:
+                decisions[model] = loaded
+            write_atomic(self._path, msgspec.json.encode(Decisions(now.calls + 1, decisions)))
 
 
 def signature(path: Path) -> Signature | None:
-    """What changes when the file at `path` does; None where there is none."""
+    """Return a value that changes with the file at `path`; None where there is no file."""
     try:
-        found = path.stat()
+        status = path.stat()
     except FileNotFoundError:
         return None
-    return found.st_mtime_ns, found.st_ino, found.st_size
+    return status.st_mtime_ns, status.st_ino, status.st_size

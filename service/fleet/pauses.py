@@ -1,4 +1,4 @@
-"""What failed is tried again after a pause that doubles, or at once where its files changed."""
+"""Pauses between attempts to load a model: doubled after each failure, skipped on a change."""
 
 import time
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ LONGEST_PAUSE_SECONDS = 600.0
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a model could not be loaded from these files, and when they are tried again."""
+    """Why a model could not be loaded from these files, and when to try again."""
 
     signature: Signature | None
     pause_seconds: float
@@ -20,7 +20,7 @@ class Failure:
 
 
 class Pauses:
-    """The failures by model; of one worker."""
+    """The failures of one worker, by model."""
 
     def __init__(self) -> None:
         self._failures: dict[str, Failure] = {}
@@ -31,7 +31,7 @@ class Pauses:
         return failure is not None and time.monotonic() < failure.retry_at
 
     def note_failure(self, model: str, signature: Signature | None, reason: str) -> float:
-        """Note a failure; gives the pause in seconds."""
+        """Note a failure; returns the pause in seconds."""
         last, pause = self._of(model, signature), FIRST_PAUSE_SECONDS
         if last is not None:
             pause = min(2 * last.pause_seconds, LONGEST_PAUSE_SECONDS)
@@ -39,12 +39,12 @@ class Pauses:
         return pause
 
     def reason(self, model: str) -> str:
-        """Why the model's last attempt failed; empty where it did not."""
+        """Return why the last attempt failed; empty where it did not."""
         failure = self._failures.get(model)
         return failure.reason if failure else ""
 
     def forget(self, model: str | None = None) -> None:
-        """The model, or every one, may be tried at once."""
+        """Let the model, or all models, be tried at once."""
         if model is None:
             self._failures.clear()
         else:

@@ -1,4 +1,4 @@
-"""A version that is served, with all that one request needs of it."""
+"""A loaded version with everything that a request needs."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from service.fleet.live_runner import LiveRunner
 
 @dataclass(frozen=True)
 class Served:
-    """A loaded version with all that a request needs of it; replaced as a whole."""
+    """A loaded version with everything that a request needs; replaced as a whole."""
 
     runner: LiveRunner
     metrics: ModelMetrics
@@ -19,5 +19,5 @@ class Served:
 
     @property
     def manifest(self) -> Manifest:
-        """What the bundle says of itself."""
+        """The manifest of the bundle."""
         return self.runner.manifest

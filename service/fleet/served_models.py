@@ -1,9 +1,9 @@
-"""The models that are served, kept up with the registry and with what operators say.
+"""The models that are served; they follow the registry and the calls of operators.
 
-A thread looks at small files. A model follows its champion, or is pinned to a version. What is new
-is opened, verified and warmed beside what serves; then one reference is swapped, and the old
-version goes with the last request that holds it. A bundle that fails is refused: the old one serves
-on, and the next attempt at the same version comes after a pause that doubles.
+A thread checks small files for changes. A model follows its champion, or is pinned to a version. A
+new version is opened, verified and warmed while the old one still answers; then one reference is
+swapped, and the old version is freed with the last request that uses it. A bundle that fails is
+refused: the old version stays, and the next attempt comes after a pause that doubles.
 """
 
 import threading
@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
-from models.base.errors import HoldfastError, InputError, RegistryError
+from models.base.errors import HoldfastError, InputError, RegistryError, show_value
 from models.base.logs import logger
 from models.versions.registry import Registry
 from monitoring.counting.metrics import Metrics
@@ -23,7 +23,7 @@ from service.fleet.overrides import Signature, signature
 from service.fleet.pauses import Pauses
 from service.fleet.served import Served
 from service.fleet.wanted import WantedModels
-from service.web.errors import NotFoundError, RequestError, UnavailableError, show_value
+from service.web.errors import NotFoundError, RequestError, UnavailableError
 
 NO_CHAMPION = "it has no champion"
 UNLOADED = "unloaded"
@@ -33,7 +33,7 @@ NO_LIMITS: Mapping[str, ModelLimits] = MappingProxyType({})
 
 
 class ModelState(NamedTuple):
-    """How a model stands in this worker; `version` is the one served, else the one wanted."""
+    """The state of a model in this worker; `version` is the served one, else the wanted one."""
 
     name: str
     version: int | None
@@ -42,7 +42,7 @@ class ModelState(NamedTuple):
 
 
 class _View(NamedTuple):
-    """What requests see; never changed, only replaced as a whole."""
+    """What requests see; replaced as a whole and never changed."""
 
     served: Mapping[str, Served]
     wanted: Mapping[str, ModelSpec]
@@ -53,11 +53,11 @@ class Champions:
     """Loads and serves every model that has a champion, or the named ones.
 
     Args:
-        registry: where the versions are, and what operators said of them.
+        registry: has the versions and the calls of operators.
         metrics: of this process.
-        specs: the models that are named; none: every one with a champion.
-        watch: of query attacks, or None.
-        max_rows: in one request, where a model has no limit of its own.
+        specs: the named models; empty: every model with a champion.
+        watch: detects query attacks, or None.
+        max_rows: of one request, where a model has no limit of its own.
         limits: by model.
         threads: of onnxruntime for a run.
     """
@@ -89,24 +89,24 @@ class Champions:
 
     @property
     def served(self) -> Mapping[str, Served]:
-        """What is served now, by model name; never changed, only replaced."""
+        """The served versions by model name; the mapping is replaced and never changed."""
         return self._view.served
 
     @property
     def ready(self) -> bool:
-        """Whether a model, and every one that was named, is served, and what is served runs."""
+        """Whether at least one model and all named ones are served, and every one of them runs."""
         served, wanted, _ = self._view
-        named = wanted.keys() if self._wanted.named else set()
+        required = wanted.keys() if self._wanted.named else set()
         runs = all(not each.runner.failing for each in served.values())
-        return bool(served) and named <= served.keys() and runs
+        return bool(served) and required <= served.keys() and runs
 
     def is_ready(self, model: str) -> bool:
-        """Whether this model is served and runs."""
+        """Whether the model is served and runs."""
         served = self._view.served.get(model)
         return served is not None and not served.runner.failing
 
     def find(self, model: str | None) -> Served:
-        """The served version of a model; None stands for the only one.
+        """Return the served version of a model; None means the only model.
 
         Raises:
             UnavailableError: the model is to be served and cannot be now.
@@ -134,16 +134,16 @@ class Champions:
         )
 
     def index(self) -> list[ModelState]:
-        """How every model of the registry, and every one that was named, stands in this worker."""
+        """Return the state of every model of the registry and every named one in this worker."""
         names = {*self._registry.models(), *self._view.wanted}
         return [self._state(name) for name in sorted(names)]
 
     def load(self, model: str) -> None:
-        """Serve a model from now on, in every worker; one that failed is tried again at once.
+        """Serve a model from now on, in every worker; a failed one is tried again at once.
 
         Raises:
             NotFoundError: the registry has no such model.
-            UnavailableError: it cannot be loaded, or that cannot be kept; says why.
+            UnavailableError: it cannot be loaded, or the decision cannot be stored; says why.
         """
         with self._operating(model):
             spec = self._wanted.spec(model)
@@ -153,17 +153,17 @@ class Champions:
             self._decide(model, True)
 
     def unload(self, model: str) -> None:
-        """Serve a model no more, in every worker, until it is loaded; requests under way finish.
+        """Stop serving a model, in every worker, until it is loaded; running requests finish.
 
         Raises:
             NotFoundError: the registry has no such model.
-            UnavailableError: that cannot be kept; says why.
+            UnavailableError: the decision cannot be stored; says why.
         """
         with self._operating(model):
             self._decide(model, False)
 
     def start(self, interval_seconds: float) -> None:
-        """Look now, and from now on every `interval_seconds` in a thread."""
+        """Refresh now, and then every `interval_seconds` in a thread."""
         self.refresh()
         self._thread = threading.Thread(
             target=self._run, args=(interval_seconds,), name="reload", daemon=True
@@ -177,7 +177,7 @@ class Champions:
             self._thread.join(5.0)
 
     def refresh(self) -> None:
-        """Look at every model once, load what changed and try what failed; never raises."""
+        """Check every model once, load what changed and retry what failed; never raises."""
         with self._changing:
             try:
                 self._follow_operators()
@@ -196,7 +196,7 @@ class Champions:
 
     @contextmanager
     def _operating(self, model: str) -> Iterator[None]:
-        """What an operator asks for, one call at a time; its errors told with their reason."""
+        """Run one call of an operator at a time; its errors become answers with a reason."""
         if model not in self._view.wanted and model not in self._registry.models():
             raise NotFoundError(f"model {show_value(model)}: the registry has no such model")
         with self._changing:
@@ -207,27 +207,27 @@ class Champions:
             except (HoldfastError, OSError) as error:
                 raise UnavailableError(f"model {model!r}: {self._describe_error(error)}") from error
 
-    def _decide(self, model: str, wanted: bool) -> None:
-        self._wanted.decide(model, wanted)
-        self._log.info("model_called_for" if wanted else "model_called_off", model=model)
+    def _decide(self, model: str, loaded: bool) -> None:
+        self._wanted.decide(model, loaded)
+        self._log.info("model_called_for" if loaded else "model_called_off", model=model)
         self._follow_operators()
 
     def _follow_operators(self) -> None:
-        """What is wanted now; what is wanted no more is served no more."""
+        """Apply the calls of operators: stop serving what is not wanted any more."""
         try:
             if self._wanted.look():
                 self._pauses.forget()
         except (RegistryError, OSError) as error:
             self._log.error("repository_unreadable", reason=str(error))
         served = self._view.served
-        wanted = self._wanted.specs(served)
-        for model in served.keys() - wanted.keys():
+        specs = self._wanted.specs(served)
+        for model in served.keys() - specs.keys():
             self._signatures.pop(model, None)
             self._log.info("model_unloaded", model=model)
-        self._view = _view({name: served[name] for name in served if name in wanted}, wanted)
+        self._view = _view({name: served[name] for name in served if name in specs}, specs)
 
     def _state(self, model: str) -> ModelState:
-        """Where a model stands, from what is known without looking at its files again."""
+        """Return the state of a model without reading its files again."""
         view, reason = self._view, self._pauses.reason(model)
         served, spec = view.served.get(model), view.wanted.get(model)
         if served is not None:
@@ -238,7 +238,7 @@ class Champions:
             )
         version = spec.version if spec and spec.version else self._champion(model)
         if spec is None:
-            why = UNLOADED if self._wanted.unloaded(model) else NOT_NAMED
+            why = UNLOADED if self._wanted.is_unloaded(model) else NOT_NAMED
             return ModelState(model, version, "UNAVAILABLE", why)
         if not reason and model not in self._signatures:
             return ModelState(model, version, "LOADING", "")
@@ -251,40 +251,40 @@ class Champions:
             return None
 
     def _refresh(self, spec: ModelSpec) -> None:
-        name, seen = spec.name, self._signature(spec)
+        name, signature = spec.name, self._signature(spec)
         served = self._view.served.get(name)
         if served is not None and served.runner.failing:
             if served.runner.trial():
                 self._log.info("model_runs_again", model=name, version=served.manifest.version)
             else:
                 self._signatures.pop(name, None)  # a fresh session may do
-        if name in self._signatures and self._signatures[name] == seen:
+        if name in self._signatures and self._signatures[name] == signature:
             return
-        if not self._pauses.waits(name, seen):
+        if not self._pauses.waits(name, signature):
             with suppress(HoldfastError, OSError):  # refused: counted and logged
-                self._follow(spec, seen)
+                self._follow(spec, signature)
 
     def _signature(self, spec: ModelSpec) -> Signature | None:
-        """What changes when the model is to be looked at again."""
+        """Return a value that changes when the model must be checked again."""
         folder = self._registry.root / spec.name
         if spec.version is None:
             return signature(folder / "aliases.json")
         return signature(folder / str(spec.version) / "manifest.json")
 
-    def _follow(self, spec: ModelSpec, seen: Signature | None) -> None:
-        """Serve what the spec says, or note why not and raise."""
+    def _follow(self, spec: ModelSpec, signature: Signature | None) -> None:
+        """Serve the version of the spec; on failure note why and raise."""
         try:
             self._serve(spec)
         except (HoldfastError, OSError) as error:
-            self._refuse(spec.name, error, seen)
+            self._refuse(spec.name, error, signature)
             raise
-        self._signatures[spec.name] = seen
+        self._signatures[spec.name] = signature
         self._pauses.forget(spec.name)
 
     def _serve(self, spec: ModelSpec) -> None:
-        """The pinned version or the champion; where nothing is served and it fails, the previous.
+        """Serve the pinned version or the champion; if that fails at the start, the previous one.
 
-        A pinned model has no other version to fall back to.
+        A pinned model has no version to fall back to.
         """
         if spec.version is not None:
             self._load(spec, spec.version)
@@ -312,16 +312,16 @@ class Champions:
             return
         loaded = self._loader.open(name, version)
         self._view = _view({**served, name: loaded}, self._view.wanted)
-        loaded.metrics.loaded()
+        loaded.metrics.note_load()
         pinned = spec.version is not None
         self._log.info("model_loaded", model=name, version=version, pinned=pinned)
 
     def _describe_error(self, error: Exception) -> str:
-        """An error as clients may read it: where the registry lies is for the log."""
+        """Describe an error for clients: the path of the registry is only logged."""
         return str(error).replace(f"{self._registry.root}/", "")
 
-    def _refuse(self, model: str, error: Exception, seen: Signature | None) -> None:
-        pause = self._pauses.note_failure(model, seen, self._describe_error(error))
+    def _refuse(self, model: str, error: Exception, signature: Signature | None) -> None:
+        pause = self._pauses.note_failure(model, signature, self._describe_error(error))
         self._metrics.reload_failures.labels(model).inc()
         serving = self._view.served.get(model)
         self._log.error(
@@ -333,6 +333,6 @@ class Champions:
         )
 
 
-def _view(served: Mapping[str, Served], wanted: Mapping[str, ModelSpec]) -> _View:
-    only = next(iter(wanted)) if len(wanted) == 1 else None
-    return _View(MappingProxyType(served), wanted, only)
+def _view(served: Mapping[str, Served], specs: Mapping[str, ModelSpec]) -> _View:
+    only = next(iter(specs)) if len(specs) == 1 else None
+    return _View(MappingProxyType(served), specs, only)

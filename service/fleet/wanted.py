@@ -26,13 +26,13 @@ class WantedModels:
         """What is served of a model, if it is."""
         return self.named.get(model, ModelSpec(model))
 
-    def unloaded(self, model: str) -> bool:
+    def is_unloaded(self, model: str) -> bool:
         """Whether an operator wants it not to be served."""
         return self._decisions.models.get(model) is False
 
-    def decide(self, model: str, wanted: bool) -> None:
+    def decide(self, model: str, loaded: bool) -> None:
         """Keep what an operator wants. Raises RegistryError or OSError where that fails."""
-        self._repository.decide(model, wanted, not self.named or model in self.named)
+        self._repository.decide(model, loaded, not self.named or model in self.named)
 
     def look(self) -> bool:
         """Whether operators have said something since the last look.
@@ -40,10 +40,10 @@ class WantedModels:
         Raises:
             RegistryError, OSError: the file cannot be read, told once; what was known still holds.
         """
-        seen = self._repository.signature()
-        if seen == self._seen:
+        signature = self._repository.signature()
+        if signature == self._seen:
             return False
-        self._seen = seen
+        self._seen = signature
         self._decisions = self._repository.read()
         return True
 
@@ -52,11 +52,11 @@ class WantedModels:
 
         A folder that cannot be seen for a moment takes away nothing that is `served`.
         """
-        found = self.named or {name: ModelSpec(name) for name in [*self._present(), *served]}
-        said = self._decisions.models
-        called = {name: found.get(name, ModelSpec(name)) for name, on in said.items() if on}
-        return {n: spec for n, spec in {**found, **called}.items() if said.get(n, True)}
+        base = self.named or {name: ModelSpec(name) for name in [*self._present(), *served]}
+        decisions = self._decisions.models
+        loaded = {name: base.get(name, ModelSpec(name)) for name, on in decisions.items() if on}
+        return {n: spec for n, spec in {**base, **loaded}.items() if decisions.get(n, True)}
 
     def _present(self) -> list[str]:
-        found = (path.parent.name for path in self._root.glob("*/aliases.json"))
-        return sorted(name for name in found if MODEL_NAME.fullmatch(name))
+        names = (path.parent.name for path in self._root.glob("*/aliases.json"))
+        return sorted(name for name in names if MODEL_NAME.fullmatch(name))

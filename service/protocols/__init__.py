@@ -1,1 +1,1 @@
-"""One dialect a file: `/predict`, V1, V2, feedback, certificates, probes."""
+"""The addresses of the service, a protocol per module: `/predict`, V1, V2, feedback, probes."""

@@ -1,28 +1,29 @@
 """`POST /feedback`: true labels for answers given earlier; on disk when it answers 200.
 
-The store is asked through a gate: one that is locked, full or hangs costs a label a 503 within a
-few seconds, and the next ones a 503 at once, so that predictions keep their threads. A label that
-was refused may still be kept when the store goes on; sent again, it is the same label.
+The store is called through a gate. If it is locked, full or hangs, a label gets a 503 within a few
+seconds and the next ones at once, so that predictions keep their threads. A label that was refused
+may still be stored when the store recovers; sending it again has no further effect.
 """
 
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain
-from typing import Any, NoReturn
+from typing import NamedTuple, NoReturn
 
 import msgspec
 
-from models.base.errors import InputError
+from models.base.errors import InputError, show_value
+from models.base.json_body import decode_body
 from monitoring.records.breaker import Gate
 from monitoring.records.store import Key, RecordedRow, RecordStore, StoreError
 from service.decoding.class_labels import AmbiguousLabelError, ClassLabels, label_text
-from service.decoding.codec import decode_body
 from service.decoding.json_amount import check_count
 from service.fleet.served import Served
 from service.fleet.served_models import Champions
 from service.web.call import Call, Endpoint
-from service.web.errors import NotFoundError, UnavailableError, show_value
+from service.web.errors import NotFoundError, UnavailableError
 from service.web.reply import Reply, json_reply
 from service.web.request_id import check_id
 
@@ -47,11 +48,32 @@ class _Label(msgspec.Struct, frozen=True):
     label: str
 
 
+@dataclass(frozen=True, slots=True)
+class LabelResult:
+    """The result of a label in the answer."""
+
+    id: str
+    row: int
+    model: str
+    version: int
+    predicted: str
+    label: str
+    correct: bool
+
+
+class _Resolved(NamedTuple):
+    """A label whose record is there: the place of its class among the classes, and its result."""
+
+    key: Key
+    place: int
+    result: LabelResult
+
+
 _decoder = msgspec.json.Decoder(Item | list[Item])
 
 
 class Labels:
-    """The store as feedback asks it: a bounded wait, by a bounded number of requests."""
+    """The store with limits: how long a request waits, and how many wait at once."""
 
     def __init__(self, store: RecordStore, wait_seconds: float, at_once: int) -> None:
         self._store = store
@@ -60,48 +82,50 @@ class Labels:
         self._waiting = threading.BoundedSemaphore(at_once)
 
     def find(self, keys: list[Key]) -> dict[Key, RecordedRow]:
-        """Find records; one that is on its way to the store gets a while to arrive.
+        """Find records; waits a while for a record that is not written yet.
 
         Raises:
             StoreError: the store cannot be read now.
             UnavailableError: a record is not there yet, and too many requests wait for theirs.
         """
-        found = self._gate.call(lambda: self._store.find(keys))
-        if len(found) == len(set(keys)) or not self._wait_seconds:
-            return found
+        records = self._gate.call(lambda: self._store.find(keys))
+        if len(records) == len(set(keys)) or not self._wait_seconds:
+            return records
         if not self._waiting.acquire(blocking=False):
             raise UnavailableError("too many labels wait for their records; no label was kept")
         try:
             deadline = time.monotonic() + self._wait_seconds
-            while (missing := [k for k in keys if k not in found]) and time.monotonic() < deadline:
+            while (
+                missing := [k for k in keys if k not in records]
+            ) and time.monotonic() < deadline:
                 time.sleep(LOOK_EVERY_SECONDS)
-                found |= self._gate.call(lambda: self._store.find(missing))
+                records |= self._gate.call(lambda: self._store.find(missing))
         finally:
             self._waiting.release()
-        return found
+        return records
 
     def keep(self, labels: Sequence[tuple[Key, RecordedRow, int]]) -> None:
-        """Keep labels of found records; on disk on return. Raises StoreError where it is not."""
+        """Store labels of existing records; on disk on return. Raises StoreError on failure."""
         self._gate.call(lambda: self._store.add_feedback(labels))
 
     def check(self) -> None:
-        """Raise StoreError where records may be missing only because nothing is written now."""
+        """Raise StoreError where nothing can be written now, so that records may be missing."""
         self._gate.call(self._store.check_writable)
 
 
 def endpoints(
     store: RecordStore | None, champions: Champions, *, wait_seconds: float, at_once: int = 2
 ) -> tuple[Endpoint, ...]:
-    """The address.
+    """Return the endpoint.
 
     Args:
-        store: None where there is none that could ever be opened.
-        champions: whose classes the labels are.
-        wait_seconds: how long a label waits for the record it names.
+        store: None where the store cannot be opened at all.
+        champions: the served models, whose classes the labels name.
+        wait_seconds: how long a label waits for its record.
         at_once: requests that may wait for the store, or for a record, at the same time; fewer
             than the threads of the worker.
     """
-    kept = Labels(store, wait_seconds, at_once) if store is not None else None
+    store_of_labels = Labels(store, wait_seconds, at_once) if store is not None else None
 
     def feedback(call: Call) -> Reply:
         call.require_json()
@@ -109,23 +133,23 @@ def endpoints(
         served = champions.served
         classes = {name: ClassLabels(model.manifest.classes) for name, model in served.items()}
         _check_labels(labels, classes)
-        if kept is None:
+        if store_of_labels is None:
             raise UnavailableError("the store of records is not available; the label was not kept")
         try:
-            found = kept.find([label.key for label in labels])
-            known = [label for label in labels if label.key in found]
-            results = _resolve(known, found, classes)
-            if known:
-                kept.keep([(key, found[key], index) for key, index, _ in results])
+            records = store_of_labels.find([label.key for label in labels])
+            answerable = [label for label in labels if label.key in records]
+            results = _resolve(answerable, records, classes)
+            if answerable:
+                store_of_labels.keep([(key, records[key], index) for key, index, _ in results])
             else:
-                kept.check()
+                store_of_labels.check()
         except StoreError as error:
             raise UnavailableError(f"{error}; the label was not kept") from error
-        _count(results, found, served)
-        if len(known) < len(labels):
-            _raise_unknown([label for label in labels if label.key not in found], len(known))
+        _count(results, records, served)
+        if len(answerable) < len(labels):
+            _raise_unknown([label for label in labels if label.key not in records], len(answerable))
         return json_reply(
-            {"accepted": len(known), "results": [document for _, _, document in results]}
+            {"accepted": len(answerable), "results": [each.result for each in results]}
         )
 
     return (Endpoint("POST", "/feedback", feedback, "feedback"),)
@@ -133,9 +157,9 @@ def endpoints(
 
 def _decode(body: bytes) -> list[_Label]:
     check_count(body, b"{", MOST_BRACES, "body", "labels")
-    decoded = decode_body(_decoder, body)
-    single = isinstance(decoded, Item)
-    items: list[Item] = [decoded] if isinstance(decoded, Item) else decoded
+    content = decode_body(_decoder, body)
+    single = isinstance(content, Item)
+    items: list[Item] = [content] if isinstance(content, Item) else content
     if not 1 <= len(items) <= MAX_LABELS:
         raise InputError("body", f"1 to {MAX_LABELS} labels", f"{len(items)}")
     places = ("",) if single else tuple(f"[{n}]." for n in range(len(items)))
@@ -153,7 +177,7 @@ def _key(text: str, field: str) -> Key:
 
 
 def _text(raw: msgspec.Raw, field: str) -> str:
-    """The text of a label. Raises InputError where it is no text, number or truth value."""
+    """Return the text of a label. Raises InputError unless it is a text, number or boolean."""
     text = label_text(bytes(raw))
     if text is None:
         kinds = {b"n": "null", b"[": "a list", b"{": "an object"}
@@ -162,18 +186,18 @@ def _text(raw: msgspec.Raw, field: str) -> str:
 
 
 def _check_labels(labels: Sequence[_Label], classes: Mapping[str, ClassLabels]) -> None:
-    """Refuse a label that is no class of any served model, before waiting for records."""
-    known: set[str] = set()
+    """Refuse labels that are no class of any served model, before waiting for records."""
+    checked: set[str] = set()
     for label in labels if classes else ():
-        if label.label not in known:
+        if label.label not in checked:
             if not any(each.may_mean(label.label) for each in classes.values()):
                 names = dict.fromkeys(chain.from_iterable(each.names for each in classes.values()))
                 _raise_no_class(label, list(names))
-            known.add(label.label)
+            checked.add(label.label)
 
 
 def _class_of(label: _Label, classes: ClassLabels) -> int:
-    """The place of the class that a label means. Raises InputError."""
+    """Return the index of the class that a label means. Raises InputError."""
     try:
         index = classes.index(label.label)
     except AmbiguousLabelError as error:
@@ -185,36 +209,36 @@ def _class_of(label: _Label, classes: ClassLabels) -> int:
 
 
 def _resolve(
-    known: Sequence[_Label], found: Mapping[Key, RecordedRow], classes: Mapping[str, ClassLabels]
-) -> list[tuple[Key, int, dict[str, Any]]]:
-    """Class index and answer of every label whose record is there."""
+    labels: Sequence[_Label], records: Mapping[Key, RecordedRow], classes: Mapping[str, ClassLabels]
+) -> list[_Resolved]:
+    """Return class index and result of every label that has a record."""
     results = []
-    for label in known:
-        record = found[label.key]
+    for label in labels:
+        record = records[label.key]
         if record.model not in classes:
             raise NotFoundError(f"{label.field}id: model {record.model!r} is not served now")
         index = _class_of(label, classes[record.model])
         names = classes[record.model].names
-        document = {
-            "id": label.key.id,
-            "row": label.key.row,
-            "model": record.model,
-            "version": record.version,
-            "predicted": names[record.predicted],
-            "label": names[index],
-            "correct": record.predicted == index,
-        }
-        results.append((label.key, index, document))
+        result = LabelResult(
+            id=label.key.id,
+            row=label.key.row,
+            model=record.model,
+            version=record.version,
+            predicted=names[record.predicted],
+            label=names[index],
+            correct=record.predicted == index,
+        )
+        results.append(_Resolved(label.key, index, result))
     return results
 
 
 def _count(
-    results: Sequence[tuple[Key, int, dict[str, Any]]],
-    found: Mapping[Key, RecordedRow],
+    results: Sequence[_Resolved],
+    records: Mapping[Key, RecordedRow],
     served: Mapping[str, Served],
 ) -> None:
-    for key, _, document in results:
-        served[found[key].model].metrics.feedback(document["correct"])
+    for key, _, result in results:
+        served[records[key].model].metrics.feedback(result.correct)
 
 
 def _raise_no_class(label: _Label, classes: Sequence[str]) -> NoReturn:

@@ -1,8 +1,7 @@
-"""Probes, metrics, and what stands at the root."""
+"""Probes, metrics, and the summary at `/`."""
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST
 
@@ -12,7 +11,7 @@ from service.web.reply import Reply, json_reply
 
 
 def is_ready(champions: Champions, draining: Path | None) -> bool:
-    """Whether requests should be sent here; no more so once the service has begun to stop."""
+    """Whether the service can take requests; false once it has begun to stop."""
     return champions.ready and not (draining is not None and draining.exists())
 
 
@@ -28,7 +27,7 @@ def endpoints(
     version: str,
     draining: Path | None = None,
 ) -> tuple[Endpoint, ...]:
-    """The addresses that machines look at; the file `draining` exists while the service stops."""
+    """Return the endpoints; the file `draining` exists while the service stops."""
 
     def healthz(call: Call) -> Reply:
         return json_reply({"status": "ok"})
@@ -36,7 +35,7 @@ def endpoints(
     def readyz(call: Call) -> Reply:
         ready = is_ready(champions, draining)
         why_not = "stopping" if champions.ready else "a model is not loaded or does not run"
-        document = {"status": "ready" if ready else why_not, "models": _versions()}
+        document = {"status": "ready" if ready else why_not, "models": list_versions()}
         if ready:
             return json_reply(document)
         return json_reply(document, 503, headers=(("Retry-After", "1"),))
@@ -46,9 +45,9 @@ def endpoints(
 
     def root(call: Call) -> Reply:
         document = {"status": "alive", "name": "holdfast", "version": version}
-        return json_reply({**document, "models": _versions(), "calls": CALLS})
+        return json_reply({**document, "models": list_versions(), "calls": CALLS})
 
-    def _versions() -> dict[str, Any]:
+    def list_versions() -> dict[str, int]:
         return {name: served.manifest.version for name, served in champions.served.items()}
 
     return (

@@ -1,17 +1,19 @@
-"""`POST /predict`: the friendly address."""
+"""`POST /predict`: predictions for JSON rows or image files."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
 
+import numpy as np
+import numpy.typing as npt
 import orjson
 
+from models.base.errors import show_value
 from service.decoding.images import MAX_PIXELS, Upload, decode_images, takes_images
 from service.decoding.instances import FIELD, read_predict_body, read_rows_of
 from service.decoding.multipart import FORM, read_files
 from service.fleet.served import Served
-from service.pipeline import Decoded, Pipeline, Scored
+from service.pipeline import Decoded, Pipeline, QueryScore, RowScores, Scored
 from service.web.call import Call, Endpoint
-from service.web.errors import JSON, MediaTypeError, show_value
+from service.web.errors import JSON, MediaTypeError
 from service.web.reply import Reply
 
 IMAGES = ("image/png", "image/jpeg")
@@ -20,7 +22,7 @@ IMAGES = ("image/png", "image/jpeg")
 def endpoints(
     pipeline: Pipeline, find: Callable[[str | None], Served], max_pixels: int = MAX_PIXELS
 ) -> tuple[Endpoint, ...]:
-    """The address; `find` gives the served version of a model, or of the only one."""
+    """Return the endpoint; `find` returns the served version of a model, or of the only one."""
 
     def predict(call: Call) -> Reply:
         served = find(call.argument("model"))
@@ -32,7 +34,7 @@ def endpoints(
 
 
 def decode(call: Call, served: Served, max_pixels: int = MAX_PIXELS) -> Decoded:
-    """The rows of a request: JSON, or for a model of pictures one file or a form of several."""
+    """Read the rows of a request: JSON, or for an image model one file or a form of several."""
     request_id, kind, schema = call.id(), call.media_type, served.manifest.input
     if kind in ("", JSON):
         rows = read_predict_body(call.body(), schema)
@@ -53,14 +55,14 @@ def _files(call: Call, kind: str, served: Served) -> list[Upload]:
         return [Upload("body", call.body())]
     if pictures and kind == FORM:
         return read_files(call.body(), call.header("content-type") or "", served.max_rows)
-    read = ", ".join((JSON, *IMAGES, FORM) if pictures else (JSON,))
-    error = MediaTypeError("Content-Type", read, show_value(kind))
-    error.headers = {"Accept": read}
+    types = ", ".join((JSON, *IMAGES, FORM) if pictures else (JSON,))
+    error = MediaTypeError("Content-Type", types, show_value(kind))
+    error.headers = {"Accept": types}
     raise error
 
 
 def encode(scored: Scored) -> Reply:
-    """The answer as JSON."""
+    """Encode the answer as JSON."""
     manifest = scored.manifest
     document = {
         "model": manifest.model,
@@ -71,8 +73,17 @@ def encode(scored: Scored) -> Reply:
     return scored.reply(orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY))
 
 
-def predictions(scored: Scored) -> list[dict[str, Any]]:
-    """One object per row."""
+class Prediction(RowScores):
+    """The answer for a row."""
+
+    label: str
+    index: int
+    probability: np.float32
+    probabilities: npt.NDArray[np.float32]  # (C,)
+
+
+def predictions(scored: Scored) -> list[Prediction]:
+    """Return one object per row."""
     answer, classes = scored.answer, scored.manifest.classes
     columns = (
         scored.predicted.tolist(),
@@ -104,9 +115,9 @@ def predictions(scored: Scored) -> list[dict[str, Any]]:
     ]
 
 
-def _queries(scored: Scored) -> list[dict[str, Any] | None]:
-    """What the client's queries look like, one object per row; nulls where nobody watches."""
+def _queries(scored: Scored) -> Sequence[QueryScore | None]:
+    """Return the query scores, one object per row; nulls where queries are not checked."""
     if scored.near is None:
         return [None] * len(scored.predicted)
-    found = zip(scored.near.tolist(), scored.flags.query.tolist(), strict=True)
-    return [{"near": near, "flagged": flagged} for near, flagged in found]
+    pairs = zip(scored.near.tolist(), scored.flags.query.tolist(), strict=True)
+    return [{"near": near, "flagged": flagged} for near, flagged in pairs]

@@ -1,37 +1,40 @@
-"""The V1 protocol: the REST interface of TensorFlow Serving, which KServe speaks, too.
+"""The V1 protocol: the REST interface of TensorFlow Serving, also used by KServe.
 
-Rows stand in `instances`, or in `inputs` as the one input of the model. Where the two servers
-differ, an answer serves the clients of both: to `inputs` TensorFlow Serving answers `outputs` by
-name, KServe `predictions`; of a model's state each tells in members of its own.
+Rows are in `instances`, or in `inputs` as the only input of the model. Where the two servers
+differ, answers have the members of both: to `inputs` TensorFlow Serving answers with `outputs` by
+name, KServe with `predictions`; each has its own members for the state of a model.
 
 Sources: TensorFlow Serving, "RESTful API"; KServe, "Data Plane (V1)", which leaves further members
 of an answer to the server.
 """
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TypedDict
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 import orjson
 
-from models.base.errors import InputError
+from models.base.errors import InputError, show_value
+from models.base.json_body import decode_body
 from models.versions.schema import OUTPUTS
-from service.decoding.codec import decode_body
 from service.decoding.images import MAX_PIXELS
 from service.decoding.instances import read_rows_of, unwrap_member
 from service.fleet.served import Served
 from service.fleet.served_models import DOES_NOT_RUN, Champions
 from service.pipeline import Decoded, Pipeline, Scored
-from service.protocols.predict import predictions
+from service.protocols.predict import Prediction, predictions
 from service.protocols.v2.metadata import version_of
 from service.web.call import Call, Endpoint
-from service.web.errors import UnavailableError, show_value
+from service.web.errors import UnavailableError
 from service.web.reply import Reply, json_reply
 
 SIGNATURES = ("serving_default", "", None)
 
 
 class V1Body(msgspec.Struct):
-    """The JSON body of a prediction; an empty text, and null, is a member that is missing."""
+    """The JSON body of a prediction; an empty text and null mean that the member is missing."""
 
     instances: msgspec.Raw = msgspec.Raw()
     inputs: msgspec.Raw = msgspec.Raw()
@@ -41,10 +44,47 @@ class V1Body(msgspec.Struct):
 _body = msgspec.json.Decoder(V1Body)
 
 
+Column = npt.NDArray[np.generic] | list[str]
+
+
+class V1Answer(TypedDict, total=False):
+    """A prediction; a plain dictionary, because it is made for every request."""
+
+    predictions: list[Prediction]
+    outputs: dict[str, Column]
+    model: str
+    version: int
+    id: str
+
+
+class VersionError(msgspec.Struct, frozen=True):
+    """Why a version failed to load; a served one has not failed."""
+
+    error_code: str = "OK"
+    error_message: str = ""
+
+
+class VersionStatus(msgspec.Struct, frozen=True):
+    """The state of a version, as TensorFlow Serving has it."""
+
+    version: str
+    state: str = "AVAILABLE"
+    status: VersionError = VersionError()
+
+
+class ModelStatus(msgspec.Struct, frozen=True):
+    """The state of a model for the clients of both servers."""
+
+    name: str
+    ready: bool
+    model_version_status: tuple[VersionStatus, ...]
+    classes: Sequence[str]
+
+
 def endpoints(
     pipeline: Pipeline, champions: Champions, max_pixels: int = MAX_PIXELS
 ) -> tuple[Endpoint, ...]:
-    """All addresses below /v1; bodies are JSON whatever the content type says."""
+    """Return the endpoints below /v1; bodies are read as JSON, whatever their media type."""
 
     def models(call: Call) -> Reply:
         return json_reply({"models": sorted(champions.served)})
@@ -81,47 +121,42 @@ def endpoints(
 
 
 def read_body(body: bytes) -> tuple[str, bytes]:
-    """The member of a body that holds the rows, and its JSON text. Raises InputError."""
-    decoded = decode_body(_body, body)
-    if decoded.signature_name not in SIGNATURES:
-        raise InputError("signature_name", repr(SIGNATURES[0]), show_value(decoded.signature_name))
-    given = (bytes(each) for each in (decoded.instances, decoded.inputs))
-    instances, inputs = (b"" if each == b"null" else each for each in given)
+    """Return the name and JSON text of the member with the rows. Raises InputError."""
+    content = decode_body(_body, body)
+    if content.signature_name not in SIGNATURES:
+        raise InputError("signature_name", repr(SIGNATURES[0]), show_value(content.signature_name))
+    members = (bytes(each) for each in (content.instances, content.inputs))
+    instances, inputs = (b"" if each == b"null" else each for each in members)
     if bool(instances) == bool(inputs):
         raise InputError("instances", "either instances or inputs", "both" if inputs else "neither")
     return ("instances", instances) if instances else ("inputs", inputs)
 
 
 def encode(scored: Scored, field: str) -> Reply:
-    """The objects of `/predict`, to `inputs` the outputs by name as well, and whose they are."""
+    """Encode the objects of `/predict`, and after `inputs` also the outputs by name."""
     manifest = scored.manifest
-    document: dict[str, Any] = {"predictions": predictions(scored)}
+    document: V1Answer = {"predictions": predictions(scored)}
     if field == "inputs":
         document["outputs"] = _columns(scored)
     document |= {"model": manifest.model, "version": manifest.version, "id": scored.id}
     return scored.reply(orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY))
 
 
-def status_of(served: Served) -> dict[str, Any]:
-    """What is known of a model that is served. Raises UnavailableError where it does not run."""
+def status_of(served: Served) -> ModelStatus:
+    """Return the state of a served model. Raises UnavailableError where it does not run."""
     manifest = served.manifest
     if served.runner.failing:
         raise UnavailableError(f"model {manifest.model!r} does not run: {DOES_NOT_RUN}")
-    available = {
-        "version": str(manifest.version),
-        "state": "AVAILABLE",
-        "status": {"error_code": "OK", "error_message": ""},
-    }
-    return {
-        "name": manifest.model,
-        "ready": True,
-        "model_version_status": [available],
-        "classes": manifest.classes,
-    }
+    return ModelStatus(
+        name=manifest.model,
+        ready=True,
+        model_version_status=(VersionStatus(str(manifest.version)),),
+        classes=manifest.classes,
+    )
 
 
-def _columns(scored: Scored) -> dict[str, Any]:
-    """The outputs of the graph, flags and labels, each with N rows."""
+def _columns(scored: Scored) -> dict[str, Column]:
+    """Return the outputs of the graph, flags and labels, each with N rows."""
     classes, flags = scored.manifest.classes, scored.flags
     return {
         **{name: getattr(scored.answer, name) for name in OUTPUTS},

@@ -1,4 +1,4 @@
-"""gunicorn's master, with successors first: a worker goes when another is ready in its place."""
+"""gunicorn's master, which ends an old worker only when its successor is ready."""
 
 import mmap
 import signal
@@ -11,13 +11,13 @@ READY, LEAVING = 0, 1
 
 
 class WorkerFlags:
-    """What a worker tells its master: two bytes of memory that both see, made before the fork."""
+    """Two bytes of shared memory, made before the fork, by which a worker signals its master."""
 
     def __init__(self) -> None:
         self._bytes = mmap.mmap(-1, mmap.PAGESIZE)
 
     def set(self, flag: int) -> None:
-        """Say it; for good."""
+        """Set the flag; it is never cleared."""
         self._bytes[flag] = 1
 
     def __getitem__(self, flag: int) -> bool:
@@ -27,8 +27,8 @@ class WorkerFlags:
 class Arbiter(GunicornArbiter):  # type: ignore[misc]
     """The master. `before_stop` is called when a graceful stop begins, before the workers know.
 
-    gunicorn tells old workers to go as soon as the new ones are forked. New ones load a model
-    first, and until then nobody would accept.
+    gunicorn stops the old workers as soon as the new ones are forked. But new ones load a model
+    first, and until then no worker would accept connections.
     """
 
     def __init__(self, app: Any, before_stop: Callable[[], None]) -> None:
@@ -44,25 +44,25 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
         super().stop(graceful)
 
     def manage_workers(self) -> None:
-        """Fork successors and what is missing; relieve those who have a successor."""
+        """Fork successors and missing workers; end the workers that have a successor."""
         staying = [worker for worker in self.WORKERS.values() if not worker.flags[LEAVING]]
         for _ in range(self.num_workers - len(staying)):
             self.spawn_worker()
         self._relieve()
 
     def reap_workers(self) -> None:
-        """Collect the dead; gunicorn's reload does only this while it waits."""
+        """Collect ended workers; gunicorn's reload does only this while it waits."""
         super().reap_workers()
         if not self._stopping:
             self._relieve()
 
     def _relieve(self) -> None:
-        """Tell surplus workers to go: those who want to first, then the oldest."""
+        """End surplus workers: first those that asked for it, then the oldest."""
         order = sorted(self.WORKERS.items(), key=lambda w: (not w[1].flags[LEAVING], w[1].age))
-        surplus, kept = order[: -self.num_workers], order[-self.num_workers :]
-        if not all(worker.flags[READY] for _, worker in kept):
+        surplus, newest = order[: -self.num_workers], order[-self.num_workers :]
+        if not all(worker.flags[READY] for _, worker in newest):
             return
         for pid, worker in surplus:
-            if not worker.told:
-                worker.told = True
+            if not worker.stop_sent:
+                worker.stop_sent = True
                 self.kill_worker(pid, signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""gunicorn's own lines (start, ends of workers, errors) in the form of the others."""
+"""gunicorn's own log lines (start, end of workers, errors) as JSON like all others."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ class JsonLogger(Logger):  # type: ignore[misc]
     """Give to gunicorn as `logger_class`; `models.base.logs.configure` was called before."""
 
     def setup(self, cfg: Any) -> None:
-        """Put our handler in the place of gunicorn's."""
+        """Replace gunicorn's handler by ours."""
         super().setup(cfg)
         for log in (self.error_log, self.access_log):
             log.handlers[:] = [JsonHandler("gunicorn")]

@@ -1,4 +1,4 @@
-"""The end of a listening socket without a reset connection, and how many may be open."""
+"""Closes a listening socket without resetting connections; raises the limit of open files."""
 
 import contextlib
 import ctypes
@@ -15,7 +15,7 @@ FULL = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 def raise_file_limit() -> int:
-    """Allow as many open files as the system lets this process have; how many that are."""
+    """Allow as many open files as the system lets this process have; returns how many."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -23,15 +23,15 @@ def raise_file_limit() -> int:
 
 
 def refuse_new(listener: socket.socket) -> None:
-    """Let no further connection begin, while those that have begun complete and can be accepted.
+    """Let no further connection begin; those that have begun complete and can be accepted.
 
-    The kernel resets what waits in the accept queue when the last holder of a listening socket
-    closes it, and between the last `accept` and that `close` there is always time for one more.
-    With new SYNs dropped there is none. A client that tries is not answered, and is refused when
-    it tries again. Linux only, for TCP; elsewhere nothing happens.
+    When the last holder of a listening socket closes it, the kernel resets the connections in the
+    accept queue, and one more can always come between the last `accept` and that `close`. With new
+    SYNs dropped none can. A client that tries gets no answer; its retry is refused by the closed
+    port. Linux and TCP only; elsewhere nothing happens.
     """
     code = b"".join(struct.pack("=HBBI", a, b, c, d & 0xFFFFFFFF) for a, b, c, d in _NO_NEW)
-    kept = ctypes.create_string_buffer(code, len(code))
-    program = struct.pack("HL", len(_NO_NEW), ctypes.addressof(kept))
+    buffer = ctypes.create_string_buffer(code, len(code))
+    program = struct.pack("HL", len(_NO_NEW), ctypes.addressof(buffer))
     with contextlib.suppress(OSError):
         listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)

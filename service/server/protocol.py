@@ -1,12 +1,12 @@
-"""uvicorn's connection, with the bounds that a server on a network needs around it.
+"""uvicorn's connection with the limits that a server on a network needs.
 
-uvicorn and llhttp read and write HTTP; here nothing is parsed. What is added:
+uvicorn and llhttp read and write HTTP; nothing is parsed here. What is added:
 
-- a head must come in time and be short, and must not be ambiguous (RFC 9112, sections 3.2 and 7);
-- a refusal waits its turn behind the answers that are owed, and reaches who still sends;
-- a client that has sent its last (a half-closed connection) still gets its answers;
-- a client that does not take its answers is given up, and what waits for it counts as held;
-- while answers are owed, no further requests are read, so that nothing piles up.
+- the head of a request must come in time, be short and not be ambiguous (RFC 9112, 3.2 and 7);
+- a refusal is sent after the answers to earlier requests, also while the client still sends;
+- a client that has closed its sending side (a half-closed connection) still gets its answers;
+- a client that does not read its answers is disconnected; until then they count as held memory;
+- no further requests are read while answers are outstanding, so that nothing piles up.
 """
 
 import asyncio
@@ -31,18 +31,18 @@ NO_REQUEST = "not a request that is read here"
 
 
 class Refusal(NamedTuple):
-    """An answer to what is no request; the connection ends with it."""
+    """The answer to bytes that are no valid request; the connection ends with it."""
 
     status: int
     detail: str
 
 
 class _Parser(httptools.HttpRequestParser):
-    """Takes a request that asks for another protocol as one of HTTP/1.1.
+    """Treats a request with `Upgrade` as plain HTTP/1.1.
 
-    A server may ignore `Upgrade` (RFC 9110, section 7.8), and clients of HTTP/2 send it with any
-    request. llhttp stops behind such a head, and would read its body as the next request: the head
-    is read once more without that header.
+    A server may ignore `Upgrade` (RFC 9110, section 7.8), and HTTP/2 clients send it with any
+    request. llhttp stops after such a head and would read the body as the next request, so the
+    head is parsed once more without that header.
     """
 
     def __init__(self, protocol: "Protocol") -> None:
@@ -82,7 +82,7 @@ class Protocol(HttpToolsProtocol):
 
     @property
     def waits_until(self) -> float | None:
-        """When a connection for which nothing is done runs out of time; None for others."""
+        """When an idle connection times out; None for others."""
         if self._owed:
             return None
         timer = self._head_timer or self.timeout_keep_alive_task
@@ -91,14 +91,14 @@ class Protocol(HttpToolsProtocol):
     # --- coming and going
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Count the time from the first moment; make room where there is none."""
+        """Start the timer; drop another connection if there are too many."""
         super().connection_made(transport)
         if len(self.connections) > self._shared.connections:
             make_room(self.connections - {self})
         self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Give back what was held."""
+        """Release the counted memory."""
         super().connection_lost(exc)
         self._shared.held.give(self._charged)
         self._charged = 0
@@ -107,7 +107,7 @@ class Protocol(HttpToolsProtocol):
                 timer.cancel()
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """The client sends no more. It may still read: keep the connection while it waits."""
+        """The client sends no more, but may still read: keep the connection until the answer."""
         self._half_closed = True
         if self._refusal is None and (self._in_body or self._head_bytes):
             self._refuse(Refusal(HTTPStatus.BAD_REQUEST, BROKE_OFF))
@@ -115,14 +115,14 @@ class Protocol(HttpToolsProtocol):
         return self._owed > 0
 
     def timeout_keep_alive_handler(self) -> None:
-        """End an idle connection, at once where it does not take its last answer."""
+        """End an idle connection, at once if the client does not read its last answer."""
         if self.transport.get_write_buffer_size():
             self.transport.abort()
         else:
             super().timeout_keep_alive_handler()
 
     def shutdown(self) -> None:
-        """End an idle connection, others after what they are about."""
+        """End an idle connection at once, a busy one after its current request."""
         self._shared.keeping = False
         if not self._head_bytes:
             super().shutdown()
@@ -130,7 +130,7 @@ class Protocol(HttpToolsProtocol):
     # --- reading
 
     def data_received(self, data: bytes) -> None:
-        """Hand bytes on; bound what is no whole head."""
+        """Pass bytes to the parser; limit the size of an incomplete head."""
         if self._refusal is not None:
             return
         self._read_bytes = len(data)
@@ -152,7 +152,7 @@ class Protocol(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        """A head is whole; what is ambiguous or too long is refused before anybody sees it."""
+        """A head is complete: refuse it here if it is ambiguous or too long."""
         if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
             lines = [b"%s: %s" % pair for pair in self.headers if pair[0] != b"upgrade"]
             start = b"%s %s HTTP/1.1" % (self.parser.get_method(), self.url)
@@ -171,7 +171,7 @@ class Protocol(HttpToolsProtocol):
             self.cycle.keep_alive = False
 
     def on_message_complete(self) -> None:
-        """A request is whole."""
+        """A request is complete."""
         if self._read_again:
             return
         self._in_body = False
@@ -184,7 +184,7 @@ class Protocol(HttpToolsProtocol):
         return head
 
     def send_400_response(self, msg: str) -> None:
-        """The parser stopped: refuse what it did not understand, or what we did not."""
+        """The parser stopped: send the refusal that the parser or `on_headers_complete` noted."""
         refusal, self._refusal = self._refusal, None
         self._refuse(refusal or Refusal(HTTPStatus.BAD_REQUEST, NO_REQUEST))
 
@@ -205,7 +205,7 @@ class Protocol(HttpToolsProtocol):
     # --- refusing
 
     def _refuse(self, refusal: Refusal) -> None:
-        """Read nothing more; answer when it is its turn."""
+        """Stop reading; send the refusal after the outstanding answers."""
         self._refusal = refusal
         if self._in_body:  # of a request that will never be whole: nobody answers it
             self._in_body = False
@@ -222,7 +222,7 @@ class Protocol(HttpToolsProtocol):
     def _send_refusal(self, refusal: Refusal) -> None:
         if self.transport.is_closing():
             return
-        self._shared.refused(refusal.status)
+        self._shared.count_refusal(refusal.status)
         path = self.url.split(b"?")[0].decode("latin-1") if self.headers is not None else ""
         media, body = render_error(path, refusal.status, refusal.detail)
         head = (
@@ -243,7 +243,7 @@ class Protocol(HttpToolsProtocol):
     # --- answering
 
     def on_response_complete(self) -> None:
-        """One answer less is owed."""
+        """An answer has been sent."""
         self._owed -= 1
         super().on_response_complete()
         if self.transport.is_closing():
@@ -263,7 +263,7 @@ class Protocol(HttpToolsProtocol):
             self._end_keep_alive()  # the head's own time runs
 
     def pause_writing(self) -> None:
-        """The client does not keep up: what waits for it counts, and it must go on taking."""
+        """The client reads too slowly: count what waits for it, and watch its progress."""
         super().pause_writing()
         self._watch_sending()
 
@@ -276,10 +276,10 @@ class Protocol(HttpToolsProtocol):
             self._send_timer = None
 
     def _watch_sending(self) -> None:
-        left = self.transport.get_write_buffer_size()
+        unsent = self.transport.get_write_buffer_size()
         if self._charge():
             seconds = self._shared.terms.body_seconds
-            self._send_timer = self.loop.call_later(seconds, self._look_at_sending, left)
+            self._send_timer = self.loop.call_later(seconds, self._look_at_sending, unsent)
         else:
             self.transport.abort()
 
@@ -290,7 +290,7 @@ class Protocol(HttpToolsProtocol):
             self._watch_sending()
 
     def _charge(self) -> bool:
-        """Count what waits here: requests behind others, and an answer that is not taken."""
+        """Count the memory of waiting requests and of an answer that is not read yet."""
         held = self._shared.held
         held.give(self._charged)
         size = sum(len(cycle.body) for cycle, _ in self.pipeline)
@@ -307,7 +307,7 @@ class Protocol(HttpToolsProtocol):
 
 
 def check_head(url: bytes, headers: list[tuple[bytes, bytes]], version: str) -> Refusal | None:
-    """What is wrong with a head that the parser took; None: nothing.
+    """Return what is wrong with a parsed head; None: nothing.
 
     Args:
         url: the request target as it was sent.
@@ -315,9 +315,9 @@ def check_head(url: bytes, headers: list[tuple[bytes, bytes]], version: str) -> 
         version: of HTTP.
 
     Returns:
-        The refusal: too long (431, 414); not exactly one `Host`, which HTTP/1.1 asks for; another
-        host in the target than in `Host`; a fragment in the target; a transfer coding other than
-        `chunked` (501), or one in HTTP/1.0.
+        The refusal: the head is too long (431, 414); it has not exactly one `Host`, as HTTP/1.1
+        requires; the target has another host than `Host`, or a fragment; the transfer coding is
+        not `chunked` (501), or is used in HTTP/1.0.
 
     >>> check_head(b"/", [(b"host", b"h")], "1.1")
     >>> int(check_head(b"/", [], "1.1").status)
@@ -344,7 +344,7 @@ def check_head(url: bytes, headers: list[tuple[bytes, bytes]], version: str) -> 
 
 
 def make_room(connections: Iterable[Any]) -> None:
-    """Drop those next to run out of time, of the connections that nothing is done for."""
+    """Drop the idle connections that would time out next."""
     waiting = [
         (c.waits_until, n, c) for n, c in enumerate(connections) if c.waits_until is not None
     ]

@@ -1,10 +1,10 @@
-"""uvicorn's server with the life of a gunicorn worker around it.
+"""uvicorn's server with the life cycle of a gunicorn worker.
 
-How it ends. When the whole service stops, its readiness is false already; for `drain_seconds` it
-still accepts, and answers with `Connection: close`. When only this worker goes (replaced after a
-HUP or after `max_requests`), others accept. Then it takes what the kernel has accepted, gives idle
-connections a moment for a request that is on its way, finishes what it has, and ends, within
-`grace_seconds` after the signal.
+How it ends: when the whole service stops, it is already not ready; for `drain_seconds` it still
+accepts and answers with `Connection: close`. When only this worker ends (replaced after a HUP or
+after `max_requests`), others accept. Then it takes the connections that the kernel has accepted,
+gives idle connections a moment for a request that is under way, finishes its requests, and ends
+within `grace_seconds` after the signal.
 """
 
 import asyncio
@@ -32,9 +32,9 @@ class WorkerServer(uvicorn.Server):
 
     Args:
         config: uvicorn's.
-        shared: what its connections share.
+        shared: the limits and counters of all connections.
         tick: called ten times a second with the number of requests so far; True ends the server.
-        ready: called once it accepts.
+        ready: called when it accepts connections.
     """
 
     def __init__(
@@ -50,19 +50,19 @@ class WorkerServer(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Stop on a signal, and end in order: uvicorn would die of the signal at the end."""
+        """Stop on a signal and end normally; uvicorn would raise the signal again at the end."""
         loop = asyncio.get_running_loop()
         for number in STOPPING:
             loop.add_signal_handler(number, self.handle_exit, number, None)
         yield
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Stop; from now on answers say that the connection ends with them."""
+        """Begin to stop; from now on answers close their connection."""
         self._shared.keeping = False
         super().handle_exit(sig, frame)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to accept."""
+        """Start to accept connections."""
         await super().startup(sockets)
         self._ready()
 
@@ -72,7 +72,7 @@ class WorkerServer(uvicorn.Server):
         return self._tick(self.server_state.total_requests) or stop
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Finish; the order of the steps is what keeps requests from being lost."""
+        """Finish; the order of these steps makes sure that no request is lost."""
         terms, began = self._shared.terms, time.monotonic()
         last = began + max(terms.grace_seconds - CLOSING_SECONDS, 0.5)
         self._shared.keeping = False

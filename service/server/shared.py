@@ -1,4 +1,4 @@
-"""What all connections of a worker share: their bounds, and what they hold together."""
+"""The limits and counters that all connections of a worker share."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +10,7 @@ HEAD_BYTES = 1 << 15  # of a request line and its headers
 
 
 class WorkerTerms(NamedTuple):
-    """How long a client may take, and how a worker ends. Times in seconds."""
+    """Time limits for clients and for the end of a worker, in seconds."""
 
     header_seconds: float
     body_seconds: float
@@ -24,16 +24,16 @@ class Shared:
 
     Args:
         terms: of the worker.
-        held: the application's, so that requests and answers count together.
+        held: the application's counter, so that requests and answers count together.
         connections: the most that may be open.
-        refused: called with the status of an answer that was given without the application.
+        count_refusal: called with the status of an answer that the server gave by itself.
     """
 
     def __init__(
-        self, terms: WorkerTerms, held: Held, connections: int, refused: Callable[[int], None]
+        self, terms: WorkerTerms, held: Held, connections: int, count_refusal: Callable[[int], None]
     ) -> None:
         self.terms = terms
         self.held = held
         self.connections = connections
-        self.refused = refused
+        self.count_refusal = count_refusal
         self.keeping = True  # whether connections are kept after an answer

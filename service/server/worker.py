@@ -1,4 +1,4 @@
-"""The gunicorn worker: uvicorn-worker's, with our server and connections in it."""
+"""The gunicorn worker: uvicorn-worker's with our server and connections."""
 
 import asyncio
 import logging
@@ -25,15 +25,15 @@ class Worker(UvicornWorker):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.flags, self.told = WorkerFlags(), False  # the master looks at them
+        self.flags, self.stop_sent = WorkerFlags(), False  # read by the master
 
     def run(self) -> None:
-        """Serve, then leave."""
+        """Serve until the end, then exit."""
         # uvicorn warns of every broken request: anybody could fill the log.
         logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
         app = self.wsgi
         most = min(max(raise_file_limit() - SPARE_FILES, SPARE_FILES), MOST_CONNECTIONS)
-        shared = Shared(self.app.terms, app.held, most, app.refused)
+        shared = Shared(self.app.terms, app.held, most, app.count_refusal)
         config = configure(app, shared, backlog=self.cfg.backlog, keep_alive=self.cfg.keepalive)
         server = WorkerServer(config, shared, tick=self._tick, ready=lambda: self.flags.set(READY))
         with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
@@ -48,7 +48,7 @@ class Worker(UvicornWorker):  # type: ignore[misc]
 
 
 def configure(app: Any, shared: Shared, *, backlog: int, keep_alive: float) -> uvicorn.Config:
-    """What uvicorn is told. Addresses behind proxies are `Proxies`' to believe."""
+    """Make uvicorn's configuration; `Proxies`, not uvicorn, trusts forwarded addresses."""
     return uvicorn.Config(
         app,
         http=partial(Protocol, shared=shared),  # type: ignore[arg-type]

@@ -1,20 +1,27 @@
-"""What the watcher's changes take: the members of each body, and all that is wrong at once."""
+"""The bodies of the calls that change something: a record each, and every fault of one at once.
+
+The fields of a record are the members that its body may have; a field without a default is a member
+that must be there. What a member's value may be stands in `CHECKS`.
+"""
 
 import math
 import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Literal, TypeVar
 
-from models.base.errors import InputError
-from models.base.json_body import decode_json
+import msgspec
+
+from models.base.errors import InputError, show_value
+from models.base.json_body import decode_body
 from models.versions.registry_state import LONGEST_HOLD_SECONDS
 from monitoring.loop.triggers import ACTIONS
 from service.watcher.reasons import NO_REASON, check_reason
-from service.web.errors import RequestError, show_value
+from service.web.errors import RequestError
 
 HOUR = 3600.0
+STARTED_BY = "asked for by a person"
 MOST_VERSION = 999_999_999
 Check = Callable[[Any, str], Any]  # the value and its member; raises InputError
 
@@ -29,53 +36,87 @@ class FaultsError(RequestError):
         super().__init__("; ".join(map(str, faults)), errors=errors)
 
 
-def read_members(body: bytes, checks: Mapping[str, Check], required: str = "") -> dict[str, Any]:
-    """The members of a body; one that is null counts as one that is missing.
+class ReasonBody(msgspec.Struct, frozen=True):
+    """A body that has nothing but a reason."""
+
+    reason: str = NO_REASON
+
+
+class HoldBody(msgspec.Struct, frozen=True):
+    """Why a model is held, and until when: seconds since 1970, or None: until it is released."""
+
+    hours: float | None = None  # the end of these hours, seconds since 1970
+    until: float | None = None
+    reason: str = NO_REASON
+
+    @property
+    def end(self) -> float | None:
+        """When the hold ends. Raises InputError where the body says it in two ways."""
+        if self.hours is not None and self.until is not None:
+            raise InputError("until", "either hours or until", "both")
+        return self.hours if self.until is None else self.until
+
+
+class RollbackBody(msgspec.Struct, frozen=True):
+    """The champion that is rolled back, where it matters, and why."""
+
+    expected: int | None = None
+    reason: str = NO_REASON
+
+
+class PromoteBody(msgspec.Struct, frozen=True):
+    """The version that becomes champion, in whose place, and why."""
+
+    version: int
+    expected: int | Literal["any"] = "any"
+    reason: str = NO_REASON
+
+
+class StartBody(msgspec.Struct, frozen=True):
+    """The run that is started: of which model and kind, since when, and why."""
+
+    model: str
+    kind: str
+    since: float = 0.0
+    options: Mapping[str, object] = {}
+    reason: str = STARTED_BY
+
+
+Body = TypeVar("Body", bound=msgspec.Struct)
+_members = msgspec.json.Decoder(dict[str, Any])
+
+
+def read_record(body: bytes, kind: type[Body]) -> Body:
+    """The record that a body is; a member that is null counts as one that is missing.
 
     Args:
         body: JSON of an object, or nothing.
-        checks: by the name of a member, what makes its value or says what is wrong with it.
-        required: the names that may not be missing.
+        kind: the record; its fields have checks in `CHECKS`.
 
     Raises:
         InputError: no JSON, or one member does not fit.
         FaultsError: several do not.
     """
-    expected = f"JSON of {', '.join(checks)}"
-    members = decode_json(body or b"{}", dict[str, Any], expected)
-    values, faults = {}, []
-    for name, value in members.items():
-        if name not in checks:
-            faults.append(
-                InputError(show_value(name)[1:-1], f"one of {', '.join(checks)}", "no such")
-            )
+    fields = {field.name: field.required for field in msgspec.structs.fields(kind)}
+    values: dict[str, object] = {}
+    faults: list[InputError] = []
+    for name, value in decode_body(_members, body or b"{}").items():
+        if name not in fields:
+            expected = f"one of {', '.join(fields)}"
+            faults.append(InputError(show_value(name)[1:-1], expected, "no such"))
         elif value is not None:
             try:
-                values[name] = checks[name](value, name)
+                values[name] = CHECKS[name](value, name)
             except InputError as error:
                 faults.append(error)
-    for name in required.split():
-        if members.get(name) is None:
-            faults.append(InputError(name, "a value", "nothing"))
+    settled = {*values, *(fault.field for fault in faults)}
+    missing = (name for name, required in fields.items() if required and name not in settled)
+    faults += [InputError(name, "a value", "nothing") for name in missing]
     if len(faults) > 1:
         raise FaultsError(faults)
     if faults:
         raise faults[0]
-    return values
-
-
-def read_reason(body: bytes) -> str:
-    """The reason, of a body that has nothing else."""
-    return str(read_members(body, REASON).get("reason", NO_REASON))
-
-
-def read_hold(body: bytes) -> tuple[str, float | None]:
-    """Why a model is held, and until when: seconds since 1970, or None: until it is released."""
-    members = read_members(body, HOLD)
-    if "hours" in members and "until" in members:
-        raise InputError("until", "either hours or until", "both")
-    until = members.get("until", members.get("hours"))
-    return members.get("reason", NO_REASON), until
+    return kind(**values)
 
 
 def end_of_hours(value: Any, field: str = "hours") -> float:
@@ -126,7 +167,7 @@ def _instant(value: Any, field: str) -> float:
     return float(value)
 
 
-def _object(value: Any, field: str) -> dict[str, Any]:
+def _object(value: Any, field: str) -> Mapping[str, object]:
     if not isinstance(value, dict):
         raise InputError(field, "an object", show_value(value))
     return value
@@ -142,14 +183,14 @@ def _is_number(value: object) -> bool:
         return False
 
 
-REASON: Mapping[str, Check] = {"reason": check_reason}
-HOLD: Mapping[str, Check] = {"hours": end_of_hours, "until": end_at, **REASON}
-ROLLBACK: Mapping[str, Check] = {"expected": _version, **REASON}
-PROMOTE: Mapping[str, Check] = {"version": _version, **ROLLBACK}
-START: Mapping[str, Check] = {
+CHECKS: Mapping[str, Check] = {
+    "reason": check_reason,
+    "hours": end_of_hours,
+    "until": end_at,
+    "expected": _version,
+    "version": _version,
     "model": _text,
     "kind": _kind,
     "since": _instant,
     "options": _object,
-    **REASON,
 }

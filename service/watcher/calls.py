@@ -2,22 +2,18 @@
 
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any
 
-import msgspec
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from models.base.errors import RegistryError
 from monitoring.alerts import webhook
 from monitoring.alerts.decisions import UndecidedError, decide_alerts
 from monitoring.alerts.handled_alerts import HandledAlerts
-from monitoring.watching.pulse import is_ready
 from monitoring.watching.status import describe_models
 from monitoring.watching.watcher import Watcher
 from service.watcher.changes import Changes, say_what_passes
 from service.web.call import Call, Endpoint
 from service.web.errors import UnavailableError
-from service.web.reply import Reply
+from service.web.reply import Reply, json_reply
 
 
 def endpoints(
@@ -27,32 +23,24 @@ def endpoints(
     changes = Changes(watcher, clock)
 
     def healthz(call: Call) -> Reply:
-        return _reply({"status": "ok"})
+        return json_reply({"status": "ok"})
 
     def readyz(call: Call) -> Reply:
         report = watcher.pulse.report()
-        ready = is_ready(report)
-        return _reply(report, HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE)
+        status = HTTPStatus.OK if report.is_ready else HTTPStatus.SERVICE_UNAVAILABLE
+        return json_reply(report, status)
 
     def metrics(call: Call) -> Reply:
         return Reply(generate_latest(watcher.metrics.registry), media=CONTENT_TYPE_LATEST)
 
     def models(call: Call) -> Reply:
-        return _reply(
-            [row | {"hold": hold_of(str(row["model"]))} for row in describe_models(watcher)]
-        )
-
-    def hold_of(model: str) -> Any:
-        try:
-            return watcher.registry.held(model)
-        except RegistryError:
-            return None  # of what cannot be read the row says more
+        return json_reply(describe_models(watcher))
 
     def jobs(call: Call) -> Reply:
-        return _reply(watcher.jobs.all(call.argument("model")))
+        return json_reply(watcher.jobs.all(call.argument("model")))
 
     def job(call: Call, job_id: str) -> Reply:
-        return _reply(changes.find(job_id))
+        return json_reply(changes.find(job_id))
 
     def alerts(call: Call) -> Reply:
         payload = webhook.parse(call.body())
@@ -60,7 +48,7 @@ def endpoints(
             decisions = decide_alerts(payload, watcher, handled, clock)
         except UndecidedError as error:  # what has started is known: all may be sent again
             raise UnavailableError(str(error)) from None
-        return _reply({"alerts": decisions}, HTTPStatus.ACCEPTED)
+        return json_reply({"alerts": decisions}, HTTPStatus.ACCEPTED)
 
     return (
         Endpoint("GET", "/healthz", healthz),
@@ -72,7 +60,3 @@ def endpoints(
         Endpoint("POST", "/alerts", alerts, "alert"),
         *changes.endpoints(),
     )
-
-
-def _reply(value: Any, status: int = HTTPStatus.OK) -> Reply:
-    return Reply(msgspec.json.encode(value), status)

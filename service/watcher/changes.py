@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
 from http import HTTPStatus
-from typing import Any
 
 import msgspec
 
@@ -20,13 +19,10 @@ from monitoring.loop.jobs import AnsweredError, Job, NotWaitingError, PersonAnsw
 from monitoring.loop.triggers import Event
 from monitoring.watching.watcher import Watcher
 from service.watcher import bodies
-from service.watcher.holds import show_state
-from service.watcher.reasons import NO_REASON
+from service.watcher.holds import find_state
 from service.web.call import Call, Endpoint
 from service.web.errors import ConflictError, NotFoundError, RequestError, UnavailableError
-from service.web.reply import Reply
-
-STARTED_BY = "asked for by a person"
+from service.web.reply import Reply, json_reply
 
 
 @dataclass(frozen=True)
@@ -58,73 +54,67 @@ class Changes:
 
     def start(self, call: Call) -> Reply:
         """Start a run of the loop."""
-        wish = bodies.read_members(call.body(), bodies.START, required="model kind")
-        model, since = wish["model"], wish.get("since", 0.0)
-        self.registry.aliases(model)  # what is damaged is said as that
-        event = Event("person", model, wish["kind"], since, wish.get("reason", STARTED_BY))
+        wish = bodies.read_record(call.body(), bodies.StartBody)
+        self.registry.aliases(wish.model)  # raises where the model is unknown or damaged
+        event = Event("person", wish.model, wish.kind, wish.since, wish.reason)
         try:
-            decision = self.watcher.dispatcher.consider(
-                event, self.clock(), wish.get("options", {})
-            )
+            decision = self.watcher.dispatcher.consider(event, self.clock(), dict(wish.options))
         except NotStartedError as error:
             raise UnavailableError(str(error)) from error
         if decision.start is None:
             raise _refusal(str(decision.refusal), decision.detail)
-        return _reply(self.watcher.jobs.get(decision.detail), HTTPStatus.ACCEPTED)
+        return json_reply(self.watcher.jobs.get(decision.detail), HTTPStatus.ACCEPTED)
 
     def answer(self, call: Call, job_id: str, answer: str) -> Reply:
         """Answer a challenger that waits; the first answer counts."""
-        reason, approved = bodies.read_reason(call.body()), answer == "approve"
+        reason = bodies.read_record(call.body(), bodies.ReasonBody).reason
+        approved = answer == "approve"
         job = self.find(job_id)
         if approved and job.state == "waiting":
             self._require_release(job)
-        given = PersonAnswer(approved, call.actor, reason, self.clock())
+        decision = PersonAnswer(approved, call.actor, reason, self.clock())
         try:
-            self.watcher.jobs.answer(job_id, given)
+            self.watcher.jobs.answer(job_id, decision)
         except AnsweredError as error:
             first = msgspec.to_builtins(error.answer)
             raise ConflictError(str(error), answer=first) from None
         except NotWaitingError as error:
             raise ConflictError(str(error)) from None
-        told = {"id": job_id, "answer": answer, "actor": given.actor, "reason": reason}
-        return _reply(told, HTTPStatus.ACCEPTED)
+        document = {"id": job_id, "answer": answer, "actor": decision.actor, "reason": reason}
+        return json_reply(document, HTTPStatus.ACCEPTED)
 
     def promote(self, call: Call, model: str) -> Reply:
         """Make a version the champion, also under a hold, which stays."""
-        wish = bodies.read_members(call.body(), bodies.PROMOTE, required="version")
+        wish = bodies.read_record(call.body(), bodies.PromoteBody)
         self.registry.promote(
             model,
-            wish["version"],
-            expected=wish.get("expected", "any"),
+            wish.version,
+            expected=wish.expected,
             actor=call.actor,
-            reason=wish.get("reason", NO_REASON),
+            reason=wish.reason,
             by_person=True,
         )
-        return _reply(show_state(self.registry, model))
+        return json_reply(find_state(self.registry, model))
 
     def rollback(self, call: Call, model: str) -> Reply:
         """Bring the previous champion back; from now on the loop only reports."""
-        wish = bodies.read_members(call.body(), bodies.ROLLBACK)
+        wish = bodies.read_record(call.body(), bodies.RollbackBody)
         self.registry.rollback(
-            model,
-            expected=wish.get("expected"),
-            actor=call.actor,
-            reason=wish.get("reason", NO_REASON),
-            by_person=True,
+            model, expected=wish.expected, actor=call.actor, reason=wish.reason, by_person=True
         )
-        return _reply(show_state(self.registry, model))
+        return json_reply(find_state(self.registry, model))
 
     def hold(self, call: Call, model: str) -> Reply:
         """The loop shall leave a model alone."""
-        reason, until = bodies.read_hold(call.body())
-        self.registry.hold(model, actor=call.actor, reason=reason, until=until)
-        return _reply(show_state(self.registry, model))
+        wish = bodies.read_record(call.body(), bodies.HoldBody)
+        self.registry.hold(model, actor=call.actor, reason=wish.reason, until=wish.end)
+        return json_reply(find_state(self.registry, model))
 
     def release(self, call: Call, model: str) -> Reply:
         """End all holds of a model."""
-        reason = bodies.read_reason(call.body())
+        reason = bodies.read_record(call.body(), bodies.ReasonBody).reason
         released = self.registry.release(model, actor=call.actor, reason=reason)
-        return _reply(show_state(self.registry, model) | {"released": released})
+        return json_reply(find_state(self.registry, model, released))
 
     def find(self, job_id: str) -> Job:
         """A job. Raises NotFoundError."""
@@ -135,7 +125,7 @@ class Changes:
 
     def _require_release(self, job: Job) -> None:
         """Refuse an approval that a hold would undo: it waits until that is settled."""
-        if (hold := self.registry.held(job.model)) is not None:
+        if (hold := self.registry.find_hold(job.model)) is not None:
             text = f"{HeldError(job.model, hold)}; job {job.id} waits on"
             raise ConflictError(text, hold=msgspec.to_builtins(hold))
 
@@ -160,7 +150,3 @@ def _refusal(name: str, detail: str) -> RequestError:
     """Why a person's job did not start, as the answer."""
     text = f"{name}: {detail}"
     return NotFoundError(text) if name == "no_champion" else ConflictError(text)
-
-
-def _reply(value: Any, status: int = HTTPStatus.OK) -> Reply:
-    return Reply(msgspec.json.encode(value), status)

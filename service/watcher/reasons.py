@@ -2,8 +2,7 @@
 
 import unicodedata
 
-from models.base.errors import InputError
-from service.web.errors import show_value
+from models.base.errors import InputError, show_value
 
 NO_REASON = "no reason given"
 MOST_CHARACTERS = 500
@@ -12,7 +11,7 @@ _CONTROLS = ("Cc", "Cs", "Zl", "Zp")  # control characters, lone surrogates, end
 _TURNS = "\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # of direction
 
 
-def check_reason(given: object, field: str = "reason") -> str:
+def check_reason(text: object, field: str = "reason") -> str:
     r"""The reason, without blanks around it; `no reason given` where there is none.
 
     Raises:
@@ -25,11 +24,11 @@ def check_reason(given: object, field: str = "reason") -> str:
         ...
     models.base.errors.InputError: reason: expected a text of one line, ..., got '\n' in it
     """
-    if not isinstance(given, str):
-        raise InputError(field, EXPECTED, show_value(given))
-    if len(given) > MOST_CHARACTERS:
-        raise InputError(field, EXPECTED, f"{len(given)} characters")
-    for character in given:
+    if not isinstance(text, str):
+        raise InputError(field, EXPECTED, show_value(text))
+    if len(text) > MOST_CHARACTERS:
+        raise InputError(field, EXPECTED, f"{len(text)} characters")
+    for character in text:
         if unicodedata.category(character) in _CONTROLS or character in _TURNS:
             raise InputError(field, EXPECTED, f"{character!a} in it")
-    return given.strip() or NO_REASON
+    return text.strip() or NO_REASON

@@ -1,1 +1,1 @@
-"""Calls and replies, before anybody knows which protocol is spoken."""
+"""Calls and replies of any protocol: reading, routing, errors, ids, logs and traces."""

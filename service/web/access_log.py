@@ -1,17 +1,17 @@
-"""One line of log per request: who was asked, what came of it, how long it took; never an input.
+"""One log line per request: the route, the status and the duration; never an input.
 
     {"component": "http", "event": "request", "level": "info", "timestamp": "...",
      "route": "/predict", "method": "POST", "code": 200, "duration_ms": 1.204,
      "id": "01J...", "model": "digits", "version": 3, "given_id": "8d5b8ad6#12"}
 
-`route` is the rule of the endpoint, so neither a query string nor anything else of the path is
-written. `id`, `model` and `version` are there where the answer knows them; `given_id` is the
-`X-Request-Id` of a client or a proxy, cut and escaped, where another id counts.
+`route` is the rule of the endpoint: neither the path itself nor a query string is written. `id`,
+`model` and `version` are there where the answer has them. `given_id` is the `X-Request-Id` of a
+client or a proxy, cut and escaped, where the answer has another id.
 """
 
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Any, Literal
+from typing import Literal
 
 import orjson
 
@@ -24,13 +24,13 @@ SHOWN_CHARACTERS = 128
 
 
 class AccessLog:
-    """Writes the lines of the requests that `level` names; `errors` are those of 400 and above."""
+    """Writes a line for each request that `level` asks for; `errors`: those of 400 and above."""
 
     def __init__(self, level: Level) -> None:
         self._least = {"off": 1000, "errors": int(HTTPStatus.BAD_REQUEST), "all": 0}[level]
 
     def write(self, rule: str, method: str, reply: Reply, seconds: float) -> None:
-        """Hand over the line of one answer; takes microseconds, never waits, never raises.
+        """Queue the line of one answer; takes microseconds, never waits, never raises.
 
         Args:
             rule: of the endpoint, or a word where there is none.
@@ -41,7 +41,7 @@ class AccessLog:
         status = reply.status
         if status < self._least:
             return
-        line: dict[str, Any] = {
+        line: dict[str, object] = {
             "component": "http",
             "event": "request",
             "level": _level(status),
@@ -58,7 +58,7 @@ class AccessLog:
         if reply.version:
             line["version"] = reply.version
         if reply.given_id:
-            # Some who read logs look `${...}` up.
+            # Some log readers expand `${...}`.
             line["given_id"] = _plain(reply.given_id).replace("$", "\\u0024")
         logs.write(orjson.dumps(line, option=orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE))
 
@@ -75,5 +75,5 @@ def _plain(text: str) -> str:
     >>> _plain("digits"), _plain("d\\u202egits")
     ('digits', "'d\\\\u202egits'")
     """
-    kept = text[:SHOWN_CHARACTERS]
-    return (kept if kept.isascii() and kept.isprintable() else ascii(kept))[:SHOWN_CHARACTERS]
+    head = text[:SHOWN_CHARACTERS]
+    return (head if head.isascii() and head.isprintable() else ascii(head))[:SHOWN_CHARACTERS]

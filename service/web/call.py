@@ -1,15 +1,15 @@
-"""A request as a handler sees it: no framework in between.
+"""A request as a handler sees it, without a framework in between.
 
-A module of the service offers `endpoints(...)`; `service.web.front` routes to them.
+Each module of protocols has a function `endpoints(...)`; `service.web.front` routes to them.
 """
 
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 from urllib.parse import parse_qs
 
-from models.base.errors import InputError
+from models.base.errors import InputError, show_value
 from service.web.compression import decompress
-from service.web.errors import JSON, MediaTypeError, show_value
+from service.web.errors import JSON, MediaTypeError
 from service.web.reply import Reply
 from service.web.request_id import is_fit_id
 
@@ -18,10 +18,10 @@ Scope = Literal["open", "predict", "feedback", "alert", "admin"]
 
 
 class Endpoint(NamedTuple):
-    """An address: what it is called with, who may call it, and what answers.
+    """An address: its method, who may call it, and its handler.
 
-    `rule` is in Flask's syntax; its `<names>` are handed to the handler as texts. A `hot` endpoint
-    is answered without Flask.
+    `rule` is in Flask's syntax; the handler gets its `<names>` as texts. A `hot` endpoint is
+    answered without Flask.
     """
 
     method: str
@@ -32,27 +32,27 @@ class Endpoint(NamedTuple):
 
 
 class Call:
-    """One request: its ASGI scope, who sent it, and its whole body once that was read."""
+    """One request: its ASGI scope, its caller, and its whole body once that was read."""
 
     __slots__ = ("_body", "_headers", "_limit", "actor", "caller", "scope", "sent")
 
     def __init__(self, scope: Mapping[str, Any], max_body_bytes: int, sent: bytes = b"") -> None:
         self.scope = scope
         self.sent = sent  # the body as it came
-        self.caller = ""  # set once the guard has let it in; told to nobody
-        self.actor = ""  # whose token let it in, for the audit: `admin`, or `token <name>`
+        self.caller = ""  # set by the guard; neither logged nor answered
+        self.actor = ""  # the token's owner, for the audit: `admin`, or `token <name>`
         self._limit = max_body_bytes
         self._body: bytes | None = None  # decompressed
         self._headers = read_headers(scope)
 
     @property
     def method(self) -> str:
-        """In capitals."""
+        """The method in capitals."""
         return str(self.scope["method"])
 
     @property
     def path(self) -> str:
-        """As it was sent: percent signs are not undone."""
+        """The path as it was sent; percent signs are not decoded."""
         return sent_path(self.scope)
 
     @property
@@ -62,20 +62,20 @@ class Call:
         return str(client[0]) if client else ""
 
     def header(self, name: str) -> str | None:
-        """A header's value, or None; the values of several of the name are joined by commas."""
+        """Return a header's value, or None; several of one name are joined by commas."""
         return self._headers.get(name.lower())
 
     @property
     def sent_type(self) -> str:
-        """The type that the body says it has: lower case, without parameters; empty: none."""
+        """The media type that the client gave, in lower case, without parameters; empty: none."""
         return (self.header("content-type") or "").partition(";")[0].strip().lower()
 
     @property
     def media_type(self) -> str:
-        """The type of the body, as `sent_type` has it; empty where it is plain JSON.
+        """The media type of the body, as `sent_type`; empty where the body is plain JSON.
 
-        `curl -d` says the same of whatever it sends, so the body is asked whether it is JSON. Pages
-        of other sites can send these types unasked, and are refused by `service.web.origins`.
+        `curl -d` gives the same type whatever it sends, so the body decides whether it is JSON.
+        Pages of other sites can send these types too; `service.web.origins` refuses those.
         """
         kind = self.sent_type
         if kind in UNTYPED and self.body().lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"["):
@@ -83,7 +83,7 @@ class Call:
         return kind
 
     def argument(self, name: str) -> str | None:
-        """An argument of the query string, or None. Raises InputError where it is given twice."""
+        """Return an argument of the query string, or None. Raises InputError if it comes twice."""
         query = self.scope["query_string"]
         if not query:
             return None
@@ -98,27 +98,27 @@ class Call:
         return value
 
     def id(self) -> str | None:
-        """The client's `X-Request-Id`, or None where there is none that can be kept."""
+        """Return the client's `X-Request-Id`, or None where there is no valid one."""
         sent = self.sent_id()
         return sent if is_fit_id(sent) else None
 
     def sent_id(self) -> str:
-        """The client's `X-Request-Id` as it came; empty where there is none."""
+        """Return the client's `X-Request-Id` as it came; empty where there is none."""
         return self.header("x-request-id") or ""
 
     def require_json(self) -> None:
-        """Refuse a body that says it is anything but JSON."""
+        """Refuse a body whose media type is not JSON."""
         kind = self.media_type
         if kind and kind != JSON:
             raise MediaTypeError("Content-Type", JSON, show_value(kind))
 
     def body(self) -> bytes:
-        """The whole body, decompressed; at most `max_body_bytes` of it, before and after.
+        """Return the whole body, decompressed; at most `max_body_bytes`, before and after.
 
         Raises:
             TooLargeError: it is larger.
-            MediaTypeError: compressed in a way that is not read here.
-            InputError: it is not what its encoding says.
+            MediaTypeError: its compression is not supported.
+            InputError: it is not compressed as its header says.
         """
         if self._body is None:
             encoding = (self.header("content-encoding") or "").strip().lower()
@@ -128,7 +128,7 @@ class Call:
 
 
 def read_headers(scope: Mapping[str, Any]) -> dict[str, str]:
-    """The headers of an ASGI scope by name in lower case; those of one name joined by commas.
+    """Return the headers of an ASGI scope by lower-case name; several of a name are joined.
 
     >>> read_headers({"headers": [(b"accept", b"a"), (b"host", b"h"), (b"accept", b"b")]})
     {'accept': 'a,b', 'host': 'h'}

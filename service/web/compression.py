@@ -8,8 +8,8 @@ from functools import lru_cache
 
 from werkzeug.http import parse_accept_header
 
-from models.base.errors import InputError
-from service.web.errors import MediaTypeError, TooLargeError, show_value
+from models.base.errors import InputError, show_value
+from service.web.errors import MediaTypeError, TooLargeError
 from service.web.reply import Reply
 
 LEAST_BYTES = 1024  # a shorter answer is one packet anyway
@@ -18,14 +18,15 @@ CODINGS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}  # zlib's wor
 
 
 def decompress(body: bytes, encoding: str, limit: int) -> bytes:
-    """Undo the coding of a request's body; never makes more than `limit` + 1 bytes.
+    """Decompress a request's body; never makes more than `limit` + 1 bytes.
 
-    A gzip body is one member: a file of many could hold nothing, a million times.
+    A gzip body may have one member only: a body of a million empty members would cost time for
+    nothing.
 
     Raises:
-        MediaTypeError: a coding that is not read here.
+        MediaTypeError: the coding is not supported.
         TooLargeError: it becomes larger than `limit` bytes.
-        InputError: it is broken, breaks off, or goes on after its end.
+        InputError: it is broken, ends early, or has bytes after its end.
 
     Example:
         >>> decompress(zlib.compress(b"12345"), "deflate", 5)
@@ -39,28 +40,28 @@ def decompress(body: bytes, encoding: str, limit: int) -> bytes:
         raise error
     stream = zlib.decompressobj(CODINGS[encoding])
     try:
-        made = stream.decompress(body, limit + 1)
+        plain = stream.decompress(body, limit + 1)
     except zlib.error as error:
         raise InputError("body", f"{encoding} data", f"a broken one: {error}") from None
-    if len(made) > limit:
+    if len(plain) > limit:
         raise TooLargeError(limit, "the decompressed body")
     if not stream.eof:
         raise InputError("body", f"whole {encoding} data", "one that breaks off")
     if stream.unused_data:
         got = f"{len(stream.unused_data)} bytes after its end"
         raise InputError("body", f"one piece of {encoding} data", got)
-    return made
+    return plain
 
 
 def compress_reply(reply: Reply, accept_encoding: str | None) -> Reply:
-    """The answer in the coding that the client likes best; as it is where that is worth nothing.
+    """Compress an answer as the client prefers; short answers and errors stay as they are.
 
-    Only what went well: clients that undo the coding of an answer (tritonclient is one) may not
-    undo that of an error. `Inference-Header-Content-Length` goes on counting what was compressed.
+    Some clients that decompress an answer (tritonclient is one) do not decompress an error.
+    `Inference-Header-Content-Length` counts the bytes before compression.
     """
     if len(reply.body) < LEAST_BYTES or reply.status != 200 or reply.media.startswith("image/"):
         return reply
-    coding = _preferred(accept_encoding or "")
+    coding = _choose_coding(accept_encoding or "")
     headers = (*reply.headers, ("Vary", "Accept-Encoding"))
     if coding is None:
         return reply._replace(headers=headers)
@@ -71,11 +72,11 @@ def compress_reply(reply: Reply, accept_encoding: str | None) -> Reply:
 
 
 @lru_cache(maxsize=32)
-def _preferred(accept_encoding: str) -> str | None:
-    """The coding with the highest weight, gzip before deflate; None: leave it as it is.
+def _choose_coding(accept_encoding: str) -> str | None:
+    """Return the coding with the highest weight, gzip before deflate; None: do not compress.
 
-    >>> _preferred("gzip, deflate"), _preferred("deflate;q=0.5, gzip;q=0"), _preferred("br")
-    ('gzip', 'deflate', None)
+    >>> [_choose_coding(text) for text in ("gzip, deflate", "deflate;q=0.5, gzip;q=0", "br")]
+    ['gzip', 'deflate', None]
     """
     accept = parse_accept_header(accept_encoding)
     best = max(CODINGS, key=accept.quality)

@@ -7,14 +7,14 @@ models.base.errors.HoldfastError
 ├── StateError               the state directory cannot be used as asked (start-up only)
 └── RequestError             a request that is answered with another status than 200
     ├── NotFoundError        404: no such model, version, record
-    ├── UnauthorizedError    401: no token, or one that is not known
+    ├── UnauthorizedError    401: no token, or an unknown one
     ├── ForbiddenError       403: a token that may not do this
-    ├── RequestTimeoutError  408: a body that did not come in time
-    ├── MisdirectedError     421: a `Host` that is none of this service's
-    ├── TooLargeError        413: a body beyond the limit
-    ├── MediaTypeError       415: a body of a kind that is not read here
+    ├── RequestTimeoutError  408: the body did not come in time
+    ├── MisdirectedError     421: the `Host` is not one of this service
+    ├── TooLargeError        413: the body is beyond the limit
+    ├── MediaTypeError       415: the media type is not supported
     ├── TooManyError         429 with Retry-After: beyond the client's rate or share
-    ├── ConflictError        409: things are not as the call expects them
+    ├── ConflictError        409: the state is not what the call expects
     ├── FlaggedError         409: the policy `reject` and a flagged row
     └── UnavailableError     503 with Retry-After: no model yet, or the store cannot write
 """
@@ -23,6 +23,7 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
+import msgspec
 import orjson
 
 from models.base.errors import (
@@ -35,7 +36,6 @@ from models.base.errors import (
     UnknownVersionError,
 )
 
-SHOWN_CHARACTERS = 80
 JSON = "application/json"
 PROBLEM = "application/problem+json"
 
@@ -64,7 +64,7 @@ class ManySettingsError(SettingsError):
 
 
 def raise_faults(faults: Sequence[SettingsError]) -> None:
-    """Raise what was collected: one fault as it is, several as ManySettingsError, none not."""
+    """Raise the faults, if there are any: one as it is, several as ManySettingsError."""
     if len(faults) > 1:
         raise ManySettingsError(faults)
     if faults:
@@ -93,7 +93,7 @@ class NotFoundError(RequestError):
 
 
 class MediaTypeError(RequestError):
-    """A body of a kind that this address does not read."""
+    """The address does not support the body's media type."""
 
     status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
 
@@ -105,7 +105,7 @@ class MediaTypeError(RequestError):
 
 
 class RequestTimeoutError(RequestError):
-    """The rest of a body did not come in time; the connection ends with the answer."""
+    """The rest of the body did not come in time; the connection ends with the answer."""
 
     status = HTTPStatus.REQUEST_TIMEOUT
     headers: Mapping[str, str] = {"Connection": "close"}
@@ -122,7 +122,7 @@ class TooLargeError(RequestError):
 
 
 class UnauthorizedError(RequestError):
-    """No token came, or one that is not known (any more)."""
+    """There was no token, or it is unknown or revoked."""
 
     status = HTTPStatus.UNAUTHORIZED
     headers: Mapping[str, str] = {"WWW-Authenticate": 'Bearer realm="holdfast"'}
@@ -135,13 +135,13 @@ class ForbiddenError(RequestError):
 
 
 class MisdirectedError(RequestError):
-    """The request was sent to a name that is none of this service's."""
+    """The request was sent to a host name that is not one of this service."""
 
     status = HTTPStatus.MISDIRECTED_REQUEST
 
 
 class TooManyError(RequestError):
-    """The client asks too often, or too much at once; it may try again after a pause."""
+    """The client sends too many requests, or too many at once; it may try again after a pause."""
 
     status = HTTPStatus.TOO_MANY_REQUESTS
 
@@ -151,7 +151,7 @@ class TooManyError(RequestError):
 
 
 class ConflictError(RequestError):
-    """Things are not as the call expects them."""
+    """The state is not what the call expects."""
 
     status = HTTPStatus.CONFLICT
 
@@ -169,40 +169,20 @@ class UnavailableError(RequestError):
     headers: Mapping[str, str] = {"Retry-After": "1"}
 
 
-def show_value(value: object) -> str:
-    """A client's value, short and in ASCII, fit for a message or a log.
-
-    >>> show_value("é" * 3), show_value(True), show_value(None), show_value([1, 2])
-    ("'\\\\xe9\\\\xe9\\\\xe9'", 'true', 'null', 'a list of 2')
-    """
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, list):
-        return f"a list of {len(value)}"
-    if isinstance(value, dict):
-        return "an object"
-    head = ascii(value[: SHOWN_CHARACTERS + 1] if isinstance(value, str | bytes) else value)
-    return head if len(head) <= SHOWN_CHARACTERS else head[:SHOWN_CHARACTERS] + "..."
-
-
-def problem(status: int, detail: str, **members: Any) -> dict[str, Any]:
-    """A problem document (RFC 9457) as plain data."""
-    title = HTTPStatus(status).phrase
-    return {"type": "about:blank", "title": title, "status": status, "detail": detail, **members}
-
-
 def render_error(path: str, status: int, detail: str, **members: Any) -> tuple[str, bytes]:
-    """An error in the dialect of the address: media type and body.
+    """Return media type and body of an error in the format of the address.
 
-    `{"error"}` on /v1 and /v2, whose clients know no other; else a problem document.
+    That is `{"error"}` on /v1 and /v2, as their protocols say, else a problem document (RFC 9457).
     """
     if path in ("/v1", "/v2") or path.startswith(("/v1/", "/v2/")):
         return JSON, orjson.dumps({"error": detail})
-    return PROBLEM, orjson.dumps(problem(status, detail, **members))
+    title = HTTPStatus(status).phrase
+    standard = {"type": "about:blank", "title": title, "status": status, "detail": detail}
+    return PROBLEM, orjson.dumps({**standard, **members}, default=msgspec.to_builtins)
 
 
 def describe_error(error: HoldfastError) -> tuple[int, Mapping[str, Any], Mapping[str, str]]:
-    """Status, extra members and headers with which an error is answered."""
+    """Return status, extra members and headers of the answer to an error."""
     if isinstance(error, RequestError):
         return error.status, error.members, error.headers
     if isinstance(error, InputError):

@@ -1,9 +1,9 @@
-"""The ASGI application: answers requests, and holds what is true of every answer.
+"""The ASGI application: answers requests, and does what every answer needs.
 
-body ─ page ─ address ─ guard ─ handler ─ error in the dialect of the address ─ compression ─ count
+body ─ origin ─ address ─ guard ─ handler ─ error in the address's format ─ compression ─ count
 
-A prediction (a `hot` endpoint) is answered here: in the event loop where it is known to be quick,
-else in a thread of a bounded pool. All else is answered by Flask, in threads of its own.
+A prediction (a `hot` endpoint) is answered here: in the event loop where it is quick, else in a
+thread of a bounded pool. Flask answers everything else, in threads of its own.
 """
 
 import asyncio
@@ -36,17 +36,17 @@ Send = Callable[[Any], Awaitable[None]]
 
 
 class Gatekeeper(Protocol):
-    """Who may call, how often, and how much at once."""
+    """Decides who may call, how often, and how much at once."""
 
     def enter(self, call: Call, scope: Scope) -> str:
-        """Name the caller, or raise UnauthorizedError, ForbiddenError or TooManyError."""
+        """Return the caller's name. Raises UnauthorizedError, ForbiddenError or TooManyError."""
 
     def leave(self, caller: str) -> None:
         """The call that entered has been answered."""
 
 
 class RequestBounds(NamedTuple):
-    """Of requests: bytes of a body, seconds in which it comes, bytes of all, answering threads."""
+    """Limits: bytes of a body, seconds to receive it, bytes of all requests, answering threads."""
 
     body_bytes: int
     body_seconds: float = 30.0
@@ -89,12 +89,12 @@ class Front:
             raise ValueError(f"HTTP is what is spoken here, not {scope['type']}")
 
     def close(self) -> None:
-        """End the threads after what they do now."""
+        """Finish what is running, then end the threads."""
         self._pool.shutdown()
         self._flask.executor.shutdown()
 
-    def refused(self, status: int) -> None:
-        """Count an answer that was given without asking us: bytes that are no request."""
+    def count_refusal(self, status: int) -> None:
+        """Count an answer of the server itself, to bytes that are no HTTP request."""
         self._observe(UNMATCHED, "other", Reply(b"", status), 0.0)
 
     # --- answering
@@ -103,8 +103,8 @@ class Front:
         call, began = Call(scope, self._bounds.body_bytes), time.perf_counter()
         try:
             length, expects = call.header("content-length") or "", call.header("expect")
-            known = int(length) if length.isdigit() else None
-            call.sent = await self._intake.read(known, expects is not None, receive)
+            size = int(length) if length.isdigit() else None
+            call.sent = await self._intake.read(size, expects is not None, receive)
         except ClientGoneError:
             return
         except RequestError as error:
@@ -156,13 +156,13 @@ class Front:
     def _answer_paced(self, match: Match, call: Call) -> Reply:
         began = time.thread_time()
         reply = self.answer(match.endpoint, call, match.arguments)
-        self._pace.took(call.path, time.thread_time() - began)
+        self._pace.note(call.path, time.thread_time() - began)
         return reply
 
     def quick(self, call: Call) -> bool:
-        """Whether a prediction may take so little that a thread of its own would cost more.
+        """Whether a prediction may be cheaper than handing it to a thread.
 
-        Pictures do not: a small file may hold millions of pixels.
+        Pictures are not: a small file may hold millions of pixels.
         """
         if len(call.sent) > QUICK_BYTES or b"resize=" in call.scope["query_string"]:
             return False
@@ -224,5 +224,5 @@ async def _send(reply: Reply, send: Send) -> None:
 
 
 async def _replay() -> dict[str, Any]:
-    """What Flask reads: nothing; its views find the body in the call."""
+    """An empty body for Flask, whose views read the body from the call."""
     return {"type": "http.request", "body": b"", "more_body": False}

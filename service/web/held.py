@@ -1,8 +1,8 @@
-"""Bytes of requests and answers that wait, counted together."""
+"""The memory of waiting requests and answers: one counter with a limit."""
 
 
 class Held:
-    """Bytes of requests and answers that wait, against a bound; for the event loop's thread.
+    """Counts the bytes of waiting requests and answers; for the event loop's thread.
 
     >>> held = Held(100)
     >>> held.take(80), held.take(30), held.take(20)
@@ -17,12 +17,12 @@ class Held:
         self.bytes = 0
 
     def take(self, size: int, spare: int = 0) -> bool:
-        """Hold so many more; False, and nothing is held, where fewer than `spare` would be left."""
+        """Count `size` more bytes; False, and no change, if less than `spare` would be left."""
         if size and self.bytes + size > self.limit - spare:
             return False
         self.bytes += size
         return True
 
     def give(self, size: int) -> None:
-        """Hold so many less."""
+        """Count `size` bytes less."""
         self.bytes -= size

@@ -1,4 +1,4 @@
-"""The body of a request, read whole before anybody looks at it: bounded in bytes and in time."""
+"""Reads the whole body of a request before it is handled, within limits of size and time."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -7,16 +7,16 @@ from typing import Any
 from service.web.errors import RequestError, RequestTimeoutError, TooLargeError, UnavailableError
 from service.web.held import Held
 
-DISCARDED = 4  # times the limit: so much of a body that is too large is read, then we hang up
-SPARE = 8  # one of so many parts of what may be held is kept for requests that come whole
-PAUSE_SECONDS = 0.5  # of a client that is not sending any more
+DISCARDED = 4  # times the limit: how much of a too large body is read before the connection ends
+SPARE = 8  # 1/8 of the memory is reserved for requests that come in one piece
+PAUSE_SECONDS = 0.5  # without a byte, after which a client counts as done sending
 CROWDED = "the service holds as much of requests as it can; try again"
 
 Receive = Callable[[], Awaitable[Any]]
 
 
 class ClientGoneError(Exception):
-    """The client left before its request was whole; nobody is there to be answered."""
+    """The client disconnected before its request was complete; no answer can be sent."""
 
 
 class Intake:
@@ -24,8 +24,8 @@ class Intake:
 
     Args:
         body_bytes: the largest body.
-        body_seconds: in which the rest of a body must come that did not come at once.
-        held: counts what is read and not answered yet.
+        body_seconds: time for a body that did not come at once.
+        held: counts the bytes of requests that are not answered yet.
     """
 
     def __init__(self, body_bytes: int, body_seconds: float, held: Held) -> None:
@@ -33,18 +33,18 @@ class Intake:
         self._held = held
 
     async def read(self, length: int | None, expects: bool, receive: Receive) -> bytes:
-        """The whole body, its bytes held; `give_back` them once it is answered.
+        """Return the whole body and count its bytes; call `give_back` once it is answered.
 
         Args:
-            length: what Content-Length says, None where there is none.
-            expects: whether the client waits for a word before it sends the body.
+            length: the Content-Length, or None.
+            expects: whether the client sent `Expect` and waits before it sends the body.
             receive: ASGI's.
 
         Raises:
             TooLargeError: it is larger than the limit.
             RequestTimeoutError: it did not come in time.
-            UnavailableError: all requests together hold too much.
-            ClientGoneError: the client left.
+            UnavailableError: all waiting requests together are too large.
+            ClientGoneError: the client disconnected.
         """
         if length is not None and length > self._limit:
             await self._discard(receive, more=not expects)
@@ -57,7 +57,7 @@ class Intake:
         return await self._gather(message, receive)
 
     def give_back(self, body: bytes) -> None:
-        """The request of the body has been answered."""
+        """Stop counting a body: its request has been answered."""
         self._held.give(len(body))
 
     async def _gather(self, message: Any, receive: Receive) -> bytes:
@@ -91,7 +91,7 @@ class Intake:
             raise
 
     async def _discard(self, receive: Receive, *, more: bool) -> None:
-        """Read on and keep nothing: a client that is still sending does not see an answer."""
+        """Read and drop the rest: most clients see the answer only once they have sent all."""
         left = DISCARDED * self._limit
         try:
             while more and left > 0:

@@ -1,4 +1,4 @@
-"""Who is told of every answer."""
+"""The interface of what counts, times and logs answers."""
 
 from typing import Protocol
 

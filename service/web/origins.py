@@ -1,19 +1,18 @@
-"""Which pages may call: the `Host` and the `Origin` of a request against what was set.
+"""Decides which web pages may call, by the `Host` and the `Origin` of a request.
 
-A browser lets every page send requests to every address, this machine's own included, and a name
-that first led to an attacker and now leads here (DNS rebinding) even lets it read the answers. What
-gives a page away is its `Origin`, and, where it has none, the name in `Host`.
+A browser lets every page send requests to every address, also to this machine. With a host name
+that first resolved to the attacker and then to us (DNS rebinding) the page can even read the
+answers. Such a page shows in its `Origin` or, where a request has none, in its `Host`.
 
     an `Origin`   must be the page of this address itself (it names `Host`), or an allowed one; on
                   loopback, and without tokens, `Host` must be ours as well: else 403
-    no `Origin`   on loopback `Host` must be ours: else 421. On the network it is not asked: pods,
+    no `Origin`   on loopback `Host` must be ours: else 421. On the network it is not checked: pods,
                   probes and proxies call by addresses that nobody can list
 
-`Host` is ours where it is a loopback name or one of `HOLDFAST_ALLOWED_HOSTS`; on the network also
-the address that was bound, and every literal address: no name leads a browser to one, so it cannot
-be rebound.
+`Host` is ours if it is a loopback name or one of `HOLDFAST_ALLOWED_HOSTS`; on the network also if
+it is the address that was bound, or any literal address: a literal address cannot be rebound.
 
-Only texts come in and headers go out, so that any server and framework can ask.
+This module works on texts and returns headers, so that any server and framework can use it.
 
 Sources: RFC 9110, 7.2 (`Host`) and 15.5.20 (421); RFC 6454, 7 (`Origin`); RFC 6761, 6.3
 (`localhost`); Fetch (WHATWG), 3.2 (CORS); Fetch Metadata (W3C), 2.3.
@@ -25,7 +24,8 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import NamedTuple
 
-from service.web.errors import ForbiddenError, MisdirectedError, SettingsError, show_value
+from models.base.errors import show_value
+from service.web.errors import ForbiddenError, MisdirectedError, SettingsError
 
 SAFE = ("GET", "HEAD", "OPTIONS")  # methods that change nothing
 METHODS = "GET, HEAD, POST"
@@ -47,14 +47,14 @@ Headers = tuple[tuple[str, str], ...]
 
 
 class Host(NamedTuple):
-    """A name or address in its one spelling; `port` is None where none was written."""
+    """A normalised name or address; `port` is None where none was given."""
 
     name: str
     port: int | None
 
 
 class Origin(NamedTuple):
-    """Where a page comes from; `port` is the scheme's own where none was written."""
+    """Where a page comes from; `port` is the scheme's default where none was given."""
 
     scheme: str
     name: str
@@ -62,7 +62,7 @@ class Origin(NamedTuple):
 
 
 class Caller(NamedTuple):
-    """What of a request is looked at: its method, and headers as they came (None: absent)."""
+    """The parts of a request that are checked: its method and headers (None: absent)."""
 
     method: str
     host: str | None
@@ -72,9 +72,9 @@ class Caller(NamedTuple):
 
 
 class OriginVerdict(NamedTuple):
-    """The call may go on; `headers` go with its answer, whatever that is.
+    """The call may go on, and its answer gets these `headers`.
 
-    A `preflight` is answered with them at once, 204, and goes no further.
+    A `preflight` is answered at once with them and 204.
     """
 
     headers: Headers = ()
@@ -85,13 +85,13 @@ class Origins:
     """Decides which pages may call one listening address.
 
     Args:
-        host: the address that is listened on (`HOLDFAST_HOST`, or the watcher's).
+        host: the address we listen on (`HOLDFAST_HOST`, or the watcher's).
         allowed_hosts: `HOLDFAST_ALLOWED_HOSTS`.
         allowed_origins: `HOLDFAST_ALLOWED_ORIGINS`.
         tokens_needed: whether calls need tokens now.
 
     Raises:
-        SettingsError: a list names what is no host, or no origin.
+        SettingsError: an entry of a list is no host, or no origin.
 
     >>> origins = Origins("127.0.0.1", allowed_hosts="shop.example")
     >>> origins.judge(Caller("POST", "LocalHost.:8080", "http://localhost:8080"))
@@ -111,7 +111,7 @@ HOLDFAST_ALLOWED_HOSTS, got 'evil.example:8080'
         allowed_origins: str = "",
         tokens_needed: Callable[[], bool] = lambda: False,
     ) -> None:
-        self._loopback = not exposed(host)
+        self._loopback = not is_exposed(host)
         bound = parse_host(host) or parse_host(f"[{host}]")  # an IPv6 address may come bare
         self._hosts = parse_hosts(allowed_hosts) | ({bound.name} if bound else set())
         self._origins = parse_origins(allowed_origins)
@@ -119,37 +119,37 @@ HOLDFAST_ALLOWED_HOSTS, got 'evil.example:8080'
         self._vary: Headers = (("Vary", "Origin"),) if self._origins else ()
         self._plain = OriginVerdict(self._vary)
 
-    def judge(self, asked: Caller) -> OriginVerdict:
+    def judge(self, caller: Caller) -> OriginVerdict:
         """Let a request go on, or refuse it.
 
         Raises:
-            MisdirectedError: its `Host` is none of ours.
+            MisdirectedError: its `Host` is not ours.
             ForbiddenError: a page of another site sent it.
         """
-        if asked.origin is not None:
-            return self._judge_page(asked, asked.origin)
-        if self._loopback and asked.host and not self._is_ours(asked.host):
-            raise MisdirectedError(_strange_host(asked.host, "a loopback name"))
-        if asked.fetch_site == "cross-site" and asked.method not in SAFE:
+        if caller.origin is not None:
+            return self._judge_page(caller, caller.origin)
+        if self._loopback and caller.host and not self._is_ours(caller.host):
+            raise MisdirectedError(_strange_host(caller.host, "a loopback name"))
+        if caller.fetch_site == "cross-site" and caller.method not in SAFE:
             raise ForbiddenError("a page of another site sent this")
         return self._plain
 
-    def _judge_page(self, asked: Caller, text: str) -> OriginVerdict:
-        origin, host = parse_origin(text), parse_host(asked.host or "")
+    def _judge_page(self, caller: Caller, text: str) -> OriginVerdict:
+        origin, host = parse_origin(text), parse_host(caller.host or "")
         allowed = origin is not None and origin in self._origins
         if not allowed and not (origin and host and _same(origin, host)):
             raise ForbiddenError(
                 f"Origin: a page of another site ({show_value(text)}) sent this; "
                 "HOLDFAST_ALLOWED_ORIGINS names sites whose pages may"
             )
-        if (self._loopback or not self._tokens_needed()) and not self._is_ours(asked.host or ""):
-            raise ForbiddenError(_strange_host(asked.host or "", "a loopback name or an address"))
+        if (self._loopback or not self._tokens_needed()) and not self._is_ours(caller.host or ""):
+            raise ForbiddenError(_strange_host(caller.host or "", "a loopback name or an address"))
         if not allowed:
-            if asked.fetch_site == "cross-site" and asked.method not in SAFE:
+            if caller.fetch_site == "cross-site" and caller.method not in SAFE:
                 raise ForbiddenError("a page of another site sent this")
             return self._plain
         own = (("Access-Control-Allow-Origin", text), *self._vary)
-        if asked.method == "OPTIONS" and asked.wished_method is not None:
+        if caller.method == "OPTIONS" and caller.wished_method is not None:
             return OriginVerdict((*own, *_PREFLIGHT), preflight=True)
         return OriginVerdict((*own, ("Access-Control-Expose-Headers", TOLD_HEADERS)))
 
@@ -157,8 +157,8 @@ HOLDFAST_ALLOWED_HOSTS, got 'evil.example:8080'
         host = parse_host(text)
         if host is None:
             return False
-        known = is_loopback(host.name) or host.name in self._hosts
-        return known or (not self._loopback and _address(host.name) is not None)
+        named = is_loopback(host.name) or host.name in self._hosts
+        return named or (not self._loopback and _address(host.name) is not None)
 
 
 _PREFLIGHT: Headers = (
@@ -169,7 +169,7 @@ _PREFLIGHT: Headers = (
 
 
 def parse_host(text: str) -> Host | None:
-    """A `Host` header, or None where it is none.
+    """Parse a `Host` header; None where it is not valid.
 
     >>> parse_host("Shop.Example.:8080"), parse_host("[0:0::1]"), parse_host("a, b")
     (Host(name='shop.example', port=8080), Host(name='::1', port=None), None)
@@ -184,7 +184,7 @@ def _parse_host(text: str) -> Host | None:
 
 
 def parse_origin(text: str) -> Origin | None:
-    """An `Origin` header; None for `null`, and where it is none.
+    """Parse an `Origin` header; None for `null`, and where it is not valid.
 
     >>> parse_origin("https://Shop.Example"), parse_origin("null")
     (Origin(scheme='https', name='shop.example', port=443), None)
@@ -203,7 +203,7 @@ def _parse_origin(text: str) -> Origin | None:
 
 
 def parse_hosts(text: str) -> set[str]:
-    """Names and addresses, comma-separated; a port is left out. Raises SettingsError.
+    """Parse comma-separated names and addresses; ports are ignored. Raises SettingsError.
 
     >>> sorted(parse_hosts("shop.example, [2001:DB8::1]:443"))
     ['2001:db8::1', 'shop.example']
@@ -217,7 +217,7 @@ def parse_hosts(text: str) -> set[str]:
 
 
 def parse_origins(text: str) -> set[Origin]:
-    """Origins, comma-separated; a slash at the end is left out. Raises SettingsError.
+    """Parse comma-separated origins; a slash at the end is ignored. Raises SettingsError.
 
     >>> parse_origins("https://app.example/")
     {Origin(scheme='https', name='app.example', port=443)}
@@ -231,7 +231,7 @@ def parse_origins(text: str) -> set[Origin]:
 
 
 def is_loopback(name: str) -> bool:
-    """Whether a name, as `parse_host` gives it, always means this machine.
+    """Whether a name, as `parse_host` returns it, always means this machine.
 
     >>> [is_loopback(n) for n in ("localhost", "a.localhost", "127.9.9.9", "::1", "0.0.0.0")]
     [True, True, True, True, False]
@@ -242,18 +242,18 @@ def is_loopback(name: str) -> bool:
     return name == "localhost" or name.endswith(".localhost")
 
 
-def exposed(host: str) -> bool:
-    """Whether others than this machine reach who listens there.
+def is_exposed(host: str) -> bool:
+    """Whether other machines can reach a server that listens on this address.
 
-    >>> [exposed(host) for host in ("127.0.0.1", "[::1]", "localhost", "0.0.0.0", "", "10.0.0.5")]
-    [False, False, False, True, True, True]
+    >>> [is_exposed(host) for host in ("127.0.0.1", "[::1]", "localhost", "0.0.0.0", "10.0.0.5")]
+    [False, False, False, True, True]
     """
     address = _address(host.removeprefix("[").removesuffix("]"))
     return host.lower() != "localhost" if address is None else not address.is_loopback
 
 
 def _host(name: str, digits: str | None) -> Host | None:
-    """The one spelling of a name or address, or None where it is neither."""
+    """Normalise a name or address; None where it is neither."""
     port = int(digits) if digits else None
     if port is not None and port > 65535:
         return None
@@ -265,10 +265,10 @@ def _host(name: str, digits: str | None) -> Host | None:
 
 
 def _same(origin: Origin, host: Host) -> bool:
-    """Whether a page of `origin` calls where it came from.
+    """Whether a page of `origin` calls the server that it came from.
 
-    Behind a proxy that speaks TLS the page's scheme is not that of the connection here, so a
-    `Host` without a port stands for the port of the page's own scheme.
+    Behind a TLS proxy the page's scheme differs from that of the connection here, so a `Host`
+    without a port means the default port of the page's scheme.
     """
     default = DEFAULT_PORTS.get(origin.scheme)
     port = default if host.port is None else host.port

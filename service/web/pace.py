@@ -1,4 +1,4 @@
-"""Which requests are quick enough to be answered where they arrive, in the event loop."""
+"""Decides which requests are quick enough to be answered in the event loop."""
 
 from models.base.bounded import Bounded
 
@@ -14,7 +14,7 @@ class Pace:
     >>> pace = Pace()
     >>> pace.is_quick("/predict")  # not known
     False
-    >>> pace.took("/predict", 0.0003)
+    >>> pace.note("/predict", 0.0003)
     >>> pace.is_quick("/predict")
     True
     """
@@ -26,9 +26,9 @@ class Pace:
         """Whether a request to the path is expected to take little."""
         return self._seconds.get(path, QUICK_SECONDS) < QUICK_SECONDS
 
-    def took(self, path: str, seconds: float) -> None:
-        """A request took so much CPU time."""
+    def note(self, path: str, seconds: float) -> None:
+        """Note how much CPU time a request took."""
         if len(path) > LONGEST_KEPT:
             return
-        known = self._seconds.get(path)
-        self._seconds[path] = seconds if known is None else known + WEIGHT * (seconds - known)
+        mean = self._seconds.get(path)
+        self._seconds[path] = seconds if mean is None else mean + WEIGHT * (seconds - mean)

@@ -1,7 +1,7 @@
-"""Headers of pages that people open in a browser: nothing from elsewhere, no frames, no guessing.
+"""Headers of HTML pages: nothing loaded from elsewhere, no frames, no guessed media types.
 
-Answers in JSON carry none of them: they are no pages, and predictions are answers to POST, which no
-cache keeps (RFC 9110, section 9.3.3) unless it is told to.
+Answers in JSON have none of them. Predictions are answers to POST, which caches do not store by
+themselves (RFC 9110, section 9.3.3).
 """
 
 from base64 import b64encode
@@ -12,11 +12,11 @@ from hashlib import sha256
 def page_headers(
     scripts: Iterable[str] = (), styles: Iterable[str] = ()
 ) -> tuple[tuple[str, str], ...]:
-    """The headers of a page that is whole in itself.
+    """Return the headers of a self-contained page.
 
     Args:
-        scripts: the text between its `<script>` tags, each; no other script runs.
-        styles: the same of its `<style>` tags; `style=` attributes have no effect.
+        scripts: the text of each `<script>`; no other script runs.
+        styles: the text of each `<style>`; `style=` attributes have no effect.
 
     >>> dict(page_headers(scripts=["1"]))["Content-Security-Policy"].split("; ")[1]
     "script-src 'self' 'sha256-a4ayc/80/OGda4BO/1o/V0etpOqiLx1JwB5S3beHW0s='"

@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+import msgspec
 import orjson
 
 from service.web.errors import JSON
@@ -23,7 +24,9 @@ class Reply(NamedTuple):
     given_id: str = ""
 
 
-def json_reply(document: bytes | Any, status: int = 200, **members: Any) -> Reply:
-    """An answer in JSON; `document` is its bytes, or plain data."""
-    body = document if isinstance(document, bytes) else orjson.dumps(document)
+def json_reply(document: object, status: int = 200, **members: Any) -> Reply:
+    """An answer in JSON; `document` is its bytes, or records and plain data."""
+    if isinstance(document, bytes):
+        return Reply(document, status, **members)
+    body = orjson.dumps(document, default=msgspec.to_builtins)
     return Reply(body, status, **members)

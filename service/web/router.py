@@ -1,7 +1,7 @@
-"""One router says what every address is: Flask's `url_map`, asked with the path as it was sent.
+"""Finds the endpoint of an address in Flask's `url_map`, by the path as it was sent.
 
-An address has one spelling (`is_plain`), so that a proxy's rule on a path holds. Flask answers all
-addresses but predictions, and whatever is no address or no method of it.
+An address has one spelling (`is_plain`), so that a proxy can restrict a path. Flask answers all
+addresses except predictions, and answers unknown addresses and methods.
 """
 
 import time
@@ -45,8 +45,8 @@ class Router:
 
     Args:
         endpoints: all of them.
-        answer: asks an endpoint; looked up anew at each call, so that tracing may wrap it.
-        observe: is told of every answer that Flask gave.
+        answer: calls an endpoint; it is looked up at each call, so that tracing can wrap it.
+        observe: called with every answer of Flask.
     """
 
     def __init__(
@@ -63,8 +63,8 @@ class Router:
 
     def match(self, path: str, method: str) -> Match | None:
         """The endpoint of an address, or None."""
-        kept = len(path) <= LONGEST_KEPT
-        return self._remembered(path, method) if kept else self._match(path, method)
+        short = len(path) <= LONGEST_KEPT
+        return self._remembered(path, method) if short else self._match(path, method)
 
     def _match(self, path: str, method: str) -> Match | None:
         if not is_plain(path):
@@ -111,9 +111,9 @@ class Router:
 
 
 def is_plain(path: str) -> bool:
-    """Whether a path may be an address: no address has a percent sign or an empty part.
+    """Whether a path can be an address: no address has a percent sign or an empty part.
 
-    werkzeug's router would take both for other spellings of an address.
+    werkzeug's router would accept both as other spellings of an address.
 
     >>> [is_plain(path) for path in ("/metrics", "//metrics", "/%6detrics")]
     [True, False, False]
@@ -127,7 +127,7 @@ def _call() -> Call:
 
 
 def _begin() -> Response | None:
-    """Before a view; a path in another spelling than its own is no address."""
+    """Answer 404, before the view, where the path is another spelling of an address."""
     g.began = time.perf_counter()
     if not is_plain(_call().path):
         raise NotFound

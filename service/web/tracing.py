@@ -1,12 +1,12 @@
-"""OpenTelemetry traces of requests, where an address to send them to is set (the extra `tracing`).
+"""OpenTelemetry traces of requests, if `HOLDFAST_TRACE_ENDPOINT` is set (the extra `tracing`).
 
-    POST /v2/models/<model>/infer     one server span per request; a W3C `traceparent` is taken over
-    ├── decode ├── run ├── count └── encode     where the request came to a prediction
+    POST /v2/models/<model>/infer     one server span per request; it continues a W3C `traceparent`
+    ├── decode ├── run ├── count └── encode     if the request led to a prediction
 
-Spans are sent over OTLP/HTTP by a thread of the SDK, which drops what a slow collector does not
-take; a request never waits. Attributes follow OpenTelemetry's conventions for HTTP servers
-(https://opentelemetry.io/docs/specs/semconv/http/http-spans/); no input and no query string is
-among them. What else the SDK knows (sampling, headers, batches) it takes from its own `OTEL_*`
+A thread of the SDK sends the spans over OTLP/HTTP and drops them if the collector is slow; a
+request never waits. Attributes follow OpenTelemetry's conventions for HTTP servers
+(https://opentelemetry.io/docs/specs/semconv/http/http-spans/) and contain neither inputs nor query
+strings. The SDK reads its other options (sampling, headers, batches) from its own `OTEL_*`
 variables.
 """
 
@@ -45,8 +45,8 @@ class Tracing:
             from opentelemetry.sdk.trace.export import BatchSpanProcessor
             from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
         except ImportError as error:
-            wanted = "an empty text, or the extra: pip install 'holdfast[tracing]'"
-            raise SettingsError("trace_endpoint", wanted, str(error)) from error
+            expected = "an empty text, or the extra: pip install 'holdfast[tracing]'"
+            raise SettingsError("trace_endpoint", expected, str(error)) from error
         ours = Resource.create({"service.name": "holdfast", "service.version": version})
         resource = ours.merge(OTELResourceDetector().detect())
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
@@ -56,12 +56,12 @@ class Tracing:
         self._propagator = TraceContextTextMapPropagator()
         self._stages = threading.local()
 
-    def timed(self, timers: Mapping[str, Timer]) -> dict[str, Timer]:
-        """The timers of the stages, which also tell the request's span."""
+    def time_stages(self, timers: Mapping[str, Timer]) -> dict[str, Timer]:
+        """Wrap the timers of the stages, so that they also add to the request's span."""
         return {name: _Stage(name, timer, self._stages) for name, timer in timers.items()}
 
-    def traced(self, answer: Answerer) -> Answerer:
-        """What answers requests, with a span around each."""
+    def trace(self, answer: Answerer) -> Answerer:
+        """Wrap `answer`, so that every request has a span."""
         from opentelemetry.trace import SpanKind, Status, StatusCode
 
         def answer_traced(endpoint: Endpoint, call: Call, arguments: Mapping[str, str]) -> Reply:
@@ -89,13 +89,13 @@ class Tracing:
         return answer_traced
 
     def close(self) -> None:
-        """Send what waits, for a bounded time: a collector may be gone."""
+        """Send the waiting spans, for a bounded time: the collector may be gone."""
         closing = threading.Thread(target=self._provider.shutdown, daemon=True)
         closing.start()
         closing.join(CLOSE_SECONDS)
 
     def _add_stages(self, parent: "Span", seen: list[tuple[str, float, int]]) -> None:
-        """A child span of each stage: one follows the other, the last ended when it was told."""
+        """Add a child span for each stage; they follow each other up to the last one's end."""
         from opentelemetry.trace import set_span_in_context
 
         if not seen:
@@ -109,7 +109,7 @@ class Tracing:
 
 
 class _Stage:
-    """A timer that notes for the request of its thread what it is told."""
+    """A timer that also notes its times for the request of its thread."""
 
     def __init__(self, name: str, timer: Timer, stages: threading.local) -> None:
         self._name, self._timer, self._stages = name, timer, stages
@@ -122,7 +122,7 @@ class _Stage:
 
 
 def start(endpoint: str, version: str) -> Tracing | None:
-    """Traces to `endpoint`, or None where it is empty: then nothing is imported and nothing costs.
+    """Start tracing to `endpoint`; None where it is empty, and nothing is imported.
 
     Raises:
         SettingsError: the extra `tracing` is not installed.
@@ -131,8 +131,8 @@ def start(endpoint: str, version: str) -> Tracing | None:
 
 
 def _headers(call: Call) -> dict[str, str]:
-    sent = ((name, call.header(name)) for name in ("traceparent", "tracestate"))
-    return {name: value for name, value in sent if value is not None}
+    pairs = ((name, call.header(name)) for name in ("traceparent", "tracestate"))
+    return {name: value for name, value in pairs if value is not None}
 
 
 def _describe_request(endpoint: Endpoint, call: Call) -> dict[str, str]:
@@ -146,13 +146,13 @@ def _describe_request(endpoint: Endpoint, call: Call) -> dict[str, str]:
 
 
 def _describe_reply(reply: Reply) -> dict[str, str | int]:
-    found: dict[str, str | int] = {"http.response.status_code": reply.status}
+    attributes: dict[str, str | int] = {"http.response.status_code": reply.status}
     if reply.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        found["error.type"] = str(reply.status)
+        attributes["error.type"] = str(reply.status)
     if reply.id:
-        found["holdfast.request_id"] = reply.id
+        attributes["holdfast.request_id"] = reply.id
     if reply.model:
-        found["holdfast.model"] = reply.model
+        attributes["holdfast.model"] = reply.model
     if reply.version:
-        found["holdfast.version"] = reply.version
-    return found
+        attributes["holdfast.version"] = reply.version
+    return attributes

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from models.base.files import locked
+from models.base.files import lock_file
 from tests.e2e.stack import Stack
 
 
@@ -15,7 +15,7 @@ def trained_state(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> P
     """
     base = tmp_path_factory.getbasetemp()
     state = (base if worker_id == "master" else base.parent) / "trained"
-    with locked(state.with_suffix(".lock")):
+    with lock_file(state.with_suffix(".lock")):
         if not state.exists():
             making = state.with_suffix(".making")
             Stack(making).cli("train", "digits", "--quick")

@@ -4,6 +4,7 @@ import itertools
 import re
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
 
@@ -11,10 +12,11 @@ from monitoring.grafana import dashboard, panels, rows
 from tests.monitoring.test_prometheus_rules import ALERTS, documented_metrics, unknown_metrics
 from tests.ops import ROOT
 
-PANELS: list[dict[str, Any]] = dashboard.dashboard()["panels"]
+PANELS: list[dict[str, Any]] = msgspec.to_builtins(dashboard.dashboard())["panels"]
 CHARTS = [panel for panel in PANELS if panel["type"] != "row"]
 GRAFANA = ROOT / "monitoring" / "grafana"
 # Ids of @grafana/data 11.6 getValueFormats().
+DATASOURCE = msgspec.to_builtins(panels.DATASOURCE)
 UNITS = {"dateTimeFromNow", "none", "percentunit", "reqps", "s", "short"}
 
 
@@ -57,7 +59,7 @@ def test_every_panel_asks_one_question_and_explains_itself(panel: dict[str, Any]
     assert references
     assert references == sorted(set(references))
     for target in panel["targets"]:
-        assert target["datasource"] == panel["datasource"] == panels.DATASOURCE
+        assert target["datasource"] == panel["datasource"] == DATASOURCE
         assert target["legendFormat"]
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 
@@ -169,15 +170,18 @@ def _part(
     Those of a test part are read as the columns of the same name in `train` were.
     """
     like = {column.name: column for column in train.columns} if train else {}
+    # A group is a name, however it is written, and there may be many.
+    source = msgspec.structs.replace(source, categorical=(*source.categorical, source.group))
     readings = []
     for name in table.column_names:
         if name == label or name in source.ignore or (train and name not in like):
             continue
         cells = Cells(name, table.column(name), source, where, like.get(name))
         with faults.gather():
-            readings.append(read_column(cells))
-            if train is None:
-                tables.check_categories(readings[-1].column, cells.file)
+            reading = read_column(cells)
+            if train is None and name != source.group:
+                tables.check_categories(reading.column, cells.file)
+            readings.append(reading)
         if train and (not readings or readings[-1].column.name != name):
             readings.append(Reading(empty_column(cells)))  # there, but at fault
     labels: Values | None = None

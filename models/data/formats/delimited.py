@@ -1,5 +1,6 @@
 """CSV and TSV files: a header, a label column, and cells that are all read as texts."""
 
+from functools import cached_property
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,13 +10,13 @@ from pyarrow import csv as arrow_csv
 from models.base.errors import DataError
 from models.data import memory
 from models.data.catalogue import CATALOGUE
-from models.data.faults import MOST_FAULTS
 from models.data.formats.arrow import BYTES_PER_CELL, read_tables
 from models.data.formats.header import Header, read_header
-from models.data.formats.sheet import Sheet, settle_names
-from models.data.formats.streams import Text, is_packed, open_bytes, open_text
+from models.data.formats.quotes import check_quotes
+from models.data.formats.sheet import Sheet, drop_empty_rows, settle_names
+from models.data.formats.streams import Text, explain_encoding, is_packed, open_text
 from models.data.found import files_of
-from models.data.raw import Raw
+from models.data.raw import Raw, count, list_rows
 from models.data.records import Source
 
 PACKED = 5  # how much longer packed text usually is when unpacked
@@ -56,8 +57,13 @@ def read_csv(path: Path, delimiter: str = "") -> Sheet:
     if reading.replaced:
         faults.insert(0, explain_encoding(path))
     notes = (*header.notes, *reading.explain_comments())
-    skipped = tuple(row.number - 1 for row in reading.skipped)
-    return settle_names(Sheet(path, reading.table, notes, tuple(faults), skipped), header.names)
+    table = reading.table.rename_columns(
+        [name or f"number {place}" for place, name in enumerate(header.names, 1)]
+    )
+    sheet = Sheet(path, table, notes, tuple(faults), reading.places())
+    if reading.quoted and not reading.opened:
+        sheet = check_quotes(sheet, header.delimiter, header.size)
+    return settle_names(drop_empty_rows(sheet), header.names)
 
 
 class _Reading:
@@ -68,7 +74,7 @@ class _Reading:
     def __init__(self, path: Path, header: Header) -> None:
         self.path, self.header = path, header
         self.skipped: list[arrow_csv.InvalidRow] = []
-        self._tail, self._nul = b"", False
+        self._tail, self._nul, self.quoted = b"", False, False
         self._stream: Text
         for block in BLOCKS:
             self.skipped.clear()
@@ -87,34 +93,42 @@ class _Reading:
         """Whether bytes were not of the encoding."""
         return self._stream.replaced
 
-    def read(self, size: int = -1) -> bytes:
+    def read(self, size: int) -> bytes:
         """The next bytes of the file, for the parser."""
-        piece = self._stream.read(size)
+        pieces, missing = list[bytes](), size
+        while missing and (piece := self._stream.read(missing)):
+            pieces.append(piece)
+            missing -= len(piece)
+        piece = b"".join(pieces)
         self._tail = (self._tail + piece[-8:])[-8:]
         self._nul = self._nul or b"\0" in piece
+        self.quoted = self.quoted or b'"' in piece
         return piece
+
+    def places(self) -> tuple[int, ...]:
+        """Of the rows that do not fit, from 0."""
+        return tuple(row.number - 1 for row in self.skipped)
 
     def explain_ragged(self) -> list[str]:
         """A fault for every row of another length, the first ones by name."""
         ragged = [row for row in self.skipped if not _is_comment(row)]
-        width, delimiter = len(self.header.names), self.header.delimiter
-        faults = []
-        for row in ragged[:MOST_FAULTS]:
-            reason = "a cell that holds the delimiter needs quotes"
-            if row is self.skipped[-1] and "\n" in row.text and self._is_open():
-                reason = "a quote that opens here is never closed"
+        width, faults = len(self.header.names), list[str]()
+        if self.opened:
             faults.append(
-                f"{self.path}, row {row.number}: {row.actual_columns} cells, expected {width} as "
-                f"in the header (separated by {delimiter!r}): {row.text[:80]!r}; {reason}"
+                f"{self.path}, row {self.opened}: a quote that opens here is never closed"
             )
-        if len(ragged) > MOST_FAULTS:
-            more = len(ragged) - MOST_FAULTS
-            faults.append(f"{self.path}: {more} more rows do not have {width} cells")
-        if not faults and self.table.num_rows and self._is_open():
-            last = self.table.column(width - 1)[-1].as_py()
-            if "\n" in last or "\r" in last:
-                row = self.table.num_rows + len(self.skipped)
-                faults.append(f"{self.path}, row {row}: a quote that opens here is never closed")
+            ragged = [row for row in ragged if row.number != self.opened]
+        if ragged:
+            first = ragged[0]
+            reason = "a cell that holds the delimiter needs quotes"
+            if "\n" in first.text or "\r" in first.text:
+                reason = "a quote that opens in this row is closed in a later line"
+            others = [f"{row.number} ({count(row.actual_columns, 'cell')})" for row in ragged[1:]]
+            faults.append(
+                f"{self.path}, row {first.number}: {count(first.actual_columns, 'cell')}, expected "
+                f"{width} as in the header (separated by {self.header.delimiter!r}): "
+                f"{first.text[:80]!r}; {reason}{list_rows(others)}"
+            )
         return faults
 
     def explain_nuls(self) -> list[str]:
@@ -122,32 +136,41 @@ class _Reading:
         if not self._nul:
             return []
         faults = []
-        for name, column in zip(self.header.names, self.table.columns, strict=True):
+        for place, (name, column) in enumerate(
+            zip(self.header.names, self.table.columns, strict=True)
+        ):
             places = pc.indices_nonzero(pc.match_substring(column, "\0"))
             if len(places):
-                rows = [self._row(place.as_py()) for place in places[:MOST_FAULTS]]
-                more = f" ({len(places)} in all)" * (len(places) > MOST_FAULTS)
+                first, *others = (self._row(place.as_py()) for place in places)
                 faults.append(
-                    f"{self.path}, row {', '.join(map(str, rows))}{more}: column {name!r} holds a "
-                    "NUL byte, which is no text; the file is damaged, or is no CSV"
+                    f"{self.path}, row {first}: column {name!r} holds a NUL byte, which is no "
+                    f"text; the file is damaged, or is no CSV{list_rows(others)}"
                 )
+                # It is a fault by now: what stands beside it is judged without it.
+                rest = pc.replace_substring(column, "\0", "")
+                self.table = self.table.set_column(place, str(place), rest)
         return faults
 
     def explain_comments(self) -> list[str]:
         """A note on the rows that were left out, for they begin with `#`."""
-        rows = [row.number for row in self.skipped if _is_comment(row)]
+        rows = [row.number for row in self.skipped if row.text.lstrip().startswith("#")]
         if not rows:
             return []
-        return [
-            f"{self.path.name}: {len(rows)} lines that begin with # left out, row {rows[0]} first"
-        ]
+        lines = count(len(rows), "line")
+        return [f"{self.path.name}: {lines} that begin with # left out, the first as row {rows[0]}"]
+
+    @cached_property
+    def opened(self) -> int:
+        """The number of the last row, where a quote opens in it that is never closed, else 0."""
+        number = self.table.num_rows + len(self.skipped)
+        last = next((row.text for row in self.skipped if row.number == number), "")
+        if not last and self.table.num_rows:
+            last = self.table.column(len(self.header.names) - 1)[-1].as_py()
+        is_open = not self._tail.rstrip(b"\r\n ").endswith(b'"')
+        return number if is_open and ("\n" in last or "\r" in last) else 0
 
     def _row(self, place: int) -> int:
-        sheet = Sheet(self.path, self.table, skipped=tuple(row.number - 1 for row in self.skipped))
-        return sheet.row(place)
-
-    def _is_open(self) -> bool:
-        return not self._tail.rstrip(b"\r\n ").endswith(b'"')
+        return Sheet(self.path, self.table, skipped=self.places()).row(place)
 
     def _parse(self, block: int) -> pa.Table:
         """All cells as texts, in columns called `0`, `1`, ...: names may repeat."""
@@ -179,44 +202,14 @@ class _Reading:
         return pa.table(dict(zip(names, columns, strict=True)))
 
 
-def explain_encoding(path: Path) -> str:
-    """The fault of a file that is not UTF-8: its lines, and what it is likely in."""
-    lines, first = [], b""
-    with open_bytes(path) as stream:
-        for number, line in enumerate(stream, start=1):
-            try:
-                line.decode("utf-8")
-            except UnicodeDecodeError as error:
-                lines.append(number)
-                first = first or _word(line, error.start)
-    listed = ", ".join(map(str, lines[:MOST_FAULTS])) + " ..." * (len(lines) > MOST_FAULTS)
-    if not lines:
-        return f"{path}: begins with a mark of UTF-16, but is not all in it; save it as UTF-8"
-    bad = next(byte for byte in first if byte > 127)
-    sentence = f"{path}, line {listed}: byte 0x{bad:02x} is not UTF-8"
-    try:
-        read_as = first.decode("cp1252")
-    except UnicodeDecodeError:
-        return f"{sentence}; save it as UTF-8"
-    return (
-        f"{sentence}; if {read_as!r} is what stands there, it is Windows-1252 (Latin-1): "
-        "iconv -f WINDOWS-1252 -t UTF-8; save it as UTF-8"
-    )
-
-
-def _word(line: bytes, place: int) -> bytes:
-    """The word around a byte."""
-    start = max(line.rfind(mark, 0, place) for mark in (b" ", b",", b";", b"\t", b'"')) + 1
-    return line[start : place + 1] + line[place + 1 :].split(b" ")[0].split(b",")[0][:20]
-
-
 def _skip(stream: Text, size: int) -> None:
     while size and (piece := stream.read(size)):
         size -= len(piece)
 
 
 def _is_comment(row: arrow_csv.InvalidRow) -> bool:
-    return bool(row.text.lstrip().startswith("#"))
+    """Whether a row that does not fit is none: a comment, or spaces."""
+    return not row.text.strip() or row.text.lstrip().startswith("#")
 
 
 def _count_cells(path: Path, delimiter: str) -> int:

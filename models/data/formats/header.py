@@ -7,7 +7,7 @@ from pathlib import Path
 
 from models.base.errors import DataError
 from models.data.formats.streams import Text
-from models.data.raw import quote
+from models.data.raw import count, quote
 from models.data.tables import is_number
 
 DELIMITERS = (",", ";", "\t", "|")
@@ -61,7 +61,13 @@ def read_header(stream: Text, delimiter: str, path: Path) -> Header:
     comments, begin = _comments(lines, start, delimiter, path)
     delimiter = delimiter or sniff(lines[begin:], path, ended)
     rows = _cut(lines[begin:], delimiter, path, ended)
-    notes = () if begin == start else (f"{path.name}: {comments} lines that begin with # left out",)
+    notes = (
+        ()
+        if not comments
+        else (
+            f"{path.name}: {count(comments, 'line')} that begin with # left out above the header",
+        )
+    )
     used = sum(map(len, lines[:begin])) + rows[0].size
     names = _widen(_decode(rows[0].cells), [row.cells for row in rows[1:]])
     _check_names(names, rows, delimiter, path)
@@ -76,14 +82,14 @@ def sniff(lines: list[bytes], path: Path, ended: bool = True) -> str:
         DataError: none does.
     """
     widths = {d: [len(row.cells) for row in _cut(lines, d, path, ended)] for d in DELIMITERS}
-    same = {d: found[0] for d, found in widths.items() if len(set(found)) == 1}
+    same = {d: counts[0] for d, counts in widths.items() if len(set(counts)) == 1}
     # If no delimiter fits every row, the header decides: a row is ragged then.
     best = max(same, key=same.__getitem__, default=",")
     if same.get(best, 1) < 2:
         best = max(widths, key=lambda d: widths[d][0])
     if widths[best][0] < 2:
         first = lines[0].decode("utf-8", "replace").strip()[:80]
-        later = max(max(found) for found in widths.values())
+        later = max(max(counts) for counts in widths.values())
         hint = f"; later rows have {later} cells: take the line out if it is a title" * (later > 1)
         raise DataError(
             f"{path}: one column found, named {first!r}; the columns are not separated by "
@@ -186,8 +192,8 @@ def _check_names(names: list[str], rows: list[_Row], delimiter: str, path: Path)
     if len(names) < 2:
         lines = [rows[0].cells[0].encode("latin-1")]
         better = [(d, len(_cut(lines, d, path, ended=True)[0].cells)) for d in DELIMITERS]
-        told = [f"{d!r} gives {width}" for d, width in better if width > 1]
-        hint = f"; {', '.join(told)}: say so with --delimiter" if told else ""
+        others = [f"{d!r} gives {width}" for d, width in better if width > 1]
+        hint = f"; {', '.join(others)}: say so with --delimiter" if others else ""
         raise DataError(
             f"{path}: one column found with delimiter {delimiter!r}, named {names[0][:80]!r}{hint}"
         )

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from models.data.raw import Where
+from models.data.raw import Where, count
 
 # What pandas calls a column without a name, and an index without one.
 UNNAMED = re.compile(r"(Unnamed: \d+)?")
@@ -55,6 +55,24 @@ def join_where(sheets: Sequence[Sheet]) -> Where:
     return where
 
 
+def drop_empty_rows(sheet: Sheet) -> Sheet:
+    """The sheet of texts without rows of empty cells only, as spreadsheets write at the end."""
+    empty = pa.chunked_array([pa.array(np.ones(len(sheet.table), dtype=np.bool_))])
+    for column in sheet.table.columns:
+        empty = pc.and_(empty, pc.equal(column, ""))
+        if not pc.any(empty).as_py():
+            return sheet
+    places = np.flatnonzero(empty.to_numpy())
+    note = f"{sheet.path.name}: {count(len(places), 'row')} of empty cells only left out"
+    skipped = sorted({*sheet.skipped, *(sheet.row(int(place)) - 1 for place in places)})
+    return replace(
+        sheet,
+        table=sheet.table.filter(pc.invert(empty)),
+        notes=(*sheet.notes, note),
+        skipped=tuple(skipped),
+    )
+
+
 def settle_names(sheet: Sheet, names: Sequence[str]) -> Sheet:
     """The sheet with its columns called `names`, which may be empty or repeat.
 
@@ -72,7 +90,7 @@ def settle_names(sheet: Sheet, names: Sequence[str]) -> Sheet:
         elif UNNAMED.fullmatch(name) and place == 0 and _all_differ(column):
             notes.append(
                 f"{sheet.path.name}: the first column has no name and another value in every row, "
-                "as a row index of pandas: left out, for a client cannot send it"
+                "as a row index of pandas or row names of R: left out, for a client cannot send it"
             )
         elif not name:
             nameless.append(str(place + 1))
@@ -85,17 +103,21 @@ def settle_names(sheet: Sheet, names: Sequence[str]) -> Sheet:
             f"columns {', '.join(nameless)} have" if nameless[1:] else f"column {nameless[0]} has"
         )
         faults.append(f"{sheet.path}: {listed} no name; give every column one")
-    for name, count in repeated.items():
-        faults.append(f"{sheet.path}: {count} columns are named {name!r}; expected different names")
+    for name, times in repeated.items():
+        faults.append(f"{sheet.path}: {times} columns are named {name!r}; expected different names")
     return replace(sheet, table=pa.table(columns), notes=tuple(notes), faults=tuple(faults))
 
 
 def _is_empty(column: pa.ChunkedArray) -> bool:
-    if pa.types.is_null(column.type):
+    if pa.types.is_null(column.type) or column.null_count == len(column):
         return True
+    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        return False
     full = pc.fill_null(pc.not_equal(column, ""), fill_value=False)
     return not pc.any(full).as_py()
 
 
 def _all_differ(column: pa.ChunkedArray) -> bool:
+    if pa.types.is_nested(column.type) or pa.types.is_dictionary(column.type):
+        return False
     return len(column) > 0 and pc.count_distinct(column, mode="all").as_py() == len(column)

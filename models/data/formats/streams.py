@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from models.base.errors import DataError
-from models.data.raw import quote
+from models.data.raw import list_rows, quote
 
 DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile)
 MARKS = (
@@ -32,6 +32,7 @@ OTHERS = (  # files that are no text, however they are called
 )
 LEAST = 64  # bytes in which UTF-16 without a mark shows
 CHUNK = 1 << 20
+LINES_NAMED = 20
 
 
 class Text(io.RawIOBase):
@@ -103,6 +104,33 @@ def open_text(path: Path) -> Iterator[Text]:
         yield Text(stream, encoding)
 
 
+def explain_encoding(path: Path) -> str:
+    """The fault of a file that is not UTF-8: its lines, and what it is likely in."""
+    lines, first = [], b""
+    with open_bytes(path) as stream:
+        head = stream.read(2)
+        if head in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+            return f"{path}: begins with a mark of UTF-16, but is not all in it; save it as UTF-8"
+    with open_bytes(path) as stream:
+        for number, line in enumerate(stream, start=1):
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError as error:
+                lines.append(number)
+                first = first or _word(line, error.start)
+    bad = next(byte for byte in first if byte > 127)
+    others = list_rows(lines[1:], LINES_NAMED).replace("row", "line")
+    sentence = f"{path}, line {lines[0]}: byte 0x{bad:02x} is not UTF-8{others}; save it as UTF-8"
+    try:
+        reading = first.decode("cp1252").strip()
+    except UnicodeDecodeError:
+        return f"{sentence} (iconv -f ENCODING -t UTF-8, with the encoding that it was saved in)"
+    return (
+        f"{sentence} (iconv -f WINDOWS-1252 -t UTF-8, if {reading!r} is what stands there; else "
+        "with the encoding that it was saved in)"
+    )
+
+
 def is_packed(path: Path) -> bool:
     """Whether the file is gzip or a zip archive, by its first bytes."""
     with path.open("rb") as stream:
@@ -164,3 +192,9 @@ def _check_kind(head: bytes, path: Path) -> None:
                     f"{path}: looks like {name} without a byte order mark; save it as UTF-8 "
                     f"(iconv -f {name} -t UTF-8)"
                 )
+
+
+def _word(line: bytes, place: int) -> bytes:
+    """The word around a byte."""
+    start = max(line.rfind(mark, 0, place) for mark in (b" ", b",", b";", b"\t", b'"')) + 1
+    return line[start : place + 1] + line[place + 1 :].split(b" ")[0].split(b",")[0][:20]

@@ -1,9 +1,9 @@
-"""The binary tensor extension of V2: tensors as bytes behind the JSON, in a request and an answer.
+"""The binary tensor extension of V2: tensors as bytes after the JSON of a request or answer.
 
     body = JSON ‖ tensor ‖ tensor ...       Inference-Header-Content-Length = bytes of the JSON
 
-Little-endian, row-major, no gaps; BOOL is one byte, an element of BYTES a length of four bytes and
-that many bytes. Sizes are compared before anything is made of them. Source: Triton's
+Little-endian, row-major, no gaps. A BOOL is one byte; an element of BYTES is a length of four bytes
+and that many bytes. Sizes are checked before the bytes are read. Source: Triton's
 `extension_binary_data`.
 """
 
@@ -14,10 +14,9 @@ from math import prod
 import numpy as np
 import numpy.typing as npt
 
-from models.base.errors import InputError
+from models.base.errors import InputError, show_value
 from models.versions.schema import InputArray, InputSchema
 from service.decoding.rows import table_of
-from service.web.errors import show_value
 
 HEADER = "Inference-Header-Content-Length"
 MEDIA = "application/octet-stream"
@@ -27,10 +26,10 @@ DIGITS = 19  # a number of more is no length
 
 
 def split(body: bytes, header_length: str | None) -> tuple[bytes, memoryview]:
-    """The JSON part of a body and the bytes behind it; all is JSON where no header says otherwise.
+    """Split a body into its JSON and the bytes after it; without the header all is JSON.
 
     Raises:
-        InputError: the header is no length, or one beyond the body.
+        InputError: the header is no length, or larger than the body.
 
     Example:
         >>> split(b'{"inputs": []}1234', "14")[0]
@@ -41,37 +40,37 @@ def split(body: bytes, header_length: str | None) -> tuple[bytes, memoryview]:
     digits = header_length.isascii() and header_length.isdigit() and len(header_length) <= DIGITS
     length = int(header_length) if digits else -1
     if not 0 <= length <= len(body):
-        wanted = f"the length of the JSON part, at most {len(body)} bytes"
-        raise InputError(HEADER, wanted, show_value(header_length))
+        expected = f"the length of the JSON part, at most {len(body)} bytes"
+        raise InputError(HEADER, expected, show_value(header_length))
     return body[:length], memoryview(body)[length:]
 
 
 def from_bytes(
     raw: memoryview, size: int, shape: tuple[int, ...], schema: InputSchema, field: str
 ) -> InputArray:
-    """The tensor that the bytes behind the JSON are, checked like one in JSON; it is not copied.
+    """Read the tensor from the bytes after the JSON, with the same checks as one in JSON.
 
-    Unless it begins in the middle of a number, which onnxruntime must not be handed: whoever pads
-    the JSON with spaces to a multiple of four bytes spares the copy.
+    The bytes are copied only if they are not aligned, which onnxruntime needs. A client can avoid
+    the copy if it pads the JSON with spaces to a multiple of four bytes.
 
     Args:
-        raw: all that is behind the JSON.
+        raw: all bytes after the JSON.
         size: `binary_data_size` of the request.
         shape: `(N, *schema.shape)`, checked.
         schema: of the input.
         field: its name, for the message.
 
     Raises:
-        InputError: sizes that do not agree, values that the schema refuses.
+        InputError: the sizes do not agree, or the schema refuses a value.
     """
     dtype = WIRE[schema.dtype]
     needed = prod(shape) * dtype.itemsize
     if size != needed:
-        wanted = f"{needed}, the bytes of shape and datatype"
-        raise InputError(f"{field}.parameters.binary_data_size", wanted, f"{size}"[:24])
+        expected = f"{needed}, the bytes of shape and datatype"
+        raise InputError(f"{field}.parameters.binary_data_size", expected, f"{size}"[:24])
     if len(raw) != needed:
-        wanted = f"{needed} bytes behind the JSON, whose length {HEADER} gives"
-        raise InputError("body", wanted, f"{len(raw)} bytes")
+        expected = f"{needed} bytes behind the JSON, whose length {HEADER} gives"
+        raise InputError("body", expected, f"{len(raw)} bytes")
     x: InputArray = np.frombuffer(raw, dtype).reshape(shape)
     if not x.flags.aligned:
         x = x.copy()
@@ -84,12 +83,12 @@ def from_bytes(
 
 
 def to_bytes(values: npt.NDArray[np.generic]) -> bytes:
-    """The array as it travels."""
+    """Return the bytes of an array, little-endian."""
     return (values if sys.byteorder == "little" else values.byteswap()).tobytes()
 
 
 def texts_to_bytes(texts: Iterable[str]) -> bytes:
-    r"""Elements of a BYTES tensor, each behind its length.
+    r"""Encode the elements of a BYTES tensor, each after its length.
 
     >>> texts_to_bytes(["é", ""])
     b'\x02\x00\x00\x00\xc3\xa9\x00\x00\x00\x00'

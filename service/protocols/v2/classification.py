@@ -15,16 +15,16 @@ CLASSIFIED = "probabilities"  # the only output whose places are classes
 
 
 def classify(probabilities: FloatArray, classes: Sequence[str], count: int) -> list[str]:
-    """The `count` most probable classes of each row, `value:index:label`, the best first.
+    """Return the `count` most probable classes of each row as `value:index:label`, best first.
 
     Args:
         probabilities: `(N, C)`, finite.
         classes: the C labels.
-        count: from 1; the classes that there are where it is larger.
+        count: at least 1; a larger one than the number of classes means all.
 
     Returns:
-        N times min(`count`, C) texts, row after row. The value is the shortest number that is the
-        same in the dtype of `probabilities`; of equal ones the lower index comes first.
+        N times min(`count`, C) texts, row after row. The value is the shortest text of the number
+        in the dtype of `probabilities`; of equal values the lower index comes first.
 
     Example:
         >>> classify(np.float32([[0.1, 0.6, 0.3]]), ("cat", "dog", "eel"), 2)

@@ -1,28 +1,31 @@
 """The Open Inference Protocol (KServe V2): requests to arrays, answers to tensors.
 
-A request carries its tensor in the JSON or behind it (`service.protocols.v2.binary`); of the answer
-every output can be asked for in either form, and the probabilities as the best classes
-(`service.protocols.v2.classification`). Parameters that would change nothing here are not looked
-at: `priority` and `timeout` (nothing waits in a queue of its own), `sequence_id`, `sequence_start`
-and `sequence_end` (no row depends on another), and what a client makes up for itself.
+A request has its tensor in the JSON or after it (`service.protocols.v2.binary`). A client can ask
+for every output in either form, and for the probabilities as the best classes
+(`service.protocols.v2.classification`). Parameters without effect here are ignored: `priority` and
+`timeout` (there is no queue), `sequence_id`, `sequence_start` and `sequence_end` (no row depends on
+another), and unknown ones.
 """
 
 from collections.abc import Sequence
 from math import prod
-from typing import Any, NamedTuple
+from typing import NamedTuple, NotRequired, TypedDict
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 import orjson
 
-from models.base.errors import InputError
+from models.base.errors import InputError, show_value
+from models.base.json_body import decode_body
 from models.versions.schema import OUTPUTS, InputArray, InputSchema
-from service.decoding.codec import decode_body, read_numbers, to_input
+from service.decoding.codec import read_numbers, to_input
 from service.decoding.json_amount import MOST_OBJECTS, check_count
 from service.decoding.rows import check_rows, table_of
 from service.pipeline import Scored
 from service.protocols.v2.binary import HEADER, MEDIA, from_bytes, split, texts_to_bytes, to_bytes
 from service.protocols.v2.classification import CLASSIFIED, classify
-from service.web.errors import RequestError, show_value
+from service.web.errors import RequestError
 from service.web.reply import Reply
 from service.web.request_id import is_fit_id
 
@@ -35,14 +38,14 @@ NO_SHARED_MEMORY = "shared memory is not supported: send tensors in the body of 
 
 
 class InputParameters(msgspec.Struct):
-    """What is read of an input's parameters."""
+    """The parameters of an input that are used."""
 
     binary_data_size: int | None = None
     shared_memory_region: str | None = None
 
 
 class InputTensor(msgspec.Struct):
-    """A tensor of a request; `data` stays raw until the shape is known to be right."""
+    """A tensor of a request; `data` stays raw until the shape was checked."""
 
     name: str
     shape: msgspec.Raw  # a list of integers, read where it is not absurdly long
@@ -52,7 +55,7 @@ class InputTensor(msgspec.Struct):
 
 
 class OutputParameters(msgspec.Struct):
-    """What is read of a requested output's parameters."""
+    """The parameters of a requested output that are used."""
 
     binary_data: bool | None = None
     classification: int | None = None
@@ -60,14 +63,14 @@ class OutputParameters(msgspec.Struct):
 
 
 class RequestedOutput(msgspec.Struct):
-    """An output that is asked for."""
+    """An output that the client asks for."""
 
     name: str
     parameters: OutputParameters | None = None
 
 
 class RequestParameters(msgspec.Struct):
-    """What is read of a request's parameters."""
+    """The parameters of a request that are used."""
 
     binary_data_output: bool | None = None
 
@@ -81,8 +84,24 @@ class InferBody(msgspec.Struct):
     parameters: RequestParameters | None = None
 
 
+class OutputParameter(TypedDict):
+    """The number of bytes of a binary output after the JSON."""
+
+    binary_data_size: int
+
+
+class OutputTensor(TypedDict):
+    """An output of the answer; a plain dictionary, because it is made for every request."""
+
+    name: str
+    datatype: str
+    shape: Sequence[int]
+    parameters: NotRequired[OutputParameter]
+    data: NotRequired[npt.NDArray[np.generic] | list[str]]
+
+
 class WantedOutput(NamedTuple):
-    """An output of the answer, and how it travels."""
+    """An output of the answer, and its form."""
 
     name: str
     binary: bool = False
@@ -92,8 +111,8 @@ class WantedOutput(NamedTuple):
 class InferRequest(msgspec.Struct, frozen=True):
     """A checked inference request.
 
-    The protocol has every `id` given back as it came. One that is unfit for the store is only that:
-    in `given_id`, while `id` is None.
+    The protocol returns every `id` as it came. One that is not valid for the store is only in
+    `given_id`, and `id` is None.
     """
 
     x: InputArray  # (N, *shape)
@@ -114,37 +133,37 @@ def decode_infer(
     """Decode and check a request.
 
     Args:
-        body: the JSON, and a binary tensor behind it where `header_length` says so.
+        body: the JSON, and a binary tensor after it where `header_length` says so.
         schema: of the model's input.
-        max_rows: the most rows that are answered at once.
+        max_rows: the most rows of a request.
         header_length: the header `Inference-Header-Content-Length`; None: all is JSON.
 
     Raises:
-        InputError: what does not fit.
-        RequestError: tensors in shared memory.
+        InputError: the request does not fit; names the field.
+        RequestError: it has tensors in shared memory.
     """
     text, raw = split(body, header_length)
     check_count(text, b"{", MOST_OBJECTS, "body", "objects")
-    decoded = decode_body(_decoder, text)
-    outputs = _outputs(decoded)
-    if len(decoded.inputs) != 1:
-        raise InputError("inputs", f"one tensor, {schema.name!r}", f"{len(decoded.inputs)} tensors")
-    given_id = decoded.id or ""
+    content = decode_body(_decoder, text)
+    outputs = _outputs(content)
+    if len(content.inputs) != 1:
+        raise InputError("inputs", f"one tensor, {schema.name!r}", f"{len(content.inputs)} tensors")
+    given_id = content.id or ""
     request_id = given_id if is_fit_id(given_id) else None
-    x = _tensor(decoded.inputs[0], raw, schema, max_rows)
+    x = _tensor(content.inputs[0], raw, schema, max_rows)
     return InferRequest(x, request_id, given_id, outputs)
 
 
 def encode_infer(
     scored: Scored, outputs: Sequence[WantedOutput] = _ALL, given_id: str = ""
 ) -> Reply:
-    """The answer: tensors in the JSON are flat in row-major order, the others stand behind it.
+    """Encode the answer: tensors in the JSON are flat in row-major order, others come after it.
 
-    Where the client gave an id in the body, it is given back; where another one counts, that stands
-    in the parameters of the answer.
+    An id in the body of the request is returned; if another id is used for the store, it is in the
+    parameters of the answer.
     """
     behind: list[bytes] = []
-    tensors = [_output(scored, wanted, behind) for wanted in outputs]
+    tensors = [_output(scored, output, behind) for output in outputs]
     document = {
         "model_name": scored.manifest.model,
         "model_version": str(scored.manifest.version),
@@ -166,8 +185,8 @@ def _tensor(tensor: InputTensor, raw: memoryview, schema: InputSchema, max_rows:
         raise InputError(f"{field}.datatype", DATATYPES[schema.dtype], show_value(tensor.datatype))
     shape = _shape(tensor.shape, f"{field}.shape")
     if len(shape) < 1 or shape[1:] != schema.shape:
-        wanted = f"[N, {', '.join(map(str, schema.shape))}]"
-        raise InputError(f"{field}.shape", wanted, _shape_text(shape))
+        expected = f"[N, {', '.join(map(str, schema.shape))}]"
+        raise InputError(f"{field}.shape", expected, _shape_text(shape))
     check_rows(shape[0], max_rows, f"{field}.shape")
     size = _binary_size(tensor, field)
     if size is not None:
@@ -186,7 +205,7 @@ def _shape(raw: msgspec.Raw, field: str) -> tuple[int, ...]:
 
 
 def _binary_size(tensor: InputTensor, field: str) -> int | None:
-    """How many bytes behind the JSON the tensor says it is; None: its values are in the JSON."""
+    """Return the tensor's number of bytes after the JSON; None: its values are in the JSON."""
     parameters = tensor.parameters
     if parameters is None:
         return None
@@ -199,8 +218,8 @@ def _binary_size(tensor: InputTensor, field: str) -> int | None:
 
 def _numbers(raw: bytes, shape: tuple[int, ...], schema: InputSchema, field: str) -> InputArray:
     if not _is_given(raw):
-        wanted = "the values of the tensor (or parameters.binary_data_size)"
-        raise InputError(f"{field}.data", wanted, "nothing: the field is missing")
+        expected = "the values of the tensor (or parameters.binary_data_size)"
+        raise InputError(f"{field}.data", expected, "nothing: the field is missing")
     nested = len(shape) > 1 and raw[1:].lstrip()[:1] == b"["
     lists = shape if nested else (prod(shape),)
     nulls = schema.kind == "tabular" and table_of(schema).missing
@@ -208,19 +227,19 @@ def _numbers(raw: bytes, shape: tuple[int, ...], schema: InputSchema, field: str
     return to_input(numbers.reshape(shape), schema, field)
 
 
-def _outputs(decoded: InferBody) -> tuple[WantedOutput, ...]:
-    binary = decoded.parameters is not None and bool(decoded.parameters.binary_data_output)
-    if not decoded.outputs:
+def _outputs(content: InferBody) -> tuple[WantedOutput, ...]:
+    binary = content.parameters is not None and bool(content.parameters.binary_data_output)
+    if not content.outputs:
         return _ALL_BINARY if binary else _ALL
-    if len(decoded.outputs) > len(ANSWERED):
-        raise InputError("outputs", f"at most {len(ANSWERED)}", f"{len(decoded.outputs)}")
-    wanted = tuple(
+    if len(content.outputs) > len(ANSWERED):
+        raise InputError("outputs", f"at most {len(ANSWERED)}", f"{len(content.outputs)}")
+    outputs = tuple(
         _parse_output(output, binary, f"outputs[{index}]")
-        for index, output in enumerate(decoded.outputs)
+        for index, output in enumerate(content.outputs)
     )
-    if len({output.name for output in wanted}) < len(wanted):
+    if len({output.name for output in outputs}) < len(outputs):
         raise InputError("outputs", "each output once", "one that is asked for twice")
-    return wanted
+    return outputs
 
 
 def _parse_output(output: RequestedOutput, binary: bool, field: str) -> WantedOutput:
@@ -235,20 +254,24 @@ def _parse_output(output: RequestedOutput, binary: bool, field: str) -> WantedOu
     if classes < 0:
         raise InputError(field, "a number of classes, or 0 for none", f"{classes}"[:24])
     if classes and output.name != CLASSIFIED:
-        wanted = f"to stand at {CLASSIFIED!r}, the output whose places are classes"
-        raise InputError(field, wanted, f"it at {output.name!r}")
-    asked = parameters.binary_data
-    return WantedOutput(output.name, binary if asked is None else asked, classes)
+        expected = f"to stand at {CLASSIFIED!r}, the output whose places are classes"
+        raise InputError(field, expected, f"it at {output.name!r}")
+    binary_data = parameters.binary_data
+    return WantedOutput(output.name, binary if binary_data is None else binary_data, classes)
 
 
-def _output(scored: Scored, wanted: WantedOutput, behind: list[bytes]) -> dict[str, Any]:
-    """The output in the JSON; a binary one is put behind it."""
-    name = wanted.name
+def _output(scored: Scored, output: WantedOutput, behind: list[bytes]) -> OutputTensor:
+    """Make the JSON of an output; the bytes of a binary one are appended to `behind`."""
+    name = output.name
     values = scored.flags.query if name == QUERY_FLAGGED else getattr(scored.answer, name)
-    if wanted.classes:
-        return _classes(scored, wanted, behind)
-    tensor = {"name": name, "datatype": OUTPUT_DATATYPES[name], "shape": values.shape}
-    if wanted.binary:
+    if output.classes:
+        return _classes(scored, output, behind)
+    tensor: OutputTensor = {
+        "name": name,
+        "datatype": OUTPUT_DATATYPES[name],
+        "shape": values.shape,
+    }
+    if output.binary:
         behind.append(to_bytes(values))
         tensor["parameters"] = {"binary_data_size": len(behind[-1])}
     else:
@@ -256,14 +279,14 @@ def _output(scored: Scored, wanted: WantedOutput, behind: list[bytes]) -> dict[s
     return tensor
 
 
-def _classes(scored: Scored, wanted: WantedOutput, behind: list[bytes]) -> dict[str, Any]:
-    """The probabilities as the best classes."""
+def _classes(scored: Scored, output: WantedOutput, behind: list[bytes]) -> OutputTensor:
+    """Make the JSON of the probabilities as the best classes."""
     probabilities, labels = scored.answer.probabilities, scored.manifest.classes
-    count = min(wanted.classes, len(labels))
+    count = min(output.classes, len(labels))
     texts = classify(probabilities, labels, count)
     shape = [len(probabilities), count]
-    tensor: dict[str, Any] = {"name": wanted.name, "datatype": "BYTES", "shape": shape}
-    if wanted.binary:
+    tensor: OutputTensor = {"name": output.name, "datatype": "BYTES", "shape": shape}
+    if output.binary:
         behind.append(texts_to_bytes(texts))
         tensor["parameters"] = {"binary_data_size": len(behind[-1])}
     else:
@@ -272,7 +295,7 @@ def _classes(scored: Scored, wanted: WantedOutput, behind: list[bytes]) -> dict[
 
 
 def _is_given(raw: bytes | msgspec.Raw) -> bool:
-    """Whether an optional member is there: null is as good as none."""
+    """Whether an optional member is there; null means that it is not."""
     return bytes(raw) not in (b"", b"null")
 
 

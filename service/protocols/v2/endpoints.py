@@ -1,6 +1,6 @@
-"""The addresses of the Open Inference Protocol (KServe V2) that every server of it has.
+"""The addresses of the Open Inference Protocol (KServe V2) itself.
 
-Statistics and the repository of models, which are extensions, have files of their own.
+Its extensions (statistics, the model repository) have modules of their own.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,12 +30,12 @@ def endpoints(
     *,
     version: str,
 ) -> tuple[Endpoint, ...]:
-    """Server, health, models and inference; bodies are what the protocol says, whatever the type.
+    """Return the endpoints of server, health, models and inference.
 
     Args:
         pipeline: answers a prediction.
-        find: the served version of a model; raises what is answered.
-        ready: whether predictions are answered.
+        find: returns the served version of a model; its errors are the answers.
+        ready: whether predictions can be answered.
         version: of this program.
     """
 
@@ -69,9 +69,9 @@ def endpoints(
             nonlocal outputs, given_id
             header, length = call.id(), call.header(HEADER)
             schema, max_rows = served.manifest.input, served.max_rows
-            decoded = decode_infer(call.body(), schema, max_rows, length)
-            outputs, given_id = decoded.outputs, decoded.given_id
-            return Decoded(decoded.x, decoded.id or header)
+            request = decode_infer(call.body(), schema, max_rows, length)
+            outputs, given_id = request.outputs, request.given_id
+            return Decoded(request.x, request.id or header)
 
         def encode(scored: Scored) -> Reply:
             return encode_infer(scored, outputs, given_id)

@@ -1,17 +1,18 @@
-"""The model repository extension of V2: what there is, and what of it is served.
+"""The model repository extension of V2: the index of models, load and unload.
 
-Source: Triton's `extension_model_repository`, and for the answers its server.
+Sources: Triton's `extension_model_repository`, and for the answers Triton's server.
 """
 
 from typing import TypeVar
 
 import msgspec
 
-from service.decoding.codec import decode_body
+from models.base.errors import show_value
+from models.base.json_body import decode_body
 from service.decoding.json_amount import MOST_OBJECTS, check_count
 from service.fleet.served_models import Champions, ModelState
 from service.web.call import Call, Endpoint
-from service.web.errors import RequestError, show_value
+from service.web.errors import RequestError
 from service.web.reply import Reply, json_reply
 
 READY = "READY"
@@ -35,24 +36,24 @@ _change_decoder = msgspec.json.Decoder(ChangeBody)
 
 
 def endpoints(champions: Champions) -> tuple[Endpoint, ...]:
-    """The addresses below /v2/repository."""
+    """Return the endpoints below /v2/repository."""
 
     def list_index(call: Call) -> Reply:
-        asked = _body(call, _index_decoder)
-        only_ready = asked is not None and bool(asked.ready)
-        found = [
+        body = _body(call, _index_decoder)
+        only_ready = body is not None and bool(body.ready)
+        entries = [
             _entry(each) for each in champions.index() if each.state == READY or not only_ready
         ]
-        return json_reply(found)
+        return json_reply(entries)
 
     def load_model(call: Call, model: str) -> Reply:
-        asked = _body(call, _change_decoder)
-        _refuse_parameters(asked, ())
+        body = _body(call, _change_decoder)
+        _refuse_parameters(body, ())
         champions.load(model)
         return json_reply(b"")
 
     def unload_model(call: Call, model: str) -> Reply:
-        # No model depends on another, so what becomes of the dependents is no question.
+        # No model depends on another, so `unload_dependents` has no effect.
         _refuse_parameters(_body(call, _change_decoder), ("unload_dependents",))
         champions.unload(model)
         return json_reply(b"")
@@ -70,16 +71,16 @@ def _entry(state: ModelState) -> dict[str, str]:
 
 
 def _body(call: Call, decoder: msgspec.json.Decoder[T]) -> T | None:
-    """What the body says; an empty one says nothing."""
+    """Decode the body; None where it is empty."""
     body = call.body()
     check_count(body, b":", MOST_OBJECTS, "body", "members")
     return decode_body(decoder, body) if body.strip() else None
 
 
-def _refuse_parameters(asked: ChangeBody | None, known: tuple[str, ...]) -> None:
-    """A model is what its bundle says: neither `config` nor files come over the network."""
-    for name in (asked.parameters or ()) if asked is not None else ():
-        if name not in known:
+def _refuse_parameters(change: ChangeBody | None, ignored: tuple[str, ...]) -> None:
+    """Refuse `config` and files: only a bundle defines a model, and none comes over HTTP."""
+    for name in (change.parameters or ()) if change is not None else ():
+        if name not in ignored:
             raise RequestError(
                 f"parameters: expected none, got {show_value(name)}: a version is published with "
                 "`holdfast train` or `holdfast wrap`, and never changed over the network"

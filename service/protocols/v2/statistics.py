@@ -1,14 +1,14 @@
-"""The statistics extension of V2: what was asked of a model so far, in Triton's words.
+"""The statistics extension of V2: counts and durations of the requests to a model so far.
 
-They are sums over all workers, read from the same counters as `/metrics`. What Triton has and this
-service has not is there and 0 (a queue in front of the model, a cache) or empty (`batch_stats`:
-how many rows a request has is in `holdfast_batch_rows`). Source: Triton's `extension_statistics`.
+The numbers are sums over all workers, read from the same counters as `/metrics`. Members for things
+that this service does not have are 0 (a queue in front of the model, a cache) or empty
+(`batch_stats`; see the metric `holdfast_batch_rows`). Source: Triton's `extension_statistics`.
 """
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
 
+import msgspec
 from prometheus_client import CollectorRegistry, Metric
 
 from models.versions.schema import Manifest
@@ -26,7 +26,7 @@ Totals = Mapping[tuple[str, str, str, str], float]  # name, model, version, stag
 
 
 def endpoints(champions: Champions, sums: Callable[[], CollectorRegistry]) -> tuple[Endpoint, ...]:
-    """The addresses that end in `/stats`; `sums` gives the metrics, added up over the workers."""
+    """Return the endpoints that end in `/stats`; `sums` returns the metrics of all workers."""
 
     def of_all(call: Call) -> Reply:
         served = champions.served.values()
@@ -43,15 +43,53 @@ def endpoints(champions: Champions, sums: Callable[[], CollectorRegistry]) -> tu
     )
 
 
-def statistics(registry: CollectorRegistry, manifests: Iterable[Manifest]) -> dict[str, Any]:
-    """The statistics of versions, from the metrics of `shared_counters.sum_workers`.
+class Duration(msgspec.Struct, frozen=True):
+    """A count and a total time in nanoseconds."""
 
-    `inference_count` counts rows, `execution_count` and `success` requests; `compute_input`,
+    count: int
+    ns: int
+
+
+class InferenceStatistics(msgspec.Struct, frozen=True):
+    """The parts of inference."""
+
+    success: Duration
+    fail: Duration
+    queue: Duration
+    compute_input: Duration
+    compute_infer: Duration
+    compute_output: Duration
+    cache_hit: Duration
+    cache_miss: Duration
+
+
+class VersionStatistics(msgspec.Struct, frozen=True):
+    """The requests to one version; `last_inference` in milliseconds since 1970."""
+
+    name: str
+    version: str
+    last_inference: int
+    inference_count: int
+    execution_count: int
+    inference_stats: InferenceStatistics
+    batch_stats: tuple[Duration, ...] = ()
+
+
+class Statistics(msgspec.Struct, frozen=True):
+    """The answer: an entry for each version."""
+
+    model_stats: tuple[VersionStatistics, ...]
+
+
+def statistics(registry: CollectorRegistry, manifests: Iterable[Manifest]) -> Statistics:
+    """Return the statistics of versions, from the metrics of `shared_counters.sum_workers`.
+
+    `inference_count` counts rows, `execution_count` and `success` count requests; `compute_input`,
     `compute_infer` and `compute_output` are decoding, the run of the graph, and encoding. `fail`
-    has every request to the version that was refused, also for what its body says.
+    counts every refused request to the version, also one with a wrong body.
     """
     totals = _totals(registry.collect())
-    return {"model_stats": [_version(totals, manifest) for manifest in manifests]}
+    return Statistics(tuple(_version(totals, manifest) for manifest in manifests))
 
 
 def _totals(families: Iterable[Metric]) -> Totals:
@@ -66,33 +104,32 @@ def _totals(families: Iterable[Metric]) -> Totals:
     return totals
 
 
-def _version(totals: Totals, manifest: Manifest) -> dict[str, Any]:
+def _version(totals: Totals, manifest: Manifest) -> VersionStatistics:
     """Every row falls into one cell of each channel, so the first one counts the rows."""
     model, version = manifest.model, str(manifest.version)
 
     def total(name: str, part: str = "") -> float:
         return totals.get((name, model, version, part), 0.0)
 
-    def duration(name: str, *stages: str) -> dict[str, int]:
+    def duration(name: str, *stages: str) -> Duration:
         seconds = sum(total(f"{name}_sum", stage) for stage in stages)
-        return {"count": int(total(f"{name}_count", stages[0])), "ns": round(1e9 * seconds)}
+        return Duration(int(total(f"{name}_count", stages[0])), round(1e9 * seconds))
 
-    executed = duration(STAGE, "run")
-    return {
-        "name": model,
-        "version": version,
-        "last_inference": round(1e3 * total(LAST)),
-        "inference_count": int(total(f"{CELLS}_total", manifest.channels[0].name)),
-        "execution_count": executed["count"],
-        "inference_stats": {
-            "success": duration(STAGE, "encode", "decode", "run", "count"),
-            "fail": duration(FAILURE, ""),
-            "queue": {"count": executed["count"], "ns": 0},
-            "compute_input": duration(STAGE, "decode"),
-            "compute_infer": executed,
-            "compute_output": duration(STAGE, "encode"),
-            "cache_hit": {"count": 0, "ns": 0},
-            "cache_miss": {"count": 0, "ns": 0},
-        },
-        "batch_stats": [],
-    }
+    runs = duration(STAGE, "run")
+    return VersionStatistics(
+        name=model,
+        version=version,
+        last_inference=round(1e3 * total(LAST)),
+        inference_count=int(total(f"{CELLS}_total", manifest.channels[0].name)),
+        execution_count=runs.count,
+        inference_stats=InferenceStatistics(
+            success=duration(STAGE, "encode", "decode", "run", "count"),
+            fail=duration(FAILURE, ""),
+            queue=Duration(runs.count, 0),
+            compute_input=duration(STAGE, "decode"),
+            compute_infer=runs,
+            compute_output=duration(STAGE, "encode"),
+            cache_hit=Duration(0, 0),
+            cache_miss=Duration(0, 0),
+        ),
+    )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from models.base.files import locked, sha256_bytes, sha256_file, write_atomic
+from models.base.files import lock_file, sha256_bytes, sha256_file, write_atomic
 
 WRITER = """
 import sys
@@ -24,8 +24,8 @@ while True:
 HOLDER = """
 import sys, time
 from pathlib import Path
-from models.base.files import locked
-with locked(Path(sys.argv[1])):
+from models.base.files import lock_file
+with lock_file(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(600)
 """
@@ -95,5 +95,5 @@ def test_lock_waits_for_another_process_and_falls_when_that_is_killed(tmp_path: 
     finally:
         killed(holder)
         killed(waiter)
-    with locked(path):
+    with lock_file(path):
         pass

@@ -124,9 +124,9 @@ def test_a_stated_zone_counts_whatever_the_systems(system_zone: str) -> None:
     timetable = Timetable("0 3 * * *", "Asia/Kolkata")
     due = timetable.following(at("2026-06-01T12:00", "UTC"))
     assert due == at("2026-06-02T03:00", "Asia/Kolkata")
-    assert timetable.shown(due) == "2026-06-02 03:00:00+05:30"
-    assert timetable.zone_shown() == "Asia/Kolkata"
-    assert system_zone in Timetable("0 3 * * *").zone_shown()
+    assert timetable.render_time(due) == "2026-06-02 03:00:00+05:30"
+    assert timetable.describe_zone() == "Asia/Kolkata"
+    assert system_zone in Timetable("0 3 * * *").describe_zone()
 
 
 @pytest.mark.parametrize("zone", ["Europe/Berlin", "America/New_York", "Australia/Lord_Howe"])

@@ -167,7 +167,7 @@ def test_promote_refuses_when_the_champion_moved(tmp_path: Path) -> None:
     for expected in (1, None, 7):
         with pytest.raises(ChampionMovedError, match="the champion is 2; judge it again") as caught:
             registry.promote("tiny", 3, expected=expected, **WHY)
-        assert (caught.value.expected, caught.value.found) == (expected, 2)
+        assert (caught.value.expected, caught.value.champion) == (expected, 2)
     assert snapshot(tmp_path) == before
 
 

@@ -97,7 +97,7 @@ def test_a_torn_alias_file_is_named_and_mended_by_any_change(
         path.unlink()
         if how == "a folder":
             path.mkdir()
-    for read in (registry.aliases, registry.held, registry.open):
+    for read in (registry.aliases, registry.find_hold, registry.open):
         with pytest.raises(RegistryError, match=r"torn.aliases\.json"):
             read("torn")
     assert len(others(registry)) == 2
@@ -111,7 +111,7 @@ def test_a_torn_alias_file_is_named_and_mended_by_any_change(
     }[act]()
     after = registry.state("torn")
     assert after.aliases.champion == (1 if act == "rollback" else 2)
-    assert (after.held(0.0) is None) == (act == "release")
+    assert (after.find_hold(0.0) is None) == (act == "release")
     if act == "withdraw":
         assert after == before
     assert not kept(registry), "the audit is whole"
@@ -147,7 +147,7 @@ def test_a_damaged_audit_is_named_and_a_person_begins_a_new_one(
     assert (first.action, first.aliases, first.actor) == ("new_audit", known.aliases, "token ada")
     assert "audit.jsonl" in first.reason
     assert (second.action, second.aliases) == ("promote", Aliases(2, 3, 1))
-    assert registry.held("torn") == known.held(0.0), "a hold is not lost"
+    assert registry.find_hold("torn") == known.find_hold(0.0), "a hold is not lost"
     assert kept(registry) == ([torn] if how in AUDIT_TEARS else [])
     with pytest.raises(HeldError):
         registry.promote("torn", 3, expected=2, **WHY)
@@ -176,7 +176,7 @@ def test_where_both_are_damaged_a_person_promotes_and_all_is_readable(
 def test_files_torn_at_every_byte_are_mended_and_the_hold_stays(
     registry: Registry, step: int
 ) -> None:
-    folder, hold = registry.root / "torn", registry.held("torn")
+    folder, hold = registry.root / "torn", registry.find_hold("torn")
     whole = {name: (folder / name).read_bytes() for name in (ALIASES, AUDIT)}
     for name, data in whole.items():
         for length in range(0, len(data), step):
@@ -186,7 +186,7 @@ def test_files_torn_at_every_byte_are_mended_and_the_hold_stays(
             after = registry.promote("torn", version, expected=1, by_person=True, **ADA)
             assert after == registry.aliases("torn")
             assert (after.champion, after.previous) == (version, 1)
-            assert registry.held("torn") == hold
+            assert registry.find_hold("torn") == hold
             assert registry.audit("torn")[-1].aliases == after
 
 
@@ -207,7 +207,7 @@ def test_whatever_bytes_are_flipped_a_person_can_promote(
                     st.integers(0, 255)
                 )
             (folder / name).write_bytes(content)
-        for read in (registry.state, registry.audit, registry.held):
+        for read in (registry.state, registry.audit, registry.find_hold):
             with suppress(RegistryError):  # and nothing else
                 read("torn")
         registry.promote("torn", 2, expected="any", by_person=True, **ADA)
@@ -227,9 +227,9 @@ def test_a_record_that_was_lost_at_the_end_is_missed(registry: Registry) -> None
         registry.audit("torn")
     with pytest.raises(RegistryError, match="it has 4 of 5 records"):
         registry.promote("torn", 2, expected=1, **WHY)
-    assert registry.held("torn") is not None, "that record was the hold"
+    assert registry.find_hold("torn") is not None, "that record was the hold"
     registry.promote("torn", 2, expected=1, by_person=True, **ADA)
-    assert registry.held("torn") is not None
+    assert registry.find_hold("torn") is not None
 
 
 def test_probation_can_roll_back_although_the_audit_is_damaged(registry: Registry) -> None:
@@ -237,7 +237,7 @@ def test_probation_can_roll_back_although_the_audit_is_damaged(registry: Registr
     tear(registry, AUDIT, "a line in the middle torn")
     assert registry.rollback("torn", expected=2, **WHY).champion == 1
     assert [r.action for r in registry.audit("torn")] == ["new_audit", "rollback"]
-    assert registry.held("torn") is not None
+    assert registry.find_hold("torn") is not None
 
 
 WRITES = ("write_atomic", "write_durable", "fsync")
@@ -267,7 +267,7 @@ def test_a_disk_that_is_full_at_any_write_leaves_what_the_next_change_mends(
         act()
         assert copy.aliases("torn").champion == 2
         assert copy.audit("torn")[-1].aliases == copy.aliases("torn")
-        held = copy.held("torn")
+        held = copy.find_hold("torn")
         assert held is not None
         assert (held.actor, held.stops) == (hold.actor, hold.stops)
         actions = [record.action for record in copy.audit("torn")]

@@ -46,9 +46,9 @@ def test_a_hold_stops_a_promotion_by_name_and_a_person_goes_through_it(tmp_path:
     assert snapshot(tmp_path) == before
     after = registry.promote("tiny", 2, expected=1, by_person=True, **ADA)
     assert after.champion == 2
-    assert registry.held("tiny") == hold, "it stays"
+    assert registry.find_hold("tiny") == hold, "it stays"
     assert registry.release("tiny", **ADA) == hold
-    assert registry.held("tiny") is None
+    assert registry.find_hold("tiny") is None
     assert promote_by_loop(registry, 3).champion == 3
 
 
@@ -71,10 +71,10 @@ def test_a_hold_ends_by_itself_at_its_time(tmp_path: Path) -> None:
     registry = with_versions(tmp_path, 2)
     end = time.time() + 3600
     registry.hold("tiny", until=end, **ADA)
-    assert registry.held("tiny", end - 1) is not None
-    assert registry.held("tiny", end) is None
+    assert registry.find_hold("tiny", end - 1) is not None
+    assert registry.find_hold("tiny", end) is None
     registry.hold("tiny", until=time.time() + 0.05, **ADA)
-    while registry.held("tiny") is not None:
+    while registry.find_hold("tiny") is not None:
         time.sleep(0.01)
     assert promote_by_loop(registry, 2).champion == 2
 
@@ -106,7 +106,7 @@ def test_a_persons_rollback_holds_promotions_in_the_same_record(tmp_path: Path) 
     registry.rollback("tiny", by_person=True, **ADA)
     record = registry.audit("tiny")[-1]
     assert (record.action, record.aliases.champion, len(record.holds)) == ("rollback", 1, 1)
-    held = registry.held("tiny")
+    held = registry.find_hold("tiny")
     assert held == record.holds[0]
     assert (held.stops, held.until, held.actor) == ("promotions", None, "token ada")
     assert "from version 2 to 1: complaints" in held.reason
@@ -119,10 +119,10 @@ def test_a_rollback_by_the_loop_is_never_stopped_and_holds_nothing(tmp_path: Pat
     promote_by_loop(registry, 2)
     hold = registry.hold("tiny", **ADA)
     assert registry.rollback("tiny", expected=2, **WHY).champion == 1
-    assert registry.held("tiny") == hold
+    assert registry.find_hold("tiny") == hold
     registry.release("tiny", **ADA)
     registry.rollback("tiny", **WHY)
-    assert registry.held("tiny") is None
+    assert registry.find_hold("tiny") is None
 
 
 def test_a_hold_for_some_hours_does_not_end_that_of_a_rollback(tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ def test_a_hold_for_some_hours_does_not_end_that_of_a_rollback(tmp_path: Path) -
     registry.rollback("tiny", by_person=True, **ADA)
     end = time.time() + 3600
     registry.hold("tiny", until=end, actor="token bob", reason="moving house")
-    now, later = registry.held("tiny"), registry.held("tiny", end)
+    now, later = registry.find_hold("tiny"), registry.find_hold("tiny", end)
     assert (now.stops, now.actor) == ("everything", "token bob")
     assert (later.stops, later.actor) == ("promotions", "token ada")
     registry.release("tiny", **ADA)
@@ -154,7 +154,7 @@ def test_files_from_before_there_were_holds_are_read(tmp_path: Path) -> None:
     ]
     (folder / "audit.jsonl").write_bytes(b"".join(msgspec.json.encode(x) + b"\n" for x in lines))
     (folder / "aliases.json").write_bytes(b'{"champion":1,"challenger":2,"previous":null}')
-    assert registry.held("tiny") is None
+    assert registry.find_hold("tiny") is None
     assert registry.aliases("tiny") == Aliases(1, 2)
     registry.hold("tiny", **ADA)
     with pytest.raises(HeldError):
@@ -179,7 +179,7 @@ def test_a_change_killed_at_any_line_is_whole_or_has_not_happened(
         registry.withdraw("tiny", 99, **WHY)  # the next change mends, this one changes nothing
         state, last = registry.state("tiny"), registry.audit("tiny")[-1]
         assert (state.aliases, state.holds) == (last.aliases, last.holds)
-        held, rolled = registry.held("tiny"), last.action == "rollback"
+        held, rolled = registry.find_hold("tiny"), last.action == "rollback"
         assert (held is not None) == (last.action in ("hold", "rollback"))
         assert (state.aliases.previous == 2) == rolled
 
@@ -209,7 +209,7 @@ def test_of_processes_at_once_none_promotes_after_the_hold_of_another(tmp_path: 
     assert {os.waitpid(child, 0)[1] for child in children} == {0}
     actions = [record.action for record in registry.audit("tiny")]
     assert "promote" not in actions[actions.index("hold") :]
-    assert registry.held("tiny") is not None
+    assert registry.find_hold("tiny") is not None
 
 
 class HeldMachine(RuleBasedStateMachine):
@@ -317,7 +317,7 @@ class HeldMachine(RuleBasedStateMachine):
         assert set(self.registry.models()) == known
         for model in known:
             assert self.registry.aliases(model) == self.aliases[model]
-            assert self.registry.held(model) == self._in_force(model)
+            assert self.registry.find_hold(model) == self._in_force(model)
             last = self.registry.audit(model)[-1]
             assert last.aliases == self.aliases[model]
             assert set(last.holds) == set(self.holds[model].values())

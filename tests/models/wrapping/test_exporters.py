@@ -80,7 +80,7 @@ def test_tables_of_scikit_learn_keep_their_accuracy(kind: str, name: str) -> Non
 
 @pytest.mark.parametrize("options", [{}, {"zipmap": False}])
 def test_numbers_of_64_bits_are_wrapped_with_and_without_names(options: dict[str, bool]) -> None:
-    """Where there are names, onnxruntime cannot load what skl2onnx writes: maps take float32."""
+    """With names, onnxruntime cannot load what skl2onnx writes: its map takes float32."""
     data = load("wine")
     fitted = make_pipeline(StandardScaler(), LogisticRegression())
     x = data.train.x.astype(np.float64)

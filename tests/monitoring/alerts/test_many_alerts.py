@@ -248,16 +248,3 @@ def test_what_is_remembered_of_alerts_is_bounded(
         handled.add(f"new-{number}", 101 * day)
     assert handled.prune(100_000 * day) == 0, "few are kept: the clock may be wrong"
     engine.dispose()
-
-
-def test_a_table_of_before_is_read_on(tmp_path: Path) -> None:
-    engine = sa.create_engine(f"sqlite:///{tmp_path}/a.sqlite")
-    with engine.begin() as connection:
-        connection.execute(sa.text("CREATE TABLE alerts_handled (key VARCHAR PRIMARY KEY)"))
-        connection.execute(sa.text("INSERT INTO alerts_handled VALUES ('f@1')"))
-    handled = HandledAlerts(engine)
-    assert "f@1" in handled
-    handled.add("f@2", 5.0)
-    assert handled.find(["f@1", "f@2", "f@3"], 9.0) == {"f@1", "f@2"}
-    assert "f@2" in HandledAlerts(engine)
-    engine.dispose()

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.versions.schema import InputSchema
-from monitoring.counting.queries import ALARM, RECENT, Detector, Looked
+from monitoring.counting.queries import ALARM, RECENT, Detector, ProbeCheck
 from monitoring.counting.query_embedding import CAPACITY, Embedding
 from monitoring.counting.query_memory import QueryMemory
 from tests import bundles
@@ -28,7 +28,7 @@ def detector(clients: int = 4, memory: QueryMemory | None = None) -> Detector:
     return Detector("m", Embedding.of(SCHEMA), THRESHOLD, memory or QueryMemory(clients))
 
 
-def plain(x: Any) -> Looked:
+def plain(x: Any) -> ProbeCheck:
     """The law, one row after the other, without any of the product's code but the embedding."""
     kept: list[tuple[bytes, Any, bool, bool]] = []
     counts, flags = [], []
@@ -41,7 +41,7 @@ def plain(x: Any) -> Looked:
             kept.append((row.tobytes(), z, near, near and recent >= ALARM))
         counts.append(sum(each[2] for each in kept[-RECENT:]))
         flags.append(same[0][3] if same else kept[-1][3])
-    return Looked(np.array(counts), np.array(flags))
+    return ProbeCheck(np.array(counts), np.array(flags))
 
 
 rows = st.lists(st.tuples(st.integers(0, 39), st.integers(0, 7)), min_size=1, max_size=150)
@@ -80,7 +80,7 @@ def test_exact_repeats_are_never_flagged(order: list[int], batched: bool) -> Non
 def test_clients_do_not_see_each_other(a: Any, b: Any, random: Any) -> None:
     judge, alone = detector(), {name: plain(taken(p)) for name, p in (("a", a), ("b", b))}
     waiting = {"a": list(taken(a)), "b": list(taken(b))}
-    found: dict[str, list[Looked]] = {"a": [], "b": []}
+    found: dict[str, list[ProbeCheck]] = {"a": [], "b": []}
     while any(waiting.values()):
         name = random.choice([name for name, left in waiting.items() if left])
         found[name].append(judge.look(name, waiting[name].pop(0)[None]))

@@ -1,8 +1,8 @@
 """Laws of the stream: no false alarms, true and quick ones, and an alarm that ends as it should."""
 
-import json
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -15,6 +15,7 @@ from monitoring.evidence.channels import (
     IncrementError,
     SnapshotError,
     StreamEvidence,
+    decode_state,
 )
 from tests.monitoring.streams import Score, classes, pieces
 
@@ -188,7 +189,7 @@ def test_large_increments_are_split_and_counted_in_full() -> None:
     assert stream.requests == 10_000
     assert stream.alarm is None
     for reference in world.references:
-        alpha = stream.snapshot()["channels"][reference.name]["alpha"]
+        alpha = stream.snapshot().channels[reference.name].alpha
         np.testing.assert_allclose(alpha - reference.alpha, counts[reference.name])
 
 
@@ -257,12 +258,12 @@ def test_broken_increments_are_refused_and_nothing_changes(
 def test_traffic_is_not_absorbed_from_the_crossing_piece_on() -> None:
     world = World(360, seed=8)
     stream = warmed(world)
-    held = [channel["alpha"] for channel in stream.snapshot()["channels"].values()]
+    held = [channel.alpha for channel in stream.snapshot().channels.values()]
     stream.update(world.counts(18, shift=9.0))  # crosses within this one piece
     assert stream.alarm is not None
     for shift in (9.0, 0.0):
         stream.update(world.counts(300, shift=shift))
-    assert [channel["alpha"] for channel in stream.snapshot()["channels"].values()] == held
+    assert [channel.alpha for channel in stream.snapshot().channels.values()] == held
 
 
 def test_alarm_stays_while_the_drift_goes_on_and_so_does_the_evidence() -> None:
@@ -281,12 +282,12 @@ def test_alarm_clears_after_enough_clean_requests_and_absorbing_resumes() -> Non
     stream = alarmed(world, clear_after=600)
     raised_at = stream.requests
     while stream.alarm is not None:
-        frozen = stream.snapshot()["channels"]["energy"]["alpha"]
+        frozen = stream.snapshot().channels["energy"].alpha
         stream.update(world.counts(50))
     assert 600 <= stream.requests - raised_at <= 750
     assert set(stream.log10_evidence().values()) == {0.0}
     stream.update(world.counts(50))
-    resumed = stream.snapshot()["channels"]["energy"]["alpha"]
+    resumed = stream.snapshot().channels["energy"].alpha
     assert sum(frozen) < sum(resumed) <= sum(frozen) + 150
     delay(world, stream, 200, shift=2.0)  # and a new drift is a new alarm
 
@@ -296,11 +297,11 @@ def test_snapshot_goes_on_identically_after_json() -> None:
     fresh = world.stream()
     assert StreamEvidence.restore(world.references, fresh.snapshot()).requests == 0
     for stream in (warmed(world, clear_after=300), alarmed(world, c=1e4, eta=0.9, clear_after=300)):
-        text = json.dumps(stream.snapshot(), allow_nan=False)
-        twin = StreamEvidence.restore(world.references[::-1], json.loads(text))
+        text = msgspec.json.encode(stream.snapshot())
+        twin = StreamEvidence.restore(world.references[::-1], decode_state(text))
         assert twin.alarm == stream.alarm
         assert isinstance(twin.alarm, Alarm | None)
-        assert twin.snapshot() == json.loads(text)
+        assert twin.snapshot() == decode_state(text) == stream.snapshot()
         for shift in (0.0, 0.0, 2.0, 0.0, 0.0):
             counts = world.counts(200, shift=shift)  # is split
             stream.update(counts)
@@ -330,11 +331,13 @@ def test_restore_refuses_what_does_not_belong() -> None:
     for references in others:
         with pytest.raises(SnapshotError, match="does not belong to these references"):
             StreamEvidence.restore(references, snapshot)
-    damaged = [{}, {**snapshot, "format": 0}, {**snapshot, "seed": "x"}]
-    damaged.append({**snapshot, "channels": {name: {} for name in snapshot["channels"]}})
+    whole = msgspec.to_builtins(snapshot)
+    damaged = [{}, {**whole, "format": 0}, {**whole, "seed": "x"}, {**whole, "c": 0.5}]
+    damaged.append({**whole, "channels": {name: {} for name in whole["channels"]}})
+    damaged.append({**msgspec.to_builtins(alarmed(world).snapshot()), "peaks": {}})
     for broken in damaged:
         with pytest.raises(SnapshotError):
-            StreamEvidence.restore(world.references, broken)
+            StreamEvidence.restore(world.references, decode_state(msgspec.json.encode(broken)))
 
 
 def test_stream_refuses_settings_without_meaning() -> None:
@@ -353,18 +356,18 @@ def test_stream_refuses_settings_without_meaning() -> None:
 def test_alarmed_traffic_is_never_absorbed_whatever_comes(looks: list[tuple[int, float]]) -> None:
     world = World(360, seed=16)
     stream = alarmed(world, clear_after=10_000)
-    frozen = [channel["alpha"] for channel in stream.snapshot()["channels"].values()]
+    frozen = [channel.alpha for channel in stream.snapshot().channels.values()]
     for requests, shift in looks:
         stream.update(world.counts(requests, shift=shift))
         assert stream.alarm is not None
-        assert [each["alpha"] for each in stream.snapshot()["channels"].values()] == frozen
+        assert [each.alpha for each in stream.snapshot().channels.values()] == frozen
 
 
 def test_snapshot_of_an_older_format_is_refused_by_its_number() -> None:
     world = World(360, seed=17)
-    old = {**world.stream().snapshot(), "format": 1}
+    old = msgspec.structs.replace(world.stream().snapshot(), format=1)
     with pytest.raises(SnapshotError, match="format 1, expected 2"):
-        StreamEvidence.restore(world.references, old)
+        decode_state(msgspec.json.encode(old))
 
 
 def test_bursts_are_learnt_and_stop_alarming() -> None:

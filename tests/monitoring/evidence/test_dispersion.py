@@ -1,13 +1,12 @@
 """Laws of phi: 1 for independent requests, the length of bursts for bursts, deaf to a drift."""
 
-import json
-
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pytest
 
 from monitoring.evidence.bets import score_tilts
-from monitoring.evidence.dispersion import Dispersion
+from monitoring.evidence.dispersion import Dispersion, DispersionState
 from tests.monitoring.streams import Score, pieces
 
 IntArray = npt.NDArray[np.int64]
@@ -59,11 +58,11 @@ def test_a_drift_that_begins_and_ends_is_no_dispersion() -> None:
 def test_phi_goes_on_identically_after_json() -> None:
     rows = bursts(np.random.default_rng(3), 20_000, 8, 50)
     one, twin = after(rows[:200]), fresh()
-    twin.load(json.loads(json.dumps(one.snapshot(), allow_nan=False)))
+    twin.load(msgspec.json.decode(msgspec.json.encode(one.snapshot()), type=DispersionState))
     for row in rows[200:]:
         one.add(row)
         twin.add(row)
     assert one.snapshot() == twin.snapshot()
     np.testing.assert_array_equal(one.phi(), twin.phi())
     with pytest.raises(ValueError, match="expected 72 numbers"):
-        twin.load({**one.snapshot(), "pooled": [1.0]})
+        twin.load(msgspec.structs.replace(one.snapshot(), pooled=[1.0]))

@@ -167,7 +167,7 @@ def test_change_point_and_shares_find_the_drift() -> None:
     half = len(before) // 2
     assert before[:half].sum() == pytest.approx(0.5, abs=0.05)
     assert after[:half].sum() == pytest.approx(0.84, abs=0.1)  # P(N(1, 1) > 0)
-    assert len(evidence.snapshot()["marks"]) <= MAX_MARKS
+    assert len(evidence.snapshot().marks) <= MAX_MARKS
 
 
 @settings(deadline=None, max_examples=30)

@@ -84,12 +84,16 @@ class Watching:
 
     def row(self, model: str) -> dict[str, Any]:
         """What `GET /models` says of a model."""
-        (found,) = (row for row in describe_models(self.watcher) if row["model"] == model)
-        return found
+        rows = msgspec.to_builtins(describe_models(self.watcher))
+        (found,) = (row for row in rows if row["model"] == model)
+        return dict(found)
 
     def services(self) -> dict[str, str]:
         """The status of each service, as `GET /models` has it."""
-        return {s["service"]: s["status"] for s in describe_models(self.watcher)[0]["services"]}
+        return {
+            s["service"]: s["status"]
+            for s in msgspec.to_builtins(describe_models(self.watcher)[0].services)
+        }
 
     def sample(self, name: str, **labels: str) -> float | None:
         """The value of an exported series."""

@@ -19,7 +19,6 @@ from monitoring.loop.jobs import Job, JobStore
 from monitoring.loop.metrics import WatchMetrics
 from monitoring.loop.triggers import Event, Policy
 from monitoring.records.store import Key, Record, RecordStore
-from monitoring.watching.pulse import is_ready
 from monitoring.watching.status import describe_models
 from monitoring.watching.watcher import Watcher, WatchPlan
 from service.access.guard import watch_guard_of
@@ -74,12 +73,12 @@ def test_live_accuracy_is_that_of_the_present_reign(watcher: Watcher) -> None:
     labelled(watcher.records, "before", now - 3600, 30)
     watcher.tick(now)
     (told,) = describe_models(watcher)
-    assert told["observed_accuracy"] is None
-    assert told["last_alarm"] is None
-    assert "at most one false alarm in 1,000,000 requests" in told["promise"]
+    assert told.observed_accuracy is None
+    assert told.last_alarm is None
+    assert "at most one false alarm in 1,000,000 requests" in told.promise
     labelled(watcher.records, "after", now + 60, 7)
     (told,) = describe_models(watcher)
-    assert told["observed_accuracy"]["n"] == 7
+    assert told.observed_accuracy.n == 7
 
 
 def test_a_pinned_version_is_watched_and_no_event_starts_the_loop(watcher: Watcher) -> None:
@@ -90,7 +89,7 @@ def test_a_pinned_version_is_watched_and_no_event_starts_the_loop(watcher: Watch
     aliases = watcher.registry.root / "digits" / "aliases.json"
     aliases.write_text('{"champion": 2, "previous": 1}')
     watcher.tick(now)
-    assert [told["version"] for told in describe_models(watcher)] == [1]
+    assert [told.version for told in describe_models(watcher)] == [1]
     for source, action in (("drift", "evaluate"), ("person", "retrain")):
         decision = watcher.dispatcher.consider(
             Event(source, "digits", action, now - 60, "moved"), now
@@ -108,7 +107,7 @@ def test_a_model_that_is_not_served_is_not_watched_and_one_that_is_not_there_is_
     watcher = planned(watcher, serves={"another": None})
     watcher.tick(time.time())
     (told,) = describe_models(watcher)
-    assert (told["model"], told["version"], told["problem"]) == ("another", None, "model_missing")
+    assert (told.model, told.version, told.problem) == ("another", None, "model_missing")
     assert watcher.streams == {}
 
 
@@ -215,9 +214,9 @@ def test_a_look_that_fails_is_said_and_the_next_one_tries_again(
         patch.setattr(watcher.services, "look", fail)
         thread = threading.Thread(target=watcher.run, args=(stop,))
         thread.start()
-        until(lambda: "failed (OSError)" in watcher.pulse.report().get("reason", ""))
-        assert not is_ready(watcher.pulse.report())
-    until(lambda: is_ready(watcher.pulse.report()))
+        until(lambda: "failed (OSError)" in str(watcher.pulse.report().reason))
+        assert not watcher.pulse.report().is_ready
+    until(lambda: watcher.pulse.report().is_ready)
     stop.set()
     thread.join()
 

@@ -121,7 +121,7 @@ class Campaign:
                 assert found == expected, (model, broken)
             if not broken and not self.away and model not in self.afresh:
                 assert self.watching.requests(model) == self.answered[model], model
-        assert self.watching.watcher.pulse.report()["status"] == "ready"
+        assert self.watching.watcher.pulse.report().is_ready
 
 
 @pytest.mark.parametrize("seed", [0, 1, *(pytest.param(k, marks=pytest.mark.slow) for k in SLOW)])

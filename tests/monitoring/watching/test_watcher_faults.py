@@ -113,7 +113,7 @@ def test_a_model_that_leaves_the_registry_leaves_no_series(
     watching, counting = scene
     shutil.rmtree(tmp_path / "registry" / "beta")
     traffic(watching, counting)
-    assert [row["model"] for row in describe_models(watching.watcher)] == ["alpha", "gamma"]
+    assert [row.model for row in describe_models(watching.watcher)] == ["alpha", "gamma"]
     series = {
         (sample.name, sample.labels["model"])
         for family in watching.metrics.registry.collect()
@@ -158,7 +158,7 @@ def test_a_clock_that_is_set_between_two_looks_breaks_nothing(
     rate = stream.per_second
     assert rate is None or 0 <= rate < 1e6
     assert "false alarm" in stream.promise
-    assert watching.watcher.pulse.report()["status"] == "ready"
+    assert watching.watcher.pulse.report().is_ready
     assert watching.sample("holdfast_watch_last_tick_timestamp_seconds") == watching.now
 
 

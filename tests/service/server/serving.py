@@ -79,7 +79,7 @@ class App:
         await send({"type": "http.response.start", "status": status, "headers": pairs})
         await send({"type": "http.response.body", "body": body})
 
-    def refused(self, status: int) -> None:
+    def count_refusal(self, status: int) -> None:
         self.refusals.append(status)
 
 
@@ -91,7 +91,7 @@ class Serving:
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         self.address = self.listener.getsockname()
         terms = WorkerTerms(limits.header_seconds, limits.body_seconds, 0.0, 4.0)
-        self.shared = Shared(terms, self.app.held, limits.connections, self.app.refused)
+        self.shared = Shared(terms, self.app.held, limits.connections, self.app.count_refusal)
         config = configure(self.app, self.shared, backlog=128, keep_alive=limits.keep_alive_seconds)
         began = threading.Event()
         self.server = Unsignalled(config, self.shared, ready=began.set)

@@ -366,7 +366,7 @@ def test_what_is_no_hold_is_a_400_that_names_the_member(
 ) -> None:
     answer = refused(client, "/models/fine/hold", 400, **body)
     assert answer["field"] in body
-    assert watcher.registry.held("fine") is None
+    assert watcher.registry.find_hold("fine") is None
 
 
 anything = st.recursive(

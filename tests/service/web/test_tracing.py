@@ -101,7 +101,7 @@ def asked(made: Tracing, reply: Reply, timers: dict[str, Timer] | None = None, *
 
     headers = [(name.encode(), value.encode()) for name, value in more.items()]
     call = Call({**SCOPE, "headers": headers}, b"", 1000)
-    assert made.traced(answer)(ENDPOINT, call, {"model": "digits"}) is reply
+    assert made.trace(answer)(ENDPOINT, call, {"model": "digits"}) is reply
 
 
 def test_a_request_is_a_server_span_with_the_conventions_attributes(collector: Collector) -> None:
@@ -161,7 +161,7 @@ def test_the_stages_are_children_one_after_the_other_and_are_timed_all_the_same(
     histogram = Histogram("stages", "Stages.", ["stage"], registry=registry)
     with tracing(collector.url) as made:
         names = ("decode", "run", "count")
-        timers = made.timed({name: histogram.labels(name) for name in names})
+        timers = made.time_stages({name: histogram.labels(name) for name in names})
         asked(made, REPLY, timers)
         timers["run"].observe(1.0)  # outside a request: nobody's span
     children = [span for span in collector.spans if span.parent_span_id]

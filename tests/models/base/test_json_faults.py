@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.decoding.json_faults import explain_malformed, path_to
+from models.base.json_faults import explain_malformed, path_to
 from tests.service.decoding.test_codec import json_values
 
 

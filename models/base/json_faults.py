@@ -1,14 +1,13 @@
-"""What exactly is wrong with a text that is no JSON: NaN at which place, another encoding.
+"""Explains what is wrong with a text that is no JSON: NaN in a field, another encoding.
 
-The decoder says at which byte it stopped. From there the place is told as a path, as every other
-fault is: `instances[3].hue`, not "byte 71,204". Looking for it is bounded: where a text has too
-many parts before the fault, the byte has to do.
+The decoder says at which byte it stopped. The error names the place by its path, like all other
+errors: `instances[3].hue`, not "byte 71,204". The search is bounded: if too many parts come before
+the fault, the error names the byte.
 """
 
 import re
 
-from models.base.errors import InputError
-from service.web.errors import show_value
+from models.base.errors import InputError, show_value
 
 MOST_TOKENS = 50_000  # before the fault; some milliseconds
 SHOWN_PATH = 200
@@ -24,7 +23,7 @@ _SPELLINGS = {b"none": "null", b"undefined": "null", b"true": "true", b"false": 
 
 
 def explain_malformed(body: bytes, reason: str) -> InputError:
-    """The error for a text that is no JSON.
+    """Make the error for a text that is no JSON.
 
     Args:
         body: the text.
@@ -41,19 +40,19 @@ def explain_malformed(body: bytes, reason: str) -> InputError:
     if word is None:
         return InputError("body", "JSON", f"{show_value(_head(body))}: {reason}")
     start, text = word
-    field, told = path_to(body, start) or f"body (byte {start})", text.decode()
-    if told.lstrip("+-").lower().startswith(_NOT_FINITE):
+    field, token = path_to(body, start) or f"body (byte {start})", text.decode()
+    if token.lstrip("+-").lower().startswith(_NOT_FINITE):
         hint = ", which JSON does not have (a missing value is null)"
-        return InputError(field, "a finite number", told + hint)
-    return InputError(field, f"JSON, which writes {_SPELLINGS[text.lower()]}", told)
+        return InputError(field, "a finite number", token + hint)
+    return InputError(field, f"JSON, which writes {_SPELLINGS[text.lower()]}", token)
 
 
 def path_to(body: bytes, at: int) -> str | None:
-    """The path of the value that begins at a byte of a text that is JSON up to there.
+    """Return the path of the value that begins at a byte; the text is JSON up to there.
 
     Returns:
-        The path, `body` for the outermost value, or None where too much stands before it, or what
-        is no JSON either.
+        The path; `body` for the outermost value; None where too many parts come before it, or
+        where they are no JSON either.
 
     Example:
         >>> path_to(b'{"instances": [[1, 2], [3, NaN]]}', 27)
@@ -88,7 +87,7 @@ def _render_path(places: list[str | int]) -> str:
 
 
 def _word_at(body: bytes, at: int) -> tuple[int, bytes] | None:
-    """Where a word that is no JSON begins, and the word: the decoder stops within it."""
+    """Find the word that is no JSON, within which the decoder stopped; returns start and word."""
     for start in range(max(0, at - len("+infinity")), min(at + 1, len(body))):
         match = _WORD.match(body, start)
         outside = start == 0 or body[start - 1 : start] in b"[:, \t\r\n"
