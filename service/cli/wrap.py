@@ -83,7 +83,7 @@ def wrap(
 ) -> None:
     """Put score heads on MODEL.ONNX, calibrate them on DATA and publish the whole as a version.
 
-    How the model takes its input and which output holds the classes is tried out, and said.
+    How the model takes its input and which output holds the classes is tried out and printed.
 
     \b
     Example:
