@@ -185,12 +185,13 @@ class RowRecords:
     def __iter__(self) -> Iterator[Record]:
         scored, manifest, answer = self._scored, self._scored.manifest, self._scored.answer
         p = np.asarray(answer.probabilities, np.float64)
+        entropy = -(p * np.log(np.maximum(p, LEAST_PROBABILITY))).sum(axis=1)
         columns = (
             scored.predicted.tolist(),
             answer.drift_p_value.tolist(),
             answer.perturbation_likelihood.tolist(),
             p.max(axis=1).tolist(),
-            -(p * np.log(np.maximum(p, LEAST_PROBABILITY))).sum(axis=1).tolist(),
+            entropy.tolist(),
         )
         for row, values in enumerate(zip(*columns, strict=True)):
             yield Record(
