@@ -11,6 +11,7 @@ from models.reporting.svg import tag, text
 
 ROW = 22.0
 LABEL, WIDEST = 128.0, 160.0  # room for names
+HUNDRED = 244.0  # width of ten marks
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,16 @@ class Row:
     label: str
     share: Share
     other: Share | None = None
+
+
+@dataclass(frozen=True)
+class Stratum:
+    """A class among a hundred rows: how many, right under attack, right only unattacked."""
+
+    label: str
+    n: int
+    kept: int
+    lost: int
 
 
 @dataclass(frozen=True)
@@ -41,16 +52,39 @@ def hundred(ident: str, title: str, about: str, kept: int, lost: int) -> Markup:
     """
     body: list[str] = []
     for index in range(100):
-        x, y = 14 + 24 * (index % 10), 14 + 24 * (index // 10)
-        if index < kept:
-            body.append(tag("circle", cx=x, cy=y, r=8, css="kept"))
-        elif index < kept + lost:
-            body.append(tag("circle", cx=x, cy=y, r=7, css="lost"))
-            body.append(tag("circle", cx=x, cy=y, r=2, css="lost-core"))
-        else:
-            cross = [((x - 5, y - 5), (x + 5, y + 5)), ((x - 5, y + 5), (x + 5, y - 5))]
-            body += [svg.line(*a, *b, "wrong") for a, b in cross]
-    return svg.figure(ident, title, about, 244, *body, width=244)
+        body += _mark(14 + 24 * (index % 10), 14 + 24 * (index // 10), index, kept, lost)
+    return svg.figure(ident, title, about, HUNDRED, *body, width=HUNDRED)
+
+
+def hundred_by_class(ident: str, title: str, about: str, strata: Sequence[Stratum]) -> Markup:
+    """A hundred rows as marks, class by class, each under its name.
+
+    Args:
+        ident, title, about: as in `svg.figure`.
+        strata: the classes; their rows add up to a hundred.
+    """
+    body: list[str] = []
+    top = 0.0
+    for stratum in strata:
+        name = svg.fit(stratum.label, HUNDRED - 8)
+        body.append(text(4, top + 13, name, "key", full=stratum.label))
+        top += 18
+        for index in range(stratum.n):
+            x, y = 14 + 24 * (index % 10), top + 12 + 24 * (index // 10)
+            body += _mark(x, y, index, stratum.kept, stratum.lost)
+        top += 24 * -(-stratum.n // 10) + 6
+    return svg.figure(ident, title, about, top, *body, width=HUNDRED)
+
+
+def _mark(x: float, y: float, index: int, kept: int, lost: int) -> list[str]:
+    """Right under attack, right only unattacked, or wrong anyway."""
+    if index < kept:
+        return [tag("circle", cx=x, cy=y, r=8, css="kept")]
+    if index < kept + lost:
+        core = tag("circle", cx=x, cy=y, r=2, css="lost-core")
+        return [tag("circle", cx=x, cy=y, r=7, css="lost"), core]
+    cross = [((x - 5, y - 5), (x + 5, y + 5)), ((x - 5, y + 5), (x + 5, y - 5))]
+    return [svg.line(*a, *b, "wrong") for a, b in cross]
 
 
 def strip(ident: str, title: str, share: Share, before: Share | None = None) -> Markup:
