@@ -9,10 +9,20 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from PIL import Image
 
 Array = np.ndarray[Any, Any]
 SHARED = (Path(__file__).parents[1] / "../shared/data").resolve()
+CASES = SHARED.parent / "cases"
+
+
+def case(name: str) -> Path:
+    """A file that once came out wrong; the test is skipped where it does not lie beside."""
+    path = CASES / name
+    if not path.is_file():
+        pytest.skip(f"no {path}")
+    return path
 
 
 def pictures(

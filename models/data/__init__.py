@@ -1,4 +1,4 @@
-"""Data sets: the user's own or bundled ones, split by hash, with a schema and a fingerprint.
+"""Data sets: the user's own or bundled ones, dealt by hash, with a schema and a fingerprint.
 
 `load` tells the format, a reader of `models.data.formats` (or `bundled`)
 gives `Raw` rows, and `build` numbers the labels, divides the rows and makes the schema.
@@ -15,10 +15,11 @@ from models.base.errors import DataError
 from models.data.build import build
 from models.data.bundled import BUNDLED, load_digits
 from models.data.catalogue import CATALOGUE, formats_with
+from models.data.contents import hash_shares
 from models.data.found import format_of, name_of, note_hidden
 from models.data.raw import Raw
 from models.data.records import PARTS, DataSet, Rows, Source
-from models.data.split import hash_shares, split
+from models.data.split import split
 
 __all__ = [
     "BUNDLED",
@@ -51,7 +52,16 @@ def load(source: Source | str) -> DataSet:
     if source.format == "bundled":
         made = BUNDLED[source.path]()
         return dataclasses.replace(made, name=name, source=source)
-    return build(read(source), source, name)
+    return build(read(_with_groups(source)), source, name)
+
+
+def _with_groups(source: Source) -> Source:
+    """The column of groups is read as categories, however many there are: it is no number."""
+    if not source.group or source.group in source.categorical:
+        return source
+    if source.format == "npz" or "categorical" not in CATALOGUE[source.format].options:
+        return source  # a group of `npz` is an array beside the others, or a column of numbers
+    return msgspec.structs.replace(source, categorical=(*source.categorical, source.group))
 
 
 def read(source: Source) -> Raw:

@@ -6,6 +6,7 @@ import numpy as np
 
 from models.data import tables
 from models.data.build import build
+from models.data.contents import content_hashes, unseen
 from models.data.raw import Raw, RawPart, spans
 from models.data.records import DataSet, Rows, Source
 from models.data.split import split
@@ -23,7 +24,9 @@ def load_digits() -> DataSet:
     x = source.images[:, None].astype(DTYPES[schema.dtype])
     parts = split(Rows(x, source.target.astype(np.int64)))
     classes = tuple(str(name) for name in source.target_names)
-    return DataSet("digits", schema, classes, *parts, source=Source("digits", "bundled"))
+    fresh = unseen(content_hashes(parts[0].x), content_hashes(parts[2].x))
+    origin = Source("digits", "bundled")
+    return DataSet("digits", schema, classes, *parts, source=origin, unseen_test=fresh)
 
 
 def load_table(name: str) -> DataSet:

@@ -56,7 +56,11 @@ class Faults:
     def check(self) -> None:
         """Raise DataError if there are faults."""
         if self._sentences:
-            raise FaultsError(self._what, tuple(self._sentences))
+            raise self.error()
+
+    def error(self) -> "FaultsError":
+        """All faults as one error."""
+        return FaultsError(self._what, tuple(self._sentences))
 
 
 class FaultsError(DataError):

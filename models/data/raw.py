@@ -33,20 +33,24 @@ class RawPart:
 
     `labels` `(N,)` are integers, numbers, booleans, or objects (texts; None where one is missing);
     or `(N, C)` one-hot: a single 1 in every row.
+    `groups` `(N,)` are equal for rows that belong together, where an array of the file says so.
     """
 
     labels: Values
     where: Where
     pixels: InputArray | None = None
     columns: tuple[RawColumn, ...] = ()
+    groups: Values | None = None
 
     def take(self, places: npt.NDArray[np.intp]) -> "RawPart":
         """The rows at `places`, which messages call as before."""
-        return RawPart(
-            self.labels[places],
-            lambda row: self.where(int(places[row])),
-            None if self.pixels is None else self.pixels[places],
-            tuple(replace(column, values=column.values[places]) for column in self.columns),
+        return replace(
+            self,
+            labels=self.labels[places],
+            where=lambda row: self.where(int(places[row])),
+            pixels=None if self.pixels is None else self.pixels[places],
+            columns=tuple(replace(each, values=each.values[places]) for each in self.columns),
+            groups=None if self.groups is None else self.groups[places],
         )
 
 

@@ -78,10 +78,25 @@ class Rows:
 
 @dataclass(frozen=True)
 class DataSet:
-    """Rows in three parts that share no input.
+    """Rows in three parts, each drawn by the law of the source.
 
-    `notes` are sentences on what was done to the data that its owner should know, such as rows
-    of training that were dropped because they stand in the test part, too.
+    Rows are dealt by content, label and occurrence number: equal rows of a source that repeats
+    itself may stand in several parts, as a live row may have an equal in training. No row stands
+    in two parts. The rows of a class are exchangeable between the parts, so what is calibrated on
+    `calibration` holds for `test` and for traffic of the same law.
+
+    Args:
+        name: of the data.
+        schema: of an input.
+        classes: names of the classes.
+        train: rows to train on.
+        calibration: rows that thresholds and references rest on; never trained on.
+        test: rows to judge on; never trained or calibrated on.
+        source: where the data came from.
+        notes: sentences on what was done to the data that its owner should know.
+        unseen_test: `(n_test,)`, true where no row of `train` equals the test row; None where
+            nobody looked.
+        test_groups: `(n_test,)`, equal where test rows belong to one group; None without groups.
     """
 
     name: str
@@ -92,16 +107,20 @@ class DataSet:
     test: Rows
     source: Source = IN_MEMORY
     notes: tuple[str, ...] = ()
+    unseen_test: npt.NDArray[np.bool_] | None = None
+    test_groups: IntArray | None = None
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 over schema, classes and all rows; reads the arrays where they lie."""
+        """sha256 over schema, classes, all rows and groups; reads the arrays where they lie."""
         digest = hashlib.sha256(repr((self.schema, self.classes)).encode())
         for part in PARTS:
             rows: Rows = getattr(self, part)
             digest.update(part.encode())
             digest.update(bytes_of(rows.x))
             digest.update(bytes_of(rows.y.astype(np.int64, copy=False)))
+        if self.test_groups is not None:
+            digest.update(b"groups" + bytes_of(self.test_groups.astype(np.int64, copy=False)))
         return digest.hexdigest()
 
 

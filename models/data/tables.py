@@ -94,7 +94,11 @@ def from_numbers(
 def check_names(names: Sequence[str], source: Source, what: str) -> None:
     """Refuse columns that an option names and that are not there. Raises DataError."""
     faults = Faults(what)
-    for option, wanted in (("--ignore", source.ignore), ("--categorical", source.categorical)):
+    group = (source.group,) if source.group else ()
+    others = tuple(name for name in source.categorical if name not in group)  # it is read as these
+    for option, wanted in (
+        ("--group", group), ("--ignore", source.ignore), ("--categorical", others),
+    ):  # fmt: skip
         for name in wanted:
             if name not in names:
                 faults.add(
@@ -122,9 +126,9 @@ def _spell_number(value: Any) -> str:
     """The shortest text of a number of NumPy that is the same in its type."""
     if isinstance(value, np.bool_):
         return "true" if value else "false"
-    if isinstance(value, np.floating):
-        return key_of_number(float(str(value))) or ""
-    return str(int(value))
+    if value == np.floor(value):
+        return str(int(value))
+    return key_of_number(float(str(value))) or ""
 
 
 def align_columns(

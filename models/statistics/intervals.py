@@ -2,11 +2,14 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 from scipy import optimize, stats
+
+from models.statistics.arrays import IntArray
 
 Bools = npt.NDArray[np.bool_]
 
@@ -23,7 +26,7 @@ class Proportion(msgspec.Struct, frozen=True):
     share: float | None = msgspec.field(name="value")
     low: float
     high: float
-    n: int
+    n: int  # rows, also where they are in groups
 
     @property
     def value(self) -> float:
@@ -36,25 +39,95 @@ class Proportion(msgspec.Struct, frozen=True):
         return self.share, self.low, self.high, self.n
 
 
-def proportion(right: Bools) -> Proportion:
+def proportion(right: Bools, groups: IntArray | None = None) -> Proportion:
     """The share of True in `(n,)` with its Wilson interval.
+
+    Rows of a group are not independent: the interval is then Wilson's for n / d rows, where d is
+    the design effect (`design_effect`).
+
+    Args:
+        right: `(n,)`.
+        groups: `(n,)`, equal where rows belong together; None: every row for itself.
 
     >>> proportion(np.array([True] * 9 + [False]))
     Proportion(share=0.9, low=0.5958, high=0.9821, n=10)
+    >>> proportion(np.array([True] * 90 + [False] * 10), np.arange(100) // 10)
+    Proportion(share=0.9, low=0.5958, high=0.9821, n=100)
     """
     n = len(right)
     if n == 0:
         return Proportion(None, 0.0, 1.0, 0)
-    interval = stats.binomtest(int(right.sum()), n).proportion_ci(0.95, method="wilson")
-    value, low, high = (round(float(v), 4) for v in (right.mean(), interval.low, interval.high))
+    if groups is None:
+        interval = stats.binomtest(int(right.sum()), n).proportion_ci(0.95, method="wilson")
+        low, high = interval.low, interval.high
+    else:
+        low, high = _wilson(float(right.mean()), n / design_effect(right, groups))
+    value, low, high = (round(float(v), 4) for v in (right.mean(), low, high))
     return Proportion(value, low, high, n)
 
 
-def paired_difference(before: Bools, after: Bools, confidence: float = 0.95) -> tuple[float, float]:
+def design_effect(values: Bools | npt.NDArray[np.floating[Any]], groups: IntArray) -> float:
+    """How many rows in groups tell as much as one independent row; between 1 and what Kish says.
+
+    With s_g the sum of the values in group g of n_g rows, and p their mean over all n rows,
+
+        d = [k/(k-1) sum_g (s_g - n_g p)^2] / (n v) (t / z)^2,    1 <= d <= sum_g n_g^2 / n,
+
+    v the variance of a value; the upper end is that of groups whose rows are all alike, and holds
+    for fewer than two groups, and (t / z)^2 is for the few degrees of freedom that k groups leave.
+    Two groups of usual size, one all high and one all low, are added, so that few errors, each in a
+    group of its own, do not pass for independence.
+
+    Args:
+        values: `(n,)`, n >= 1.
+        groups: `(n,)`, equal where rows belong together.
+
+    Source: Kish 1965, *Survey Sampling*, sections 5.4 and 8.2; Korn & Graubard 1998 (t for z);
+    Franco, Little, Louis & Slud 2019 (Wilson's interval with it).
+
+    >>> design_effect(np.arange(100) % 2 == 0, np.arange(100))
+    1.0
+    >>> round(design_effect(np.arange(100) % 20 < 10, np.arange(100) // 10), 1)
+    10.0
+    """
+    assert values.shape == groups.shape
+    assert len(values)
+    _, place = np.unique(groups, return_inverse=True)
+    sizes = np.bincount(place).astype(np.float64)
+    most = float((sizes**2).sum() / len(values))
+    if len(sizes) < 2 or most <= 1:
+        return max(most, 1.0)
+    sums = np.bincount(place, weights=values.astype(np.float64))
+    low, high = float(values.min()), float(values.max())
+    if low == high:  # nothing differs, so nothing tells how alike the rows of a group are
+        return most
+    sizes = np.append(sizes, [most, most])
+    sums = np.append(sums, [most * low, most * high])
+    n, k = float(sizes.sum()), len(sizes)
+    mean = sums.sum() / n
+    squares = float((values.astype(np.float64) ** 2).sum()) + most * (low**2 + high**2)
+    variance = squares / n - mean**2
+    between = k / (k - 1) * float(((sums - sizes * mean) ** 2).sum())
+    freedom = float(stats.t.ppf(0.975, len(sizes) - 3) / stats.norm.ppf(0.975)) ** 2
+    return float(np.clip(between / (n * variance) * freedom, 1.0, most))
+
+
+def _wilson(value: float, n: float) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share that rests on `n` rows, which need be no whole number."""
+    z2 = float(stats.norm.ppf(0.975)) ** 2
+    middle = (value + z2 / (2 * n)) / (1 + z2 / n)
+    reach = math.sqrt(z2 * (value * (1 - value) + z2 / (4 * n)) / n) / (1 + z2 / n)
+    return max(0.0, middle - reach), min(1.0, middle + reach)
+
+
+def paired_difference(
+    before: Bools, after: Bools, confidence: float = 0.95, groups: IntArray | None = None
+) -> tuple[float, float]:
     """Difference of accuracies on the same rows, `after - before`, and its one-sided lower bound.
 
     The interval is Agresti & Min's (2005): half a row is added to each cell of the 2x2 table, so
-    that it stays honest where few rows changed.
+    that it stays honest where few rows changed. With `groups` `(n,)` its width is that of n / d
+    rows, d the design effect of the differences.
     """
     assert before.shape == after.shape
     n = len(before)
@@ -63,6 +136,9 @@ def paired_difference(before: Bools, after: Bools, confidence: float = 0.95) -> 
         return math.nan, -1.0
     shifted, total = (won - lost) / (n + 2), n + 2
     error = math.sqrt((won + lost + 1) / total - shifted**2) / math.sqrt(total)
+    if groups is not None:
+        changes = after.astype(np.float64) - before.astype(np.float64)
+        error *= math.sqrt(design_effect(changes, groups))
     return (won - lost) / n, float(shifted - stats.norm.ppf(confidence) * error)
 
 

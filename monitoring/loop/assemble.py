@@ -292,6 +292,8 @@ def _judge_and_publish(
         previous=previous,
         previous_version=previous_version,
         limit=_judged_rows(net, data),
+        unseen=data.unseen_test,
+        groups=data.test_groups,
         progress=progress,
     )
     manifest = msgspec.structs.replace(manifest, evaluation=summary(figures))

@@ -72,8 +72,9 @@ def evaluate(
     folder = Path(settings.state) / "evaluations" / model / str(manifest.version)
     before, figures_before = _previous(registry, manifest, folder.parent, suite)
     first = distributed.rank() == 0
+    data = data_of(manifest)
     figures = judge(
-        open_subject(bundle), data_of(manifest).test,
+        open_subject(bundle), data.test, unseen=data.unseen_test, groups=data.test_groups,
         suite=suite, threat=threat, previous=figures_before, previous_version=before, limit=limit,
         autoattack=autoattack, seed=seed, work=folder / "work",
         progress=EvaluationBar(f"evaluating {bundle.name}") if first else None,

@@ -7,13 +7,16 @@ from models.statistics.intervals import Proportion
 from models.versions.figures import Evaluation
 
 
-def headline(figures: Evaluation) -> str:
-    """Clean and attacked accuracy in half a sentence, for the one line that `train` says."""
+def headline(figures: Evaluation, pixels: str = "") -> str:
+    """Clean and attacked accuracy in half a sentence, for the one line that `train` says.
+
+    `pixels` says eps in the unit of the pixels, where that is another.
+    """
     robust = figures.robust
     attacked = (
         "not measured under attack"
         if robust is None or robust.share is None
-        else f"{robust.value:.1%} under attack at eps {robust.eps:.4g}"
+        else f"{robust.value:.1%} under attack at eps {robust.eps:.4g}{pixels}"
     )
     return f"clean accuracy {figures.clean.value:.1%}, {attacked} (n = {figures.n})"
 

@@ -117,6 +117,7 @@ def train(
         return
     need_training()
     from models import data as sets
+    from models.data.pictures.ranges import in_pixel_units
     from models.training import distributed
 
     rows = sets.load(sets.Source(data, **reading))
@@ -144,10 +145,11 @@ def train(
     tell_notes(manifest, registry.aliases(name).champion)
     clean, robust = share_or_none(figures.clean), share_or_none(figures.robust)
     page = registry.path(name, version) / "report.html"
+    said = headline(figures, in_pixel_units(figures.eps, manifest.input))
     emit(
         {"model": name, "version": version, "clean": clean, "robust": robust},
         as_json,
-        lambda: "\n".join([f"{name}/{version}: {headline(figures)}; {page}", *gap_lines(figures)]),
+        lambda: "\n".join([f"{name}/{version}: {said}; {page}", *gap_lines(figures)]),
     )
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 from models.base.errors import InputError, show_value
-from models.data.pixels import ORIENTATION
+from models.data.pictures.pixels import ORIENTATION
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 JPEG_SIGNATURE = b"\xff\xd8\xff"

@@ -1,7 +1,7 @@
 """PNG and JPEG files to the model's raw tensor, in bounded memory.
 
 A picture of the model's size gives exactly the pixels that training reads from the same file
-(`models.data.pixels` is shared). Its size is known from the header: what is too large, or of
+(`models.data.pictures` is shared). Its size is known from the header: what is too large, or of
 another size, is refused before a pixel is decoded.
 """
 
@@ -9,31 +9,28 @@ import io
 import threading
 from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
-from PIL.Image import Resampling
+from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
 from models.base.errors import InputError, show_value
-from models.data.pixels import PLAIN, SIDEWAYS, plain, upright
-from models.versions.schema import InputArray, InputSchema
+from models.data.pictures.pixels import DEEP_MODES, PLAIN, SIDEWAYS, plain, upright
+from models.data.pictures.resize import LARGE_PIXELS, RESIZES, Size, resize_image
+from models.versions.schema import DTYPES, InputArray, InputSchema
 from service.decoding.image_files import FILE, essential
 from service.decoding.rows import check_rows
 
 MAX_PIXELS = 16_000_000
-LARGE_PIXELS = 1_000_000  # larger ones are decoded one at a time
-RESIZES = ("stretch", "crop", "pad")
 SLENDER = 16  # pixels of a side that may be long: beside them stands a pointer per row, 32 bytes of
 # weights per pixel of a side that is resized, and these shall not outweigh the pixels
 LONG_SIDE = 65_535  # is always read; JPEG knows no longer one
 READERS = {"png": PngImageFile, "jpeg": JpegImageFile}  # no other one ever sees a client's bytes
 MODES = "grey or colour with 8 bits, and nothing transparent"
 READ_MODES = (*PLAIN, "P", "1", "LA", "RGBA")  # what `plain` may bring to `PLAIN`
-Size = tuple[int, int]  # width, height
 _large = threading.Lock()
 
 
@@ -59,7 +56,9 @@ def decode_images(
 ) -> InputArray:
     """One picture per row as `(N, C, H, W)` in the schema's dtype and range.
 
-    A byte v becomes low + (high - low) v / 255. Grey becomes colour by three equal channels,
+    A model of bytes gets the values that stand in the file, in whatever range it was trained. For
+    a model of fractions a byte v becomes low + (high - low) v / 255. A grey picture of 16 bits goes
+    as it stands to a model whose range ends above 255. Grey becomes colour by three equal channels,
     colour becomes grey by its luma (ITU-R BT.601); both change nothing in a grey picture.
 
     Args:
@@ -80,7 +79,7 @@ def decode_images(
     check_rows(len(files), max_rows, "files")
     channels, height, width = schema.shape
     _check_pixels(len(files) * height * width, max_pixels, "files")
-    pixels = np.empty((len(files), channels, height, width), dtype=np.uint8)
+    pixels = np.empty((len(files), channels, height, width), dtype=DTYPES[schema.dtype])
     total = 0
     for row, file in enumerate(files):
         image, orientation = _open_image(file)
@@ -89,10 +88,12 @@ def decode_images(
         _check_pixels(total, max_pixels, file.field)
         _check_sides(image.size, max_pixels, file.field)
         with _large if count > LARGE_PIXELS else nullcontext():
-            image = _fit_image(image, orientation, (width, height), resize, file.field)
-            array = np.asarray(image.convert(PLAIN[channels == 3]))
-        pixels[row] = array if channels == 1 else array.transpose(2, 0, 1)
-    return _in_range(pixels, schema)
+            image = _fit_image(image, orientation, schema, resize, file.field)
+            deep = image.mode in DEEP_MODES
+            array = np.asarray(image if deep else image.convert(PLAIN[channels == 3]))
+        values = array if channels == 1 else array.transpose(2, 0, 1)
+        pixels[row] = _in_range(values, schema)
+    return pixels
 
 
 def _check_pixels(pixels: int, most: int, field: str) -> None:
@@ -119,9 +120,10 @@ def _open_image(file: Upload) -> tuple[Image.Image, int]:
 
 
 def _fit_image(
-    image: Image.Image, orientation: int, size: Size, resize: str | None, field: str
+    image: Image.Image, orientation: int, schema: InputSchema, resize: str | None, field: str
 ) -> Image.Image:
-    """Decoded, upright, in a plain mode and of the size."""
+    """Decoded, upright, of the size, in a plain mode (or of 16 bits, where the model takes it)."""
+    size = schema.shape[2], schema.shape[1]
     width, height = image.size[::-1] if orientation in SIDEWAYS else image.size
     if resize is None and (width, height) != size:
         expected = f"{size[0]} x {size[1]} pixels, or ?resize={' or '.join(RESIZES)}"
@@ -131,8 +133,16 @@ def _fit_image(
             image.load()
             image = _instead(image, plain(image))
             image = _instead(image, upright(image, orientation))
-        if image.mode in PLAIN:
-            return image if image.size == size else _resize_image(image, size, resize)
+        elif image.mode in DEEP_MODES and _takes_deep(schema):
+            image.load()
+            image = _instead(image, upright(image, orientation))
+        if image.mode in PLAIN or (image.mode in DEEP_MODES and _takes_deep(schema)):
+            _check_values(image, schema, field)
+            if resize is None or image.size == size:
+                return image
+            return resize_image(image, size, resize)
+    except InputError:
+        raise
     except Exception as error:
         _refuse(error, field)
     raise InputError(field, f"a picture that is {MODES}", f"one of Pillow's mode {image.mode}")
@@ -145,36 +155,38 @@ def _instead(old: Image.Image, new: Image.Image) -> Image.Image:
     return new
 
 
-def _resize_image(image: Image.Image, size: Size, resize: str | None) -> Image.Image:
-    """By bicubic interpolation, over all pixels that fall into one where it becomes smaller."""
-    if resize == "crop":
-        return ImageOps.fit(image, size, Resampling.BICUBIC)
-    if resize == "stretch":
-        return _scale_image(image, size)
-    scale = min(size[0] / image.width, size[1] / image.height)
-    width, height = (max(1, round(side * scale)) for side in image.size)
-    padded = Image.new(image.mode, size)
-    inner = _scale_image(image, (width, height))
-    padded.paste(inner, ((size[0] - width) // 2, (size[1] - height) // 2))
-    return padded
+def _takes_deep(schema: InputSchema) -> bool:
+    """Whether 16 bits a pixel go to the model as they stand."""
+    return schema.dtype == "float32" and schema.high > 255 and schema.shape[0] == 1
 
 
-def _scale_image(image: Image.Image, size: Size) -> Image.Image:
-    """Resized; no large picture in between has more pixels than the larger of both.
-
-    Pillow goes along the rows first: one that becomes wider and lower would first be wider at its
-    full height. Where that is not large it stays so, for the sake of the same values.
-    """
-    widened = size[0] * image.height
-    if widened > LARGE_PIXELS and size[0] > image.width and size[1] < image.height:
-        image = image.resize((image.width, size[1]), Resampling.BICUBIC)
-    return image.resize(size, Resampling.BICUBIC)
+def _takes_values(image: Image.Image, schema: InputSchema) -> bool:
+    """Whether the values of the file are the model's own, so that nothing is scaled."""
+    return schema.dtype == "uint8" or image.mode in DEEP_MODES
 
 
-def _in_range(pixels: npt.NDArray[np.uint8], schema: InputSchema) -> InputArray:
-    """Bytes `(N, C, H, W)` to the schema's range and dtype."""
-    if schema.dtype == "uint8" and (schema.low, schema.high) == (0, 255):
-        return pixels
+def _check_values(image: Image.Image, schema: InputSchema, field: str) -> None:
+    """Refuse a file with values that training did not have, where they are the model's own."""
+    if (schema.dtype, schema.low, schema.high) == ("uint8", 0, 255):
+        return
+    if not _takes_values(image, schema):
+        return
+    values = np.asarray(image)
+    low, high = int(values.min()), int(values.max())
+    if low < schema.low or high > schema.high:
+        expected = (
+            f"pixels of {schema.low:g} to {schema.high:g}, as the model was trained on; scale the "
+            "picture, or send numbers"
+        )
+        raise InputError(field, expected, f"pixels of {low} to {high}")
+
+
+def _in_range(pixels: npt.NDArray[Any], schema: InputSchema) -> InputArray:
+    """Values of a file, of any shape, to the schema's range and dtype."""
+    if schema.dtype == "uint8" or pixels.dtype != np.uint8:
+        if (schema.low, schema.high) == (0, 255) and pixels.dtype == np.uint8:
+            return pixels
+        return pixels.clip(schema.low, schema.high).astype(DTYPES[schema.dtype])
     of_byte = schema.from_unit(np.arange(256) / 255).clip(schema.low, schema.high)
     x: InputArray = of_byte[pixels]
     return x

@@ -9,6 +9,7 @@ and a missing value NaN. Whether a value may be missing is the schema's to say.
 import difflib
 import json
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from operator import itemgetter
@@ -37,6 +38,7 @@ Float64s = npt.NDArray[np.float64]
 NUMBERS = frozenset((int, float, NoneType))
 CATEGORIES = NUMBERS | {str}
 UNSEEN = -1.0
+_JSON_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 COMPARED_NAMES = 500
 TABLES_KEPT = 64
@@ -67,7 +69,8 @@ class Categories:
         self.usual: dict[Any, float] = {}
         for place, text in enumerate(column.categories):
             self.usual[text] = float(place)
-        for key, place in self._places.items():
+        # Of two texts for one number the one that a number is written as has it.
+        for key, place in sorted(self._places.items(), key=lambda item: "e" in item[0].lower()):
             for number in _numbers_of(key):
                 self.usual.setdefault(number, float(place))
 
@@ -92,7 +95,10 @@ class Categories:
         key = key_of(value, notation) if isinstance(value, str) else key_of_number(value) or ""
         if key is None or key in missing_keys(notation):
             return math.nan
-        return float(self._places.get(key, UNSEEN))
+        if key in self._places:
+            return float(self._places[key])
+        rounded = notation.kind == "number" and _numbers_of(key)  # of a file of float32
+        return self.usual.get(rounded[0], UNSEEN) if rounded else UNSEEN
 
 
 class RowReader:
@@ -256,15 +262,15 @@ def _picker(names: tuple[str, ...]) -> Callable[[Mapping[str, Any]], Sequence[An
 
 
 def _numbers_of(key: str) -> tuple[float, ...]:
-    """The numbers of JSON that a category's key is; of a fraction also its float32."""
+    """The numbers of JSON that a category's key is; of a fraction also its float32.
+
+    >>> _numbers_of("7"), _numbers_of("1e5"), _numbers_of("007")
+    ((7,), (100000.0, 100000.0), ())
+    """
     if _is_digits(key):
         return (int(key),)
-    try:
-        number = float(key)
-    except ValueError:
-        return ()
-    usual = math.isfinite(number) and key_of_number(number) == key
-    return (number, float(np.float32(number))) if usual else ()
+    number = float(key) if _JSON_NUMBER.fullmatch(key) else math.inf
+    return (number, float(np.float32(number))) if abs(number) <= FLOAT32_MAX else ()
 
 
 def _is_digits(key: str) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from models.data.pixels import ORIENTATION
+from models.data.pictures.pixels import ORIENTATION
 from tests.service import tables
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]

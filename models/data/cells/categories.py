@@ -18,6 +18,7 @@ from models.versions.schema import Notation
 WHOLE = re.compile(r"(-?)([0-9]+)(?:\.0*)?")
 _JSON_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
 SIGNED_NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
+NUMERIC = frozenset(("number", "date", "time"))  # categories by the number that a text is
 TRUE_WORDS = frozenset(("true", "false"))
 
 
@@ -43,7 +44,7 @@ def missing_keys(notation: Notation) -> frozenset[str]:
 
 
 def _key(text: str, notation: Notation) -> str:
-    if notation.kind == "number":
+    if notation.kind in NUMERIC:
         return _key_of_notated(text, notation)
     if notation.kind == "truth":
         return TRUTHS.get(text.casefold(), text)
@@ -83,7 +84,7 @@ def spell_key(texts: Sequence[str], notation: Notation) -> str:
 
 def rank_of(key: str, notation: Notation) -> tuple[bool, Decimal, str]:
     """By which categories are sorted: numbers by their value, texts by their letters."""
-    number = notation.kind == "number" and SIGNED_NUMBER.fullmatch(key) is not None
+    number = notation.kind in NUMERIC and SIGNED_NUMBER.fullmatch(key) is not None
     return not number, Decimal(key) if number else Decimal(0), key
 
 

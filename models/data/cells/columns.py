@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.base.errors import DataError
-from models.data.cells.categories import WHOLE, key_of, rank_of, spell_key
+from models.data.cells.categories import NUMERIC, WHOLE, key_of, rank_of, spell_key
 from models.data.cells.judging import CODE
 from models.data.cells.numbers import PLAIN_NUMBER, read_number
 from models.data.cells.precision import merging_pair
@@ -63,7 +63,7 @@ def categories_of_texts(
         if key is not None:
             spellings.setdefault(key, []).append(text)
     names = {key: spell_key(texts, notation) for key, texts in spellings.items()}
-    number = notation.kind == "number"
+    number = notation.kind in NUMERIC
     order = sorted(names, key=lambda key: rank_of(key if number else names[key], notation))
     place_of = {key: place for place, key in enumerate(order)}
     places = [np.nan if key is None else place_of[key] for key in keys]

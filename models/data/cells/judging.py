@@ -66,7 +66,8 @@ def judge(cells: Texts, words: tuple[str, ...] = (), decimal: str = "") -> Law:
 def judge_categories(cells: Texts, words: tuple[str, ...] = (), decimal: str = "") -> Law:
     """How the texts of a column are written that the user wants as categories; never refuses.
 
-    Numbers that can be read in one way only are categories by their value, all others by text.
+    Numbers, dates and times that can be read in one way only are categories by their value, all
+    others by text.
     """
     try:
         law = judge(cells, words, decimal)
@@ -74,8 +75,7 @@ def judge_categories(cells: Texts, words: tuple[str, ...] = (), decimal: str = "
         return Law("categorical", Notation(missing=words))
     if law.kind == "categorical":
         return law
-    number = law.notation.kind == "plain"
-    kind: Literal["number", "plain"] = "number" if number else "plain"
+    kind = "number" if law.notation.kind == "plain" else law.notation.kind
     return Law("categorical", msgspec.structs.replace(law.notation, kind=kind))
 
 

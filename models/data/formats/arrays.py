@@ -10,12 +10,14 @@ import numpy.typing as npt
 
 from models.base.errors import DataError
 from models.data import memory, tables
+from models.data.pictures.resize import resize_parts
 from models.data.raw import Raw, RawColumn, RawPart, quote, spans
 from models.data.records import Source
 
 Array = npt.NDArray[Any]
-INPUTS = ("x", "images", "image", "data", "features")
-LABELS = ("y", "labels", "label", "target", "targets")
+# np.savez(x, y) calls them arr_0 and arr_1.
+INPUTS = ("x", "images", "image", "data", "features", "arr_0")
+LABELS = ("y", "labels", "label", "target", "targets", "arr_1")
 PARTS = {"train": ("train", ""), "test": ("test",), "validation": ("val", "valid", "validation")}
 CLASS_NAMES = ("classes", "class_names", "label_names", "target_names")
 COLUMN_NAMES = ("columns", "feature_names", "column_names")
@@ -35,8 +37,8 @@ def read(source: Source) -> Raw:
             differ, a shape that cannot be told, NaN in images.
     """
     path = Path(source.path)
-    found = _Arrays(path, source)
-    pieces = {part: found.pair(part) for part in PARTS}
+    arrays = _Arrays(path, source)
+    pieces = {part: arrays.pair(part) for part in PARTS}
     notes: tuple[str, ...] = ()
     if source.test:
         other = _Arrays(Path(source.test), source)
@@ -45,29 +47,42 @@ def read(source: Source) -> Raw:
             raise other.nothing()
     train, test, validation = (pieces[part] for part in PARTS)
     if train is None:
-        raise found.nothing()
+        raise arrays.nothing()
     joined = [train]
     if validation is not None and test is not None:
         joined, notes = [train, validation], ("the validation part was added to training",)
     parts = [joined] + [[last] for last in (test or validation,) if last is not None]
     if len({piece.x.ndim == 2 for part in parts for piece in part}) > 1:
         raise DataError(f"{path}: some arrays are tables and some are images; expected one kind")
-    made = [_part(part, found, source) for part in parts]
+    made = [_part(part, arrays, source) for part in parts]
+    fitted, resized = resize_parts(made, source.resize)
     return Raw(
-        path.name, made[0], made[1] if len(made) > 1 else None, found.texts(CLASS_NAMES), notes
+        path.name,
+        fitted[0],
+        fitted[1] if len(fitted) > 1 else None,
+        arrays.texts(CLASS_NAMES),
+        (*notes, *resized),
     )
 
 
 class _Piece:
     """Inputs and labels that belong together."""
 
-    def __init__(self, where: str, x: Array, y: Array, names: tuple[str, str]) -> None:
-        self.where, self.x, self.y = where, x, y
+    def __init__(
+        self, where: str, x: Array, y: Array, names: tuple[str, str], groups: Array | None = None
+    ) -> None:
+        self.where, self.x, self.y, self.groups = where, x, y, groups
         if y.ndim == 2 and y.shape[1] == 1:
             self.y = y[:, 0]
-        if self.y.ndim != 1:
+        if self.y.ndim not in (1, 2):
             raise DataError(
-                f"{where}: labels {names[1]!r} have shape {list(y.shape)}; expected [N], one a row"
+                f"{where}: labels {names[1]!r} have shape {list(y.shape)}; expected [N], one a "
+                "row, or one-hot [N, C]"
+            )
+        if groups is not None and groups.shape != (len(x),):
+            raise DataError(
+                f"{where}: the groups have shape {list(groups.shape)}; expected [{len(x)}], one a "
+                "row"
             )
         if x.ndim not in (2, 3, 4):
             raise DataError(
@@ -84,7 +99,8 @@ class _Arrays:
     """The arrays of a file by their names in small letters, read when asked for."""
 
     def __init__(self, path: Path, source: Source) -> None:
-        self.path, self.label = path, source.label
+        self.path = path
+        self.label, self.group = source.label, source.group
         try:
             with zipfile.ZipFile(path) as archive:
                 sizes = {i.filename: i.file_size for i in archive.infolist()}
@@ -93,6 +109,11 @@ class _Arrays:
         except DAMAGED as error:
             raise DataError(f"{path}: no .npz file, or a damaged one ({error})") from error
         self.names = {n.removesuffix(".npy").lower(): n.removesuffix(".npy") for n in sizes}
+        if {"arr_0", "arr_2"} <= set(self.names):
+            raise DataError(
+                f"{path}: {len(self.names)} arrays without names; two are taken as x and y: save "
+                "others by name: np.savez(path, x_train=..., y_train=..., x_test=..., y_test=...)"
+            )
         memory.require(COPIES * sum(sizes.values()), str(path))
 
     def pair(self, part: str) -> _Piece | None:
@@ -104,7 +125,14 @@ class _Arrays:
             if part == "train" or (x is None and y is None):
                 return None
             raise DataError(f"{self.path}: part {part!r} has {x or y!r}, but not both x and y")
-        return _Piece(f"{self.path}: {x}", self.array(x), self.array(y), (x, y))
+        groups = self._name((self.group.lower(),), words) if self.group else None
+        return _Piece(
+            f"{self.path}: {x}",
+            self.array(x),
+            self.array(y),
+            (x, y),
+            None if groups is None else self.array(groups),
+        )
 
     def array(self, name: str) -> Array:
         """The array `name`."""
@@ -148,8 +176,12 @@ def _part(pieces: list[_Piece], found: _Arrays, source: Source) -> RawPart:
     for piece in pieces:
         if piece.x.dtype.kind not in "iufb":
             raise DataError(f"{piece.where}: values of type {piece.x.dtype}; expected numbers")
+    groups = [piece.groups for piece in pieces if piece.groups is not None]
+    group = np.concatenate(groups) if len(groups) == len(pieces) else None
     if pieces[0].x.ndim == 2:
-        return RawPart(labels, where, columns=_columns(pieces, found, source))
+        return RawPart(labels, where, columns=_columns(pieces, found, source), groups=group)
+    if group is None and source.group:
+        raise DataError(f"{pieces[0].where}: no array {source.group!r}, which --group names")
     if source.categorical or source.ignore:
         raise DataError(f"{pieces[0].where}: images; --categorical and --ignore are for tables")
     images = [_images(piece) for piece in pieces]
@@ -157,7 +189,8 @@ def _part(pieces: list[_Piece], found: _Arrays, source: Source) -> RawPart:
         raise DataError(
             f"{pieces[1].where}: images of another shape or type than {pieces[0].where}"
         )
-    return RawPart(labels, where, pixels=images[0] if len(images) == 1 else np.concatenate(images))
+    pixels = images[0] if len(images) == 1 else np.concatenate(images)
+    return RawPart(labels, where, pixels=pixels, groups=group)
 
 
 def _columns(pieces: list[_Piece], found: _Arrays, source: Source) -> tuple[RawColumn, ...]:

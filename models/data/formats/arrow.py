@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 
@@ -14,8 +15,8 @@ from models.data.faults import Faults
 from models.data.formats.arrow_columns import (
     Cells,
     Reading,
+    empty_column,
     is_text,
-    law_of,
     plain_column,
     read_column,
 )
@@ -168,15 +169,21 @@ def _part(
 
     Those of a test part are read as the columns of the same name in `train` were.
     """
-    laws = {column.name: law_of(column) for column in train.columns} if train else {}
+    like = {column.name: column for column in train.columns} if train else {}
+    # A group is a name, however it is written, and there may be many.
+    source = msgspec.structs.replace(source, categorical=(*source.categorical, source.group))
     readings = []
     for name in table.column_names:
-        if name != label and name not in source.ignore and (not train or name in laws):
-            with faults.gather():
-                cells = Cells(name, table.column(name), source, where, laws.get(name))
-                readings.append(read_column(cells))
-                if train is None:
-                    tables.check_categories(readings[-1].column, cells.file)
+        if name == label or name in source.ignore or (train and name not in like):
+            continue
+        cells = Cells(name, table.column(name), source, where, like.get(name))
+        with faults.gather():
+            reading = read_column(cells)
+            if train is None and name != source.group:
+                tables.check_categories(reading.column, cells.file)
+            readings.append(reading)
+        if train and (not readings or readings[-1].column.name != name):
+            readings.append(Reading(empty_column(cells)))  # there, but at fault
     labels: Values | None = None
     with faults.gather():
         labels = labels_of(table.column(label), where)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,11 +20,11 @@ from models.data.cells.columns import (
     numbers_of,
 )
 from models.data.cells.judging import judge, judge_categories
-from models.data.cells.texts import Law, Texts
+from models.data.cells.texts import Kind, Law, Texts
 from models.data.cells.words import MISSING_WORDS
 from models.data.raw import RawColumn, Where
 from models.data.records import Source
-from models.versions.schema import Notation
+from models.versions.schema import PLAIN, Notation
 
 CODE = "^0[0-9]+$"
 THOUSANDS = r"^[+-]?[1-9][0-9]{0,2}\.[0-9]{3}$"
@@ -35,24 +36,35 @@ SECOND_MICROSECONDS = 10**6
 class Cells:
     """A column as it lies in a file, whose rows `where` names.
 
-    `law` is of the training part, where this is a column of the test part.
+    `like` is the column of the training part, where this is one of the test part.
     """
 
     name: str
     column: pa.ChunkedArray
     source: Source
     where: Where
-    law: Law | None = None
+    like: RawColumn | None = None
 
     @property
     def file(self) -> str:
-        """What to call the file in a message; rows of several files are named one by one."""
-        return Path(self.source.path).name if len(self.column) == 0 else file_of(self.where)
+        """What to call the file in a message."""
+        if len(self.column) == 0:
+            return Path(self.source.path).name
+        return self.where(0).rpartition(", row ")[0]
+
+    @property
+    def law(self) -> Law | None:
+        """The law by which the column of the training part was read."""
+        if self.like is None:
+            return None
+        kind: Kind = "numeric" if self.like.texts is None else "categorical"
+        return Law(kind, self.like.notation)
 
     @property
     def forced(self) -> bool:
-        """Whether the user wants categories."""
-        return self.name in self.source.categorical
+        """Whether they are categories whatever they hold."""
+        law = self.law
+        return self.name in self.source.categorical if law is None else law.kind == "categorical"
 
 
 @dataclass(frozen=True)
@@ -64,14 +76,12 @@ class Reading:
     words: tuple[str, ...] = ()
 
 
-def file_of(where: Where) -> str:
-    """The file that holds the first row."""
-    return where(0).rpartition(", row ")[0]
-
-
-def law_of(column: RawColumn) -> Law:
-    """The law by which a column was read."""
-    return Law("numeric" if column.texts is None else "categorical", column.notation)
+def empty_column(cells: Cells) -> RawColumn:
+    """A column without any value, as that of the training part is."""
+    texts = None if cells.like is None else cells.like.texts
+    notation = PLAIN if cells.like is None else cells.like.notation
+    nothing = np.full(len(cells.column), np.nan, dtype=np.float32)
+    return RawColumn(cells.name, nothing, texts, notation)
 
 
 def read_column(cells: Cells) -> Reading:
@@ -201,36 +211,42 @@ def _read_numbers(cells: Cells, column: pa.ChunkedArray) -> RawColumn:
         values: npt.NDArray[np.generic] = np.zeros(len(column))
     else:
         values = pc.fill_null(column, 0).to_numpy()
-    forced = cells.forced or (cells.law is not None and cells.law.kind == "categorical")
     return tables.from_numbers(
-        cells.name, values, forced, cells.where, missing, cells.source.missing
+        cells.name, values, cells.forced, cells.where, missing, cells.source.missing
     )
 
 
 def _read_moments(cells: Cells, column: pa.ChunkedArray) -> Reading:
     """Dates as days since 1970-01-01, UTC; times of day and durations as seconds."""
     kind = column.type
-    if cells.forced or (cells.law is not None and cells.law.kind == "categorical"):
-        law = cells.law or Law("categorical", Notation(missing=cells.source.missing))
-        return _read_by_law(cells, column.cast(pa.large_string()), law)
-    missing = np.asarray(column.is_null().to_numpy(), dtype=np.bool_)
-    if pa.types.is_date(kind):
-        days = column.cast(pa.date32()).cast(pa.int32()).fill_null(0).to_numpy().astype(np.float64)
-    elif pa.types.is_timestamp(kind):
-        days = _microseconds(column, pa.timestamp("us", kind.tz)) / DAY_MICROSECONDS
-    else:
-        wide = pa.duration("us") if pa.types.is_duration(kind) else pa.time64("us")
-        days = _microseconds(column, wide) / SECOND_MICROSECONDS
-    days[missing] = np.nan
-    durations = pa.types.is_duration(kind)
     dated = pa.types.is_date(kind) or pa.types.is_timestamp(kind)
-    notation = Notation("plain" if durations else "date" if dated else "time")
+    exact = pa.timestamp("us") if dated else pa.time64("us")
+    exact = pa.duration("us") if pa.types.is_duration(kind) else exact
+    if pa.types.is_timestamp(kind) and kind.tz:
+        column = column.cast(pa.timestamp(kind.unit, "UTC"))
+    column = column.cast(exact, safe=False)
+    missing = np.asarray(column.is_null().to_numpy(), dtype=np.bool_)
+    if cells.forced and not pa.types.is_duration(kind):
+        return _read_moments_as_categories(cells, column, "date" if dated else "time")
+    whole = column.cast(pa.int64()).fill_null(0).to_numpy()
+    numbers = whole / (DAY_MICROSECONDS if dated else SECOND_MICROSECONDS)
+    if cells.forced:
+        made = tables.from_numbers(cells.name, numbers, cells.forced, cells.where, missing)
+        return Reading(made)
+    notation = Notation("date" if dated else "plain" if pa.types.is_duration(kind) else "time")
+    made = tables.numbers(cells.name, numbers, cells.where, notation, missing=missing)
     unit = "days since 1970-01-01" if dated else "seconds"
-    made = tables.numbers(cells.name, days, cells.where, notation)
     return Reading(made, f"column {cells.name!r}: {kind} is read as {unit}")
 
 
-def _microseconds(column: pa.ChunkedArray, kind: pa.DataType) -> npt.NDArray[np.int64]:
-    whole = column.cast(kind, safe=False).cast(pa.int64())
-    numbers: npt.NDArray[np.int64] = whole.fill_null(0).to_numpy()
-    return numbers
+def _read_moments_as_categories(
+    cells: Cells, column: pa.ChunkedArray, kind: Literal["date", "time"]
+) -> Reading:
+    texts = ["" if moment is None else _spell_moment(str(moment)) for moment in column.to_pylist()]
+    law = cells.law or Law("categorical", Notation(kind, missing=cells.source.missing))
+    return _read_by_law(cells, pa.chunked_array([pa.array(texts, pa.large_string())]), law)
+
+
+def _spell_moment(text: str) -> str:
+    """A date without the midnight that stands behind it."""
+    return text.removesuffix(" 00:00:00")

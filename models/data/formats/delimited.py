@@ -1,5 +1,6 @@
 """CSV and TSV files: a header, a label column, and cells that are all read as texts."""
 
+from functools import cached_property
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,6 +12,7 @@ from models.data import memory
 from models.data.catalogue import CATALOGUE
 from models.data.formats.arrow import BYTES_PER_CELL, read_tables
 from models.data.formats.header import Header, read_header
+from models.data.formats.quotes import check_quotes
 from models.data.formats.sheet import Sheet, drop_empty_rows, settle_names
 from models.data.formats.streams import Text, explain_encoding, is_packed, open_text
 from models.data.found import files_of
@@ -55,7 +57,12 @@ def read_csv(path: Path, delimiter: str = "") -> Sheet:
     if reading.replaced:
         faults.insert(0, explain_encoding(path))
     notes = (*header.notes, *reading.explain_comments())
-    sheet = Sheet(path, reading.table, notes, tuple(faults), reading.places())
+    table = reading.table.rename_columns(
+        [name or f"number {place}" for place, name in enumerate(header.names, 1)]
+    )
+    sheet = Sheet(path, table, notes, tuple(faults), reading.places())
+    if reading.quoted and not reading.opened:
+        sheet = check_quotes(sheet, header.delimiter, header.size)
     return settle_names(drop_empty_rows(sheet), header.names)
 
 
@@ -67,7 +74,7 @@ class _Reading:
     def __init__(self, path: Path, header: Header) -> None:
         self.path, self.header = path, header
         self.skipped: list[arrow_csv.InvalidRow] = []
-        self._tail, self._nul = b"", False
+        self._tail, self._nul, self.quoted = b"", False, False
         self._stream: Text
         for block in BLOCKS:
             self.skipped.clear()
@@ -95,6 +102,7 @@ class _Reading:
         piece = b"".join(pieces)
         self._tail = (self._tail + piece[-8:])[-8:]
         self._nul = self._nul or b"\0" in piece
+        self.quoted = self.quoted or b'"' in piece
         return piece
 
     def places(self) -> tuple[int, ...]:
@@ -105,9 +113,11 @@ class _Reading:
         """A fault for every row of another length, the first ones by name."""
         ragged = [row for row in self.skipped if not _is_comment(row)]
         width, faults = len(self.header.names), list[str]()
-        if opened := self._find_open(ragged):
-            faults.append(f"{self.path}, row {opened}: a quote that opens here is never closed")
-            ragged = [row for row in ragged if row.number != opened]
+        if self.opened:
+            faults.append(
+                f"{self.path}, row {self.opened}: a quote that opens here is never closed"
+            )
+            ragged = [row for row in ragged if row.number != self.opened]
         if ragged:
             first = ragged[0]
             reason = "a cell that holds the delimiter needs quotes"
@@ -126,7 +136,9 @@ class _Reading:
         if not self._nul:
             return []
         faults = []
-        for name, column in zip(self.header.names, self.table.columns, strict=True):
+        for place, (name, column) in enumerate(
+            zip(self.header.names, self.table.columns, strict=True)
+        ):
             places = pc.indices_nonzero(pc.match_substring(column, "\0"))
             if len(places):
                 first, *others = (self._row(place.as_py()) for place in places)
@@ -134,6 +146,9 @@ class _Reading:
                     f"{self.path}, row {first}: column {name!r} holds a NUL byte, which is no "
                     f"text; the file is damaged, or is no CSV{list_rows(others)}"
                 )
+                # It is a fault by now: what stands beside it is judged without it.
+                rest = pc.replace_substring(column, "\0", "")
+                self.table = self.table.set_column(place, str(place), rest)
         return faults
 
     def explain_comments(self) -> list[str]:
@@ -144,10 +159,11 @@ class _Reading:
         lines = count(len(rows), "line")
         return [f"{self.path.name}: {lines} that begin with # left out, the first as row {rows[0]}"]
 
-    def _find_open(self, ragged: list[arrow_csv.InvalidRow]) -> int:
+    @cached_property
+    def opened(self) -> int:
         """The number of the last row, where a quote opens in it that is never closed, else 0."""
         number = self.table.num_rows + len(self.skipped)
-        last = next((row.text for row in ragged if row.number == number), "")
+        last = next((row.text for row in self.skipped if row.number == number), "")
         if not last and self.table.num_rows:
             last = self.table.column(len(self.header.names) - 1)[-1].as_py()
         is_open = not self._tail.rstrip(b"\r\n ").endswith(b'"')

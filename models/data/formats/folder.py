@@ -1,12 +1,14 @@
 """Image folders: `class/name.png`, with `train` and `test` (or `val`) above the classes or not."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from models.base.errors import DataError
-from models.data.formats.images import Stack
+from models.data.formats.images import Stack, count_sizes
 from models.data.found import Files, by_role, is_image, role_of, visible, walk
+from models.data.pictures.resize import Fit, fit_of
 from models.data.raw import Raw, RawPart, quote
 from models.data.records import Source
 
@@ -21,14 +23,19 @@ def read(source: Source) -> Raw:
     root = Path(source.path)
     parts, notes = _parts(root, source.test)
     names = tuple(sorted({folder.name for top in parts.train for folder in _classes(top)}))
-    train, ignored = _decode(parts.train, names, root.name)
-    test = None
+    files = _list_files(parts.train, names)
+    fit = fit_of(source.resize, lambda: count_sizes((path, str(path)) for path in files.images))
+    stack, train = _decode(files, root.name, fit)
+    sizes, ignored, test = stack.sizes, files.others, None
     if parts.test:
-        test, more = _decode(parts.test, names, f"the test part of {root.name}")
-        ignored += more
+        files = _list_files(parts.test, names)
+        stack, test = _decode(files, f"the test part of {root.name}", fit)
+        sizes, ignored = sizes + stack.sizes, ignored + files.others
     if ignored:
-        told = f"{len(ignored)} files without an image's suffix were left out, such as {ignored[0]}"
-        notes = (*notes, told)
+        others = f"{len(ignored)} files without an image's suffix were left out"
+        notes = (*notes, f"{others}, such as {ignored[0]}")
+    if fit is not None:
+        notes = (*notes, fit.note(sizes))
     return Raw(root.name, train, test, names, notes)
 
 
@@ -51,11 +58,18 @@ def _classes(top: Path) -> list[Path]:
     return [entry for entry in visible(top) if entry.is_dir()]
 
 
-def _decode(tops: tuple[Path, ...], names: tuple[str, ...], what: str) -> tuple[RawPart, list[str]]:
-    """All images of a part, and the files left out."""
-    files: list[Path] = []
-    labels: list[int] = []
-    ignored: list[str] = []
+@dataclass(frozen=True)
+class _Listed:
+    """The images of a part with their labels, and the other files that lie there."""
+
+    images: list[Path]
+    labels: list[int]
+    others: list[str]
+
+
+def _list_files(tops: tuple[Path, ...], names: tuple[str, ...]) -> _Listed:
+    """Raises DataError for images outside the classes, unknown classes, and no images at all."""
+    listed = _Listed([], [], [])
     for top in tops:
         loose = [entry for entry in visible(top) if is_image(entry) and entry.is_file()]
         if loose:
@@ -68,13 +82,19 @@ def _decode(tops: tuple[Path, ...], names: tuple[str, ...], what: str) -> tuple[
                 )
             for path in sorted(walk(folder)):
                 if is_image(path):
-                    files.append(path)
-                    labels.append(names.index(folder.name))
+                    listed.images.append(path)
+                    listed.labels.append(names.index(folder.name))
                 else:
-                    ignored.append(str(path))
-    if not files:
+                    listed.others.append(str(path))
+    if not listed.images:
         raise DataError(f"{tops[0]}: no images found; expected class/name.png or .jpg, ...")
-    stack = Stack(len(files), what)
-    for path in files:
+    return listed
+
+
+def _decode(files: _Listed, what: str, fit: Fit | None) -> tuple[Stack, RawPart]:
+    """All images of a part."""
+    stack = Stack(len(files.images), what, fit)
+    for path in files.images:
         stack.add(path, str(path))
-    return RawPart(np.array(labels), lambda row: str(files[row]), pixels=stack.pixels), ignored
+    labels, images = np.array(files.labels), files.images
+    return stack, RawPart(labels, lambda row: str(images[row]), pixels=stack.pixels)

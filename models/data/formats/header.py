@@ -82,14 +82,14 @@ def sniff(lines: list[bytes], path: Path, ended: bool = True) -> str:
         DataError: none does.
     """
     widths = {d: [len(row.cells) for row in _cut(lines, d, path, ended)] for d in DELIMITERS}
-    same = {d: found[0] for d, found in widths.items() if len(set(found)) == 1}
+    same = {d: counts[0] for d, counts in widths.items() if len(set(counts)) == 1}
     # If no delimiter fits every row, the header decides: a row is ragged then.
     best = max(same, key=same.__getitem__, default=",")
     if same.get(best, 1) < 2:
         best = max(widths, key=lambda d: widths[d][0])
     if widths[best][0] < 2:
         first = lines[0].decode("utf-8", "replace").strip()[:80]
-        later = max(max(found) for found in widths.values())
+        later = max(max(counts) for counts in widths.values())
         hint = f"; later rows have {later} cells: take the line out if it is a title" * (later > 1)
         raise DataError(
             f"{path}: one column found, named {first!r}; the columns are not separated by "
@@ -192,8 +192,8 @@ def _check_names(names: list[str], rows: list[_Row], delimiter: str, path: Path)
     if len(names) < 2:
         lines = [rows[0].cells[0].encode("latin-1")]
         better = [(d, len(_cut(lines, d, path, ended=True)[0].cells)) for d in DELIMITERS]
-        told = [f"{d!r} gives {width}" for d, width in better if width > 1]
-        hint = f"; {', '.join(told)}: say so with --delimiter" if told else ""
+        others = [f"{d!r} gives {width}" for d, width in better if width > 1]
+        hint = f"; {', '.join(others)}: say so with --delimiter" if others else ""
         raise DataError(
             f"{path}: one column found with delimiter {delimiter!r}, named {names[0][:80]!r}{hint}"
         )

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from models.base.errors import DataError
 from models.data import memory
 from models.data.found import role_of, visible
+from models.data.pictures.resize import resize_parts
 from models.data.raw import Raw, RawPart, quote, spans
 from models.data.records import Source
 
@@ -37,8 +38,11 @@ def read(source: Source) -> Raw:
     own = Path(source.label) if source.label else None
     if own is not None and not own.is_absolute():
         own = images.parent / own
-    train = _part(images, own or _labels_file(images))
-    return Raw(path.name, train, _part(test, _labels_file(test)) if test is not None else None)
+    parts = [_part(images, own or _labels_file(images))]
+    if test is not None:
+        parts.append(_part(test, _labels_file(test)))
+    fitted, notes = resize_parts(parts, source.resize)
+    return Raw(path.name, fitted[0], fitted[1] if len(fitted) > 1 else None, notes=notes)
 
 
 def read_idx(path: Path) -> npt.NDArray[Any]:

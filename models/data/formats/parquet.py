@@ -1,8 +1,8 @@
 """Parquet files: encoded images with labels, or the columns of a table."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +21,10 @@ from models.data.formats.arrow import (
     note_unlabelled,
     read_tables,
 )
-from models.data.formats.images import Stack
+from models.data.formats.images import Stack, count_sizes
 from models.data.formats.sheet import INDEX, Sheet, settle_names
 from models.data.found import Files, files_of, partition_of
+from models.data.pictures.resize import Fit, fit_of
 from models.data.raw import Raw, RawPart, quote, spans
 from models.data.records import Source
 from models.data.tables import check_names
@@ -50,11 +51,11 @@ def read(source: Source) -> Raw:
         return read_tables(files, source, what, lambda path: read_sheet(path, source, roots))
     if len(images) > 1:
         raise DataError(f"{what}: columns {quote(images)} are images; name others in --ignore")
-    if source.categorical:
+    if set(source.categorical) - {source.group}:
         raise DataError(f"{what} holds images; --categorical is for tables")
     check_names(schema.names, source, what)
     label = label_of([n for n in schema.names if n != images[0]], source, str(files.train[0]))
-    return _images(files, opened, images[0], label, what)
+    return _images(files, opened, _Wanted(images[0], label, source.group), source.resize, what)
 
 
 def read_sheet(path: Path, source: Source, roots: Sequence[Path] = ()) -> Sheet:
@@ -108,55 +109,92 @@ def index_of(schema: pa.Schema) -> list[str]:
     return [name for name in schema.names if name in known or INDEX.fullmatch(name)]
 
 
+@dataclass(frozen=True)
+class _Wanted:
+    """The columns of images, of labels and of groups; no groups where the name is empty."""
+
+    image: str
+    label: str
+    group: str
+
+    @property
+    def names(self) -> list[str]:
+        """Of all of them."""
+        return [name for name in (self.image, self.label, self.group) if name]
+
+
 def _images(
-    files: Files, opened: dict[Path, pq.ParquetFile], image: str, label: str, what: str
+    files: Files, opened: dict[Path, pq.ParquetFile], wanted: _Wanted, resize: str, what: str
 ) -> Raw:
     schema = opened[files.train[0]].schema_arrow
     notes, test = files.notes, files.test
-    unused = [name for name in schema.names if name not in (image, label)]
+    label = wanted.label
+    unused = [name for name in schema.names if name not in wanted.names]
     if unused:
         notes = (*notes, f"columns beside the image and the label were left out: {quote(unused)}")
     if files.beside and any(label not in opened[path].schema_arrow.names for path in test):
         notes, test = (*notes, note_unlabelled(test[0], label)), ()
-    train = _decode({path: opened[path] for path in files.train}, image, label, what)
-    names = class_names(schema, label)
-    if not test:
-        return Raw(what, train, None, names, notes)
-    told = f"the test part of {what}"
-    return Raw(what, train, _decode({p: opened[p] for p in test}, image, label, told), names, notes)
+    own = {path: opened[path] for path in files.train}
+    fit = fit_of(resize, lambda: count_sizes(_encoded(own, wanted.image)))
+    stack, train = _decode(own, wanted, what, fit)
+    sizes, names, second = stack.sizes, class_names(schema, label), None
+    if test:
+        others = {path: opened[path] for path in test}
+        stack, second = _decode(others, wanted, f"the test part of {what}", fit)
+        sizes = sizes + stack.sizes
+    if fit is not None:
+        notes = (*notes, fit.note(sizes))
+    return Raw(what, train, second, names, notes)
 
 
-def _decode(opened: dict[Path, pq.ParquetFile], image: str, label: str, what: str) -> RawPart:
+def _encoded(opened: dict[Path, pq.ParquetFile], image: str) -> Iterator[tuple[bytes, str]]:
+    """The bytes of every image, and what to call it."""
+    for path, file in opened.items():
+        row = 0
+        for batch in file.iter_batches(BATCH, columns=[image], use_threads=False):
+            for encoded in _bytes(batch.column(image)):
+                row += 1
+                if encoded is not None:  # `_decode` says what is wrong with it
+                    yield encoded, f"{path}, row {row}"
+
+
+def _decode(
+    opened: dict[Path, pq.ParquetFile], wanted: _Wanted, what: str, fit: Fit | None
+) -> tuple[Stack, RawPart]:
     """All images of a part, read in small batches, so that only the pixels stay."""
     pieces = [(str(path), int(file.metadata.num_rows)) for path, file in opened.items()]
     where = spans(pieces)
-    stack, labels, row = Stack(sum(count for _, count in pieces), what), [], 0
+    stack, row = Stack(sum(count for _, count in pieces), what, fit), 0
+    labels, groups = [], []
     for path, file in opened.items():
-        _check_columns(path, file.schema_arrow.names, (image, label))
+        _check_columns(path, file.schema_arrow.names, wanted.names)
         try:
-            for batch in file.iter_batches(BATCH, columns=[image, label], use_threads=False):
-                for encoded in _bytes(batch.column(image)):
+            for batch in file.iter_batches(BATCH, columns=wanted.names, use_threads=False):
+                for encoded in _bytes(batch.column(wanted.image)):
                     if encoded is None:
                         raise DataError(
-                            f"{where(row)}: column {image!r} holds no bytes of an image"
+                            f"{where(row)}: column {wanted.image!r} holds no bytes of an image"
                         )
                     stack.add(encoded, where(row))
                     row += 1
-                batch.column(label).validate(full=True)
-                labels.append(batch.column(label))
+                batch.column(wanted.label).validate(full=True)
+                labels.append(batch.column(wanted.label))
+                if wanted.group:
+                    groups += batch.column(wanted.group).to_pylist()
         except DAMAGED as error:
             raise DataError(f"{path}: damaged after row {row} ({_line(error)})") from error
     if row < stack.count:
         raise DataError(f"{what}: {stack.count} rows are promised, but only {row} are there")
-    found = labels_of(pa.chunked_array(labels), where) if labels else np.zeros(0, np.int64)
-    return RawPart(found, where, pixels=stack.pixels)
+    values = labels_of(pa.chunked_array(labels), where) if labels else np.zeros(0, np.int64)
+    group = np.array(groups, dtype=object) if wanted.group else None
+    return stack, RawPart(values, where, pixels=stack.pixels, groups=group)
 
 
 def _bytes(column: pa.Array) -> list[bytes | None]:
     if pa.types.is_struct(column.type):
         column = column.field("bytes")
-    found: list[bytes | None] = column.to_pylist()
-    return found
+    encoded: list[bytes | None] = column.to_pylist()
+    return encoded
 
 
 def _holds_bytes(kind: pa.DataType) -> bool:

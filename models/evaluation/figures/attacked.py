@@ -15,7 +15,9 @@ REFERENCE = "autoattack (reference)"
 Results = Mapping[str, Arrays]
 
 
-def worst_case(results: Results, plan: Plan) -> tuple[AttackFigure | None, Bools | None]:
+def worst_case(
+    results: Results, plan: Plan, groups: IntArray | None = None
+) -> tuple[AttackFigure | None, Bools | None]:
     """Accuracy under the worst of the attacks at the threat's size, and its rows `(N,)`.
 
     A row counts that is right without an attack and under every attack that was run. Without the
@@ -36,11 +38,13 @@ def worst_case(results: Results, plan: Plan) -> tuple[AttackFigure | None, Bools
     worst = right_rows(results["clean"])
     for unit in units:
         worst = worst & right_rows(results[unit])
-    share = proportion(worst)
+    share = proportion(worst, groups)
     return AttackFigure(*share.parts, attack=" + ".join(ran), eps=plan.threat.eps), worst
 
 
-def attack_figures(results: Results, plan: Plan) -> tuple[AttackFigure, ...]:
+def attack_figures(
+    results: Results, plan: Plan, groups: IntArray | None = None
+) -> tuple[AttackFigure, ...]:
     """Accuracy under each attack; a name with `+` is what is left after all of those."""
     clean, eps = right_rows(results["clean"]), plan.threat.eps
     left = [
@@ -53,15 +57,17 @@ def attack_figures(results: Results, plan: Plan) -> tuple[AttackFigure, ...]:
     if "autoattack" in results:
         left.append((REFERENCE, right_rows(results["autoattack"])))
     return tuple(
-        AttackFigure(*proportion(flags).parts, attack=name, eps=eps) for name, flags in left
+        AttackFigure(*proportion(flags, groups).parts, attack=name, eps=eps) for name, flags in left
     )
 
 
-def curve_figures(results: Results, plan: Plan) -> tuple[AttackFigure, ...]:
+def curve_figures(
+    results: Results, plan: Plan, groups: IntArray | None = None
+) -> tuple[AttackFigure, ...]:
     """Accuracy under the attacks of the curve, by size."""
     name = " + ".join(map(str, plan.curve))
     return tuple(
-        AttackFigure(*proportion(right_rows(results[unit])).parts, attack=name, eps=eps)
+        AttackFigure(*proportion(right_rows(results[unit]), groups).parts, attack=name, eps=eps)
         for eps in plan.sizes
         if (unit := f"curve-{eps:g}") in results
     )

@@ -24,7 +24,7 @@ from models.evaluation.subject import Arrays, Subject, right_rows
 from models.evaluation.tasks import SAMPLES, SIGMA, Tasks
 from models.statistics.arrays import IntArray
 from models.statistics.calibration import reliability
-from models.statistics.intervals import Bools, mean_corruption_error, proportion
+from models.statistics.intervals import Bools, Proportion, mean_corruption_error, proportion
 from models.versions.figures import (
     Certified,
     ChangedPicture,
@@ -52,6 +52,7 @@ def figures_of(
     previous: Evaluation | None,
     previous_version: int | None,
     unseen: Bools | None = None,
+    groups: IntArray | None = None,
 ) -> Evaluation:
     """All figures of an evaluation whose units have run.
 
@@ -61,13 +62,14 @@ def figures_of(
         seed: of all that is random.
         previous, previous_version: figures and number of the previous champion.
         unseen: rows `(N,)` whose content does not stand in the training part, where that is known.
+        groups: `(N,)`, equal where rows belong together.
     """
     subject, rows, plan, results = tasks.subject, tasks.rows, tasks.plan, tasks.results
     clean, predicted = right_rows(results["clean"]), results["clean"]["predicted"].astype(np.int64)
     kinds, stressed = _collect_answers(results, "corruption"), _collect_answers(results, "stress")
     wrong = {key: ~right_rows(answers) for key, answers in kinds.items()}
-    recalls = recall(subject.classes, rows.y, clean)
-    robust, worst = worst_case(results, plan)
+    recalls = recall(subject.classes, rows.y, clean, groups)
+    robust, worst = worst_case(results, plan, groups)
     before = () if previous is None else previous.corruptions
     evidence = masking_evidence(results, plan, rows.y)
     return Evaluation(
@@ -77,8 +79,8 @@ def figures_of(
         threat=plan.threat,
         eps=plan.threat.eps,
         black_box=subject.black_box,
-        clean=proportion(clean),
-        clean_unseen=None if unseen is None else proportion(clean[unseen]),
+        clean=proportion(clean, groups),
+        clean_unseen=None if unseen is None else _on(unseen, clean, groups),
         balanced_accuracy=balanced_accuracy(list(recalls.values())),
         auroc=gaps.attempt(
             "area under the ROC curve",
@@ -86,25 +88,25 @@ def figures_of(
         ),
         window=proportion(right_rows(results["window"])) if "window" in results else None,
         classes=recalls,
-        classes_robust={} if worst is None else recall(subject.classes, rows.y, worst),
+        classes_robust={} if worst is None else recall(subject.classes, rows.y, worst, groups),
         precision=precision(subject.classes, predicted, clean),
         confusions=_confusions(subject, rows.y, predicted),
         robust=robust,
-        attacks=attack_figures(results, plan),
-        robust_curve=curve_figures(results, plan),
+        attacks=attack_figures(results, plan, groups),
+        robust_curve=curve_figures(results, plan, groups),
         noise_curve=tuple(
-            NoiseFigure(*proportion(right_rows(results[name])).parts, eps=eps)
+            NoiseFigure(*proportion(right_rows(results[name]), groups).parts, eps=eps)
             for eps in plan.sizes
             if (name := f"noise-{eps:g}") in results
         ),
         masking=()
         if evidence is None
         else gaps.attempt("gradient masking", lambda: masking(evidence)) or (),
-        corruptions=_corruptions(kinds),
+        corruptions=_corruptions(kinds, groups),
         mce=gaps.attempt(
             "mean corruption error", lambda: relative_error(wrong, before, previous_version)
         ),
-        stress=_stress(stressed, subject.runner.manifest.calibration.alpha),
+        stress=_stress(stressed, subject.runner.manifest.calibration.alpha, groups),
         edge_cases=gaps.attempt(
             "unexpected inputs", lambda: edge_cases(subject.runner, seed=seed, examples=rows.x)
         )
@@ -154,19 +156,26 @@ def relative_error(
     return CorruptionError(value, low, high, own[0].shape[1], len(kinds), version)
 
 
-def _corruptions(kinds: Changed) -> tuple[CorruptionFigure, ...]:
+def _on(rows: Bools, right: Bools, groups: IntArray | None) -> Proportion:
+    return proportion(right[rows], None if groups is None else groups[rows])
+
+
+def _corruptions(kinds: Changed, groups: IntArray | None) -> tuple[CorruptionFigure, ...]:
     return tuple(
         CorruptionFigure(
-            *proportion(right_rows(answers)).parts, name=name, group=group, severity=severity
+            *proportion(right_rows(answers), groups).parts,
+            name=name,
+            group=group,
+            severity=severity,
         )
         for (group, name, severity), answers in kinds.items()
     )
 
 
-def _stress(kinds: Changed, alpha: float) -> tuple[StressFigure, ...]:
+def _stress(kinds: Changed, alpha: float, groups: IntArray | None) -> tuple[StressFigure, ...]:
     return tuple(
         StressFigure(
-            *proportion(right_rows(answers)).parts,
+            *proportion(right_rows(answers), groups).parts,
             name=name,
             severity=severity,
             drift_flagged=round(float((np.asarray(answers["drift"], float) <= alpha).mean()), 4),

@@ -34,7 +34,7 @@ class Benign:
         return BenignFacts(msgspec.to_builtins(self.source), self.fingerprint, len(self.x))
 
     def halves(self) -> tuple[InputArray, InputArray]:
-        """Rows to fit on and rows to calibrate on; equal rows stand on one side."""
+        """Rows to fit on and rows to calibrate on, dealt by content and occurrence number."""
         fit = hash_shares(self.x) < 0.5
         return self.x[fit], self.x[~fit]
 

@@ -25,7 +25,8 @@ TABLE = samples.people()
 def refused(path: Path, message: str, **options: Any) -> None:
     with pytest.raises(DataError, match=message) as caught:
         data.load(Source(str(path), **options))
-    assert "\n" not in str(caught.value), "a sentence, not a dump"
+    lines = str(caught.value).split("\n")
+    assert len(lines) == 1 or " faults:" in lines[0], "a sentence, or a list of them"
 
 
 def changed(name: str, row: int, value: Any) -> dict[str, list[Any]]:
@@ -37,7 +38,9 @@ def changed(name: str, row: int, value: Any) -> dict[str, list[Any]]:
 
 def test_nothing_or_something_unknown_at_a_path(tmp_path: Path) -> None:
     refused(tmp_path / "nowhere.csv", r"no such file or folder: .*nowhere.csv' \(bundled sets")
-    refused(tmp_path, "cannot be told; found none; expected npz, idx, folder, parquet or csv")
+    refused(
+        tmp_path, "cannot be told; found none; expected npz, idx, folder, parquet, csv or jsonl"
+    )
     (tmp_path / "a.bin").write_bytes(b"what is this")
     refused(tmp_path / "a.bin", r"a.bin: the format cannot be told .* --format")
     refused(tmp_path, "cannot be told; found 'a.bin'")
@@ -63,21 +66,25 @@ def test_nothing_or_something_unknown_at_a_path(tmp_path: Path) -> None:
             b"5.1,3.5,0\n4.9,3.0,1\n",
             r"first line holds numbers \('5.1', '3.5', '0'\); expected",
         ),
-        (b",n,label\n0,1,a\n", "column 1 has no name .*index=False"),
-        (b"n,n,label\n0,1,a\n", "two columns are named 'n'"),
+        (b"n,,label\n0,1,a\n", "a.csv: column 2 has no name; give every column one"),
+        (b"n,n,label\n0,1,a\n", "a.csv: 2 columns are named 'n'; expected different names"),
         (b"n,label\n1,a\n2,b\n3,b,c\n4,a\n", "a.csv, row 3: 3 cells, expected 2 .*: '3,b,c'"),
-        (b"n,label\n1,a\n2,b\n3\n4,a\n", "a.csv, row 3: 1 cells, expected 2"),
+        (b"n,label\n1,a\n2,b\n3\n4,a\n", "a.csv, row 3: 1 cell, expected 2"),
         (b"n,label\n1,a\n2,caf\xe9\n", "a.csv, line 3: byte 0xe9 is not UTF-8; save it as UTF-8"),
-        (b"n,l\xe9\n1,a\n", "a.csv, line 1: byte 0xe9"),
-        ("n,label\n1,a\n".encode("utf-16"), "a.csv, line 1: byte 0xff is not UTF-8"),
+        (b"n,label,l\xe9\n1,a,2\n", "a.csv, line 1: byte 0xe9 .* if 'l\xe9' is what stands there"),
+        ("n,label\n1,a\n".encode("utf-16-le"), "a.csv: looks like UTF-16LE without a byte order m"),
+        ("n,label\n1,a\n".encode("utf-16")[:-1], "a.csv: begins with a mark of UTF-16, but is no"),
+        ("n,label\n1,a\n".encode("utf-32"), "a.csv: is UTF-32; save it as UTF-8"),
         (b"n,kind\n1,a\n", "no label column found; say which with --label .found 'n', 'kind'"),
         (b"Class,target,n\n1,a,2\n", "columns 'Class', 'target' could each be the label"),
         (b"n,label\n" + b"1,a\n" * 9, "a.csv: every row has the label 'a'"),
         (b"n,label\n1,a\n2,\n", "a.csv, row 2: the label is missing"),
-        (b"n,label\n1,3\n2,-1\n", "a.csv, row 2: label -1 is negative"),
-        (b"n,label\n1,3\n2,0.5\n", "a.csv, row 2: label 0.5: expected a whole number or a text"),
+        (b"n,label\n1,3\n2,0.5\n", "a.csv, row 2: label '0.5': expected a whole number or a text"),
         (b"n,label\n1,3\n2,nan\n", "a.csv, row 2: the label is missing"),
-        (b"n,label\n1,a\n2,b\n", "class 'a' has 1 rows, and 1 more classes like it; .* at least 5"),
+        (
+            b"n,label\n1,a\n2,b\n",
+            r"2 classes .* few rows: 'a' \(1 row\), 'b' \(1 row\); .* 5 rows",
+        ),
         (b"label,kind\n1,a\n", "every row has the label '1'"),
     ],
 )
@@ -92,7 +99,7 @@ def test_a_wrong_delimiter_names_what_was_found(tmp_path: Path) -> None:
     path = samples.write_csv(tmp_path / "a.csv", TABLE)
     found = r"one column found with delimiter ';', named 'age,income,city,label'; ',' gives 4"
     refused(path, found, delimiter=";")
-    refused(path, "--delimiter ';;': expected one character, or tab", delimiter=";;")
+    refused(path, "--delimiter ';;': expected one ASCII character, or tab", delimiter=";;")
     samples.write_csv(tmp_path / "tab.csv", TABLE, "\t")
     for word in ("\t", "\\t", "tab"):
         assert len(data.load(Source(str(tmp_path / "tab.csv"), delimiter=word)).classes) == 2
@@ -115,23 +122,23 @@ def test_damaged_gzip_is_named(tmp_path: Path) -> None:
         (TABLE, {"ignore": ("nope",)}, "no column 'nope', which --ignore names; found 'age'"),
         (TABLE, {"categorical": ("nope",)}, "no column 'nope', which --categorical names"),
         (TABLE, {"ignore": ("age", "income", "city")}, "there is no column besides the label"),
-        (changed("age", 4, "inf"), {}, "row 5: column 'age' holds inf; expected a finite number"),
-        (changed("age", 4, 1e39), {}, "row 5: column 'age' holds 1e.39; .* at most 3.4"),
+        (changed("age", 4, "inf"), {}, r"column 'age' .* also 'inf' \(a.csv, row 5\)"),
+        (changed("age", 4, 1e39), {}, "column 'age' holds '1e.39' .*row 5.* at most 3.4"),
         (TABLE | {"void": [None] * 60}, {}, "column 'void' has no value in any row"),
         (TABLE | {"id": [f"u{i}" for i in range(60)]}, {}, "'id' has 60 different .* --ignore"),
         (
-            TABLE | {"when": [f"2024-01-0{1 + i % 9}" for i in range(60)]},
+            TABLE | {"when": [f"0{1 + i % 9}/02/2024" for i in range(60)]},
             {},
-            "'when' holds d",
+            "'when' holds dates such as '01/02/2024' .* write them as 2024-",
         ),
-        (TABLE | {"price": [f'"{i},5"' for i in range(60)]}, {}, "'price' .* decimal comma"),
+        (TABLE | {"price": [f'"{i},500"' for i in range(1, 61)]}, {}, "1500 or 1.500; .*--decimal"),
         (
-            TABLE | {"n": ["?", *(f"{i}.5" for i in range(59))]},
+            TABLE | {"n": ["five", *(f"{i}.5" for i in range(59))]},
             {},
-            r"'n' holds numbers and '\?'; leave such values empty",
+            r"'n' holds numbers, but also 'five' \(a.csv, row 1\); .*--missing 'five'",
         ),
         (TABLE, {"label": "income"}, "row 1: the label is missing"),
-        (TABLE, {"label": "age"}, "class '.*' has . rows, and"),
+        (TABLE, {"label": "age"}, "classes have too few rows: '"),
         (TABLE, {"test": "a.csv", "label": "city", "ignore": ("label", "x")}, "no column 'x'"),
     ],
 )
@@ -146,16 +153,16 @@ def test_a_table_that_cannot_be_used(
     refused(samples.write_csv(tmp_path / "a.csv", columns), message, **options)
 
 
-def test_a_missing_value_where_training_has_none_is_refused(tmp_path: Path) -> None:
+def test_a_test_part_that_does_not_fit_training_is_refused(tmp_path: Path) -> None:
     full = TABLE | {"income": list(range(60))}
     samples.write_csv(tmp_path / "train.csv", full)
     samples.write_csv(tmp_path / "test.csv", changed("income", 3, None))
-    told = r"test.csv, row 1: column 'income' has no value here \(\d+ such rows\), but in every row"
-    refused(tmp_path / "train.csv", told)
+    notes = data.load(str(tmp_path / "train.csv")).notes
+    assert any("no row of training lacks a value in 'income'" in note for note in notes)
     samples.write_csv(tmp_path / "test.csv", {k: v[:9] for k, v in full.items() if k != "age"})
     refused(tmp_path / "train.csv", "test part of train.csv: there is no column 'age', which")
     samples.write_csv(tmp_path / "test.csv", full | {"age": ["old"] * 60})
-    refused(tmp_path / "train.csv", "'age' holds numbers in the training part, but texts here")
+    refused(tmp_path / "train.csv", "'age' holds numbers in training, but here 'old'")
     samples.write_csv(tmp_path / "test.csv", full | {"label": ["no"] * 30 + ["perhaps"] * 30})
     refused(tmp_path / "train.csv", "test.csv, row 31: label 'perhaps' does not occur in the train")
     samples.write_csv(tmp_path / "other.csv", {"age": [1], "income": [2], "city": ["Rome"]})
@@ -208,20 +215,16 @@ def test_a_corrupt_jpeg_among_many_is_named_and_no_further_one_is_read(
         assert len(added) == 11
 
 
-def test_images_of_other_sizes_and_modes_name_both_files(tmp_path: Path) -> None:
+def test_images_of_other_modes_name_both_files(tmp_path: Path) -> None:
     samples.write_folder(tmp_path, channels=3)
     other = tmp_path / "dog" / "00003.png"
-    for image, told in (
-        (np.zeros((8, 9, 3), np.uint8), "9x8 RGB"),
-        (np.zeros((8, 8), np.uint8), "8x8 grey"),
-    ):
-        other.write_bytes(samples.encoded(image))
-        refused(tmp_path, rf"dog/00003.png is {told}, but .*cat/00000.png is 8x8 RGB; .* resize or")
+    other.write_bytes(samples.encoded(np.zeros((8, 8), np.uint8)))
+    refused(tmp_path, r"dog/00003.png is 8x8 grey, but .*cat/00000.png is 8x8 RGB; .* one mode")
     clear = np.zeros((8, 8, 4), np.uint8)
     other.write_bytes(samples.encoded(clear))
     refused(tmp_path, "dog/00003.png: mode RGBA is not taken .*convert")
     Image.new("I;16", (8, 8)).save(other)
-    refused(tmp_path, "dog/00003.png: mode I;16 is not taken")
+    refused(tmp_path, "dog/00003.png is 8x8 grey of 16 bits, but")
     Image.new("CMYK", (8, 8)).save(other, "jpeg")
     refused(tmp_path, "dog/00003.png: mode CMYK is not taken")
 
@@ -236,7 +239,7 @@ def test_folders_that_are_not_laid_out_as_classes(tmp_path: Path) -> None:
     samples.write_folder(tmp_path / "few")
     for index in range(2, 24, 2):
         (tmp_path / "few" / "cat" / f"{index:05}.png").unlink()
-    refused(tmp_path / "few", "few: class 'cat' has 1 rows; each class needs at least 5")
+    refused(tmp_path / "few", "few: class 'cat' has 1 row; each class needs at least 5")
     samples.write_folder(tmp_path / "parts" / "train")
     samples.write_folder(tmp_path / "parts" / "test", ("cat", "fox"), seed=1)
     refused(tmp_path / "parts", "test/fox: class 'fox' does not occur in the training part")
@@ -279,13 +282,17 @@ def test_images_in_parquet_that_cannot_be_used(tmp_path: Path) -> None:
         ({"a": X, "b": Y}, "a.npz holds 'a', 'b'; expected x and y, images and labels, or x_train"),
         ({"x": X}, "a.npz holds 'x'; expected"),
         ({"x": X, "y": Y[:-1]}, "'x' has 40 rows, but 'y' has 39"),
-        ({"x": X, "y": np.eye(2)[Y]}, r"labels 'y' have shape \[40, 2\]; expected \[N\]"),
+        ({"x": X, "y": np.ones((40, 2))}, r"row 1: label \[1.0, 1.0\] is not one-hot"),
+        ({"x": X, "y": np.ones((40, 2, 2))}, r"labels 'y' have shape \[40, 2, 2\]; expected \[N\]"),
         ({"x": X[0, 0], "y": Y[:8]}, r"'x' has shape \[8\]; expected a table"),
         ({"x": X.astype(object), "y": Y}, "array 'x' holds Python objects, which can run code"),
         ({"x": X, "y": Y.astype(object)}, "array 'y' holds Python objects"),
         ({"x": X.astype(str), "y": Y}, "values of type <U.*; expected numbers"),
         ({"x": X, "y": Y + 0j}, "labels of type complex128; expected integers or texts"),
-        ({"x": X, "y": Y - 1}, "a.npz: x, row 1: label -1 is negative"),
+        (
+            {"x": X, "y": Y - 1, "classes": ["a", "b"]},
+            "row 1: label -1 is out of range; expected 0",
+        ),
         ({"x": X, "y": Y + 0.5}, "a.npz: x, row 1: label 0.5: expected a whole number"),
         ({"x": X, "y": Y, "classes": ["cat"]}, "row 2: label 1 is out of range; expected 0 to 0"),
         ({"x": X[:0], "y": Y[:0]}, "a.npz: no rows; expected labelled rows"),
@@ -317,7 +324,7 @@ def test_arrays_that_cannot_be_used(tmp_path: Path, arrays: dict[str, Any], mess
 
 def test_a_test_part_that_is_the_training_part_leaves_nothing(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", x_train=X, y_train=Y, x_test=X, y_test=Y)
-    refused(tmp_path / "a.npz", r"without 40 rows that stand in the test part, too\): class")
+    refused(tmp_path / "a.npz", r"without 40 rows that stand in the test part, too\): 2 cl")
     np.savez(tmp_path / "b.npz", x=X, y=Y)
     refused(tmp_path / "b.npz", "images; --categorical and --ignore are for", ignore=("x1",))
 

@@ -141,7 +141,7 @@ def test_a_number_is_read_as_python_reads_it(number: float) -> None:
 def test_any_text_is_a_number_a_missing_value_or_none(text: str) -> None:
     for kind in ("plain", "number", "date", "time"):
         for decimal in (".", ","):
-            notation = Notation(kind, decimal, " ,.'", "%")  # type: ignore[arg-type]
+            notation = Notation(kind, decimal, " ,.'", "%")
             number = read_number(text, notation)
             assert number is None or math.isnan(number) or math.isfinite(number)
     for kind in ("plain", "number", "code", "truth"):
@@ -172,7 +172,7 @@ def test_a_long_text_takes_no_longer_than_its_length() -> None:
         "9" * 10**6,
     ):
         for kind in ("plain", "number", "date", "time"):
-            read_number(text, Notation(kind, grouping=","))  # type: ignore[arg-type]
+            read_number(text, Notation(kind, grouping=","))
         key_of(text, Notation())
     assert time.perf_counter() - started < 5
 

@@ -128,7 +128,10 @@ def test_a_name_that_was_given_is_kept_or_refused() -> None:
         (Source("mnist"), r"no such file or folder: 'mnist' \(bundled sets: digits, breast_cancer"),
         (Source("mnist", "bundled"), "unknown data set 'mnist': bundled are digits"),
         (Source(""), "made in memory cannot be loaded again"),
-        (Source("digits", label="y"), "--label is for npz, idx, parquet, csv; 'digits' is bundled"),
+        (
+            Source("digits", label="y"),
+            "--label is for npz, idx, parquet, csv, jsonl; 'digits' is bundled",
+        ),
         (Source("digits", delimiter=";"), "--delimiter is for csv"),
         (Source(__file__, "csv", test="nowhere.csv"), "'nowhere.csv', named as the test part"),
     ],

@@ -1,6 +1,8 @@
 """Whatever bytes lie at a path: rows, or a DataError, and never anything else."""
 
 import contextlib
+import json
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +14,19 @@ from models import data
 from models.base.errors import DataError
 from tests import samples
 
+SUFFIXES = [
+    ".csv", ".npz", ".parquet", ".csv.gz", ".csv.zip", ".jsonl", ".jsonl.gz", ".zip", "-images",
+    ".jpg",
+]  # fmt: skip
+STRUCTURE = st.text(st.sampled_from('a1,;\t"\n\r\0 #=\xe9{}[]:.-'), max_size=60)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=2), inner),
+    max_leaves=5,
+)
 
-@pytest.mark.parametrize("suffix", [".csv", ".npz", ".parquet", ".csv.gz", "-images", ".jpg"])
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
 @given(st.binary(max_size=300))
 def test_no_bytes_lead_to_anything_but_a_data_error(
     tmp_path_factory: pytest.TempPathFactory, suffix: str, raw: bytes
@@ -24,7 +37,31 @@ def test_no_bytes_lead_to_anything_but_a_data_error(
         data.load(str(path))
 
 
-@pytest.mark.parametrize("kind", ["csv", "npz", "parquet", "images", "idx"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "latin-1"])
+@given(STRUCTURE, st.sampled_from(["a,label\n", "sep=;\na;label\n", "#a,label\n", ""]))
+def test_any_text_is_rows_or_a_data_error(
+    tmp_path_factory: pytest.TempPathFactory, encoding: str, text: str, head: str
+) -> None:
+    for suffix in (".csv", ".jsonl"):
+        path = tmp_path_factory.getbasetemp() / f"text-{encoding}{suffix}"
+        path.write_bytes((head + text).encode(encoding))
+        with contextlib.suppress(DataError):
+            data.load(str(path))
+
+
+@given(st.lists(st.dictionaries(st.sampled_from(["a", "b", "label"]), JSON) | JSON, max_size=12))
+def test_any_json_is_rows_or_a_data_error(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[object]
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "any-json.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with contextlib.suppress(DataError):
+        data.load(str(path))
+
+
+@pytest.mark.parametrize(
+    "kind", ["csv", "csv.gz", "csv.zip", "jsonl", "npz", "parquet", "images", "idx"]
+)
 @given(st.integers(0, 10**6), st.integers(1, 255))
 def test_one_wrong_byte_is_a_data_error_or_changes_a_value(
     tmp_path_factory: pytest.TempPathFactory, kind: str, place: int, flip: int
@@ -47,8 +84,17 @@ def _whole(folder: Path, kind: str) -> bytes:
     path = folder / f"whole.{kind}"
     if path.exists():
         return path.read_bytes()
-    if kind == "csv":
+    if kind in ("csv", "csv.gz"):
         samples.write_csv(path, samples.people(20))
+    elif kind == "csv.zip":
+        text = samples.write_csv(folder / "a.csv", samples.people(20)).read_text()
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("a.csv", text)
+    elif kind == "jsonl":
+        columns = samples.people(20)
+        rows = zip(*columns.values(), strict=True)
+        lines = [json.dumps(dict(zip(columns, row, strict=True))) for row in rows]
+        path.write_text("\n".join(lines))
     elif kind == "npz":
         x, y = samples.pictures(20, size=4)
         with path.open("wb") as stream:

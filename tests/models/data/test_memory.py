@@ -83,7 +83,9 @@ def test_this_machine_says_how_much_it_has() -> None:
     assert available is None or 0 < available < 1 << 50
 
 
-@pytest.mark.parametrize("kind", ["npz", "idx", "folder", "parquet-images", "parquet", "csv"])
+@pytest.mark.parametrize(
+    "kind", ["npz", "idx", "folder", "parquet-images", "parquet", "csv", "jsonl"]
+)
 def test_every_reader_asks_before_it_decodes(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -99,8 +101,11 @@ def test_every_reader_asks_before_it_decodes(
         path = samples.write_images_parquet(tmp_path / "data.parquet")
     elif kind == "parquet":
         path = samples.write_parquet(tmp_path / "data.parquet", samples.people())
-    else:
+    elif kind == "csv":
         path = samples.write_csv(tmp_path / "data.csv", samples.people())
+    else:
+        path = tmp_path / "data.jsonl"
+        path.write_text('{"a": 1, "label": "x"}\n' * 9)
     monkeypatch.setattr(memory, "available_bytes", lambda root: 1024)
     with pytest.raises(DataError, match=r"data.* takes about 0 MiB of memory, and 0 MiB is"):
         data.load(str(path))

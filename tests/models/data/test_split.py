@@ -1,4 +1,6 @@
-"""Laws of the split: it depends on the rows alone, and no input stands on two sides."""
+"""Laws of the split: it depends on the rows alone, and equal rows are dealt one by one."""
+
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -8,10 +10,25 @@ from hypothesis.extra import numpy as hnp
 
 from models.base.errors import DataError
 from models.data import Rows, hash_shares, split
-from models.data.split import MOST_CALIBRATION, beside_test, check_counts, reorder
+from models.data.contents import are_the_same, content_hashes, occurrences, repeated_share
+from models.data.split import (
+    MOST_CALIBRATION,
+    Dealt,
+    Division,
+    beside_test,
+    check_counts,
+    check_parts,
+    reorder,
+    thirds,
+)
 
 few_values = hnp.arrays(np.float32, (60, 2), elements=st.sampled_from([0.0, 1.0, 2.0]))
 labels = hnp.arrays(np.int64, 60, elements=st.integers(0, 2))
+
+
+def pairs(rows: Rows) -> Counter[tuple[bytes, int]]:
+    """How often each input stands there with each label."""
+    return Counter((x.tobytes(), int(y)) for x, y in zip(rows.x, rows.y, strict=True))
 
 
 def keys(rows: Rows) -> set[bytes]:
@@ -20,12 +37,9 @@ def keys(rows: Rows) -> set[bytes]:
 
 
 @given(few_values, labels)
-def test_equal_inputs_never_stand_on_two_sides_whatever_their_labels(
-    x: np.ndarray, y: np.ndarray
-) -> None:
+def test_every_row_stands_in_one_part(x: np.ndarray, y: np.ndarray) -> None:
     parts = split(Rows(x, y))
-    assert sum(len(part) for part in parts) == 60
-    assert len(keys(parts[0]) | keys(parts[1]) | keys(parts[2])) == sum(len(keys(p)) for p in parts)
+    assert sum((pairs(part) for part in parts), Counter()) == pairs(Rows(x, y))
 
 
 def test_labels_stay_with_their_rows() -> None:
@@ -41,6 +55,33 @@ def test_split_does_not_depend_on_the_order_of_the_source(
 ) -> None:
     for part, other in zip(split(Rows(x, y)), split(Rows(x[order], y[order])), strict=True):
         np.testing.assert_array_equal(part.x, other.x)
+        np.testing.assert_array_equal(part.y, other.y)
+
+
+@given(few_values, labels, st.integers(1, 59))
+def test_shares_of_rows_stay_when_others_are_appended(
+    x: np.ndarray, y: np.ndarray, count: int
+) -> None:
+    np.testing.assert_array_equal(hash_shares(x, y)[:count], hash_shares(x[:count], y[:count]))
+
+
+def test_equal_rows_are_dealt_as_independent_ones() -> None:
+    """Of 40 equal rows a part gets a binomial number, not all or nothing."""
+    x = np.repeat(np.arange(300, dtype=np.float32), 40)[:, None]
+    held = split(Rows(x, np.zeros(len(x), np.int64)))[1]
+    counts = np.bincount(held.x[:, 0].astype(int), minlength=300)
+    assert counts.mean() == pytest.approx(8, abs=0.01)
+    assert 5.0 < counts.var() < 8.0, "binomial of 40 rows at a share of .2: 6.4"
+
+
+@given(hnp.arrays(np.uint64, 60, elements=st.integers(0, 3)), labels)
+def test_occurrences_count_from_nought_for_every_content_and_label(
+    contents: np.ndarray, y: np.ndarray
+) -> None:
+    seen: Counter[tuple[int, int]] = Counter()
+    for number, pair in zip(occurrences(contents, y), zip(contents, y, strict=True), strict=True):
+        assert number == seen[pair]
+        seen[pair] += 1
 
 
 @given(st.lists(st.integers(5, 60), min_size=2, max_size=5))
@@ -75,29 +116,94 @@ def test_shares_do_not_depend_on_the_layout_in_memory() -> None:
     assert hash_shares(x[:0]).shape == (0,)
 
 
-@given(few_values, labels, few_values)
-def test_beside_a_test_part_nothing_of_it_is_trained_on(
-    x: np.ndarray, y: np.ndarray, x_test: np.ndarray
-) -> None:
-    shares, test_shares = hash_shares(x), hash_shares(x_test[:5])
-    parts = beside_test(shares, y, test_shares)
+def continuous(count: int, seed: int) -> np.ndarray:
+    """Rows of which no two are equal."""
+    return np.random.default_rng(seed).random((count, 2))
+
+
+def test_beside_a_test_part_no_row_of_it_is_trained_on() -> None:
+    x, x_test = continuous(60, 0), continuous(20, 1)
+    x_test[:9] = x[3:12]
+    y = np.arange(60) % 3
+    parts = beside_test(Dealt.of(Rows(x, y)), y, Dealt.of(Rows(x_test, y[:20])))
+    assert sorted(parts.dropped) == list(range(3, 12))
     own = np.concatenate([parts.train, parts.calibration, parts.dropped])
     assert sorted(own) == list(range(60))
-    assert not set(shares[parts.train]) & set(shares[parts.calibration])
-    assert not (set(shares[parts.train]) | set(shares[parts.calibration])) & set(test_shares)
-    assert set(shares[parts.dropped]) <= set(test_shares)
-    assert sorted(parts.test) == list(range(5))
+    assert sorted(parts.test) == list(range(20))
+
+
+def test_where_repeats_are_natural_rows_of_the_test_part_stay_in_training() -> None:
+    """Three answers of 1 to 5: a fresh row nearly always has an equal, and is no copy."""
+    rng = np.random.default_rng(0)
+    x, x_test = rng.integers(1, 6, (2000, 3)), rng.integers(1, 6, (500, 3))
+    y = np.arange(2000) % 2
+    parts = beside_test(Dealt.of(Rows(x, y)), y, Dealt.of(Rows(x_test, y[:500])))
+    assert not len(parts.dropped)
+
+
+def test_copies_are_told_from_natural_repeats_by_their_number() -> None:
+    half = continuous(1000, 0)
+    half[::2] = half[0]  # half of the rows are equal
+    fresh = continuous(400, 1)
+    fresh[::2] = half[0]
+    own = content_hashes(half)
+    assert repeated_share(own) == 0.5
+    assert not are_the_same(own, content_hashes(fresh))
+    assert are_the_same(own, content_hashes(half[200:600]))
+    assert are_the_same(content_hashes(continuous(50, 2)), content_hashes(fresh))
 
 
 @pytest.mark.parametrize("repeats", [1, 3])
 def test_calibration_beside_a_test_part_is_a_fifth_and_at_most_the_limit(repeats: int) -> None:
-    empty = np.zeros(0)
-    small = beside_test(hash_shares(np.arange(1000)[:, None]), np.arange(1000) % 4, empty)
+    def divide(x: np.ndarray, y: np.ndarray) -> Division:
+        rows = Rows(x[:, None], y)
+        return beside_test(Dealt.of(rows), y, Dealt.of(rows.take(np.arange(0))))
+
+    small = divide(np.arange(1000), np.arange(1000) % 4)
     assert len(small.calibration) == 200
-    x = (np.arange(40_000) // repeats)[:, None]
-    large = beside_test(hash_shares(x), np.arange(40_000) // repeats % 7, empty)
+    x = np.arange(40_000) // repeats
+    large = divide(x, x % 7)
     assert MOST_CALIBRATION - 50 <= len(large.calibration) <= MOST_CALIBRATION
-    assert np.all(np.diff(hash_shares(x)[large.train]) >= 0), "hash order is a shuffle"
+    shares = hash_shares(x[:, None], x % 7)
+    assert np.all(np.diff(shares[large.train]) >= 0), "hash order is a shuffle"
+
+
+def in_groups(groups: np.ndarray, y: np.ndarray) -> Dealt:
+    """Different rows in groups."""
+    rows = Rows(np.arange(len(y))[:, None], y)
+    dealt = Dealt.of(rows)
+    return Dealt(dealt.contents, dealt.shares, hash_shares(np.unique(groups)[:, None])[groups])
+
+
+@given(st.integers(0, 1000))
+def test_rows_of_a_group_stand_in_one_part_and_rare_classes_in_all(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    groups = np.sort(rng.integers(0, 60, 600))
+    groups = np.unique(groups, return_inverse=True)[1]
+    y = rng.integers(0, 2, 600)
+    for group in (2, 11, 23, 37, 41):
+        y[np.flatnonzero(groups == group)[0]] = 2  # a class that stands in five groups
+    dealt = in_groups(groups, y)
+    parts = thirds(dealt, y)
+    places = (parts.train, parts.calibration, parts.test)
+    sides = [set(groups[part]) for part in places]
+    assert len(set.union(*sides)) == sum(map(len, sides))
+    assert sorted(np.concatenate(places)) == list(range(600))
+    check_counts(y, ("a", "b", "c"), "rows", dealt.units)
+    check_parts(parts, y, ("a", "b", "c"), "rows")
+
+
+def test_too_few_groups_of_a_class_are_named() -> None:
+    groups = np.repeat(np.arange(20), 5)
+    y = (groups >= 17).astype(np.int64)
+    dealt = in_groups(groups, y)
+    with pytest.raises(DataError, match=r"class 'b' has 3 groups; .* at least 5 groups"):
+        check_counts(y, ("a", "b"), "rows", dealt.units)
+    one = Division(np.arange(80), np.arange(90, 100), np.arange(80, 90), np.arange(0))
+    with pytest.raises(
+        DataError, match=r"no row of 'b' is left for training; no row of 'a' is left for cal"
+    ):
+        check_parts(one, y, ("a", "b"), "rows")
 
 
 @given(st.permutations(range(12)))
@@ -108,18 +214,17 @@ def test_reorder_in_place_is_the_permutation(order: list[int]) -> None:
     np.testing.assert_array_equal(x, wanted)
 
 
-def test_a_class_that_cannot_be_split_is_named_with_its_count() -> None:
-    shares, y = hash_shares(np.arange(24)[:, None]), np.array([0] * 20 + [1] * 4)
-    with pytest.raises(DataError, match=r"pets: class 'dog' has 4 rows; .* at least 5"):
-        check_counts(shares, y, ("cat", "dog"), "pets")
-    repeated = hash_shares(np.minimum(np.arange(40), 22)[:, None])
-    with pytest.raises(DataError, match=r"class 'dog' has 20 rows \(3 different ones\)"):
-        check_counts(repeated, np.array([0] * 20 + [1] * 20), ("cat", "dog"), "pets")
+def test_classes_that_cannot_be_split_are_all_named_with_their_counts() -> None:
+    y = np.array([0] * 20 + [1] * 4 + [2])
+    with pytest.raises(DataError, match=r"pets: class 'dog' has 4 rows; .* at least 5 rows"):
+        check_counts(y[:24], ("cat", "dog"), "pets")
+    with pytest.raises(DataError, match=r"2 classes .*: 'dog' \(4 rows\), 'emu' \(1 row\); "):
+        check_counts(y, ("cat", "dog", "emu"), "pets")
     with pytest.raises(DataError, match="every row has the label 'cat'"):
-        check_counts(shares, np.zeros(24, np.int64), ("cat",), "pets")
+        check_counts(np.zeros(24, np.int64), ("cat",), "pets")
+    check_counts(np.array([0, 1] * 5), ("cat", "dog"), "five rows each, whatever is in them")
 
 
 def test_a_column_of_identifiers_taken_as_label_is_suspected() -> None:
-    shares = hash_shares(np.arange(80)[:, None])
     with pytest.raises(DataError, match=r"80 labels in 80 rows look like identifiers.*--label"):
-        check_counts(shares, np.arange(80), tuple(map(str, range(80))), "pets")
+        check_counts(np.arange(80), tuple(map(str, range(80))), "pets")

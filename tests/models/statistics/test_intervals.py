@@ -12,6 +12,7 @@ from sklearn.metrics import roc_auc_score
 from models.statistics.intervals import (
     auroc,
     auroc_interval,
+    design_effect,
     false_positive_interval,
     mean_corruption_error,
     paired_difference,
@@ -52,6 +53,53 @@ def test_interval_of_a_share_covers_the_truth_about_95_times_in_100() -> None:
         told = [proportion(rng.random(300) < truth) for _ in range(600)]
         covered = np.mean([t.low <= truth <= t.high for t in told])
         assert 0.92 <= covered <= 0.98
+
+
+@pytest.mark.parametrize("alike", [0.0, 0.1, 0.5, 1.0])
+@pytest.mark.parametrize(("count", "truth"), [(10, 0.9), (50, 0.5), (50, 0.97), (200, 0.9)])
+def test_interval_over_groups_covers_the_truth_however_alike_their_rows_are(
+    count: int, truth: float, alike: float
+) -> None:
+    """Rows of a group share a beta-distributed rate with intraclass correlation `alike`."""
+    rng, covered, covered_by_rows = np.random.default_rng(4), [], []
+    for _ in range(300):
+        groups = np.repeat(np.arange(count), rng.geometric(0.1, size=count))
+        rates = np.full(count, truth)
+        if alike == 1:
+            rates = (rng.random(count) < truth).astype(float)
+        elif alike > 0:
+            rest = (1 - alike) / alike
+            rates = rng.beta(truth * rest, (1 - truth) * rest, size=count)
+        right = rng.random(len(groups)) < rates[groups]
+        for told, of in (
+            (proportion(right, groups), covered),
+            (proportion(right), covered_by_rows),
+        ):
+            of.append(told.low <= truth <= told.high)
+    assert np.mean(covered) >= 0.91
+    if alike >= 0.5:
+        assert np.mean(covered_by_rows) < 0.75, "counting rows would promise too much"
+
+
+@given(st.integers(0, 1000))
+def test_design_effect_lies_between_independent_rows_and_groups_of_one_kind(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    groups = rng.integers(0, rng.integers(1, 30), 100)
+    right = rng.random(100) < 0.8
+    sizes = np.bincount(groups)
+    assert 1 <= design_effect(right, groups) <= (sizes**2).sum() / 100 + 1e-9
+    assert design_effect(right, np.arange(100)) == 1
+    assert design_effect(right, np.zeros(100, np.int64)) == 100
+
+
+def test_paired_bound_over_groups_is_lower_where_they_change_together() -> None:
+    groups = np.repeat(np.arange(20), 20)
+    before, after = np.ones(400, bool), groups >= 2
+    one_by_one = np.random.default_rng(3).permutation(after)
+    together = paired_difference(before, after, groups=groups)
+    assert together[0] == paired_difference(before, after)[0]
+    assert together[1] < paired_difference(before, after)[1] - 0.05
+    assert together[1] < paired_difference(before, one_by_one, groups=groups)[1]
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,30 @@ def test_bytes_go_to_the_range_of_the_schema_and_never_out_of_it(low: float, hig
     assert (x.min(), x.max()) == (np.float32(low), np.float32(high))
 
 
+def test_a_model_of_bytes_gets_the_values_that_stand_in_the_file() -> None:
+    """Training on files of 0 to 16 read them as they stand, and so does serving."""
+    small, values = schema(high=16), np.arange(64, dtype=np.uint8).reshape(8, 8) // 4
+    found = decoded(saved(Image.fromarray(values)), small)
+    np.testing.assert_array_equal(found[0], values)
+    error = refused(saved(Image.fromarray(values * 8)), small)
+    assert "pixels of 0 to 16, as the model was trained on" in str(error)
+    assert "pixels of 0 to 120" in str(error)
+    wide = Image.fromarray(np.tile(values, (2, 2)))
+    assert decoded(saved(wide), small, resize="stretch").max() <= 16
+
+
+def test_16_bits_go_as_they_stand_to_a_model_that_was_trained_on_them() -> None:
+    deep = schema(dtype="float32", high=4095)
+    values = np.random.default_rng(0).integers(0, 4096, (8, 8)).astype(np.uint16)
+    found = decoded(saved(Image.fromarray(values)), deep)
+    np.testing.assert_array_equal(found[0], values.astype(np.float32))
+    assert "pixels of 0 to 4095" in str(refused(saved(Image.fromarray(values * 16)), deep))
+    byte = decoded(saved(Image.fromarray(grey())), deep)
+    np.testing.assert_allclose(byte[0], grey() * np.float32(4095 / 255), rtol=1e-6)
+    large = saved(Image.fromarray(np.tile(values, (3, 3))))
+    assert decoded(large, deep, resize="stretch").max() <= 4095
+
+
 def test_grey_and_colour_become_each_other_and_keep_what_is_grey() -> None:
     shades = grey()
     np.testing.assert_array_equal(decoded(saved(shades), COLOUR), np.stack([shades] * 3))

@@ -1,5 +1,6 @@
 """A client sends what stands in the file: every cell falls where it fell in training."""
 
+import csv
 import json
 import math
 from collections.abc import Sequence
@@ -13,13 +14,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from models.base.errors import DataError
+from models.base.errors import DataError, InputError
 from models.data import Rows, Source, tables
 from models.data import read as read_source
 from models.data.found import format_of
 from models.data.split import Index
 from models.versions.schema import InputSchema
 from service.cli.traffic.command import as_sent
+from service.protocols.v2.codec import decode_infer
 from tests.service.decoding.test_codec import decode_instances
 
 ROWS = 40
@@ -54,8 +56,6 @@ COLUMNS: Sequence[st.SearchStrategy[str]] = (
 
 
 def write(path: Path, columns: dict[str, list[str]]) -> Path:
-    import csv
-
     with path.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, quoting=csv.QUOTE_ALL)
         writer.writerow([*columns, "label"])
@@ -71,6 +71,18 @@ def read(path: Path, **options: Any) -> tuple[InputSchema, np.ndarray[Any, Any]]
     train: Index = np.arange(len(raw.train.labels))
     schema = tables.schema_of(raw.train, train, "a")
     return schema, tables.matrix(raw.train.columns, schema)
+
+
+def read_unless(
+    reason: str, path: Path, **options: Any
+) -> tuple[InputSchema, np.ndarray[Any, Any]] | None:
+    """The same, None where the file is refused for that reason."""
+    try:
+        return read(path, **options)
+    except DataError as error:
+        if reason not in str(error):
+            raise
+        return None
 
 
 def check(schema: InputSchema, x: Any, rows: list[list[Any]]) -> None:
@@ -105,11 +117,10 @@ def test_every_cell_of_a_csv_falls_where_it_fell_in_training(
 ) -> None:
     columns = {f"c{i}": column for i, column in enumerate(cells)}
     options = {"categorical": tuple(columns)} if forced else {}
-    try:
-        schema, x = read(write(tmp_path / "a.csv", columns), **options)
-    except DataError as error:
-        assert "column" in str(error) or "one column" in str(error)
+    table = read_unless("column", write(tmp_path / "a.csv", columns), **options)
+    if table is None:
         return
+    schema, x = table
     rows = [list(row) for row in zip(*columns.values(), strict=True)]
     check(schema, x, rows)
     check(schema, x, as_sent(Rows(x, np.zeros(ROWS, np.int64)), schema).x.tolist())
@@ -132,7 +143,7 @@ TYPED: dict[str, tuple[st.SearchStrategy[Any], pa.DataType]] = {
     "int64": (st.integers(-(2**63), 2**63 - 1), pa.int64()),
     "uint64": (st.integers(2**53, 2**64 - 1), pa.uint64()),
     "float64": (st.floats(-1e30, 1e30), pa.float64()),
-    "float32": (st.floats(-1e30, 1e30, width=32), pa.float32()),
+    "float32": (st.floats(-(2.0**99), 2.0**99, width=32), pa.float32()),
     "bool": (st.booleans(), pa.bool_()),
     "text": (WORDS, pa.string()),
     "decimal": (st.decimals(-(10**6), 10**6, places=2), pa.decimal128(12, 2)),
@@ -155,13 +166,14 @@ def test_every_cell_of_a_parquet_falls_where_it_fell_in_training(
     values, arrow = TYPED[kind]
     some = drawn.draw(st.lists(values, min_size=2, max_size=6)) + [None] * gaps
     cells = (some * ROWS)[:ROWS]
-    table = {"c": pa.array(cells, arrow), "label": pa.array([i % 2 for i in range(ROWS)])}
-    pq.write_table(pa.table(table), tmp_path / "a.parquet")
-    try:
-        schema, x = read(tmp_path / "a.parquet", categorical=("c",) if forced else ())
-    except DataError as error:
-        assert "would be one number" in str(error)
+    columns = {"c": pa.array(cells, arrow), "label": pa.array([i % 2 for i in range(ROWS)])}
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    table = read_unless(
+        "would be one number", tmp_path / "a.parquet", categorical=("c",) if forced else ()
+    )
+    if table is None:
         return
+    schema, x = table
     check(schema, x, [[own_type(value)] for value in cells])
     texts = [[None if value is None else str(value)] for value in cells]
     check(schema, x, texts)
@@ -175,18 +187,17 @@ def test_every_value_of_an_array_falls_where_it_fell_in_training(
     some = drawn.draw(st.lists(TYPED[dtype][0], min_size=2, max_size=6))
     values = np.array((some * ROWS)[:ROWS], dtype=dtype)
     np.savez(tmp_path / "a.npz", x=values[:, None], y=np.arange(ROWS) % 2)
-    try:
-        schema, x = read(tmp_path / "a.npz", categorical=("x0",) if forced else ())
-    except DataError as error:
-        assert "would be one number" in str(error)
+    table = read_unless(
+        "would be one number", tmp_path / "a.npz", categorical=("x0",) if forced else ()
+    )
+    if table is None:
         return
+    schema, x = table
     check(schema, x, [[value] for value in values.tolist()])
-    check(schema, x, [[str(value)] for value in values])
+    check(schema, x, [[str(value)] for value in values.tolist()])
 
 
 def test_numbers_that_mean_missing_do_so_in_every_protocol(tmp_path: Path) -> None:
-    from service.protocols.v2.codec import decode_infer
-
     columns = {"c": ["-999", "5", "6", "7"] * 10}
     schema, x = read(write(tmp_path / "a.csv", columns | {"d": ["1"] * 40}), missing=("-999",))
     check(schema, x[:4], [[-999, 1], [5, 1], ["6", 1], [7.0, 1]])
@@ -196,7 +207,7 @@ def test_numbers_that_mean_missing_do_so_in_every_protocol(tmp_path: Path) -> No
     binary = tensor | {"parameters": {"binary_data_size": 8}}
     del binary["data"]
     head = json.dumps({"inputs": [binary]}).encode()
-    body = head + np.float32([-999, 1]).tobytes()
+    body = head + np.array([-999, 1], dtype=np.float32).tobytes()
     np.testing.assert_array_equal(decode_infer(body, schema, 4, str(len(head))).x, x[:1])
 
 
@@ -214,8 +225,6 @@ def test_numbers_that_mean_missing_do_so_in_every_protocol(tmp_path: Path) -> No
 def test_a_cell_that_no_file_has_is_refused_with_what_was_expected(
     tmp_path: Path, cells: list[str], value: str, expected: str
 ) -> None:
-    from models.base.errors import InputError
-
     columns = {"c": (cells * ROWS)[:ROWS], "d": ["1"] * ROWS}
     schema, _ = read(write(tmp_path / "a.csv", columns))
     with pytest.raises(InputError) as caught:

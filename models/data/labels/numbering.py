@@ -57,21 +57,49 @@ def number_labels(raw: Raw) -> Labels:
             the test part; names the rows.
     """
     faults = Faults(raw.what)
+    labels = _number(raw, faults)
+    faults.check()
+    return labels
+
+
+def label_rows(raw: Raw, faults: Faults) -> tuple[Raw, Labels]:
+    """The rows whose label can be used, and their labels; `faults` gets what is wrong with others.
+
+    So what is wrong with the rest of a source can be told in the same run.
+    """
+    labels = _number(raw, faults)
+    train = np.flatnonzero(labels.train >= 0)
+    if len(train) < len(labels.train):
+        raw = replace(raw, train=raw.train.take(train))
+    y_test = labels.test
+    if raw.test is not None and y_test is not None and (y_test < 0).any():
+        raw = replace(raw, test=raw.test.take(np.flatnonzero(y_test >= 0)))
+        y_test = y_test[y_test >= 0]
+    return raw, replace(labels, train=labels.train[train], test=y_test)
+
+
+def _number(raw: Raw, faults: Faults) -> Labels:
+    """Numbered labels, -1 for those that cannot be used, which `faults` name."""
     train = _spell(raw.train, raw.names, faults)
     used = np.bincount(train.places[train.places >= 0], minlength=len(train.texts)) > 0
     classes = tuple(text for text, there in zip(train.texts, used, strict=True) if there)
-    y: IntArray = np.append(np.cumsum(used) - 1, -1)[train.places].astype(np.int64)
+    y = _renumber(used, train.places)
     y_test = None
     if raw.test is not None:
         test = _spell(raw.test, raw.names, faults)
         known = {name: place for place, name in enumerate(classes)}
         lookup = np.array([known.get(text, -1) for text in (*test.texts, "")], dtype=np.int64)
         y_test = lookup[test.places]
-        told = f"does not occur in the training part; expected one of {quote(classes)}"
+        reason = f"does not occur in the training part; expected one of {quote(classes)}"
         for place in np.unique(test.places[(test.places >= 0) & (y_test < 0)]):
-            _note(raw.test, test.places == place, f"label {test.texts[place]!r} {told}", faults)
-    faults.check()
+            _note(raw.test, test.places == place, f"label {test.texts[place]!r} {reason}", faults)
     return Labels(y, y_test, classes, _notes(classes, raw.names))
+
+
+def _renumber(used: Mask, places: IntArray) -> IntArray:
+    """Places among all texts as places among those that are used; -1 stays."""
+    numbers: IntArray = np.where(used, np.cumsum(used) - 1, -1).astype(np.int64)
+    return np.append(numbers, -1)[places]
 
 
 def drop_rare(raw: Raw, fewest: int) -> Raw:
@@ -137,7 +165,7 @@ def _from_texts(part: RawPart, names: tuple[str, ...], faults: Faults) -> _Spell
     words = [text for text in distinct if text.lower() not in NOTHING]
     numbers = bool(words) and all(_is_whole(text) for text in words)
     if numbers or (words and all(NUMBER.fullmatch(t) for t in words) and _split(words)):
-        values = [float("nan") if c.lower() in NOTHING else _number(c) for c in cells]
+        values = [float("nan") if c.lower() in NOTHING else _number_of(c) for c in cells]
         return _from_numbers(part, np.array(values), names, faults)
     spelled = {text: text for text in distinct}
     if words and all(text.lower() in LOGICAL for text in words):
@@ -162,8 +190,8 @@ def _from_one_hot(part: RawPart, names: tuple[str, ...], faults: Faults) -> _Spe
     ones = (values == 1) if number else np.zeros(values.shape, dtype=np.bool_)
     rest = (values == 0) if number else np.zeros(values.shape, dtype=np.bool_)
     wrong = (ones.sum(axis=1) != 1) | (rest.sum(axis=1) != width - 1)
-    told = "label {!r} is not one-hot; expected a single 1 beside zeros, or one label a row"
-    _note(part, wrong, told, faults)
+    reason = "label {!r} is not one-hot; expected a single 1 beside zeros, or one label a row"
+    _note(part, wrong, reason, faults)
     texts = names or tuple(str(place) for place in range(width))
     return _Spelled(texts, np.where(wrong, -1, ones.argmax(axis=1)).astype(np.int64))
 
@@ -177,7 +205,7 @@ def _split(words: Sequence[str]) -> bool:
     return any(float(text) != np.floor(float(text)) for text in words)
 
 
-def _number(text: str) -> int | float:
+def _number_of(text: str) -> int | float:
     return int(text.partition(".")[0]) if WHOLE.fullmatch(text) else float(text)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from models.data.pixels import ORIENTATION, PLAIN, plain, upright
+from models.data.pictures.pixels import ORIENTATION, PLAIN, plain, upright
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (6, 4), dtype=np.uint8)

@@ -149,8 +149,8 @@ def _split(ordered: Values, counts: IntArray, start: int, depth: int, cuts: list
 
 def _apply_rule(values: Values, edges: Values, leaves: IntArray) -> IntArray:
     places = np.searchsorted(edges, values, "right")
-    found: IntArray = leaves[np.where(np.isnan(values), len(leaves) - 1, places)]
-    return found
+    labels: IntArray = leaves[np.where(np.isnan(values), len(leaves) - 1, places)]
+    return labels
 
 
 def _percent(share: float) -> str:

@@ -7,6 +7,7 @@ from PIL import Image
 from PIL.Image import Transpose
 
 PLAIN = ("L", "RGB")
+DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # grey with 16 bits, as Pillow's readers say
 ORIENTATION = 0x0112
 # What brings an image upright, by the orientation that the camera noted (EXIF 2.32, 4.6.4, A).
 TURNS = {

@@ -1,0 +1,1 @@
+"""Pictures: how files become pixels, their sizes and their range; shared with serving."""
