@@ -101,7 +101,10 @@ def figures_of(
         ),
         masking=()
         if evidence is None
-        else gaps.attempt("gradient masking", lambda: masking(evidence)) or (),
+        else gaps.attempt(
+            "gradient masking", lambda: masking(evidence, white_box=not subject.black_box)
+        )
+        or (),
         corruptions=_corruptions(kinds, groups),
         mce=gaps.attempt(
             "mean corruption error", lambda: relative_error(wrong, before, previous_version)
