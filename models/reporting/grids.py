@@ -123,8 +123,8 @@ def forest(
         for share, css, shape, shift in pairs:
             body += _whisker(share, svg.linear((0, 1), (x(0), x(1))), y + shift, css, shape)
         last = row.other if known(row.other) else row.share
-        said = percent(last.value) if known(last) else "no rows"
-        body.append(text(svg.WIDTH - 2, y + 4, said, "value", "end"))
+        value = percent(last.value) if known(last) else "no rows"
+        body.append(text(svg.WIDTH - 2, y + 4, value, "value", "end"))
     return svg.figure(ident, title, about, bottom + 20, *body)
 
 
@@ -185,8 +185,10 @@ def pairs(
             if value is not None:
                 long = max(0.8, x(min(1.0, value)) - x(0))
                 body.append(tag("rect", x=x(0), y=y + shift, width=long, height=height, css=css))
-            said = percent(value)
-            body.append(text(svg.WIDTH - 2, y + shift + 6 + (height - 5) / 2, said, "tiny", "end"))
+            number = percent(value)
+            body.append(
+                text(svg.WIDTH - 2, y + shift + 6 + (height - 5) / 2, number, "tiny", "end")
+            )
     return svg.figure(ident, title, about, 30 + tall * len(rows), *body)
 
 
@@ -208,12 +210,12 @@ def _whisker(share: Share, x: svg.Scale, y: float, css: str, shape: int) -> list
     return [drawn, tag("g", title, svg.marker(shape, x(share.value), y, f"dot {css}"))]
 
 
-def _cell(share: float | None, x: float, y: float, wide: float, said: str) -> list[str]:
+def _cell(share: float | None, x: float, y: float, wide: float, name: str) -> list[str]:
     if share is None:
         return [text(x + wide / 2, y + 15, "–", "cell quiet", "middle")]
     box = tag(
         "rect",
-        tag("title", f"{said}: {percent(share)}"),
+        tag("title", f"{name}: {percent(share)}"),
         x=x + 0.75,
         y=y + 0.75,
         width=wide - 1.5,
