@@ -3,8 +3,6 @@
 import torch
 from torch import Tensor, nn
 
-from models.versions.schema import InputSchema
-
 REACH = 4.0  # standard deviations beyond which a number no longer moves the net
 
 
@@ -19,7 +17,7 @@ class TableMLP(nn.Module):
         shape: (columns,) of one row.
         classes: number of classes.
         columns: per column `[categories, missing]`: the number of categories (0: a number), and
-            whether values may be missing. See `columns_of`.
+            whether values may be missing. See `models.nets.catalogue`.
         hidden: widths of the hidden layers; the last is the features.
         dropout: probability of dropping a hidden value, in [0, 1).
         batch_norm: batch normalisation after each hidden layer.
@@ -59,16 +57,19 @@ class TableMLP(nn.Module):
         self.body = nn.Sequential(*layers)
         self.head = nn.Linear(width, classes)
 
-    @staticmethod
-    def columns_of(schema: InputSchema) -> list[list[int]]:
-        """The argument `columns` for a schema."""
-        return [[len(c.categories), int(c.missing)] for c in schema.columns]
-
     @torch.no_grad()
     def fit_inputs(self, x_unit: Tensor) -> None:
-        """Take median, mean and standard deviation of the numbers from training rows, once."""
+        """Take median, mean and standard deviation of the numbers from training rows, once.
+
+        A column that may be missing but never is in these rows is answered as the median there:
+        its indicator counts for nothing until a row teaches it something.
+        """
         if self.fitted or not self.numbers:
             return
+        unseen = ~x_unit[:, self.gaps].isnan().any(dim=0)
+        first = self.body[0]
+        assert isinstance(first, nn.Linear)
+        first.weight[:, len(self.numbers) + unseen.nonzero().squeeze(1)] = 0
         values = x_unit[:, self.numbers]
         self.median.copy_(values.nanmedian(dim=0).values.nan_to_num(0.5))
         filled = torch.where(values.isnan(), self.median, values)

@@ -2,21 +2,21 @@
 
 from collections.abc import Sequence
 
+from models.data.pictures.ranges import in_pixel_units
 from models.evaluation.worth import commonest_share, is_imbalanced
 from models.statistics.intervals import Proportion
 from models.versions.figures import Evaluation
+from models.versions.schema import InputSchema
 
 
-def headline(figures: Evaluation, pixels: str = "") -> str:
-    """Clean and attacked accuracy in half a sentence, for the one line that `train` says.
-
-    `pixels` says eps in the unit of the pixels, where that is another.
-    """
+def headline(figures: Evaluation, schema: InputSchema) -> str:
+    """Clean and attacked accuracy in half a sentence, for the one line that `train` says."""
     robust = figures.robust
     attacked = (
         "not measured under attack"
         if robust is None or robust.share is None
-        else f"{robust.value:.1%} under attack at eps {robust.eps:.4g}{pixels}"
+        else f"{robust.value:.1%} under attack at eps {robust.eps:.4g}"
+        f"{in_pixel_units(robust.eps, schema)}"
     )
     return f"clean accuracy {figures.clean.value:.1%}, {attacked} (n = {figures.n})"
 

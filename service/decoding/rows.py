@@ -21,7 +21,7 @@ import numpy.typing as npt
 import orjson
 
 from models.base.bounded import Bounded
-from models.base.errors import InputError
+from models.base.errors import SHOWN_CHARACTERS, InputError, show_value
 from models.data.cells import (
     key_of,
     key_of_number,
@@ -32,7 +32,6 @@ from models.data.cells import (
 )
 from models.versions.schema import Column, InputArray, InputSchema
 from service.decoding.json_amount import row_form
-from service.web.errors import SHOWN_CHARACTERS, show_value
 
 Float64s = npt.NDArray[np.float64]
 NUMBERS = frozenset((int, float, NoneType))
@@ -110,11 +109,11 @@ class RowReader:
         self.names = tuple(column.name for column in schema.columns)
         self.missing = any(column.missing for column in schema.columns)
         self.codes = tuple(
-            (index, Categories(column))
+            (index, categories.usual, categories)
             for index, column in enumerate(schema.columns)
-            if column.kind == "categorical"
+            if column.kind == "categorical" and (categories := Categories(column))
         )
-        self.exact = any(categories.exact for _, categories in self.codes)
+        self.exact = any(categories.exact for *_, categories in self.codes)
         self.gaps = tuple(
             (index, np.array(sorted(numbers), dtype=np.float32))
             for index, column in enumerate(schema.columns)
@@ -218,10 +217,9 @@ def _values(row: Any, table: RowReader, field: str) -> list[Any]:
         values = row
     else:
         raise InputError(field, _form(table), show_value(row))
-    for index, categories in table.codes:
+    for index, usual, categories in table.codes:
         value = values[index]
-        known = type(value) in CATEGORIES
-        code = categories.usual.get(value) if known else None
+        code = usual.get(value) if type(value) in CATEGORIES else None
         if code is None:
             code = _unusual(value, categories, field)
         values[index] = code

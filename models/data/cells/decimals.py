@@ -12,6 +12,7 @@ from models.data.cells.numbers import (
     SHARES,
     Body,
     Mark,
+    Split,
     read_body,
     split_number,
 )
@@ -56,8 +57,8 @@ def decide_decimal(cells: Texts, notation: Notation, wanted: str) -> Notation:
     simple = all(PLAIN_NUMBER.fullmatch(text) for text in cells.texts)
     if simple and not wanted and not any("." in text for text in cells.texts):
         return notation
-    unit = _decide_unit(cells)
     splits = [split_number(text) for text in cells.texts]
+    unit = _decide_unit(cells, splits)
     readings = {
         mark: Reading(mark, [None if s is None else read_body(s.body, mark) for s in splits])
         for mark in MARKS
@@ -138,11 +139,10 @@ def _explain_two_readings(cells: Texts, place: int) -> DataError:
     )
 
 
-def _decide_unit(cells: Texts) -> str:
+def _decide_unit(cells: Texts, splits: Sequence[Split | None]) -> str:
     """The one unit of a column. Raises DataError for two, or a share beside bare numbers."""
     units: dict[str, int] = {}
-    for place, text in enumerate(cells.texts):
-        split = split_number(text)
+    for place, split in enumerate(splits):
         if split is not None and (split.unit or split.body.strip("0.,")):
             units.setdefault(split.unit, place)
     signs = [unit for unit in units if unit]

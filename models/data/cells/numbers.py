@@ -106,22 +106,24 @@ def split_number(text: str) -> Split | None:
     >>> split_number("\\u2212 5,5\\u00a0%")
     Split(sign='-', unit='%', body='5,5', exponent='')
     """
-    match = _NUMBER.fullmatch(text.translate(_PLAIN_SIGNS)) if len(text) <= LONGEST else None
+    if len(text) > LONGEST:
+        return None
+    match = _NUMBER.fullmatch(text if text.isascii() else text.translate(_PLAIN_SIGNS))
     if match is None:
         return None
-    signs = match["sign"] + match["second"]
-    before, behind = match["before"] or "", match["behind"] or ""
-    if len(signs) > 1 or (before and behind) or not is_unit(before + behind):
+    sign, before, second, body, exponent, behind = match.groups(default="")
+    if (sign and second) or (before and behind) or not is_unit(before + behind):
         return None
-    if before in SHARES and before:
+    if before in SHARES:
         return None
-    return Split(signs, before or behind, match["body"], match["exponent"] or "")
+    return Split(sign or second, before or behind, body, exponent)
 
 
 def is_unit(sign: str) -> bool:
     """Whether a sign beside a number is known: nothing, a currency, or a share of hundred."""
-    one = len(sign) == 1 and (sign in SHARES or unicodedata.category(sign) == "Sc")
-    return not sign or one or sign in CURRENCIES
+    if len(sign) == 1:
+        return sign in SHARES or unicodedata.category(sign) == "Sc"
+    return not sign or sign in CURRENCIES
 
 
 def read_body(body: str, decimal: Mark) -> Body | None:
@@ -134,9 +136,10 @@ def read_body(body: str, decimal: Mark) -> Body | None:
     if match is None or not (match["whole"] or match["fraction"]):
         return None
     whole = match["whole"] or ""
-    digits = "".join(sign for sign in whole if sign.isdigit())
-    group = next((sign for sign in whole if not sign.isdigit()), "")
-    return Body(digits, match["fraction"], group)
+    if whole.isdigit() or not whole:
+        return Body(whole, match["fraction"], "")
+    group = next(sign for sign in whole if not sign.isdigit())
+    return Body(whole.replace(group, ""), match["fraction"], group)
 
 
 def days_of(text: str) -> float | None:

@@ -12,7 +12,6 @@ import pyarrow.compute as pc
 from models.base.errors import DataError
 from models.data import tables
 from models.data.cells.columns import (
-    FLOAT64_WHOLE,
     Places,
     categories_of_texts,
     describe_law,
@@ -21,14 +20,11 @@ from models.data.cells.columns import (
 )
 from models.data.cells.judging import judge, judge_categories
 from models.data.cells.texts import Kind, Law, Texts
-from models.data.cells.words import MISSING_WORDS
+from models.data.formats.arrow_casts import DAY_MICROSECONDS, cast_texts
 from models.data.raw import RawColumn, Where
 from models.data.records import Source
 from models.versions.schema import PLAIN, Notation
 
-CODE = "^0[0-9]+$"
-THOUSANDS = r"^[+-]?[1-9][0-9]{0,2}\.[0-9]{3}$"
-DAY_MICROSECONDS = 86_400 * 10**6
 SECOND_MICROSECONDS = 10**6
 
 
@@ -125,11 +121,13 @@ def is_text(kind: pa.DataType) -> bool:
 
 
 def _read_texts(cells: Cells, column: pa.ChunkedArray) -> Reading:
-    if not cells.forced and cells.law in (None, Law("numeric")):
-        plain = _cast_plain(column, cells.source)
-        if plain is not None:
-            numbers, words = plain
-            return Reading(tables.numbers(cells.name, numbers, cells.where), words=words)
+    if not cells.forced:
+        cast = cast_texts(column, cells.source)
+        law = None if cast is None else Law("numeric", cast.notation)
+        if cast is not None and law is not None and cells.law in (None, law):
+            made = tables.numbers(cells.name, cast.numbers, cells.where, cast.notation)
+            example = Texts(cells.name, (cast.example,), (1,), str)
+            return Reading(made, describe_law(example, law), cast.words)
     return _read_by_law(cells, column, cells.law)
 
 
@@ -166,43 +164,6 @@ def _encode(cells: Cells, column: pa.ChunkedArray) -> tuple[Texts, Places]:
         return cells.where(int(first[place])).rpartition("/")[2]
 
     return Texts(cells.name, tuple(distinct), rows.tolist(), where), places
-
-
-def _cast_plain(
-    column: pa.ChunkedArray, source: Source
-) -> tuple[npt.NDArray[np.float64], tuple[str, ...]] | None:
-    """Texts that are all plain numbers or usual words for a missing one, and these words.
-
-    None where the cells have to be looked at one by one.
-    """
-    if source.missing or source.decimal == ",":
-        return None
-    column = pc.if_else(pc.equal(column, ""), None, column)
-    numbers, words = _cast(column), []
-    if numbers is None:
-        usual = pa.array(sorted(MISSING_WORDS), pa.large_string())
-        missing = pc.is_in(pc.utf8_lower(column), value_set=usual)
-        words = pc.unique(column.filter(missing)).to_pylist()
-        column = pc.if_else(missing, None, column)
-        numbers = _cast(column)
-    if numbers is None or pc.any(pc.match_substring_regex(column, CODE)).as_py():
-        return None
-    thousands = pc.sum(pc.match_substring_regex(column, THOUSANDS)).as_py()
-    if thousands and thousands == pc.sum(pc.match_substring(column, ".")).as_py():
-        return None  # 1.200 beside 3 may be 1200
-    return numbers, tuple(words)
-
-
-def _cast(column: pa.ChunkedArray) -> npt.NDArray[np.float64] | None:
-    try:
-        cast = column.cast(pa.float64())
-    except pa.ArrowInvalid:
-        return None
-    numbers: npt.NDArray[np.float64] = cast.to_numpy()
-    there = numbers[~np.isnan(numbers)]
-    if len(there) < len(numbers) - cast.null_count:
-        return None  # what Arrow takes for NaN need not be a word of ours
-    return None if len(there) and np.abs(there).max() >= FLOAT64_WHOLE else numbers
 
 
 def _read_numbers(cells: Cells, column: pa.ChunkedArray) -> RawColumn:

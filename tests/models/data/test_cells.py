@@ -20,6 +20,7 @@ from models.data.cells import key_of, key_of_number, read_number
 from models.data.cells.judging import judge
 from models.data.cells.precision import merging_pair
 from models.data.cells.texts import Law, Texts
+from models.data.formats.arrow_casts import cast_texts
 from models.versions.schema import Column, Notation
 from tests import samples
 
@@ -349,3 +350,33 @@ def test_a_test_file_is_read_as_the_training_file_was(tmp_path: Path) -> None:
     )
     with pytest.raises(DataError, match=r"column 'v' holds numbers in training, but here '7.5'"):
         data.load(str(tmp_path / "train.csv"))
+
+
+ALIKE = st.one_of(
+    st.lists(st.floats(-1e9, 1e9).map(repr), min_size=1),
+    st.lists(st.decimals(-9999, 9999, places=3).map(str), min_size=1),
+    st.lists(
+        st.decimals(-9999, 9999, places=3).map(lambda d: str(d).replace(".", ",")), min_size=1
+    ),
+    st.lists(
+        st.decimals(-9999, 9999, places=2).map(lambda d: str(d).replace(".", ",")), min_size=1
+    ),
+    st.lists(st.integers(-9999, 9999).map("{:,}".format), min_size=1),
+    st.lists(st.dates().map(str) | st.datetimes().map(str), min_size=1),
+    st.lists(st.text("0123456789.,-+eE:T ", max_size=8), min_size=1),
+)
+
+
+@given(ALIKE, st.lists(st.sampled_from(["", "NA", "nan", "None", "-"])))
+def test_what_is_read_at_once_is_what_each_cell_says(cells: list[str], gaps: list[str]) -> None:
+    texts = [text.strip() for text in (*cells, *gaps)]
+    column = pa.chunked_array([pa.array(texts, pa.large_string())])
+    cast = cast_texts(column, Source(""))
+    if cast is None:
+        return
+    distinct = tuple(dict.fromkeys(filter(None, texts)))
+    law = law_of(*distinct)
+    assert law == Law("numeric", cast.notation)
+    values = [math.nan if not text else read_number(text, law.notation) for text in texts]
+    np.testing.assert_array_equal(cast.numbers, np.array(values, dtype=np.float64))
+    assert set(cast.words) <= set(gaps) | set(texts)
