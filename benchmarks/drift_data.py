@@ -28,6 +28,7 @@ from models.training.recipe import Recipe
 from monitoring.evidence.bets import ChannelReference
 from monitoring.scoring.cells import Cells
 from monitoring.scoring.channels import base as ch
+from monitoring.scoring.channels.catalogue import Fitting, score_channels
 
 MNIST = (Path(__file__).parents[1] / "../shared/data/mnist").resolve()
 EPOCHS = {"mnist": 3, "digits": 30}
@@ -83,7 +84,7 @@ class Classifier:
         """Fitted on training rows, as `monitoring.scoring.instrument` does."""
         x = self.data.schema.to_unit(self.data.train.x[:REFERENCES])
         logits, features = self.outputs(x)
-        return ch.score_channels(self.data.schema.kind, features, logits=logits, x_unit=x)
+        return score_channels(self.data.schema.kind, Fitting(logits, features, x))
 
     @property
     def names(self) -> list[str]:

@@ -26,6 +26,7 @@ from models.training.recipe import Recipe
 from models.versions.runner import session
 from models.versions.schema import Column, InputArray, InputSchema
 from monitoring.scoring.channels import base as ch
+from monitoring.scoring.channels.catalogue import Fitting, score_channels
 from monitoring.scoring.channels.table_statistics import TableStatistics
 from monitoring.scoring.drift_score import Strangeness, emit_p_value
 from monitoring.scoring.graph import GraphBuilder
@@ -45,13 +46,8 @@ class Scored:
         table = None
         if rows.schema.kind == "tabular":
             table = TableStatistics.fit(rows.schema, reference.x_unit)
-        self.channels = ch.score_channels(
-            rows.schema.kind,
-            reference.features,
-            logits=reference.logits,
-            x_unit=reference.x_unit,
-            table=table,
-        )
+        fitting = Fitting(reference.logits, reference.features, reference.x_unit, table)
+        self.channels = score_channels(rows.schema.kind, fitting)
         self.fit = self.of(rows.train.x[order[half : half + FIT_ROWS]])
 
     def of(self, x: InputArray) -> FloatArray:

@@ -26,7 +26,9 @@ from models.versions.bundle import Bundle
 from models.versions.facts import EventFacts
 from models.versions.registry import Registry
 from models.versions.runner import Runner
-from monitoring.loop import assemble
+from monitoring.making.opening import rebuild
+from monitoring.making.orders import Order
+from monitoring.making.version import make_version
 
 
 @pytest.hookimpl(wrapper=True)
@@ -53,7 +55,7 @@ class Published:
     """A real version of the digits: trained for 12 epochs, instrumented, evaluated, published."""
 
     registry: Registry
-    order: assemble.Order
+    order: Order
     bundle: Bundle
     runner: Runner
     net: nn.Module
@@ -74,10 +76,10 @@ def digits() -> DataSet:
 def published(digits: DataSet, tmp_path_factory: pytest.TempPathFactory) -> Published:
     """The quickly trained version; nobody may change its registry."""
     registry = Registry(tmp_path_factory.mktemp("registry"))
-    order = assemble.Order("digits", QUICK, NET, EventFacts("first", "the tests"), "tests")
-    version = assemble.make_version(registry, digits, order)
+    order = Order("digits", QUICK, NET, EventFacts("first", "the tests"), "tests")
+    version = make_version(registry, digits, order)
     bundle = registry.open("digits", str(version))
-    return Published(registry, order, bundle, Runner(bundle), assemble.rebuild(bundle))
+    return Published(registry, order, bundle, Runner(bundle), rebuild(bundle))
 
 
 @pytest.fixture

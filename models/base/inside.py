@@ -135,12 +135,6 @@ def open_folder(path: Path, inside: int = 0) -> Iterator[Folder]:
         os.close(descriptor)
 
 
-def read_file(path: Path, most: int) -> bytes:
-    """Read a file; neither its name nor its folder may be a link. Raises as `Folder.read`."""
-    with open_folder(path.parent, inside=1) as folder:
-        return folder.read(path.name, most)
-
-
 def _open_inner(path: Path, descriptor: int) -> int:
     mode = os.stat(path.name, dir_fd=descriptor, follow_symlinks=False).st_mode
     if not stat.S_ISDIR(mode):

@@ -9,58 +9,23 @@ photographed.
 """
 
 from models.corruptions.base import SEVERITIES, Corruption, Images, Kind
-from models.corruptions.suites import (
-    GROUPS,
-    IMAGENET_C,
-    IMAGENET_C_EXTRA,
-    MNIST_C,
-    random_benign,
-    suite,
-)
-from models.corruptions.ten import (
-    CORRUPTIONS,
-    blur,
-    blurred,
-    brightness,
-    contrast,
-    darkness,
-    gaussian_noise,
-    impulse_noise,
-    inverted,
-    noisy,
-    pixelate,
-    random_corruptions,
-    rotate,
-    rotated,
-    shift,
-    shot_noise,
-)
+from models.corruptions.catalogue import GROUPS, QUICK
+from models.corruptions.suites import random_benign, random_corruptions, suite
+from models.corruptions.ten import blurred, brightness, inverted, noisy, rotated
 
 __all__ = [
-    "CORRUPTIONS",
     "GROUPS",
-    "IMAGENET_C",
-    "IMAGENET_C_EXTRA",
-    "MNIST_C",
+    "QUICK",
     "SEVERITIES",
     "Corruption",
     "Images",
     "Kind",
-    "blur",
     "blurred",
     "brightness",
-    "contrast",
-    "darkness",
-    "gaussian_noise",
-    "impulse_noise",
     "inverted",
     "noisy",
-    "pixelate",
     "random_benign",
     "random_corruptions",
-    "rotate",
     "rotated",
-    "shift",
-    "shot_noise",
     "suite",
 ]

@@ -20,11 +20,19 @@ CHUNK_VALUES = 2**24
 
 @dataclass(frozen=True)
 class Kind:
-    """One corruption of a suite; `apply(x_unit, severity, rng)` as in `models.corruptions`."""
+    """One corruption of images.
+
+    Args:
+        name: that of its function.
+        group: whose figure it belongs to.
+        corrupt: `(x_unit, severity, rng)` to the same shape in [0, 1].
+        colour: whether it means something for three colours only.
+    """
 
     name: str
     group: str
     corrupt: Corruption
+    colour: bool = False
 
     def apply(self, x_unit: Images, severity: int, rng: np.random.Generator) -> Images:
         """Corrupt `(N, C, H, W)` in [0, 1] at severity 1 to 5, in chunks of bounded memory."""

@@ -1,42 +1,13 @@
 """Which corruptions an evaluation applies to which inputs."""
 
-from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
 
-from models.corruptions import blurs, digital, mnist, noise, tables, weather
-from models.corruptions.base import Corruption, Kind
-from models.corruptions.ten import CORRUPTIONS, random_corruptions
+from models.corruptions import tables
+from models.corruptions.base import SEVERITIES, Images, Kind
+from models.corruptions.catalogue import GROUPS, QUICK
 from models.versions.schema import InputArray, InputSchema
-
-SMALL_SIDE = 64
-
-
-def _index_by_name(*corruptions: Corruption) -> dict[str, Corruption]:
-    return {c.__name__: c for c in corruptions}
-
-
-IMAGENET_C = _index_by_name(
-    noise.gaussian_noise, noise.shot_noise, noise.impulse_noise,
-    blurs.defocus_blur, blurs.glass_blur, blurs.motion_blur, blurs.zoom_blur,
-    weather.snow, weather.frost, weather.fog, weather.brightness,
-    digital.contrast, digital.elastic_transform, digital.pixelate, digital.jpeg_compression,
-)  # fmt: skip
-IMAGENET_C_EXTRA = _index_by_name(
-    noise.speckle_noise, blurs.gaussian_blur, weather.spatter, digital.saturate
-)
-MNIST_C = _index_by_name(
-    noise.shot_noise, noise.impulse_noise, blurs.glass_blur, blurs.motion_blur,
-    mnist.shear, mnist.scale, mnist.rotate, mnist.brightness, mnist.translate, mnist.stripe,
-    weather.fog, weather.spatter, mnist.dotted_line, mnist.zigzag, mnist.canny_edges,
-)  # fmt: skip
-GROUPS: Mapping[str, Mapping[str, Corruption]] = {
-    "holdfast": CORRUPTIONS,
-    "imagenet-c": IMAGENET_C,
-    "imagenet-c-extra": IMAGENET_C_EXTRA,
-    "mnist-c": MNIST_C,
-}
 
 
 def suite(schema: InputSchema, which: Literal["full", "quick"] = "full") -> list[Kind]:
@@ -54,15 +25,25 @@ def suite(schema: InputSchema, which: Literal["full", "quick"] = "full") -> list
     if schema.kind == "tabular":
         return []
     channels, height, width = schema.shape
-    left_out = set() if which == "full" else set(GROUPS) - {"holdfast"}
-    if channels != 1 and min(height, width) > SMALL_SIDE:
-        left_out.add("mnist-c")
-    return [
-        Kind(name, group, corrupt)
-        for group, kinds in GROUPS.items()
-        for name, corrupt in kinds.items()
-        if group not in left_out and (channels == 3 or name != "saturate")
-    ]
+    chosen = []
+    for group in GROUPS.values():
+        most = group.most_colour_side if channels != 1 else None
+        if (which == "full" or group.quick) and (most is None or min(height, width) <= most):
+            chosen += [kind for kind in group.kinds if channels == 3 or not kind.colour]
+    return chosen
+
+
+def random_corruptions(x: Images, rng: np.random.Generator) -> Images:
+    """Every image `(N, ...)` with one corruption of the quick suite, kind and severity random."""
+    number = rng.integers(len(QUICK), size=len(x))
+    severity = rng.choice(SEVERITIES, size=len(x))
+    changed = np.empty_like(x)
+    for k, kind in enumerate(QUICK.values()):
+        for s in SEVERITIES:
+            rows = (number == k) & (severity == s)
+            if rows.any():
+                changed[rows] = kind.corrupt(x[rows], s, rng)
+    return changed
 
 
 def random_benign(schema: InputSchema, x_raw: InputArray, rng: np.random.Generator) -> InputArray:

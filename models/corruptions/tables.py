@@ -9,8 +9,9 @@ where few columns have what it needs, severities coincide. Lengths are shares of
 range in training.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,11 @@ class Stress:
     needs: str = "numeric"
     least: int = 1
     benign: bool = False
+
+    @property
+    def name(self) -> str:
+        """That of its function."""
+        return self.change.__name__
 
 
 def missing(schema: InputSchema, x: Table, severity: int, rng: np.random.Generator) -> Table:
@@ -80,8 +86,8 @@ def swapped_columns(
     values = np.take_along_axis(x, np.roll(order, 1, axis=1), axis=1)
     # A column that may not miss values keeps its own rather than take a missing one.
     refused = np.isnan(values) & ~_able(schema, "missing")[order]
-    kept = np.where(refused, np.take_along_axis(x, order, axis=1), values)
-    np.put_along_axis(swapped, order, kept, axis=1)
+    taken = np.where(refused, np.take_along_axis(x, order, axis=1), values)
+    np.put_along_axis(swapped, order, taken, axis=1)
     return swapped
 
 
@@ -126,19 +132,20 @@ def offset(schema: InputSchema, x: Table, severity: int, rng: np.random.Generato
     return np.where(_able(schema, "numeric"), x + moved * rng.choice([-1.0, 1.0], x.shape), x)
 
 
-STRESS: dict[str, Stress] = {
-    "missing": Stress(missing, needs="missing"),
-    "sentinel": Stress(sentinel),
-    "out_of_range": Stress(out_of_range),
-    "unit_change": Stress(unit_change),
-    "swapped_columns": Stress(swapped_columns, least=2),
-    "constant_column": Stress(constant_column),
-    "unseen_category": Stress(unseen_category, needs="categorical", benign=True),
-    "noise": Stress(noise, benign=True),
-    "rounding": Stress(rounding, benign=True),
-    "gain": Stress(gain, benign=True),
-    "offset": Stress(offset, benign=True),
-}
+_ALL = (
+    Stress(missing, needs="missing"),
+    Stress(sentinel),
+    Stress(out_of_range),
+    Stress(unit_change),
+    Stress(swapped_columns, least=2),
+    Stress(constant_column),
+    Stress(unseen_category, needs="categorical", benign=True),
+    Stress(noise, benign=True),
+    Stress(rounding, benign=True),
+    Stress(gain, benign=True),
+    Stress(offset, benign=True),
+)
+STRESS: Mapping[str, Stress] = MappingProxyType({kind.name: kind for kind in _ALL})
 BENIGN = tuple(name for name, kind in STRESS.items() if kind.benign)
 
 

@@ -7,7 +7,7 @@ Sizes make sense from 8x8 up. Each takes `(x_unit, severity, rng)` and gives the
 import numpy as np
 from scipy import ndimage
 
-from models.corruptions.base import SEVERITIES, Corruption, Images, unit
+from models.corruptions.base import Images, unit
 
 
 def gaussian_noise(x: Images, severity: int, rng: np.random.Generator) -> Images:
@@ -80,28 +80,6 @@ def pixelate(x: Images, severity: int, rng: np.random.Generator) -> Images:
     grown = (1, 1, height / down.shape[2], width / down.shape[3])
     up = ndimage.zoom(down, grown, order=1, mode="nearest")
     return unit(up)
-
-
-CORRUPTIONS: dict[str, Corruption] = {
-    c.__name__: c
-    for c in (
-        gaussian_noise, shot_noise, impulse_noise, blur, contrast,
-        brightness, darkness, rotate, shift, pixelate,
-    )
-}  # fmt: skip
-
-
-def random_corruptions(x: Images, rng: np.random.Generator) -> Images:
-    """Every image `(N, ...)` with one corruption of a random kind and severity."""
-    kind = rng.integers(len(CORRUPTIONS), size=len(x))
-    severity = rng.choice(SEVERITIES, size=len(x))
-    changed = np.empty_like(x)
-    for k, corrupt in enumerate(CORRUPTIONS.values()):
-        for s in SEVERITIES:
-            rows = (kind == k) & (severity == s)
-            if rows.any():
-                changed[rows] = corrupt(x[rows], s, rng)
-    return changed
 
 
 def rotated(x: Images, degrees: float) -> Images:

@@ -46,13 +46,13 @@ def locate(name: str, here: Path) -> tuple[str, str]:
     )
 
 
-def load_factory(name: str, folder: str | None) -> Callable[..., Any]:
+def load_factory(name: str, folder: str) -> Callable[..., Any]:
     """The factory of `module:factory`.
 
     Args:
         name: `module:factory`.
-        folder: what `locate` said; None for a version that was made before that was noted: the
-            working directory is searched, then what is installed.
+        folder: as `locate` gave it. Where the module is gone from it, the working directory is
+            searched.
 
     Raises:
         TrainingError: it cannot be found, or its module raises.
@@ -69,17 +69,14 @@ def load_factory(name: str, folder: str | None) -> Callable[..., Any]:
         raise TrainingError(f"net {name!r}: its module raised {kind}: {error}") from error
 
 
-def _folder(name: str, module: str, folder: str | None) -> Path | None:
+def _folder(name: str, module: str, folder: str) -> Path | None:
     """Where the module is loaded from; None where it is installed."""
     here = Path.cwd()
     if folder == INSTALLED:
         return None
-    if folder is not None and _file(module, Path(folder)) is not None:
-        return Path(folder)
-    if _file(module, here) is not None:
-        return here
-    if folder is None:
-        return None
+    for place in (Path(folder), here):
+        if _file(module, place) is not None:
+            return place
     raise TrainingError(
         f"net {name!r} cannot be found: {_show(module)} is gone from {folder}, where it was when "
         f"the version was trained; put it back there, or into {here}"

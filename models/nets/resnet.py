@@ -19,8 +19,8 @@ class PreActBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """`(N, outputs, height / stride, width / stride)`."""
         active = F.relu(self.norm1(x))
-        kept = x if self.shortcut is None else self.shortcut(active)
-        added: Tensor = self.conv2(F.relu(self.norm2(self.conv1(active)))) + kept
+        skipped = x if self.shortcut is None else self.shortcut(active)
+        added: Tensor = self.conv2(F.relu(self.norm2(self.conv1(active)))) + skipped
         return added
 
 

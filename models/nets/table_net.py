@@ -3,8 +3,6 @@
 import torch
 from torch import Tensor, nn
 
-from models.versions.schema import InputSchema
-
 REACH = 4.0  # standard deviations beyond which a number no longer moves the net
 
 
@@ -19,7 +17,7 @@ class TableMLP(nn.Module):
         shape: (columns,) of one row.
         classes: number of classes.
         columns: per column `[categories, missing]`: the number of categories (0: a number), and
-            whether values may be missing. See `columns_of`.
+            whether values may be missing. See `models.nets.catalogue`.
         hidden: widths of the hidden layers; the last is the features.
         dropout: probability of dropping a hidden value, in [0, 1).
         batch_norm: batch normalisation after each hidden layer.
@@ -58,11 +56,6 @@ class TableMLP(nn.Module):
             width = size
         self.body = nn.Sequential(*layers)
         self.head = nn.Linear(width, classes)
-
-    @staticmethod
-    def columns_of(schema: InputSchema) -> list[list[int]]:
-        """The argument `columns` for a schema."""
-        return [[len(c.categories), int(c.missing)] for c in schema.columns]
 
     @torch.no_grad()
     def fit_inputs(self, x_unit: Tensor) -> None:

@@ -2,18 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 
+from models.corruptions import GROUPS as corruption_groups
 from models.reporting import grids
 from models.reporting.numbers import DASH, interval, known, percent, points, space_digits
 from models.reporting.parts import Plate, Section, View, WordTable
 from models.reporting.summary import champion, corruption_error
 from models.versions.figures import CorruptionFigure, StressFigure
 
-GROUPS = {
-    "holdfast": "Everyday corruptions",
-    "imagenet-c": "ImageNet-C, fifteen kinds",
-    "imagenet-c-extra": "ImageNet-C, the extra kinds",
-    "mnist-c": "In the manner of MNIST-C",
-}
+GROUPS = {group.name: group.title for group in corruption_groups.values()}
 Cell = tuple[str, int]  # kind, as words, and severity
 Figures = Sequence[CorruptionFigure] | Sequence[StressFigure]
 

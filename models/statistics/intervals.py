@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import optimize, stats
 
-from models.statistics.arrays import IntArray
+from models.statistics.arrays import FloatArray, IntArray
 
 Bools = npt.NDArray[np.bool_]
 
@@ -66,7 +66,7 @@ def proportion(right: Bools, groups: IntArray | None = None) -> Proportion:
     return Proportion(value, low, high, n)
 
 
-def design_effect(values: Bools | npt.NDArray[np.floating[Any]], groups: IntArray) -> float:
+def design_effect(values: Bools | FloatArray, groups: IntArray) -> float:
     """How many rows in groups tell as much as one independent row; between 1 and what Kish says.
 
     With s_g the sum of the values in group g of n_g rows, and p their mean over all n rows,

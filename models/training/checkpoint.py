@@ -7,7 +7,7 @@ another run (other rows, recipe or net) is left alone and overwritten by the nex
 import hashlib
 import struct
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -17,6 +17,13 @@ from torch import Tensor, nn
 from models.base.files import write_atomic
 from models.data import Rows
 from models.training.recipe import Recipe
+
+
+class Done(NamedTuple):
+    """What a run has behind it."""
+
+    steps: int
+    cpu_seconds: float
 
 
 def run_digest(net: nn.Module, rows: Rows, recipe: Recipe) -> str:
@@ -32,12 +39,12 @@ def run_digest(net: nn.Module, rows: Rows, recipe: Recipe) -> str:
 def save(
     path: Path,
     digest: str,
-    step: int,
+    done: Done,
     net: nn.Module,
     average: nn.Module,
     optimizer: torch.optim.Optimizer,
 ) -> None:
-    """Write the state after `step` steps, durably."""
+    """Write the state of a run, durably."""
     from safetensors.torch import save as encode
 
     tensors = {f"net/{k}": v for k, v in net.state_dict().items()}
@@ -46,7 +53,8 @@ def save(
         tensors |= {f"optimizer/{index}/{k}": torch.as_tensor(v) for k, v in state.items()}
     contiguous = {k: v.detach().contiguous().clone() for k, v in tensors.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, encode(contiguous, {"digest": digest, "step": str(step)}))
+    facts = {"digest": digest, "step": str(done.steps), "cpu_seconds": str(done.cpu_seconds)}
+    write_atomic(path, encode(contiguous, facts))
 
 
 def restore(
@@ -55,8 +63,8 @@ def restore(
     net: nn.Module,
     average: nn.Module,
     optimizer: torch.optim.Optimizer,
-) -> int:
-    """Put the state of this run back; the step to go on from, 0 where there is none."""
+) -> Done:
+    """Put the state of this run back; nothing is done where there is no such file."""
     from safetensors import SafetensorError
     from safetensors.torch import load as decode
 
@@ -64,9 +72,9 @@ def restore(
         data = path.read_bytes()
         facts, tensors = _metadata(data), decode(data)
     except (FileNotFoundError, SafetensorError, struct.error, msgspec.DecodeError):
-        return 0  # no file, or one that a crash of the machine has cut: begin anew
+        return Done(0, 0.0)  # no file, or one that a crash of the machine has cut: begin anew
     if facts.get("digest") != digest:
-        return 0
+        return Done(0, 0.0)
     parts: dict[str, dict[str, Tensor]] = {"net": {}, "average": {}, "optimizer": {}}
     for name, value in tensors.items():
         part, _, key = name.partition("/")
@@ -79,7 +87,7 @@ def restore(
         state.setdefault(int(index), {})[key] = value
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
-    return int(facts["step"])
+    return Done(int(facts["step"]), float(facts["cpu_seconds"]))
 
 
 def _metadata(data: bytes) -> dict[str, str]:

@@ -5,12 +5,12 @@ Warm-up of eps: without it runs sit at 2 to 5 % robust accuracy while the loss l
 run that was killed goes on exactly as it would have.
 """
 
-import contextlib
 import copy
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +26,8 @@ from models.nets import factories
 from models.training import checkpoint as checkpoints
 from models.training import distributed
 from models.training.augment import chain
-from models.training.methods import METHODS, Adversary, Precision
+from models.training.methods import METHODS, Adversary
+from models.training.precision import choose_precision
 from models.training.recipe import Recipe
 from models.versions.schema import InputSchema
 
@@ -34,6 +35,7 @@ __all__ = ["Progress", "Recipe", "TrainResult", "train"]
 
 Progress = Callable[[int, int, float], None]
 SAVE_EVERY_SECONDS = 10.0
+REPORT_EVERY_SECONDS = 1.0
 PREPARE_ROWS = 10_000
 
 
@@ -42,9 +44,9 @@ class TrainResult:
     """The trained net (averaged weights, eval mode) and how it went."""
 
     net: nn.Module
-    cpu_seconds: float  # of this process, since it began or went on
+    cpu_seconds: float  # of this process and of those before it that were cut off
     steps: int
-    final_loss: float
+    mean_loss: float  # over the last epoch; NaN where an earlier run had made all steps
     resumed_from: int = 0  # step at which an earlier, killed run was taken up
     precision: str = "fp32"
 
@@ -68,9 +70,11 @@ def train(
         rows: raw training rows.
         schema: scales them to [0, 1].
         recipe: method and hyperparameters.
-        progress: called with (step, steps, loss) now and then; first with the step that the run
-            is taken up from, if it is, and NaN.
-        checkpoint: file that is written every 10 s, and gone on from if it is of this run.
+        progress: called with (step, steps, mean loss over the last epoch): at the start (0, or the
+            step that the run is taken up from, and NaN), at the end of every epoch, and in long
+            epochs about every second.
+        checkpoint: file that is written every 10 s and at the end, and gone on from if it is of
+            this run.
 
     Raises:
         TrainingError: no rows, processes that find different checkpoints, or the loss is no
@@ -83,34 +87,66 @@ def train(
     started = time.process_time()
     run = _Run(net, rows, schema, recipe)
     digest = "" if checkpoint is None else checkpoints.run_digest(net, rows, recipe)
-    first = 0
-    if checkpoint is not None:
-        first = checkpoints.restore(checkpoint, digest, net, run.average, run.optimizer)
-        if set(distributed.gather(first)) != {first}:
-            raise TrainingError(
-                f"the processes do not find the same checkpoint {checkpoint}: put the state "
-                "directory where all of them can read it, or delete the file"
-            )
-    saved, loss = time.monotonic(), float("nan")
-    if first and progress is not None:
-        progress(first, run.steps, loss)
-    tell_every = run.per_epoch // 20 or run.per_epoch
-    for step in range(first, run.steps):
-        batch_loss = run.step(step)
-        last = step == run.steps - 1
-        if step % run.per_epoch == 0 or last:
-            loss = batch_loss.item()
-            if not math.isfinite(loss):
-                raise TrainingError(f"the loss is {loss} at step {step}; lower learning_rate")
-        if progress is not None and (step % tell_every == 0 or last):
-            progress(step + 1, run.steps, loss)
-        due = time.monotonic() - saved >= SAVE_EVERY_SECONDS
-        if checkpoint is not None and distributed.rank() == 0 and due and not last:
-            checkpoints.save(checkpoint, digest, step + 1, net, run.average, run.optimizer)
+    before = _take_up(run, digest, checkpoint)
+    losses: deque[tuple[float, int]] = deque(maxlen=run.per_epoch)
+    report = _Report(progress, run)
+    report(before.steps, losses)
+
+    def cpu_seconds() -> float:
+        return before.cpu_seconds + time.process_time() - started
+
+    saved = time.monotonic()
+    for step in range(before.steps, run.steps):
+        loss, size = run.step(step)
+        losses.append((loss, size))
+        if not math.isfinite(loss):
+            raise TrainingError(f"the loss is {loss} at step {step}; lower learning_rate")
+        report(step + 1, losses)
+        due = step == run.steps - 1 or time.monotonic() - saved >= SAVE_EVERY_SECONDS
+        if checkpoint is not None and distributed.rank() == 0 and due:
+            done = checkpoints.Done(step + 1, cpu_seconds())
+            checkpoints.save(checkpoint, digest, done, net, run.average, run.optimizer)
             saved = time.monotonic()
     run.join()
-    used = time.process_time() - started
-    return TrainResult(run.average, used, run.steps, loss, first, run.precision_name)
+    return TrainResult(
+        run.average, cpu_seconds(), run.steps, _mean(losses), before.steps, run.precision_name
+    )
+
+
+def _take_up(run: "_Run", digest: str, checkpoint: Path | None) -> checkpoints.Done:
+    """What an earlier run with this checkpoint has done; its state is put into this one."""
+    if checkpoint is None:
+        return checkpoints.Done(0, 0.0)
+    before = checkpoints.restore(checkpoint, digest, run.net, run.average, run.optimizer)
+    if set(distributed.gather(before.steps)) != {before.steps}:
+        raise TrainingError(
+            f"the processes do not find the same checkpoint {checkpoint}: put the state "
+            "directory where all of them can read it, or delete the file"
+        )
+    return before
+
+
+class _Report:
+    """Reports the first step, the end of every epoch, and what a second passes between."""
+
+    def __init__(self, progress: Progress | None, run: "_Run") -> None:
+        self._progress, self._per_epoch, self._steps = progress, run.per_epoch, run.steps
+        self._reported = -math.inf
+
+    def __call__(self, step: int, losses: Sequence[tuple[float, int]]) -> None:
+        if self._progress is None:
+            return
+        now = time.monotonic()
+        ends = step % self._per_epoch == 0 or step == self._steps
+        if ends or now - self._reported >= REPORT_EVERY_SECONDS:
+            self._progress(step, self._steps, _mean(losses))
+            self._reported = now
+
+
+def _mean(losses: Sequence[tuple[float, int]]) -> float:
+    """The mean over rows of batches (mean loss, rows); NaN of none."""
+    rows = sum(size for _, size in losses)
+    return sum(loss * size for loss, size in losses) / rows if rows else math.nan
 
 
 class _Run:
@@ -129,14 +165,14 @@ class _Run:
             net.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
         )
         self.augment = chain(recipe.augment, schema)
-        self.precision_name, self.precision = _precision(recipe.precision)
+        self.precision_name, self.precision = choose_precision(recipe.precision)
         self.generator = torch.Generator()
         self.epoch, self.order = -1, torch.empty(0, dtype=torch.int64)
         distributed.same([p.data for p in net.parameters()])
         self.average = copy.deepcopy(net).eval().requires_grad_(False)
 
-    def step(self, step: int) -> Tensor:
-        """One batch: loss, gradients, weights, average; the loss of the whole batch."""
+    def step(self, step: int) -> tuple[float, int]:
+        """One batch: loss, gradients, weights, average. Gives the batch's mean loss and rows."""
         recipe, share = self.recipe, step / self.steps
         seed = hash((recipe.seed, step, distributed.rank())) & 0x7FFF_FFFF
         self.generator.manual_seed(seed)
@@ -164,14 +200,14 @@ class _Run:
         self._share(loss)
         self.optimizer.step()
         _average(self.average, self.net, recipe.ema)
-        return loss
+        return loss.item(), len(batch)
 
     def join(self) -> None:
         """Batch statistics of several processes become their mean."""
         if distributed.world() > 1:
-            kept = [b for b in self.average.buffers() if b.is_floating_point()]
-            distributed.add(kept)
-            for buffer in kept:
+            statistics = [b for b in self.average.buffers() if b.is_floating_point()]
+            distributed.add(statistics)
+            for buffer in statistics:
                 buffer /= distributed.world()
 
     def _unit(self, index: Tensor) -> Tensor:
@@ -195,22 +231,6 @@ class _Run:
         distributed.add([*grads, loss])
 
 
-def _precision(wanted: str) -> tuple[str, Precision]:
-    """bfloat16 where it is asked for, or where the processor computes in it (`auto`)."""
-    if wanted == "bf16" or (wanted == "auto" and _has_bf16()):
-        return "bf16", lambda: torch.autocast("cpu", dtype=torch.bfloat16)
-    return "fp32", contextlib.nullcontext
-
-
-def _has_bf16() -> bool:
-    """Whether the processor multiplies in bfloat16 (AVX512-BF16 or AMX)."""
-    try:
-        flags = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return False
-    return "avx512_bf16" in flags or "amx_bf16" in flags
-
-
 def _schedule(share: float, warm_up: float) -> float:
     """Linear warm-up over the first `warm_up` of training, then half a cosine to zero."""
     if share < warm_up:
@@ -222,5 +242,5 @@ def _schedule(share: float, warm_up: float) -> float:
 def _average(average: nn.Module, net: nn.Module, decay: float) -> None:
     """average <- decay average + (1 - decay) net; buffers (batch statistics) are copied."""
     torch._foreach_lerp_(list(average.parameters()), list(net.parameters()), 1 - decay)
-    for kept, current in zip(average.buffers(), net.buffers(), strict=True):
-        kept.copy_(current)
+    for mine, current in zip(average.buffers(), net.buffers(), strict=True):
+        mine.copy_(current)

@@ -45,7 +45,7 @@ def doubts_of(
         ordered: whether the user gave the order of the columns.
     """
     classes = _other_classes(choice, judge, data)
-    columns = "" if ordered else _other_columns(choice, judge, model)
+    columns = "" if ordered or classes else _other_columns(choice, judge, model)
     other = "; ".join(text for text in (classes, columns) if text)
     accuracy = (
         f"the model is right on {choice.trial.accuracy:.1%} of {len(judge.rows)} labelled rows"
@@ -55,11 +55,10 @@ def doubts_of(
             f"{t.plan.words['layout']} {t.plan.words['scale']} {t.accuracy:.1%}"
             for t in choice.trials[:SHOWN]
         )
-        hints = f"; {other}" if other else _hints(choice, data)
+        hints = other[:1].upper() + other[1:] if other else _hints(choice, data)
         return [
-            f"{accuracy}, which is near chance; tried: {tried}. Name the scale of its training "
-            f"with --scale MEAN,STD{hints}; --accept-weak wraps it as it is. "
-            f"In figures: {describe_skill(skill)}"
+            f"{accuracy}, which is near chance; tried: {tried}. {hints}; --accept-weak wraps it as "
+            f"it is. In figures: {describe_skill(skill)}"
         ]
     doubts = []
     if classes:
@@ -200,8 +199,8 @@ def _far_better(accuracy: float, trial: Trial, judge: Judge) -> bool:
 def _hints(choice: Choice, data: DataSet) -> str:
     names = ",".join(data.classes[:4]) + (",..." if len(data.classes) > 4 else "")
     hint = (
-        ", or, if the order of its classes is the reason, give the classes in the order of its "
-        f"columns with --classes (now {names})"
+        "Name the scale of its training with --scale MEAN,STD, or, if the order of its classes is "
+        f"the reason, give the classes in the order of its columns with --classes (now {names})"
     )
     if isinstance(choice.trial.plan, TablePlan):
         hint += ", or its columns in their order with --columns"

@@ -31,13 +31,20 @@ class Index:
         return [given for given in self.graph.input if given.name not in self._weights]
 
     def constant(self, name: str) -> Array | None:
-        """The value of a weight or of a Constant node; None for what is computed."""
-        if name in self._weights:
-            return numpy_helper.to_array(self._weights[name])
+        """The value of a weight or of a Constant node; None for what is computed.
+
+        Raises:
+            AdaptError: its bytes do not fit its shape and type.
+        """
         node = self.producer.get(name)
-        if node is None or node.op_type != "Constant" or not node.attribute:
-            return None
-        return _constant_value(node.attribute[0])
+        try:
+            if name in self._weights:
+                return numpy_helper.to_array(self._weights[name])
+            if node is None or node.op_type != "Constant" or not node.attribute:
+                return None
+            return _constant_value(node.attribute[0])
+        except (ValueError, TypeError, KeyError) as error:
+            raise AdaptError(f"the file is damaged: weights {show(name)!r}: {error}") from error
 
     def behind(self, name: str, passing: Sequence[str]) -> str:
         """The tensor that `name` is a mere copy of, going up through operators in `passing`."""
@@ -171,8 +178,17 @@ def kind_of(value: onnx.ValueInfoProto) -> int:
 
 
 def dtype_of(kind: int) -> np.dtype[Any]:
-    """NumPy dtype of an element type (strings are objects)."""
-    return np.dtype(helper.tensor_dtype_to_np_dtype(kind))
+    """NumPy dtype of an element type (strings are objects).
+
+    Raises:
+        AdaptError: ONNX knows no such type.
+    """
+    try:
+        return np.dtype(helper.tensor_dtype_to_np_dtype(kind))
+    except KeyError as error:
+        raise AdaptError(
+            f"an input has the element type {kind}, which ONNX does not know"
+        ) from error
 
 
 def shape_text(dims: Sequence[int | str | None] | None) -> str:

@@ -82,9 +82,11 @@ def order_by_own_labels(
             continue
         (values,) = Runs(model, [output.name]).answer(feeds)
         names = [_text(value) for value in np.asarray(values).ravel().tolist()]
-        if len(names) != len(logits) or not set(names) <= set(classes):
+        numbers = tuple(str(place) for place in range(len(classes)))
+        known = classes if set(names) <= set(classes) else numbers  # names, or places among them
+        if len(names) != len(logits) or not set(names) <= set(known):
             continue
-        y = np.array([classes.index(name) for name in names], dtype=np.int64)
+        y = np.array([known.index(name) for name in names], dtype=np.int64)
         columns, agreement = best_order(logits, y)
         if agreement > max(SAME, float((logits.argmax(axis=1) == y).mean())):
             return ColumnOrder("by the labels that the model names", columns)

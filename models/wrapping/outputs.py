@@ -6,6 +6,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import onnx
+from onnx import TensorProto
 
 from models.base.errors import AdaptError
 from models.wrapping.graph import FLOATS, Array, Builder, Index, shape_text, show
@@ -106,7 +107,10 @@ def find_reading(
     tensors = list(readable)
     if not tensors:
         kinds = ", ".join(_describe_output(output) for output in model.graph.output)
-        raise AdaptError(f"the model has no output of numbers ({kinds})")
+        raise AdaptError(
+            f"the model has no output of numbers, such as logits or probabilities ({kinds}): "
+            "export it with the probabilities of the classes, or name their tensor with --output"
+        )
     answers = dict(zip(tensors, Runs(model, tensors).answer(feeds), strict=True))
     rows = len(next(iter(feeds.values())))
     shapes = {tensor: np.shape(values) for tensor, values in answers.items()}
@@ -198,6 +202,8 @@ def _misfit(shapes: dict[str, tuple[int, ...]], rows: int, classes: tuple[str, .
 
 
 def _describe_output(output: Any) -> str:
-    return f"{show(output.name)!r} is a {output.type.WhichOneof('value') or 'tensor'}".replace(
-        "_type", ""
-    )
+    kind = (output.type.WhichOneof("value") or "tensor").replace("_type", "")
+    if kind == "tensor" and output.type.tensor_type.elem_type:
+        element = TensorProto.DataType.Name(output.type.tensor_type.elem_type).lower()
+        kind = f"tensor of {element}"
+    return f"{show(output.name)!r} is a {kind}"

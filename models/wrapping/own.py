@@ -179,7 +179,8 @@ def _causes(
         solved = int((feeding.predict(mixed) == own[apart][: len(apart)]).sum())
         row = int(np.argmax(differ))
         cell = rows.cells[name][int(apart[row])]
-        yield solved, f"the column {name!r} ({cell!r} in the file goes in as {before[row]!r})"
+        word = before[row] if part.texts else float(before[row])
+        yield solved, f"the column {name!r} ({cell!r} in the file goes in as {word!r})"
 
 
 def _describe(facts: FileFacts, causes: list[tuple[int, str]]) -> str:

@@ -14,26 +14,24 @@ from models.versions.schema import InputArray, InputSchema
 from models.wrapping.graph import Array, Index, attributes_of, show
 from models.wrapping.labels import LABELS
 from models.wrapping.outputs import TOLERANCE, ClassOutput, softmax, zip_map
-from models.wrapping.prepare import accept_unknown
+from models.wrapping.prepare import make_answerable
+from models.wrapping.read import every_node
 from models.wrapping.runs import Feed, Runs
 
 ALONE = 8  # rows that are also asked one by one
-HALF_TOLERANCE = 1e-2  # onnxruntime rounds half floats in other places where the graph goes on
+COARSE_TOLERANCE = 1e-2  # onnxruntime rounds in other places where the graph goes on
 HALVES = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
 
 Floats64 = npt.NDArray[np.float64]
 
 
 class Original:
-    """The model as it was given, with nothing changed but an output named by the user added.
-
-    Encoders that refuse unknown categories take them here, too.
-    """
+    """The model as it was given, but for `make_answerable` and an output that the user names."""
 
     def __init__(self, model: onnx.ModelProto, *, batch: int | None) -> None:
         self._model, self._batch = onnx.ModelProto(), batch
         self._model.CopyFrom(model)
-        accept_unknown(self._model)
+        make_answerable(self._model)
 
     def probabilities(
         self, classes: ClassOutput, order: tuple[int, ...], feeds: dict[str, Array]
@@ -74,25 +72,38 @@ def check_parity(
 
     Raises:
         AdaptError: another class is predicted (but for ties), probabilities differ by more than
-            1e-4 (1e-2 for half floats), or a row's answer depends on the rows that come with it.
+            1e-4 (1e-2 for half floats and quantised weights), or a row's answer depends on the
+            rows that come with it.
     """
     expected = original.probabilities(classes, order, plan.feeds(x))
     _check_finite(expected, x)
     answered, apart = _answers(plain, schema, x)
     difference = float(np.abs(answered - expected).max())
-    half = any(tensor.data_type in HALVES for tensor in plain.graph.initializer)
-    tolerance, top = HALF_TOLERANCE if half else TOLERANCE, np.sort(expected, axis=1)
+    tolerance, top = tolerance_of(plain), np.sort(expected, axis=1)
     clear = top[:, -1] - top[:, -2] > 2 * tolerance
     moved = (answered.argmax(axis=1) != expected.argmax(axis=1)) & clear
     if not (difference <= tolerance and apart <= tolerance) or moved.any():
         again = original.probabilities(classes, order, plan.feeds(x))
         random = not np.abs(again - expected).max() <= tolerance
         raise AdaptError(
-            _reason(random=random, opened=opened, mixed=not apart <= tolerance)
+            _reason(random=random, opened=opened, mixed=not apart <= tolerance or mixes_rows(plain))
             or f"the adapted graph differs from the model by {difference:.2g} in the "
             f"probabilities, in the class on {int(moved.sum())} of {len(x)} rows"
         )
     return ParityFacts(len(x), difference, tolerance)
+
+
+def mixes_rows(model: onnx.ModelProto) -> bool:
+    """Whether numbers are rounded by a scale that is taken from the whole batch."""
+    return any(node.op_type == "DynamicQuantizeLinear" for node in every_node(model))
+
+
+def tolerance_of(model: onnx.ModelProto) -> float:
+    """How far probabilities may be apart: half floats and quantised numbers are coarse."""
+    coarse = any(tensor.data_type in HALVES for tensor in model.graph.initializer) or any(
+        "Quantize" in node.op_type or "QLinear" in node.op_type for node in every_node(model)
+    )
+    return COARSE_TOLERANCE if coarse else TOLERANCE
 
 
 def _answers(plain: onnx.ModelProto, schema: InputSchema, x: InputArray) -> tuple[Floats64, float]:

@@ -36,16 +36,28 @@ def prepare(model: onnx.ModelProto) -> onnx.ModelProto:
     del copy.graph.input[:]
     copy.graph.input.extend(kept)
     del copy.graph.value_info[:]
-    accept_unknown(copy)
+    make_answerable(copy)
     rename_all(copy.graph)
     return copy
 
 
-def accept_unknown(model: onnx.ModelProto) -> None:
-    """Let encoders that refuse unknown categories answer them as none of theirs, in place.
+def make_answerable(model: onnx.ModelProto) -> None:
+    """Change, in place, what stops onnxruntime though every answer is there.
 
-    A single strange row would stop the whole batch otherwise, and it is what drift is made of.
+    Encoders that refuse unknown categories answer them as none of theirs: a single strange row
+    would stop the whole batch, and strange rows are what drift is made of. A ZipMap, which takes
+    float32 only, gets its probabilities cast: skl2onnx writes float64 before it.
     """
+    for place, node in reversed(list(enumerate(model.graph.node))):
+        if node.op_type == "ZipMap":
+            narrow = f"{node.input[0]}/float32"
+            cast = onnx.helper.make_node("Cast", [node.input[0]], [narrow], to=TensorProto.FLOAT)
+            node.input[0] = narrow
+            model.graph.node.insert(place, cast)
+    for output in model.graph.output:
+        element = output.type.sequence_type.elem_type
+        if element.WhichOneof("value") == "map_type":
+            element.map_type.value_type.tensor_type.elem_type = TensorProto.FLOAT
     for node in every_node(model):
         if node.op_type == "OneHotEncoder":
             for attribute in node.attribute:

@@ -64,6 +64,7 @@ def check_model(model: onnx.ModelProto) -> None:
     Raises:
         AdaptError: names the operator and its domain, or says what the checker found.
     """
+    _check_names(model)
     local = {(f.domain, f.name) for f in model.functions}
     for node in every_node(model):
         if (node.domain, node.op_type) in local:
@@ -82,6 +83,18 @@ def check_model(model: onnx.ModelProto) -> None:
         onnx.checker.check_model(model)
     except (onnx.checker.ValidationError, ValueError) as error:
         raise AdaptError(f"the file is no valid ONNX model: {first_line(error)}") from error
+
+
+def _check_names(model: onnx.ModelProto) -> None:
+    """Refuse names that are no text: protobuf gives them as bytes."""
+    for node in every_node(model):
+        for name in (node.op_type, node.domain, node.name, *node.input, *node.output):
+            if not isinstance(name, str):
+                raise AdaptError(f"the file is damaged: {name!r}, a name in it, is no UTF-8")
+    graph = model.graph
+    for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        if not isinstance(value.name, str):
+            raise AdaptError(f"the file is damaged: {value.name!r}, a name in it, is no UTF-8")
 
 
 def every_node(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:

@@ -149,14 +149,14 @@ def _ask_labels(
     prepared: onnx.ModelProto, judge: Judge, choice: Choice, plans: list[Feed], data: DataSet
 ) -> Choice:
     """The choice with the order of classes that the model's own labels show, if it is another."""
-    trial = choice.trial
-    feeds = trial.plan.feeds(judge.rows.x)
-    order = order_by_own_labels(prepared, feeds, trial.ordered, data.classes)
-    if order is None:
-        return choice
-    places = trial.order.columns or tuple(range(len(data.classes)))
-    columns = tuple(places[column] for column in order.columns)
-    return try_all(judge, plans, [replace(order, columns=columns)])
+    for trial in choice.trials:  # however it is fed, its columns agree with its labels or not
+        feeds = trial.plan.feeds(judge.rows.x)
+        order = order_by_own_labels(prepared, feeds, trial.ordered, data.classes)
+        if order is not None:
+            places = trial.order.columns or tuple(range(len(data.classes)))
+            columns = tuple(places[column] for column in order.columns)
+            return try_all(judge, plans, [replace(order, columns=columns)])
+    return choice
 
 
 def _features(

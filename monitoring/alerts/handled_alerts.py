@@ -31,9 +31,6 @@ class HandledAlerts:
             _METADATA.create_all(self._engine)
             self._prepared = True
 
-    def __contains__(self, key: str) -> bool:
-        return bool(self.find([key]))
-
     def find(self, keys: Sequence[str], now: float = 0.0) -> set[str]:
         """Return the known ones of these keys; they count as sent `now` (seconds since 1970)."""
         self._prepare()

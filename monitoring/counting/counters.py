@@ -135,6 +135,8 @@ def read_page(text: str) -> Page:
 def parse(text: str) -> Counts:
     """Read the cell counters of a Prometheus exposition; empty for a foreign page.
 
+    For tests and benchmarks; the watcher reads whole pages.
+
     >>> line = 'holdfast_cell_observations_total{cell="03",channel="energy",model="m",version="1"}'
     >>> parse(line + " 7.0")
     {('m', '1', 'energy', 3): 7.0}

@@ -120,7 +120,7 @@ class QueryMemory:
 
     @property
     def clients(self) -> int:
-        """Count the clients that have a slot now."""
+        """Count the clients that have a slot now; for tests."""
         return int(np.count_nonzero(self._keys))
 
     def ring(self, key: int) -> Ring:

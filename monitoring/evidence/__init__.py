@@ -1,1 +1,1 @@
-"""Counters and labels to alarms: pure statistics and their state."""
+"""Evidence of drift and live accuracy from counters and labels: pure statistics and their state."""

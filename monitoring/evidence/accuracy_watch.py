@@ -1,7 +1,7 @@
 """The live accuracy of one champion: with labels, without, and what a class shift makes of it.
 
-Reads the records now and then, never the request path. A look costs one survey of the latest
-requests and one run of the graph over at most 200 new inputs, however much traffic there was.
+It reads the records every few seconds, outside the request path. A look costs one query for the
+latest requests and one run of the graph on at most 200 new inputs, however much traffic there was.
 """
 
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ log = logger("watcher")
 
 
 class Accuracy(msgspec.Struct, frozen=True):
-    """What is known of the live accuracy; `absent` says why there is no estimate."""
+    """What is known about the live accuracy; `absent` says why there is no estimate."""
 
     observed: Observed | None = None
     estimated: AccuracyEstimate | None = None
@@ -46,7 +46,7 @@ class Accuracy(msgspec.Struct, frozen=True):
 
 
 def list_alarmed_channels(stream: StreamEvidence) -> list[str]:
-    """Channels that have an alarm, in the order of their names."""
+    """List the channels that have an alarm, in the order of their names."""
     if stream.alarm is None:
         return []
     bar = stream.threshold_log10
@@ -74,7 +74,7 @@ class AccuracyWatch:
         self._rng = np.random.default_rng(bundle.manifest.version)
 
     def look(self, stream: StreamEvidence, now: float, since: float = 0.0) -> Accuracy:
-        """What is known now; the records are read at most every 5 s.
+        """Return what is known now; the records are read at most every 5 s.
 
         Args:
             stream: says which channels have an alarm.

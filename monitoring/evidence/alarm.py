@@ -1,4 +1,4 @@
-"""An alarm of the stream, and what its threshold promises, in words and bins that people read."""
+"""An alarm of the stream and the promise of its threshold, in words and bins for people."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def _score_bins(
 def cell_label(
     labels: tuple[str, ...], edges: npt.NDArray[np.floating[Any]] | None, cell: int
 ) -> str:
-    """The scores that one cell holds, or its name where it has no scores.
+    """Describe the scores of one cell; without scores, return its name.
 
     >>> cell_label(("00", "01"), np.array([2.0]), 0)
     '2 and above'
@@ -122,10 +122,10 @@ def _range(low: str | None, high: str | None) -> str:
 
 
 def promise(c: float, per_second: float | None) -> str:
-    """What the threshold promises of traffic that did not change.
+    """Say what the threshold promises about traffic that does not change.
 
-    P(a false alarm within T requests) <= T / c, so the requests to a false alarm are c at least,
-    in the mean.
+    P(a false alarm within T requests) <= T / c, so the mean number of requests to a false alarm is
+    at least c.
 
     Args:
         c: requests per false alarm.
@@ -143,7 +143,7 @@ def promise(c: float, per_second: float | None) -> str:
 
 
 def span(seconds: float) -> str:
-    """A length of time in its largest unit of which there are two at least.
+    """Render a length of time in the largest unit of which it has at least two.
 
     >>> span(7200), span(90), span(3e6), span(4e9)
     ('2 hours', '90 seconds', '35 days', '127 years')

@@ -1,6 +1,6 @@
 """Drift of a stream: the urns of all channels of one model version, and their one alarm.
 
-Only sums of counters come in, so one process or forty workers give the same evidence. The
+The input is only sums of counters, so one process or forty workers give the same evidence. The
 statistics are in `monitoring.evidence.urn`, the ways to drift in `monitoring.evidence.bets`; here
 the channels run side by side, an alarm is raised, kept alive while the drift goes on, and cleared.
 """
@@ -49,7 +49,7 @@ class Peak(msgspec.Struct, frozen=True):
 
 
 class StreamState(msgspec.Struct, frozen=True):
-    """What is kept of a `StreamEvidence`; JSON holds all of it."""
+    """The state of a `StreamEvidence`; all of it can be written as JSON."""
 
     format: int
     c: float
@@ -148,7 +148,7 @@ class StreamEvidence:
 
     @property
     def requests(self) -> int:
-        """Requests seen in all: the count of the channel that saw most."""
+        """The number of all requests: the count of the channel with the most."""
         return max(channel.requests for channel in self._channels.values())
 
     @property
@@ -178,11 +178,11 @@ class StreamEvidence:
         return {name: channel.phi for name, channel in self._channels.items()}
 
     def least_eta(self) -> dict[str, float]:
-        """Return the smallest discount in (0, 1] among the bets of each channel."""
+        """Return the smallest discount in (0, 1] among the bets of each channel; for tests."""
         return {name: channel.least_eta for name, channel in self._channels.items()}
 
     def winners(self) -> dict[str, Bet | None]:
-        """Return the leading bet of every channel, None where nothing was weighed yet."""
+        """Return the leading bet of every channel, None before the first request; for tests."""
         return {name: channel.winner() for name, channel in self._channels.items()}
 
     def update(self, increments: Mapping[str, npt.ArrayLike]) -> None:

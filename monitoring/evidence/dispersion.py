@@ -1,9 +1,9 @@
 """Over-dispersion of the traffic: how much more its counts vary than those of independent requests.
 
-Requests that come in bursts or sessions are not exchangeable, and a bet that takes them for it
-earns from every burst. What a bet sums over requests is ln tau; phi is the variance of its mean
-between blocks of traffic over the variance that independent requests would give. Successive
-blocks are compared, so that a drift, which lasts, is not taken for dispersion, which recurs.
+Requests in bursts or sessions are not exchangeable, and a bet that assumes they are wins with every
+burst. A bet sums ln tau over requests; phi is the variance of its mean between blocks of traffic,
+divided by the variance for independent requests. Successive blocks are compared, so that a drift,
+which lasts, is not mistaken for dispersion, which recurs.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class _Scale:
 
 
 class ScaleState(msgspec.Struct, frozen=True):
-    """What is kept of the blocks of one length; G cells, J bets."""
+    """The state of the blocks of one length; G cells, J bets."""
 
     open: list[int]  # (G,)
     before: list[int] | None  # (G,)
@@ -45,7 +45,7 @@ class ScaleState(msgspec.Struct, frozen=True):
 
 
 class DispersionState(msgspec.Struct, frozen=True):
-    """What is kept of a `Dispersion`."""
+    """The state of a `Dispersion`."""
 
     pooled: list[float]  # (G,)
     scales: list[ScaleState]
@@ -87,7 +87,7 @@ class Dispersion:
         self._phi = np.ones(len(ln_tau))
 
     def add(self, counts: IntArray) -> bool:
-        """Take the counts (G,) of one interval as it came; whether phi was estimated anew."""
+        """Add the counts (G,) of one interval; returns whether phi was estimated again."""
         anew = False
         for length, scale in zip(SCALES, self._scales, strict=True):
             scale.open = scale.open + counts
@@ -102,7 +102,7 @@ class Dispersion:
         return self._phi
 
     def _close(self, scale: _Scale) -> bool:
-        """End the open block; whether there was one before to compare it with."""
+        """End the open block; returns whether it could be compared with an earlier one."""
         block, before = scale.open, scale.before
         scale.open, scale.before = np.zeros_like(block), block
         if scale is self._scales[0]:

@@ -1,7 +1,7 @@
 """An alarm explained: its histogram, when it began, and the requests that moved it most.
 
-The watcher explains an alarm once, when it is raised, from the records of the service. Where
-requests were not recorded, that part says so.
+The watcher explains an alarm once, when it is raised, from the records of the service. If requests
+were not recorded, the explanation says so.
 """
 
 from typing import Any
@@ -31,7 +31,7 @@ class Mover(msgspec.Struct, frozen=True):
 
 
 class Explanation(msgspec.Struct, frozen=True):
-    """What an alarm rests on; times are seconds since the epoch."""
+    """The facts behind an alarm; times are seconds since the epoch."""
 
     version: int
     raised_at: float

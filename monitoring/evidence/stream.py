@@ -1,6 +1,6 @@
-"""The stream of one champion: its evidence, what has been counted, and their file.
+"""The stream of one champion: its evidence, the counters seen so far, and their file.
 
-A new champion starts afresh against its own reference. State survives a restart of the watcher.
+A new champion starts afresh with its own reference. The state survives a restart of the watcher.
 """
 
 from collections import deque
@@ -25,13 +25,13 @@ from monitoring.evidence.urn import LAG, Eta
 
 RATE_LOOKS = 3600  # looks that the rate of requests is measured over
 GAP_SECONDS = 3600.0  # between two looks, beyond which the rate starts anew
-MOST_TOLD = 1000  # different refusals in the log
+MOST_LOGGED = 1000  # different refusals
 MOST_ROWS = 1_000_000  # of a channel in one look
 log = logger("watcher")
 
 
 def references(bundle: Bundle) -> list[ChannelReference]:
-    """The reference of every channel, from the bundle."""
+    """Read the reference of every channel from a bundle."""
     return [
         ChannelReference(
             c.name, c.kind, bundle.reference[f"{c.name}/alpha"].astype(np.float64), c.labels
@@ -68,7 +68,7 @@ class Stream:
     refused: set[str] = field(default_factory=set)  # what the last look could not weigh, in words
     fault: str = ""  # of the file, in words; empty once it is as it should be
     noticed: str = ""  # what was wrong with the file at the last look, and is mended
-    _told: set[str] = field(default_factory=set)  # of those, in the log
+    _logged: set[str] = field(default_factory=set)  # those of `refused` that are in the log
     _written: tuple[int, ...] | None = None  # the file as this stream left it
     _looks: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=RATE_LOOKS))
 
@@ -170,12 +170,12 @@ class Stream:
 
     def _refuse(self, event: str, why: str) -> None:
         self.refused.add(why)
-        if why not in self._told and len(self._told) < MOST_TOLD:
-            self._told.add(why)
+        if why not in self._logged and len(self._logged) < MOST_LOGGED:
+            self._logged.add(why)
             log.warning(event, model=self.model, version=self.version, why=why)
 
     def _bound(self, table: dict[str, npt.NDArray[np.int64]]) -> None:
-        """Drop what no traffic of one look is: weighing it would take hours."""
+        """Drop a growth that cannot be the traffic of one look: weighing it would take hours."""
         for name, row in table.items():
             if row.sum() > MOST_ROWS:
                 self._refuse("jump", f"channel {name} grew by {row.sum():,} rows in one look")
@@ -215,7 +215,7 @@ class Stream:
 
     @property
     def promise(self) -> str:
-        """What the threshold promises, in words."""
+        """The promise of the threshold, in words."""
         return promise(self.evidence.c, self.per_second)
 
     def save(self) -> None:
@@ -231,12 +231,12 @@ class Stream:
             self.fault = f"{self.path.name} cannot be written: {error.strerror or error}"
 
     def _disturbed(self) -> bool:
-        """Whether somebody else has changed or removed the file; it is then written anew."""
+        """Whether somebody else has changed or removed the file; then it is written again."""
         return self._written is not None and _signature(self.path) != self._written
 
 
 def _signature(path: Path) -> tuple[int, ...]:
-    """What changes when a file is written, by whomever; empty where there is none."""
+    """Return a value that changes when the file is written; empty where there is no file."""
     try:
         status = path.lstat()
     except OSError:
@@ -247,10 +247,11 @@ def _signature(path: Path) -> tuple[int, ...]:
 def _whole(
     before: Mapping[str, float], counts: dict[str, float]
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """What of `counts` can be weighed, and the totals from now on.
+    """Return the counts that can be weighed, and the totals from now on.
 
-    A page that lacks cells which it had is not whole, but after a restart: those channels wait for
-    the next one. Half of a channel would look like drift, and cells that come back like new ones.
+    If a page lacks cells that it had before, and there was no restart, it is incomplete, and its
+    channels wait for the next page. Half of a channel would look like drift, and cells that come
+    back would look new.
     """
     if any(count < before.get(key, 0.0) for key, count in counts.items()):
         return counts, counts

@@ -91,7 +91,7 @@ class _Mark:
 
 
 class ChannelState(msgspec.Struct, frozen=True):
-    """What is kept of a `ChannelEvidence`: G cells, J bets of one or two copies."""
+    """The state of a `ChannelEvidence`: G cells, J bets of one or two copies."""
 
     kind: str
     labels: list[str]  # (G,)
@@ -119,7 +119,7 @@ class ChannelEvidence:
     Args:
         reference: the cells of the channel; the bets are fixed from it for good.
         eta: in (0, 1], the discount for over-dispersed (bursty) traffic; the delay grows as 1/eta.
-            "auto": min(1, 1/phi_j) per bet, phi_j from the intervals that `observe` is told.
+            "auto": min(1, 1/phi_j) per bet, phi_j from the intervals given to `observe`.
         lag: requests that the lagged copy takes for drifted already; 0 for no such copy.
 
     References:

@@ -21,6 +21,7 @@ from models.base.errors import HoldfastError, out_of_memory
 from models.base.files import write_atomic
 from models.data import DataSet, Rows
 from models.data.source import data_of
+from models.data.window import Window
 from models.evaluation.adversarial import robust
 from models.evaluation.comparison import Comparison, attacked_rows
 from models.evaluation.gates import judge_all
@@ -34,11 +35,13 @@ from models.versions.facts import EventFacts, TrainingFacts
 from models.versions.figures import AttackFigure, Evaluation
 from models.versions.registry import Registry
 from monitoring.evidence import performance
-from monitoring.loop import assemble
 from monitoring.loop.durable.faults import passing_words
 from monitoring.loop.jobs import Task
 from monitoring.loop.results import Collected, Gated, Look, Trained, Verdict
 from monitoring.loop.steps import PASSING_STATUS
+from monitoring.making.opening import open_subject
+from monitoring.making.orders import Order
+from monitoring.making.version import make_version
 from monitoring.records.store import RecordStore
 from monitoring.scoring.perturbation.benign import again
 
@@ -94,9 +97,9 @@ def train(task: Task, folder: Path) -> Trained:
             "it was made and wrap it again (holdfast wrap)"
         )
     rows, _ = _window(folder)
-    window = assemble.Window.of(rows, dataset)
+    window = Window.of(rows, dataset)
     spoiled = bool(job.options.get("shuffle_labels", False))
-    order = assemble.Order(
+    order = Order(
         model=job.model,
         recipe=_fine_tuning(training, task),
         net=msgspec.convert(training.net, factories.NetSpec),
@@ -108,7 +111,7 @@ def train(task: Task, folder: Path) -> Trained:
         threat=_evaluation(champion).threat,
         benign=again(training.benign, dataset.schema),
     )
-    version = assemble.make_version(
+    version = make_version(
         _registry(task),
         dataset,
         order,
@@ -125,7 +128,7 @@ def gate(task: Task, folder: Path) -> Gated:
     champion, dataset, before = _open(task, task.job.champion)
     _, _, after = _open(task, challenger_version)
     rows, _ = _window(folder)
-    window = assemble.Window.of(rows, dataset)
+    window = Window.of(rows, dataset)
     labelled = any(len(part) for part in (window.train, window.calibration, window.test))
     compared = Comparison(
         bounds=task.bounds,
@@ -188,7 +191,7 @@ def _registry(task: Task) -> Registry:
 
 def _open(task: Task, version: int) -> tuple[Bundle, DataSet, Subject]:
     bundle = _registry(task).open(task.job.model, str(version))
-    return bundle, data_of(bundle.manifest), assemble.open_subject(bundle)
+    return bundle, data_of(bundle.manifest), open_subject(bundle)
 
 
 def _window(folder: Path) -> tuple[Rows, IntArray]:
@@ -196,8 +199,8 @@ def _window(folder: Path) -> tuple[Rows, IntArray]:
         return Rows(archive["x"], archive["y"]), archive["predicted"]
 
 
-def _print_progress(step: int, steps: int, loss: float) -> None:
-    print(f"step {step}/{steps} loss {loss:.3f}", flush=True)
+def _print_progress(stage: str, done: int, total: int, words: str) -> None:
+    print(f"{stage} {done}/{total}: {words}", flush=True)
 
 
 Step = Callable[[Task, Path], msgspec.Struct]

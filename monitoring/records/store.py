@@ -318,7 +318,7 @@ class RecordStore:
         return np.array(delays[::-1], dtype=np.float64)
 
     def counts(self, model: str, version: int | None = None) -> Counts:
-        """Count the records of a model (or a version), and those with a label."""
+        """Count the records of a model (or a version), and those with a label; for tests."""
         query = (
             sa.select(sa.func.count(REQUESTS.c.seq), sa.func.count(FEEDBACK.c.seq))
             .join(FEEDBACK, FEEDBACK.c.seq == REQUESTS.c.seq, isouter=True)

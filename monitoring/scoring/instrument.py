@@ -36,12 +36,14 @@ from monitoring.counting import query_embedding
 from monitoring.scoring.accuracy_fit import accuracy_facts
 from monitoring.scoring.cells import Cells
 from monitoring.scoring.channels import base as ch
+from monitoring.scoring.channels.catalogue import Fitting, score_channels
 from monitoring.scoring.channels.columns import TableColumn, choose_columns
 from monitoring.scoring.channels.table_statistics import TableStatistics
 from monitoring.scoring.drift_score import HAIR, emit_p_value
 from monitoring.scoring.graph import GraphBuilder
 from monitoring.scoring.perturbation import head as pb
 from monitoring.scoring.perturbation.fit import fit_with_filters
+from monitoring.scoring.pieces import SILENT, Part, Pieces
 
 ALPHA = 0.01
 BENIGN_ALPHA = 0.03  # of every benign kind, so that fresh rows stay below 5 %
@@ -127,6 +129,7 @@ def instrument(
     *,
     source: str,
     seed: int = 0,
+    pieces: Pieces = SILENT,
 ) -> Instrumented:
     """Add and calibrate the heads.
 
@@ -137,7 +140,9 @@ def instrument(
         material: rows to fit and calibrate on.
         source: words that say what the calibration rows are, for the manifest.
         seed: of the head's training.
+        pieces: progress.
     """
+    pieces.begin("scores")
     table, fitted, columns = _channels(model, schema, material.references)
     graph = GraphBuilder(model, reserved=OUTPUTS)
     logits = _emit_logits(graph, schema)
@@ -166,7 +171,8 @@ def instrument(
     graph.output("probabilities", graph.op("Softmax", cooled, axis=1), "batch", len(classes))
     p_value = emit_p_value(graph, scores, fit.scores, held.scores)
     graph.output("drift_p_value", p_value, "batch")
-    head = _add_head(graph, schema, x_unit, evidence, material, seed)
+    part_done = pieces.begin("perturbation head")
+    head = _add_head(graph, schema, x_unit, evidence, material, seed, part_done)
     cells = counted.emit(graph, scores, x_unit, logits)
     graph.output("cells", cells, "batch", len(counted.channels), integer=True)
 
@@ -176,9 +182,11 @@ def instrument(
     built, reference = graph.build(), dict(counted.reference)
     reference |= query_embedding.calibrate(schema, material.held_clean)
     if material.held_labels is not None:
+        pieces.begin("accuracy estimate")
         reference |= accuracy_facts(
             built, schema, material.held_clean, material.held_labels, seed=seed
         )
+    pieces.end()
     return Instrumented(built, counted.channels, reference, calibration)
 
 
@@ -200,13 +208,8 @@ def _channels(
     table, x_unit = None, schema.to_unit(references)
     if schema.kind == "tabular" and schema.columns:
         table = TableStatistics.fit(schema, x_unit)
-    fitted = ch.score_channels(
-        schema.kind,
-        features[0] if features else None,
-        logits=np.nan_to_num(logits),
-        x_unit=x_unit,
-        table=table,
-    )
+    rows = Fitting(np.nan_to_num(logits), features[0] if features else None, x_unit, table)
+    fitted = score_channels(schema.kind, rows)
     return table, fitted, choose_columns(schema, x_unit, np.nan_to_num(logits).argmax(axis=1))
 
 
@@ -273,6 +276,7 @@ def _add_head(
     evidence: str,
     material: Material,
     seed: int,
+    part_done: Part,
 ) -> dict[str, Any]:
     """Fit the perturbation head and add it with its outputs; what `Calibration` says of it."""
 
@@ -285,7 +289,7 @@ def _add_head(
         clean = np.concatenate([clean, material.fit_moved])
     x, kind = _three_kinds(clean, material.fit_corrupted, material.fit_adversarial)
     images = schema.to_unit(x) if schema.kind == "image" else None
-    filters, head = fit_with_filters(evidence_of(x), kind, images, seed=seed)
+    filters, head = fit_with_filters(evidence_of(x), kind, images, seed=seed, part_done=part_done)
     if filters is not None:
         evidence = graph.op("Concat", evidence, filters.emit(graph, x_unit), axis=1)
     x, kind = _three_kinds(material.held_clean, material.held_corrupted, material.held_adversarial)

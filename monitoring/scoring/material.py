@@ -28,6 +28,7 @@ from monitoring.scoring.instrument import Material
 from monitoring.scoring.perturbation import negatives as hn
 from monitoring.scoring.perturbation.attacks import PASSES, SIZES, attack_families
 from monitoring.scoring.perturbation.benign import Benign
+from monitoring.scoring.pieces import SILENT, Part, Pieces
 
 REFERENCE_ROWS, FIT_ROWS, HELD_ROWS, KIND_ROWS = 2048, 1500, 5000, 360
 BENIGN_ROWS, LEAST_COPIES, MOST_COPIES = 12_000, 6, 20  # of the rows that are fitted on
@@ -48,20 +49,21 @@ class Victim:
     plain: onnx.ModelProto
     without: frozenset[str] = frozenset()  # families of attacks that the head shall not know
 
-    def attacked(self, rows: Rows, seed: int = 0) -> InputArray:
+    def attack(self, rows: Rows, seed: int = 0, part_done: Part = lambda *_: None) -> InputArray:
         """Parts of the rows under every attack at every size: smaller ones where a net is dear.
 
         A row that an attack leaves as it is (it was misclassified before) is no attacked row.
         """
         if self.net is None:
-            return self._attack_by_queries(rows.take(np.arange(min(len(rows), QUERIED_ROWS))), seed)
+            some = rows.take(np.arange(min(len(rows), QUERIED_ROWS)))
+            return self._attack_by_queries(some, seed, part_done)
         # Few attacks on many rows teach the head more than many attacks on few.
         most = self._affordable(self.net)
         part = min(1.0, max(LEAST_PART, most / len(rows)))
         rows = rows.take(np.arange(min(len(rows), max(1, int(most / part)))))
         x, y = tensors(self.net, self.schema, rows)
         with attacks.frozen(self.net):
-            found = attack_families(
+            x_adv = attack_families(
                 attacks.logits_only(self.net),
                 x,
                 y,
@@ -69,8 +71,9 @@ class Victim:
                 generator=torch.Generator(x.device).manual_seed(seed),
                 part=part,
                 without=self.without,
+                part_done=part_done,
             )
-        return self.schema.from_unit(found.cpu().numpy())
+        return self.schema.from_unit(x_adv.cpu().numpy())
 
     def _at(self, share: float) -> Threat:
         size = share * self.threat.eps
@@ -78,11 +81,13 @@ class Victim:
             self.threat, self.schema, size if self.threat.norm == "l2" else min(size, 1.0)
         )
 
-    def _attack_by_queries(self, rows: Rows, seed: int) -> InputArray:
+    def _attack_by_queries(self, rows: Rows, seed: int, part_done: Part) -> InputArray:
         """Under Square, at every size."""
-        ask, unit, parts = logits_of(self.plain, self.schema), self.schema.to_unit(rows.x), []
+        ask, unit = logits_of(self.plain, self.schema), self.schema.to_unit(rows.x)
+        parts: list[InputArray] = []
         for size in SIZES:
-            found = attacks.square(
+            part_done(len(parts), len(SIZES))
+            x_adv = attacks.square(
                 ask,
                 torch.from_numpy(unit),
                 torch.from_numpy(rows.y),
@@ -90,7 +95,7 @@ class Victim:
                 queries=QUERIES,
                 generator=torch.Generator().manual_seed(seed),
             )
-            x = self.schema.from_unit(found.numpy())
+            x = self.schema.from_unit(x_adv.numpy())
             change = np.nan_to_num(np.abs(self.schema.to_unit(x) - unit))
             changed = change.reshape(len(rows), -1).max(axis=1) > 1e-3 * self._at(size).eps
             parts.append(x[changed] if changed.any() else x)
@@ -129,6 +134,7 @@ def head_material(
     *,
     benign: Benign | None = None,
     without: Collection[str] = (),
+    pieces: Pieces = SILENT,
 ) -> tuple[Material, str]:
     """Rows for the heads: half of the training rows as references, of the other half to fit on.
 
@@ -141,6 +147,7 @@ def head_material(
         seed: of draws, corruptions and attacks.
         benign: the user's own examples; one more kind.
         without: names of benign kinds to leave out, so that the head can be judged on them.
+        pieces: progress.
 
     Raises:
         DataError: too few rows to fit and to calibrate on.
@@ -155,12 +162,15 @@ def head_material(
     step = hn.grid_step(schema.to_unit(fit.x)) if schema.kind == "image" else 0.0
     few = held.take(_spread(len(held), min(KIND_ROWS, _most(schema, len(kinds)))))
     own = (fit.x[:0], fit.x[:0]) if benign is None else benign.halves()
+    pieces.begin("benign rows")
     held_corrupted, held_kinds = hn.by_kind(kinds, few.x, rng)
+    fit_corrupted = _benign(schema, kinds, fit.x, rng)
+    fit_attacked = victim.attack(fit, seed, pieces.begin("attacks to learn from"))
+    held_attacked = victim.attack(few, seed, pieces.begin("attacks to calibrate on"))
     changed = [
         hn.round_to_grid(schema, x, step, rng)
-        for x in (_benign(schema, kinds, fit.x, rng), victim.attacked(fit, seed),
-                  held_corrupted, victim.attacked(few, seed))
-    ]  # fmt: skip
+        for x in (fit_corrupted, fit_attacked, held_corrupted, held_attacked)
+    ]
     material = Material(
         references=shuffled.x[: min(half, REFERENCE_ROWS)],
         fit_clean=fit.x,

@@ -1,7 +1,11 @@
-"""The command line `holdfast`: every command shows an example; status 0, 1 or 2 (usage)."""
+"""The command line `holdfast`: every command shows an example.
+
+The status is 0; 1 where the work could not be done; 2 for wrong usage; 130 after Ctrl-C.
+"""
 
 import errno
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -27,6 +31,7 @@ from service.configuration import settings
 
 TOML = Path("holdfast.toml")
 FULL = (errno.ENOSPC, errno.EDQUOT)  # told of a file that is open, without its name
+INTERRUPTED = 128 + signal.SIGINT
 OUT_OF_MEMORY = (
     "there was not enough memory, and nothing was published: take a smaller batch or net or fewer "
     "rows, or give the machine (or container) more"
@@ -40,6 +45,8 @@ class CommandGroup(click.Group):
         """Run the command; only unexpected errors show a traceback."""
         try:
             return super().invoke(ctx)
+        except KeyboardInterrupt:
+            sys.exit(INTERRUPTED)  # without a word: who pressed Ctrl-C knows
         except HoldfastError as error:
             sentence = str(error)
         except BrokenPipeError:

@@ -1,12 +1,13 @@
 """`holdfast certify`: radii within which the smoothed answers cannot be changed."""
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 import msgspec
 
 from models.base.errors import DataError
+from models.versions.figures import CertifiedPoint
 from models.versions.registry import Registry
 from service.cli.output import emit, json_option, table
 from service.configuration.settings import Settings
@@ -15,6 +16,19 @@ if TYPE_CHECKING:
     from models.data import Rows
 
 STEPS_PER_SIGMA = 4
+
+
+class CertifiedVersion(msgspec.Struct, frozen=True):
+    """The certified accuracy of a version, and the largest radius that its samples allow."""
+
+    model: str
+    version: int
+    largest_radius: float
+    sigma: float
+    samples: int
+    alpha: float
+    n: int
+    points: tuple[CertifiedPoint, ...]
 
 
 @click.command()
@@ -64,7 +78,7 @@ def certify(
     from models.versions.runner import Runner
 
     bundle = Registry(settings.registry_dir, settings.keys).open(model, which)
-    rows = _chosen(data_of(bundle.manifest).test, most, seed)
+    rows = _choose_rows(data_of(bundle.manifest).test, most, seed)
     reach = largest_radius(sigma, samples, alpha)
     radii = [
         step * sigma / STEPS_PER_SIGMA for step in range(int(reach / sigma * STEPS_PER_SIGMA) + 1)
@@ -82,13 +96,21 @@ def certify(
             seed=seed,
             progress=lambda done, total: bar.update(1),
         )
-    told = {"model": model, "version": bundle.manifest.version, "largest_radius": reach}
-    told |= msgspec.to_builtins(figures)
-    emit(told, as_json, lambda: _text(bundle.name, told))
+    answer = CertifiedVersion(
+        model=model,
+        version=bundle.manifest.version,
+        largest_radius=reach,
+        sigma=figures.sigma,
+        samples=figures.samples,
+        alpha=figures.alpha,
+        n=figures.n,
+        points=figures.points,
+    )
+    emit(answer, as_json, lambda: _text(bundle.name, answer))
 
 
-def _chosen(rows: "Rows", most: int, seed: int) -> "Rows":
-    """Some rows at random, in the order they lie in; none with a missing value."""
+def _choose_rows(rows: "Rows", most: int, seed: int) -> "Rows":
+    """Choose rows without a missing value at random; they keep their order."""
     import numpy as np
 
     whole = np.flatnonzero(~np.isnan(rows.x).reshape(len(rows), -1).any(axis=1))
@@ -99,15 +121,14 @@ def _chosen(rows: "Rows", most: int, seed: int) -> "Rows":
     return rows.take(np.sort(rng.choice(whole, size, replace=False)))
 
 
-def _text(name: str, told: dict[str, Any]) -> str:
+def _text(name: str, answer: CertifiedVersion) -> str:
     lines = [
-        (f"{p['radius']:.4g}", f"{p['value']:.1%}", f"{p['low']:.1%} to {p['high']:.1%}")
-        for p in told["points"]
+        (f"{p.radius:.4g}", f"{p.value:.1%}", f"{p.low:.1%} to {p.high:.1%}") for p in answer.points
     ]
     return (
-        f"{name} on {told['n']} held-out rows, noise of sigma {told['sigma']:g}\n\n"
+        f"{name} on {answer.n} held-out rows, noise of sigma {answer.sigma:g}\n\n"
         + table(("L2 radius", "certified accuracy", "95 % interval"), lines)
-        + f"\n\nThe radius is in units of the [0, 1] range; {told['samples']} samples reach "
-        f"{told['largest_radius']:.4g}. A row's certificate is wrong with probability "
-        f"{told['alpha']:g} at most."
+        + f"\n\nThe radius is in units of the [0, 1] range; {answer.samples} samples reach "
+        f"{answer.largest_radius:.4g}. A row's certificate is wrong with probability "
+        f"{answer.alpha:g} at most."
     )

@@ -13,7 +13,8 @@ from models.versions.judging import NORMS, SUITES, ThreatModel
 from models.versions.registry import Registry
 from models.versions.schema import Manifest
 from service.cli.figures import figure_lines
-from service.cli.output import Bar, emit, json_option
+from service.cli.output import emit, json_option
+from service.cli.progress import Bar
 from service.cli.train import need_training
 from service.configuration.settings import Settings
 
@@ -63,7 +64,7 @@ def evaluate(
     from models.data.source import data_of
     from models.evaluation.suite import evaluate as judge
     from models.training import distributed
-    from monitoring.loop.assemble import open_subject
+    from monitoring.making.opening import open_subject
 
     registry = Registry(settings.registry_dir, settings.keys)
     bundle = registry.open(model, which)
@@ -72,12 +73,14 @@ def evaluate(
     folder = Path(settings.state) / "evaluations" / model / str(manifest.version)
     before, figures_before = _previous(registry, manifest, folder.parent, suite)
     first = distributed.rank() == 0
-    figures = judge(
-        open_subject(bundle), data_of(manifest).test,
-        suite=suite, threat=threat, previous=figures_before, previous_version=before, limit=limit,
-        autoattack=autoattack, seed=seed, work=folder / "work",
-        progress=EvaluationBar(f"evaluating {bundle.name}") if first else None,
-    )  # fmt: skip
+    with Bar(bundle.name, silent=not first) as bar:
+        bar("reading", 0, 0, "")
+        figures = judge(
+            open_subject(bundle), data_of(manifest).test,
+            suite=suite, threat=threat, previous=figures_before, previous_version=before,
+            limit=limit, autoattack=autoattack, seed=seed, work=folder / "work",
+            progress=bar.of("judging"),
+        )  # fmt: skip
     distributed.leave()
     if not first:
         return
@@ -90,16 +93,6 @@ def evaluate(
         as_json,
         lambda: _text(bundle.name, figures, folder / f"{name}.html"),
     )
-
-
-class EvaluationBar(Bar):
-    """Of an evaluation: share of the work, and the unit at work."""
-
-    def __call__(self, done: int, total: int, unit: str) -> None:
-        """Called after every unit, and every block of the long ones; first for what is kept."""
-        if self.first is None:
-            self.first = done
-        self.show(done, total, f"{done / max(total, 1):.0%}, {unit}")
 
 
 def _threat(

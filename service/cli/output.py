@@ -1,8 +1,5 @@
-"""Output of commands: tables or JSON on standard output, progress on standard error."""
+"""Output of commands: tables or JSON on standard output, notes on standard error."""
 
-import math
-import sys
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -45,44 +42,3 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
         "  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip()
         for line in lines
     )
-
-
-class Bar:
-    """A bar with the time left on a terminal, a line every few seconds elsewhere."""
-
-    def __init__(self, what: str, *, every_seconds: float = 5.0) -> None:
-        self.what = what
-        self.first: int | None = None  # what an earlier run had done: the rate is of this one
-        self._every = every_seconds
-        self._started = self._told = time.monotonic()
-        self._ended = False
-        self._terminal = sys.stderr.isatty()
-
-    def show(self, done: int, total: int, words: str) -> None:
-        """Show progress; call it for every step or for some. The end is shown once."""
-        now, last = time.monotonic(), done >= total
-        if self._ended and last:
-            return
-        self._ended = last
-        if not last and now - self._told < (0.1 if self._terminal else self._every):
-            return
-        self._told = now
-        left = (now - self._started) * (total - done) / max(done - (self.first or 0), 1)
-        text = f"{self.what}: {words}, {left:.0f} s left"
-        if self._terminal:
-            full = 24 * done // max(total, 1)
-            text = f"\r[{'#' * full}{'.' * (24 - full)}] {text:<70}"
-        click.echo(text, err=True, nl=not self._terminal or last)
-
-
-class TrainingBar(Bar):
-    """The progress of a training: steps and loss."""
-
-    def __call__(self, step: int, steps: int, loss: float) -> None:
-        """Told first of the steps that an earlier run had done, if any (the loss is NaN then)."""
-        if self.first is None:
-            self.first = step if math.isnan(loss) else 0
-            if self.first:
-                click.echo(f"{self.what}: goes on after step {step} of {steps}", err=True)
-                return
-        self.show(step, steps, f"{step}/{steps}, loss {loss:.3f}")

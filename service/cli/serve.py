@@ -81,7 +81,8 @@ def up(settings: Settings, model: str) -> None:
     check_alone(service_lock(settings), "service")
     check_alone(watcher_lock(settings), "watcher")
     registry = Registry(settings.registry_dir, settings.keys)
-    if not any(_has_champion(registry, name) for name in registry.models()):
+    _need_champion(registry)
+    if not _has_champion(registry):
         cost = " (about a minute of CPU)" if model == DEMO else ""
         click.echo(f"no model yet: training {model}{cost}", err=True)
         try:
@@ -92,15 +93,30 @@ def up(settings: Settings, model: str) -> None:
             raise SystemExit(130) from None  # the child has said that it was interrupted
         if trained.returncode:
             raise HoldfastError("training failed; nothing is served")
+        _need_champion(registry)
     ProcessKeeper(settings).run()
 
 
-def _has_champion(registry: Registry, model: str) -> bool:
+def _has_champion(registry: Registry) -> bool:
     """Whether a model has one, or may have: what is damaged is not trained anew."""
-    try:
-        return registry.aliases(model).champion is not None
-    except RegistryError:
-        return True
+    for model in registry.models():
+        try:
+            if registry.aliases(model).champion is not None:
+                return True
+        except RegistryError:
+            return True
+    return False
+
+
+def _need_champion(registry: Registry) -> None:
+    """Raise HoldfastError where there are versions, but none that would answer."""
+    waiting = [f"{m} {registry.versions(m)[-1]}" for m in registry.models() if registry.versions(m)]
+    if waiting and not _has_champion(registry):
+        commands = " or ".join(f"`holdfast models promote {each}`" for each in waiting)
+        raise HoldfastError(
+            f"no model has a champion, so nothing would be served; {commands} makes a version the "
+            "champion (`holdfast models show MODEL VERSION` has its figures); then start again"
+        )
 
 
 class ProcessKeeper:

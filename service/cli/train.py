@@ -11,12 +11,14 @@ from typing import Any
 import click
 
 from models.base.errors import DataError, HoldfastError
+from models.nets.catalogue import CATALOGUE as NETS
 from models.training.recipe import AUGMENTATIONS, METHODS, PRECISIONS
 from models.versions.facts import EventFacts
 from models.versions.judging import NORMS
 from models.versions.registry import Registry, check_name
 from service.cli.figures import gap_lines, headline, share_or_none
-from service.cli.output import TrainingBar, emit, json_option, tell_notes
+from service.cli.output import emit, json_option, tell_notes
+from service.cli.progress import Bar
 from service.cli.source import source_options
 from service.configuration.settings import Settings
 
@@ -38,7 +40,7 @@ def need_training() -> None:
 @click.argument("data", default="digits")
 @source_options
 @click.option("--model", help="Name of the model; the data's name by default.")
-@click.option("--if-empty", is_flag=True, help="Do nothing if the model has a champion.")
+@click.option("--if-empty", is_flag=True, help="Do nothing if the model has a version.")
 @click.option("--promote/--no-promote", default=True, help="Make it the champion if none stands.")
 @click.option("--quick", is_flag=True, help="A fraction of the time, some robustness less.")
 @click.option("--method", type=click.Choice(METHODS), help="How it is trained (trades).")
@@ -66,7 +68,7 @@ def need_training() -> None:
 @click.option(
     "--net",
     default="auto",
-    help="auto, small_conv, conv4, resnet18, resnet_narrow, mlp, or module:factory of your own.",
+    help=f"auto, {', '.join(NETS)}, or module:factory of your own.",
 )
 @click.option(
     "--dropout",
@@ -113,34 +115,34 @@ def train(
       torchrun --nproc-per-node 2 --no-python holdfast train photos/
     """
     registry = Registry(settings.registry_dir, settings.keys)
-    if if_empty and _has_champion(registry, model or data):  # told before anything is loaded
+    if if_empty and _has_version(registry, model or data):  # before anything is loaded
         return
     need_training()
     from models import data as sets
     from models.training import distributed
 
-    rows = sets.load(sets.Source(data, **reading))
-    name = model or rows.name
-    check_name(name)
-    if if_empty and _has_champion(registry, name):  # a path names no model until it is read
-        return
-    for note in rows.notes:
-        click.echo(f"note: {note}", err=True)
-    order = _order(registry, rows, name, net, {"dropout": dropout, "batch_norm": batch_norm},
-                   init_from, chosen)  # fmt: skip
-    order = dataclasses.replace(order, benign=benign_examples(benign, rows))
-    version = _make(settings, registry, rows, order)
     first = distributed.rank() == 0
+    with Bar(model or data, silent=not first) as bar:
+        bar("reading", 0, 0, data)
+        rows = sets.load(sets.Source(data, **reading))
+        name = bar.what = model or rows.name
+        check_name(name)
+        if if_empty and _has_version(registry, name):  # a path names no model until it is read
+            return
+        for note in rows.notes:
+            bar.note(f"note: {note}")
+        order = _order(registry, rows, name, net, {"dropout": dropout, "batch_norm": batch_norm},
+                       init_from, chosen)  # fmt: skip
+        order = dataclasses.replace(order, benign=benign_examples(benign, rows))
+        version = _make(settings, registry, rows, order, bar)
     distributed.leave()
     if not first:
         return
     manifest = registry.manifest(name, version)
     figures = manifest.evaluation
     assert figures is not None  # what is published was judged
-    if promote and registry.aliases(name).champion is None:
-        registry.promote(
-            name, version, expected=None, actor="command line", reason="the first", by_person=True
-        )
+    if promote:
+        promote_or_say_why(registry, name, version, "command line")
     tell_notes(manifest, registry.aliases(name).champion)
     clean, robust = share_or_none(figures.clean), share_or_none(figures.robust)
     page = registry.path(name, version) / "report.html"
@@ -148,12 +150,18 @@ def train(
         {"model": name, "version": version, "clean": clean, "robust": robust},
         as_json,
         lambda: "\n".join(
-            [
-                f"{name}/{version}: {headline(figures, manifest.input)}; {page}",
-                *gap_lines(figures),
-            ]
+            [f"{name}/{version}: {headline(figures, manifest.input)}; {page}", *gap_lines(figures)]
         ),
     )
+
+
+def promote_or_say_why(registry: Registry, model: str, version: int, actor: str) -> None:
+    """Make a version the first champion, or say on standard error what is against it."""
+    from monitoring.making.first import promote_first
+
+    why_not = promote_first(registry, model, version, actor=actor)
+    if why_not is not None:
+        click.echo(f"warning: {why_not}", err=True)
 
 
 def benign_examples(path: str | None, rows: Any) -> Any:
@@ -167,12 +175,20 @@ def benign_examples(path: str | None, rows: Any) -> Any:
     return load_benign(Source(path, label=label), rows.schema)
 
 
-def _has_champion(registry: Registry, name: str) -> bool:
+def _has_version(registry: Registry, name: str) -> bool:
     """Whether there is nothing to do under `--if-empty`; says so."""
-    stands = bool(registry.versions(name)) and registry.aliases(name).champion is not None
-    if stands:
+    versions = registry.versions(name)
+    if not versions:
+        return False
+    if registry.aliases(name).champion is not None:
         click.echo(f"model {name} has a champion already", err=True)
-    return stands
+    else:
+        click.echo(
+            f"model {name} has version {versions[-1]} already, which is not its champion; to "
+            f"serve it: holdfast models promote {name} {versions[-1]}",
+            err=True,
+        )
+    return True
 
 
 def _order(
@@ -191,7 +207,7 @@ def _order(
     from models.nets.factories import NetSpec, spec_for
     from models.training.presets import preset
     from models.training.recipe import Recipe
-    from monitoring.loop.assemble import Order
+    from monitoring.making.orders import Order
 
     start = preset(rows.schema, len(rows.train), quick=chosen.pop("quick"))
     test_eps, columns = chosen.pop("test_eps"), _columns(chosen.pop("fixed"), chosen.pop("bound"))
@@ -250,19 +266,19 @@ def _columns(fixed: tuple[str, ...], bounds: tuple[str, ...]) -> dict[str, Any]:
     return columns
 
 
-def _make(settings: Settings, registry: Registry, rows: Any, order: Any) -> int:
+def _make(settings: Settings, registry: Registry, rows: Any, order: Any, bar: Bar) -> int:
     """Train and publish; a run that was cut off goes on from its checkpoint."""
     import msgspec
 
-    from models.training import distributed
-    from monitoring.loop.assemble import make_version
+    from monitoring.making.version import make_version
 
     what = msgspec.json.encode([order.recipe, order.net, rows.fingerprint])
     digest = hashlib.sha256(what).hexdigest()[:12]
     checkpoint = Path(settings.state) / "training" / f"{order.model}-{digest}.safetensors"
-    told = TrainingBar(f"training {order.model}") if distributed.rank() == 0 else None
     try:
-        return make_version(registry, rows, order, progress=told, checkpoint=checkpoint)
+        return make_version(registry, rows, order, progress=bar, checkpoint=checkpoint)
     except KeyboardInterrupt:
-        click.echo("\nstopped; the same command goes on from where it was", err=True)
+        if registry.published_for(order.model, order.event.id) is None:
+            start = "goes on from its checkpoint" if checkpoint.exists() else "begins anew"
+            bar.note(f"stopped; nothing was published; the same command {start}")
         raise

@@ -14,11 +14,11 @@ from models.base.files import sha256_file
 from models.versions.facts import EventFacts, WrappingFacts
 from models.versions.judging import NORMS
 from models.versions.registry import MODEL_NAME, Registry, check_name
-from service.cli.evaluate import EvaluationBar
 from service.cli.figures import gap_lines, headline, share_or_none
 from service.cli.output import emit, json_option, tell_notes
+from service.cli.progress import Bar
 from service.cli.source import source_options
-from service.cli.train import benign_examples, need_training
+from service.cli.train import benign_examples, need_training, promote_or_say_why
 from service.configuration.settings import Settings
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def wrap(
 ) -> None:
     """Put score heads on MODEL.ONNX, calibrate them on DATA and publish the whole as a version.
 
-    How the model takes its input and which output holds the classes is tried out, and said.
+    How the model takes its input and which output holds the classes is tried out and printed.
 
     \b
     Example:
@@ -104,10 +104,8 @@ def wrap(
     registry = Registry(settings.registry_dir, settings.keys)
     facts = msgspec.structs.replace(adapted.facts, file=file.name, sha256=sha256_file(file))
     version = _publish(registry, name, rows, adapted, facts, threat, own)
-    if promote and registry.aliases(name).champion is None:
-        registry.promote(
-            name, version, expected=None, actor=ACTOR, reason="the first", by_person=True
-        )
+    if promote:
+        promote_or_say_why(registry, name, version, ACTOR)
     _report(registry, name, version, facts, as_json)
 
 
@@ -181,13 +179,13 @@ def _publish(
     benign: "Benign | None",
 ) -> int:
     """Instrument, calibrate, evaluate and publish; nothing is written before that."""
-    from monitoring.loop.assemble import WrapOrder, wrap_version
+    from monitoring.making.orders import WrapOrder
+    from monitoring.making.version import wrap_version
 
     event = EventFacts(f"wrap-{uuid.uuid4().hex[:12]}", f"wrapped {facts.file} by hand")
     order = WrapOrder(name, event, ACTOR, threat, facts, benign=benign)
-    _say("fitting and calibrating the score heads")
-    progress = EvaluationBar(f"judging {name}")
-    return wrap_version(registry, rows, adapted.plain, order, progress=progress)
+    with Bar(name) as bar:
+        return wrap_version(registry, rows, adapted.plain, order, progress=bar)
 
 
 def _name_of(file: Path) -> str:
@@ -217,9 +215,9 @@ def _report(
     page = registry.path(name, version) / "report.html"
 
     def text() -> str:
-        lines = [f"{name}/{version}: {headline(figures, manifest.input)}; {page}"]
-        lines += [f"  {line}" for line in _lines(facts)]
-        return "\n".join([*lines, *gap_lines(figures)])
+        lines = [*_lines(facts), *(line.strip() for line in gap_lines(figures))]
+        head = f"{name}/{version}: {headline(figures, manifest.input)}; {page}"
+        return "\n".join([head, *(f"  {line}" for line in lines)])
 
     emit(
         {"model": name, "version": version, "clean": clean, "robust": robust, "adapted": facts},

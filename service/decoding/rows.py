@@ -21,7 +21,7 @@ import numpy.typing as npt
 import orjson
 
 from models.base.bounded import Bounded
-from models.base.errors import InputError
+from models.base.errors import SHOWN_CHARACTERS, InputError, show_value
 from models.data.cells import (
     key_of,
     key_of_number,
@@ -32,7 +32,6 @@ from models.data.cells import (
 )
 from models.versions.schema import Column, InputArray, InputSchema
 from service.decoding.json_amount import row_form
-from service.web.errors import SHOWN_CHARACTERS, show_value
 
 Float64s = npt.NDArray[np.float64]
 NUMBERS = frozenset((int, float, NoneType))

@@ -63,6 +63,6 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]
         if not all(worker.flags[READY] for _, worker in newest):
             return
         for pid, worker in surplus:
-            if not worker.told:
-                worker.told = True
+            if not worker.stop_sent:
+                worker.stop_sent = True
                 self.kill_worker(pid, signal.SIGTERM)

@@ -25,7 +25,7 @@ class Worker(UvicornWorker):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.flags, self.told = WorkerFlags(), False  # the master looks at them
+        self.flags, self.stop_sent = WorkerFlags(), False  # read by the master
 
     def run(self) -> None:
         """Serve until the end, then exit."""
@@ -48,7 +48,7 @@ class Worker(UvicornWorker):  # type: ignore[misc]
 
 
 def configure(app: Any, shared: Shared, *, backlog: int, keep_alive: float) -> uvicorn.Config:
-    """What uvicorn is told. Addresses behind proxies are `Proxies`' to believe."""
+    """Make uvicorn's configuration; `Proxies`, not uvicorn, trusts forwarded addresses."""
     return uvicorn.Config(
         app,
         http=partial(Protocol, shared=shared),  # type: ignore[arg-type]

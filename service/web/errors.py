@@ -26,7 +26,6 @@ from typing import Any
 import msgspec
 import orjson
 
-from models.base.errors import SHOWN_CHARACTERS as SHOWN_CHARACTERS
 from models.base.errors import (
     BundleError,
     ChampionMovedError,
@@ -36,7 +35,6 @@ from models.base.errors import (
     UnknownModelError,
     UnknownVersionError,
 )
-from models.base.errors import show_value as show_value
 
 JSON = "application/json"
 PROBLEM = "application/problem+json"

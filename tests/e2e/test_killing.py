@@ -71,7 +71,7 @@ def in_training(stack: Stack, steps_before: int = 0) -> psutil.Process | None:
 
 def steps_made(stack: Stack) -> int:
     """Lines of progress of all trainings of the loop."""
-    return sum(path.read_text().count("step ") for path in stack.state.glob("jobs/*/log"))
+    return sum(path.read_text().count("loss ") for path in stack.state.glob("jobs/*/log"))
 
 
 def dead(process: psutil.Process) -> bool:

@@ -1,7 +1,7 @@
-"""The one list of everything that scores a request: `test_battery.py` runs every law over it.
+"""Everything that scores a request: `test_battery.py` runs every law over it.
 
-A new channel needs a line in `_image_channels` or `_table_channels`, and one in `MOVES` of the
-test. What is forgotten fails there.
+Channels come from their catalogue. A new one needs a line in `MOVES` of the test; what is
+forgotten fails there.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,6 +18,7 @@ from models.statistics.arrays import FloatArray
 from models.versions.runner import session
 from models.versions.schema import InputArray
 from monitoring.scoring.channels import base as ch
+from monitoring.scoring.channels.catalogue import Fitting, score_channels
 from monitoring.scoring.channels.columns import (
     CategoryColumn,
     NumericColumn,
@@ -123,13 +124,13 @@ def absurd(kind: str) -> ch.PlainAnswers:
 
 
 def _image_channels(fit: ch.PlainAnswers) -> list[ch.ScoreChannel]:
-    every = ch.score_channels("image", fit.features, logits=fit.logits, x_unit=fit.x_unit)
+    every = score_channels("image", Fitting(fit.logits, fit.features, fit.x_unit))
     return [*every, ch.Uncertainty()]
 
 
 def _table_channels(fit: ch.PlainAnswers, data: DataSet) -> list[ch.ScoreChannel]:
     statistics = TableStatistics.fit(data.schema, fit.x_unit)
-    return ch.score_channels("tabular", fit.features, logits=fit.logits, table=statistics)
+    return score_channels("tabular", Fitting(fit.logits, fit.features, table=statistics))
 
 
 def _image_cases(fit: ch.PlainAnswers) -> tuple[Case, ...]:

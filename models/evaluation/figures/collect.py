@@ -5,7 +5,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from models.corruptions import IMAGENET_C
+from models.corruptions import GROUPS
 from models.evaluation.adaptive import adaptive_figures
 from models.evaluation.certify import certified_points, largest_radius
 from models.evaluation.figures.attacked import (
@@ -140,7 +140,7 @@ def relative_error(
     theirs = {(p.group, p.name, p.severity): p for p in previous if p.share is not None}
     kinds = sorted({key[:2] for key in wrong if key in theirs})
     usual = [kind for kind in kinds if kind[0] == "imagenet-c"]
-    if len(usual) == len(IMAGENET_C):
+    if len(usual) == len(GROUPS["imagenet-c"].kinds):
         kinds = usual
     if not kinds:
         return None

@@ -2,11 +2,10 @@
 
 A score channel gives one number per row; its held-out values are cut into rank cells. Here are
 those of logits, features and shared statistics; `image_channels` and `columns` have the others.
-To add a channel, see CONTRIBUTING.md.
+Which channels there are: `catalogue`.
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
@@ -35,12 +34,10 @@ __all__ = [
     "emit_edges",
     "emit_input_statistics",
     "input_statistics",
-    "score_channels",
 ]
 
 NEIGHBOURS = 10
 MAX_REFERENCES = 512
-ENERGY_SPREAD = 1e-3  # nats; below it the logits are logarithms of probabilities
 
 
 @dataclass(frozen=True)
@@ -153,46 +150,6 @@ class TableStatistic:
     def emit(self, graph: GraphBuilder, tensors: Tensors) -> str:
         """`(N, 1)`."""
         return Statistic(self.name, self.column).emit(graph, tensors)
-
-
-def score_channels(
-    kind: Literal["image", "tabular"],
-    features: FloatArray | None,
-    *,
-    logits: FloatArray | None = None,
-    x_unit: FloatArray | None = None,
-    table: TableStatistics | None = None,
-) -> list[ScoreChannel]:
-    """The score channels for a kind of input, fitted on training rows.
-
-    Args:
-        kind: of the input.
-        features: `(R, F)` of training rows; None where the graph has none.
-        logits: `(R, C)` of the same rows; the energy is left out where it is the same for all.
-        x_unit: `(R, *shape)` of the same rows; without them an image has no pixel distance.
-        table: statistics of a table's rows.
-    """
-    says_nothing = logits is not None and _spread(logits) < ENERGY_SPREAD
-    channels: list[ScoreChannel] = [] if says_nothing else [Energy()]
-    if features is not None:
-        channels.append(FeatureDistance.fit(features))
-    if len(channels) < 2:
-        channels.append(Uncertainty())
-    if kind == "image":
-        channels += [Statistic("mean", 0), Statistic("gradient", 1), Grain()]
-        if x_unit is not None:
-            channels.append(PixelDistance.fit(x_unit))
-    elif table is not None:
-        channels.append(TableStatistic("inside", 0, table))
-        if table.whitening.any():
-            channels.append(TableStatistic("row_distance", 1, table))
-    return channels
-
-
-def _spread(logits: FloatArray) -> float:
-    """The range of the middle 98 % of the energies of `(R, C)` logits."""
-    low, high = np.quantile(Energy().scores(PlainAnswers(logits, logits, logits)), [0.01, 0.99])
-    return float(high - low)
 
 
 def _normalise_features(features: FloatArray) -> FloatArray:

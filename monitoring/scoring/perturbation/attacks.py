@@ -14,6 +14,7 @@ from models import attacks
 from models.attacks import LogitsOf
 from models.attacks.catalogue import SHARE, Attack, Effort, find_attack, learnt_attacks
 from models.attacks.threat import L2, Threat
+from monitoring.scoring.pieces import Part
 
 SIZES = (1 / 3, 2 / 3, 1.0, 4 / 3, 2.0)  # in units of the threat's eps
 SMALLER = (1 / 6, *SIZES)  # of a direction that is only stretched
@@ -36,6 +37,7 @@ def attack_families(
     generator: torch.Generator,
     part: float = 1.0,
     without: Collection[str] = (),
+    part_done: Part = lambda *_: None,
 ) -> Tensor:
     """Rows in the unit range under every family, each on a part of the rows per size.
 
@@ -46,23 +48,25 @@ def attack_families(
         generator: makes it reproducible.
         part: of the rows that each attack takes by default, above 0: less where a net is dear.
         without: families to leave out, so that a head can be judged on them.
+        part_done: called with how many of the attacks are done, and how many there are.
 
     Returns:
         `(M, *shape)`; a row that an attack left as it is (it was wrong before) is left out.
     """
-    found = [
-        _keep_changed(x[rows], attack(x[rows], y[rows], size), at(size).eps)
-        for name, (attack, share) in _families(logits_of, at, generator).items()
-        if name not in without
-        for size in SIZES
-        for rows in (_some(len(x), part * share, generator),)
-    ]
+    families = _families(logits_of, at, generator).items()
+    runs = [(attack, share, size) for name, (attack, share) in families if name not in without
+            for size in SIZES]  # fmt: skip
+    changed = []
+    for number, (attack, share, size) in enumerate(runs):
+        part_done(number, len(runs))
+        rows = _some(len(x), part * share, generator)
+        changed.append(_keep_changed(x[rows], attack(x[rows], y[rows], size), at(size).eps))
     for nearest in (a for a in learnt_attacks(black_box=False) if a.nearest):
         if x.dim() == 4 and nearest.name not in without and nearest.learnt is not None:
             rows = _some(len(x), part * nearest.learnt.share, generator)
             length, steps = _length(at(1.0), x), nearest.learnt.budget
-            found += _stretch_changes(logits_of, x[rows], y[rows], length, steps)
-    return torch.cat(found)
+            changed += _stretch_changes(logits_of, x[rows], y[rows], length, steps)
+    return torch.cat(changed)
 
 
 def _families(
@@ -95,9 +99,9 @@ def _stretch_changes(
     near = attacks.deepfool(logits_of, x, y, steps=steps, candidates=CANDIDATES)
     change = (near - x).flatten(1)
     lengths = change.norm(dim=1)
-    found = lengths > 1e-6
-    direction = (change[found] / lengths[found, None]).view_as(x[found])
-    return [(x[found] + share * length * direction).clamp(0, 1) for share in SMALLER]
+    moved = lengths > 1e-6
+    direction = (change[moved] / lengths[moved, None]).view_as(x[moved])
+    return [(x[moved] + share * length * direction).clamp(0, 1) for share in SMALLER]
 
 
 def _length(threat: Threat, x: Tensor) -> float:
@@ -115,5 +119,5 @@ def _keep_changed(x: Tensor, x_adv: Tensor, eps: float) -> Tensor:
 
 def _some(count: int, share: float, generator: torch.Generator) -> Tensor:
     """A random part of the rows, at least two where there are so many."""
-    kept = min(count, max(2, round(share * count)))
-    return torch.randperm(count, generator=generator, device=generator.device)[:kept]
+    size = min(count, max(2, round(share * count)))
+    return torch.randperm(count, generator=generator, device=generator.device)[:size]

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from models.statistics.arrays import FloatArray, IntArray
 from monitoring.scoring.perturbation.filters import Filters
 from monitoring.scoring.perturbation.head import HIDDEN, SHARES, PerturbationHead
+from monitoring.scoring.pieces import Part
 
 FILTERS = 12
 LARGE_SIDE = 64  # pixels; from there on filters are 5x5 with stride 2, below 3x3 with stride 1
@@ -18,16 +19,13 @@ STEPS, BATCH, RATE, DECAY = 900, 256, 4e-3, 1e-2
 LOOKED_AT = 2000  # rows that the scale of the evidence is taken from
 
 
-def fit_head(evidence: FloatArray, kind: IntArray, *, seed: int) -> PerturbationHead:
-    """Fit the classifier alone on evidence `(N, P)` and kinds `(N,)` in {0, 1, 2}.
-
-    Rows are drawn so that the kinds have the shares 1/4, 1/4, 1/2.
-    """
-    return fit_with_filters(evidence, kind, None, seed=seed)[1]
-
-
 def fit_with_filters(
-    evidence: FloatArray, kind: IntArray, x_unit: FloatArray | None, *, seed: int
+    evidence: FloatArray,
+    kind: IntArray,
+    x_unit: FloatArray | None,
+    *,
+    seed: int,
+    part_done: Part = lambda *_: None,
 ) -> tuple[Filters | None, PerturbationHead]:
     """Fit filters on the images and the classifier on the evidence and what the filters give.
 
@@ -38,6 +36,7 @@ def fit_with_filters(
         kind: `(N,)` in {0, 1, 2}; rows are drawn so that they have the shares 1/4, 1/4, 1/2.
         x_unit: `(N, C, H, W)` in [0, 1]; None for tables, which have no filters.
         seed: of weights and batches.
+        part_done: called with how many of the batches are done, and how many there are.
 
     Returns:
         The filters (None without images) and a head on `(P + 2 K,)`: evidence, then filters.
@@ -54,7 +53,8 @@ def fit_with_filters(
         net.scale_by(*_batch(order[:LOOKED_AT], evidence, x_unit))
         optimiser = torch.optim.AdamW(net.parameters(), lr=RATE, weight_decay=DECAY)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=STEPS)
-        for rows in np.split(order[LOOKED_AT:], STEPS):
+        for number, rows in enumerate(np.split(order[LOOKED_AT:], STEPS)):
+            part_done(number, STEPS)
             target = torch.from_numpy(kind[rows].astype(np.int64))
             loss = F.cross_entropy(net(*_batch(rows, evidence, x_unit)), target)
             optimiser.zero_grad()
@@ -68,8 +68,8 @@ def _draw(share: FloatArray, rng: np.random.Generator, count: int) -> npt.NDArra
     """`count` rows, each with a probability in proportion to its share."""
     cumulative = np.cumsum(share, dtype=np.float64)
     drawn = np.searchsorted(cumulative, rng.random(count) * cumulative[-1], side="right")
-    kept: npt.NDArray[np.intp] = np.minimum(drawn, len(share) - 1)
-    return kept
+    rows: npt.NDArray[np.intp] = np.minimum(drawn, len(share) - 1)
+    return rows
 
 
 def _batch(

@@ -170,7 +170,7 @@ def _attack_rows(settings: Settings, model: str, rows: Rows, eps: float) -> Inpu
     from models.attacks.threat import geometry_of
     from models.evaluation.adversarial import attack_subject
     from models.versions.judging import ThreatModel
-    from monitoring.loop.assemble import open_subject
+    from monitoring.making.opening import open_subject
 
     bundle = Registry(settings.registry_dir, settings.keys).open(model)
     judged = bundle.manifest.evaluation

@@ -17,7 +17,7 @@ import pytest
 from models.base import inside
 from models.base.errors import BundleError, HoldfastError, RegistryError, UnfitFileError
 from models.base.files import sha256_bytes
-from models.base.inside import WrongSizeError, open_folder, read_file
+from models.base.inside import WrongSizeError, open_folder
 from models.versions import bundle as bundles
 from models.versions.bundle import MANIFEST, MODEL, REFERENCE, open_bundle, read_manifest
 from models.versions.registry import Registry
@@ -212,16 +212,12 @@ def test_sizes_are_in_the_manifest_and_hold(tmp_path: Path) -> None:
         open_bundle(folder)
 
 
-def test_a_manifest_of_before_states_no_sizes_and_is_read_within_a_limit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_manifest_without_sizes_is_refused(tmp_path: Path) -> None:
     folder = written(tmp_path / "b")
-    old = msgspec.json.decode((folder / MANIFEST).read_bytes())
-    del old["sizes"]
-    forge(folder, msgspec.json.encode(old))
-    assert open_bundle(folder).read("card.md") == contents()["card.md"]
-    monkeypatch.setattr(bundles, "UNSIZED_BYTES", 6)
-    with pytest.raises(BundleError, match=r"has .* bytes, and may have 6"):
+    members = msgspec.json.decode((folder / MANIFEST).read_bytes())
+    del members["sizes"]
+    forge(folder, msgspec.json.encode(members))
+    with pytest.raises(BundleError, match="missing required field `sizes`"):
         open_bundle(folder)
 
 
@@ -238,8 +234,9 @@ def test_a_manifest_nested_beyond_reason_is_refused(tmp_path: Path) -> None:
     folder = written(tmp_path / "b")
     deep = b"[" * 100_000 + b"]" * 100_000
     encoded = msgspec.json.encode(manifest()).replace(
-        b'"training":{}', b'"training":{"a":%s}' % deep
+        b'"training":null', b'"training":{"recipe":%s}' % deep
     )
+    assert deep in encoded
     forge(folder, encoded)
     with pytest.raises(BundleError, match="is not a manifest"):
         open_bundle(folder)
@@ -330,7 +327,8 @@ class _Sized:
 def test_read_file_and_digest_agree(tmp_path: Path) -> None:
     data = os.urandom(3 * inside.CHUNK_BYTES + 17)
     (tmp_path / "f").write_bytes(data)
-    assert read_file(tmp_path / "f", len(data)) == data
+    with open_folder(tmp_path, inside=1) as folder:
+        assert folder.read("f", len(data)) == data
     with open_folder(tmp_path) as folder:
         assert folder.sha256("f", len(data), exactly=len(data)) == sha256_bytes(data)
         with pytest.raises(WrongSizeError):

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from models.corruptions import CORRUPTIONS, SEVERITIES, blurred, inverted, noisy, rotated
+from models.corruptions import QUICK, SEVERITIES, blurred, inverted, noisy, rotated
 from models.data import DataSet
 
-battery = pytest.mark.parametrize("name", CORRUPTIONS)
+battery = pytest.mark.parametrize("name", QUICK)
 RANDOM = ("gaussian_noise", "shot_noise", "impulse_noise", "rotate", "shift")
 
 
@@ -24,7 +24,7 @@ def test_keeps_shape_type_and_range(name: str, shape: tuple[int, ...], severity:
     rng = np.random.default_rng(0)
     x = rng.random(shape).astype(np.float32)
     before = x.copy()
-    corrupted = CORRUPTIONS[name](x, severity, rng)
+    corrupted = QUICK[name].corrupt(x, severity, rng)
     assert (corrupted.shape, corrupted.dtype) == (x.shape, np.float32)
     assert corrupted.min() >= 0
     assert corrupted.max() <= 1
@@ -34,7 +34,7 @@ def test_keeps_shape_type_and_range(name: str, shape: tuple[int, ...], severity:
 @battery
 def test_moves_further_with_severity_and_changes_every_level(name: str, images: np.ndarray) -> None:
     moved = [
-        np.abs(CORRUPTIONS[name](images, s, np.random.default_rng(0)) - images).mean()
+        np.abs(QUICK[name].corrupt(images, s, np.random.default_rng(0)) - images).mean()
         for s in SEVERITIES
     ]
     assert moved == sorted(moved)
@@ -45,7 +45,7 @@ def test_moves_further_with_severity_and_changes_every_level(name: str, images: 
 @battery
 def test_follows_the_generator(name: str, images: np.ndarray) -> None:
     one, two, other = (
-        CORRUPTIONS[name](images, 3, np.random.default_rng(seed)) for seed in (1, 1, 2)
+        QUICK[name].corrupt(images, 3, np.random.default_rng(seed)) for seed in (1, 1, 2)
     )
     np.testing.assert_array_equal(one, two)
     assert np.array_equal(one, other) == (name not in RANDOM)
@@ -54,13 +54,13 @@ def test_follows_the_generator(name: str, images: np.ndarray) -> None:
 @battery
 def test_stays_black_where_nothing_is(name: str) -> None:
     black = np.zeros((3, 1, 8, 8), dtype=np.float32)
-    changed = CORRUPTIONS[name](black, 5, np.random.default_rng(0))
+    changed = QUICK[name].corrupt(black, 5, np.random.default_rng(0))
     assert changed.any() == (name in ("gaussian_noise", "impulse_noise", "brightness"))
 
 
 def test_each_does_what_its_name_says(images: np.ndarray) -> None:
     rng = np.random.default_rng(0)
-    after = {name: corrupt(images, 3, rng) for name, corrupt in CORRUPTIONS.items()}
+    after = {name: kind.corrupt(images, 3, rng) for name, kind in QUICK.items()}
 
     def edges(x: np.ndarray) -> float:
         return float(np.abs(ndimage.laplace(x, axes=(2, 3))).mean())

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from models.corruptions import (
-    CORRUPTIONS,
     GROUPS,
+    QUICK,
     SEVERITIES,
     Corruption,
     Images,
@@ -22,7 +22,7 @@ from models.data import load_digits
 from models.versions.schema import Column, InputSchema
 
 CIFAR = (Path(__file__).parents[3] / "../shared/data/cifar10/test.parquet").resolve()
-KINDS = {f"{group}/{name}": c for group, kinds in GROUPS.items() for name, c in kinds.items()}
+KINDS = {f"{g.name}/{kind.name}": kind.corrupt for g in GROUPS.values() for kind in g.kinds}
 RANDOM = {
     "gaussian_noise", "shot_noise", "impulse_noise", "speckle_noise", "rotate", "shift",
     "glass_blur", "motion_blur", "snow", "frost", "fog", "spatter", "elastic_transform",
@@ -135,7 +135,7 @@ def test_a_random_kind_draws_anew_for_every_image(kind: str) -> None:
 
 
 def test_the_published_lists_are_whole() -> None:
-    assert {group: len(kinds) for group, kinds in GROUPS.items()} == {
+    assert {name: len(group.kinds) for name, group in GROUPS.items()} == {
         "holdfast": 10, "imagenet-c": 15, "imagenet-c-extra": 4, "mnist-c": 15,
     }  # fmt: skip
 
@@ -156,7 +156,7 @@ def test_suite_takes_what_makes_sense(
     assert {kind.group for kind in kinds} == groups
     assert any(kind.name == "saturate" for kind in kinds) == saturated
     assert len({(kind.group, kind.name) for kind in kinds}) == len(kinds)
-    assert [kind.name for kind in suite(schema_of(*shape), "quick")] == list(CORRUPTIONS)
+    assert [kind.name for kind in suite(schema_of(*shape), "quick")] == list(QUICK)
 
 
 def test_tables_have_no_image_corruptions() -> None:

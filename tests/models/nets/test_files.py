@@ -3,11 +3,9 @@
 import sys
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from models.base.errors import TrainingError
-from models.nets.factories import NetSpec
 from models.nets.files import INSTALLED, load_factory, locate
 
 
@@ -71,13 +69,6 @@ def test_a_net_that_is_gone_is_said_to_be_and_found_where_it_is_put_back(
         load_factory(name, folder)
     (here / "moved.py").rename(elsewhere / "deep" / "er" / "net.py")
     assert load_factory(name, folder)() == "deep"
-
-
-def test_versions_from_before_search_the_working_directory(here: Path) -> None:
-    old = msgspec.json.decode(b'{"factory": "numpy:make", "kwargs": {}}', type=NetSpec)
-    assert old.folder is None
-    assert load_factory(old.factory, old.folder)() == "mine too"
-    assert msgspec.json.encode(old) == b'{"factory":"numpy:make","kwargs":{}}'
 
 
 @pytest.mark.parametrize(

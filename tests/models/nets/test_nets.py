@@ -3,12 +3,14 @@
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.base.errors import TrainingError
+from models.nets.catalogue import CATALOGUE, default_net
 from models.nets.factories import NetSpec, build, prepare, spec_for
 from models.versions.schema import Column, InputSchema
 
@@ -55,7 +57,7 @@ def test_normalisation_is_part_of_the_net() -> None:
 @pytest.mark.parametrize(
     ("spec", "says"),
     [
-        (NetSpec("transformer", {}), "unknown net 'transformer'; known: small_conv"),
+        (NetSpec("transformer", {}), "unknown net 'transformer'; known: auto, small_conv"),
         (NetSpec("small_conv", {}), "missing 2 required"),
         (NetSpec("small_conv", SMALL | {"depth": 3}), "unexpected keyword argument 'depth'"),
         (NetSpec("small_conv", SMALL | {"shape": [64]}), "small_conv"),
@@ -95,7 +97,7 @@ def test_named_nets_have_the_sizes_that_are_published() -> None:
 def test_residual_nets_take_any_image_and_give_features(
     shape: tuple[int, int, int], classes: int
 ) -> None:
-    spec = NetSpec("resnet", {"shape": list(shape), "classes": classes, "width": 4})
+    spec = NetSpec("resnet18", {"shape": list(shape), "classes": classes, "width": 4})
     net = build(spec).eval()
     with torch.no_grad():
         logits, features = net(torch.rand(2, *shape))
@@ -113,6 +115,39 @@ def test_statistics_of_the_training_rows_are_taken_once_and_travel_with_the_weig
     other.load_state_dict(net.state_dict())
     prepare(other, torch.ones(50, 3, 32, 32))
     assert torch.equal(other.mean, first)
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_every_net_of_the_catalogue_answers_rows_one_by_one_as_together(name: str) -> None:
+    """The battery of nets: shapes, a feature layer before the head, gradients, its state."""
+    record = CATALOGUE[name]
+    schema = TABLE if record.kind == "tabular" else IMAGES
+    options = {"dropout": 0.2, "batch_norm": True}
+    spec = spec_for(schema, 3, name, **options)
+    assert spec.factory == name
+    torch.manual_seed(0)
+    net = build(spec)
+    x = torch.rand(4, *schema.shape)
+    prepare(net, x)
+    net.train()(x)[0].sum().backward()
+    gradients = [p.grad for p in net.parameters()]
+    assert all(gradient is not None and gradient.isfinite().all() for gradient in gradients)
+    logits, features = net.eval()(x)
+    assert (logits.shape, features.shape[0], features.dim()) == ((4, 3), 4, 2)
+    torch.testing.assert_close(net.head(features), logits)
+    alone = torch.cat([net(row[None])[0] for row in x])
+    torch.testing.assert_close(alone, logits, atol=1e-5, rtol=1e-4)
+    again = build(msgspec.json.decode(msgspec.json.encode(spec), type=NetSpec)).eval()
+    again.load_state_dict(net.state_dict())
+    torch.testing.assert_close(again(x)[0], logits)
+
+
+def test_every_kind_and_size_of_input_has_one_default_net() -> None:
+    shapes = [(c, side, side) for c in (1, 2, 3, 4) for side in (1, 8, 23, 24, 224)]
+    schemas = [InputSchema("input", shape, "uint8", 0, 255, "image") for shape in shapes]
+    for schema in (TABLE, *schemas):
+        chosen = [n for n in CATALOGUE.values() if n.kind == schema.kind and n.default(schema)]
+        assert chosen == [default_net(schema)]
 
 
 def test_auto_chooses_by_kind_and_size() -> None:

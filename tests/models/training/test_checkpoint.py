@@ -40,16 +40,10 @@ def run(
     return train(net, rows, digits.schema, recipe, checkpoint=path, progress=progress)
 
 
-def weights(result: TrainResult) -> dict[str, torch.Tensor]:
-    return result.net.state_dict()
-
-
-@pytest.mark.parametrize("steps", [1, 5, 13])
-def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_happened(
-    steps: int, rows: Rows, digits: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def stop_after(
+    steps: int, rows: Rows, digits: DataSet, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = tmp_path / "run.safetensors"
-    monkeypatch.setattr(training, "SAVE_EVERY_SECONDS", 0.0)
+    """A run with a checkpoint after each step that ends before step `steps`."""
 
     class Killed(BaseException):
         pass
@@ -59,10 +53,23 @@ def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_happened(
             raise Killed
 
     step = training._Run.step
-    monkeypatch.setattr(training._Run, "step", lambda self, n: (stop(n), step(self, n))[1])
-    with pytest.raises(Killed):
-        run(rows, digits, path)
-    monkeypatch.setattr(training._Run, "step", step)
+    with monkeypatch.context() as patched:
+        patched.setattr(training, "SAVE_EVERY_SECONDS", 0.0)
+        patched.setattr(training._Run, "step", lambda self, n: (stop(n), step(self, n))[1])
+        with pytest.raises(Killed):
+            run(rows, digits, path)
+
+
+def weights(result: TrainResult) -> dict[str, torch.Tensor]:
+    return result.net.state_dict()
+
+
+@pytest.mark.parametrize("steps", [1, 5, 13])
+def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_happened(
+    steps: int, rows: Rows, digits: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "run.safetensors"
+    stop_after(steps, rows, digits, path, monkeypatch)
     resumed = run(rows, digits, path)
     assert resumed.resumed_from == steps
     whole = run(rows, digits, None)
@@ -83,42 +90,53 @@ def test_a_run_killed_by_the_system_is_taken_up(
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     monkeypatch.setattr(training, "SAVE_EVERY_SECONDS", 1e9)
-    monkeypatch.setattr(training._Run, "step", lambda self, n: torch.tensor(float("nan")))
-    seen: list[int] = []
+    restored: list[checkpoint.Done] = []
     restore = checkpoint.restore
 
-    def told(*args: object) -> int:
-        seen.append(restore(*args))  # type: ignore[arg-type]
-        return recipe.max_steps or 0  # that it goes on is proven above; where from is the question
+    def restore_and_stop(*args: object) -> checkpoint.Done:
+        restored.append(restore(*args))  # type: ignore[arg-type]
+        # That it goes on is proven above; where from is the question.
+        return restored[0]._replace(steps=recipe.max_steps or 0)
 
-    monkeypatch.setattr(checkpoint, "restore", told)
-    run(rows, digits, path, recipe)
-    assert seen[0] > 0
+    monkeypatch.setattr(checkpoint, "restore", restore_and_stop)
+    result = run(rows, digits, path, recipe)
+    assert restored[0].steps > 0
+    assert result.cpu_seconds >= restored[0].cpu_seconds > 0, "of all runs together"
 
 
 def test_progress_begins_at_the_step_that_a_run_is_taken_up_from(
     rows: Rows, digits: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "run.safetensors"
-    told: list[tuple[int, bool]] = []
-    monkeypatch.setattr(training, "SAVE_EVERY_SECONDS", 0.0)
-    run(rows, digits, path)
+    reports: list[tuple[int, bool]] = []
+    stop_after(13, rows, digits, path, monkeypatch)
 
     def note(step: int, steps: int, loss: float) -> None:
-        told.append((step, math.isfinite(loss)))
+        reports.append((step, math.isfinite(loss)))
 
     run(rows, digits, path, progress=note)
-    assert told[0] == (13, False), "no loss is known yet"
-    assert all(step > 13 for step, _ in told[1:])
+    assert reports[0] == (13, False), "no loss is known yet"
+    assert reports[1:] == [(14, True)]
+
+
+def test_a_run_that_was_stopped_after_its_training_trains_no_step_again(
+    rows: Rows, digits: DataSet, tmp_path: Path
+) -> None:
+    path = tmp_path / "run.safetensors"
+    first = run(rows, digits, path)
+    again = run(rows, digits, path)
+    assert again.resumed_from == again.steps == 14
+    assert again.cpu_seconds >= first.cpu_seconds > 0
+    for name, value in weights(first).items():
+        assert torch.equal(weights(again)[name], value), name
 
 
 def test_a_checkpoint_of_another_run_is_not_used(
     rows: Rows, digits: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "run.safetensors"
-    monkeypatch.setattr(training, "SAVE_EVERY_SECONDS", 0.0)
     run(rows, digits, path)
-    assert run(rows, digits, path).resumed_from == 13, "the last save is before the last step"
+    assert run(rows, digits, path).resumed_from == 14
     other = msgspec.structs.replace(RECIPE, eps=0.1)
     assert run(rows, digits, path, other).resumed_from == 0
     assert run(rows.take(np.arange(199)), digits, path).resumed_from == 0

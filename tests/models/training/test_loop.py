@@ -14,6 +14,7 @@ from models.attacks.threat import Linf
 from models.base.errors import TrainingError
 from models.data import DataSet, Rows
 from models.nets import export, factories
+from models.training import loop
 from models.training.loop import Recipe, train
 from models.training.methods import METHODS
 from tests.conftest import NET, QUICK, Published
@@ -123,18 +124,45 @@ def test_batch_norm_does_not_learn_from_the_attack(digits: DataSet) -> None:
     assert norm.num_batches_tracked == 5
 
 
-def test_progress_is_told_once_an_epoch_and_at_the_end(digits: DataSet) -> None:
-    told: list[tuple[int, int, float]] = []
+def test_progress_has_the_mean_loss_of_every_epoch(
+    digits: DataSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reports: list[tuple[int, int, float]] = []
+    batches: list[tuple[float, int]] = []
     rows = digits.train.take(np.arange(100))
     recipe = Recipe(method="standard", epochs=3, batch_size=30)
+    step = loop._Run.step
+
+    def noted(run: loop._Run, number: int) -> tuple[float, int]:
+        batches.append(step(run, number))
+        return batches[-1]
+
+    monkeypatch.setattr(loop._Run, "step", noted)
+    monkeypatch.setattr(loop, "REPORT_EVERY_SECONDS", 1e9)
     result = train(
-        factories.build(TINY), rows, digits.schema, recipe, progress=lambda *a: told.append(a)
+        factories.build(TINY), rows, digits.schema, recipe, progress=lambda *a: reports.append(a)
     )
-    assert [step for step, _, _ in told] == [1, 5, 9, 12]
-    assert {steps for _, steps, _ in told} == {result.steps} == {12}
-    assert all(np.isfinite(loss) for _, _, loss in told)
-    assert told[-1][2] == pytest.approx(result.final_loss)
+    assert [step for step, _, _ in reports] == [0, 4, 8, 12]
+    assert {steps for _, steps, _ in reports} == {result.steps} == {12}
+    assert np.isnan(reports[0][2])
+    assert [size for _, size in batches] == [30, 30, 30, 10] * 3
+    for (_, _, mean), start in zip(reports[1:], (0, 4, 8), strict=True):
+        losses, sizes = np.array(batches[start : start + 4]).T
+        assert mean == pytest.approx(np.average(losses, weights=sizes))
+    assert reports[-1][2] == pytest.approx(result.mean_loss)
     assert result.cpu_seconds > 0
+
+
+def test_progress_in_a_long_epoch_does_not_wait_for_its_end(
+    digits: DataSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reports: list[int] = []
+    monkeypatch.setattr(loop, "REPORT_EVERY_SECONDS", 0.0)
+    train(
+        factories.build(TINY), digits.train, digits.schema, Recipe(method="standard", max_steps=5),
+        progress=lambda step, steps, loss: reports.append(step),
+    )  # fmt: skip
+    assert reports == [0, 1, 2, 3, 4, 5]
 
 
 def test_steps_are_cut_at_their_limit(digits: DataSet) -> None:

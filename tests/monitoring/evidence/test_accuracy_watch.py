@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
-from models.corruptions import CORRUPTIONS
+from models.corruptions import QUICK
 from models.data import DataSet
 from models.evaluation.subject import answer
 from models.versions.registry import Registry
@@ -105,7 +105,7 @@ def test_estimate_follows_a_mild_shift(
     name: str, severity: int, published: Published, digits: DataSet
 ) -> None:
     rng, facts = np.random.default_rng(1), Facts.of(published.bundle.reference)
-    unit = CORRUPTIONS[name](digits.schema.to_unit(digits.test.x), severity, rng)
+    unit = QUICK[name].corrupt(digits.schema.to_unit(digits.test.x), severity, rng)
     told = answer(published.runner, digits.schema.from_unit(unit))
     assert facts is not None
     guess = estimate(facts, evidence(told), told.drift_p_value)

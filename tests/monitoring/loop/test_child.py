@@ -20,9 +20,10 @@ from models.versions.judging import ThreatModel
 from models.versions.registry import Registry
 from models.versions.schema import InputSchema
 from monitoring.loop import child
-from monitoring.loop.assemble import Order, WrapOrder, make_version, wrap_version
 from monitoring.loop.jobs import Job, Task
 from monitoring.loop.steps import PASSING_STATUS
+from monitoring.making.orders import Order, WrapOrder
+from monitoring.making.version import make_version, wrap_version
 from tests import bundles
 
 THREAT = ThreatModel(eps=0.05)

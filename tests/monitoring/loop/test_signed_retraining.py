@@ -14,8 +14,9 @@ from models.versions.judging import ThreatModel
 from models.versions.registry import Registry
 from models.versions.signature import Keys
 from monitoring.loop import child
-from monitoring.loop.assemble import Order, make_version
 from monitoring.loop.jobs import Task
+from monitoring.making.orders import Order
+from monitoring.making.version import make_version
 from tests.monitoring.loop.test_child import task_of
 
 pytestmark = pytest.mark.slow

@@ -14,8 +14,8 @@ from monitoring.scoring.channels.base import (
     PixelDistance,
     PlainAnswers,
     Uncertainty,
-    score_channels,
 )
+from monitoring.scoring.channels.catalogue import Fitting, score_channels
 from tests import bundles
 
 
@@ -41,8 +41,8 @@ def test_uncertainty_is_the_logarithm_of_the_largest_probability() -> None:
 
 def names(kind: Literal["image", "tabular"], *, features: bool, logits: FloatArray) -> list[str]:
     """The channels of a graph that gives these."""
-    found = score_channels(kind, np.eye(8) if features else None, logits=logits)
-    return [channel.name for channel in found]
+    rows = Fitting(logits, np.eye(8) if features else None)
+    return [channel.name for channel in score_channels(kind, rows)]
 
 
 def test_graph_without_features_or_of_probabilities_gets_the_scores_that_it_has() -> None:

@@ -59,7 +59,7 @@ def test_attacked_rows_stay_in_the_largest_ball_and_what_cannot_change_stays(
 ) -> None:
     victim, data = {"asked": asked, "white": white}[name], bundles.table()
     rows = data.test.take(np.arange(40))
-    x = victim.attacked(rows)
+    x = victim.attack(rows)
     shares = [a.learnt.share for a in learnt_attacks(black_box=False) if a.learnt and not a.nearest]
     copies = 1 if victim.net is None else sum(shares)
     assert 0.5 * len(SIZES) * copies * 40 <= len(x) <= len(SIZES) * copies * 40
@@ -71,7 +71,7 @@ def test_attacked_rows_stay_in_the_largest_ball_and_what_cannot_change_stays(
     origin = moved[np.arange(len(x)), moved.max(axis=2).argmin(axis=1)]
     assert origin[:, [0, 10, 11]].max() < 1e-5, "n0 and the categories cannot be changed"
     assert nearest.min() > 0, "a row that was left as it is is no attacked row"
-    np.testing.assert_array_equal(victim.attacked(rows), x)
+    np.testing.assert_array_equal(victim.attack(rows), x)
 
 
 def test_asked_graph_answers_unit_rows_as_the_graph_does(asked: Victim) -> None:
@@ -142,10 +142,10 @@ def test_large_net_is_attacked_on_fewer_rows(
     monkeypatch: pytest.MonkeyPatch, white: Victim, net: nn.Module
 ) -> None:
     rows = bundles.table().train
-    all_rows = len(white.attacked(rows.take(np.arange(60))))
+    all_rows = len(white.attack(rows.take(np.arange(60))))
     monkeypatch.setattr(material, "FEWEST_ROWS", 6)
     monkeypatch.setattr(material, "ATTACK_FLOPS", 1.0)
-    assert len(white.attacked(rows.take(np.arange(60)))) <= all_rows / 3
+    assert len(white.attack(rows.take(np.arange(60)))) <= all_rows / 3
 
 
 def test_where_nothing_can_be_changed_the_rows_stand_for_themselves() -> None:
@@ -153,7 +153,7 @@ def test_where_nothing_can_be_changed_the_rows_stand_for_themselves() -> None:
     fixed = ThreatModel(eps=0.1, columns={f"n{k}": 0.0 for k in range(10)})
     victim = Victim(data.schema, fixed, None, bundles.asked_only(data))
     rows = data.test.take(np.arange(5))
-    x = victim.attacked(rows)
+    x = victim.attack(rows)
     assert len(x) == 5 * len(SIZES)
     np.testing.assert_allclose(x, np.tile(rows.x, (len(SIZES), 1)), rtol=1e-5)
 

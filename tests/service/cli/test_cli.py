@@ -19,9 +19,8 @@ from monitoring.evidence.alarm import Bin
 from monitoring.evidence.explanation import Explanation, Mover
 from monitoring.evidence.stream import Stream
 from service.cli import CONTEXT, CommandGroup
-from service.cli.evaluate import EvaluationBar as Judging
 from service.cli.models import models
-from service.cli.output import TrainingBar, tell_notes
+from service.cli.output import tell_notes
 from service.cli.traffic.command import traffic
 from service.cli.train import train
 from service.configuration.settings import Settings
@@ -29,7 +28,7 @@ from tests import bundles, samples
 from tests.conftest import Published
 
 
-def fails_with(error: Exception) -> Result:
+def fails_with(error: BaseException) -> Result:
     @click.command()
     def failing() -> None:
         raise error
@@ -60,6 +59,11 @@ def test_what_goes_wrong_is_one_sentence_and_status_1(error: Exception, says: st
 @pytest.mark.parametrize("error", [KeyError("x"), RuntimeError("a bug"), ConnectionRefusedError()])
 def test_what_nobody_foresaw_keeps_its_traceback(error: Exception) -> None:
     assert fails_with(error).exception is error
+
+
+def test_ctrl_c_ends_a_command_with_130_and_without_a_word() -> None:
+    done = fails_with(KeyboardInterrupt())
+    assert (done.exit_code, done.output) == (130, "")
 
 
 def run(tmp_path: Path, *args: str) -> Result:
@@ -103,22 +107,6 @@ def test_a_start_from_other_weights_refuses_another_net(published: Published) ->
     kept = published.bundle.manifest.training.net
     assert msgspec.to_builtins(order.net) == kept
     assert spec_for(load_digits().schema, 10).factory == order.net.factory
-
-
-def test_progress_says_where_an_earlier_run_is_taken_up(capsys: pytest.CaptureFixture[str]) -> None:
-    told = TrainingBar("training k", every_seconds=0.0)
-    told(60, 100, float("nan"))
-    assert capsys.readouterr().err == "training k: goes on after step 60 of 100\n"
-    told._started -= 10.0  # ten seconds for ten steps: thirty are left
-    told(70, 100, 0.5)
-    assert "70/100, loss 0.500, 30 s left" in capsys.readouterr().err
-
-
-def test_progress_of_an_evaluation_ends_once(capsys: pytest.CaptureFixture[str]) -> None:
-    told = Judging("evaluating k")
-    told(5, 5, "stress")
-    told(5, 5, "stress")
-    assert capsys.readouterr().err.count("100%") == 1
 
 
 def test_notes_say_what_few_rows_and_a_standing_champion_mean(

@@ -4,6 +4,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from click.testing import CliRunner
 
@@ -61,9 +62,9 @@ def test_it_tells_pinned_models_missing_ones_and_limits(state: Path) -> None:
 
 def test_it_tells_what_operators_have_unloaded(state: Path) -> None:
     repository = Repository(state / "registry")
-    repository.decide("b", wanted=False, set_so=True)
+    repository.decide("b", loaded=False, set_so=True)
     assert "unloaded" in told(state)[0]["model b"]["detail"]
-    repository.decide("b", wanted=True, set_so=True)
+    repository.decide("b", loaded=True, set_so=True)
     assert "model b" not in told(state)[0]
 
 
@@ -117,7 +118,7 @@ def test_it_says_why_a_watcher_is_not_ready(state: Path) -> None:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            body = json.dumps(pulse.report()).encode()
+            body = msgspec.json.encode(pulse.report())
             self.send_response(503)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()

@@ -107,6 +107,13 @@ def test_models_of_images_are_wrapped_told_and_not_promoted_over_a_champion(
     assert ("it has no feature layer" in done.stdout) == (kind == "forest")
 
 
+def test_faults_of_the_model_and_of_the_data_are_said_at_once(settings: Settings) -> None:
+    done = invoke(settings, "nowhere.onnx", "--data", "nowhere_either")
+    assert done.exit_code == 1
+    assert "cannot read nowhere.onnx" in done.stderr
+    assert "no such file or folder: 'nowhere_either'" in done.stderr
+
+
 REFUSED: dict[str, tuple[tuple[object, ...], str]] = {
     "no ONNX": ((Path(__file__), "--data", "digits", "--model", "m"), "is not an ONNX file"),
     "no file": (("nowhere.onnx", "--data", "digits"), "cannot read nowhere.onnx"),

@@ -37,11 +37,11 @@ def state(champions: Champions, model: str) -> ModelState:
 def test_only_what_differs_from_the_settings_is_kept(tmp_path: Path) -> None:
     repository = Repository(tmp_path)
     assert repository.read() == Decisions()
-    repository.decide("a", wanted=False, set_so=True)
-    repository.decide("x", wanted=True, set_so=False)
+    repository.decide("a", loaded=False, set_so=True)
+    repository.decide("x", loaded=True, set_so=False)
     assert repository.read() == Decisions(2, {"a": False, "x": True})
-    repository.decide("a", wanted=True, set_so=True)
-    repository.decide("x", wanted=False, set_so=False)
+    repository.decide("a", loaded=True, set_so=True)
+    repository.decide("x", loaded=False, set_so=False)
     assert repository.read() == Decisions(4, {})
 
 
@@ -49,7 +49,7 @@ def test_every_call_changes_the_signature(tmp_path: Path) -> None:
     repository = Repository(tmp_path)
     seen = {repository.signature()}
     for _ in range(5):
-        repository.decide("a", wanted=True, set_so=True)
+        repository.decide("a", loaded=True, set_so=True)
         seen.add(repository.signature())
     assert len(seen) == 6
 
@@ -57,7 +57,7 @@ def test_every_call_changes_the_signature(tmp_path: Path) -> None:
 def test_no_call_is_lost_when_many_are_made_at_once(tmp_path: Path) -> None:
     def unload(model: str) -> None:
         for _ in range(5):
-            Repository(tmp_path).decide(model, wanted=False, set_so=True)
+            Repository(tmp_path).decide(model, loaded=False, set_so=True)
 
     names = [f"m{k}" for k in range(4)]
     threads = [threading.Thread(target=unload, args=(name,)) for name in names]

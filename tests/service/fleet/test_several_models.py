@@ -117,10 +117,10 @@ def test_one_is_swapped_while_the_others_serve(server: Running) -> None:
 def test_unloading_and_loading_reach_both_workers_and_disturb_nobody(server: Running) -> None:
     repository = Repository(server.state / "registry")
     with load(server) as seen:
-        repository.decide("c", wanted=False, set_so=True)
+        repository.decide("c", loaded=False, set_so=True)
         wait_until(lambda: everywhere(server, "c", -404))
         assert requests.get(f"{server.url}/readyz", timeout=120).status_code == 200
-        repository.decide("c", wanted=True, set_so=True)
+        repository.decide("c", loaded=True, set_so=True)
         wait_until(lambda: everywhere(server, "c", 1))
     assert -500 not in seen["c"]
     assert min(seen["a"] + seen["b"]) > 0
@@ -133,13 +133,13 @@ def test_a_damaged_one_fails_at_its_own_address_alone_and_the_service_is_not_rea
         Registry(server.state / "registry"),
         Repository(server.state / "registry"),
     )
-    repository.decide("c", wanted=False, set_so=True)
+    repository.decide("c", loaded=False, set_so=True)
     wait_until(lambda: everywhere(server, "c", -404))
     path = registry.path("c", 1) / "model.onnx"
     whole = path.read_bytes()
     damage(path)
     with load(server) as seen:
-        repository.decide("c", wanted=True, set_so=True)
+        repository.decide("c", loaded=True, set_so=True)
         wait_until(lambda: everywhere(server, "c", -503))
         wait_until(lambda: readiness(server).status_code == 503, what="it is not ready")
         ready = readiness(server)

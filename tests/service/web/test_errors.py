@@ -10,18 +10,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from models.base.errors import InputError
+from models.base.errors import SHOWN_CHARACTERS, InputError, show_value
 from models.versions.schema import Column, InputSchema
 from service.decoding.codec import Float64s, read_numbers
 from service.decoding.rows import read_rows
 from service.web.error_reply import error_reply
-from service.web.errors import (
-    SHOWN_CHARACTERS,
-    FlaggedError,
-    NotFoundError,
-    UnavailableError,
-    show_value,
-)
+from service.web.errors import FlaggedError, NotFoundError, UnavailableError
 
 TABLE = InputSchema(
     "row", (3,), "float32", 0.0, 1.0, "tabular",

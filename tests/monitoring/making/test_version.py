@@ -1,4 +1,4 @@
-"""Laws of assembling: windows do not leak, versions come once, fine-tuning learns the window."""
+"""Laws of making a version: windows do not leak, versions come once, fine-tuning learns."""
 
 import dataclasses
 import errno
@@ -15,6 +15,7 @@ from models import corruptions
 from models.attacks.threat import geometry_of
 from models.base.errors import DataError, RegistryError, TrainingError
 from models.data import PARTS, DataSet, Rows, Source
+from models.data.window import Window
 from models.evaluation.adversarial import attack_subject
 from models.evaluation.subject import answer, right
 from models.nets import factories
@@ -25,8 +26,10 @@ from models.versions.figures import Evaluation, summary
 from models.versions.judging import ThreatModel
 from models.versions.registry import Aliases, Registry
 from models.versions.runner import Runner
-from monitoring.loop import assemble
-from monitoring.loop.assemble import Order, Window, WrapOrder, make_version, wrap_version
+from monitoring.making import version as making
+from monitoring.making.opening import open_subject, rebuild
+from monitoring.making.orders import Order, WrapOrder
+from monitoring.making.version import make_version, wrap_version
 from tests import bundles
 from tests.conftest import NET, Published
 
@@ -87,14 +90,6 @@ def test_window_of_nothing_or_of_own_rows_is_empty(digits: DataSet) -> None:
         assert [len(part) for part in sides(Window.of(rows, digits))] == [0, 0, 0]
 
 
-def few(digits: DataSet) -> DataSet:
-    """Few rows: quicker to train, fit and evaluate."""
-    parts = (digits.train, digits.calibration, digits.test)
-    counts = (300, 150, 40)
-    kept = (rows.take(np.arange(n)) for rows, n in zip(parts, counts, strict=True))
-    return DataSet(digits.name, digits.schema, digits.classes, *kept)
-
-
 @pytest.fixture(scope="module")
 def retrained(
     published: Published, digits: DataSet, tmp_path_factory: pytest.TempPathFactory
@@ -110,7 +105,7 @@ def retrained(
         parent=published.bundle,
         window=Window.of(rotated(digits), digits),
     )
-    make_version(registry, few(digits), order)
+    make_version(registry, bundles.few_rows(digits), order)
     return registry, order
 
 
@@ -136,9 +131,9 @@ def test_manifest_says_where_the_version_comes_from(
     assert manifest.event == order.event
     assert manifest.training.seed == 1
     assert msgspec.convert(manifest.training.recipe, Recipe) == order.recipe
-    assert manifest.training.data.fingerprint == few(digits).fingerprint
+    assert manifest.training.data.fingerprint == bundles.few_rows(digits).fingerprint
     assert manifest.training.window_rows == len(order.window.train)
-    held = len(few(digits).calibration) + len(order.window.calibration)
+    held = len(bundles.few_rows(digits).calibration) + len(order.window.calibration)
     assert manifest.calibration.n == held
     assert "which the stream is compared with" in manifest.calibration.source
     stream = registry.open("digits", "1").reference["class/alpha"]
@@ -152,7 +147,7 @@ def test_rebuilt_net_is_the_served_one(retrained: tuple[Registry, Order], digits
     bundle = retrained[0].open("digits", "1")
     x = digits.test.x[:40]
     with torch.no_grad():
-        logits = assemble.rebuild(bundle)(torch.from_numpy(digits.schema.to_unit(x)))[0]
+        logits = rebuild(bundle)(torch.from_numpy(digits.schema.to_unit(x)))[0]
     told, heat = Runner(bundle).run(x).probabilities, bundle.manifest.calibration.temperature
     assert heat != 1
     np.testing.assert_allclose(told, (logits / heat).softmax(dim=1).numpy(), atol=1e-5)
@@ -163,7 +158,7 @@ def test_same_event_makes_one_version_and_the_same_order_the_same_weights(
 ) -> None:
     registry, order = retrained
     quick = msgspec.structs.replace(order.recipe, max_steps=3)
-    small = few(digits)
+    small = bundles.few_rows(digits)
     again = Order("digits", quick, NET, order.event, "tests")
     assert make_version(registry, small, again) == 1
     assert registry.versions("digits") == (1,)
@@ -174,7 +169,7 @@ def test_same_event_makes_one_version_and_the_same_order_the_same_weights(
 def test_order_alone_decides_the_version(
     digits: DataSet, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    small = few(digits)
+    small = bundles.few_rows(digits)
     graphs = []
     for name in ("one", "two"):
         registry = Registry(tmp_path_factory.mktemp(name))
@@ -191,7 +186,7 @@ def test_order_alone_decides_the_version(
 
 def test_shuffled_labels_make_a_version_that_knows_nothing(digits: DataSet) -> None:
     order = Order("digits", Recipe(), NET, EventFacts("a", "b"), "t", shuffle_labels=True)
-    rows = assemble._training_rows(digits, order)
+    rows = making._training_rows(digits, order)
     np.testing.assert_array_equal(rows.x, digits.train.x)
     assert 0.05 < np.mean(rows.y == digits.train.y) < 0.15
     np.testing.assert_array_equal(np.bincount(rows.y), np.bincount(digits.train.y))
@@ -264,7 +259,7 @@ def test_attacked_rows_of_a_table_rank_above_clean_ones(
     version: str, attack: str, tables: Registry
 ) -> None:
     data = bundles.table()
-    subject = assemble.open_subject(tables.open("rows", version))
+    subject = open_subject(tables.open("rows", version))
     threat = geometry_of(ThreatModel(eps=0.1, columns={"n0": 0.0}), data.schema)
     some = data.test.take(np.arange(100))
     x = attack_subject(subject, some, threat, attack=attack, budget=60, seed=9)
@@ -294,9 +289,9 @@ def test_wrapped_version_has_no_weights_and_says_so(tables: Registry) -> None:
     bundle = tables.open("rows", "2")
     assert bundle.manifest.training.wrapped.file == "forest.onnx"
     assert "weights.safetensors" not in bundle.manifest.files
-    assert assemble.open_subject(bundle).net is None
+    assert open_subject(bundle).net is None
     with pytest.raises(TrainingError, match="rows/2 is a wrapped model"):
-        assemble.rebuild(bundle)
+        rebuild(bundle)
 
 
 def test_bundle_holds_the_report_for_people_and_for_machines(tables: Registry) -> None:

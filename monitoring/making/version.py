@@ -1,0 +1,229 @@
+"""A model version from data: train (or take a graph that exists), instrument, judge, publish.
+
+Runs where torch is: the command line's `train` and `wrap`, and the lifecycle's child processes.
+"""
+
+import math
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import onnx
+import torch
+from torch import nn
+
+from models.attacks.threat import geometry_of
+from models.base.errors import TrainingError
+from models.corruptions import random_benign
+from models.data import DataSet, Rows
+from models.nets import export, factories
+from models.training.loop import Progress as TrainingProgress
+from models.training.loop import TrainResult, train
+from models.versions.facts import BenignFacts, DataFacts, TrainingFacts
+from models.versions.registry import Registry
+from models.versions.schema import Manifest
+from monitoring.making.opening import rebuild
+from monitoring.making.orders import Order, WrapOrder
+from monitoring.making.progress import CALIBRATING, Progress, of_stage
+from monitoring.making.publishing import judge_and_publish
+from monitoring.scoring.instrument import Instrumented, instrument, run_graph
+from monitoring.scoring.material import Victim, head_material
+from monitoring.scoring.pieces import Pieces
+
+PARITY_ROWS = 2000
+
+
+def make_version(
+    registry: Registry,
+    data: DataSet,
+    order: Order,
+    *,
+    progress: Progress | None = None,
+    checkpoint: Path | None = None,
+) -> int:
+    """Train and publish a version; returns its number. At most one version per event.
+
+    Args:
+        registry: where it is published, whole or not at all.
+        data: what it is trained, calibrated and judged on.
+        order: what to make.
+        progress: called with how far training, calibrating and judging are.
+        checkpoint: file that a killed run is taken up from; removed once there is a version.
+
+    Raises:
+        TrainingError: training or export failed.
+        DataError: too few rows, or a threat that does not fit the input.
+        RegistryError: the version cannot be written.
+    """
+    made_before = registry.published_for(order.model, order.event.id)
+    if made_before is not None:
+        return made_before
+    geometry_of(order.threat, data.schema)  # a misfit is said before the training
+    torch.set_num_threads(1)
+    torch.manual_seed(order.recipe.seed)
+    rows = _training_rows(data, order)
+    trained = train(
+        _start(order), rows, data.schema, order.recipe,
+        progress=_show_loss(progress), checkpoint=checkpoint,
+    )  # fmt: skip
+    pieces = Pieces(CALIBRATING, of_stage(progress, "calibrating"))
+    pieces.begin("the graph")
+    plain = export.to_onnx(trained.net, data.schema)
+    seen = data.test.x[:PARITY_ROWS]
+    difference = export.parity(trained.net, plain, data.schema, seen)
+    if not difference <= export.TOLERANCE:  # NaN is no parity either
+        raise TrainingError(f"onnxruntime differs from torch by {difference:.2g} in the logits")
+    victim = Victim(data.schema, order.threat, trained.net, plain)
+    material, source = head_material(
+        victim, data, order.window, order.recipe.seed, benign=order.benign, pieces=pieces
+    )
+    made = instrument(
+        plain, data.schema, data.classes, material,
+        source=source, seed=order.recipe.seed, pieces=pieces,
+    )  # fmt: skip
+    training = _training(data, order, rows, trained, difference)
+    manifest = _manifest(data, order, made, training)
+    window = None if order.window is None else order.window.test
+    judging = of_stage(progress, "judging")
+    version = judge_and_publish(registry, data, order, manifest, made, trained.net, window, judging)
+    if checkpoint is not None:
+        checkpoint.unlink(missing_ok=True)
+    return version
+
+
+def wrap_version(
+    registry: Registry,
+    data: DataSet,
+    plain: onnx.ModelProto,
+    order: WrapOrder,
+    *,
+    progress: Progress | None = None,
+) -> int:
+    """Instrument a graph that exists and publish it; returns the version's number.
+
+    Args:
+        registry: where it is published, whole or not at all.
+        data: what the heads are fitted and calibrated on, and the graph is judged on.
+        plain: takes raw rows of `data.schema`, gives `logits (N, C)` and maybe `features (N, F)`.
+        order: what to make.
+        progress: called with how far calibrating and judging are.
+
+    Raises:
+        TrainingError: the graph does not give finite logits of every class.
+        DataError: too few rows, or a threat that does not fit the input.
+        RegistryError: the version cannot be written.
+    """
+    made_before = registry.published_for(order.model, order.event.id)
+    if made_before is not None:
+        return made_before
+    geometry_of(order.threat, data.schema)
+    torch.set_num_threads(1)
+    pieces = Pieces(CALIBRATING, of_stage(progress, "calibrating"))
+    pieces.begin("the graph")
+    _check_logits(plain, data)
+    victim = Victim(data.schema, order.threat, None, plain)
+    material, source = head_material(
+        victim, data, None, order.seed, benign=order.benign, pieces=pieces
+    )
+    made = instrument(
+        plain, data.schema, data.classes, material, source=source, seed=order.seed, pieces=pieces
+    )
+    training = TrainingFacts(
+        data=_data_facts(data),
+        seed=order.seed,
+        rows=0,
+        benign=_benign_facts(order),
+        wrapped=order.origin,
+    )
+    manifest = _manifest(data, order, made, training)
+    judging = of_stage(progress, "judging")
+    return judge_and_publish(registry, data, order, manifest, made, None, None, judging)
+
+
+def _show_loss(progress: Progress | None) -> TrainingProgress | None:
+    if progress is None:
+        return None
+
+    def report(step: int, steps: int, loss: float) -> None:
+        begins = math.isnan(loss)
+        words = f"goes on after step {step} of {steps}" if step else f"{steps} steps"
+        progress("training", step, steps, words if begins else f"{step}/{steps}, loss {loss:.3f}")
+
+    return report
+
+
+def _start(order: Order) -> nn.Module:
+    return factories.build(order.net) if order.parent is None else rebuild(order.parent)
+
+
+def _training_rows(data: DataSet, order: Order) -> Rows:
+    """The data set's training rows, corrupted copies, and the window's rows repeated.
+
+    The window is repeated (five times at most) to about a third of the whole.
+    """
+    rows, rng = data.train, np.random.default_rng(order.recipe.seed)
+    for _ in range(order.recipe.corrupted_copies):
+        rows = rows.joined(Rows(random_benign(data.schema, data.train.x, rng), data.train.y))
+    if order.window is not None and len(order.window.train):
+        repeats = max(1, min(5, len(rows) // (2 * len(order.window.train))))
+        for _ in range(repeats):
+            rows = rows.joined(order.window.train)
+    if order.shuffle_labels:
+        rows = Rows(rows.x, rng.permutation(rows.y))
+    return rows
+
+
+def _check_logits(plain: onnx.ModelProto, data: DataSet) -> None:
+    """A wrapped graph must answer the data's own rows."""
+    (logits,) = run_graph(plain, data.schema, data.test.x[:PARITY_ROWS], "logits")
+    rows = len(data.test.x[:PARITY_ROWS])
+    if logits.shape != (rows, len(data.classes)):
+        raise TrainingError(
+            f"the graph gives logits of shape {list(logits.shape)} for {rows} rows of {data.name}, "
+            f"which has {len(data.classes)} classes: give the data that the model was made for"
+        )
+    finite = np.isfinite(logits).all(axis=1)
+    if not finite.all():
+        raise TrainingError(
+            f"the graph gives no finite logits for row {int(np.argmin(finite))} of the test rows "
+            f"of {data.name} ({int((~finite).sum())} of {rows}): leave such rows out, or mend it"
+        )
+
+
+def _data_facts(data: DataSet) -> DataFacts:
+    """What is needed to load the same data again, and to see that it is the same."""
+    return DataFacts(data.name, data.fingerprint, msgspec.to_builtins(data.source))
+
+
+def _benign_facts(order: Order | WrapOrder) -> BenignFacts | None:
+    return None if order.benign is None else order.benign.facts
+
+
+def _training(
+    data: DataSet, order: Order, rows: Rows, trained: TrainResult, parity: float
+) -> TrainingFacts:
+    return TrainingFacts(
+        data=_data_facts(data),
+        seed=order.recipe.seed,
+        rows=len(rows),
+        recipe=msgspec.to_builtins(order.recipe),
+        net=msgspec.to_builtins(order.net),
+        window_rows=0 if order.window is None else len(order.window.train),
+        steps=trained.steps,
+        cpu_seconds=round(trained.cpu_seconds, 2),
+        precision=trained.precision,
+        parity=parity,
+        benign=_benign_facts(order),
+    )
+
+
+def _manifest(
+    data: DataSet, order: Order | WrapOrder, made: Instrumented, training: TrainingFacts
+) -> Manifest:
+    parent = order.parent if isinstance(order, Order) else None
+    return msgspec.structs.replace(
+        made.manifest(order.model, data.schema, data.classes),  # the registry gives the number
+        training=training,
+        parent=None if parent is None else parent.manifest.version,
+        event=order.event,
+    )

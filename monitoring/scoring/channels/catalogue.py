@@ -1,0 +1,118 @@
+"""The score channels there are, one record each, in the order of the graph's scores.
+
+A new channel is its class, its record here, and its row in docs/methods.md. Cells, reference,
+counters, evidence, p-value, perturbation head and metrics take it from the manifest.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+import numpy as np
+
+from models.statistics.arrays import FloatArray
+from monitoring.scoring.channels.base import (
+    Energy,
+    FeatureDistance,
+    Grain,
+    PixelDistance,
+    Statistic,
+    TableStatistic,
+    Uncertainty,
+)
+from monitoring.scoring.channels.table_statistics import TableStatistics
+from monitoring.scoring.inputs import PlainAnswers, ScoreChannel
+
+ENERGY_SPREAD = 1e-3  # nats; below it the logits are logarithms of probabilities
+Kind = Literal["image", "tabular"]
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """Training rows that channels are fitted on; what a graph or a kind lacks is None.
+
+    Args:
+        logits: `(R, C)`.
+        features: `(R, F)`.
+        x_unit: `(R, *shape)`.
+        table: statistics of a table's rows.
+    """
+
+    logits: FloatArray | None = None
+    features: FloatArray | None = None
+    x_unit: FloatArray | None = None
+    table: TableStatistics | None = None
+
+    @property
+    def has_energy(self) -> bool:
+        """Whether the middle 98 % of the energies differ at all."""
+        if self.logits is None:
+            return True
+        rows = PlainAnswers(self.logits, self.logits, self.logits)
+        low, high = np.quantile(Energy().scores(rows), [0.01, 0.99])
+        return float(high - low) >= ENERGY_SPREAD
+
+
+@dataclass(frozen=True)
+class Channel:
+    """One score channel.
+
+    Args:
+        name: in the manifest, metrics and alarms.
+        fit: from training rows; None where they lack what it needs.
+        kinds: of the inputs that it makes sense for.
+    """
+
+    name: str
+    fit: Callable[[Fitting], ScoreChannel | None]
+    kinds: tuple[Kind, ...] = ("image", "tabular")
+
+
+_IMAGE: tuple[Kind, ...] = ("image",)
+_TABLE: tuple[Kind, ...] = ("tabular",)
+_ALL = (
+    Channel("energy", lambda rows: Energy() if rows.has_energy else None),
+    Channel(
+        "feature_distance",
+        lambda rows: None if rows.features is None else FeatureDistance.fit(rows.features),
+    ),
+    Channel(  # stands in for either of the two
+        "uncertainty",
+        lambda rows: None if rows.has_energy and rows.features is not None else Uncertainty(),
+    ),
+    Channel("mean", lambda rows: Statistic("mean", 0), _IMAGE),
+    Channel("gradient", lambda rows: Statistic("gradient", 1), _IMAGE),
+    Channel("grain", lambda rows: Grain(), _IMAGE),
+    Channel(
+        "pixel_distance",
+        lambda rows: None if rows.x_unit is None else PixelDistance.fit(rows.x_unit),
+        _IMAGE,
+    ),
+    Channel(
+        "inside",
+        lambda rows: None if rows.table is None else TableStatistic("inside", 0, rows.table),
+        _TABLE,
+    ),
+    Channel(
+        "row_distance",
+        lambda rows: (
+            None
+            if rows.table is None or not rows.table.whitening.any()
+            else TableStatistic("row_distance", 1, rows.table)
+        ),
+        _TABLE,
+    ),
+)
+CATALOGUE: Mapping[str, Channel] = MappingProxyType({each.name: each for each in _ALL})
+
+
+def score_channels(kind: Kind, rows: Fitting) -> list[ScoreChannel]:
+    """The score channels for a kind of input, fitted on training rows.
+
+    >>> logits = np.array([[0.0, 1.0], [2.0, 0.0], [0.0, 5.0]])
+    >>> [channel.name for channel in score_channels("tabular", Fitting(logits))]
+    ['energy', 'uncertainty']
+    """
+    fitted = (each.fit(rows) for each in _ALL if kind in each.kinds)
+    return [channel for channel in fitted if channel is not None]
