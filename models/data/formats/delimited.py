@@ -133,9 +133,13 @@ class _Reading:
 
     def explain_nuls(self) -> list[str]:
         """A fault for every column with NUL bytes, by the first row that has one."""
-        if not self._nul:
+        if not self._nul and not any("\0" in name for name in self.header.names):
             return []
-        faults = []
+        faults = [
+            f"{self.path}: the name {name!r} of a column holds a NUL byte; the file is damaged"
+            for name in self.header.names
+            if "\0" in name
+        ]
         for place, (name, column) in enumerate(
             zip(self.header.names, self.table.columns, strict=True)
         ):

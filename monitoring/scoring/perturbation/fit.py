@@ -19,14 +19,6 @@ STEPS, BATCH, RATE, DECAY = 900, 256, 4e-3, 1e-2
 LOOKED_AT = 2000  # rows that the scale of the evidence is taken from
 
 
-def fit_head(evidence: FloatArray, kind: IntArray, *, seed: int) -> PerturbationHead:
-    """Fit the classifier alone on evidence `(N, P)` and kinds `(N,)` in {0, 1, 2}.
-
-    Rows are drawn so that the kinds have the shares 1/4, 1/4, 1/2.
-    """
-    return fit_with_filters(evidence, kind, None, seed=seed)[1]
-
-
 def fit_with_filters(
     evidence: FloatArray,
     kind: IntArray,

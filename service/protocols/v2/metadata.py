@@ -11,7 +11,7 @@ import numpy as np
 from msgspec import UNSET, UnsetType
 
 from models.base.errors import show_value
-from models.versions.schema import Column, Manifest
+from models.versions.schema import PLAIN, Column, Manifest, Notation
 from service.fleet.served import Served
 from service.protocols.v2.classification import CLASSIFIED
 from service.protocols.v2.codec import ANSWERED, DATATYPES, OUTPUT_DATATYPES
@@ -35,7 +35,11 @@ def version_of(served: Served, version: str | None) -> Served:
 
 
 class ColumnMetadata(msgspec.Struct, frozen=True):
-    """A column of a table: its categories (code: place), or its range in training."""
+    """A column of a table: its categories (code: place), or its range in training.
+
+    `notation` is there where texts are not read as plain numbers or texts (on `/predict`). In a
+    tensor a date is its days since 1970-01-01 and a time its seconds.
+    """
 
     name: str
     kind: str
@@ -43,6 +47,7 @@ class ColumnMetadata(msgspec.Struct, frozen=True):
     categories: tuple[str, ...] | UnsetType = UNSET
     low: float | UnsetType = UNSET
     high: float | UnsetType = UNSET
+    notation: Notation | UnsetType = UNSET
 
 
 class TensorParameters(msgspec.Struct, frozen=True):
@@ -153,11 +158,16 @@ def _outputs(manifest: Manifest) -> Iterator[tuple[str, str, tuple[int, ...]]]:
 
 
 def _describe_column(column: Column) -> ColumnMetadata:
+    notation = UNSET if column.notation == PLAIN else column.notation
     if column.kind == "categorical":
         categories = tuple(column.categories)
-        return ColumnMetadata(column.name, column.kind, column.missing, categories)
+        return ColumnMetadata(
+            column.name, column.kind, column.missing, categories, notation=notation
+        )
     low, high = _short(column.low), _short(column.high)
-    return ColumnMetadata(column.name, column.kind, column.missing, low=low, high=high)
+    return ColumnMetadata(
+        column.name, column.kind, column.missing, low=low, high=high, notation=notation
+    )
 
 
 def _short(value: float) -> float:

@@ -195,6 +195,7 @@ def test_bytes_of_another_encoding_are_named_with_what_they_may_mean(tmp_path: P
     ("content", "message"),
     [
         (b"a,b,b,c,c,c,label\n1,2,3,4,5,6,x\n", "2 columns are named 'b'.*\n.*3 columns are named"),
+        (b"a\0,b,label\n" + b"1,2,x\n2,3,y\n" * 9, "the name 'a.x00' of a column holds a NUL byte"),
         (b"a,,b,,label\n1,2,3,4,x\n", "columns 2, 4 have no name"),
         (b"5.1,3.5,setosa\n4.9,3,setosa\n", "first line holds numbers"),
         (b"5,3,setosa\n4,3,setosa\n", "first line holds numbers"),

@@ -15,7 +15,7 @@ from models.statistics.arrays import FloatArray, IntArray
 from models.statistics.intervals import auroc
 from models.versions.runner import session
 from monitoring.scoring.graph import GraphBuilder
-from monitoring.scoring.perturbation.fit import fit_head
+from monitoring.scoring.perturbation.fit import fit_with_filters
 from monitoring.scoring.perturbation.head import (
     ADVERSARIAL,
     CLEAN,
@@ -49,7 +49,7 @@ def clouds() -> tuple[FloatArray, IntArray]:
 @pytest.fixture(scope="module")
 def head(clouds: tuple[FloatArray, IntArray]) -> PerturbationHead:
     """A fitted head."""
-    return fit_head(*clouds, seed=0)
+    return fit_with_filters(*clouds, None, seed=0)[1]
 
 
 def asked(head: PerturbationHead, rows: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -93,9 +93,9 @@ def test_head_tells_the_kinds_apart_and_follows_its_seed(
     perturbed, corrupted = head.likelihoods(rows)
     assert auroc(perturbed[kind != ADVERSARIAL], perturbed[kind == ADVERSARIAL]) > 0.97
     assert auroc(corrupted[kind != CORRUPTED], corrupted[kind == CORRUPTED]) > 0.97
-    again = fit_head(*clouds, seed=0)
+    again = fit_with_filters(*clouds, None, seed=0)[1]
     np.testing.assert_array_equal(again.w1, head.w1)
-    assert not np.array_equal(fit_head(*clouds, seed=1).w1, head.w1)
+    assert not np.array_equal(fit_with_filters(*clouds, None, seed=1)[1].w1, head.w1)
 
 
 def test_likelihood_is_calibrated_at_equal_odds(head: PerturbationHead) -> None:
@@ -177,11 +177,11 @@ def test_benign_images_are_not_called_perturbed(
 def test_head_without_corrupted_negatives_would_flag_the_benign() -> None:
     rng = np.random.default_rng(2)
     rows, kind = evidence(rng, (600, 600, 600))
-    with_all = fit_head(rows, kind, seed=0)
+    with_all = fit_with_filters(rows, kind, None, seed=0)[1]
     blind = np.where(kind == CORRUPTED, CLEAN, kind)
     blind_rows = np.concatenate([rows[kind != CORRUPTED], rows[kind == CLEAN]])
     blind_kind = np.concatenate([blind[kind != CORRUPTED], np.full(600, CORRUPTED)])
-    without = fit_head(blind_rows, blind_kind, seed=0)
+    without = fit_with_filters(blind_rows, blind_kind, None, seed=0)[1]
     benign = rows[kind == CORRUPTED]
     assert with_all.likelihoods(benign)[0].mean() < 0.1
     assert without.likelihoods(benign)[0].mean() > with_all.likelihoods(benign)[0].mean() + 0.1
