@@ -39,7 +39,7 @@ class Proportion(msgspec.Struct, frozen=True):
 
 
 def proportion(right: Bools, groups: IntArray | None = None) -> Proportion:
-    """The share of True in `(n,)` with its Wilson interval.
+    """The share of True in `(n,)` with its interval.
 
     Rows of a group are not independent: the interval is then Wilson's for n / d rows, where d is
     the design effect (`design_effect`).
