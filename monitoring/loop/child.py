@@ -170,12 +170,12 @@ def _verdict(
     if performance.has_fallen(clean, card.clean):
         claim = card.clean.value
         return "failed", f"held-out accuracy {clean.value:.1%}, the card says {claim:.1%}"
-    held = f"held-out accuracy {clean.value:.1%} as expected"
+    sentence = f"held-out accuracy {clean.value:.1%} as expected"
     if kind == "evaluate_robustness":
-        return "passed", held
+        return "passed", sentence
     if live.n < performance.MIN_ROWS:
         words = f"only {live.n} labelled live rows ({performance.MIN_ROWS} needed)"
-        return "inconclusive", f"{held}; {words}"
+        return "inconclusive", f"{sentence}; {words}"
     promised = performance.promised_accuracy(card)
     expected = performance.expected_accuracy(promised)
     floor = performance.accuracy_floor(promised)
