@@ -142,6 +142,15 @@ class _Lines:
 _writer: LineWriter | None = None
 
 
+def _print_to_stderr(*args: object) -> structlog.PrintLogger:
+    del args  # structlog's own, of which there are none
+    return structlog.PrintLogger(sys.stderr)
+
+
+# Until `configure` is called, as in a command: standard output is for what the command answers.
+structlog.configure(logger_factory=_print_to_stderr)
+
+
 def configure(level: str) -> None:
     """Set up the logs of this process; `level` is debug, info, warning or error."""
     global _writer

@@ -33,11 +33,18 @@ def obstacle(subject: Subject) -> str | None:
     """Why the served graph has no gradient to follow; None where it has.
 
     Any error counts: the graph may be somebody else's, and hold what the interpreter cannot read.
+    A graph that casts or rounds its input is read, and gives no gradient all the same.
     """
     try:
-        WhiteBox(subject.runner)
+        row = torch.zeros(
+            (1, *subject.schema.shape), requires_grad=True
+        )  # of a table: first values
+        with torch.enable_grad():
+            logits, excess = WhiteBox(subject.runner)(row)
     except Exception as error:
-        return reason_of(error)
+        return f"the served graph gives no gradient: {reason_of(error)}"
+    if not (logits.requires_grad and excess.requires_grad):
+        return "the served graph gives no gradient: its input is rounded or cast on the way"
     return None
 
 
@@ -93,7 +100,7 @@ def search(subject: Subject, plan: Plan, threat: Threat, block: Block, right: Bo
             )  # fmt: skip
             for name, fell in _judge_rows(subject, rows.take(left), attacked.x_adv).items():
                 flags[f"{name}-{k}"][own[left]] |= fell
-        # A row that neither the static attack nor the first weight turns is given up.
+        # A row that neither the static attack nor the first weight turns is leaf up.
         left = np.flatnonzero((flags["fooled-static"] | flags["fooled-0"])[own])
         if len(left) == 0:
             break
@@ -152,16 +159,16 @@ def _boxes(subject: Subject, device: torch.device) -> list[AnswersOf]:
 def _judge_rows(subject: Subject, rows: Rows, x_unit: Tensor) -> dict[str, Bools]:
     """What the service would say: wrong, wrong and unseen, and unseen by both scores."""
     facts = subject.runner.manifest.calibration
-    said = ask_rows(subject.runner, Rows(subject.schema.from_unit(x_unit.cpu().numpy()), rows.y))
-    wrong = ~np.asarray(said["right"], bool)
-    unseen = wrong & (np.asarray(said["perturbation"], float) <= facts.perturbation_threshold)
-    both = unseen & (np.asarray(said["drift"], float) > facts.alpha)
+    answers = ask_rows(subject.runner, Rows(subject.schema.from_unit(x_unit.cpu().numpy()), rows.y))
+    wrong = ~np.asarray(answers["right"], bool)
+    unseen = wrong & (np.asarray(answers["perturbation"], float) <= facts.perturbation_threshold)
+    both = unseen & (np.asarray(answers["drift"], float) > facts.alpha)
     return {"fooled": wrong, "unseen": unseen, "both": both}
 
 
 def _flat(box: AnswersOf, x: Tensor) -> Bools:
     """Where the excess has no gradient `(N,)`: there the attack is blind, and so is its figure."""
-    given = x.detach().requires_grad_(True)
+    leaf = x.detach().requires_grad_(True)
     with torch.enable_grad():
-        (gradient,) = torch.autograd.grad(box(given)[1].sum(), given)
+        (gradient,) = torch.autograd.grad(box(leaf)[1].sum(), leaf)
     return np.asarray((gradient.nan_to_num().flatten(1).abs().amax(dim=1) == 0).cpu())

@@ -160,9 +160,9 @@ def certify_curve(
     radius = np.full(len(rows), -1.0)
     options = {"sigma": sigma, "samples": samples, "selection": selection, "alpha": alpha}
     for i, (x, y) in enumerate(zip(rows.x, rows.y, strict=True)):
-        said = certify(predict, schema, x, seed=(seed, i), **options)  # type: ignore[arg-type]
-        if said.index == y:
-            radius[i] = said.radius
+        certificate = certify(predict, schema, x, seed=(seed, i), **options)  # type: ignore[arg-type]
+        if certificate.index == y:
+            radius[i] = certificate.radius
         if progress is not None:
             progress(i + 1, len(rows))
     return Certified(sigma, samples, alpha, len(rows), certified_points(radius, radii))
@@ -197,9 +197,9 @@ def _votes(
         if schema.kind == "image":
             noisy = np.clip(noisy, 0.0, 1.0)
         x = schema.from_unit(noisy)
-        said = predict.run(x).probabilities if isinstance(predict, Runner) else predict(x)
-        winners = said.argmax(axis=1)[np.isfinite(said).all(axis=1)]
-        counted = np.bincount(winners, minlength=said.shape[1])
+        probabilities = predict.run(x).probabilities if isinstance(predict, Runner) else predict(x)
+        winners = probabilities.argmax(axis=1)[np.isfinite(probabilities).all(axis=1)]
+        counted = np.bincount(winners, minlength=probabilities.shape[1])
         votes = counted if votes is None else votes + counted
     assert votes is not None
     return votes

@@ -1,6 +1,6 @@
 """Champion and challenger on the same rows: what the gates look at, measured when it is asked for.
 
-What is held between two gates is kept: a robust accuracy costs minutes.
+Each is measured once, whoever asks: a robust accuracy costs minutes.
 """
 
 import time
@@ -102,9 +102,9 @@ class Comparison:
     @cached_property
     def flags(self) -> Pair:
         """Which clean test rows the challenger flags as drift, and as perturbed."""
-        said, facts = answer(self.after.runner, self.data.test.x), self.calibration
-        perturbed = said.perturbation_likelihood > facts.perturbation_threshold
-        return said.drift_p_value <= facts.alpha, perturbed
+        answers, facts = answer(self.after.runner, self.data.test.x), self.calibration
+        perturbed = answers.perturbation_likelihood > facts.perturbation_threshold
+        return answers.drift_p_value <= facts.alpha, perturbed
 
     @property
     def calibration(self) -> Calibration:

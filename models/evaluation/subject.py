@@ -87,17 +87,17 @@ def ask_rows(runner: Runner, rows: Rows, *, whole: bool = False) -> Arrays:
     `right`, `predicted` (class), `confidence` (its probability), `drift` (p-value), `perturbation`
     (likelihood), `finite` (whether every probability was); where `whole`, `probabilities` `(N, C)`.
     """
-    said = answer(runner, rows.x)
-    predicted = said.probabilities.argmax(axis=1)
+    answers = answer(runner, rows.x)
+    predicted = answers.probabilities.argmax(axis=1)
     columns: Arrays = {
         "right": np.asarray(predicted == rows.y),
         "predicted": predicted.astype(np.int32),
-        "confidence": said.probabilities.max(axis=1),
-        "drift": said.drift_p_value,
-        "perturbation": said.perturbation_likelihood,
-        "finite": np.asarray(np.isfinite(said.probabilities).all(axis=1)),
+        "confidence": answers.probabilities.max(axis=1),
+        "drift": answers.drift_p_value,
+        "perturbation": answers.perturbation_likelihood,
+        "finite": np.asarray(np.isfinite(answers.probabilities).all(axis=1)),
     }
-    return columns | ({"probabilities": said.probabilities} if whole else {})
+    return columns | ({"probabilities": answers.probabilities} if whole else {})
 
 
 def right_rows(answers: Arrays) -> Bools:

@@ -16,6 +16,7 @@ from models.evaluation.plan import Plan, make_plan
 from models.evaluation.subject import Subject
 from models.evaluation.tasks import Tasks
 from models.evaluation.units import BLOCK, Progress, Store, run_units
+from models.statistics.arrays import IntArray
 from models.statistics.intervals import Bools
 from models.versions.figures import Evaluation
 from models.versions.judging import ThreatModel
@@ -34,6 +35,7 @@ def evaluate(
     previous: Evaluation | None = None,
     previous_version: int | None = None,
     unseen: Bools | None = None,
+    groups: IntArray | None = None,
     limit: int | None = None,
     autoattack: bool = False,
     seed: int = 0,
@@ -61,6 +63,7 @@ def evaluate(
         previous_version: its number.
         unseen: which of the rows `(N,)` have a content that does not stand in the training part;
             None where that is not known.
+        groups: `(N,)`, equal where rows belong together: intervals then count groups.
         limit: only the first so many rows.
         autoattack: the reference implementation as well (`full` strength in either suite).
         seed: of attacks, noise and corruptions.
@@ -76,6 +79,7 @@ def evaluate(
     if limit is not None:
         rows = rows.take(np.arange(min(limit, len(rows))))
         unseen = None if unseen is None else unseen[: len(rows)]
+        groups = None if groups is None else groups[: len(rows)]
     if len(rows) == 0:
         raise DataError("no rows to evaluate on: at least one labelled row is needed")
     keep_freed_memory()
@@ -89,6 +93,7 @@ def evaluate(
     return figures_of(
         tasks, gaps,
         seed=seed, previous=previous, previous_version=previous_version, unseen=unseen,
+        groups=groups,
     )  # fmt: skip
 
 

@@ -38,8 +38,8 @@ class WhiteBox:
         self._schema, self._device = runner.manifest.input, device
         self._alpha = facts.alpha
         # Beyond 1 - 1e-7 a float32 likelihood flags nothing.
-        held = min(max(facts.perturbation_threshold, 1e-7), 1 - 1e-7)
-        self._threshold = math.log(held / (1 - held))
+        threshold = min(max(facts.perturbation_threshold, 1e-7), 1 - 1e-7)
+        self._threshold = math.log(threshold / (1 - threshold))
         names = OUTPUTS if drift else OUTPUTS[:2]
         graph = DifferentiableGraph(model, names, device=device)
         self._answer = graph.before_softmax("probabilities")
@@ -47,7 +47,7 @@ class WhiteBox:
         self._counted = graph.find_compared_tensor("drift_p_value") if drift else None
         if drift and self._counted is None:
             raise NotDifferentiableError("drift_p_value", "it does not count one score")
-        inner = [found[0] for found in (self._answer, self._likelihood) if found is not None]
+        inner = [place[0] for place in (self._answer, self._likelihood) if place is not None]
         inner += [] if self._counted is None else [self._counted]
         self._graph = DifferentiableGraph(model, [*names, *inner], device=device)
 
@@ -56,25 +56,27 @@ class WhiteBox:
         span, offset = (
             torch.from_numpy(v).to(self._device) for v in (self._schema.span, self._schema.offset)
         )
-        told = self._graph(x_unit * span + offset)
-        excess = [self._log_odds(told) - self._threshold]
+        tensors = self._graph(x_unit * span + offset)
+        excess = [self._log_odds(tensors) - self._threshold]
         if self._counted is not None:
-            above = (self._alpha / told["drift_p_value"]).log()
-            excess.append(straight(above, told[self._counted].flatten().log1p()))
-        return self._logits(told), torch.stack(excess, dim=1)
+            above = (self._alpha / tensors["drift_p_value"]).log()
+            excess.append(straight(above, tensors[self._counted].flatten().log1p()))
+        return self._logits(tensors), torch.stack(excess, dim=1)
 
-    def _logits(self, told: Mapping[str, Tensor]) -> Tensor:
+    def _logits(self, tensors: Mapping[str, Tensor]) -> Tensor:
         if self._answer is not None and self._answer[1] is None:
-            return told[self._answer[0]]
-        return told["probabilities"].clamp_min(1e-30).log()
+            return tensors[self._answer[0]]
+        return tensors["probabilities"].clamp_min(1e-30).log()
 
-    def _log_odds(self, told: Mapping[str, Tensor]) -> Tensor:
+    def _log_odds(self, tensors: Mapping[str, Tensor]) -> Tensor:
         """Of the likelihood `(N,)`; by its logits where they are found, so that none saturates."""
         if self._likelihood is None:
-            p = told["perturbation_likelihood"]
+            p = tensors["perturbation_likelihood"]
             return straight(p.clamp(LIMIT, 1 - LIMIT), p).logit()
         tensor, column = self._likelihood
-        logits = told[tensor].flatten(1) if told[tensor].dim() > 1 else told[tensor][:, None]
+        logits = (
+            tensors[tensor].flatten(1) if tensors[tensor].dim() > 1 else tensors[tensor][:, None]
+        )
         if column is None:  # a sigmoid
             return logits[:, 0]
         others = torch.cat([logits[:, :column], logits[:, column + 1 :]], dim=1)

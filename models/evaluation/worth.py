@@ -3,6 +3,7 @@
 from models.statistics.intervals import Proportion
 from models.versions.figures import Evaluation
 
+IMBALANCED = 0.8  # share of the largest class above which plain accuracy says little
 FEWEST_ROBUST = 0.05  # share of rows that a model must still answer rightly under attack
 
 
@@ -44,6 +45,12 @@ def commonest_share(evaluation: Evaluation) -> float | None:
     """The share of the largest class among the rows judged; None without rows."""
     counts = [p.n for p in evaluation.classes.values()]
     return max(counts) / sum(counts) if sum(counts) else None
+
+
+def is_imbalanced(evaluation: Evaluation) -> bool:
+    """Whether the largest class holds so many rows that plain accuracy says little."""
+    share = commonest_share(evaluation)
+    return share is not None and share > IMBALANCED and len(evaluation.classes) > 1
 
 
 def beats_commonest(evaluation: Evaluation) -> bool:

@@ -112,11 +112,11 @@ def reliability(
     for b, (low, high) in zip(bins, intervals, strict=True):
         at, right = x(b.confidence), y(b.accuracy)
         stated, was = percent(b.confidence), percent(b.accuracy)
-        said = f"{names[0]} {stated}, {names[1]} {was}, n = {b.n}"
+        words = f"{names[0]} {stated}, {names[1]} {was}, n = {b.n}"
         body.append(svg.line(at, right, at, y(b.confidence), "gap"))
         body.append(svg.line(at, y(low), at, y(high), "whisker k0"))
         body.append(svg.line(x(b.low), right, x(b.high), right, "whisker k0"))
-        body.append(tag("g", tag("title", said), svg.marker(0, at, right, "dot k0")))
+        body.append(tag("g", tag("title", words), svg.marker(0, at, right, "dot k0")))
     return svg.figure(ident, title, about, y(0) + BOTTOM, *body)
 
 

@@ -11,6 +11,7 @@ from models.reporting.svg import tag, text
 
 ROW = 22.0
 LABEL, WIDEST = 128.0, 160.0  # room for names
+HUNDRED = 244.0  # width of ten marks
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,16 @@ class Row:
     label: str
     share: Share
     other: Share | None = None
+
+
+@dataclass(frozen=True)
+class Stratum:
+    """A class among a hundred rows: how many, right under attack, right only unattacked."""
+
+    label: str
+    n: int
+    kept: int
+    lost: int
 
 
 @dataclass(frozen=True)
@@ -41,16 +52,39 @@ def hundred(ident: str, title: str, about: str, kept: int, lost: int) -> Markup:
     """
     body: list[str] = []
     for index in range(100):
-        x, y = 14 + 24 * (index % 10), 14 + 24 * (index // 10)
-        if index < kept:
-            body.append(tag("circle", cx=x, cy=y, r=8, css="kept"))
-        elif index < kept + lost:
-            body.append(tag("circle", cx=x, cy=y, r=7, css="lost"))
-            body.append(tag("circle", cx=x, cy=y, r=2, css="lost-core"))
-        else:
-            cross = [((x - 5, y - 5), (x + 5, y + 5)), ((x - 5, y + 5), (x + 5, y - 5))]
-            body += [svg.line(*a, *b, "wrong") for a, b in cross]
-    return svg.figure(ident, title, about, 244, *body, width=244)
+        body += _mark(14 + 24 * (index % 10), 14 + 24 * (index // 10), index, kept, lost)
+    return svg.figure(ident, title, about, HUNDRED, *body, width=HUNDRED)
+
+
+def hundred_by_class(ident: str, title: str, about: str, strata: Sequence[Stratum]) -> Markup:
+    """A hundred rows as marks, class by class, each under its name.
+
+    Args:
+        ident, title, about: as in `svg.figure`.
+        strata: the classes; their rows add up to a hundred.
+    """
+    body: list[str] = []
+    top = 0.0
+    for stratum in strata:
+        name = svg.fit(stratum.label, HUNDRED - 8)
+        body.append(text(4, top + 13, name, "key", full=stratum.label))
+        top += 18
+        for index in range(stratum.n):
+            x, y = 14 + 24 * (index % 10), top + 12 + 24 * (index // 10)
+            body += _mark(x, y, index, stratum.kept, stratum.lost)
+        top += 24 * -(-stratum.n // 10) + 6
+    return svg.figure(ident, title, about, top, *body, width=HUNDRED)
+
+
+def _mark(x: float, y: float, index: int, kept: int, lost: int) -> list[str]:
+    """Right under attack, right only unattacked, or wrong anyway."""
+    if index < kept:
+        return [tag("circle", cx=x, cy=y, r=8, css="kept")]
+    if index < kept + lost:
+        core = tag("circle", cx=x, cy=y, r=2, css="lost-core")
+        return [tag("circle", cx=x, cy=y, r=7, css="lost"), core]
+    cross = [((x - 5, y - 5), (x + 5, y + 5)), ((x - 5, y + 5), (x + 5, y - 5))]
+    return [svg.line(*a, *b, "wrong") for a, b in cross]
 
 
 def strip(ident: str, title: str, share: Share, before: Share | None = None) -> Markup:
@@ -89,8 +123,8 @@ def forest(
         for share, css, shape, shift in pairs:
             body += _whisker(share, svg.linear((0, 1), (x(0), x(1))), y + shift, css, shape)
         last = row.other if known(row.other) else row.share
-        said = percent(last.value) if known(last) else "no rows"
-        body.append(text(svg.WIDTH - 2, y + 4, said, "value", "end"))
+        value = percent(last.value) if known(last) else "no rows"
+        body.append(text(svg.WIDTH - 2, y + 4, value, "value", "end"))
     return svg.figure(ident, title, about, bottom + 20, *body)
 
 
@@ -151,8 +185,10 @@ def pairs(
             if value is not None:
                 long = max(0.8, x(min(1.0, value)) - x(0))
                 body.append(tag("rect", x=x(0), y=y + shift, width=long, height=height, css=css))
-            said = percent(value)
-            body.append(text(svg.WIDTH - 2, y + shift + 6 + (height - 5) / 2, said, "tiny", "end"))
+            number = percent(value)
+            body.append(
+                text(svg.WIDTH - 2, y + shift + 6 + (height - 5) / 2, number, "tiny", "end")
+            )
     return svg.figure(ident, title, about, 30 + tall * len(rows), *body)
 
 
@@ -174,12 +210,12 @@ def _whisker(share: Share, x: svg.Scale, y: float, css: str, shape: int) -> list
     return [drawn, tag("g", title, svg.marker(shape, x(share.value), y, f"dot {css}"))]
 
 
-def _cell(share: float | None, x: float, y: float, wide: float, said: str) -> list[str]:
+def _cell(share: float | None, x: float, y: float, wide: float, name: str) -> list[str]:
     if share is None:
         return [text(x + wide / 2, y + 15, "–", "cell quiet", "middle")]
     box = tag(
         "rect",
-        tag("title", f"{said}: {percent(share)}"),
+        tag("title", f"{name}: {percent(share)}"),
         x=x + 0.75,
         y=y + 0.75,
         width=wide - 1.5,

@@ -70,7 +70,9 @@ def card(manifest: Manifest) -> str:
         n=figures.n,
         figures=_table(("what", "value (95 % interval)"), _figures(view)),
         attacks=_table(("attack", f"eps ({_unit(view)})", "accuracy"), _attacks(view)),
-        more="\n\n".join(block for block in (_corruptions(view), _stress(view)) if block),
+        more="\n\n".join(
+            block for block in (_classes(view), _corruptions(view), _stress(view)) if block
+        ),
         recipe=_safe(plain(None if training is None else training.recipe)),
         data=_safe("unknown" if data is None else data.name),
         fingerprint=DASH if data is None else data.fingerprint[:16],
@@ -112,12 +114,16 @@ def _figures(view: View) -> list[tuple[str, str]]:
     eps, ece = sized(figures.eps, view.levels), _error_of(figures.calibration)
     shares: list[tuple[str, Share | None]] = [
         ("clean accuracy", figures.clean),
+        ("clean accuracy on rows whose content is not in the training part", figures.clean_unseen),
+        ("balanced accuracy (mean over the classes)", figures.balanced_accuracy),
         (f"accuracy under {worst}, {norm} {eps}", robust),
         *_score_figures(view),
         ("accuracy on held-out live rows of the window", figures.window),
         ("calibration error (ECE)", ece),
     ]
     rows = [(what, interval(share)) for what, share in shares if share is not None]
+    if known(figures.auroc):
+        rows.append(("AUC (ROC, one class against the rest)", summary.area(figures.auroc)))
     if (mce := figures.mce) is not None:
         ends = f"{number(mce.low)} to {number(mce.high)}, n = {mce.n}"
         rows.append(
@@ -176,6 +182,17 @@ def _unit(view: View) -> str:
         "l2": "length, a value's range is 1",
         "columns": "share of a column's range",
     }.get(summary.norm_of(view.figures, view.kind), "of the 0..1 range")
+
+
+def _classes(view: View) -> str:
+    """Recall and precision of every class, the worst first."""
+    figures = view.figures
+    ranked = sorted(figures.classes, key=lambda name: figures.classes[name].share or 0.0)
+    rows = [
+        (clip(name, 60), interval(figures.classes[name]), interval(figures.precision.get(name)))
+        for name in ranked[:MOST_CLASSES]
+    ]
+    return _table(("class", "recall", "precision"), rows)
 
 
 def _corruptions(view: View) -> str:

@@ -114,8 +114,8 @@ def sentence(words: object) -> str:
     >>> sentence("accuracy falls"), sentence("")
     ('Accuracy falls.', '')
     """
-    said = str(words or "").strip()
-    return said[:1].upper() + said[1:] + ("" if not said or said[-1] in ".!?" else ".")
+    line = str(words or "").strip()
+    return line[:1].upper() + line[1:] + ("" if not line or line[-1] in ".!?" else ".")
 
 
 def list_words(words: list[str], most: int = 3) -> str:

@@ -8,6 +8,7 @@ import msgspec
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
+from models.evaluation.worth import is_imbalanced
 from models.reporting import (
     answers,
     conditions,
@@ -18,19 +19,22 @@ from models.reporting import (
     shortfalls,
     summary,
 )
-from models.reporting.numbers import Share, bounds, known, number, percent
+from models.reporting.numbers import Share, bounds, clip, known, number, percent
 from models.reporting.parts import Section, Tile, View
 from models.versions.figures import Evaluation, Previous
 from models.versions.schema import Manifest
 
 FOLDER = Path(__file__).parent
+SHORT = 24  # of a class name on a tile
+MOST_STRATA = 10  # classes that a hundred rows are drawn from
 
 
 @dataclass(frozen=True)
 class Hundred:
-    """A hundred rows: the drawing, and how many of each kind."""
+    """A hundred rows: the drawing, how they were chosen, and how many of each kind."""
 
     drawing: Markup
+    chosen: str
     kept: int
     lost: int
     wrong: int
@@ -99,19 +103,42 @@ def _hundred(view: View) -> Hundred | None:
     clean, robust = view.figures.clean, view.figures.robust
     if not known(clean):
         return None
+    if is_imbalanced(view.figures):
+        return _hundred_by_class(view)
     right, wrong = round(100 * clean.value), 100 - round(100 * clean.value)
     kept = min(right, round(100 * robust.value)) if known(robust) else right
     about = f"{kept} right under attack, {right - kept} right only unattacked, {wrong} wrong."
     if not known(robust):
         about = f"{right} right, {wrong} wrong."
     drawing = grids.hundred("hundred", "Of 100 rows", about, kept, right - kept)
-    return Hundred(drawing, kept, right - kept, wrong, known(robust))
+    return Hundred(drawing, "", kept, right - kept, wrong, known(robust))
+
+
+def _hundred_by_class(view: View) -> Hundred:
+    """A hundred rows, as many of each class: of a sample the rare class would be two or three."""
+    figures, attacked = view.figures, known(view.figures.robust)
+    names = [name for name in figures.classes if known(figures.classes[name])][:MOST_STRATA]
+    strata = []
+    for k, name in enumerate(names):
+        n = 100 * (k + 1) // len(names) - 100 * k // len(names)
+        right = round(n * figures.classes[name].value)
+        under = figures.classes_robust.get(name)
+        kept = min(right, round(n * under.value)) if known(under) else right
+        strata.append(grids.Stratum(name, n, kept, right - kept))
+    about = "; ".join(
+        f"{s.label}: {s.kept} of {s.n} right, {s.lost} until attacked" for s in strata
+    )
+    drawing = grids.hundred_by_class("hundred", "Of 100 rows, by class", f"{about}.", strata)
+    kept, lost = sum(s.kept for s in strata), sum(s.lost for s in strata)
+    chosen = f"as many of each of {len(names)} classes"
+    return Hundred(drawing, chosen, kept, lost, 100 - kept - lost, attacked)
 
 
 def _tiles(view: View) -> list[Tile]:
     figures, previous, scores = view.figures, view.previous, view.figures.scores
     tiles = [
         _tile("Clean accuracy", figures.clean, previous.clean if previous else None, "clean"),
+        *_class_tiles(view),
         _tile(
             "Accuracy under attack", figures.robust, previous.robust if previous else None, "robust"
         ),
@@ -126,6 +153,22 @@ def _tiles(view: View) -> list[Tile]:
     if known(ece):
         tiles.append(Tile("Calibration error", percent(ece.value), _note(ece)))
     return [tile for tile in tiles if tile is not None]
+
+
+def _class_tiles(view: View) -> list[Tile | None]:
+    """Where one class holds most rows: what it cannot carry alone."""
+    figures = view.figures
+    if not is_imbalanced(figures):
+        return []
+    tiles = [_tile("Balanced accuracy", figures.balanced_accuracy, None, "balanced")]
+    if known(figures.auroc):
+        ends = f"{figures.auroc.low:.3f} to {figures.auroc.high:.3f}; 0.5: guessing"
+        tiles.append(Tile("AUC", f"{figures.auroc.value:.3f}", ends))
+    rarest = summary.rare_classes(figures)[0]
+    name = clip(rarest, SHORT)
+    tiles.append(_tile(f"Recall of {name}", figures.classes[rarest], None, "recall"))
+    tiles.append(_tile(f"Precision of {name}", figures.precision.get(rarest), None, "precision"))
+    return tiles
 
 
 def _tile(name: str, share: Share | None, before: Share | None, ident: str) -> Tile | None:

@@ -264,8 +264,8 @@ def _bounds(view: View) -> list[WordTable]:
     rows = []
     for column in view.manifest.input.columns:
         free = 0.0 if column.kind == "categorical" else 1.0
-        given = reach.get(column.name, free)
-        down, up = given if isinstance(given, tuple) else (given, given)
+        bound = reach.get(column.name, free)
+        down, up = bound if isinstance(bound, tuple) else (bound, bound)
         rows.append((column.name, column.kind, _move(down, eps), _move(up, eps)))
     head = ("column", "kind", "may fall by", "may rise by")
     return [WordTable(head, rows, "What the attacker may change, by column")] if rows else []

@@ -45,10 +45,10 @@ class Finding:
     detail: str
 
 
-def shortfalls(figures: Evaluation, held: Calibration | None = None) -> list[str]:
+def shortfalls(figures: Evaluation, calibration: Calibration | None = None) -> list[str]:
     """What falls short, by the constants of this module, in sentences; empty where nothing does."""
     return [
-        *([] if held is None else too_few_to_flag(held)),
+        *([] if calibration is None else too_few_to_flag(calibration)),
         *_trivial(figures),
         *_accuracy_short(figures),
         *_corruption_short(figures),
@@ -60,14 +60,14 @@ def shortfalls(figures: Evaluation, held: Calibration | None = None) -> list[str
     ]
 
 
-def too_few_to_flag(held: Calibration) -> list[str]:
+def too_few_to_flag(calibration: Calibration) -> list[str]:
     """That no row can be flagged: of n calibration rows the rarest is 1 in n + 1 (conformal)."""
-    needed = math.ceil(1 / held.alpha - 1e-9) - 1
-    if held.n >= needed:
+    needed = math.ceil(1 / calibration.alpha - 1e-9) - 1
+    if calibration.n >= needed:
         return []
     return [
-        f"Nothing is ever flagged: the scores are calibrated on {held.n} rows, and to flag"
-        f" {held.alpha:.0%} of clean rows takes at least {needed}. Give more rows."
+        f"Nothing is ever flagged: the scores are calibrated on {calibration.n} rows, and to flag"
+        f" {calibration.alpha:.0%} of clean rows takes at least {needed}. Give more rows."
     ]
 
 

@@ -8,9 +8,13 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from models.evaluation.worth import commonest_share, is_imbalanced
 from models.reporting.numbers import (
+    LONGEST,
     Share,
     bounds,
+    clip,
+    interval,
     known,
     list_words,
     number,
@@ -22,6 +26,7 @@ from models.reporting.numbers import size as sized
 from models.versions.figures import AttackFigure, CorruptionError, Evaluation, Previous
 
 FEW_ROWS = 200
+MOST_RARE = 3  # classes that the first paragraph speaks of
 
 
 @dataclass(frozen=True)
@@ -91,10 +96,13 @@ def attacker(figures: Evaluation, kind: str = "image", levels: int | None = None
 
 
 def title(figures: Evaluation) -> str:
-    """The page in one line."""
+    """The page in one line; where one class holds most rows, by what that class cannot carry."""
     if not known(figures.clean):
         return "Not evaluated yet"
     line = f"Right on {of_100(figures.clean.value)} of 100 clean rows"
+    if is_imbalanced(figures) and known(figures.balanced_accuracy):
+        area = f", AUC {figures.auroc.value:.3f}" if known(figures.auroc) else ""
+        line = f"Balanced accuracy {percent(figures.balanced_accuracy.value)}{area}. {line}"
     if not known(figures.robust):
         return f"{line}; not attacked"
     return f"{line}, and on {of_100(figures.robust.value)} of 100 under attack"
@@ -109,6 +117,7 @@ def lead(figures: Evaluation, kind: str = "image", levels: int | None = None) ->
             f"Of 100 clean rows {of_100(clean.value)} are answered rightly"
             f" (95% interval {bounds(clean)}, n = {clean.n})."
         )
+    lines += [*unseen_words(figures), *by_class(figures)]
     if robust is not None and known(robust):
         who = attacker(figures, kind, levels)
         lines.append(
@@ -126,6 +135,53 @@ def lead(figures: Evaluation, kind: str = "image", levels: int | None = None) ->
             f" {percent(window.value)} are right ({bounds(window)})."
         )
     return lines
+
+
+def unseen_words(figures: Evaluation) -> list[str]:
+    """How many of the rows repeat rows of the training part, and the accuracy on the others."""
+    unseen = figures.clean_unseen
+    if unseen is None or unseen.n == figures.n:
+        return []
+    repeated = percent(1 - unseen.n / figures.n)
+    line = f"{repeated} of the rows have a content that stands in the training part, too"
+    if not known(unseen):
+        return [f"{line}: none is left to show how it does on content it has not seen."]
+    return [f"{line}; on the others it is right on {interval(unseen)}."]
+
+
+def by_class(figures: Evaluation) -> list[str]:
+    """Where one class holds most rows: what is known of the others."""
+    share = commonest_share(figures)
+    if share is None or not is_imbalanced(figures):
+        return []
+    name = max(figures.classes, key=lambda name: figures.classes[name].n)
+    line = (
+        f"{percent(share)} of the rows are of class {clip(name, LONGEST)}: to name it always would"
+        " be right as often."
+    )
+    if known(figures.balanced_accuracy):
+        line += f" Balanced accuracy is {interval(figures.balanced_accuracy)}"
+        line += f", AUC {area(figures.auroc)}." if known(figures.auroc) else "."
+    return [line, *(class_line(figures, other) for other in rare_classes(figures)[:MOST_RARE])]
+
+
+def rare_classes(figures: Evaluation) -> list[str]:
+    """All classes but the largest, those with the fewest rows first."""
+    return sorted(figures.classes, key=lambda name: figures.classes[name].n)[:-1]
+
+
+def class_line(figures: Evaluation, name: str) -> str:
+    """Recall and precision of a class in a sentence."""
+    recall, precision = figures.classes[name], figures.precision.get(name)
+    return (
+        f"Of the rows of class {clip(name, LONGEST)} {interval(recall)} are recognised (recall);"
+        f" of the answers that name it {interval(precision)} are right (precision)."
+    )
+
+
+def area(auroc: Share) -> str:
+    """An area under the curve with its interval."""
+    return f"{auroc.value:.3f} ({auroc.low:.3f} to {auroc.high:.3f})"
 
 
 def against(figures: Evaluation) -> list[str]:

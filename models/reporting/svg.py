@@ -141,10 +141,10 @@ def fit(content: str, width: float, size: float = 11) -> str:
     """
     if width_of(content, size) <= width:
         return content
-    kept = content
-    while kept and width_of(kept + "…", size) > width:
-        kept = kept[:-1]
-    return kept.rstrip() + "…"
+    cut = content
+    while cut and width_of(cut + "…", size) > width:
+        cut = cut[:-1]
+    return cut.rstrip() + "…"
 
 
 def _plain(value: float) -> str:

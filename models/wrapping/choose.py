@@ -16,7 +16,8 @@ from models.wrapping.outputs import Reading
 from models.wrapping.runs import Feed, Runs
 from models.wrapping.skill import ERRORS_ABOVE_CHANCE, balanced_accuracy, likelihood
 
-ALIKE = 0.02  # mean ln p that tells nothing apart
+ALIKE = 0.05  # mean ln p that tells no scales apart: a regularised model is too cautious by as much
+GAIN = 0.02  # mean ln p that another spelling must win
 PASSES = 2  # over the columns, until no other spelling of one fits better
 
 
@@ -159,7 +160,7 @@ def respell(judge: Judge, choice: Choice) -> Choice:
 def improve_spelling(judge: Judge, start: Trial) -> Trial:
     """Spell one column after the other another way where labelled rows fit better so.
 
-    A spelling is better where the mean ln p on all rows rises by more than `ALIKE` and the
+    A spelling is better where the mean ln p on all rows rises by more than `GAIN` and the
     accuracy does not fall.
     """
     best = start
@@ -186,4 +187,4 @@ def _better(judge: Judge, best: Trial, plan: TablePlan) -> Trial:
         trial.likelihood - best.likelihood,
     )
     gain = (n * gains[0] + m * gains[1]) / (n + m)
-    return trial if gain > ALIKE and trial.accuracy >= best.accuracy else best
+    return trial if gain > GAIN and trial.accuracy >= best.accuracy else best

@@ -55,7 +55,9 @@ def doubts_of(
             f"{t.plan.words['layout']} {t.plan.words['scale']} {t.accuracy:.1%}"
             for t in choice.trials[:SHOWN]
         )
-        hints = other[:1].upper() + other[1:] if other else _hints(choice, data)
+        hints = _hints(choice, data)
+        if other:
+            hints = f"{other[:1].upper()}{other[1:]}; or name its scale with --scale MEAN,STD"
         return [
             f"{accuracy}, which is near chance; tried: {tried}. {hints}; --accept-weak wraps it as "
             f"it is. In figures: {describe_skill(skill)}"

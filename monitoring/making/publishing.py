@@ -66,6 +66,8 @@ def judge_and_publish(
         previous=previous,
         previous_version=previous_version,
         limit=_judged_rows(net, data),
+        unseen=data.unseen_test,
+        groups=data.test_groups,
         progress=progress,
     )
     manifest = msgspec.structs.replace(manifest, evaluation=summary(figures))

@@ -75,8 +75,9 @@ def evaluate(
     first = distributed.rank() == 0
     with Bar(bundle.name, silent=not first) as bar:
         bar("reading", 0, 0, "")
+        data = data_of(manifest)
         figures = judge(
-            open_subject(bundle), data_of(manifest).test,
+            open_subject(bundle), data.test, unseen=data.unseen_test, groups=data.test_groups,
             suite=suite, threat=threat, previous=figures_before, previous_version=before,
             limit=limit, autoattack=autoattack, seed=seed, work=folder / "work",
             progress=bar.of("judging"),

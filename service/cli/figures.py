@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from models.data.pictures.ranges import in_pixel_units
+from models.evaluation.worth import commonest_share, is_imbalanced
 from models.statistics.intervals import Proportion
 from models.versions.figures import Evaluation
 from models.versions.schema import InputSchema
@@ -22,7 +23,7 @@ def headline(figures: Evaluation, schema: InputSchema) -> str:
 
 def figure_lines(figures: Evaluation) -> list[str]:
     """All that `evaluate` says, line by line."""
-    lines = [_line("clean", figures.clean)]
+    lines = [_line("clean", figures.clean), *_repeat_lines(figures), *_class_lines(figures)]
     lines += [_line("robust", figures.robust)] if figures.robust is not None else []
     lines += [_line(f"{p.attack} {p.eps:g}", p) for p in figures.attacks]
     lines += [_line(f"{p.attack} {p.eps:g}", p) for p in figures.robust_curve]
@@ -37,6 +38,29 @@ def figure_lines(figures: Evaluation) -> list[str]:
     failed = [check for check in figures.masking if check.passed is False]
     lines += [f"  gradient masking? {check.name}: {check.detail}" for check in failed]
     return lines + gap_lines(figures)
+
+
+def _repeat_lines(figures: Evaluation) -> list[str]:
+    """Accuracy on content that was not trained on, where some rows repeat the training part."""
+    unseen = figures.clean_unseen
+    if unseen is None or unseen.n == figures.n:
+        return []
+    return [_line(f"clean, content not trained on ({unseen.n})", unseen)]
+
+
+def _class_lines(figures: Evaluation) -> list[str]:
+    """Where one class holds most rows: what it cannot carry alone."""
+    if not is_imbalanced(figures):
+        return []
+    lines = [f"  {commonest_share(figures):.1%} of the rows are of one class"]
+    lines += [_line("balanced accuracy", p) for p in [figures.balanced_accuracy] if p is not None]
+    if (area := figures.auroc) is not None:
+        lines.append(f"  {'AUC':32} {area.value:.3f}  ({area.low:.3f} to {area.high:.3f})")
+    for name, recall in figures.classes.items():
+        lines.append(_line(f"recall of {name}", recall))
+        if (precision := figures.precision.get(name)) is not None:
+            lines.append(_line(f"precision of {name}", precision))
+    return lines
 
 
 def gap_lines(figures: Evaluation) -> list[str]:

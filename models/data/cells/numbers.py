@@ -194,7 +194,8 @@ def _read_marked(text: str, notation: Notation) -> float | None:
 
 
 def _exact_days(seconds: int, fraction: str | None) -> float:
-    return (seconds * MICROSECONDS + _microseconds(fraction)) / (DAY_SECONDS * MICROSECONDS)
+    # Rounded as NumPy divides the integers of a typed column.
+    return float(seconds * MICROSECONDS + _microseconds(fraction)) / (DAY_SECONDS * MICROSECONDS)
 
 
 def _microseconds(fraction: str | None) -> int:

@@ -15,7 +15,9 @@ REFERENCE = "autoattack (reference)"
 Results = Mapping[str, Arrays]
 
 
-def worst_case(results: Results, plan: Plan) -> tuple[AttackFigure | None, Bools | None]:
+def worst_case(
+    results: Results, plan: Plan, groups: IntArray | None = None
+) -> tuple[AttackFigure | None, Bools | None]:
     """Accuracy under the worst of the attacks at the threat's size, and its rows `(N,)`.
 
     A row counts that is right without an attack and under every attack that was run. Without the
@@ -36,11 +38,13 @@ def worst_case(results: Results, plan: Plan) -> tuple[AttackFigure | None, Bools
     worst = right_rows(results["clean"])
     for unit in units:
         worst = worst & right_rows(results[unit])
-    share = proportion(worst)
+    share = proportion(worst, groups)
     return AttackFigure(*share.parts, attack=" + ".join(ran), eps=plan.threat.eps), worst
 
 
-def attack_figures(results: Results, plan: Plan) -> tuple[AttackFigure, ...]:
+def attack_figures(
+    results: Results, plan: Plan, groups: IntArray | None = None
+) -> tuple[AttackFigure, ...]:
     """Accuracy under each attack; a name with `+` is what is left after all of those."""
     clean, eps = right_rows(results["clean"]), plan.threat.eps
     left = [
@@ -53,29 +57,29 @@ def attack_figures(results: Results, plan: Plan) -> tuple[AttackFigure, ...]:
     if "autoattack" in results:
         left.append((REFERENCE, right_rows(results["autoattack"])))
     return tuple(
-        AttackFigure(*proportion(flags).parts, attack=name, eps=eps) for name, flags in left
+        AttackFigure(*proportion(flags, groups).parts, attack=name, eps=eps) for name, flags in left
     )
 
 
-def curve_figures(results: Results, plan: Plan) -> tuple[AttackFigure, ...]:
+def curve_figures(
+    results: Results, plan: Plan, groups: IntArray | None = None
+) -> tuple[AttackFigure, ...]:
     """Accuracy under the attacks of the curve, by size."""
     name = " + ".join(map(str, plan.curve))
     return tuple(
-        AttackFigure(*proportion(right_rows(results[unit])).parts, attack=name, eps=eps)
+        AttackFigure(*proportion(right_rows(results[unit]), groups).parts, attack=name, eps=eps)
         for eps in plan.sizes
         if (unit := f"curve-{eps:g}") in results
     )
 
 
 def masking_evidence(results: Results, plan: Plan, y: IntArray) -> Evidence | None:
-    """What the checks for masked gradients look at; None where an attack they need was not run."""
-    clean = right_rows(results["clean"])
-    alone = {
-        by.attack: clean & right_rows(results[unit])
-        for by in plan.alone
-        if (unit := f"alone-{by.attack}") in results
-    }
-    white, noise = plan.few is not None, results.get(f"noise-{plan.threat.eps:g}")
+    """What the checks for masked gradients look at; None without a curve of two sizes."""
+    clean, white_box = right_rows(results["clean"]), plan.few is not None
+
+    def left(unit: str) -> Bools | None:
+        return clean & right_rows(results[unit]) if unit in results else None
+
     curve = [
         (size, right_rows(results[unit]))
         for size in plan.sizes
@@ -83,31 +87,35 @@ def masking_evidence(results: Results, plan: Plan, y: IntArray) -> Evidence | No
     ]
     if len(curve) < 2:
         return None
-    fewer, cascade = results.get("few-pgd"), results.get("cascade")
-    attack = alone.get("pgd") if white else None if cascade is None else right_rows(cascade)
-    strongest = str(plan.alone_by("pgd") if white else plan.cascade[0])
+    cascade, attack = results.get("cascade"), left("alone-pgd")
     return Evidence(
         curve=curve,
         chance=float(np.bincount(y).max()) / len(y),
         hopeless=plan.hopeless is not None and curve[-1][0] == plan.sizes[-1],
-        attack=attack,
-        noise=None if noise is None else clean & right_rows(noise),
-        single=alone.get("fgsm"),
-        iterated=alone.get("pgd"),
-        fewer=None if fewer is None else clean & right_rows(fewer),
-        more=alone.get("pgd"),
-        white=None if cascade is None or not white else cascade["after-apgd-t"].astype(bool),
-        black=alone.get("square") if white else None,
-        names=(
-            ("attack", strongest),
-            ("noise", "noise of the same size"),
-            ("single", "fgsm"),
-            ("iterated", strongest),
-            ("fewer", str(plan.few)),
-            ("more", strongest),
-            ("white", "apgd-ce + apgd-t"),
-            ("black", str(plan.alone_by("square"))),
-        ),
+        attack=attack if white_box else left("cascade"),
+        noise=left(f"noise-{plan.threat.eps:g}"),
+        single=left("alone-fgsm"),
+        iterated=attack,
+        fewer=left("few-pgd"),
+        more=attack,
+        white=np.asarray(cascade["after-apgd-t"], bool) if white_box and cascade else None,
+        black=left("alone-square") if white_box else None,
+        names=_attack_names(plan, white_box=white_box),
+    )
+
+
+def _attack_names(plan: Plan, *, white_box: bool) -> tuple[tuple[str, str], ...]:
+    """What the fields of the evidence were, for its sentences."""
+    strongest = str(plan.alone_by("pgd") if white_box else plan.cascade[0])
+    return (
+        ("attack", strongest),
+        ("noise", "noise of the same size"),
+        ("single", "fgsm"),
+        ("iterated", strongest),
+        ("fewer", str(plan.few)),
+        ("more", strongest),
+        ("white", "apgd-ce + apgd-t"),
+        ("black", str(plan.alone_by("square"))),
     )
 
 

@@ -1,8 +1,8 @@
 """All figures of an evaluation whose units have run: what failed is a gap, and stops nothing."""
 
 from collections.abc import Mapping, Sequence
-from typing import TypeVar
 
+import msgspec
 import numpy as np
 
 from models.corruptions import GROUPS
@@ -24,7 +24,7 @@ from models.evaluation.subject import Arrays, Subject, right_rows
 from models.evaluation.tasks import SAMPLES, SIGMA, Tasks
 from models.statistics.arrays import IntArray
 from models.statistics.calibration import reliability
-from models.statistics.intervals import Bools, mean_corruption_error, proportion
+from models.statistics.intervals import Bools, Proportion, mean_corruption_error, proportion
 from models.versions.figures import (
     Certified,
     ChangedPicture,
@@ -41,7 +41,6 @@ from models.versions.figures import (
 ALPHA = 0.001
 CONFUSIONS = 10
 Changed = Mapping[tuple[str, str, int], Arrays]  # by group, name, severity
-Result = TypeVar("Result")
 
 
 def figures_of(
@@ -52,6 +51,7 @@ def figures_of(
     previous: Evaluation | None,
     previous_version: int | None,
     unseen: Bools | None = None,
+    groups: IntArray | None = None,
 ) -> Evaluation:
     """All figures of an evaluation whose units have run.
 
@@ -61,65 +61,99 @@ def figures_of(
         seed: of all that is random.
         previous, previous_version: figures and number of the previous champion.
         unseen: rows `(N,)` whose content does not stand in the training part, where that is known.
+        groups: `(N,)`, equal where rows belong together.
     """
-    subject, rows, plan, results = tasks.subject, tasks.rows, tasks.plan, tasks.results
-    clean, predicted = right_rows(results["clean"]), results["clean"]["predicted"].astype(np.int64)
-    kinds, stressed = _collect_answers(results, "corruption"), _collect_answers(results, "stress")
-    wrong = {key: ~right_rows(answers) for key, answers in kinds.items()}
-    recalls = recall(subject.classes, rows.y, clean)
-    robust, worst = worst_case(results, plan)
-    before = () if previous is None else previous.corruptions
-    evidence = masking_evidence(results, plan, rows.y)
-    return Evaluation(
+    plan, clean = tasks.plan, right_rows(tasks.results["clean"])
+    figures = Evaluation(
         suite=plan.suite,
-        n=len(rows),
+        n=len(tasks.rows),
         seed=seed,
         threat=plan.threat,
         eps=plan.threat.eps,
-        black_box=subject.black_box,
-        clean=proportion(clean),
-        clean_unseen=None if unseen is None else proportion(clean[unseen]),
+        black_box=tasks.subject.black_box,
+        clean=proportion(clean, groups),
+        clean_unseen=None if unseen is None else _on(unseen, clean, groups),
+        certified=_compute_certified_accuracy(tasks.results),
+        gallery=gaps.attempt("smallest changes", lambda: _gallery(tasks)) or (),
+        previous=None if previous is None else _of_previous(previous, previous_version),
+    )
+    figures = _add_clean(figures, tasks, gaps, groups)
+    figures = _add_attacked(figures, tasks, gaps, groups)
+    figures = _add_changed(figures, tasks, gaps, groups)
+    return msgspec.structs.replace(figures, not_measured=gaps.records)
+
+
+def _add_clean(
+    figures: Evaluation, tasks: Tasks, gaps: Gaps, groups: IntArray | None
+) -> Evaluation:
+    """By class, by the ranking, on the window of live traffic, and by confidence."""
+    subject, y, results = tasks.subject, tasks.rows.y, tasks.results
+    answers, right = results["clean"], right_rows(results["clean"])
+    predicted = answers["predicted"].astype(np.int64)
+    recalls = recall(subject.classes, y, right, groups)
+    return msgspec.structs.replace(
+        figures,
         balanced_accuracy=balanced_accuracy(list(recalls.values())),
         auroc=gaps.attempt(
             "area under the ROC curve",
-            lambda: mean_auroc(results["clean"]["probabilities"].astype(np.float64), rows.y),
+            lambda: mean_auroc(answers["probabilities"].astype(np.float64), y),
         ),
         window=proportion(right_rows(results["window"])) if "window" in results else None,
         classes=recalls,
-        classes_robust={} if worst is None else recall(subject.classes, rows.y, worst),
-        precision=precision(subject.classes, predicted, clean),
-        confusions=_confusions(subject, rows.y, predicted),
+        precision=precision(subject.classes, predicted, right),
+        confusions=_confusions(subject, y, predicted),
+        calibration=gaps.attempt(
+            "calibration", lambda: reliability(np.asarray(answers["confidence"]), right)
+        ),
+    )
+
+
+def _add_attacked(
+    figures: Evaluation, tasks: Tasks, gaps: Gaps, groups: IntArray | None
+) -> Evaluation:
+    """Under attacks and noise, and whether gradients are masked."""
+    subject, y, plan, results = tasks.subject, tasks.rows.y, tasks.plan, tasks.results
+    robust, worst = worst_case(results, plan, groups)
+    evidence = masking_evidence(results, plan, y)
+    checks = evidence and gaps.attempt(
+        "gradient masking", lambda: masking(evidence, white_box=not subject.black_box)
+    )
+    return msgspec.structs.replace(
+        figures,
+        classes_robust={} if worst is None else recall(subject.classes, y, worst, groups),
         robust=robust,
-        attacks=attack_figures(results, plan),
-        robust_curve=curve_figures(results, plan),
+        attacks=attack_figures(results, plan, groups),
+        robust_curve=curve_figures(results, plan, groups),
         noise_curve=tuple(
-            NoiseFigure(*proportion(right_rows(results[name])).parts, eps=eps)
+            NoiseFigure(*proportion(right_rows(results[name]), groups).parts, eps=eps)
             for eps in plan.sizes
             if (name := f"noise-{eps:g}") in results
         ),
-        masking=()
-        if evidence is None
-        else gaps.attempt("gradient masking", lambda: masking(evidence)) or (),
-        corruptions=_corruptions(kinds),
-        mce=gaps.attempt(
-            "mean corruption error", lambda: relative_error(wrong, before, previous_version)
-        ),
-        stress=_stress(stressed, subject.runner.manifest.calibration.alpha),
-        edge_cases=gaps.attempt(
-            "unexpected inputs", lambda: edge_cases(subject.runner, seed=seed, examples=rows.x)
-        )
-        or (),
-        calibration=gaps.attempt(
-            "calibration",
-            lambda: reliability(np.asarray(results["clean"]["confidence"]), clean),
-        ),
-        scores=gaps.attempt(
-            "scores", lambda: _scores(tasks, _middle({**kinds, **stressed}), seed=seed)
-        ),
-        certified=_compute_certified_accuracy(results),
-        gallery=gaps.attempt("smallest changes", lambda: _gallery(tasks)) or (),
-        previous=None if previous is None else _of_previous(previous, previous_version),
-        not_measured=gaps.records,
+        masking=checks or (),
+    )
+
+
+def _add_changed(
+    figures: Evaluation, tasks: Tasks, gaps: Gaps, groups: IntArray | None
+) -> Evaluation:
+    """Under corruptions and errors, on inputs of no class; and how the scores do on all of it."""
+    runner, results = tasks.subject.runner, tasks.results
+    kinds, stressed = _collect_answers(results, "corruption"), _collect_answers(results, "stress")
+    wrong = {key: ~right_rows(answers) for key, answers in kinds.items()}
+    previous, seed = figures.previous, figures.seed
+    before = () if previous is None else previous.corruptions
+    version = None if previous is None else previous.version
+    benign = _middle({**kinds, **stressed})
+    cases = gaps.attempt(
+        "unexpected inputs", lambda: edge_cases(runner, seed=seed, examples=tasks.rows.x)
+    )
+    return msgspec.structs.replace(
+        figures,
+        corruptions=_corruptions(kinds, groups),
+        mce=gaps.attempt("mean corruption error", lambda: relative_error(wrong, before, version)),
+        stress=_stress(stressed, runner.manifest.calibration.alpha, groups),
+        edge_cases=cases or (),
+        scores=gaps.attempt("scores", lambda: _scores(tasks, benign, seed=seed)),
     )
 
 
@@ -154,19 +188,26 @@ def relative_error(
     return CorruptionError(value, low, high, own[0].shape[1], len(kinds), version)
 
 
-def _corruptions(kinds: Changed) -> tuple[CorruptionFigure, ...]:
+def _on(rows: Bools, right: Bools, groups: IntArray | None) -> Proportion:
+    return proportion(right[rows], None if groups is None else groups[rows])
+
+
+def _corruptions(kinds: Changed, groups: IntArray | None) -> tuple[CorruptionFigure, ...]:
     return tuple(
         CorruptionFigure(
-            *proportion(right_rows(answers)).parts, name=name, group=group, severity=severity
+            *proportion(right_rows(answers), groups).parts,
+            name=name,
+            group=group,
+            severity=severity,
         )
         for (group, name, severity), answers in kinds.items()
     )
 
 
-def _stress(kinds: Changed, alpha: float) -> tuple[StressFigure, ...]:
+def _stress(kinds: Changed, alpha: float, groups: IntArray | None) -> tuple[StressFigure, ...]:
     return tuple(
         StressFigure(
-            *proportion(right_rows(answers)).parts,
+            *proportion(right_rows(answers), groups).parts,
             name=name,
             severity=severity,
             drift_flagged=round(float((np.asarray(answers["drift"], float) <= alpha).mean()), 4),

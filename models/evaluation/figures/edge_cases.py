@@ -34,13 +34,13 @@ def edge_cases(
 
 
 def _ask_about(runner: Runner, name: str, x: InputArray) -> EdgeCase:
-    said = answer(runner, x)
-    flagged = said.drift_p_value <= runner.manifest.calibration.alpha
+    answers = answer(runner, x)
+    flagged = answers.drift_p_value <= runner.manifest.calibration.alpha
     return EdgeCase(
         name=name,
         n=len(x),
-        finite=bool(np.isfinite(said.probabilities).all()),
-        confidence=round(float(np.nan_to_num(said.probabilities.max(axis=1)).mean()), 4),
+        finite=bool(np.isfinite(answers.probabilities).all()),
+        confidence=round(float(np.nan_to_num(answers.probabilities.max(axis=1)).mean()), 4),
         drift_flagged=round(float(flagged.mean()), 4),
     )
 
@@ -91,5 +91,5 @@ def _table_cases(
         cases[name] = np.where(gap, np.nan, some)
     if not number.all():
         cases["all categories unseen"] = np.where(number, some, -1.0)
-    kept = {name: np.clip(x, -LIMIT, LIMIT) for name, x in cases.items()}
-    return {name: x.astype(DTYPES[schema.dtype]) for name, x in kept.items()}
+    inside = {name: np.clip(x, -LIMIT, LIMIT) for name, x in cases.items()}
+    return {name: x.astype(DTYPES[schema.dtype]) for name, x in inside.items()}

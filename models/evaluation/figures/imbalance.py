@@ -12,9 +12,20 @@ from models.statistics.intervals import Bools, Proportion, auroc, auroc_interval
 ByClass = dict[str, Proportion]
 
 
-def recall(classes: Sequence[str], y: IntArray, right: Bools) -> ByClass:
-    """Of the rows of each class the share that is right; `y` and `right` are `(N,)`."""
-    return {name: proportion(right[y == k]) for k, name in enumerate(classes)}
+def recall(
+    classes: Sequence[str], y: IntArray, right: Bools, groups: IntArray | None = None
+) -> ByClass:
+    """Of the rows of each class the share that is right.
+
+    Args:
+        classes: names.
+        y, right: `(N,)` labels, and which answers are right.
+        groups: `(N,)`, equal where rows belong together.
+    """
+    return {
+        name: proportion(right[y == k], None if groups is None else groups[y == k])
+        for k, name in enumerate(classes)
+    }
 
 
 def precision(classes: Sequence[str], predicted: IntArray, right: Bools) -> ByClass:

@@ -45,21 +45,32 @@ class Evidence:
     names: tuple[tuple[str, str], ...] = ()
 
 
-def masking(evidence: Evidence) -> tuple[MaskingCheck, ...]:
-    """The checks whose attacks were run; each has a sentence with the figures."""
+PAIRS = (  # check, the stronger attack, the weaker one
+    ("iterations_not_weaker_than_one_step", "iterated", "single"),
+    ("white_box_not_weaker_than_black_box", "white", "black"),
+    ("attack_not_weaker_than_noise", "attack", "noise"),
+    ("more_steps_not_weaker", "more", "fewer"),
+)
+
+
+def masking(evidence: Evidence, *, white_box: bool = False) -> tuple[MaskingCheck, ...]:
+    """The checks whose attacks were run; each has a sentence with the figures.
+
+    On a white box every attack belongs to the suite: a check that lacks one is there, not passed
+    and not failed.
+    """
     names = dict(evidence.names)
     checks = [_falls(evidence)]
-    pairs = (
-        ("iterations_not_weaker_than_one_step", "iterated", "single"),
-        ("white_box_not_weaker_than_black_box", "white", "black"),
-        ("attack_not_weaker_than_noise", "attack", "noise"),
-        ("more_steps_not_weaker", "more", "fewer"),
-    )
-    for name, strong, weak in pairs:
+    for name, strong, weak in PAIRS:
         below, above = getattr(evidence, strong), getattr(evidence, weak)
         if below is not None and above is not None:
             attacks = (names.get(strong, strong), names.get(weak, weak))
             checks.append(_not_weaker(name, below, above, attacks))
+        elif white_box:
+            lacking = strong if below is None else weak
+            checks.append(
+                MaskingCheck(name, None, f"not measured: {names.get(lacking, lacking)} was not run")
+            )
     return tuple(checks)
 
 

@@ -66,11 +66,11 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
     seen: set[int] = set()
     waiting: list[BaseException | None] = [error]
     while waiting:
-        found = waiting.pop(0)
-        if isinstance(found, BaseException) and id(found) not in seen:
-            seen.add(id(found))
-            yield found
-            waiting += [getattr(found, "orig", None), found.__cause__]
+        fault = waiting.pop(0)
+        if isinstance(fault, BaseException) and id(fault) not in seen:
+            seen.add(id(fault))
+            yield fault
+            waiting += [getattr(fault, "orig", None), fault.__cause__]
 
 
 def _words(error: BaseException) -> str | None:
@@ -95,7 +95,7 @@ def _driver_words(error: BaseException | None) -> str | None:
     if state:
         return _POSTGRES.get(state) or _POSTGRES.get(state[:2])
     text = str(error).lower()
-    found = next((words for part, words in _SQLITE.items() if part in text), None)
-    if found or type(error).__module__.startswith("sqlite3"):
-        return found
+    fault = next((words for part, words in _SQLITE.items() if part in text), None)
+    if fault or type(error).__module__.startswith("sqlite3"):
+        return fault
     return AWAY if type(error).__name__ == "OperationalError" else None

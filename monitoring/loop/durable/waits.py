@@ -39,8 +39,8 @@ def wait_for(
     passed = kept = jobs.get(job_id).waited.get(name, 0.0)
     while True:
         mark = time.monotonic()
-        if (found := look()) is not None:
-            return found
+        if (result := look()) is not None:
+            return result
         if passed >= seconds:
             return None
         rest(min(POLL_SECONDS, max(seconds - passed, 0.0)))

@@ -30,7 +30,7 @@ def test_data_of_a_version_is_what_it_was_made_from(published: Published) -> Non
         ({"fingerprint": "0" * 64}, "changed since digits/1"),
         ({"source": {}}, "not understood"),
         ({"source": {"path": "digits", "colour": 1}}, "not understood"),
-        ({"source": {"path": "gone"}}, "gone"),
+        ({"source": {"path": "gone"}}, "no such file or folder: 'gone'"),
     ],
 )
 def test_data_that_is_not_what_it_was_is_refused(

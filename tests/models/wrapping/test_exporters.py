@@ -73,8 +73,8 @@ def test_tables_of_scikit_learn_keep_their_accuracy(kind: str, name: str) -> Non
     data, fitted = load(name), SKLEARN[kind]()
     model = exports.from_sklearn(fitted, data.train.x, data.train.y)
     made = adapt(model, data)
-    exports.check_contract(made, data)
     right = float((fitted.predict(data.test.x) == data.test.y).mean())
+    exports.check_contract(made, data, least=right - 0.02)
     assert exports.accuracy(made, data) == pytest.approx(right, abs=0.02)  # ties among trees
 
 

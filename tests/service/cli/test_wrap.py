@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 from sklearn.ensemble import RandomForestClassifier
 
+from models.versions.facts import WrappingFacts
 from models.versions.registry import Registry
 from models.versions.runner import Runner, session
 from models.versions.schema import Manifest
@@ -62,7 +63,7 @@ def test_a_pipeline_on_a_csv_becomes_a_version_that_answers(
     registry = Registry(settings.registry_dir)
     assert registry.aliases("my_people").champion == 1
     bundle = registry.open("my_people", "champion")
-    assert msgspec.to_builtins(bundle.manifest.training.wrapped) == told["adapted"]
+    assert bundle.manifest.training.wrapped == msgspec.convert(told["adapted"], WrappingFacts)
     assert bundle.manifest.evaluation.threat.eps == 0.1
     assert "weights.safetensors" not in bundle.manifest.files
     check_answers(Runner(bundle), bundle.manifest, model)
