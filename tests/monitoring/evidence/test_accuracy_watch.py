@@ -237,14 +237,14 @@ def test_low_estimate_starts_nothing_and_is_shown(
     for k in range(4):
         watcher.tick(1000.0 + 10 * k)
     (told,) = describe_models(watcher)
-    estimated = told["accuracy"]["estimated"]
-    assert estimated["low"] < 0.5 < estimated["high"]
+    estimated = told.accuracy.estimated
+    assert estimated.low < 0.5 < estimated.high
     assert not started
     assert jobs.all() == []
     value = metrics.registry.get_sample_value
     for bound in ("value", "low", "high"):
         labels = {"model": "digits", "bound": bound}
-        assert value("holdfast_estimated_accuracy_ratio", labels) == estimated[bound]
+        assert value("holdfast_estimated_accuracy_ratio", labels) == getattr(estimated, bound)
     assert value("holdfast_estimated_accuracy_trustworthy", {"model": "digits"}) == 1
     assert value("holdfast_label_coverage_ratio", {"model": "digits"}) == 0
     assert math.isnan(value("holdfast_label_delay_seconds", {"model": "digits", "quantile": "0.9"}))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from monitoring.loop.triggers import Event
+from monitoring.loop.triggers import Event, Policy
 from monitoring.records.store import StoreError
 from monitoring.watching.status import describe_models
 from tests import bundles
@@ -168,6 +168,7 @@ def test_an_event_that_raises_is_a_problem_of_its_model_and_tried_again(
     watching, counting = scene
     for model in ("alpha", "beta"):
         counting.serve(watching.bundles[model], 300, first=True)
+    watching.watcher.dispatcher.policy = Policy(look_labels=0)  # a look waits for no labels
     consider = watching.watcher.dispatcher.consider
 
     def broken(event: Event, now: float) -> object:
