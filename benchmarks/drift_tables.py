@@ -241,6 +241,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tables", type=int, default=60, help="of each kind")
     parser.add_argument("--law", choices=("occurrence", CONTENT), default="occurrence")
+    parser.add_argument("--kinds", nargs="*", choices=tuple(KINDS), default=tuple(KINDS))
     parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args()
     torch.set_num_threads(1)
@@ -250,6 +251,8 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|")
     whole, began = Tally(), time.process_time()
     for place, kind in enumerate(KINDS):
+        if kind not in chosen.kinds:
+            continue
         tally = Tally(first=[])
         for k in range(chosen.tables):
             seed = chosen.seed + 1_000_003 * place + k

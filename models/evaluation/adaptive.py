@@ -33,11 +33,18 @@ def obstacle(subject: Subject) -> str | None:
     """Why the served graph has no gradient to follow; None where it has.
 
     Any error counts: the graph may be somebody else's, and hold what the interpreter cannot read.
+    A graph that casts or rounds its input is read, and gives no gradient all the same.
     """
     try:
-        WhiteBox(subject.runner)
+        row = torch.zeros(
+            (1, *subject.schema.shape), requires_grad=True
+        )  # of a table: first values
+        with torch.enable_grad():
+            logits, excess = WhiteBox(subject.runner)(row)
     except Exception as error:
-        return reason_of(error)
+        return f"the served graph gives no gradient: {reason_of(error)}"
+    if not (logits.requires_grad and excess.requires_grad):
+        return "the served graph gives no gradient: its input is rounded or cast on the way"
     return None
 
 

@@ -30,7 +30,7 @@ class Gaps:
     def add(self, name: str, reason: str) -> None:
         """Note that `name` (as people call it) was not measured."""
         if name not in self._reasons:
-            log.warning("not_measured", measurement=name, why=reason)
+            log.debug("not_measured", measurement=name, why=reason)
             self._reasons[name] = reason
 
     def attempt(self, name: str, measure: Callable[[], Result]) -> Result | None:
@@ -38,6 +38,7 @@ class Gaps:
         try:
             return measure()
         except Exception as error:
+            log.debug("measurement_failed", measurement=name, exc_info=True)
             self.add(name, reason_of(error))
             return None
 

@@ -46,7 +46,7 @@ class Tasks:
         if (reason := obstacle(self.subject)) is None:
             units.append(self._adaptive())
         else:
-            gaps.add(ADAPTIVE, f"the served graph gives no gradient: {reason}")
+            gaps.add(ADAPTIVE, reason)
         units += [self._reference()] * self.plan.autoattack
         if self.plan.certificate_rows > 0:
             if self._certifiable():

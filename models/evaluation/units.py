@@ -17,12 +17,14 @@ from pathlib import Path
 import numpy as np
 
 from models.base.files import write_atomic
+from models.base.logs import logger
 from models.data import Rows
 from models.evaluation.gaps import Gaps, reason_of
 from models.evaluation.subject import Arrays
 from models.statistics.arrays import IntArray
 from models.training import distributed
 
+log = logger("evaluation")
 BLOCK = 128
 LONG = 200_000  # forward passes of a unit that is kept block by block
 Progress = Callable[[int, int, str], None]
@@ -184,6 +186,7 @@ def _run(
         try:
             own[names[number]] = unit.compute(block)
         except Exception as error:  # the others wait in `gather`: they must learn of it
+            log.debug("unit_failed", unit=unit.name, exc_info=True)
             failure = error
             break
         if unit.long and len(names) > 1:

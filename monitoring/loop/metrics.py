@@ -30,6 +30,15 @@ class WatchMetrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self._ticks = False
+        self._make_drift()
+        self._make_accuracy()
+        self._make_judgement()
+        self._make_watch()
+        self._make_loop()
+        self._touch()
+
+    def _make_drift(self) -> None:
+        """Evidence of drift, and what it is held against."""
         self.evidence = self._gauge("drift_evidence_log10", "Evidence of drift", "model", "channel")
         self.threshold = self._gauge(
             "drift_alarm_threshold_log10", "Evidence at which the alarm is raised", "model"
@@ -39,13 +48,16 @@ class WatchMetrics:
             "reference_ratio", "Share of the reference in a cell",
             "model", "version", "channel", "cell",
         )  # fmt: skip
-        self.observed = self._gauge(
-            "observed_accuracy_ratio", "Live accuracy from feedback; NaN without labels", "model"
-        )
         self.dispersion = self._gauge(
             "drift_dispersion_ratio",
             "Variance of the counts over that of independent requests", "model", "channel",
         )  # fmt: skip
+
+    def _make_accuracy(self) -> None:
+        """Live accuracy: observed by labels, estimated without."""
+        self.observed = self._gauge(
+            "observed_accuracy_ratio", "Live accuracy from feedback; NaN without labels", "model"
+        )
         self.observed_labels = self._gauge(
             "observed_accuracy_labels", "Labelled rows that the live accuracy rests on", "model"
         )
@@ -71,6 +83,9 @@ class WatchMetrics:
             "estimated_class_ratio", "Share of a true class, estimated in a class shift",
             "model", "class",
         )  # fmt: skip
+
+    def _make_judgement(self) -> None:
+        """What the champion promised, and how it was judged."""
         self.expected = self._gauge(
             "expected_accuracy_ratio", "Held-out accuracy of the champion", "model"
         )
@@ -82,6 +97,9 @@ class WatchMetrics:
             "evaluation_last_success_timestamp_seconds", "When a version was last judged", "model"
         )
         self.gate = self._gauge("gate_passed", "1 if the last gate passed", "model", "check")
+
+    def _make_watch(self) -> None:
+        """The watcher itself, and the services that it reads."""
         # Absent until the first look: 1970 would be a lie, and absence is what alerts bridge.
         self.tick = Gauge(
             "holdfast_watch_last_tick_timestamp_seconds",
@@ -100,6 +118,9 @@ class WatchMetrics:
         self.service_failures = self._counter(
             "watch_service_failures", "Looks at a service that failed", "service", "reason"
         )
+
+    def _make_loop(self) -> None:
+        """Jobs of the loop, and alerts that start them."""
         self.runs = self._counter("lifecycle_runs", "Runs of the loop", "kind", "outcome")
         self.refusals = self._counter("lifecycle_refusals", "Runs that were not started", "reason")
         self.retries = self._counter(
@@ -118,7 +139,6 @@ class WatchMetrics:
         self.scrape_failures = self._counter(
             "watch_scrape_failures", "Looks at the service that failed"
         )
-        self._touch()
 
     def _touch(self) -> None:
         """Series exist at 0 from the start, so that their first rise is seen."""

@@ -146,7 +146,7 @@ def _unpack(path: Path, stack: ExitStack) -> io.BufferedReader:
         archive = stack.enter_context(zipfile.ZipFile(stream))
         try:
             unpacked = stack.enter_context(archive.open(_member(archive, path)))
-        except RuntimeError as error:  # a password, or packed in a way that Python cannot undo
+        except (RuntimeError, OSError) as error:  # a password, another packing, a wrong offset
             raise DataError(f"{path}: cannot be unpacked ({error}); unpack it first") from error
     else:
         return stream

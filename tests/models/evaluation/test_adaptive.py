@@ -10,7 +10,7 @@ import torch
 from models.attacks.catalogue import Strength
 from models.attacks.onnx.interpreter import NotDifferentiableError
 from models.data import DataSet, Rows
-from models.evaluation.adaptive import adaptive_figures
+from models.evaluation.adaptive import adaptive_figures, obstacle
 from models.evaluation.figures.scores import likelihood
 from models.evaluation.gaps import Gaps
 from models.evaluation.plan import make_plan
@@ -185,3 +185,26 @@ def test_the_likelihood_is_held_against_how_often_it_was_so() -> None:
                       {}, seed=0)  # fmt: skip
     assert sure.ece.n == 100, "no benign rows: half and half"
     assert sure.ece.value == pytest.approx(0.4)
+
+
+class Cast(torch.nn.Module):
+    """Answers and excess behind a cast of the input: nothing for a gradient to follow."""
+
+    def __call__(self, x_unit: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        whole = (255 * x_unit).byte().float().flatten(1)
+        return whole[:, :2], whole[:, :1]
+
+
+def test_a_graph_that_casts_its_input_is_told_before_the_attack(
+    published: Published, few: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert obstacle(published.subject) is None
+    monkeypatch.setattr("models.evaluation.adaptive.WhiteBox", lambda runner: Cast())
+    gaps = Gaps()
+    plan = make_plan(published.subject, "quick", THREAT)
+    names = [unit.name for unit in Tasks(published.subject, few, plan, {}).all(None, gaps)]
+    assert "adaptive" not in names
+    (gap,) = gaps.records
+    assert (
+        gap.reason == "the served graph gives no gradient: its input is rounded or cast on the way"
+    )

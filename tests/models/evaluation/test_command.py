@@ -53,7 +53,7 @@ def test_figures_and_report_are_written_and_printed(state: Path, told: Result) -
     assert figures(state, "quick-150")["n"] == 150
     page = (state / "evaluations" / "digits" / "1" / "quick-150.html").read_text()
     assert page.startswith(("<!doctype html>", "<!DOCTYPE html>"))
-    assert "evaluating digits/1: 100%" in told.stderr
+    assert "digits/1: judging 100%" in told.stderr
 
 
 def test_a_second_run_does_nothing_anew(state: Path, told: Result) -> None:
