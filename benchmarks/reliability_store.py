@@ -37,7 +37,7 @@ from benchmarks.reliability import (
     table,
     wait_until,
 )
-from monitoring.records.store import FEEDBACK
+from monitoring.records.rows import FEEDBACK
 from tests.postgres import postgres
 
 PHASES = ("before", "during", "after")

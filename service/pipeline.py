@@ -27,6 +27,7 @@ from service.web.errors import JSON, FlaggedError
 from service.web.reply import Reply
 
 _BASE32 = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+LEAST_PROBABILITY = 1e-300  # whose logarithm is still a number
 _PAIRS = [a + b for a in _BASE32 for b in _BASE32]
 
 
@@ -183,15 +184,19 @@ class RowRecords:
 
     def __iter__(self) -> Iterator[Record]:
         scored, manifest, answer = self._scored, self._scored.manifest, self._scored.answer
+        p = np.asarray(answer.probabilities, np.float64)
+        entropy = -(p * np.log(np.maximum(p, LEAST_PROBABILITY))).sum(axis=1)
         columns = (
             scored.predicted.tolist(),
             answer.drift_p_value.tolist(),
             answer.perturbation_likelihood.tolist(),
+            p.max(axis=1).tolist(),
+            entropy.tolist(),
         )
-        for row, (predicted, p_value, perturbation) in enumerate(zip(*columns, strict=True)):
+        for row, values in enumerate(zip(*columns, strict=True)):
             yield Record(
                 scored.id, row, self._at, manifest.model, manifest.version,
-                self._x[row].tobytes(), predicted, p_value, perturbation,
+                self._x[row].tobytes(), *values,
             )  # fmt: skip
 
 

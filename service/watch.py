@@ -112,7 +112,6 @@ def _plan(settings: Settings) -> WatchPlan:
         interval_seconds=settings.watch_interval_seconds,
         c=settings.drift_c,
         policy=Policy(
-            min_labels=settings.min_labels,
             cool_down_seconds=settings.cool_down_seconds,
             daily_budget=settings.daily_budget,
         ),

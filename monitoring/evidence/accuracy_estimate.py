@@ -71,10 +71,20 @@ class Facts:
 def evidence(answer: Answer) -> Floats:
     """Scores `(N, 3)` of answered rows: log-odds of the top probability, entropy, log p-value."""
     p = np.asarray(answer.probabilities, np.float64)
-    top = np.clip(p.max(axis=1), LEAST, 1 - LEAST)
-    entropy = -xlogy(p, p).sum(axis=1)
-    rare = np.log(np.maximum(np.asarray(answer.drift_p_value, np.float64), LEAST))
-    return np.column_stack([np.log(top / (1 - top)), entropy, rare])
+    p_value = np.asarray(answer.drift_p_value, np.float64)
+    return evidence_of(p.max(axis=1), -xlogy(p, p).sum(axis=1), p_value)
+
+
+def evidence_of(confidence: Floats, entropy: Floats, p_value: Floats) -> Floats:
+    """Scores `(N, 3)` of recorded answers: the same from what was recorded of them.
+
+    Args:
+        confidence: `(N,)` probability of the answer.
+        entropy: `(N,)` of the probabilities, in nats.
+        p_value: `(N,)` drift p-values.
+    """
+    top = np.clip(confidence, LEAST, 1 - LEAST)
+    return np.column_stack([np.log(top / (1 - top)), entropy, np.log(np.maximum(p_value, LEAST))])
 
 
 def estimate(

@@ -73,13 +73,16 @@ class AccuracyWatch:
         self._affordable = max(NEW_LEAST, READ_BYTES // row_bytes)
         self._rng = np.random.default_rng(bundle.manifest.version)
 
-    def look(self, stream: StreamEvidence, now: float, since: float = 0.0) -> Accuracy:
+    def look(
+        self, stream: StreamEvidence, now: float, since: float = 0.0, bias: str = ""
+    ) -> Accuracy:
         """Return what is known now; the records are read at most every 5 s.
 
         Args:
             stream: says which channels have an alarm.
             now: seconds since the epoch.
             since: labels of requests before it do not count.
+            bias: why labelled requests do not speak for all; empty: no reason is known.
 
         Raises:
             StoreError: the records cannot be read.
@@ -97,10 +100,13 @@ class AccuracyWatch:
         if estimated is not None and shift is not None:
             estimated = widen_interval(estimated, shift)
         observed = observe(
-            self._records.observed(model, version, LABELLED, since=since),
+            self._records.latest_labels(model, version, LABELLED, since=since),
             recent,
             self._records.label_delays(model, version, LABELLED),
+            bias,
         )
+        if estimated is not None:
+            estimated = distrust_contradicted(estimated, observed)
         self.latest = Accuracy(observed, estimated, absent, shift)
         return self.latest
 
@@ -150,6 +156,20 @@ def widen_interval(estimated: AccuracyEstimate, shift: LabelShift) -> AccuracyEs
         low=min(estimated.low, shift.accuracy.low),
         high=max(estimated.high, shift.accuracy.high),
     )
+
+
+def distrust_contradicted(estimated: AccuracyEstimate, observed: Observed) -> AccuracyEstimate:
+    """The estimate, not trustworthy where unbiased labels contradict it: the intervals are apart.
+
+    At least 100 labels are needed.
+    """
+    seen = observed.accuracy
+    apart = seen.high < estimated.low or seen.low > estimated.high
+    if observed.bias or seen.n < LEAST or not apart:
+        return estimated
+    words = f"{seen.n} labels contradict it: {seen.low:.1%} to {seen.high:.1%} are right"
+    why = f"{estimated.why}; {words}" if estimated.why else words
+    return msgspec.structs.replace(estimated, trustworthy=False, why=why)
 
 
 def _runner(bundle: Bundle) -> Runner | None:

@@ -21,6 +21,7 @@ from monitoring.evidence.alarm import Alarm, promise
 from monitoring.evidence.bets import ChannelReference
 from monitoring.evidence.channels import StreamEvidence, decode_state
 from monitoring.evidence.explanation import Explanation
+from monitoring.evidence.labels.watch import LabelState
 from monitoring.evidence.urn import LAG, Eta
 
 RATE_LOOKS = 3600  # looks that the rate of requests is measured over
@@ -47,6 +48,7 @@ class _State(msgspec.Struct, frozen=True):
     alarm_since: float | None
     totals: dict[str, dict[str, float]]
     explained: Explanation | None
+    labels: LabelState
     evidence: msgspec.Raw
 
 
@@ -65,6 +67,7 @@ class Stream:
     alarm_since: float | None = None
     totals: dict[str, dict[str, float]] = field(default_factory=dict)  # service -> cell -> count
     explained: Explanation | None = None  # the last alarm, over or of an earlier version as well
+    labels: LabelState = field(default_factory=LabelState)  # what the labels of this version say
     refused: set[str] = field(default_factory=set)  # what the last look could not weigh, in words
     fault: str = ""  # of the file, in words; empty once it is as it should be
     noticed: str = ""  # what was wrong with the file at the last look, and is mended
@@ -91,8 +94,9 @@ class Stream:
                 evidence = StreamEvidence.restore(channels, snapshot, c=c, eta=eta, lag=lag)
                 since, totals = state.alarm_since, state.totals
                 return cls(
-                    bundle, evidence, path, since, totals, explained, _written=_signature(path)
-                )
+                    bundle, evidence, path, since, totals, explained, state.labels,
+                    _written=_signature(path),
+                )  # fmt: skip
         except FileNotFoundError:
             pass
         except (OSError, ValueError, RecursionError) as error:  # also SnapshotError, DecodeError
@@ -221,7 +225,9 @@ class Stream:
     def save(self) -> None:
         """Write the state, whole or not at all; where that fails, `fault` says why."""
         evidence = msgspec.Raw(msgspec.json.encode(self.evidence.snapshot()))
-        state = _State(self.version, self.alarm_since, self.totals, self.explained, evidence)
+        state = _State(
+            self.version, self.alarm_since, self.totals, self.explained, self.labels, evidence
+        )
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(self.path, msgspec.json.encode(state))

@@ -6,7 +6,6 @@ The bounds are those of `monitoring/prometheus/alert_rules.yml`; a test compares
 from monitoring.grafana.panels import (
     AMBER,
     GREEN,
-    GREY,
     RED,
     Panel,
     heatmap,
@@ -19,8 +18,6 @@ from monitoring.grafana.panels import (
 ERROR_RATIO_BOUND = 0.01
 PSI_BOUND = 0.25
 PERTURBED_RATIO_BOUND = 0.05
-ACCURACY_LOSS_BOUND = 0.1
-MIN_LABELS = 100
 STALE_SECONDS = 60
 
 MODEL = 'model=~"$model"'
@@ -251,40 +248,48 @@ def tampering_row() -> list[Panel]:
 
 def accuracy_row() -> list[Panel]:
     """Return "Is it right?": labels that came back, and evaluations."""
-    expected = latest("holdfast_expected_accuracy_ratio")
-    observed = latest("holdfast_observed_accuracy_ratio")
     return [
         lines(
             "Is it as right as its evaluation promised?",
             "Accuracy on recent labelled requests (a gap: too few labels) with its 95% interval,"
-            " beside that of the served version on its test set.",
+            " the same corrected for which requests got labels, that of the served version on its"
+            " test set, and the floor below which there is harm.",
             {
-                "{{model}} observed": observed,
+                "{{model}} observed": latest("holdfast_observed_accuracy_ratio"),
                 "{{model}} observed, {{bound}}": latest(
                     "holdfast_observed_accuracy_bound_ratio", by="model, bound"
                 ),
-                "{{model}} expected": expected,
+                "{{model}} corrected, {{bound}}": latest(
+                    "holdfast_corrected_accuracy_ratio", by="model, bound"
+                ),
+                "{{model}} expected": latest("holdfast_expected_accuracy_ratio"),
+                "{{model}} floor": latest("holdfast_accuracy_floor_ratio"),
             },
             unit="percentunit",
             width=8,
             top=1,
         ),
         lines(
-            "How much accuracy is lost?",
-            "Expected less observed accuracy. Alert HoldfastObservedAccuracyLow: above the line,"
-            f" from {MIN_LABELS} labels on.",
-            {"{{model}}": f"{expected} - {observed}"},
-            unit="percentunit",
+            "Are the answers worse than promised?",
+            "Evidence of harm, as a power of ten, and the line at which the alarm is raised. Alert"
+            " HoldfastObservedAccuracyLow: above it, where the labels are believed.",
+            {
+                "{{model}}": latest("holdfast_harm_evidence_log10"),
+                "{{model}} alarm from here on": latest("holdfast_harm_alarm_threshold_log10"),
+            },
+            unit="none",
             width=6,
-            limits=thresholds((ACCURACY_LOSS_BOUND, RED)),
         ),
         stat(
-            "How many labels does that rest on?",
-            f"Labels among the recent requests; below {MIN_LABELS} no alert is raised.",
-            {"{{model}}": latest("holdfast_observed_accuracy_labels")},
+            "Is that harm?",
+            "1 while the alarm of harm is raised and the labels are believed; and how many labels"
+            " the observed accuracy rests on.",
+            {
+                "{{model}} harm": latest("holdfast_harm_alarm"),
+                "{{model}} labels": latest("holdfast_observed_accuracy_labels"),
+            },
             unit="short",
             width=5,
-            limits=thresholds((MIN_LABELS, GREEN), base=GREY),
         ),
         *_accuracy_detail(),
     ]

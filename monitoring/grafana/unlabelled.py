@@ -40,7 +40,7 @@ def unlabelled_row() -> list[Panel]:
         ),
         stat(
             "Do the labelled requests speak for all?",
-            "Not where their drift p-values or predicted classes differ from those of the others.",
+            "Not where some requests get labels more often than others, or wrong answers none.",
             {"{{model}}": latest("holdfast_labels_biased")},
             unit="none",
             width=4,

@@ -28,16 +28,16 @@ from models.evaluation.gates import judge_all
 from models.evaluation.subject import Subject, right
 from models.nets import factories
 from models.statistics.arrays import IntArray
-from models.statistics.intervals import Proportion, proportion
+from models.statistics.intervals import proportion
 from models.training.loop import Recipe
 from models.versions.bundle import Bundle
 from models.versions.facts import EventFacts, TrainingFacts
 from models.versions.figures import AttackFigure, Evaluation
 from models.versions.registry import Registry
-from monitoring.evidence import performance
 from monitoring.loop.durable.faults import passing_words
 from monitoring.loop.jobs import Task
-from monitoring.loop.results import Collected, Gated, Look, Trained, Verdict
+from monitoring.loop.looks import judge_look
+from monitoring.loop.results import Collected, Gated, Look, Trained
 from monitoring.loop.steps import PASSING_STATUS
 from monitoring.making.opening import open_subject
 from monitoring.making.orders import Order
@@ -74,7 +74,7 @@ def evaluate(task: Task, folder: Path) -> Look:
     clean, card = proportion(right(subject.runner, dataset.test)), _evaluation(champion)
     survived = robust(subject, attacked_rows(dataset), geometry_of(card.threat, dataset.schema))
     attack = "square" if subject.black_box else "pgd-40"
-    verdict, words = _verdict(task.job.kind, live, clean, card)
+    verdict, words = judge_look(task.job, live, clean, card)
     return Look(
         verdict=verdict,
         words=words,
@@ -162,27 +162,6 @@ def _evaluation(bundle: Bundle) -> Evaluation:
     if bundle.manifest.evaluation is None:
         raise HoldfastError(f"{bundle.name} was never evaluated: there is nothing to compare with")
     return bundle.manifest.evaluation
-
-
-def _verdict(
-    kind: str, live: Proportion, clean: Proportion, card: Evaluation
-) -> tuple[Verdict, str]:
-    if performance.has_fallen(clean, card.clean):
-        claim = card.clean.value
-        return "failed", f"held-out accuracy {clean.value:.1%}, the card says {claim:.1%}"
-    sentence = f"held-out accuracy {clean.value:.1%} as expected"
-    if kind == "evaluate_robustness":
-        return "passed", sentence
-    if live.n < performance.MIN_ROWS:
-        words = f"only {live.n} labelled live rows ({performance.MIN_ROWS} needed)"
-        return "inconclusive", f"{sentence}; {words}"
-    promised = performance.promised_accuracy(card)
-    expected = performance.expected_accuracy(promised)
-    floor = performance.accuracy_floor(promised)
-    words = f"live accuracy {live.value:.1%} ({live.low:.1%} to {live.high:.1%}, n = {live.n})"
-    verdict = performance.judge(live, promised)
-    outcome: Verdict = "inconclusive" if verdict == "undecided" else verdict
-    return outcome, f"{words}, expected {expected:.1%}, floor {floor:.1%}"
 
 
 def _registry(task: Task) -> Registry:

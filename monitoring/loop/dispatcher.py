@@ -20,7 +20,6 @@ from monitoring.loop.metrics import WatchMetrics
 from monitoring.loop.triggers import DAY, Decision, Event, Policy, Situation, decide
 from monitoring.records.store import RecordStore
 
-MOST_LABELS = 5000
 PERSONS_ACTS = ("promote", "rollback", "release")
 SKEW_SECONDS = 300.0  # that clocks of other machines may be ahead of this one's
 FIRST_PAGE, LONGEST_PAGE = 50, 5000  # jobs of a model that are looked through
@@ -129,9 +128,9 @@ class Dispatcher:
             champion=champion,
             running=next((j.id for j in open_jobs if j.state == "running"), None),
             waiting=next((j.id for j in open_jobs if j.state == "waiting"), None),
-            labels_since=self.count_labels(event, champion, now) if event.source == "drift" else 0,
             looked_at=max((look.at for look in looks), default=None),
-            labels_seen=looks[0].window.n if looks else 0,
+            verdict=max(looks, key=lambda look: look.at).verdict if looks else "",
+            labels_since=self._count_labels(event, champion, now),
             runs_today=sum(job.source != "person" for job in today),
             pinned=self.serves.get(model),
             hold=state.find_hold(now),
@@ -155,12 +154,12 @@ class Dispatcher:
                 return jobs
             limit *= 4
 
-    def count_labels(self, event: Event, champion: int | None, now: float) -> int:
-        """Labelled rows of the champion since the event's cause began."""
-        if champion is None:
+    def _count_labels(self, event: Event, champion: int | None, now: float) -> int:
+        """Labelled rows of the champion since an alarm of drift, as many as a look waits for."""
+        if event.source != "drift" or champion is None:
             return 0
-        since = self.since(event, now)
-        return len(self.records.observed(event.model, champion, MOST_LABELS, since=since))
+        most, since = self.policy.look_labels, self.since(event, now)
+        return len(self.records.observed(event.model, champion, most, since=since))
 
     def since(self, event: Event, now: float) -> float:
         """From when on labels count: a new champion, or an old one that came back, starts anew.

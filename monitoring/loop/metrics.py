@@ -9,6 +9,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from models.versions.schema import Manifest
 from monitoring.evidence.accuracy_watch import Accuracy
 from monitoring.evidence.bets import ChannelReference
+from monitoring.evidence.labels.watch import Harm
 from monitoring.evidence.performance import expected_accuracy, promised_accuracy
 from monitoring.evidence.stream import Stream
 from monitoring.loop.jobs import Job
@@ -77,7 +78,7 @@ class WatchMetrics:
             "estimated_accuracy_ratio", "Live accuracy estimated without labels", "model", "bound"
         )
         self.trustworthy = self._gauge(
-            "estimated_accuracy_trustworthy", "0 while a score channel has an alarm", "model"
+            "estimated_accuracy_trustworthy", "0 while an alarm or labels speak against it", "model"
         )
         self.class_shares = self._gauge(
             "estimated_class_ratio", "Share of a true class, estimated in a class shift",
@@ -89,6 +90,23 @@ class WatchMetrics:
         self.expected = self._gauge(
             "expected_accuracy_ratio", "Held-out accuracy of the champion", "model"
         )
+        self.corrected = self._gauge(
+            "corrected_accuracy_ratio",
+            "Observed accuracy, corrected for which requests got labels", "model", "bound",
+        )  # fmt: skip
+        self.floor = self._gauge(
+            "accuracy_floor_ratio", "Accuracy below which answers are worse than promised", "model"
+        )
+        self.harm = self._gauge(
+            "harm_evidence_log10", "Evidence that answers are worse than promised", "model"
+        )
+        self.harm_threshold = self._gauge(
+            "harm_alarm_threshold_log10", "Evidence at which the alarm of harm is raised", "model"
+        )
+        self.harm_alarm = self._gauge(
+            "harm_alarm", "1 while answers are worse than promised, as far as labels are believed",
+            "model",
+        )  # fmt: skip
         self.evaluation = self._gauge(
             "evaluation_accuracy_ratio", "Accuracy of the last evaluation",
             "model", "version", "suite", "attack", "eps",
@@ -208,13 +226,23 @@ class WatchMetrics:
         for quantile, delay in zip(("0.5", "0.9"), delays, strict=True):
             self.delay.labels(model, quantile).set(math.nan if delay is None else delay)
         self.biased.labels(model).set(bool(seen and seen.bias))
+        corrected = seen.corrected if seen else None
         for bound in ("value", "low", "high"):
+            value = math.nan if corrected is None else getattr(corrected, bound)
+            self.corrected.labels(model, bound).set(value)
             value = math.nan if guess is None else getattr(guess, bound)
             self.estimated.labels(model, bound).set(value)
         self.trustworthy.labels(model).set(math.nan if guess is None else guess.trustworthy)
         self.class_shares.remove_by_labels({"model": model})
         for name, share in (shift.shares if shift else {}).items():
             self.class_shares.labels(model, name).set(share.value)
+
+    def show_harm(self, model: str, harm: Harm) -> None:
+        """Export what the labels say of harm; a floor that is not known is NaN."""
+        self.floor.labels(model).set(harm.floor)
+        self.harm.labels(model).set(harm.evidence_log10)
+        self.harm_threshold.labels(model).set(harm.threshold_log10)
+        self.harm_alarm.labels(model).set(harm.acts)
 
     def _show_evaluation(self, manifest: Manifest) -> None:
         """The figures of the version's evaluation, each under the name of the attack it had."""

@@ -1,8 +1,10 @@
 """When the loop runs: a pure decision from an event and what is known now.
 
-A ladder, not a jump: drift or low accuracy starts a re-evaluation; only a failed re-evaluation
-retrains. A refusal has a name, so that it can be counted and shown. A person is obeyed: what bounds
-the loop's own eagerness (a hold, the budget, the rest after a run, labels) is no bound for people.
+Two promises: drift says that inputs moved, harm that answers got worse. Drift starts one
+re-evaluation, which says "moved, not harmed", or goes on to training where it fails; after that
+only harm or a person starts more for the same alarm. A refusal has a name, so that it can be
+counted and shown. A person is obeyed: what bounds the loop's own eagerness (a hold, the budget, the
+rest after a run, doubt about labels) is no bound for people.
 """
 
 from typing import Literal
@@ -22,6 +24,8 @@ Refusal = Literal[
     "daily_budget",
     "no_champion",
     "not_enough_labels",
+    "looked_already",
+    "labels_biased",
     "resolved",
     "unknown_action",
     "pinned",
@@ -30,7 +34,11 @@ Refusal = Literal[
 
 
 class Event(msgspec.Struct, frozen=True):
-    """Something that may start the loop. `since` is when the cause began, seconds since 1970."""
+    """Something that may start the loop.
+
+    `since` is when the cause began and `raised` when its alarm was raised or last renewed, in
+    seconds since 1970; `doubt` says why its labels are not believed.
+    """
 
     source: Source
     model: str
@@ -38,6 +46,8 @@ class Event(msgspec.Struct, frozen=True):
     since: float
     reason: str
     resolved: bool = False
+    raised: float | None = None
+    doubt: str = ""
 
 
 class Situation(msgspec.Struct, frozen=True):
@@ -45,10 +55,10 @@ class Situation(msgspec.Struct, frozen=True):
 
     champion: int | None
     running: str | None  # id of the job that runs
-    labels_since: int  # labelled rows of the champion since the event's cause began
     looked_at: float | None  # when the champion was last re-evaluated
     runs_today: int  # that the loop began by itself
-    labels_seen: int = 0  # labelled rows that the last re-evaluation had
+    verdict: str = ""  # of that re-evaluation
+    labels_since: int = 0  # labelled rows of the champion since an alarm of drift
     pinned: int | None = None  # the version that is served whatever the champion
     waiting: str | None = None  # id of a job whose challenger waits for a person
     hold: Hold | None = None  # in force
@@ -59,9 +69,9 @@ class Situation(msgspec.Struct, frozen=True):
 class Policy(msgspec.Struct, frozen=True):
     """Limits on the loop's own eagerness."""
 
-    min_labels: int = 300
     cool_down_seconds: float = 300.0
     daily_budget: int = 20
+    look_labels: int = 100  # labelled rows that a look at drift waits for, as long as a cool-down
 
 
 class Decision(msgspec.Struct, frozen=True):
@@ -82,7 +92,7 @@ def decide(event: Event, situation: Situation, policy: Policy, now: float) -> De
     a job that is at it already.
 
     >>> event = Event("drift", "digits", "evaluate", since=90.0, reason="energy higher")
-    >>> idle = Situation(1, None, 500, None, 0)
+    >>> idle = Situation(1, None, None, 0, labels_since=100)
     >>> decide(event, idle, Policy(), now=100.0).start
     'evaluate'
     >>> decide(event, msgspec.structs.replace(idle, running="j1"), Policy(), now=100.0).refusal
@@ -105,17 +115,50 @@ def decide(event: Event, situation: Situation, policy: Policy, now: float) -> De
     kind: Kind = event.action
     if by_person:
         return Decision(kind, None, event.reason)
+    if event.doubt:
+        return _refuse("labels_biased", event.doubt)
+    if _looked_already(event, situation):
+        return _refuse("looked_already", _explain_look(situation))
+    if waits := _waits_for_labels(event, situation, policy, now):
+        return _refuse("not_enough_labels", waits)
     if situation.runs_today >= policy.daily_budget:
         return _refuse("daily_budget", f"{situation.runs_today} runs in the last 24 hours")
     if situation.rest.left(policy.cool_down_seconds, now) > 0:
         return _refuse("cool_down", situation.rest.words(policy.cool_down_seconds, now))
-    if event.source == "drift" and situation.looked_at is not None:
-        # One look at once, whatever the labels; the next ones when there is twice as much to see.
-        have, need = situation.labels_since, max(policy.min_labels, 2 * situation.labels_seen)
-        if situation.looked_at >= event.since and have < need:
-            words = f"{have} labelled rows since the alarm, {need} needed"
-            return _refuse("not_enough_labels", words)
     return Decision(kind, None, event.reason)
+
+
+def _looked_already(event: Event, situation: Situation) -> bool:
+    """Whether the champion was re-evaluated after the alarm.
+
+    Drift needs no second look at all, nor does an alert that is sent again. Harm is looked at again
+    until a look does not confirm it.
+    """
+    raised = event.since if event.raised is None else event.raised
+    if situation.looked_at is None or situation.looked_at < raised:
+        return False
+    if event.source == "accuracy":
+        return situation.verdict == "passed"
+    return event.source == "drift" or (event.source == "alert" and event.action == "evaluate")
+
+
+def _waits_for_labels(event: Event, situation: Situation, policy: Policy, now: float) -> str:
+    """Why a look at drift is put off, in words; empty where it is not.
+
+    A look without labels cannot tell drift from harm.
+    """
+    have, need, waited = situation.labels_since, policy.look_labels, now - event.since
+    if event.source != "drift" or have >= need or not 0 <= waited < policy.cool_down_seconds:
+        return ""
+    left = policy.cool_down_seconds - waited
+    return f"{have} of {need} labelled rows since the alarm; looks without them in {left:.0f} s"
+
+
+def _explain_look(situation: Situation) -> str:
+    return (
+        f"the champion was re-evaluated after this alarm ({situation.verdict}): "
+        "only evidence of harm, or a person, starts more"
+    )
 
 
 def _stops(hold: Hold, event: Event) -> bool:

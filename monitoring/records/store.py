@@ -10,132 +10,36 @@ locked. A label that was accepted is on disk.
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from models.statistics.arrays import IntArray
 from models.versions.schema import InputArray, InputSchema
 from monitoring.records.database import PATIENCE_SECONDS, Database, StoreError
+from monitoring.records.rows import (
+    FEEDBACK,
+    METADATA,
+    REQUESTS,
+    Counts,
+    Key,
+    Labelled,
+    LabelledAnswers,
+    Recent,
+    Record,
+    Recorded,
+    RecordedRow,
+)
 
 __all__ = [
-    "FEEDBACK", "REQUESTS", "Counts", "Key", "Labelled", "Recent", "Record", "RecordStore",
-    "Recorded", "RecordedRow", "StoreError", "fits", "raw_inputs",
+    "Counts", "Key", "Labelled", "LabelledAnswers", "Recent", "Record", "RecordStore", "Recorded",
+    "RecordedRow", "StoreError", "fits", "raw_inputs",
 ]  # fmt: skip
 KEYS_PER_QUERY = 400
+LABELLING = 0x486F6C6C  # PostgreSQL's lock of who writes labels
 T = TypeVar("T")
-_METADATA = sa.MetaData()
-REQUESTS = sa.Table(
-    "requests",
-    _METADATA,
-    sa.Column("seq", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
-    sa.Column("id", sa.String(128), nullable=False),
-    sa.Column("row", sa.Integer, nullable=False),
-    sa.Column("at", sa.Float, nullable=False),
-    sa.Column("model", sa.String(64), nullable=False),
-    sa.Column("version", sa.Integer, nullable=False),
-    sa.Column("x", sa.LargeBinary, nullable=False),
-    sa.Column("predicted", sa.Integer, nullable=False),
-    sa.Column("p_value", sa.Float, nullable=False),
-    sa.Column("perturbation", sa.Float, nullable=False),
-    sa.Index("requests_by_id", "id", "row"),
-    sqlite_autoincrement=True,
-)
-FEEDBACK = sa.Table(
-    "feedback",
-    _METADATA,
-    sa.Column("id", sa.String(128), primary_key=True),
-    sa.Column("row", sa.Integer, primary_key=True),
-    sa.Column("seq", sa.BigInteger, nullable=False),
-    sa.Column("label", sa.Integer, nullable=False),
-    sa.Column("at", sa.Float, nullable=False),
-    sa.Index("feedback_by_seq", "seq"),
-)
-
-
-class Record(NamedTuple):
-    """One answered instance; times are seconds since the epoch, `x` raw bytes in schema dtype."""
-
-    id: str
-    row: int
-    at: float
-    model: str
-    version: int
-    x: bytes
-    predicted: int
-    p_value: float
-    perturbation: float
-
-
-class Key(NamedTuple):
-    """The key of a record: the id of a request and the row in it."""
-
-    id: str
-    row: int
-
-
-class Recorded(NamedTuple):
-    """A request as it was recorded; `x` are raw bytes in schema dtype."""
-
-    id: str
-    row: int
-    at: float
-    x: bytes
-
-
-class RecordedRow(NamedTuple):
-    """A stored record without its input."""
-
-    seq: int
-    model: str
-    version: int
-    predicted: int
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """Recorded inputs with their true labels, oldest first."""
-
-    x: InputArray  # (N, *shape) raw
-    y: IntArray  # (N,) true class
-    predicted: IntArray  # (N,) class answered
-    at: npt.NDArray[np.float64]  # (N,) seconds since the epoch of the request
-    p_value: npt.NDArray[np.float64]  # (N,)
-    perturbation: npt.NDArray[np.float64]  # (N,)
-
-    def __len__(self) -> int:
-        return len(self.y)
-
-
-@dataclass(frozen=True)
-class Recent:
-    """The latest requests without their inputs, oldest first; times in seconds since the epoch."""
-
-    seq: IntArray  # (N,)
-    at: npt.NDArray[np.float64]  # (N,) of the request
-    predicted: IntArray  # (N,) class answered
-    p_value: npt.NDArray[np.float64]  # (N,)
-    label: IntArray  # (N,) true class, -1 where none came
-
-    def __len__(self) -> int:
-        return len(self.seq)
-
-    @property
-    def labelled(self) -> npt.NDArray[np.bool_]:
-        """`(N,)`: whether a label came."""
-        came: npt.NDArray[np.bool_] = self.label >= 0
-        return came
-
-
-class Counts(NamedTuple):
-    """How much the store holds."""
-
-    requests: int
-    labelled: int
 
 
 class RecordStore:
@@ -154,7 +58,7 @@ class RecordStore:
             patience_seconds: how long a lock, a statement or a connection is waited for.
             later: connect at the first use, and again after an error, instead of now.
         """
-        self._database = Database(url, _METADATA, patience_seconds)
+        self._database = Database(url, METADATA, patience_seconds)
         if not later:
             self._database.open()
 
@@ -199,6 +103,8 @@ class RecordStore:
         }
         if rows:
             with self._database.writing() as connection:
+                if self._database.dialect == "postgresql":  # numbers rise in the order of commits
+                    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(LABELLING)))
                 connection.execute(self._upsert(), list(rows.values()))
 
     def check_writable(self) -> None:
@@ -257,26 +163,44 @@ class RecordStore:
             right = connection.execute(query).scalars().all()
         return np.array(right[::-1], dtype=np.bool_)
 
-    def recent(self, model: str, version: int, last: int, *, after: int = 0) -> Recent:
-        """Return the latest `last` requests whose `seq` is above `after`, labelled or not."""
-        query = (
-            sa.select(*(REQUESTS.c[n] for n in ("seq", "at", "predicted", "p_value")))
-            .add_columns(FEEDBACK.c.label)
-            .join(FEEDBACK, FEEDBACK.c.seq == REQUESTS.c.seq, isouter=True)
-            .where(REQUESTS.c.model == model, REQUESTS.c.version == version)
-            .where(REQUESTS.c.seq > after)
-            .order_by(REQUESTS.c.seq.desc())
-            .limit(last)
-        )
+    def recent(self, model: str, version: int, last: int) -> Recent:
+        """Return the latest `last` requests, labelled or not."""
+        query = _recent(model, version).order_by(REQUESTS.c.seq.desc()).limit(last)
         with self._database.reading() as connection:
-            rows = connection.execute(query).all()[::-1]
-        return Recent(
-            seq=np.array([r.seq for r in rows], dtype=np.int64),
-            at=np.array([r.at for r in rows], dtype=np.float64),
-            predicted=np.array([r.predicted for r in rows], dtype=np.int64),
-            p_value=np.array([r.p_value for r in rows], dtype=np.float64),
-            label=np.array([-1 if r.label is None else r.label for r in rows], dtype=np.int64),
-        )
+            return _recent_of(connection.execute(query).all()[::-1])
+
+    def following(
+        self, model: str, version: int, after: int, limit: int, *, since: float = 0.0
+    ) -> Recent:
+        """Return the first `limit` requests whose `seq` is above `after`, labelled or not.
+
+        Those from before `since` (epoch s) are left out.
+        """
+        query = _recent(model, version).where(REQUESTS.c.seq > after, REQUESTS.c.at >= since)
+        with self._database.reading() as connection:
+            return _recent_of(connection.execute(query.order_by(REQUESTS.c.seq).limit(limit)).all())
+
+    def latest_labels(
+        self, model: str, version: int, last: int, *, since: float = 0.0
+    ) -> LabelledAnswers:
+        """Return the latest `last` labelled requests that came at or after `since` (epoch s)."""
+        query = _answers(model, version, since).order_by(FEEDBACK.c.number.desc()).limit(last)
+        with self._database.reading() as connection:
+            return _answers_of(connection.execute(query).all()[::-1])
+
+    def labels_after(
+        self, model: str, version: int, number: int, limit: int, *, since: float = 0.0
+    ) -> LabelledAnswers:
+        """Return the first `limit` labels with a higher number, of requests at or after `since`."""
+        query = _answers(model, version, since).where(FEEDBACK.c.number > number)
+        with self._database.reading() as connection:
+            rows = connection.execute(query.order_by(FEEDBACK.c.number).limit(limit)).all()
+        return _answers_of(rows)
+
+    def newest(self) -> int:
+        """Return the highest `seq` of any request; 0 where there is none."""
+        with self._database.reading() as connection:
+            return int(connection.execute(sa.select(sa.func.max(REQUESTS.c.seq))).scalar() or 0)
 
     def inputs(self, seqs: Sequence[int], schema: InputSchema) -> InputArray:
         """Return raw inputs `(N, *shape)` of recorded requests, in the order of `seq`.
@@ -370,3 +294,46 @@ _INSERT = sa.insert(REQUESTS)
 
 def _parts(ids: list[T]) -> Iterator[list[T]]:
     return (ids[start : start + KEYS_PER_QUERY] for start in range(0, len(ids), KEYS_PER_QUERY))
+
+
+def _recent(model: str, version: int) -> sa.Select[tuple[object, ...]]:
+    columns = (REQUESTS.c[n] for n in ("seq", "at", "predicted", "p_value", "confidence"))
+    return (
+        sa.select(*columns, FEEDBACK.c.label)
+        .join(FEEDBACK, FEEDBACK.c.seq == REQUESTS.c.seq, isouter=True)
+        .where(REQUESTS.c.model == model, REQUESTS.c.version == version)
+    )
+
+
+def _recent_of(rows: Sequence[sa.Row[tuple[object, ...]]]) -> Recent:
+    return Recent(
+        seq=np.array([r.seq for r in rows], dtype=np.int64),
+        at=np.array([r.at for r in rows], dtype=np.float64),
+        predicted=np.array([r.predicted for r in rows], dtype=np.int64),
+        p_value=np.array([r.p_value for r in rows], dtype=np.float64),
+        confidence=np.array([r.confidence for r in rows], dtype=np.float64),
+        label=np.array([-1 if r.label is None else r.label for r in rows], dtype=np.int64),
+    )
+
+
+def _answers(model: str, version: int, since: float) -> sa.Select[tuple[object, ...]]:
+    columns = (REQUESTS.c[n] for n in ("seq", "at", "p_value", "confidence", "entropy"))
+    right = (REQUESTS.c.predicted == FEEDBACK.c.label).label("right")
+    return (
+        sa.select(*columns, FEEDBACK.c.number, right)
+        .join(FEEDBACK, FEEDBACK.c.seq == REQUESTS.c.seq)
+        .where(REQUESTS.c.model == model, REQUESTS.c.version == version)
+        .where(REQUESTS.c.at >= since)
+    )
+
+
+def _answers_of(rows: Sequence[sa.Row[tuple[object, ...]]]) -> LabelledAnswers:
+    return LabelledAnswers(
+        number=np.array([r.number for r in rows], dtype=np.int64),
+        seq=np.array([r.seq for r in rows], dtype=np.int64),
+        at=np.array([r.at for r in rows], dtype=np.float64),
+        right=np.array([r.right for r in rows], dtype=np.bool_),
+        p_value=np.array([r.p_value for r in rows], dtype=np.float64),
+        confidence=np.array([r.confidence for r in rows], dtype=np.float64),
+        entropy=np.array([r.entropy for r in rows], dtype=np.float64),
+    )

@@ -15,6 +15,7 @@ from models.versions.registry_state import Aliases, Hold
 from monitoring.evidence.accuracy_watch import Accuracy
 from monitoring.evidence.alarm import Alarm
 from monitoring.evidence.explanation import Explanation
+from monitoring.evidence.labels.watch import Harm
 from monitoring.evidence.performance import expected_accuracy, promised_accuracy
 from monitoring.evidence.stream import Stream
 from monitoring.watching.problems import ALL_MODELS, Problem, Trouble
@@ -43,6 +44,7 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
     expected_accuracy: float | None = None
     observed_accuracy: Proportion | None = None
     accuracy: Accuracy | None = None
+    harm: Harm | None = None
     aliases: Aliases | None = None
     problem: Problem | None = None
     since: float | None = None
@@ -67,6 +69,7 @@ def _describe(watcher: Watcher, model: str) -> ModelStatus:
         version=None if stream is None else stream.version,
         observed_accuracy=_try(model, lambda: _observe(watcher, model)),
         accuracy=_try(model, lambda: watcher.accuracy(model)),
+        harm=_try(model, lambda: watcher.harms.standing(model)),
         aliases=_try(model, lambda: registry.aliases(model)),
         problem=None if first is None else first.problem,
         since=None if first is None else first.since,

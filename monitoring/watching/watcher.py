@@ -23,13 +23,14 @@ from monitoring.counting.counters import Page
 from monitoring.evidence.accuracy_watch import Accuracy, AccuracyWatch
 from monitoring.evidence.channels import Alarm
 from monitoring.evidence.explanation import explain
-from monitoring.evidence.performance import expected_accuracy, has_fallen, promised_accuracy
+from monitoring.evidence.labels.watch import Harm
 from monitoring.evidence.stream import Stream, references
 from monitoring.loop.dispatcher import Dispatcher
 from monitoring.loop.jobs import Job, JobStore
 from monitoring.loop.metrics import WatchMetrics
 from monitoring.loop.triggers import DAY, Event, Policy
 from monitoring.records.store import RecordStore, StoreError
+from monitoring.watching.harm import HarmWatches, harm_event
 from monitoring.watching.problems import ALL_MODELS, Problem, Problems, Result, in_words
 from monitoring.watching.pulse import Pulse
 from monitoring.watching.services import Services
@@ -75,6 +76,7 @@ class Watcher:
     problems: Problems = field(init=False)
     services: Services = field(init=False)
     watched: WatchedVersions = field(init=False)
+    harms: HarmWatches = field(init=False)
     dispatcher: Dispatcher = field(init=False)
     due_times: DueTimes | None = field(init=False, default=None)
 
@@ -86,15 +88,11 @@ class Watcher:
         self.watched = WatchedVersions(
             self.registry, plan.serves, folder, plan.c, self.problems, self._show_version
         )
+        self.harms = HarmWatches(self.records, plan.c)
         self.dispatcher = Dispatcher(
-            plan.policy,
-            plan.serves,
-            self.registry,
-            self.records,
-            self.jobs,
-            self.metrics,
+            plan.policy, plan.serves, self.registry, self.records, self.jobs, self.metrics,
             self.start_job,
-        )
+        )  # fmt: skip
         if plan.schedule:
             timetable = Timetable(plan.schedule, plan.timezone)
             self.due_times = DueTimes(timetable, folder / SCHEDULE_FILE)
@@ -152,7 +150,8 @@ class Watcher:
         if live is not None:
             self.metrics.observed.labels(model).set(live.value)
             self.metrics.observed_labels.labels(model).set(live.n)
-        answer = partial(self._answer, self._events(stream, live, now), now)
+        harm = self._ask_store(model, "labels", now, partial(self._weigh_labels, stream, now))
+        answer = partial(self._answer, self._events(stream, harm, now), now)
         self._ask_store(model, "trigger", now, answer)
         if self.due_times is not None:
             self._tell(model, "schedule_state", self.due_times.fault, now)
@@ -226,6 +225,7 @@ class Watcher:
         """Forget a model that has left the registry, with its metrics and problems."""
         self.watched.forget(model)
         self.accuracies.pop(model, None)
+        self.harms.forget(model)
         self._still.pop(model, None)
         self.problems.forget(model)
         self.metrics.forget(model)
@@ -285,35 +285,31 @@ class Watcher:
         watch = self.accuracies.get(stream.model)
         if watch is None or watch.bundle is not stream.bundle:
             watch = self.accuracies[stream.model] = AccuracyWatch(stream.bundle, self.records)
-        accuracy = watch.look(stream.evidence, now, self.dispatcher.champion_since(stream.model))
+        since = self.dispatcher.champion_since(stream.model)
+        bias = stream.labels.bias(stream.bundle.manifest.classes)
+        accuracy = watch.look(stream.evidence, now, since, bias)
         self.metrics.show_accuracy(stream.model, accuracy)
 
-    def _events(self, stream: Stream, live: Proportion | None, now: float) -> list[Event]:
+    def _weigh_labels(self, stream: Stream, now: float) -> Harm:
+        since = self.dispatcher.champion_since(stream.model)
+        harm = self.harms.look(stream, self.accuracy(stream.model), now, since)
+        self.metrics.show_harm(stream.model, harm)
+        return harm
+
+    def _events(self, stream: Stream, harm: Harm | None, now: float) -> list[Event]:
+        """Harm goes before drift: a look at once says what of both is true."""
         events = []
         model, alarm = stream.model, stream.evidence.alarm
-        if alarm is not None and stream.alarm_since is not None:
+        worse = None if harm is None else harm_event(stream, harm)
+        if worse is not None:
+            events.append(worse)
+        if alarm is not None and stream.alarm_since is not None and (harm is None or not harm.acts):
             events.append(Event("drift", model, "evaluate", stream.alarm_since, alarm.words))
-        elif live is not None and has_fallen(live, _promised(stream)):
-            fallen = self._ask_store(model, "records", now, partial(self._fallen, stream, live))
-            events += [] if fallen is None else [fallen]
         if self.due_times is not None and self.due_times.due(model, now):
             events.append(Event("schedule", model, "evaluate", now - DAY, "scheduled"))
         return events
-
-    def _fallen(self, stream: Stream, live: Proportion) -> Event:
-        manifest = stream.bundle.manifest
-        rows = self.records.labelled(
-            stream.model, manifest.input, limit=OBSERVED_ROWS, version=stream.version
-        )
-        expected = expected_accuracy(_promised(stream))
-        words = f"live accuracy {live.value:.1%} (n = {live.n}), expected {expected:.1%}"
-        return Event("accuracy", stream.model, "evaluate", float(rows.at[0]), words)
 
     def accuracy(self, model: str) -> Accuracy:
         """Return what is known about the model's live accuracy."""
         watch = self.accuracies.get(model)
         return Accuracy() if watch is None else watch.latest
-
-
-def _promised(stream: Stream) -> Proportion | None:
-    return promised_accuracy(stream.bundle.manifest.evaluation)

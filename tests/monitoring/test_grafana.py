@@ -86,8 +86,6 @@ def test_expressions_have_no_variable_left_and_take_the_given_values() -> None:
         ("HoldfastErrorRatio", f"> {rows.ERROR_RATIO_BOUND}"),
         ("HoldfastChannelShift", f"> {rows.PSI_BOUND}"),
         ("HoldfastPerturbationRate", f"> {rows.PERTURBED_RATIO_BOUND}"),
-        ("HoldfastObservedAccuracyLow", f"> {rows.ACCURACY_LOSS_BOUND}"),
-        ("HoldfastObservedAccuracyLow", f">= {rows.MIN_LABELS}"),
         ("HoldfastWatcherStale", f"> {rows.STALE_SECONDS}"),
     ],
 )

@@ -83,9 +83,13 @@ class StandIn:
         gauges["holdfast_observed_accuracy_ratio"].labels("digits").set(float("nan"))
         gauges["holdfast_observed_accuracy_labels"].labels("digits").set(0)
         gauges["holdfast_expected_accuracy_ratio"].labels("digits").set(0.98)
+        for name in ("evidence_log10", "alarm_threshold_log10", "alarm"):
+            gauges[f"holdfast_harm_{name}"].labels("digits").set(0)
+        gauges["holdfast_accuracy_floor_ratio"].labels("digits").set(0.97)
         for name in ("label_coverage_ratio", "labels_biased", "estimated_accuracy_trustworthy"):
             gauges[f"holdfast_{name}"].labels("digits").set(0)
-        for name in ("observed_accuracy_bound_ratio", "estimated_accuracy_ratio"):
+        for name in ("observed_accuracy_bound_ratio", "estimated_accuracy_ratio",
+                     "corrected_accuracy_ratio"):  # fmt: skip
             gauges[f"holdfast_{name}"].labels("digits", "low").set(0.9)
         gauges["holdfast_label_delay_seconds"].labels("digits", "0.5").set(float("nan"))
         name = "holdfast_evaluation_accuracy_ratio"

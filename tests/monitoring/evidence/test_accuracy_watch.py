@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 import sqlalchemy as sa
+from scipy.stats import entropy
 
 from models.corruptions import QUICK
 from models.data import DataSet
@@ -52,11 +53,14 @@ def ask(
 ) -> np.ndarray:
     """Record the requests as the service does; what was predicted."""
     told = answer(published.runner, x)
-    predicted = told.probabilities.argmax(axis=1)
+    probabilities = told.probabilities.astype(float)
+    predicted = probabilities.argmax(axis=1)
+    scores = told.drift_p_value, probabilities.max(axis=1), entropy(probabilities, axis=1)
+    columns = zip(x, predicted.tolist(), *(each.tolist() for each in scores), strict=True)
     store.add(
         [
-            Record(f"{tag}{k}", 0, at, "digits", 1, row.tobytes(), int(p), float(v), 0.1)
-            for k, (row, p, v) in enumerate(zip(x, predicted, told.drift_p_value, strict=True))
+            Record(f"{tag}{k}", 0, at, "digits", 1, row.tobytes(), p, v, 0.1, top, doubt)
+            for k, (row, p, v, top, doubt) in enumerate(columns)
         ]
     )
     return predicted

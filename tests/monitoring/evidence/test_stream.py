@@ -249,7 +249,7 @@ def test_an_alarm_is_explained_by_the_requests_that_moved_it(
     rows = [(digits.calibration.x[k] * np.float32(0.4), f"dark{k}") for k in range(200)]
     store.add(
         [
-            Record(name, 0, 1.0 + k, "digits", stream.version, x.tobytes(), 0, 0.5, 0.1)
+            Record(name, 0, 1.0 + k, "digits", stream.version, x.tobytes(), 0, 0.5, 0.1, 0.9, 0.3)
             for k, (x, name) in enumerate(rows)
         ]
     )

@@ -10,8 +10,8 @@ from monitoring.loop.cooling import DAY, Rest
 from monitoring.loop.triggers import ACTIONS, Decision, Event, Policy, Situation, decide
 
 NOW = 10_000.0
-POLICY = Policy(min_labels=300, cool_down_seconds=300.0, daily_budget=20)
-IDLE = Situation(champion=1, running=None, labels_since=500, looked_at=None, runs_today=0)
+POLICY = Policy(cool_down_seconds=300.0, daily_budget=20)
+IDLE = Situation(champion=1, running=None, looked_at=None, runs_today=0, labels_since=100)
 HOLD = Hold("ada", "audit week", "1970-01-01T02:46:40.000Z")
 AFTER_ROLLBACK = Hold("ada", "rolled back", "1970-01-01T02:46:40.000Z", stops="promotions")
 
@@ -22,8 +22,14 @@ def event(source: str = "drift", **changes: object) -> Event:
     return msgspec.structs.replace(known, source=source, **changes)
 
 
+def harm(**changes: object) -> Event:
+    """Answers got worse 5000 s ago, and the alarm of that was raised or renewed 50 s ago."""
+    known = Event("accuracy", "digits", "evaluate", NOW - 5000, "40 of 50", raised=NOW - 50)
+    return msgspec.structs.replace(known, **changes)
+
+
 def situation(**changes: object) -> Situation:
-    """Nothing runs and there are labels, or a change of that."""
+    """Nothing runs, or a change of that."""
     return msgspec.structs.replace(IDLE, **changes)
 
 
@@ -32,18 +38,39 @@ def situation(**changes: object) -> Situation:
     [
         # what starts
         (event(), situation(), "evaluate", None),
-        (event("alert"), situation(labels_since=0), "evaluate", None),
-        (event("accuracy"), situation(labels_since=0), "evaluate", None),
-        (event("schedule"), situation(labels_since=0), "evaluate", None),
-        (event("person", action="retrain"), situation(labels_since=0), "retrain", None),
+        (event("alert"), situation(), "evaluate", None),
+        (event("accuracy"), situation(), "evaluate", None),
+        (event("schedule"), situation(), "evaluate", None),
+        (event("person", action="retrain"), situation(), "retrain", None),
         (event("alert", action="evaluate_robustness"), situation(), "evaluate_robustness", None),
-        (event(), situation(labels_since=300), "evaluate", None),
-        # one look without labels per cause
-        (event(), situation(labels_since=299), "evaluate", None),
-        (event(), situation(labels_since=0, looked_at=NOW - 101), "evaluate", None),
-        (event(), situation(labels_since=0, looked_at=NOW - 99), None, "not_enough_labels"),
-        (event(), situation(labels_since=299, looked_at=NOW - 99), None, "not_enough_labels"),
-        (event(), situation(labels_since=300, looked_at=NOW - 99), "evaluate", None),
+        # a look at drift waits for labels, not for ever
+        (event(), situation(labels_since=99), None, "not_enough_labels"),
+        (event(since=NOW - 299), situation(labels_since=0), None, "not_enough_labels"),
+        (event(since=NOW - 300), situation(labels_since=0), "evaluate", None),
+        (event("alert"), situation(labels_since=0), "evaluate", None),
+        (harm(), situation(labels_since=0), "evaluate", None),
+        (event("person"), situation(labels_since=0), "evaluate", None),
+        # one look per alarm of drift, whatever it found
+        (event(), situation(looked_at=NOW - 101, verdict="passed"), "evaluate", None),
+        (event(), situation(looked_at=NOW - 99, verdict="passed"), None, "looked_already"),
+        (event(), situation(looked_at=NOW - 99, verdict="inconclusive"), None, "looked_already"),
+        (event(), situation(looked_at=NOW - 99, verdict="failed"), None, "looked_already"),
+        (event("alert"), situation(looked_at=NOW - 99, verdict="passed"), None, "looked_already"),
+        (
+            event("alert", action="evaluate_robustness"),
+            situation(looked_at=NOW - 99, verdict="passed"),
+            "evaluate_robustness",
+            None,
+        ),
+        # harm is looked at until a look does not confirm it, and again when it is renewed
+        (harm(), situation(looked_at=NOW - 49, verdict="inconclusive"), "evaluate", None),
+        (harm(), situation(looked_at=NOW - 49, verdict="failed"), "evaluate", None),
+        (harm(), situation(looked_at=NOW - 49, verdict="passed"), None, "looked_already"),
+        (harm(), situation(looked_at=NOW - 51, verdict="passed"), "evaluate", None),
+        # labels that do not speak for all
+        (harm(doubt="the hardest 25 % get labels more often"), situation(), None, "labels_biased"),
+        (event("person"), situation(looked_at=NOW - 1, verdict="passed"), "evaluate", None),
+        (event("schedule"), situation(looked_at=NOW - 1, verdict="passed"), "evaluate", None),
         # the rest after a run, which only a person overrides
         (event(), situation(rest=Rest(NOW - 299)), None, "cool_down"),
         (event(), situation(rest=Rest(NOW - 300)), "evaluate", None),
@@ -128,14 +155,17 @@ events = st.builds(
     since=instants,
     reason=st.just("because"),
     resolved=st.booleans(),
+    raised=times,
+    doubt=st.sampled_from(["", "", "biased"]),
 )
 situations = st.builds(
     Situation,
     champion=st.none() | st.integers(1, 3),
     running=st.none() | st.just("job-1"),
-    labels_since=st.integers(0, 1000),
     looked_at=times,
     runs_today=st.integers(0, 40),
+    verdict=st.sampled_from(["passed", "inconclusive", "failed"]),
+    labels_since=st.integers(0, 200),
     waiting=st.none() | st.just("job-2"),
     hold=st.none() | holds,
     rest=st.builds(Rest, times, st.integers(0, 2000), st.booleans()),
@@ -143,7 +173,6 @@ situations = st.builds(
 )
 policies = st.builds(
     Policy,
-    min_labels=st.integers(0, 500),
     cool_down_seconds=st.floats(0, 1000),
     daily_budget=st.integers(0, 30),
 )
@@ -189,14 +218,15 @@ def test_a_person_is_never_refused_what_the_watcher_may_do(
 
 
 @given(events, situations, policies)
-def test_drift_without_labels_looks_at_most_once_per_cause(
+def test_drift_is_looked_at_once_per_alarm_whatever_the_look_found(
     event: Event, known: Situation, policy: Policy
 ) -> None:
-    drift = msgspec.structs.replace(event, source="drift", since=min(event.since, NOW))
-    without = msgspec.structs.replace(known, labels_since=policy.min_labels - 1)
-    if decide(drift, without, policy, NOW).start is not None:
-        looked = msgspec.structs.replace(without, looked_at=NOW)
-        assert decide(drift, looked, policy, NOW).refusal == "not_enough_labels"
+    drift = msgspec.structs.replace(event, source="drift", since=min(event.since, NOW), raised=None)
+    if decide(drift, known, policy, NOW).start is not None:
+        looked = msgspec.structs.replace(known, looked_at=NOW)
+        decision = decide(drift, looked, policy, NOW)
+        assert decision.refusal == "looked_already"
+        assert known.verdict in decision.detail
 
 
 @given(events, situations, policies)

@@ -19,7 +19,7 @@ from tests.waiting import PATIENCE_SECONDS
 
 PATIENCE = 0.5
 SLACK = 20.0  # of a machine that others use; without its patience a store waits for ever
-RECORD = Record("a", 0, 100.0, "m", 1, b"\0" * 16, 1, 0.5, 0.25)
+RECORD = Record("a", 0, 100.0, "m", 1, b"\0" * 16, 1, 0.5, 0.25, 0.9, 0.3)
 KEY = Key("a", 0)
 
 
@@ -101,7 +101,7 @@ import resource, signal
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 from monitoring.records.store import *
 store = RecordStore("sqlite:///{tmp_path}/r.sqlite")
-record = Record("a", 0, 100.0, "m", 1, bytes(4000), 1, 0.5, 0.25)
+record = Record("a", 0, 100.0, "m", 1, bytes(4000), 1, 0.5, 0.25, 0.9, 0.3)
 store.add([record])
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
 kept, failed = 1, 0

@@ -32,7 +32,7 @@ def record(
     name: str, *, row: int = 0, predicted: int = 1, version: int = 1, at: float = 100.0
 ) -> Record:
     x = np.full(SCHEMA.shape, predicted, dtype=np.float32)
-    return Record(name, row, at, "m", version, x.tobytes(), predicted, 0.5, 0.25)
+    return Record(name, row, at, "m", version, x.tobytes(), predicted, 0.5, 0.25, 0.9, 0.3)
 
 
 def label(store: RecordStore, name: str, value: int, row: int = 0) -> None:
@@ -207,8 +207,43 @@ def test_recent_gives_the_latest_requests_with_and_without_labels(store: RecordS
     assert kept.at.tolist() == [102.0, 103.0, 104.0]
     assert kept.label.tolist() == [-1, 7, -1]
     assert kept.labelled.tolist() == [False, True, False]
-    assert store.recent("m", 1, 10, after=4).seq.tolist() == [5]
+    assert kept.confidence.tolist() == [0.9, 0.9, 0.9]
     assert len(store.recent("m", 3, 10)) == 0
+
+
+def test_following_gives_the_first_requests_after_one(store: RecordStore) -> None:
+    for index in range(6):
+        store.add([record(f"r{index}", at=100.0 + index)])
+    label(store, "r2", 1)
+    rows = store.following("m", 1, 1, 3)
+    assert rows.seq.tolist() == [2, 3, 4]
+    assert rows.labelled.tolist() == [False, True, False]
+    assert store.following("m", 1, 1, 3, since=103.0).seq.tolist() == [4, 5, 6]
+    assert store.newest() == 6
+
+
+def test_labels_are_numbered_as_they_came_and_keep_their_number(store: RecordStore) -> None:
+    store.add([record(f"r{index}", predicted=1, at=100.0 + index) for index in range(4)])
+    store.add([record("other", version=2)])
+    for name, value in (("r3", 1), ("r0", 2), ("other", 1), ("r2", 1)):
+        label(store, name, value)
+    rows = store.labels_after("m", 1, 0, 10)
+    assert rows.seq.tolist() == [4, 1, 3], "in the order of the labels"
+    assert rows.right.tolist() == [True, False, True]
+    assert (rows.confidence.tolist()[0], rows.entropy.tolist()[0]) == (0.9, 0.3)
+    assert store.labels_after("m", 1, 0, 2).seq.tolist() == [4, 1]
+    assert store.labels_after("m", 1, 0, 10, since=102.0).seq.tolist() == [4, 3]
+    label(store, "r0", 1)  # somebody sends it again, and thinks better of it
+    label(store, "r3", 1)
+    latest = int(rows.number[-1])
+    assert len(store.labels_after("m", 1, latest, 10)) == 0
+    assert store.latest_labels("m", 1, 2).seq.tolist() == [1, 3]
+    assert store.latest_labels("m", 1, 2).right.tolist() == [True, True]
+    store.prune(1)  # the numbers go on
+    label(store, "other", 1)
+    store.add([record("new")])
+    label(store, "new", 1)
+    assert store.labels_after("m", 1, latest, 10).seq.tolist() == [6]
 
 
 def test_inputs_come_in_the_order_of_the_requests(store: RecordStore) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import msgspec
+import numpy as np
 import pytest
 import sqlalchemy as sa
 
@@ -48,7 +49,9 @@ def watcher(published: Published, tmp_path: Path) -> Iterator[Watcher]:
 
 
 def labelled(records: RecordStore, tag: str, at: float, rows: int) -> None:
-    records.add([Record(f"{tag}{k}", 0, at, "digits", 1, b"", 0, 0.5, 0.1) for k in range(rows)])
+    records.add(
+        [Record(f"{tag}{k}", 0, at, "digits", 1, b"", 0, 0.5, 0.1, 0.9, 0.3) for k in range(rows)]
+    )
     keys = [Key(f"{tag}{k}", 0) for k in range(rows)]
     found = records.find(keys)
     records.add_feedback([(key, found[key], 1) for key in keys])
@@ -58,14 +61,105 @@ def test_labels_from_before_the_champion_came_back_count_for_a_person_only(
     watcher: Watcher,
 ) -> None:
     now = time.time()
-    labelled(watcher.records, "before", now - 3600, 30)
-    labelled(watcher.records, "after", now + 60, 7)
     drift = Event("drift", "digits", "evaluate", now - 7200, "since long")
     person = Event("person", "digits", "evaluate", now - 7200, "on purpose")
-    situation = watcher.dispatcher.situation
-    assert situation(drift, now + 120).labels_since == 7
-    assert situation(person, now + 120).labels_since == 0, "nobody asks, so nothing is counted"
-    assert watcher.dispatcher.count_labels(person, 1, now + 120) == 37
+    since = watcher.dispatcher.since
+    assert since(drift, now + 120) > now - 60
+    assert since(person, now + 120) == now - 7200
+
+
+def ask_and_label(
+    records: RecordStore, tag: str, at: float, right: list[bool], sure: list[float] | None = None
+) -> None:
+    """Requests that are answered with class 0, and their labels."""
+    count = len(right)
+    confidence = sure or [0.99] * count
+    records.add(
+        [
+            Record(f"{tag}{k}", 0, at, "digits", 1, b"", 0, 0.5, 0.1, confidence[k], 0.05)
+            for k in range(count)
+        ]
+    )
+    keys = [Key(f"{tag}{k}", 0) for k in range(count)]
+    rows = records.find(keys)
+    records.add_feedback([(key, rows[key], int(not right[k])) for k, key in enumerate(keys)])
+
+
+def test_harm_starts_one_evaluation_over_a_restart_and_says_how_bad_it_is(
+    watcher: Watcher,
+) -> None:
+    now = time.time()
+    watcher.tick(now)
+    ask_and_label(watcher.records, "good", now + 1, [True] * 100)
+    watcher.tick(now + 2)
+    assert watcher.jobs.all() == []
+    ask_and_label(watcher.records, "bad", now + 3, [k % 2 == 0 for k in range(40)])
+    watcher.tick(now + 4)  # half of what it takes
+    again = planned(watcher)
+    ask_and_label(watcher.records, "worse", now + 5, [k % 2 == 0 for k in range(60)])
+    again.tick(now + 6)
+    again.tick(now + 8)
+    (job,) = again.jobs.all()
+    assert (job.source, job.kind) == ("accuracy", "evaluate")
+    assert job.reason.startswith("harm: ")
+    assert job.since == pytest.approx(now + 3, abs=1), "labels from the fall on are looked at"
+    (row,) = describe_models(again)
+    assert row.harm.labels == 200
+    assert row.harm.acts
+    assert row.harm.words in job.reason
+    assert "at most one false alarm in 1,000,000 labels" in row.harm.promise
+    value = again.metrics.registry.get_sample_value
+    assert value("holdfast_harm_alarm", {"model": "digits"}) == 1
+    assert value("holdfast_harm_evidence_log10", {"model": "digits"}) >= 6
+    assert value("holdfast_harm_alarm_threshold_log10", {"model": "digits"}) == 6
+    assert 0.5 < value("holdfast_accuracy_floor_ratio", {"model": "digits"}) < 1
+
+
+def test_labels_of_the_hard_requests_only_are_named_corrected_and_start_nothing(
+    watcher: Watcher,
+) -> None:
+    now, rng = time.time(), np.random.default_rng(0)
+    watcher.tick(now)
+    sure = rng.random(2000)
+    records = watcher.records
+    records.add(
+        [
+            Record(f"r{k}", 0, now + 1, "digits", 1, b"", 0, 0.5, 0.1, float(p), 0.05)
+            for k, p in enumerate(sure)
+        ]
+    )
+    labelled = [k for k in range(2000) if rng.random() < (0.9 if sure[k] < 0.1 else 0.1)]
+    right = {k: sure[k] > 0.1 or rng.random() < 0.35 for k in labelled}  # 93 % of all
+    rows = records.find([Key(f"r{k}", 0) for k in labelled])
+    records.add_feedback([(key, row, int(not right[int(key.id[1:])])) for key, row in rows.items()])
+    for k in range(3):
+        watcher.tick(now + 100 + 10 * k)
+    (row,) = describe_models(watcher)
+    assert row.harm.alarm is not None, "the labels alone show a fall"
+    assert not row.harm.acts
+    assert "labels are no random sample" in row.harm.doubt
+    assert row.accuracy.observed.bias in row.harm.doubt
+    assert row.accuracy.observed.corrected.low < 0.935 < row.accuracy.observed.corrected.high
+    assert watcher.jobs.all() == []
+    value = watcher.metrics.registry.get_sample_value
+    assert value("holdfast_labels_biased", {"model": "digits"}) == 1
+    assert value("holdfast_harm_alarm", {"model": "digits"}) == 0
+    assert value("holdfast_lifecycle_refusals_total", {"reason": "labels_biased"}) == 1
+    assert value("holdfast_corrected_accuracy_ratio", {"model": "digits", "bound": "value"}) > 0.9
+
+
+def test_thumbs_up_only_is_named_and_starts_nothing(watcher: Watcher) -> None:
+    now = time.time()
+    watcher.tick(now)
+    ask_and_label(watcher.records, "r", now + 1, [True] * 1500, [0.7] * 1500)
+    watcher.tick(now + 10)
+    watcher.tick(now + 20)
+    (row,) = describe_models(watcher)
+    assert row.accuracy.observed.accuracy.value == 1
+    assert "wrong answers get no labels" in row.accuracy.observed.bias
+    assert watcher.jobs.all() == []
+    value = watcher.metrics.registry.get_sample_value
+    assert value("holdfast_labels_biased", {"model": "digits"}) == 1
 
 
 def test_live_accuracy_is_that_of_the_present_reign(watcher: Watcher) -> None:

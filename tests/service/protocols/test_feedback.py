@@ -94,7 +94,7 @@ def test_feedback_waits_for_a_record_that_another_worker_writes(
     app = make_app(published_state, database_url=url, feedback_wait_seconds=60)
     client, store = client_of(app), app.service.store
     assert store is not None
-    record = Record("late", 0, time.time(), "digits", 1, b"\0" * 256, 3, 0.5, 0.1)
+    record = Record("late", 0, time.time(), "digits", 1, b"\0" * 256, 3, 0.5, 0.1, 0.9, 0.3)
 
     def write_late() -> None:
         time.sleep(0.1)

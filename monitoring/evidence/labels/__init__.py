@@ -1,0 +1,1 @@
+"""Evidence from labels: harm, and whether the labels speak for all requests."""
