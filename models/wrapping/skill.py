@@ -7,7 +7,8 @@ always, and still ranks the rows well. So balanced accuracy and AUC decide, not 
 import numpy as np
 
 from models.statistics.arrays import IntArray
-from models.statistics.intervals import Proportion, auroc, auroc_interval, proportion
+from models.statistics.intervals import auroc, auroc_interval, proportion
+from models.statistics.shares import Proportion
 from models.versions.facts import Estimate, SkillFacts
 from models.wrapping.graphs.edit import Array
 from models.wrapping.outputs import softmax
