@@ -153,7 +153,7 @@ def test_service_and_watcher_need_only_the_state_to_be_writable(state: Path) -> 
 @pytest.mark.slow
 def test_training_needs_only_the_state_to_be_writable(state: Path) -> None:
     prefix = ("unshare", "--mount", "sh", "-c", READ_ONLY, "sh")
-    for command in (("train", "wine", "--quick", "--epochs", "1"), ("evaluate", "wine")):
+    for command in (("train", "wine", "--quick", "--epochs", "30"), ("evaluate", "wine")):
         done = subprocess.run(
             [*prefix, *COMMAND, *command], capture_output=True, text=True, timeout=400, check=False,
             env={**environment(state, (1, 1)), "STATE": str(state)},

@@ -64,7 +64,7 @@ def test_train_up_and_the_loop_import_nothing_of_ours_from_the_working_directory
         "HOLDFAST_PORT": str(ports[0]), "HOLDFAST_WATCH_PORT": str(ports[1]),
         "HOLDFAST_WATCH_INTERVAL_SECONDS": "0.5", "OMP_NUM_THREADS": "1",
     }  # fmt: skip
-    train = ("train", "wine", "--quick", "--epochs", "1", "--net", "mynet:make", "--json")
+    train = ("train", "wine", "--quick", "--epochs", "30", "--net", "mynet:make", "--json")
     done = subprocess.run(
         [*COMMAND, *train], env=env, cwd=trapped, capture_output=True, text=True, timeout=400
     )

@@ -86,7 +86,7 @@ def test_training_evaluation_and_wrapping_talk_to_nobody_unasked(around: Surroun
     onnx.save(bundles.linear(bundles.digits()), around.folder / "plain.onnx")
     settings = {"HOLDFAST_STATE": str(around.folder / "state")}
     for command in (
-        ("train", "wine", "--quick", "--epochs", "1"),
+        ("train", "wine", "--quick", "--epochs", "30"),
         ("evaluate", "wine"),
         ("wrap", str(around.folder / "plain.onnx"), "--data", "digits"),
     ):

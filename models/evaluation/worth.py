@@ -1,6 +1,6 @@
 """Whether a version is worth serving at all: reasons that a person must know before it answers."""
 
-from models.statistics.intervals import Proportion
+from models.statistics.shares import Proportion
 from models.versions.figures import Evaluation
 
 IMBALANCED = 0.8  # share of the largest class above which plain accuracy says little

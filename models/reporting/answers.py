@@ -16,7 +16,7 @@ from models.reporting.numbers import (
 from models.reporting.numbers import size as sized
 from models.reporting.parts import Picture, Plate, Section, View, WordTable
 from models.reporting.reliability import reliability_plate
-from models.statistics.calibration import Bin
+from models.statistics.shares import Bin
 from models.versions.figures import ChangedPicture
 
 WORST = 8

@@ -8,7 +8,7 @@ from markupsafe import Markup
 from models.reporting import svg
 from models.reporting.numbers import number, percent
 from models.reporting.svg import Scale, tag, text
-from models.statistics.calibration import Bin
+from models.statistics.shares import Bin
 
 LEFT, RIGHT, TOP, BOTTOM = 38.0, 12.0, 8.0, 36.0
 

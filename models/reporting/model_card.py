@@ -12,7 +12,7 @@ from models.reporting.numbers import DASH, Share, clip, interval, known, number,
 from models.reporting.numbers import size as sized
 from models.reporting.origin import plain
 from models.reporting.parts import View
-from models.statistics.calibration import Reliability
+from models.statistics.shares import Reliability
 from models.versions.figures import CorruptionFigure
 from models.versions.schema import Manifest
 

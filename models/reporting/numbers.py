@@ -2,7 +2,7 @@
 
 from typing import TypeGuard, TypeVar
 
-from models.statistics.intervals import Proportion
+from models.statistics.shares import Proportion
 
 Share = Proportion
 AnyShare = TypeVar("AnyShare", bound=Proportion)

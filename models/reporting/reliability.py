@@ -7,8 +7,8 @@ import numpy as np
 from models.reporting import charts
 from models.reporting.numbers import percent
 from models.reporting.parts import Plate, WordTable
-from models.statistics.calibration import Bin
 from models.statistics.intervals import proportion
+from models.statistics.shares import Bin
 
 
 def reliability_plate(

@@ -4,37 +4,17 @@ import itertools
 import math
 from typing import Any
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
 from models.statistics.arrays import FloatArray, IntArray
-from models.statistics.intervals import Bools, Proportion
+from models.statistics.intervals import Bools
+from models.statistics.shares import Bin, Proportion, Reliability
 
 BINS = 15
 LOG_TEMPERATURES = (-4.0, 4.0)
-
-
-class Bin(msgspec.Struct, frozen=True):
-    """Rows of like confidence: its range, their number, its mean, and the share of right answers.
-
-    Of another probability than confidence, `accuracy` is how often it was so.
-    """
-
-    low: float
-    high: float
-    n: int
-    confidence: float
-    accuracy: float
-
-
-class Reliability(msgspec.Struct, frozen=True):
-    """The calibration error (its share is the mean distance) and the bins that it rests on."""
-
-    ece: Proportion
-    bins: tuple[Bin, ...] = ()
 
 
 def temperature(logits: FloatArray, y: IntArray) -> float:

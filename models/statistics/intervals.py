@@ -3,39 +3,14 @@
 import math
 from collections.abc import Sequence
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 from scipy import optimize, stats
 
 from models.statistics.arrays import FloatArray, IntArray
+from models.statistics.shares import Proportion
 
 Bools = npt.NDArray[np.bool_]
-
-
-class Proportion(msgspec.Struct, frozen=True):
-    """A share with its 95 % interval and the number of rows it rests on.
-
-    The share of no rows is None in JSON, which knows no NaN; `value` is NaN then.
-
-    >>> msgspec.json.encode(Proportion(None, 0.0, 1.0, 0))
-    b'{"value":null,"low":0.0,"high":1.0,"n":0}'
-    """
-
-    share: float | None = msgspec.field(name="value")
-    low: float
-    high: float
-    n: int  # rows, also where they are in groups
-
-    @property
-    def value(self) -> float:
-        """The share; NaN where there are no rows."""
-        return math.nan if self.share is None else self.share
-
-    @property
-    def parts(self) -> tuple[float | None, float, float, int]:
-        """All four, for a record that says more of the same share."""
-        return self.share, self.low, self.high, self.n
 
 
 def proportion(right: Bools, groups: IntArray | None = None) -> Proportion:

@@ -3,8 +3,6 @@
 What they reach is measured in docs/benchmarks.md.
 """
 
-from typing import Any
-
 import msgspec
 
 from models.training.recipe import Recipe
@@ -27,29 +25,30 @@ def preset(schema: InputSchema, rows: int, *, quick: bool = False) -> Preset:
     Epochs fall as the rows grow, so that a run makes about the same number of steps. `quick`
     takes 30 % of them with three attack steps: a fraction of the time, some robustness less.
     """
-    chosen, judged_eps, passes = _by_kind(schema)
+    recipe, judged_eps, passes = _by_kind(schema)
     epochs = max(passes[1], min(passes[2], round(passes[0] / max(rows, 1))))
     if quick:
         epochs = max(2, round(0.3 * epochs))
-        chosen |= {"attack_steps": 3, "attack_ramp": ()}
-    recipe = msgspec.convert(chosen | {"epochs": epochs}, Recipe)
+        recipe = msgspec.structs.replace(recipe, attack_steps=3, attack_ramp=())
+    recipe = msgspec.structs.replace(recipe, epochs=epochs)
     return Preset(recipe, ThreatModel(recipe.norm, judged_eps))
 
 
-def _by_kind(schema: InputSchema) -> tuple[dict[str, Any], float, tuple[int, int, int]]:
-    """Fields of the recipe, eps of the judging attack, and (rows to pass, fewest, most epochs)."""
+def _by_kind(schema: InputSchema) -> tuple[Recipe, float, tuple[int, int, int]]:
+    """The recipe, eps of the judging attack, and (rows to pass, fewest, most epochs)."""
     if schema.kind == "tabular":
-        return {"eps": 0.02, "beta": 1.0, "ema": 0.98, "weight_decay": 1e-2}, 0.02, (60_000, 5, 150)
+        recipe = Recipe(eps=0.02, beta=1.0, ema=0.98, weight_decay=1e-2)
+        return recipe, 0.02, (60_000, 5, 150)
     if schema.shape[0] == 3:  # photographs: 8/255 is what the field attacks with
-        chosen: dict[str, Any] = {
-            "method": "nfgsm", "eps": 8 * BYTE, "batch_size": 128, "ema": 0.998,
-            "weight_decay": 5e-4, "augment": ["shift", "flip"],
-        }  # fmt: skip
-        return chosen, 8 * BYTE, (630_000, 12, 60)
+        recipe = Recipe(
+            method="nfgsm", eps=8 * BYTE, batch_size=128, ema=0.998, weight_decay=5e-4,
+            augment=("shift", "flip"),
+        )  # fmt: skip
+        return recipe, 8 * BYTE, (630_000, 12, 60)
     if min(schema.shape[1:]) >= 24:
-        chosen = {
-            "eps": 0.3, "beta": 4.0, "batch_size": 128, "ema": 0.998, "attack_steps": 3,
-            "attack_ramp": [[0.25, 5], [0.6, 10]], "eps_warm_up": 0.25,
-        }  # fmt: skip
-        return chosen, 0.3, (330_000, 6, 80)
-    return {}, 0.15, (128_000, 8, 120)
+        recipe = Recipe(
+            eps=0.3, beta=4.0, batch_size=128, ema=0.998, attack_steps=3,
+            attack_ramp=((0.25, 5), (0.6, 10)), eps_warm_up=0.25,
+        )  # fmt: skip
+        return recipe, 0.3, (330_000, 6, 80)
+    return Recipe(), 0.15, (128_000, 8, 120)

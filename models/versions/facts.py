@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from models.statistics.intervals import Proportion
+from models.statistics.shares import Proportion
 
 Plain = dict[str, Any]  # a JSON object whose record belongs to a room above
 

@@ -7,8 +7,7 @@ be measured is None or empty, and `not_measured` says by name why.
 
 import msgspec
 
-from models.statistics.calibration import Reliability
-from models.statistics.intervals import Proportion
+from models.statistics.shares import Proportion, Reliability
 from models.versions.judging import Suite, ThreatModel
 
 

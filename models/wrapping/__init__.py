@@ -5,8 +5,8 @@ data ── plans (layout x scale, columns) ────────────
 outputs (logits? softmax? ZipMap?) ── labels (order) ──────┘
 """
 
+from models.wrapping.graphs.read import Model, read_model
 from models.wrapping.options import Options
-from models.wrapping.read import Model, read_model
 from models.wrapping.steps import Adapted, adapt
 
 __all__ = ["Adapted", "Model", "Options", "adapt", "read_model"]

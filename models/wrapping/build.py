@@ -6,10 +6,10 @@ from onnx import TensorProto, helper
 from models.base.errors import AdaptError
 from models.data import DataSet
 from models.wrapping.features import Features
-from models.wrapping.graph import Builder, with_outputs
+from models.wrapping.graphs.edit import Builder, with_outputs
+from models.wrapping.graphs.read import LARGEST_BYTES, first_line
+from models.wrapping.graphs.runs import Feed
 from models.wrapping.outputs import Reading
-from models.wrapping.read import LARGEST_BYTES, first_line
-from models.wrapping.runs import Feed
 
 TYPES = {"float32": TensorProto.FLOAT, "uint8": TensorProto.UINT8}
 

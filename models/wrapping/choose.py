@@ -10,10 +10,10 @@ from models.data import Rows
 from models.statistics.arrays import IntArray
 from models.versions.facts import Estimate, TrialFacts
 from models.wrapping.feeding.tables import TablePlan
-from models.wrapping.graph import Array
+from models.wrapping.graphs.edit import Array
+from models.wrapping.graphs.runs import Feed, Runs
 from models.wrapping.labels import ColumnOrder
 from models.wrapping.outputs import Reading
-from models.wrapping.runs import Feed, Runs
 from models.wrapping.skill import ERRORS_ABOVE_CHANCE, balanced_accuracy, likelihood
 
 ALIKE = 0.05  # mean ln p that tells no scales apart: a regularised model is too cautious by as much

@@ -6,7 +6,7 @@ from models.versions.facts import LayerFacts, OutputFacts, SkillFacts, WrappingF
 from models.wrapping.choose import Choice
 from models.wrapping.features import Features
 from models.wrapping.feeding.tables import TablePlan
-from models.wrapping.graph import show
+from models.wrapping.graphs.edit import show
 from models.wrapping.outputs import ClassOutput
 from models.wrapping.skill import describe_weakness
 

@@ -6,8 +6,8 @@ import numpy as np
 import onnx
 
 from models.base.errors import AdaptError
-from models.wrapping.graph import Array, Builder, Index, show
-from models.wrapping.runs import Runs
+from models.wrapping.graphs.edit import Array, Builder, Index, show
+from models.wrapping.graphs.runs import Runs
 
 LAYERS = ("Gemm", "MatMul", "Conv", "FusedMatMul", "FusedGemm")
 RECURRENT = ("LSTM", "GRU", "RNN", "Attention")

@@ -19,7 +19,7 @@ from models.data.labels import number_labels
 from models.data.raw import Raw, RawPart
 from models.statistics.arrays import IntArray
 from models.versions.schema import PLAIN, Column
-from models.wrapping.graph import Array
+from models.wrapping.graphs.edit import Array
 
 Cells = Sequence[Any]  # of a column: texts of a CSV, values of their own type of a Parquet file
 

@@ -9,9 +9,9 @@ from scipy.optimize import linear_sum_assignment
 
 from models.base.errors import AdaptError
 from models.statistics.arrays import IntArray
-from models.wrapping.graph import Array, Index, attributes_of
+from models.wrapping.graphs.edit import Array, Index, attributes_of
+from models.wrapping.graphs.runs import Runs
 from models.wrapping.outputs import zip_map
-from models.wrapping.runs import Runs
 
 NAMING = (onnx.TensorProto.INT64, onnx.TensorProto.INT32, onnx.TensorProto.STRING)
 SAME = 0.98  # share of rows on which columns and labels must agree

@@ -9,8 +9,8 @@ import onnx
 from onnx import TensorProto
 
 from models.base.errors import AdaptError
-from models.wrapping.graph import FLOATS, Array, Builder, Index, shape_text, show
-from models.wrapping.runs import Runs
+from models.wrapping.graphs.edit import FLOATS, Array, Builder, Index, shape_text, show
+from models.wrapping.graphs.runs import Runs
 
 Kind = Literal["logits", "probabilities", "logit", "probability"]
 Floats = npt.NDArray[np.float32]

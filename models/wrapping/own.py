@@ -19,7 +19,7 @@ from models.versions.runner import in_pieces, session
 from models.wrapping.feeding.parts import Part
 from models.wrapping.feeding.tables import TablePlan, as_kind
 from models.wrapping.file_rows import Cells, FileRows, number_of, read_cells, read_file_rows
-from models.wrapping.graph import Array, dtype_of
+from models.wrapping.graphs.edit import Array, dtype_of
 from models.wrapping.outputs import ClassOutput
 from models.wrapping.parity import Original
 

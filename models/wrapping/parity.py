@@ -11,12 +11,12 @@ from models.base.errors import AdaptError
 from models.versions.facts import ParityFacts
 from models.versions.runner import session
 from models.versions.schema import InputArray, InputSchema
-from models.wrapping.graph import Array, Index, attributes_of, show
+from models.wrapping.graphs.edit import Array, Index, attributes_of, show
+from models.wrapping.graphs.prepare import make_answerable
+from models.wrapping.graphs.read import every_node
+from models.wrapping.graphs.runs import Feed, Runs
 from models.wrapping.labels import LABELS
 from models.wrapping.outputs import TOLERANCE, ClassOutput, softmax, zip_map
-from models.wrapping.prepare import make_answerable
-from models.wrapping.read import every_node
-from models.wrapping.runs import Feed, Runs
 
 ALONE = 8  # rows that are also asked one by one
 COARSE_TOLERANCE = 1e-2  # onnxruntime rounds in other places where the graph goes on

@@ -7,9 +7,10 @@ always, and still ranks the rows well. So balanced accuracy and AUC decide, not 
 import numpy as np
 
 from models.statistics.arrays import IntArray
-from models.statistics.intervals import Proportion, auroc, auroc_interval, proportion
+from models.statistics.intervals import auroc, auroc_interval, proportion
+from models.statistics.shares import Proportion
 from models.versions.facts import Estimate, SkillFacts
-from models.wrapping.graph import Array
+from models.wrapping.graphs.edit import Array
 from models.wrapping.outputs import softmax
 
 ERRORS_ABOVE_CHANCE = 3.0  # standard errors: several ways are tried, and the best is looked at

@@ -18,15 +18,15 @@ from models.wrapping.features import Features, find_features
 from models.wrapping.feeding.images import image_plans
 from models.wrapping.feeding.scale import scales
 from models.wrapping.feeding.tables import TablePlan, table_plans
-from models.wrapping.graph import PREFIX, Array, Index, show
+from models.wrapping.graphs.edit import PREFIX, Array, Index, show
+from models.wrapping.graphs.prepare import fix_batch, free_batch, prepare
+from models.wrapping.graphs.read import refuse_all
+from models.wrapping.graphs.runs import Feed, Runs
 from models.wrapping.labels import labels_of, order_by_own_labels, orders
 from models.wrapping.options import Options
 from models.wrapping.outputs import ClassOutput, find_reading
 from models.wrapping.own import Feeding, compare_with_file
 from models.wrapping.parity import Original, check_parity
-from models.wrapping.prepare import fix_batch, free_batch, prepare
-from models.wrapping.read import refuse_all
-from models.wrapping.runs import Feed, Runs
 from models.wrapping.skill import measure_skill
 
 CHOICE_ROWS = 512

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.statistics.arrays import FloatArray, IntArray
-from models.statistics.intervals import Proportion
+from models.statistics.shares import Proportion
 
 CONFUSION = "class/confusion"
 SHRINKAGE = 2.0  # rows of the average class that are added to every class

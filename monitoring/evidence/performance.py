@@ -7,7 +7,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from models.statistics.intervals import Proportion, proportion
+from models.statistics.intervals import proportion
+from models.statistics.shares import Proportion
 from models.versions.figures import Evaluation
 from monitoring.evidence.labels.harm import floor_of
 from monitoring.evidence.labels.poststratified import Poststratified, poststratify

@@ -4,7 +4,7 @@ Drift that does no harm is called so, and evidence of harm stands unless the lab
 began lie above the floor.
 """
 
-from models.statistics.intervals import Proportion
+from models.statistics.shares import Proportion
 from models.versions.figures import Evaluation
 from monitoring.evidence.performance import (
     MIN_ROWS,

@@ -5,7 +5,7 @@ from typing import Literal
 import msgspec
 
 from models.evaluation.gates import Check
-from models.statistics.intervals import Proportion
+from models.statistics.shares import Proportion
 from models.versions.figures import AttackFigure
 
 Verdict = Literal["passed", "failed", "inconclusive"]

@@ -13,7 +13,6 @@ compared with a calibrated number is given a hair of room, so that rounding neve
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -172,12 +171,19 @@ def instrument(
     p_value = emit_p_value(graph, scores, fit.scores, held.scores)
     graph.output("drift_p_value", p_value, "batch")
     part_done = pieces.begin("perturbation head")
-    head = _add_head(graph, schema, x_unit, evidence, material, seed, part_done)
+    limits = _add_head(graph, schema, x_unit, evidence, material, seed, part_done)
     cells = counted.emit(graph, scores, x_unit, logits)
     graph.output("cells", cells, "batch", len(counted.channels), integer=True)
 
     calibration = Calibration(
-        n=len(held.scores), alpha=ALPHA, source=source, temperature=heat, **head
+        n=len(held.scores),
+        alpha=ALPHA,
+        source=source,
+        temperature=heat,
+        perturbation_threshold=limits.perturbation,
+        corruption_threshold=limits.corruption,
+        benign_alpha=BENIGN_ALPHA,
+        benign_kinds=limits.benign_kinds,
     )
     built, reference = graph.build(), dict(counted.reference)
     reference |= query_embedding.calibrate(schema, material.held_clean)
@@ -269,6 +275,15 @@ def _emit_scores(
     return scores, graph.op("Concat", *evidence, axis=1)
 
 
+@dataclass(frozen=True)
+class Limits:
+    """Where the outputs of the perturbation head flag, and on how many benign kinds that rests."""
+
+    perturbation: float
+    corruption: float
+    benign_kinds: int
+
+
 def _add_head(
     graph: GraphBuilder,
     schema: InputSchema,
@@ -277,8 +292,8 @@ def _add_head(
     material: Material,
     seed: int,
     part_done: Part,
-) -> dict[str, Any]:
-    """Fit the perturbation head and add it with its outputs; what `Calibration` says of it."""
+) -> Limits:
+    """Fit the perturbation head and add it with its outputs; returns where they flag."""
 
     def evidence_of(x: InputArray) -> FloatArray:
         (rows,) = run_graph(graph.probe(evidence=evidence), schema, x, "probe_evidence")
@@ -306,12 +321,11 @@ def _add_head(
         pb.threshold_for_kinds(likelihood[kind == pb.CORRUPTED], kinds, BENIGN_ALPHA),
     )
     corruption_limit = pb.threshold(corruption[kind == pb.CLEAN], ALPHA)
-    return {
-        "perturbation_threshold": min(1.0, max(limits) + HAIR),
-        "corruption_threshold": min(1.0, corruption_limit + HAIR),
-        "benign_alpha": BENIGN_ALPHA,
-        "benign_kinds": len(np.unique(kinds)),
-    }
+    return Limits(
+        perturbation=min(1.0, max(limits) + HAIR),
+        corruption=min(1.0, corruption_limit + HAIR),
+        benign_kinds=len(np.unique(kinds)),
+    )
 
 
 def _three_kinds(

@@ -10,7 +10,7 @@ from typing import TypeVar
 import msgspec
 
 from models.base.logs import logger
-from models.statistics.intervals import Proportion
+from models.statistics.shares import Proportion
 from models.versions.registry_state import Aliases, Hold
 from monitoring.evidence.accuracy_watch import Accuracy
 from monitoring.evidence.alarm import Alarm

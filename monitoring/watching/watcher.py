@@ -17,7 +17,8 @@ import sqlalchemy as sa
 
 from models.base.logs import logger
 from models.base.schedule import DueTimes, Timetable
-from models.statistics.intervals import Proportion, proportion
+from models.statistics.intervals import proportion
+from models.statistics.shares import Proportion
 from models.versions.registry import Registry
 from monitoring.counting.counters import Page
 from monitoring.evidence.accuracy_watch import Accuracy, AccuracyWatch

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from models.data.pictures.ranges import in_pixel_units
 from models.evaluation.worth import commonest_share, is_imbalanced
-from models.statistics.intervals import Proportion
+from models.statistics.shares import Proportion
 from models.versions.figures import Evaluation
 from models.versions.schema import InputSchema
 

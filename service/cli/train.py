@@ -252,8 +252,8 @@ def _plain(spec: Any) -> bytes:
     return msgspec.json.encode([spec.factory, spec.kwargs], order="sorted")
 
 
-def _columns(fixed: tuple[str, ...], bounds: tuple[str, ...]) -> dict[str, Any]:
-    columns: dict[str, Any] = dict.fromkeys(fixed, 0.0)
+def _columns(fixed: tuple[str, ...], bounds: tuple[str, ...]) -> dict[str, float | list[float]]:
+    columns: dict[str, float | list[float]] = dict.fromkeys(fixed, 0.0)
     for text in bounds:
         match = BOUND.fullmatch(text)
         if match is None:

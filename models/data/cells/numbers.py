@@ -105,9 +105,14 @@ def split_number(text: str) -> Split | None:
 
     >>> split_number("\\u2212 5,5\\u00a0%")
     Split(sign='-', unit='%', body='5,5', exponent='')
+    >>> split_number("($1,200)")
+    Split(sign='-', unit='$', body='1,200', exponent='')
     """
     if len(text) > LONGEST:
         return None
+    if text[:1] == "(" and text[-1:] == ")":  # how accountants write a loss
+        amount = split_number(text[1:-1])
+        return None if amount is None or amount.sign else amount._replace(sign="-")
     match = _NUMBER.fullmatch(text if text.isascii() else text.translate(_PLAIN_SIGNS))
     if match is None:
         return None

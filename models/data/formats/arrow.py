@@ -27,8 +27,8 @@ from models.data.records import Source
 
 LABELS = ("label", "target", "class", "y")
 
-# Peak of reading 200,000 rows of 22 columns: in Arrow, as columns, as rows. CSV of dates (21 bytes a
-# cell in the file) 70 to 76, of numbers of full length 62, of short ones 36; Parquet of float64 46.
+# Peak of reading 200,000 rows of 22 columns: in Arrow, as columns, as rows. CSV of dates (21 bytes
+# a cell in the file) 70 to 76, of full-length numbers 62, of short ones 36; Parquet of float64 46.
 BYTES_PER_CELL = 76
 
 ReadSheet = Callable[[Path], Sheet]

@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from models.statistics.arrays import IntArray
-from models.statistics.intervals import Bools, Proportion, auroc, auroc_interval, proportion
+from models.statistics.intervals import Bools, auroc, auroc_interval, proportion
+from models.statistics.shares import Proportion
 
 ByClass = dict[str, Proportion]
 

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from models.attacks.catalogue import learnt_attacks
 from models.evaluation.plan import Plan
 from models.evaluation.subject import Arrays
-from models.statistics.calibration import Reliability, reliability
+from models.statistics.calibration import reliability
 from models.statistics.intervals import (
     auroc,
     auroc_interval,
@@ -16,6 +16,7 @@ from models.statistics.intervals import (
     proportion,
     roc,
 )
+from models.statistics.shares import Reliability
 from models.versions.figures import Adaptive, BenignFigure, RocCurve, Scores
 from models.versions.runner import Runner
 

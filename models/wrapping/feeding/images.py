@@ -9,7 +9,7 @@ import onnx
 from models.base.errors import AdaptError
 from models.versions.schema import InputSchema
 from models.wrapping.feeding.scale import Scale
-from models.wrapping.graph import Array, Builder, dims_of, dtype_of, kind_of, shape_text, show
+from models.wrapping.graphs.edit import Array, Builder, dims_of, dtype_of, kind_of, shape_text, show
 
 LAYOUTS = ("nchw", "nhwc", "hw", "flat", "flat-nhwc")
 CHANNELS_LAST = (0, 2, 3, 1)

@@ -12,8 +12,8 @@ from models.base.errors import AdaptError
 from models.data.raw import quote
 from models.versions.schema import Column, InputSchema
 from models.wrapping.feeding.spelling import PAIRS, Spelling, one_hot
-from models.wrapping.graph import dims_of, dtype_of, kind_of, shape_text, show
-from models.wrapping.read import refuse_all
+from models.wrapping.graphs.edit import dims_of, dtype_of, kind_of, shape_text, show
+from models.wrapping.graphs.read import refuse_all
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from models.base.errors import AdaptError
 from models.data import DataSet
 from models.versions.schema import InputArray, InputSchema
-from models.wrapping.graph import Builder
+from models.wrapping.graphs.edit import Builder
 
 # Means and deviations of ImageNet's channels, as torchvision and timm publish them.
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

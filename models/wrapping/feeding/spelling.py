@@ -13,7 +13,7 @@ import numpy as np
 
 from models.versions.schema import Column
 from models.wrapping.feeding.vocabulary import Category
-from models.wrapping.graph import Array
+from models.wrapping.graphs.edit import Array
 
 UNSEEN = "(unseen)"  # the text of a category that the data do not have
 UNSEEN_NUMBER = -1.0

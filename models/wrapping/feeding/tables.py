@@ -17,7 +17,7 @@ from models.wrapping.feeding.spelling import (
     text_spellings,
 )
 from models.wrapping.feeding.vocabulary import known_categories
-from models.wrapping.graph import Array, Builder, Index, dtype_of
+from models.wrapping.graphs.edit import Array, Builder, Index, dtype_of
 
 NATURAL = (AS_IN_FILE, AS_NUMBERS)  # spellings that need no word
 

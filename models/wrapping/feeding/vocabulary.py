@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from models.wrapping.graph import Array, Index, attributes_of
+from models.wrapping.graphs.edit import Array, Index, attributes_of
 
 Category = str | float
 Columns = tuple[int, ...]

@@ -94,7 +94,7 @@ def test_is_stronger_than_noise_of_the_same_size(
     signs = torch.rand(x.shape, generator=torch.Generator().manual_seed(3)).sub(0.5).sign()
     noise = accuracy(logits_of, (x + eps * signs).clamp(0, 1), y)
     attacked = accuracy(logits_of, ATTACKS[name](logits_of, x, y, Linf(eps), 0), y)
-    assert attacked < noise - 0.03
+    assert attacked < noise - 0.02
 
 
 @battery

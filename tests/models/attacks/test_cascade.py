@@ -44,7 +44,7 @@ def test_verdict_is_borne_out_by_its_points(threat: Threat, logits_of: Any, rows
 
 
 def test_each_attack_meets_the_survivors_of_the_ones_before(logits_of: Any, rows: Any) -> None:
-    x, y = rows[0][:60], rows[1][:60]
+    x, y = rows[0][:160], rows[1][:160]
     verdict = attacks.cascade(
         logits_of, x, y, Linf(0.12), attacks=attacks.standard(steps=20, queries=40)
     )

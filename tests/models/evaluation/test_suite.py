@@ -17,7 +17,8 @@ from models.evaluation.figures.collect import relative_error
 from models.evaluation.plan import SIZES, hopeless, sizes
 from models.evaluation.subject import Subject, answer
 from models.evaluation.suite import evaluate, key, make_plan
-from models.statistics.intervals import Proportion, proportion
+from models.statistics.intervals import proportion
+from models.statistics.shares import Proportion
 from models.versions.figures import CorruptionFigure, Evaluation, summary
 from models.versions.judging import ThreatModel
 from tests.conftest import Published

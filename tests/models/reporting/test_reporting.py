@@ -5,7 +5,7 @@ import pytest
 
 from models.reporting import card, render
 from models.reporting.numbers import interval
-from models.statistics.intervals import Proportion
+from models.statistics.shares import Proportion
 from models.versions.facts import EventFacts
 from models.versions.figures import Evaluation
 from models.versions.schema import Manifest

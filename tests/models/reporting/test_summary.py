@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.reporting import numbers, robustness, shortfalls, summary
-from models.statistics.intervals import Proportion, proportion
+from models.statistics.intervals import proportion
+from models.statistics.shares import Proportion
 from models.versions.figures import AttackFigure, CorruptionError
 from models.versions.schema import Calibration
 from tests.models.report_example import read

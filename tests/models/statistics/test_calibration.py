@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.statistics.calibration import BINS, Reliability, reliability, temperature
-from models.statistics.intervals import Proportion
+from models.statistics.calibration import BINS, reliability, temperature
+from models.statistics.shares import Proportion, Reliability
 
 
 def test_known_value() -> None:

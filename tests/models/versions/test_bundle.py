@@ -1,6 +1,8 @@
 """Laws of a bundle: what was written opens again, and any other byte is refused."""
 
 import io
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -204,3 +206,9 @@ def test_reference_is_never_unpickled(tmp_path: Path) -> None:
     folder = written(tmp_path / "b", contents(trap=np.array([print], dtype=object)))
     with pytest.raises(BundleError, match=REFERENCE):
         open_bundle(folder)
+
+
+def test_reading_a_manifest_takes_no_library_of_statistics() -> None:
+    # Every worker of the service reads manifests: scipy would cost each a second and its memory.
+    script = "import sys, models.versions.bundle; sys.exit('scipy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

@@ -14,7 +14,8 @@ from torch import nn
 
 from models.base.errors import AdaptError
 from models.data import DataSet, Rows, load
-from models.wrapping import Options, adapt, prepare, read, read_model
+from models.wrapping import Options, adapt, read_model
+from models.wrapping.graphs import prepare, read
 from tests import exports
 
 GREY = torch.zeros(2, 1, 8, 8)

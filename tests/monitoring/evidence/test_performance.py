@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.statistics.intervals import Proportion, proportion
+from models.statistics.intervals import proportion
+from models.statistics.shares import Proportion
 from monitoring.evidence.performance import (
     accuracy_floor,
     expected_accuracy,

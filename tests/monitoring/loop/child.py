@@ -18,7 +18,7 @@ from sqlalchemy.exc import OperationalError
 
 from models.base.files import write_atomic
 from models.evaluation.gates import Check
-from models.statistics.intervals import Proportion
+from models.statistics.shares import Proportion
 from models.versions.facts import EventFacts
 from models.versions.registry import Registry
 from monitoring.loop.durable.faults import passing_words

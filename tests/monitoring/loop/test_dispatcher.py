@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from models.statistics.intervals import Proportion
+from models.statistics.shares import Proportion
 from models.versions.registry import Registry
 from monitoring.loop.cooling import DAY
 from monitoring.loop.dispatcher import Dispatcher, NotStartedError

@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from models.evaluation.gates import Check
-from models.statistics.intervals import Proportion
+from models.statistics.shares import Proportion
 from monitoring.loop.jobs import (
     AnsweredError,
     Job,

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from models.statistics.intervals import Proportion
+from models.statistics.shares import Proportion
 from models.versions import bundle as files
 from models.versions.facts import EventFacts
 from models.versions.figures import Evaluation

@@ -145,13 +145,13 @@ def test_own_benign_examples_are_read_halved_and_read_again(tmp_path: Path) -> N
     fit, held = found.halves()
     assert len(fit) + len(held) == 60
     assert min(len(fit), len(held)) > 10
-    repeated = again({"benign": found.facts}, schema)
+    repeated = again(found.facts, schema)
     assert repeated is not None
     np.testing.assert_array_equal(repeated.x, found.x)
-    assert again({}, schema) is None
+    assert again(None, schema) is None
     written(tmp_path / "fog.npz", 61)
     with pytest.raises(DataError, match="changed since the version was made"):
-        again({"benign": found.facts}, schema)
+        again(found.facts, schema)
 
 
 def test_unfit_benign_examples_are_refused_in_one_sentence(tmp_path: Path) -> None:

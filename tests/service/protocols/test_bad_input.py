@@ -281,7 +281,7 @@ TABLE: dict[str, tuple[str, str]] = {
     "a column too few": (json.dumps(list(WINE.values())[1:]), "instances[0]"),
     "a column misspelt": (json.dumps(WINE).replace("hue", "Hue"), "instances[0]"),
     "a column unknown": (json.dumps(WINE | {"year": 1}), "instances[0]"),
-    "a text in a number": (json.dumps(WINE | {"hue": "1.0"}), "instances[0].hue"),
+    "a text in a number": (json.dumps(WINE | {"hue": "1.0 or so"}), "instances[0].hue"),
     "a NaN": (json.dumps(WINE | {"hue": float("nan")}), "instances[0].hue"),
     "an infinite number": (json.dumps(WINE | {"hue": float("inf")}), "instances[0].hue"),
     "a huge number": (json.dumps(WINE | {"hue": 1e300}), "instances[0].hue"),

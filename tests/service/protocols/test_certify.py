@@ -21,7 +21,7 @@ from models.statistics.intervals import proportion
 from models.versions.registry import Registry
 from service.app import Application, Service
 from service.cli import CONTEXT
-from service.cli.certify import _chosen
+from service.cli.certify import _choose_rows
 from service.cli.certify import certify as command
 from service.configuration.settings import Settings
 from tests import bundles
@@ -303,10 +303,10 @@ def test_the_command_refuses_data_that_changed(tmp_path: Path) -> None:
 
 def test_rows_with_a_missing_value_are_left_out() -> None:
     x = np.float32([[1, 2], [np.nan, 0], [3, 4]])
-    whole = _chosen(Rows(x, np.arange(3)), 100, 0)
+    whole = _choose_rows(Rows(x, np.arange(3)), 100, 0)
     assert whole.y.tolist() == [0, 2]
     with pytest.raises(DataError, match="every held-out row has a missing value"):
-        _chosen(Rows(x[1:2], np.arange(1)), 100, 0)
+        _choose_rows(Rows(x[1:2], np.arange(1)), 100, 0)
 
 
 def test_the_command_needs_no_torch(state: Path) -> None:

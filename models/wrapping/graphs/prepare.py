@@ -4,8 +4,8 @@ import onnx
 from onnx import TensorProto, inliner, numpy_helper, version_converter
 
 from models.base.errors import AdaptError
-from models.wrapping.graph import Index, dims_of, rename_all
-from models.wrapping.read import check_model, every_node, first_line
+from models.wrapping.graphs.edit import Index, dims_of, rename_all
+from models.wrapping.graphs.read import check_model, every_node, first_line
 
 OPSET = 18  # what the score heads are written in
 IR_VERSION = 8  # the first that goes with it

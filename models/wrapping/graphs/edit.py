@@ -9,7 +9,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from models.base.errors import AdaptError
-from models.wrapping.read import subgraphs
+from models.wrapping.graphs.read import subgraphs
 
 Array = npt.NDArray[Any]
 PREFIX = "model/"

@@ -10,8 +10,8 @@ import onnxruntime as ort
 from models.base.errors import AdaptError
 from models.versions.runner import session
 from models.versions.schema import InputSchema
-from models.wrapping.graph import PREFIX, Array, Builder, with_outputs
-from models.wrapping.read import first_line
+from models.wrapping.graphs.edit import PREFIX, Array, Builder, with_outputs
+from models.wrapping.graphs.read import first_line
 
 CHUNK = 256
 FATAL = 4  # onnxruntime's log: what it refuses is told by an error already

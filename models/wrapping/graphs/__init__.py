@@ -1,0 +1,1 @@
+"""A foreign graph: read from its file, brought to one form, edited and run."""
