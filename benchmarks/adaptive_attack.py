@@ -11,7 +11,6 @@ served graph: wrong; wrong and not flagged as perturbed; nor as drift.
 import argparse
 import time
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -28,6 +27,7 @@ from models.evaluation.units import BLOCK, Block
 from models.nets import export, factories
 from models.training.loop import train
 from models.training.presets import preset
+from models.versions.figures import Adaptive, Fooled
 from models.versions.judging import ThreatModel
 from models.versions.runner import Runner
 from monitoring.scoring.instrument import instrument
@@ -45,14 +45,17 @@ def main() -> None:
     if asked.eps is not None:
         threat = msgspec.structs.replace(threat, eps=asked.eps)
     subject = _subject(rows, threat, asked)
+    full = make_plan(subject, "full", threat)
     plan = msgspec.structs.replace(
-        make_plan(subject, "full", threat),
+        full,
         adaptive_steps=asked.steps,
         adaptive_restarts=asked.restarts,
-        cascade_steps=asked.static_steps,
+        cascade=tuple(
+            msgspec.structs.replace(each, budget=asked.static_steps) for each in full.cascade
+        ),
     )
     began = time.process_time()
-    figures = _measured(subject, rows, plan, asked.rows)
+    figures = _measure(subject, rows, plan, asked.rows)
     used = time.process_time() - began
     print(f"{rows.name}, {asked.method}, {threat.norm} {threat.eps:.4g}: {used:.0f} CPU-s")
     print(_table(figures))
@@ -91,7 +94,10 @@ def _subject(rows: DataSet, threat: ThreatModel, asked: argparse.Namespace) -> S
     return Subject(Runner(bundle), net)
 
 
-def _measured(subject: Subject, rows: DataSet, plan: Plan, count: int) -> dict[str, Any]:
+def _measure(subject: Subject, rows: DataSet, plan: Plan, count: int) -> Adaptive | str:
+    """The figures, or why they cannot be measured."""
+    if (reason := obstacle(subject)) is not None:
+        return reason
     parts = []
     for start in range(0, count, BLOCK):
         index = np.arange(start, min(start + BLOCK, count, len(rows.test)))
@@ -99,22 +105,25 @@ def _measured(subject: Subject, rows: DataSet, plan: Plan, count: int) -> dict[s
         right = np.asarray(ask_rows(subject.runner, block.rows)["right"], bool)
         threat = geometry_of(plan.threat, subject.schema)
         parts.append(search(subject, plan, threat, block, right))
-    told = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    return adaptive_figures({"adaptive": told}, plan, obstacle(subject))
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    figures = adaptive_figures({"adaptive": columns}, plan)
+    assert figures is not None
+    return figures
 
 
-def _table(figures: dict[str, Any]) -> str:
-    if not figures["measured"]:
-        return f"not measured: {figures['reason']}"
-    rows = [(f"static: {figures['static']['attack']}", figures["static"])]
-    rows += [(f"weight {w['weight']}", w) for w in figures["weights"]]
-    rows.append(("adaptive, best per row", figures["adaptive"]))
+def _table(figures: Adaptive | str) -> str:
+    if isinstance(figures, str):
+        return f"not measured: {figures}"
+    rows: list[tuple[str, Fooled]] = [(f"static: {figures.static.attack}", figures.static)]
+    rows += [(f"weight {each.weight}", each) for each in figures.weights]
+    rows.append(("adaptive, best per row", figures.adaptive))
     lines = [f"| {' | '.join(HEAD)} |", "|---|---|---|---|"]
-    for name, found in rows:
-        shares = (found[key] for key in ("fooled", "undetected", "undetected_by_both"))
-        told = (f"{p['value']:.1%} ({p['low']:.1%} to {p['high']:.1%})" for p in shares)
-        lines.append(f"| {name} | {' | '.join(told)} |")
-    return "\n".join([*lines, f"\nn = {figures['n']}; flat: {figures['flat']:.1%}"])
+    for name, each in rows:
+        shares = (each.fooled, each.undetected, each.undetected_by_both)
+        cells = (f"{p.value:.1%} ({p.low:.1%} to {p.high:.1%})" for p in shares)
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    flat = "not known" if figures.flat is None else f"{figures.flat:.1%}"
+    return "\n".join([*lines, f"\nn = {figures.n}; flat: {flat}"])
 
 
 if __name__ == "__main__":
