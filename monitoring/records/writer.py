@@ -34,7 +34,7 @@ class RecordWriter:
         store: the store.
         capacity: rows that may wait; further ones are dropped.
         rows_kept: rows that pruning leaves.
-        dropped: called with `(reason, rows)`: "queue" (full) or "store" (it could not write).
+        dropped: called with `(reason, rows)`: "queue" (full) or "store" (not made or not written).
     """
 
     def __init__(
@@ -94,11 +94,22 @@ class RecordWriter:
         batch: list[Record] = []
         part = self._queue.get()
         while part is not None:
-            batch.extend(part)
+            batch.extend(self._make(part))
             if len(batch) >= BATCH_ROWS or self._queue.empty():
                 return batch, True
             part = self._queue.get()
         return batch, False
+
+    def _make(self, part: Records) -> list[Record]:
+        """The records of one request, which are made only here; none where that fails."""
+        try:
+            return list(part)
+        except Exception as error:  # a thread that died would drop all that follows
+            self._dropped("store", len(part))
+            self._log(error, len(part))
+            with self._lock:
+                self._waiting -= len(part)
+            return []
 
     def _prune(self, rows: int) -> None:
         """Remove old records now and then; a failure loses none of the new ones."""

@@ -177,6 +177,26 @@ def test_a_full_queue_drops_and_counts_and_recovers(store: RecordStore, tmp_path
     assert drops == {"queue": 40}
 
 
+class Unmakeable(list[Record]):
+    """Records of which the second cannot be made."""
+
+    def __iter__(self) -> Iterator[Record]:
+        yield record("first")
+        raise ValueError("no such class")
+
+
+def test_records_that_cannot_be_made_cost_themselves_only(store: RecordStore) -> None:
+    drops: Counter[str] = Counter()
+    made = writer(store, drops, capacity=4)
+    for _ in range(3):  # their room in the queue is free again each time
+        made.put(Unmakeable([record("a"), record("b"), record("c")]))
+        wait_until(lambda: made._waiting == 0, what="the queue is empty")
+    made.put([record("later")])
+    made.close()
+    assert store.counts("m").requests == 1
+    assert drops == {"store": 9}
+
+
 def test_a_store_that_fails_costs_records_not_the_thread(
     store: RecordStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
