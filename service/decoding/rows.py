@@ -69,9 +69,12 @@ class Categories:
         for place, text in enumerate(column.categories):
             self.usual[text] = float(place)
         # Of two texts for one number the one that a number is written as has it.
-        for key, place in sorted(self._places.items(), key=lambda item: "e" in item[0].lower()):
-            for number in _numbers_of(key):
-                self.usual.setdefault(number, float(place))
+        ordered = sorted(self._places.items(), key=lambda item: "e" in item[0].lower())
+        numbers = [(_numbers_of(key), float(place)) for key, place in ordered]
+        for each in (slice(1), slice(1, 2)):  # what a float32 becomes never displaces a number
+            for own, place in numbers:
+                for number in own[each]:
+                    self.usual.setdefault(number, place)
 
     @property
     def exact(self) -> bool:
@@ -96,7 +99,9 @@ class Categories:
             return math.nan
         if key in self._places:
             return float(self._places[key])
-        rounded = notation.kind == "number" and _numbers_of(key)  # of a file of float32
+        # Of a file of float32, or a number whose digits were kept for the sake of another column.
+        number = notation.kind == "number" or isinstance(value, Token)
+        rounded = number and _numbers_of(key)
         return self.usual.get(rounded[0], UNSEEN) if rounded else UNSEEN
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from models.base.errors import DataError, InputError
@@ -112,6 +112,7 @@ def as_json(cell: str) -> Any:
     st.lists(st.sampled_from(COLUMNS).flatmap(column_of), min_size=1, max_size=4),
     st.booleans(),
 )
+@example([["1000000000000000.0"] * ROWS, ["1"] * (ROWS - 2) + ["M", "1e5"]], True)  # long beside e
 def test_every_cell_of_a_csv_falls_where_it_fell_in_training(
     tmp_path: Path, cells: list[list[str]], forced: bool
 ) -> None:
@@ -195,6 +196,14 @@ def test_every_value_of_an_array_falls_where_it_fell_in_training(
     schema, x = table
     check(schema, x, [[value] for value in values.tolist()])
     check(schema, x, [[str(value)] for value in values.tolist()])
+
+
+def test_two_numbers_that_float32_would_make_one_are_two_categories(tmp_path: Path) -> None:
+    values = np.array([0.0, -1e-187] * (ROWS // 2))
+    np.savez(tmp_path / "a.npz", x=values[:, None], y=np.arange(ROWS) % 2)
+    schema, x = read(tmp_path / "a.npz", categorical=("x0",))
+    assert len(set(x[:, 0].tolist())) == 2
+    check(schema, x, [[value] for value in values.tolist()])
 
 
 def test_numbers_that_mean_missing_do_so_in_every_protocol(tmp_path: Path) -> None:

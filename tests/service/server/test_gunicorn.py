@@ -143,7 +143,9 @@ def test_a_damaged_bundle_is_refused_loudly_and_the_old_one_serves_on(server: Ru
         os.truncate(path, 1000)
         aliases = registry.root / "digits" / "aliases.json"
         text = aliases.read_text()
-        aliases.write_text(re.sub(r'"champion":\d+', f'"champion":{version}', text))
+        moved = aliases.with_name("moved")
+        moved.write_text(re.sub(r'"champion":\d+', f'"champion":{version}', text))
+        moved.replace(aliases)  # whole at once, as the registry does it
         failures = "holdfast_model_reload_failures_total"
         # Once per worker, and again after a pause that doubles (`test_reload.py`).
         wait_until(lambda: server.total(failures, model="digits") >= 2)
