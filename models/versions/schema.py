@@ -160,16 +160,25 @@ class InputSchema(msgspec.Struct, frozen=True):
                 raise InputError(f"{field}[{row}].{column.name}", wanted, got)
 
 
+class CellGroup(msgspec.Struct, frozen=True):
+    """Neighbouring cells of a score channel that count the requests of some predicted classes."""
+
+    name: str  # of the class, or "other classes"
+    cells: int
+
+
 class ChannelInfo(msgspec.Struct, frozen=True):
     """One monitored channel; `labels` names its cells.
 
     A score or a column's number, cut into rank cells (0 holds the highest); the predicted class;
-    or a column's category.
+    or a column's category. Where the ranks are taken per predicted class, `groups` says which cells
+    belong to which class, in their order; empty: all cells are one group.
     """
 
     name: str
     kind: Literal["score", "class", "category"]
     labels: tuple[str, ...]
+    groups: tuple[CellGroup, ...] = ()
 
 
 class Calibration(msgspec.Struct, frozen=True):
@@ -177,7 +186,8 @@ class Calibration(msgspec.Struct, frozen=True):
 
     `temperature` divides the logits before the softmax, so that probabilities are frequencies.
     The perturbation threshold flags at most `alpha` of clean rows *and* `benign_alpha` of every
-    one of `benign_kinds` kinds of benign corruption.
+    one of `benign_kinds` kinds of benign corruption. `repeat_probability` is None where it was not
+    measured.
     """
 
     n: int
@@ -188,6 +198,7 @@ class Calibration(msgspec.Struct, frozen=True):
     temperature: float
     benign_alpha: float
     benign_kinds: int
+    repeat_probability: float | None = None  # of two different reference rows being equal
 
 
 class Manifest(msgspec.Struct, frozen=True):

@@ -60,6 +60,8 @@ class ChannelReference:
             (small n) weighs 0. Others: the count plus a share of the one prior
             observation, so every weight is > 0.
         labels: (G,) text per cell: the class names, or "00", "01", ... for a score.
+        groups: numbers of neighbouring cells that are ranks of their own, summing to G; empty: one
+            group. For scores per predicted class.
 
     Raises:
         ChannelReferenceError: the weights are not (G,), not finite or negative, fewer than two
@@ -70,6 +72,7 @@ class ChannelReference:
     kind: Literal["score", "class", "category"]
     alpha: FloatArray
     labels: tuple[str, ...]
+    groups: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         """Check the weights and keep a read-only float64 copy of them."""
