@@ -148,7 +148,17 @@ def _print_to_stderr(*args: object) -> structlog.PrintLogger:
 
 
 # Until `configure` is called, as in a command: standard output is for what the command answers.
-structlog.configure(logger_factory=_print_to_stderr)
+# A traceback is plain: with every local in it, one of a training takes a second and many screens.
+structlog.configure(
+    processors=[
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="%Y-%m-%d %H:%M:%S", utc=False),
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
+    ],
+    wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+    logger_factory=_print_to_stderr,
+)
 
 
 def configure(level: str) -> None:
