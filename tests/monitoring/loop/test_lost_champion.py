@@ -7,7 +7,10 @@ import pytest
 from tests.monitoring.loop.lab import Lab, audit, job_of
 
 
-@pytest.mark.parametrize(("step", "stage"), [("evaluate", "evaluating"), ("train", "training")])
+@pytest.mark.parametrize(
+    ("step", "stage"),
+    [("evaluate", "evaluating"), pytest.param("train", "training", marks=pytest.mark.slow)],
+)
 def test_a_champions_folder_deleted_while_jobs_run_and_brought_back(
     step: str, stage: str, tmp_path: Path
 ) -> None:

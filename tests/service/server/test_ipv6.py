@@ -43,7 +43,8 @@ def started(command: str, env: dict[str, str], log: Path) -> Iterator[subprocess
 
 
 @pytest.mark.parametrize(
-    ("host", "loopbacks"), [("[::1]", ["[::1]"]), ("::", ["[::1]", "127.0.0.1"])]
+    ("host", "loopbacks"),
+    [pytest.param("[::1]", ["[::1]"], marks=pytest.mark.slow), ("::", ["[::1]", "127.0.0.1"])],
 )
 def test_service_watcher_and_traffic_speak_ipv6(
     host: str, loopbacks: list[str], tmp_path: Path
