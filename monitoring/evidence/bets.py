@@ -214,7 +214,7 @@ def score_tilts(alpha: FloatArray) -> tuple[tuple[Bet, ...], FloatArray]:
     bets = score_bets()
     tau = np.ones((len(bets), len(alpha)))
     for row, (_, cdf) in zip(tau, bets, strict=True):
-        np.divide(np.diff(cdf(edges)), width, out=row, where=width > 0)
+        np.divide(np.diff(cdf(edges)), width, out=row, where=alpha > 0)
     return tuple(bet for bet, _ in bets), _normalise_tilts(tau, alpha)
 
 

@@ -75,7 +75,7 @@ class ChannelEvidence:
         self._book = Urn(reference, lags) if band is None else BandBets(band, reference)
         self.bets = self._book.bets
         rows, self._row = spread_rows(reference, self.bets, self._book.tau)
-        self._dispersion = Dispersion(rows)
+        self._dispersion = Dispersion(rows, reference.alpha)
         self._eta: FloatArray | float = 1.0 if eta == "auto" else eta
         self.requests = 0
         self.restart()

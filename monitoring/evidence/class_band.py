@@ -15,7 +15,7 @@ from monitoring.evidence.bets import Bet, ChannelReference, FloatArray, IntArray
 
 LEAST_BLOCKS = 20
 BLOCK = 1000  # requests, at least
-ABOVE = {1.25: "1.25 times", 1.5: "1.5 times", 2.0: "twice", 4.0: "four times"}
+ABOVE = {1.25: "1.25 times", 1.5: "1.5 times"}  # beyond, a few bursts of a class win the bet
 BELOW = {0.8: "four fifths of", 0.5: "half", 0.2: "a fifth of"}
 MOST_SHARE = 0.95
 
@@ -43,9 +43,9 @@ class ClassBand(msgspec.Struct, frozen=True):
         Raises:
             ValueError: fewer or smaller blocks, or fewer than two classes.
 
-        >>> band = ClassBand.learn([[600, 399], [499, 500]] * 10)
-        >>> band.low, band.high
-        ([0.499, 0.399], [0.601, 0.501])
+        >>> band = ClassBand.learn([[600, 400], [500, 500]] * 10)
+        >>> np.round([band.low, band.high], 3).tolist()
+        [[0.5, 0.4], [0.6, 0.5]]
         """
         counts = np.asarray(blocks, dtype=np.float64)
         if counts.ndim != 2 or counts.shape[1] < 2 or len(counts) < LEAST_BLOCKS:
@@ -53,11 +53,12 @@ class ClassBand(msgspec.Struct, frozen=True):
                 f"expected counts of {LEAST_BLOCKS} or more blocks and two or more classes, "
                 f"got shape {counts.shape}"
             )
-        sizes = counts.sum(axis=1) + 1
-        if (counts < 0).any() or sizes.min() < BLOCK:
+        if (counts < 0).any() or counts.sum(axis=1).min() < BLOCK:
             raise ValueError(
-                f"expected blocks of {BLOCK} or more requests, got {sizes.min() - 1:g}"
+                f"expected counts >= 0 and {BLOCK} or more requests in each block, got a least "
+                f"count of {counts.min():g} and a least block of {counts.sum(axis=1).min():g}"
             )
+        sizes = counts.sum(axis=1) + 1
         low = (counts / sizes[:, None]).min(axis=0)
         high = ((counts + 1) / sizes[:, None]).max(axis=0)
         return cls(low.tolist(), high.tolist(), len(counts))

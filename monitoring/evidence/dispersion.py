@@ -33,6 +33,7 @@ class _Scale:
     pooled: FloatArray  # (G,) requests of the blocks so far
     pairs: float
     gaps: FloatArray  # (S,) squared, in variances of a request, summed over pairs
+    phi: FloatArray  # (S,) >= 1, as they say
 
 
 class ScaleState(msgspec.Struct, frozen=True):
@@ -43,6 +44,7 @@ class ScaleState(msgspec.Struct, frozen=True):
     pooled: list[float]  # (G,)
     pairs: float
     gaps: list[float]  # (S,)
+    phi: list[float]  # (S,)
 
 
 class DispersionState(msgspec.Struct, frozen=True):
@@ -56,20 +58,22 @@ class Dispersion:
 
     For blocks k-1 and k of m requests each, with l the values of a row and v its variance over all
     requests of the blocks so far, (mean_k l - mean_(k-1) l)^2 m / 2 is v times phi in the mean. phi
-    is the mean over pairs divided by v, lowered by two standard errors, / (1 + 2 sqrt(3 / pairs))
-    (3: squares of successive differences overlap), and the largest of three block lengths, at least
-    1. It is 1 until there are 20 pairs. A gap beyond twelve times what phi so far explains is a
-    jump, such as a drift that begins, and counts as that much.
+    is the mean over pairs divided by v, lowered by two standard errors of it, a division by
+    1 + 2 sqrt((3 + kurtosis / m) / pairs) (squares of successive differences overlap; the excess
+    kurtosis of l is large where few requests matter), and the largest of three block lengths, at
+    least 1. It is 1 until there are 20 pairs. A gap beyond twelve times what phi so far explains is
+    a jump, such as a drift that begins, and counts as that much.
 
     Args:
         rows: (S, G) float64, what a request in each cell is worth.
+        alpha: (G,) float64 reference weights, for the kurtosis.
 
     References:
         McCullagh & Nelder (1989), *Generalized Linear Models*, section 4.5 (phi by the sum of
         squares); Kish (1965), *Survey Sampling* (the design effect of clusters).
 
     >>> rng = np.random.default_rng(0)
-    >>> calm, bursts = (Dispersion(np.eye(2)) for _ in range(2))
+    >>> calm, bursts = (Dispersion(np.eye(2), np.ones(2)) for _ in range(2))
     >>> for _ in range(400):
     ...     _ = calm.add(rng.multinomial(64, [0.5, 0.5]))
     ...     _ = bursts.add(8 * rng.multinomial(8, [0.5, 0.5]))  # every request comes eight times
@@ -77,15 +81,18 @@ class Dispersion:
     (True, True)
     """
 
-    def __init__(self, rows: FloatArray) -> None:
-        self._rows = rows
+    def __init__(self, rows: FloatArray, alpha: FloatArray) -> None:
+        weights = alpha / alpha.sum()
+        self._rows = rows = rows - (rows @ weights)[:, None]
+        variances = np.maximum(rows**2 @ weights, TINY)
+        self._kurtosis = rows**4 @ weights / variances**2 - 3
         self._moments = np.concatenate([rows, rows**2])
-        none = np.zeros(rows.shape[1])
+        s, g = rows.shape
         self._scales = [
-            _Scale(none.astype(np.int64), None, none.copy(), 0.0, np.zeros(len(rows)))
+            _Scale(np.zeros(g, np.int64), None, np.zeros(g), 0.0, np.zeros(s), np.ones(s))
             for _ in SCALES
         ]
-        self._phi = np.ones(len(rows))
+        self._phi = np.ones(s)
 
     def add(self, counts: IntArray) -> bool:
         """Add the counts (G,) of one interval; returns whether phi was estimated again."""
@@ -111,35 +118,26 @@ class Dispersion:
             return False
         m_one, m_other = before.sum(), block.sum()
         both = (before + block) / (m_one + m_other)
-        gap = self._rows @ (before / m_one - block / m_other)
-        spread = np.maximum(self._variances(scale.pooled), self._variances(both))
-        most = MOST * self._plain(scale) * spread
-        scale.gaps = scale.gaps + np.minimum(gap * gap / (1 / m_one + 1 / m_other), most)
+        shares = [scale.pooled / scale.pooled.sum(), both, before / m_one - block / m_other]
+        means, squares = (self._moments @ np.column_stack(shares)).reshape(2, -1, 3)
+        spread = np.maximum(squares[:, :2] - means[:, :2] ** 2, TINY)  # of all blocks, of the two
+        gaps = means[:, 2] ** 2 / (1 / m_one + 1 / m_other)
+        scale.gaps = scale.gaps + np.minimum(gaps, MOST * scale.phi * spread.max(axis=1))
         scale.pairs += 1
+        scale.phi = np.maximum(scale.gaps / scale.pairs / spread[:, 0], 1.0)
         if scale.pairs > MEMORY:
             fade = MEMORY / scale.pairs
             scale.pooled, scale.gaps, scale.pairs = scale.pooled * fade, scale.gaps * fade, MEMORY
         return True
-
-    def _variances(self, counts: FloatArray) -> FloatArray:
-        """Variance (S,) of the rows over requests with such counts (G,)."""
-        means, squares = (self._moments @ (counts / counts.sum())).reshape(2, -1)
-        result: FloatArray = np.maximum(squares - means * means, TINY)
-        return result
-
-    def _plain(self, scale: _Scale) -> FloatArray:
-        """phi (S,) >= 1 of one block length as it was seen."""
-        if not scale.pairs:
-            return np.ones(len(self._rows))
-        seen: FloatArray = scale.gaps / scale.pairs / self._variances(scale.pooled)
-        return np.maximum(seen, 1.0)
 
     def _estimate(self) -> FloatArray:
         """phi (S,) >= 1: the largest of the block lengths, each lowered by its error."""
         phi = np.ones(len(self._rows))
         for scale in self._scales:
             if scale.pairs >= LEAST_PAIRS:
-                lowered = self._plain(scale) / (1 + SURE * (3 / scale.pairs) ** 0.5)
+                length = scale.pooled.sum() / (scale.pairs + 1)
+                error = np.sqrt((3 + np.maximum(self._kurtosis, 0) / length) / scale.pairs)
+                lowered = scale.phi / (1 + SURE * error)
                 phi = np.maximum(phi, lowered)
         return phi
 
@@ -152,6 +150,7 @@ class Dispersion:
                 scale.pooled.tolist(),
                 scale.pairs,
                 scale.gaps.tolist(),
+                scale.phi.tolist(),
             )
             for scale in self._scales
         ]
@@ -171,6 +170,7 @@ class Dispersion:
                 vector(scale.pooled, cells),
                 scale.pairs,
                 vector(scale.gaps, rows),
+                vector(scale.phi, rows),
             )
             for _, scale in zip(SCALES, state.scales, strict=True)
         ]

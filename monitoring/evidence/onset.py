@@ -107,7 +107,8 @@ class History:
     def counts_since(self, request: int) -> FloatArray:
         """Counts (G,) of the stretches that begin at or after a request."""
         came = [stretch.counts for stretch in self._stretches if stretch.begin >= request]
-        return np.sum(came, axis=0, dtype=np.float64)
+        counts: FloatArray = np.sum(came, axis=0, dtype=np.float64)
+        return counts
 
     def snapshot(self) -> list[StretchState]:
         """Return the state as records."""

@@ -154,8 +154,9 @@ class Urn:
         totals = np.add.reduceat(self.alpha, self._starts)
         got = np.add.reduceat(came, self._starts) if came.any() else totals
         cells = np.diff([*self._starts.tolist(), self.alpha.size])
-        shares: FloatArray = self.alpha * np.repeat(got / totals, cells)
-        return shares / shares.sum()
+        weights = self.alpha * np.repeat(got / totals, cells)
+        shares: FloatArray = weights / weights.sum()
+        return shares
 
     def load(self, alpha: FloatArray, lagged_at: FloatArray) -> None:
         """Take over the content (G,), and what each group (K,) had absorbed at the last set."""

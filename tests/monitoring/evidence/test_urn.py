@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import gammaln
 
-from monitoring.evidence.bets import score_tilts, tilts
+from monitoring.evidence.bets import ChannelReference, score_tilts, tilts
 from monitoring.evidence.channel_evidence import ChannelEvidence
-from monitoring.evidence.urn import LAGS, lagged_tilts, ln_e_values
+from monitoring.evidence.urn import LAGS, Urn, lagged_tilts, ln_e_values
 from tests.monitoring.streams import Score, classes
 
 FloatArray = npt.NDArray[np.float64]
@@ -73,7 +73,8 @@ def false_alarm_rates(
         else:
             channel = Score("energy", rng.normal(size=n))
             reference, rows = channel.reference, channel.counts(rng.normal(size=horizon), size)
-        evidence, naive = ChannelEvidence(reference), np.zeros(len(tilts(reference)[1]))
+        evidence = ChannelEvidence(reference, lags=())  # the copies have a test of their own
+        naive = np.zeros(len(tilts(reference)[1]))
         ln_tau, peak = np.log(tilts(reference)[1]), np.zeros(2)
         for row in rows:
             evidence.update(row)
@@ -190,6 +191,78 @@ def test_mean_of_every_lagged_e_value_is_exactly_one_for_any_lag(
             d = np.array(drawn, dtype=float)
             mean += np.exp(ln_urn_probability(alpha, d) + ln_e_values(alpha, d, tau, np.log(tau)))
     np.testing.assert_allclose(mean, 1, rtol=1e-9)
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    st.lists(st.integers(1, 5), min_size=2, max_size=3),
+    st.lists(st.integers(1, 5), min_size=1, max_size=3),
+    st.integers(0, 3),
+    st.integers(0, 3),
+)
+def test_mean_of_every_grouped_e_value_is_one_however_many_requests_each_group_gets(
+    one: list[int], other: list[int], m_one: int, m_other: int
+) -> None:
+    alpha, groups = np.array([*one, *other], dtype=float), (len(one), len(other))
+    labels = ("",) * len(alpha)
+    urn = Urn(ChannelReference("energy", "score", alpha, labels, groups), (2, 50))
+    urn.absorb(np.ones(len(alpha), dtype=np.int64) * 4)  # the lagged copies have tilts of their own
+    mean, k = np.zeros((3, len(urn.bets))), len(one)
+    for drawn in product(range(4), repeat=len(alpha)):
+        d = np.array(drawn)
+        if d[:k].sum() == m_one and d[k:].sum() == m_other:
+            parts = (urn.alpha[:k], d[:k].astype(float)), (urn.alpha[k:], d[k:].astype(float))
+            ln_p = sum(ln_urn_probability(weights, counts) for weights, counts in parts)
+            mean += np.exp(ln_p + urn.ln_e(d))
+    np.testing.assert_allclose(mean, 1, rtol=1e-9)
+
+
+def test_a_class_without_reference_says_nothing_of_its_requests() -> None:
+    alpha = np.array([*np.full(25, 4.0), 1.0])  # the other classes: one cell of weight 1
+    evidence = ChannelEvidence(ChannelReference("energy", "score", alpha, ("",) * 26, (25, 1)))
+    for _ in range(300):
+        evidence.update(np.eye(26, dtype=np.int64)[25])
+    assert evidence.requests == 300
+    assert evidence.log10_r == pytest.approx(np.log10(300))  # R = t: no e-value has moved
+
+
+def test_a_swinging_class_mix_moves_the_pooled_ranks_and_not_those_within_each_class() -> None:
+    rng = np.random.default_rng(8)
+    drawn = rng.integers(2, size=2000)
+    held = rng.normal(size=2000) + 2 * drawn
+    pooled = Score("energy", held)
+    own = [Score("energy", held[drawn == k]) for k in (0, 1)]
+    cells = [len(score.reference.alpha) for score in own]
+    alpha = np.concatenate([score.reference.alpha for score in own])
+    grouped = ChannelReference("energy", "score", alpha, ("",) * sum(cells), tuple(cells))
+    one, other = ChannelEvidence(pooled.reference), ChannelEvidence(grouped)
+    for turn in range(200):
+        late = rng.random(50) < 0.5 + 0.3 * np.sin(turn / 10)
+        scores = rng.normal(size=50) + 2 * late
+        one.update(pooled.counts(scores, 50)[0])
+        parts = [pieces_of(own[k], scores[late == k]) for k in (0, 1)]
+        other.update(np.concatenate(parts))
+    assert one.log10_r > 6
+    assert other.log10_r < 5
+
+
+def pieces_of(score: Score, scores: FloatArray) -> npt.NDArray[np.int64]:
+    """Counts of all scores, perhaps none."""
+    none = np.zeros(len(score.reference.alpha), dtype=np.int64)
+    return score.counts(scores, len(scores))[0] if len(scores) else none
+
+
+def test_copies_part_when_their_lag_is_reached_and_not_before() -> None:
+    urn = Urn(Score("energy", np.arange(1000.0)).reference, (100, 300))
+    d = np.zeros(72, dtype=np.int64)
+    d[:5] = 4
+    shares = []
+    for _ in range(30):
+        urn.absorb(d)
+        exact, short, long = urn.ln_e(d)
+        shares.append((np.allclose(short, long), np.allclose(exact, long)))
+    assert shares[3] == (True, False)
+    assert shares[-1] == (False, False)
 
 
 def test_all_copies_and_a_learnt_discount_obey_the_bound() -> None:
