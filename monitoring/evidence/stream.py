@@ -19,10 +19,11 @@ from models.versions.bundle import Bundle
 from monitoring.counting.counters import Counts, increments
 from monitoring.evidence.alarm import Alarm, promise
 from monitoring.evidence.bets import ChannelReference
+from monitoring.evidence.channel_evidence import Eta
 from monitoring.evidence.channels import StreamEvidence, decode_state
 from monitoring.evidence.explanation import Explanation
 from monitoring.evidence.labels.watch import LabelState
-from monitoring.evidence.urn import LAG, Eta
+from monitoring.evidence.urn import LAGS
 
 RATE_LOOKS = 3600  # looks that the rate of requests is measured over
 GAP_SECONDS = 3600.0  # between two looks, beyond which the rate starts anew
@@ -35,7 +36,11 @@ def references(bundle: Bundle) -> list[ChannelReference]:
     """Read the reference of every channel from a bundle."""
     return [
         ChannelReference(
-            c.name, c.kind, bundle.reference[f"{c.name}/alpha"].astype(np.float64), c.labels
+            c.name,
+            c.kind,
+            bundle.reference[f"{c.name}/alpha"].astype(np.float64),
+            c.labels,
+            tuple(group.cells for group in c.groups),
         )
         for c in bundle.manifest.channels
     ]
@@ -77,7 +82,13 @@ class Stream:
 
     @classmethod
     def open(
-        cls, bundle: Bundle, folder: Path, *, c: float, eta: Eta = "auto", lag: int = LAG
+        cls,
+        bundle: Bundle,
+        folder: Path,
+        *,
+        c: float,
+        eta: Eta = "auto",
+        lags: tuple[int, ...] = LAGS,
     ) -> "Stream":
         """Go on from the state file if it belongs to this version, else start afresh.
 
@@ -91,7 +102,7 @@ class Stream:
             explained = state.explained
             if state.version == bundle.manifest.version:
                 snapshot = decode_state(bytes(state.evidence))
-                evidence = StreamEvidence.restore(channels, snapshot, c=c, eta=eta, lag=lag)
+                evidence = StreamEvidence.restore(channels, snapshot, c=c, eta=eta, lags=lags)
                 since, totals = state.alarm_since, state.totals
                 return cls(
                     bundle, evidence, path, since, totals, explained, state.labels,
@@ -104,7 +115,7 @@ class Stream:
             log.warning("evidence_state_unusable", path=str(path), error=str(error))
             with suppress(OSError):  # else the next save says what is in its way
                 path.replace(path.with_name(f"{path.name}.damaged"))
-        fresh = StreamEvidence(channels, c=c, eta=eta, lag=lag)
+        fresh = StreamEvidence(channels, c=c, eta=eta, lags=lags)
         return cls(bundle, fresh, path, explained=explained, fault=fault)
 
     @property

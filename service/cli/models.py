@@ -182,13 +182,15 @@ def _alarm(alarm: Explanation | None, on: bool, value: dict[str, object]) -> str
     head = f"{value['model']} {value['version']}: {value['promise']}"
     if alarm is None:
         return f"{head}\nno alarm since this version is watched"
-    began = "" if alarm.began_at is None else f", about {_clock(alarm.began_at)}"
+    times = [_clock(at) for at in (alarm.first_at, alarm.last_at) if at is not None]
+    began = f", {' to '.join(times)}" if times else ""
     lines = [
         head,
         f"alarm {'on' if on else 'over'}, raised {_clock(alarm.raised_at)}, "
         f"version {alarm.version}:",
         alarm.words,
-        f"request {alarm.requests}; it began after request {alarm.change_at}{began}",
+        f"request {alarm.requests}; it began after request {alarm.onset.first} to "
+        f"{alarm.onset.last} ({alarm.confidence:.0%} sure){began}",
         "",
         histogram_text(alarm),
         "",

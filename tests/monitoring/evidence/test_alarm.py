@@ -43,6 +43,18 @@ def test_bins_of_many_classes_name_those_that_moved() -> None:
     assert told["class 7"].after == 0
 
 
+def test_bins_of_ranks_within_classes_merge_the_classes() -> None:
+    before = np.concatenate([np.full(100, 0.007), np.full(50, 0.006)])
+    after = np.zeros(150)
+    after[[0, 100]] = 0.7, 0.3  # the highest cell of either class
+    told = bins(("",) * 150, None, before, after, (100, 50))
+    assert len(told) == MOST_BINS
+    assert sum(b.before for b in told) == pytest.approx(1)
+    assert (told[-1].label, told[0].label) == ("the highest 1 %", "the lowest 1 %")
+    assert told[-1].after == pytest.approx(0.7)  # of the other class the cell reaches beyond 1 %
+    assert told[-2].after == pytest.approx(0.3)
+
+
 def test_cell_is_told_by_the_scores_it_holds() -> None:
     edges = np.array([3.0, 1.0])
     told = [cell_label(("00", "01", "02"), edges, g) for g in range(3)]
@@ -54,4 +66,5 @@ def test_promise_says_requests_and_time_or_that_the_rate_is_unknown() -> None:
     assert promise(1e6, 100.0).endswith("in 3 hours at 100 requests a second")
     assert promise(1e4, None).startswith("at most one false alarm in 10,000 requests")
     assert "not known yet" in promise(1e4, 0.0)
+    assert "if requests come independently from one distribution" in promise(1e4, 0.0)
     assert span(5) == "5 seconds"

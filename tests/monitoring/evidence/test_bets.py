@@ -14,6 +14,7 @@ from monitoring.evidence.bets import (
     class_tilts,
     score_bets,
     score_tilts,
+    spread_rows,
     tilts,
 )
 from tests.monitoring.streams import Score
@@ -131,6 +132,38 @@ def test_reference_refuses_weights_that_carry_no_urn(
 ) -> None:
     with pytest.raises(ChannelReferenceError, match=says):
         ChannelReference("energy", kind, np.array(alpha), labels)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("kind", "groups", "labels", "says"),
+    [
+        ("class", (1, 1), ("a", "b"), "only ranks without missing values have groups"),
+        ("score", (1, 1), ("00", "missing"), "only ranks without missing values have groups"),
+        ("score", (1, 2), ("00", "01"), "expected 2 in all"),
+        ("score", (2, 0), ("00", "01"), "expected 2 in all"),
+    ],
+)
+def test_reference_refuses_groups_that_are_no_ranks(
+    kind: str, groups: tuple[int, ...], labels: tuple[str, ...], says: str
+) -> None:
+    with pytest.raises(ChannelReferenceError, match=says):
+        ChannelReference("energy", kind, np.array([1.0, 2.0]), labels, groups)  # type: ignore[arg-type]
+    with pytest.raises(ChannelReferenceError, match="a group weighs 0"):
+        ChannelReference("energy", "score", np.array([1.0, 2.0, 0.0]), ("",) * 3, (2, 1))
+
+
+def test_bets_on_ranks_hold_within_every_group() -> None:
+    one, other = np.full(20, 5.0), np.array([3.0, 0.0, 8.0])
+    reference = ChannelReference(
+        "energy", "score", np.concatenate([one, other, [1.0]]), ("",) * 24, (20, 3, 1)
+    )
+    _, tau = tilts(reference)
+    np.testing.assert_array_equal(tau[:, :20], score_tilts(one)[1])
+    np.testing.assert_array_equal(tau[:, 20:23], score_tilts(other)[1])
+    np.testing.assert_array_equal(tau[:, 23], 1)
+    rows, _ = spread_rows(reference, *tilts(reference))
+    for span in reference.spans:  # how many requests a group gets is worth nothing
+        np.testing.assert_allclose(rows[:, span] @ reference.alpha[span], 0, atol=1e-9)
 
 
 def test_reference_keeps_its_own_read_only_copy() -> None:
