@@ -35,7 +35,11 @@ def references(bundle: Bundle) -> list[ChannelReference]:
     """Read the reference of every channel from a bundle."""
     return [
         ChannelReference(
-            c.name, c.kind, bundle.reference[f"{c.name}/alpha"].astype(np.float64), c.labels
+            c.name,
+            c.kind,
+            bundle.reference[f"{c.name}/alpha"].astype(np.float64),
+            c.labels,
+            groups=tuple(group.cells for group in c.groups),
         )
         for c in bundle.manifest.channels
     ]

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 
 from models.statistics.arrays import FloatArray, IntArray
-from models.statistics.ranks import class_weights, rank_edges, score_weights, steady
+from models.statistics.ranks import class_weights, split_edges
 from models.versions.schema import ChannelInfo
 from monitoring.scoring.channels.columns import (
     CategoryColumn,
@@ -19,15 +19,21 @@ from monitoring.scoring.channels.columns import (
     emit_categories,
     emit_values,
 )
+from monitoring.scoring.class_ranks import ClassRanks
 from monitoring.scoring.graph import GraphBuilder
 
 
 @dataclass(frozen=True)
 class Cells:
-    """The cells of all channels of a model, fitted on the held-out rows of the reference."""
+    """The cells of all channels of a model, fitted on the held-out rows of the reference.
+
+    `reference` holds "<channel>/alpha", the weight of each cell, and "<channel>/edges" where there
+    are some: those of the channel's groups one after the other (`models.statistics.ranks`).
+    """
 
     channels: tuple[ChannelInfo, ...]
-    reference: dict[str, FloatArray]  # "<channel>/edges" where it has some, "<channel>/alpha"
+    reference: dict[str, FloatArray]
+    ranks: ClassRanks
     numbers: tuple[NumericColumn, ...]
     categories: tuple[CategoryColumn, ...]
 
@@ -54,12 +60,12 @@ class Cells:
         """
         infos: list[ChannelInfo] = []
         arrays: dict[str, FloatArray] = {}
+        ranks = ClassRanks.fit(predicted, classes)
         for column, name in enumerate(names):
-            edges = steady(rank_edges(scores[:, column]))
-            arrays[f"{name}/edges"] = edges
-            arrays[f"{name}/alpha"] = score_weights(scores[:, column], edges)
-            labels = tuple(f"{cell:02d}" for cell in range(len(edges) + 1))
-            infos.append(ChannelInfo(name, "score", labels))
+            cells = ranks.cells(name, scores[:, column], predicted)
+            arrays[f"{name}/edges"] = np.concatenate(cells.edges)
+            arrays[f"{name}/alpha"] = cells.weights
+            infos.append(cells.info)
         numbers, categories = _split_columns(columns, x_unit)
         for number in numbers:
             assert x_unit is not None, "columns are counted from x_unit"
@@ -73,7 +79,7 @@ class Cells:
             infos.append(category.info())
         arrays["class/alpha"] = class_weights(predicted, len(classes))
         infos.append(ChannelInfo("class", "class", classes))
-        return cls(tuple(infos), arrays, numbers, categories)
+        return cls(tuple(infos), arrays, ranks, numbers, categories)
 
     def emit(self, graph: GraphBuilder, scores: str, x_unit: str, logits: str) -> str:
         """Nodes for `cells (N, K)` int32 of scores `(N, S)`, `x_unit` and `logits (N, C)`."""
@@ -81,16 +87,49 @@ class Cells:
         if self.numbers:
             numbers = emit_values(graph, x_unit, self.numbers)
             values = graph.op("Concat", scores, numbers, axis=1)
-        parts = [_emit_ranks(graph, values, self._edges())]
+        predicted = graph.op("ArgMax", logits, axis=1, keepdims=1)
+        parts = [self._emit_ranks(graph, values, predicted)]
         if self.categories:
             parts.append(emit_categories(graph, x_unit, self.categories))
-        predicted = graph.op("ArgMax", logits, axis=1, keepdims=1)
         parts.append(graph.op("Cast", predicted, to=onnx.TensorProto.INT32))
         return graph.op("Concat", *parts, axis=1)
 
-    def _edges(self) -> list[FloatArray]:
-        keys = (f"{channel.name}/edges" for channel in self.channels)
-        return [self.reference[key] for key in keys if key in self.reference]
+    def _emit_ranks(self, graph: GraphBuilder, values: str, predicted: str) -> str:
+        """`(N, V)` int32 cells of values `(N, V)`, in the group of the predicted class `(N, 1)`.
+
+        The cell is the first of the group, and one more for each of its edges above the value.
+        The tables have a row per class, which saves a look-up of its group.
+        """
+        ranked = [c for c in self.channels if f"{c.name}/edges" in self.reference]
+        edges, first = self._edge_table(ranked)
+        column = graph.op("Unsqueeze", values, graph.const([2]))
+        if not self.ranks.names:
+            return _count_above(graph, graph.const(edges), column)
+        group = self.ranks.group_of
+        own = graph.op("GatherND", graph.const(edges[group]), predicted)
+        above = _count_above(graph, own, column)
+        return graph.op("Add", graph.op("GatherND", graph.const(first[group]), predicted), above)
+
+    def _edge_table(self, ranked: Sequence[ChannelInfo]) -> tuple[FloatArray, IntArray]:
+        """Edges `(groups, V, E)`, padded with -inf, and first cells `(groups, V)`.
+
+        What is no score has the same edges in every group.
+        """
+        groups = max(1, len(self.ranks.names))
+        by_channel = []
+        first = np.zeros((groups, len(ranked)), dtype=np.int32)
+        for place, channel in enumerate(ranked):
+            cells = [group.cells for group in channel.groups]
+            edges = split_edges(self.reference[f"{channel.name}/edges"], cells)
+            by_channel.append(edges if cells else edges * groups)
+            if cells:
+                first[1:, place] = np.cumsum(cells)[:-1]
+        width = max(len(falling) for edges in by_channel for falling in edges)
+        padded = np.full((groups, len(ranked), max(1, width)), -np.inf, dtype=np.float32)
+        for place, edges in enumerate(by_channel):
+            for group, falling in enumerate(edges):
+                padded[group, place, : len(falling)] = falling
+        return padded, first
 
 
 def _split_columns(
@@ -107,14 +146,9 @@ def _split_columns(
     return tuple(numbers), tuple(c for c in columns if isinstance(c, CategoryColumn))
 
 
-def _emit_ranks(graph: GraphBuilder, values: str, edges: Sequence[FloatArray]) -> str:
-    """`(N, V)` int32: how many of its own falling edges lie above each value."""
-    width = max(map(len, edges))
-    padded = np.full((1, len(edges), width), -np.inf, dtype=np.float32)
-    for row, falling in enumerate(edges):
-        padded[0, row, : len(falling)] = falling
-    column = graph.op("Unsqueeze", values, graph.const([2]))
-    above = graph.op("Greater", graph.const(padded), column)
+def _count_above(graph: GraphBuilder, edges: str, column: str) -> str:
+    """`(N, V)` int32: how many of the edges `(N or 1, V, E)` lie above the value `(N, V, 1)`."""
+    above = graph.op("Greater", edges, column)
     return graph.op(
         "ReduceSum",
         graph.op("Cast", above, to=onnx.TensorProto.INT32),
