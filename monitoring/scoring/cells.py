@@ -1,12 +1,16 @@
 """The cells that requests are counted in: their reference, and the nodes that find them.
 
-Order of the columns of `cells (N, K)`: score channels, a table's numbers, its categories, class.
+Order of the columns of `cells (N, K)`: score channels; of a table its numbers with ranks, its
+numbers with values, and its categories; class.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 
 from models.statistics.arrays import FloatArray, IntArray
@@ -16,7 +20,9 @@ from monitoring.scoring.channels.columns import (
     CategoryColumn,
     NumericColumn,
     TableColumn,
+    ValueColumn,
     emit_categories,
+    emit_tables,
     emit_values,
 )
 from monitoring.scoring.class_ranks import ClassRanks
@@ -32,9 +38,10 @@ class Cells:
     """
 
     channels: tuple[ChannelInfo, ...]
-    reference: dict[str, FloatArray]
+    reference: dict[str, npt.NDArray[Any]]
     ranks: ClassRanks
     numbers: tuple[NumericColumn, ...]
+    values: tuple[ValueColumn, ...]
     categories: tuple[CategoryColumn, ...]
 
     @classmethod
@@ -59,36 +66,36 @@ class Cells:
             x_unit: `(n, D)` of the same rows, where there are columns.
         """
         infos: list[ChannelInfo] = []
-        arrays: dict[str, FloatArray] = {}
+        arrays: dict[str, npt.NDArray[Any]] = {}
         ranks = ClassRanks.fit(predicted, classes)
-        for column, name in enumerate(names):
-            cells = ranks.cells(name, scores[:, column], predicted)
+        for place, name in enumerate(names):
+            cells = ranks.cells(name, scores[:, place], predicted)
             arrays[f"{name}/edges"] = np.concatenate(cells.edges)
             arrays[f"{name}/alpha"] = cells.weights
             infos.append(cells.info)
-        numbers, categories = _split_columns(columns, x_unit)
+        numbers, values, categories = _split_columns(columns, x_unit)
         for number in numbers:
             assert x_unit is not None, "columns are counted from x_unit"
             edges = number.edges(x_unit)
             arrays[f"{number.name}/edges"] = edges
             arrays[f"{number.name}/alpha"] = number.weights(x_unit, edges)
             infos.append(number.info(edges))
-        for category in categories:
+        for column in (*values, *categories):
             assert x_unit is not None, "columns are counted from x_unit"
-            arrays[f"{category.name}/alpha"] = category.weights(x_unit)
-            infos.append(category.info())
+            arrays[f"{column.name}/alpha"] = column.weights(x_unit)
+            infos.append(column.info())
         arrays["class/alpha"] = class_weights(predicted, len(classes))
         infos.append(ChannelInfo("class", "class", classes))
-        return cls(tuple(infos), arrays, ranks, numbers, categories)
+        return cls(tuple(infos), arrays, ranks, numbers, values, categories)
 
     def emit(self, graph: GraphBuilder, scores: str, x_unit: str, logits: str) -> str:
         """Nodes for `cells (N, K)` int32 of scores `(N, S)`, `x_unit` and `logits (N, C)`."""
-        values = scores
-        if self.numbers:
-            numbers = emit_values(graph, x_unit, self.numbers)
+        values, columns = scores, (*self.numbers, *self.values)
+        if columns:
+            numbers = emit_values(graph, x_unit, columns)
             values = graph.op("Concat", scores, numbers, axis=1)
         predicted = graph.op("ArgMax", logits, axis=1, keepdims=1)
-        parts = [self._emit_ranks(graph, values, predicted)]
+        parts = self._emit_values(graph, self._emit_ranks(graph, values, predicted))
         if self.categories:
             parts.append(emit_categories(graph, x_unit, self.categories))
         parts.append(graph.op("Cast", predicted, to=onnx.TensorProto.INT32))
@@ -100,8 +107,7 @@ class Cells:
         The cell is the first of the group, and one more for each of its edges above the value.
         The tables have a row per class, which saves a look-up of its group.
         """
-        ranked = [c for c in self.channels if f"{c.name}/edges" in self.reference]
-        edges, first = self._edge_table(ranked)
+        edges, first = self._edge_table()
         column = graph.op("Unsqueeze", values, graph.const([2]))
         if not self.ranks.names:
             return _count_above(graph, graph.const(edges), column)
@@ -110,23 +116,41 @@ class Cells:
         above = _count_above(graph, own, column)
         return graph.op("Add", graph.op("GatherND", graph.const(first[group]), predicted), above)
 
-    def _edge_table(self, ranked: Sequence[ChannelInfo]) -> tuple[FloatArray, IntArray]:
+    def _emit_values(self, graph: GraphBuilder, ranks: str) -> list[str]:
+        """Parts of the cells `(N, V)`: the ranks as they are, and those that are of values."""
+        if not self.values:
+            return [ranks]
+        last, count = len(self.values), len(self._ranked) + len(self.values)
+        ends = (0, count - last, count)
+        own, places = (
+            graph.op("Slice", ranks, *(graph.const([k]) for k in (begin, end, 1)))
+            for begin, end in pairwise(ends)
+        )
+        whole = graph.op("Cast", places, to=onnx.TensorProto.INT64)
+        cells = emit_tables(graph, whole, [column.table for column in self.values])
+        return [own, cells] if count > last else [cells]
+
+    @property
+    def _ranked(self) -> list[ChannelInfo]:
+        return [c for c in self.channels if f"{c.name}/edges" in self.reference]
+
+    def _edge_table(self) -> tuple[npt.NDArray[np.float32], IntArray]:
         """Edges `(groups, V, E)`, padded with -inf, and first cells `(groups, V)`.
 
         What is no score has the same edges in every group.
         """
         groups = max(1, len(self.ranks.names))
-        by_channel = []
-        first = np.zeros((groups, len(ranked)), dtype=np.int32)
-        for place, channel in enumerate(ranked):
+        by_column: list[list[npt.NDArray[np.float32]]] = []
+        first = np.zeros((groups, len(self._ranked) + len(self.values)), dtype=np.int32)
+        for place, channel in enumerate(self._ranked):
             cells = [group.cells for group in channel.groups]
             edges = split_edges(self.reference[f"{channel.name}/edges"], cells)
-            by_channel.append(edges if cells else edges * groups)
-            if cells:
-                first[1:, place] = np.cumsum(cells)[:-1]
-        width = max(len(falling) for edges in by_channel for falling in edges)
-        padded = np.full((groups, len(ranked), max(1, width)), -np.inf, dtype=np.float32)
-        for place, edges in enumerate(by_channel):
+            by_column.append(edges if cells else edges * groups)
+            first[1:, place] = np.cumsum(cells)[:-1] if cells else 0
+        by_column += [[column.edges()] * groups for column in self.values]
+        width = max(len(falling) for edges in by_column for falling in edges)
+        padded = np.full((groups, len(by_column), max(1, width)), -np.inf, dtype=np.float32)
+        for place, edges in enumerate(by_column):
             for group, falling in enumerate(edges):
                 padded[group, place, : len(falling)] = falling
         return padded, first
@@ -134,8 +158,8 @@ class Cells:
 
 def _split_columns(
     columns: Sequence[TableColumn], x_unit: FloatArray | None
-) -> tuple[tuple[NumericColumn, ...], tuple[CategoryColumn, ...]]:
-    """The numbers that are known somewhere in the reference, and the categories."""
+) -> tuple[tuple[NumericColumn, ...], tuple[ValueColumn, ...], tuple[CategoryColumn, ...]]:
+    """The ranked numbers that are known somewhere in the reference, values, and categories."""
     numbers = [
         c
         for c in columns
@@ -143,7 +167,8 @@ def _split_columns(
         and x_unit is not None
         and np.isfinite(x_unit[:, c.index]).any()
     ]
-    return tuple(numbers), tuple(c for c in columns if isinstance(c, CategoryColumn))
+    values = [c for c in columns if isinstance(c, ValueColumn)]
+    return tuple(numbers), tuple(values), tuple(c for c in columns if isinstance(c, CategoryColumn))
 
 
 def _count_above(graph: GraphBuilder, edges: str, column: str) -> str:

@@ -10,13 +10,13 @@ from onnx import TensorProto, helper
 from models.statistics.arrays import FloatArray, IntArray
 from models.statistics.ranks import cells_in_groups, split_edges
 from models.versions.runner import session
-from models.versions.schema import OTHER_CLASSES
+from models.versions.schema import OTHER_CLASSES, Column
 from monitoring.scoring.cells import Cells
-from monitoring.scoring.channels.columns import NumericColumn
+from monitoring.scoring.channels.columns import NumericColumn, ValueColumn
 from monitoring.scoring.class_ranks import LEAST_ROWS, MOST_CLASSES, ClassRanks
 from monitoring.scoring.graph import GraphBuilder
 
-SCORES = 2
+SCORES, COLUMNS = 2, 2
 
 
 def predictions(counts: list[int]) -> IntArray:
@@ -34,17 +34,20 @@ def fitted(counts: list[int], seed: int = 0) -> tuple[Cells, FloatArray, IntArra
     rng, predicted = np.random.default_rng(seed), predictions(counts)
     scores = rng.normal(size=(len(predicted), SCORES)) + predicted[:, None]
     scores[:, 1] = np.rint(scores[:, 1])
-    x = rng.random((len(predicted), 1)).astype(np.float32)
-    column = NumericColumn("column:n", 0, missing=True)
+    x = rng.random((len(predicted), 2)).astype(np.float32)
+    x[:, 1] = np.where(x[:, 1] > 0.3, 0, np.where(x[:, 1] > 0.2, 1, np.nan))
+    flag = ValueColumn.fit("column:f", 1, Column("f", missing=True), x[:, 1])
+    assert flag is not None
+    columns = (NumericColumn("column:n", 0, missing=True), flag)
     cells = Cells.fit(
-        ("a", "b"), scores.astype(np.float32), predicted, names(len(counts)), (column,), x
+        ("a", "b"), scores.astype(np.float32), predicted, names(len(counts)), columns, x
     )
     return cells, np.column_stack([scores, x]).astype(np.float32), predicted
 
 
 def asked(cells: Cells, values: FloatArray, predicted: IntArray, classes: int) -> IntArray:
-    """The cells that the graph finds for scores, a number and one-hot logits."""
-    width = SCORES + 1 + classes
+    """The cells that the graph finds for scores, columns and one-hot logits."""
+    width = SCORES + COLUMNS + classes
     plain = helper.make_graph(
         [helper.make_node("Identity", ["x"], ["same"])],
         "test",
@@ -53,7 +56,7 @@ def asked(cells: Cells, values: FloatArray, predicted: IntArray, classes: int) -
     )
     opset = helper.make_opsetid("", 18)
     graph = GraphBuilder(helper.make_model(plain, opset_imports=[opset], ir_version=9))
-    ends = ((0, SCORES), (SCORES, SCORES + 1), (SCORES + 1, width))
+    ends = ((0, SCORES), (SCORES, SCORES + COLUMNS), (SCORES + COLUMNS, width))
     scores, x_unit, logits = (
         graph.op("Slice", "same", *(graph.const([k]) for k in (*end, 1))) for end in ends
     )
@@ -112,7 +115,8 @@ def test_graph_counts_the_reference_as_it_weighs_and_what_its_twin_says(
         np.testing.assert_array_equal(alpha - counted, np.isin(np.arange(len(alpha)), ends))
         assert len(info.labels) == len(alpha)
     rng = np.random.default_rng(seed)
-    fresh = values[rng.integers(0, len(values), 50)] + rng.normal(size=(50, 3)).astype(np.float32)
+    fresh = values[rng.integers(0, len(values), 50)]
+    fresh[:25] += rng.normal(size=(25, SCORES + COLUMNS)).astype(np.float32)
     wherever = rng.integers(0, classes, 50)
     told = asked(cells, fresh, wherever, classes)
     group_of = cells.ranks.group_of
@@ -123,6 +127,8 @@ def test_graph_counts_the_reference_as_it_weighs_and_what_its_twin_says(
     column = cells.numbers[0]
     expected = column.cells(fresh[:, SCORES:], cells.reference["column:n/edges"])
     np.testing.assert_array_equal(told[:, SCORES], expected)
+    flags = cells.values[0].cells(fresh[:, SCORES:])
+    np.testing.assert_array_equal(told[:, SCORES + 1], flags)
     np.testing.assert_array_equal(told[:, -1], wherever)
 
 
