@@ -10,10 +10,8 @@ The variants take turns in one process; the median of the rounds is printed. Tru
 
 import argparse
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from unittest import mock
 
 import numpy as np

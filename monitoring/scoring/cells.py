@@ -80,7 +80,8 @@ class Cells:
             arrays[f"{number.name}/edges"] = edges
             arrays[f"{number.name}/alpha"] = number.weights(x_unit, edges)
             infos.append(number.info(edges))
-        for column in (*values, *categories):
+        shares: tuple[ValueColumn | CategoryColumn, ...] = (*values, *categories)
+        for column in shares:
             assert x_unit is not None, "columns are counted from x_unit"
             arrays[f"{column.name}/alpha"] = column.weights(x_unit)
             infos.append(column.info())
@@ -90,7 +91,8 @@ class Cells:
 
     def emit(self, graph: GraphBuilder, scores: str, x_unit: str, logits: str) -> str:
         """Nodes for `cells (N, K)` int32 of scores `(N, S)`, `x_unit` and `logits (N, C)`."""
-        values, columns = scores, (*self.numbers, *self.values)
+        values = scores
+        columns: tuple[NumericColumn | ValueColumn, ...] = (*self.numbers, *self.values)
         if columns:
             numbers = emit_values(graph, x_unit, columns)
             values = graph.op("Concat", scores, numbers, axis=1)
