@@ -9,19 +9,34 @@ The variants take turns in one process; the median of the rounds is printed. Tru
 """
 
 import argparse
+import itertools
 import statistics
+import struct
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from unittest import mock
 
+import msgspec
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
 from models.versions.runner import session
+from models.versions.schema import Calibration, ChannelInfo, InputSchema
+from monitoring.counting.counters import read_page
+from monitoring.counting.metrics import Metrics, ModelMetrics
+from monitoring.counting.prints import row_prints
+from monitoring.counting.repeat_memory import RepeatMemory
+from monitoring.counting.repeats import RepeatCheck
+from monitoring.counting.shared_counters import exposition, share_counters
 from monitoring.scoring import class_ranks
 from monitoring.scoring.cells import Cells
 from monitoring.scoring.graph import GraphBuilder
+from monitoring.scoring.instrument import Instrumented
 from tests import bundles
 
 ROWS = (1, 32)
@@ -59,14 +74,14 @@ def made_cells(least: int) -> Cells:
         return Cells.fit(names, scores, predicted, tuple(map(str, range(CLASSES))))
 
 
-def microseconds(call: Callable[[], object], seconds: float) -> float:
-    """CPU time of a call."""
+def microseconds(call: Callable[[], object], seconds: float, at_once: int = 20) -> float:
+    """CPU time of a call; the clock is read after every `at_once` calls."""
     call()
     began, calls = time.process_time(), 0
     while time.process_time() - began < seconds:
-        for _ in range(20):
+        for _ in range(at_once):
             call()
-        calls += 20
+        calls += at_once
     return 1e6 * (time.process_time() - began) / calls
 
 
@@ -103,12 +118,88 @@ def graph_times(rounds: int, seconds: float) -> None:
     compare(dict(sorted(calls.items())), rounds, seconds)
 
 
+def versions() -> Mapping[str, tuple[ChannelInfo, ...]]:
+    """Channels of versions of six scores: without groups, of ten classes, of as many as may be."""
+    made = {
+        "one group": made_cells(10**9).channels,
+        "10 classes": made_cells(5).channels,
+    }
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=(REFERENCE, SCORES)).astype(np.float32)
+    predicted = rng.integers(0, 40, REFERENCE)
+    names = tuple(map(str, range(1000)))
+    made["1000 classes, 32 with ranks"] = Cells.fit(
+        [f"score_{k}" for k in range(SCORES)], scores, predicted, names
+    ).channels
+    return made
+
+
+def pages() -> None:
+    """What the cells of a version weigh in `/metrics`, in the counter file and in the watcher."""
+    print("| version | cells | bytes of /metrics | ms to render | bytes of counters | ms to read |")
+    print("|---|---|---|---|---|---|")
+    for name, channels in versions().items():
+        with tempfile.TemporaryDirectory() as folder:
+            line = subprocess.run(
+                [sys.executable, "-m", "benchmarks.cell_cost", "--page", folder],
+                input=msgspec.json.encode(channels), stdout=subprocess.PIPE, check=True,
+            ).stdout.decode().strip()  # fmt: skip
+        print(f"| {name} | {sum(len(c.labels) for c in channels)} | {line} |", flush=True)
+
+
+def page(folder: Path) -> None:
+    """One line of `pages`, in a process of its own: the library counts in one folder only."""
+    channels = msgspec.json.decode(sys.stdin.buffer.read(), type=tuple[ChannelInfo, ...])
+    share_counters(folder, 0)
+    metrics, classes = Metrics(), channels[-1].labels
+    schema = InputSchema("input", (1, 8, 8), "float32", 0.0, 1.0, "image")
+    facts = Calibration(5000, 0.01, 0.5, 0.5, "", 1.0, 0.03, 1)
+    made = Instrumented(onnx.ModelProto(), channels, {}, facts)
+    ModelMetrics(metrics, made.manifest("digits", schema, classes, 1))
+    render = exposition(metrics.registry, folder)
+    text = render().decode()
+    used = struct.unpack("i", (folder / "counter_0.db").read_bytes()[:4])[0]
+    rendered, read = (
+        1e-3 * microseconds(call, 1.0, 1) for call in (render, lambda: read_page(text))
+    )
+    print(f"{len(text)} | {rendered:.1f} | {used} | {read:.1f}")
+
+
+def repeat_times(rounds: int, seconds: float) -> None:
+    """Looking for repeats of 28 x 28 images, with prints that are known and with new ones."""
+    check = RepeatCheck("m", 40_000, frozenset(), RepeatMemory())
+    rng = np.random.default_rng(0)
+    calls: dict[str, Callable[[], object]] = {}
+    for rows in ROWS:
+        parts = itertools.cycle([rng.random((rows, 1, 28, 28), np.float32) for _ in range(500)])
+        known = itertools.cycle([row_prints(next(parts), b"") for _ in range(500)])
+        x = next(parts)
+        calls[f"prints, {rows} rows"] = lambda parts=parts: row_prints(next(parts), b"secret")
+        calls[f"fresh, prints known, {rows} rows"] = lambda x=x, known=known: check.fresh(
+            "a", x, next(known)
+        )
+    print("| what | us |\n|---|---|")
+    compare(calls, rounds, seconds)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--seconds", type=float, default=0.2, help="CPU time of a round")
+    parser.add_argument("--only", choices=("graph", "pages", "repeats"))
+    parser.add_argument("--page", type=Path, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
-    graph_times(chosen.rounds, chosen.seconds)
+    if chosen.page is not None:
+        page(chosen.page)
+        return
+    parts: dict[str, Callable[[], None]] = {
+        "graph": lambda: graph_times(chosen.rounds, chosen.seconds),
+        "pages": pages,
+        "repeats": lambda: repeat_times(chosen.rounds, chosen.seconds),
+    }
+    for name, run in parts.items():
+        if chosen.only in (None, name):
+            run()
 
 
 if __name__ == "__main__":
