@@ -14,7 +14,7 @@ import numpy.typing as npt
 import onnx
 
 from models.statistics.arrays import FloatArray, IntArray
-from models.statistics.ranks import class_weights, split_edges
+from models.statistics.ranks import cells_in_groups, class_weights, split_edges
 from models.versions.schema import ChannelInfo
 from monitoring.scoring.channels.columns import (
     CategoryColumn,
@@ -89,6 +89,15 @@ class Cells:
         infos.append(ChannelInfo("class", "class", classes))
         return cls(tuple(infos), arrays, ranks, numbers, values, categories)
 
+    def score_cells(self, scores: FloatArray, predicted: IntArray) -> IntArray:
+        """The cells `(N, S)` of scores `(N, S)` of rows of these predicted classes `(N,)`."""
+        own = self.ranks.group_of[predicted]
+        columns = [
+            cells_in_groups(column, own, self._edges(channel))
+            for column, channel in zip(scores.T, self.channels, strict=False)
+        ]
+        return np.stack(columns, axis=1)
+
     def emit(self, graph: GraphBuilder, scores: str, x_unit: str, logits: str) -> str:
         """Nodes for `cells (N, K)` int32 of scores `(N, S)`, `x_unit` and `logits (N, C)`."""
         values = scores
@@ -136,6 +145,11 @@ class Cells:
     def _ranked(self) -> list[ChannelInfo]:
         return [c for c in self.channels if f"{c.name}/edges" in self.reference]
 
+    def _edges(self, channel: ChannelInfo) -> list[npt.NDArray[np.float32]]:
+        """Falling edges of each group."""
+        cells = [group.cells for group in channel.groups]
+        return split_edges(self.reference[f"{channel.name}/edges"], cells)
+
     def _edge_table(self) -> tuple[npt.NDArray[np.float32], IntArray]:
         """Edges `(groups, V, E)`, padded with -inf, and first cells `(groups, V)`.
 
@@ -145,10 +159,10 @@ class Cells:
         by_column: list[list[npt.NDArray[np.float32]]] = []
         first = np.zeros((groups, len(self._ranked) + len(self.values)), dtype=np.int32)
         for place, channel in enumerate(self._ranked):
-            cells = [group.cells for group in channel.groups]
-            edges = split_edges(self.reference[f"{channel.name}/edges"], cells)
-            by_column.append(edges if cells else edges * groups)
-            first[1:, place] = np.cumsum(cells)[:-1] if cells else 0
+            edges = self._edges(channel)
+            if channel.groups:
+                first[1:, place] = np.cumsum([group.cells for group in channel.groups])[:-1]
+            by_column.append(edges if channel.groups else edges * groups)
         by_column += [[column.edges()] * groups for column in self.values]
         width = max(len(falling) for edges in by_column for falling in edges)
         padded = np.full((groups, len(by_column), max(1, width)), -np.inf, dtype=np.float32)

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from models.statistics.arrays import FloatArray, IntArray
-from models.statistics.ranks import cells_in_groups, split_edges
 from models.versions.runner import session
 from models.versions.schema import OTHER_CLASSES, Column
 from monitoring.scoring.cells import Cells
@@ -119,11 +118,8 @@ def test_graph_counts_the_reference_as_it_weighs_and_what_its_twin_says(
     fresh[:25] += rng.normal(size=(25, SCORES + COLUMNS)).astype(np.float32)
     wherever = rng.integers(0, classes, 50)
     told = asked(cells, fresh, wherever, classes)
-    group_of = cells.ranks.group_of
-    for place, info in enumerate(cells.channels[:SCORES]):
-        edges = split_edges(cells.reference[f"{info.name}/edges"], [g.cells for g in info.groups])
-        expected = cells_in_groups(fresh[:, place], group_of[wherever], edges)
-        np.testing.assert_array_equal(told[:, place], expected)
+    expected = cells.score_cells(fresh[:, :SCORES], wherever)
+    np.testing.assert_array_equal(told[:, :SCORES], expected)
     column = cells.numbers[0]
     expected = column.cells(fresh[:, SCORES:], cells.reference["column:n/edges"])
     np.testing.assert_array_equal(told[:, SCORES], expected)
