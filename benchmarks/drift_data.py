@@ -172,7 +172,7 @@ class Reference:
     """The cells of n held-out rows, and where other rows fall into them."""
 
     names: tuple[str, ...]  # of the score channels
-    edges: tuple[FloatArray, ...]
+    fitted: Cells
     channels: tuple[ChannelReference, ...]  # the score channels, then the predicted class
 
     @classmethod
@@ -181,19 +181,22 @@ class Reference:
         names, labels = tuple(names), tuple(map(str, range(classes)))
         cells = Cells.fit(names, held.scores, held.predicted, labels)
         channels = [
-            ChannelReference(c.name, c.kind, cells.reference[f"{c.name}/alpha"], c.labels)
+            ChannelReference(
+                c.name,
+                c.kind,
+                cells.reference[f"{c.name}/alpha"],
+                c.labels,
+                groups=tuple(group.cells for group in c.groups),
+            )
             for c in cells.channels
         ]
-        edges = tuple(cells.reference[f"{name}/edges"] for name in names)
-        return cls(names, edges, tuple(channels))
+        return cls(names, cells, tuple(channels))
 
     def cells(self, rows: Scored) -> IntArray:
         """The cell `(N, C)` of every row in every channel."""
-        columns = [
-            np.searchsorted(-edges, -scores.astype(np.float32), side="left")
-            for edges, scores in zip(self.edges, rows.scores.T, strict=True)
-        ]
-        return np.stack([*columns, rows.predicted], axis=1)
+        return np.column_stack(
+            [self.fitted.score_cells(rows.scores, rows.predicted), rows.predicted]
+        )
 
     def counts(self, cells: IntArray) -> dict[str, IntArray]:
         """Counts of all the cells `(m, C)`, by channel."""

@@ -40,7 +40,7 @@ def references(bundle: Bundle) -> list[ChannelReference]:
             c.kind,
             bundle.reference[f"{c.name}/alpha"].astype(np.float64),
             c.labels,
-            tuple(group.cells for group in c.groups),
+            groups=tuple(group.cells for group in c.groups),
         )
         for c in bundle.manifest.channels
     ]

@@ -152,11 +152,14 @@ def psi(observed: np.ndarray, reference: np.ndarray) -> float:
     return float(max(index - chance, 0))
 
 
-def test_recorded_psi_is_the_formula_on_72_cells(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("cells", "rows"), [(72, 400), (300, 60), (300, 59)])
+def test_recorded_psi_is_the_formula_where_there_are_as_many_rows_as_cells(
+    tmp_path: Path, cells: int, rows: int
+) -> None:
     rng = np.random.default_rng(7)
-    reference = rng.dirichlet(np.ones(72))
-    per_minute = rng.multinomial(400, rng.dirichlet(np.ones(72)))
-    labels = [f'model="m",version="1",channel="energy",cell="{cell:02}"' for cell in range(72)]
+    reference = rng.dirichlet(np.ones(cells))
+    per_minute = rng.multinomial(rows, rng.dirichlet(np.ones(cells)))
+    labels = [f'model="m",version="1",channel="energy",cell="{cell:02}"' for cell in range(cells)]
     series = [
         {"series": f"holdfast_reference_ratio{{{key}}}", "values": f"{share:.17g}x10"}
         for key, share in zip(labels, reference, strict=True)
@@ -170,6 +173,8 @@ def test_recorded_psi_is_the_formula_on_72_cells(tmp_path: Path) -> None:
         "eval_time": "10m",
         "exp_samples": [{"labels": '{model="m",version="1",channel="energy"}', "value": 1}],
     }
+    if 5 * rows < cells:
+        question |= {"expr": "holdfast:channel_psi:5m", "exp_samples": []}
     test = {"interval": "1m", "input_series": series, "promql_expr_test": [question]}
     path = tmp_path / "psi_test.yml"
     rule_files = [str(PROMETHEUS / "recording_rules.yml")]
@@ -177,10 +182,12 @@ def test_recorded_psi_is_the_formula_on_72_cells(tmp_path: Path) -> None:
     run("promtool", "test", "rules", str(path))
 
 
-@pytest.mark.parametrize("requests", [200, 1000])
-def test_psi_of_traffic_that_did_not_move_stays_below_the_alerts_bound(requests: int) -> None:
+@pytest.mark.parametrize(("requests", "cells"), [(200, 72), (1000, 72), (250, 250), (825, 825)])
+def test_psi_of_traffic_that_did_not_move_stays_below_the_alerts_bound(
+    requests: int, cells: int
+) -> None:
     rng = np.random.default_rng(requests)
-    reference_counts = rng.multinomial(4928, np.full(72, 1 / 72)) + 1
+    reference_counts = rng.multinomial(5000 - cells, np.full(cells, 1 / cells)) + 1
     reference = reference_counts / reference_counts.sum()
     windows = rng.multinomial(requests, rng.dirichlet(reference_counts), size=2000)
     assert max(psi(window, reference) for window in windows) < 0.25

@@ -8,7 +8,7 @@ from tests.monitoring.evidence.test_battery import MOVES
 from tests.test_docs import text_of
 
 # Not fitted, but made of the columns of a table, and of the answer.
-OTHERS = ["column:NAME", "column:NAME", "class"]
+OTHERS = ["column:NAME", "column:NAME", "column:NAME", "class"]
 
 
 def test_every_channel_stands_in_the_table_of_methods_in_its_order() -> None:

@@ -41,6 +41,14 @@ def test_answers_without_a_cell_are_still_after_some_looks_and_over_with_the_fir
     assert still.look({"s": page(50, v1=6)}).still == ""
 
 
+def test_a_client_that_only_repeats_itself_is_no_stillness() -> None:
+    still = Stillness("m", 1)
+    for k in range(4 * STILL_LOOKS):
+        told = page(100 + k, v1=100)
+        told.repeats["m"] = k
+        assert still.look({"s": told}).still is None
+
+
 def test_another_version_that_is_served_is_named() -> None:
     still = Stillness("m", 2)
     found = [still.look({"s": page(k, v1=k, v2=0)}).still for k in range(STILL_LOOKS + 1)]

@@ -78,7 +78,8 @@ def test_series_exist_at_zero_before_the_first_request(
         "stage_duration_seconds_count",
         "batch_rows_count", "predictions_total", "drift_p_value_bucket",
         "perturbation_likelihood_bucket", "flagged_total", "cell_observations_total",
-        "records_dropped_total", "feedback_total", "model_loaded_timestamp_seconds",
+        "repeats_total", "records_dropped_total", "feedback_total",
+        "model_loaded_timestamp_seconds",
         "model_reload_failures_total",
     ):  # fmt: skip
         assert f"holdfast_{name}" in names
