@@ -22,7 +22,8 @@ import numpy as np
 from scipy.special import gammaln, logsumexp
 
 from monitoring.evidence.bets import ChannelReference, FloatArray, IntArray, tilts
-from monitoring.evidence.urn import LAG, ChannelEvidence
+from monitoring.evidence.channel_evidence import ChannelEvidence
+from monitoring.evidence.urn import LAGS
 
 PIECES = 4000
 ROUNDS = 5
@@ -77,8 +78,8 @@ def compare(reference: ChannelReference, m: int) -> tuple[float, ...]:
     pieces = np.random.default_rng(0).multinomial(m, share, size=PIECES).astype(np.int64)
     rounds = []
     for _ in range(ROUNDS):
-        evidence, formula = ChannelEvidence(reference, lag=0), PlainUrn(reference)
-        both, learning = (ChannelEvidence(reference, eta="auto", lag=LAG) for _ in range(2))
+        evidence, formula = ChannelEvidence(reference, lags=()), PlainUrn(reference)
+        both, learning = (ChannelEvidence(reference, eta="auto", lags=LAGS) for _ in range(2))
         updates = (_interval(learning), both.update, evidence.update, formula.update)
         rounds.append([microseconds(update, pieces) for update in updates])
         if not np.isclose(evidence.log10_r, formula.log10_r, rtol=1e-6, atol=1e-6):

@@ -140,7 +140,7 @@ class AccuracyWatch:
 
     def _label_shift(self, stream: StreamEvidence, recent: Recent) -> LabelShift | None:
         assert stream.alarm is not None
-        since = max(1, stream.requests - stream.alarm.change_at)
+        since = max(1, stream.requests - stream.alarm.onset.likely)
         classes = self.bundle.manifest.classes
         counts = np.bincount(recent.predicted[-since:], minlength=len(classes))
         return label_shift(self.bundle.reference, classes, counts.astype(np.float64))

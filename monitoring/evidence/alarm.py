@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from monitoring.evidence.bets import Direction, FloatArray
+from monitoring.evidence.bets import Direction, FloatArray, IntArray
+from monitoring.evidence.onset import Onset
 
 BIN_RANKS = (0.01, 0.05, 0.15, 0.3, 0.5, 0.7, 0.85, 0.95, 0.99)
 MOST_BINS = 10
 REST = "all others"
+CONDITION = "if requests come independently from one distribution"
 SPANS = (("year", 31_557_600.0), ("day", 86_400.0), ("hour", 3600.0), ("minute", 60.0))
 
 
@@ -26,9 +28,9 @@ class Alarm:
         words: the winning bet as a sentence for people.
         log10_r: log10 of the evidence at the alarm, >= log10(C c).
         requests: requests seen in all when it was raised.
-        change_at: the request after which the winning bet began to win, an estimate of the start.
+        onset: the requests after which the drift may have begun.
         before: (G,) cell shares that the urn expected.
-        after: (G,) cell shares of the requests since about `change_at`.
+        after: (G,) cell shares of the requests since the likely onset.
         gains: (G,) ln tau of the winning bet: what a request in each cell adds to its evidence.
     """
 
@@ -37,7 +39,7 @@ class Alarm:
     words: str
     log10_r: float
     requests: int
-    change_at: int
+    onset: Onset
     before: tuple[float, ...]
     after: tuple[float, ...]
     gains: tuple[float, ...] = ()
@@ -57,6 +59,7 @@ def bins(
     edges: npt.NDArray[np.floating[Any]] | None,
     before: FloatArray,
     after: FloatArray,
+    groups: tuple[int, ...] = (),
 ) -> tuple[Bin, ...]:
     """Merge the cells of a channel into at most ten bins.
 
@@ -65,15 +68,19 @@ def bins(
         edges: (G - 1,) falling scores between the cells of a score channel, else None.
         before: (G,) shares that sum to 1.
         after: (G,) shares.
+        groups: numbers of neighbouring cells that are ranks of their own; empty: one group.
 
     Returns:
-        Scores: from the lowest to the highest, cut at fixed ranks of `before`, the tails finer.
+        Scores: from the lowest to the highest, cut at fixed ranks of `before`, the tails finer; of
+        several groups together, named by their ranks.
         Else: the nine cells that moved most by |after - before|, in their order, and the rest.
 
     >>> half = np.array([0.5, 0.5])
     >>> bins(("00", "01"), np.array([2.0]), half, np.array([1.0, 0.0]))
     (Bin(label='below 2', before=0.5, after=0.0), Bin(label='2 and above', before=0.5, after=1.0))
     """
+    if groups:
+        return _rank_bins(groups, before, after)
     if edges is not None:
         return _score_bins(edges, before, after)
     if len(labels) <= MOST_BINS:
@@ -100,6 +107,44 @@ def _score_bins(
     return tuple(reversed(merged))
 
 
+def rank_bins(groups: tuple[int, ...], before: FloatArray) -> IntArray:
+    """Return the bin (G,) of every cell by the rank of its middle within its group, 0 the highest.
+
+    >>> rank_bins((1, 2), np.array([0.5, 0.1, 0.4])).tolist()
+    [5, 2, 5]
+    """
+    ends = np.cumsum(groups)
+    parts = []
+    for part in np.split(before, ends[:-1]):
+        part = part if part.any() else np.ones_like(part)  # a class without requests
+        middle = (np.cumsum(part) - part / 2) / part.sum()
+        parts.append(np.searchsorted(BIN_RANKS, middle, side="right"))
+    result: IntArray = np.concatenate(parts)
+    return result
+
+
+def rank_label(number: int) -> str:
+    """Name a bin of ranks.
+
+    >>> rank_label(0), rank_label(1), rank_label(9)
+    ('the highest 1 %', 'the highest 1 to 5 %', 'the lowest 1 %')
+    """
+    cuts = [round(100 * rank) for rank in BIN_RANKS]
+    if number == 0:
+        return f"the highest {cuts[0]} %"
+    if number == len(cuts):
+        return f"the lowest {100 - cuts[-1]} %"
+    return f"the highest {cuts[number - 1]} to {cuts[number]} %"
+
+
+def _rank_bins(groups: tuple[int, ...], before: FloatArray, after: FloatArray) -> tuple[Bin, ...]:
+    numbers = rank_bins(groups, before)
+    return tuple(
+        Bin(rank_label(k), float(before[numbers == k].sum()), float(after[numbers == k].sum()))
+        for k in sorted(set(numbers.tolist()), reverse=True)
+    )
+
+
 def cell_label(
     labels: tuple[str, ...], edges: npt.NDArray[np.floating[Any]] | None, cell: int
 ) -> str:
@@ -122,19 +167,21 @@ def _range(low: str | None, high: str | None) -> str:
 
 
 def promise(c: float, per_second: float | None) -> str:
-    """Say what the threshold promises about traffic that does not change.
+    """Say what the threshold promises, and on which condition.
 
     P(a false alarm within T requests) <= T / c, so the mean number of requests to a false alarm is
-    at least c.
+    at least c. For scores whose ranks are taken within each predicted class the requests of a class
+    have to be independent and of one distribution; the mix of the classes may do what it likes.
 
     Args:
         c: requests per false alarm.
         per_second: requests a second of late; None or 0 where it is not known.
 
     >>> promise(1e6, 10.0)
-    'at most one false alarm in 1,000,000 requests on average: in 28 hours at 10 requests a second'
+    'at most one false alarm in 1,000,000 requests on average if requests come independently from \
+one distribution: in 28 hours at 10 requests a second'
     """
-    sentence = f"at most one false alarm in {c:,.0f} requests on average"
+    sentence = f"at most one false alarm in {c:,.0f} requests on average {CONDITION}"
     if not per_second:
         return f"{sentence} (the rate of requests is not known yet)"
     return (

@@ -3,14 +3,13 @@
 A bet is a density on the unit interval of ranks (score channels) or on the classes or categories
 (class and category channels). Over the cells of a reference it becomes a vector ``tau`` of
 likelihood ratios with ``sum_g w_g tau_g = 1``, ``w = alpha / sum(alpha)`` and every ``tau_g > 0``.
-The urn of
-`monitoring.evidence.channels` plays all bets of a channel at once; the one that wins says what
-moved.
+Where a score's ranks are taken within each predicted class, the same holds in every group of cells.
+`monitoring.evidence.urn` plays all bets of a channel at once; the one that wins says what moved.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -61,11 +60,13 @@ class ChannelReference:
             observation, so every weight is > 0.
         labels: (G,) text per cell: the class names, or "00", "01", ... for a score.
         groups: numbers of neighbouring cells that are ranks of their own, summing to G; empty: one
-            group. For scores per predicted class.
+            group. For scores per predicted class: cells follow in order of falling score within
+            each group, and a group of n_c requests sums to n_c + 1.
 
     Raises:
         ChannelReferenceError: the weights are not (G,), not finite or negative, fewer than two
-            are positive, a class weighs nothing, or the labels do not match the weights.
+            are positive, a class or a group weighs nothing, or labels or groups do not match the
+            weights.
     """
 
     name: str
@@ -99,14 +100,34 @@ class ChannelReference:
             )
         alpha.flags.writeable = False
         object.__setattr__(self, "alpha", alpha)
+        if self.groups:
+            self._check_groups(where)
+
+    def _check_groups(self, where: str) -> None:
+        cells = len(self.alpha)
+        if self.kind != "score" or self.labels[-1] == MISSING:
+            raise ChannelReferenceError(f"{where}: only ranks without missing values have groups")
+        if min(self.groups) < 1 or sum(self.groups) != cells:
+            raise ChannelReferenceError(
+                f"{where}: groups of {self.groups} cells, expected {cells} in all"
+            )
+        if any(self.alpha[span].sum() == 0 for span in self.spans):
+            raise ChannelReferenceError(f"{where}: a group weighs 0, expected its requests + 1")
+
+    @property
+    def spans(self) -> tuple[slice, ...]:
+        """The cells of every group; one span where there are no groups."""
+        ends = np.cumsum(self.groups or (len(self.alpha),)).tolist()
+        return tuple(slice(*pair) for pair in zip([0, *ends[:-1]], ends, strict=True))
 
 
 @dataclass(frozen=True)
 class Bet:
-    """One way to drift: its direction and the same in words."""
+    """One way to drift: its direction, the same in words, and the cell whose share it is about."""
 
     direction: Direction
     words: str
+    cell: int | None = None  # None: the bet is about ranks
 
 
 RankCdf = Callable[[FloatArray], FloatArray]
@@ -239,7 +260,7 @@ def share_tilts(
             row[cell] = factor
             rows.append(row)
             direction: Direction = "share up" if factor > 1 else "share down"
-            bets.append(Bet(direction, f"{name} at {words}"))
+            bets.append(Bet(direction, f"{name} at {words}", cell))
     return tuple(bets), _normalise_tilts(np.array(rows), alpha)
 
 
@@ -257,11 +278,33 @@ def tilts(reference: ChannelReference) -> tuple[tuple[Bet, ...], FloatArray]:
     if reference.kind == "category":
         names = {cell: f"{reference.name}: {label}" for cell, label in enumerate(labels)}
         return share_tilts(alpha, names, rare=True)
+    parts = [score_tilts(alpha[span]) for span in reference.spans]
+    bets, tau = parts[0][0], np.concatenate([tau for _, tau in parts], axis=1)
     if labels[-1] != MISSING:
-        return score_tilts(alpha)
-    bets, tau = score_tilts(alpha)
+        return bets, tau
     more, gone = share_tilts(alpha, {len(alpha) - 1: "missing values"}, rare=True)
     return bets + more, np.concatenate([tau, gone])
+
+
+def spread_rows(
+    reference: ChannelReference, bets: Sequence[Bet], tau: FloatArray
+) -> tuple[FloatArray, IntArray]:
+    """Return what a request in each cell is worth, where bets that are worth the same share a row.
+
+    Bets on one cell's share differ by a factor and a constant, so the indicator of the cell stands
+    for all of them. A bet on ranks is worth ln tau, centred in every group: how many requests a
+    group gets is not its concern.
+
+    Returns:
+        (S, G) float64, and the row (J,) of every bet.
+    """
+    if reference.kind != "score":
+        return np.eye(len(reference.alpha)), np.array([bet.cell for bet in bets], dtype=np.int64)
+    rows: FloatArray = np.log(tau)
+    for span in reference.spans:
+        weights = reference.alpha[span] / reference.alpha[span].sum()
+        rows[:, span] -= (rows[:, span] @ weights)[:, None]
+    return rows, np.arange(len(bets))
 
 
 def _normalise_tilts(tau: FloatArray, alpha: FloatArray) -> FloatArray:

@@ -2,7 +2,8 @@
 
 The input is only sums of counters, so one process or forty workers give the same evidence. The
 statistics are in `monitoring.evidence.urn`, the ways to drift in `monitoring.evidence.bets`; here
-the channels run side by side, an alarm is raised, kept alive while the drift goes on, and cleared.
+the channels run side by side, an alarm is raised, kept alive while the drift goes on, and cleared,
+and a period of traffic that a person has accepted becomes the reference.
 """
 
 from __future__ import annotations
@@ -14,11 +15,14 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from monitoring.evidence.accepted import Accepted, accepted_reference
 from monitoring.evidence.alarm import Alarm
 from monitoring.evidence.bets import Bet, ChannelReference, IntArray
-from monitoring.evidence.urn import LAG, ChannelEvidence, ChannelState, Eta
+from monitoring.evidence.channel_evidence import ChannelEvidence, ChannelState, Eta
+from monitoring.evidence.urn import LAGS
 
 __all__ = [
+    "Accepted",
     "Alarm",
     "Bet",
     "ChannelEvidence",
@@ -30,7 +34,8 @@ __all__ = [
     "decode_state",
 ]
 
-SNAPSHOT_FORMAT = 2
+SNAPSHOT_FORMAT = 3
+MOST_PIECE = 250  # requests weighed at once: a large reference needs no coarser beginnings
 
 
 class IncrementError(ValueError):
@@ -54,9 +59,10 @@ class StreamState(msgspec.Struct, frozen=True):
     format: int
     c: float
     eta: Eta
-    lag: int
+    lags: tuple[int, ...]
     clear_after: int
     seed: int
+    accepted: Accepted | None
     alarm: Alarm | None
     crossed_at: int
     peaks: dict[str, Peak]  # by channel
@@ -81,10 +87,11 @@ def decode_state(text: bytes) -> StreamState:
 class StreamEvidence:
     """Pólya-urn Shiryaev-Roberts evidence over all channels of one model version.
 
-    R = mean_j R_j per channel over the bets of the exact and the lagged copy, alarm when R >= C c
-    in any of the C channels. On exchangeable traffic P(an alarm within T requests) <= T / c, for
-    both copies together: the mean of martingales is one. It needs exchangeability: bursts of one
-    class alarm until phi has been learnt, a reference that the model was trained on always.
+    R = mean_j R_j per channel over the bets of the exact and the lagged copies, alarm when R >= C c
+    in any of the C channels. If requests come independently from one distribution (within each
+    predicted class, for scores whose ranks are taken there), P(an alarm within T requests) <= T / c
+    for all copies together: the mean of martingales is one. Bursts of one class alarm until phi has
+    been learnt, a reference that the model was trained on always.
 
     While nothing drifts, traffic is put into the urn. The piece that crosses and all
     later ones are not: alpha is frozen, every R_j starts again from 0, each renewed crossing keeps
@@ -96,12 +103,14 @@ class StreamEvidence:
         c: requests > 1 per false alarm at least, in the mean.
         eta: in (0, 1], the discount for over-dispersed traffic; "auto": min(1, 1/phi) of each
             bet, phi from the calls of `update`, each of which is an interval.
-        lag: requests that the lagged copy takes for drifted already; 0: no such copy.
+        lags: requests >= 1 that each lagged copy takes for drifted already; empty: no such copy.
         seed: >= 0, of the random split of large increments.
         clear_after: requests >= 1 without a renewed crossing that clear an alarm.
+        accepted: traffic that takes the place of the references (on their cells); None: none.
 
     Raises:
-        ValueError: a parameter outside its range, no channel, or a name twice.
+        ValueError: a parameter outside its range, no channel, a name twice, or accepted counts or
+            a band that do not fit the references.
 
     References:
         methods.md, section 1; Ramdas et al. (2023), *Game-theoretic statistics*.
@@ -123,28 +132,61 @@ class StreamEvidence:
         *,
         c: float = 1e6,
         eta: Eta = 1.0,
-        lag: int = LAG,
+        lags: tuple[int, ...] = LAGS,
         seed: int = 0,
         clear_after: int = 1000,
+        accepted: Accepted | None = None,
     ) -> None:
         names = [reference.name for reference in references]
         if not names or len(set(names)) != len(names):
             raise ValueError(f"expected one or more channels with distinct names, got {names}")
         right = c > 1 and (eta == "auto" or 0 < eta <= 1)
-        if not right or clear_after < 1 or min(lag, seed) < 0:
+        copies = len(set(lags)) == len(lags) and min(lags, default=1) >= 1
+        if not right or not copies or clear_after < 1 or seed < 0:
             raise ValueError(
-                'expected c > 1, eta in (0, 1] or "auto", lag >= 0, clear_after >= 1, seed >= 0; '
-                f"got {c=}, {eta=}, {lag=}, {clear_after=}, {seed=}"
+                'expected c > 1, eta in (0, 1] or "auto", distinct lags >= 1, clear_after >= 1, '
+                f"seed >= 0; got {c=}, {eta=}, {lags=}, {clear_after=}, {seed=}"
             )
-        self.c, self.lag, self.seed, self.clear_after = c, lag, seed, clear_after
+        self.c, self.lags, self.seed, self.clear_after = c, lags, seed, clear_after
         self.eta: Eta = eta
-        ordered = sorted(references, key=lambda reference: reference.name)
-        self._channels = {r.name: ChannelEvidence(r, eta=eta, lag=lag) for r in ordered}
-        n = min(round(float(r.alpha.sum())) for r in references) - 1
-        self._piece = max(1, n // 20)
+        self._references = sorted(references, key=lambda reference: reference.name)
+        self._begin(accepted)
+
+    def _begin(self, accepted: Accepted | None) -> None:
+        """Start afresh from the references, or from what a person has accepted."""
+        self._channels = {r.name: self._channel(r, accepted) for r in self._references}
+        self._accepted = accepted
+        n = min(round(float(c.reference.alpha.sum())) for c in self._channels.values()) - 1
+        self._piece = max(1, min(MOST_PIECE, n // 20))
         self._alarm: Alarm | None = None
         self._crossed_at = 0
         self._peaks: dict[str, Peak] = {}
+
+    def _channel(self, reference: ChannelReference, accepted: Accepted | None) -> ChannelEvidence:
+        band = None
+        if accepted is not None:
+            band = accepted.band if reference.kind == "class" else None
+            reference = accepted_reference(reference, accepted)
+        return ChannelEvidence(reference, eta=self.eta, lags=self.lags, band=band)
+
+    @property
+    def accepted(self) -> Accepted | None:
+        """The traffic that a person has accepted as normal, or None."""
+        return self._accepted
+
+    def retake(self, accepted: Accepted | None) -> None:
+        """Start anew: from accepted traffic, or (None) from the references.
+
+        The alarm is over and every R is 0. The count of requests and what was learnt about bursts
+        stay. Nothing changes if it raises.
+
+        Raises:
+            ValueError: accepted counts or a band that do not fit the references.
+        """
+        before = self._channels
+        self._begin(accepted)
+        for name, channel in self._channels.items():
+            channel.adopt(before[name])
 
     @property
     def requests(self) -> int:
@@ -178,7 +220,7 @@ class StreamEvidence:
         return {name: channel.phi for name, channel in self._channels.items()}
 
     def least_eta(self) -> dict[str, float]:
-        """Return the smallest discount in (0, 1] among the bets of each channel; for tests."""
+        """Return the smallest discount eta in (0, 1] among the bets of each channel."""
         return {name: channel.least_eta for name, channel in self._channels.items()}
 
     def winners(self) -> dict[str, Bet | None]:
@@ -188,8 +230,9 @@ class StreamEvidence:
     def update(self, increments: Mapping[str, npt.ArrayLike]) -> None:
         """Take the counts of all workers since the last call; nothing changes if it raises.
 
-        Counts above n / 20 are split into pieces at random without replacement: the order inside
-        an interval carries no information.
+        Counts above n / 20 or 250 are split into pieces at random without replacement: the order
+        inside an interval carries no information. Counts that a band of class shares weighs are
+        not: its law is that of requests in their order.
 
         Args:
             increments: channel -> (G,) whole counts >= 0. Channels left out count as 0.
@@ -222,7 +265,7 @@ class StreamEvidence:
         shared would strike all of them with the same unlucky piece at the same request.
         """
         m = int(counts.sum())
-        if m <= self._piece:
+        if m <= self._piece or self._channels[name].banded:
             return counts[None, :]
         entropy = [self.seed, zlib.crc32(name.encode()), self._channels[name].requests]
         cells = np.repeat(np.arange(counts.size), counts)
@@ -253,7 +296,8 @@ class StreamEvidence:
         bet = channel.winner()
         assert bet is not None, "a channel that crossed has a leading bet"
         before, after = channel.shares()
-        words = bet.words if channel.reference.kind != "score" else f"{name}: {bet.words}"
+        within = f"{name} within each predicted class" if channel.reference.groups else name
+        words = bet.words if channel.reference.kind != "score" else f"{within}: {bet.words}"
         self._crossed_at = self.requests
         self._alarm = Alarm(
             channel=name,
@@ -261,7 +305,7 @@ class StreamEvidence:
             words=words,
             log10_r=channel.log10_r,
             requests=self.requests,
-            change_at=channel.change_at,
+            onset=channel.onset(),
             before=tuple(before.tolist()),
             after=tuple(after.tolist()),
             gains=tuple(channel.gains().tolist()),
@@ -294,9 +338,10 @@ class StreamEvidence:
             format=SNAPSHOT_FORMAT,
             c=self.c,
             eta=self.eta,
-            lag=self.lag,
+            lags=self.lags,
             clear_after=self.clear_after,
             seed=self.seed,
+            accepted=self._accepted,
             alarm=self._alarm,
             crossed_at=self._crossed_at,
             peaks=dict(self._peaks),
@@ -311,7 +356,7 @@ class StreamEvidence:
         *,
         c: float | None = None,
         eta: Eta | None = None,
-        lag: int | None = None,
+        lags: tuple[int, ...] | None = None,
         clear_after: int | None = None,
     ) -> StreamEvidence:
         """Return the stream that goes on exactly where the snapshot was taken.
@@ -321,7 +366,7 @@ class StreamEvidence:
             snapshot: what `snapshot` returned, or `decode_state` read.
             c: new requests per false alarm; None keeps the snapshot's, as with those below.
             eta: new discount in (0, 1], or "auto".
-            lag: new lag; a lagged copy that is new begins with R = 0.
+            lags: new lags; a lagged copy that is new begins with R = 0.
             clear_after: new number of requests that clear an alarm.
 
         Raises:
@@ -332,9 +377,10 @@ class StreamEvidence:
                 references,
                 c=snapshot.c if c is None else c,
                 eta=snapshot.eta if eta is None else eta,
-                lag=snapshot.lag if lag is None else lag,
+                lags=snapshot.lags if lags is None else lags,
                 seed=snapshot.seed,
                 clear_after=snapshot.clear_after if clear_after is None else clear_after,
+                accepted=snapshot.accepted,
             )
             stream._load(snapshot)
         except ValueError as error:

@@ -18,11 +18,10 @@ from monitoring.evidence.bets import FloatArray, IntArray
 
 SCALES = (32, 256, 2048)  # requests in a block, at least: bursts are seen from twice their length
 MEMORY = 400.0  # blocks, after which the past fades
-LEAST_PAIRS = 30  # of blocks, before their phi counts: few pairs may all be jumps
-SURE = 5.0  # standard errors above 1 before phi counts as above 1
-LEAST = 0.01  # ratios below are counted as this
-# Of ln max(chi2_1, LEAST), by quadrature; successive differences overlap, which adds 13 %.
-LN_MEAN, LN_SPREAD = -1.11087, 1.79094 * 1.134
+LEAST_PAIRS = 20  # of blocks, before their phi counts: few pairs may all be jumps
+SURE = 2.0  # standard errors that phi is lowered by
+MOST = 12.0  # times phi so far, beyond which a gap between two blocks is a jump and counts as this
+TINY = 1e-12
 
 
 @dataclass
@@ -31,60 +30,62 @@ class _Scale:
 
     open: IntArray  # (G,)
     before: IntArray | None
+    pooled: FloatArray  # (G,) requests of the blocks so far
     pairs: float
-    ln_ratios: FloatArray  # (J,), summed over pairs
+    gaps: FloatArray  # (S,) squared, in variances of a request, summed over pairs
 
 
 class ScaleState(msgspec.Struct, frozen=True):
-    """The state of the blocks of one length; G cells, J bets."""
+    """The state of the blocks of one length; G cells, S rows."""
 
     open: list[int]  # (G,)
     before: list[int] | None  # (G,)
+    pooled: list[float]  # (G,)
     pairs: float
-    ln_ratios: list[float]  # (J,)
+    gaps: list[float]  # (S,)
 
 
 class DispersionState(msgspec.Struct, frozen=True):
     """The state of a `Dispersion`."""
 
-    pooled: list[float]  # (G,)
     scales: list[ScaleState]
 
 
 class Dispersion:
-    """phi of every bet of a channel, from counts as they arrive.
+    """phi of every row of values of a channel, from counts as they arrive.
 
-    For blocks k-1 and k of m requests each, with l = ln tau_j and v_j its variance over requests,
-    (mean_k l - mean_(k-1) l)^2 / (2 v_j / m) is about chi-square of one degree of freedom times
-    phi_j. phi_j is the geometric mean of the ratios over that of chi-square, the largest of
-    three block lengths; a few jumps (a drift begins, a drift ends) hardly move a geometric
-    mean. It is 1 until there are 30 pairs and it lies above 1 by 5 standard errors.
+    For blocks k-1 and k of m requests each, with l the values of a row and v its variance over all
+    requests of the blocks so far, (mean_k l - mean_(k-1) l)^2 m / 2 is v times phi in the mean. phi
+    is the mean over pairs divided by v, lowered by two standard errors, / (1 + 2 sqrt(3 / pairs))
+    (3: squares of successive differences overlap), and the largest of three block lengths, at least
+    1. It is 1 until there are 20 pairs. A gap beyond twelve times what phi so far explains is a
+    jump, such as a drift that begins, and counts as that much.
 
     Args:
-        ln_tau: (J, G) float64, log tilts of the bets.
-        alpha: (G,) float64 reference weights, for the first estimate of v.
+        rows: (S, G) float64, what a request in each cell is worth.
 
     References:
         McCullagh & Nelder (1989), *Generalized Linear Models*, section 4.5 (phi by the sum of
         squares); Kish (1965), *Survey Sampling* (the design effect of clusters).
 
     >>> rng = np.random.default_rng(0)
-    >>> tau = np.array([[1.5, 0.5], [0.5, 1.5]])
-    >>> calm, bursts = (Dispersion(np.log(tau), np.array([50.0, 50.0])) for _ in range(2))
+    >>> calm, bursts = (Dispersion(np.eye(2)) for _ in range(2))
     >>> for _ in range(400):
     ...     _ = calm.add(rng.multinomial(64, [0.5, 0.5]))
     ...     _ = bursts.add(8 * rng.multinomial(8, [0.5, 0.5]))  # every request comes eight times
-    >>> calm.phi().tolist(), bool((abs(bursts.phi() - 8) < 4).all())
-    ([1.0, 1.0], True)
+    >>> bool((calm.phi() < 1.1).all()), bool((abs(bursts.phi() - 8) < 2).all())
+    (True, True)
     """
 
-    def __init__(self, ln_tau: FloatArray, alpha: FloatArray) -> None:
-        self._ln_tau = ln_tau
-        self._moments = np.concatenate([ln_tau, ln_tau**2])
-        self._pooled = alpha.copy()
-        empty = np.zeros(alpha.size, dtype=np.int64)
-        self._scales = [_Scale(empty.copy(), None, 0.0, np.zeros(len(ln_tau))) for _ in SCALES]
-        self._phi = np.ones(len(ln_tau))
+    def __init__(self, rows: FloatArray) -> None:
+        self._rows = rows
+        self._moments = np.concatenate([rows, rows**2])
+        none = np.zeros(rows.shape[1])
+        self._scales = [
+            _Scale(none.astype(np.int64), None, none.copy(), 0.0, np.zeros(len(rows)))
+            for _ in SCALES
+        ]
+        self._phi = np.ones(len(rows))
 
     def add(self, counts: IntArray) -> bool:
         """Add the counts (G,) of one interval; returns whether phi was estimated again."""
@@ -98,46 +99,48 @@ class Dispersion:
         return anew
 
     def phi(self) -> FloatArray:
-        """(J,) float64 >= 1."""
+        """(S,) float64 >= 1."""
         return self._phi
 
     def _close(self, scale: _Scale) -> bool:
         """End the open block; returns whether it could be compared with an earlier one."""
         block, before = scale.open, scale.before
         scale.open, scale.before = np.zeros_like(block), block
-        if scale is self._scales[0]:
-            self._pooled = self._pooled * (1 - 1 / MEMORY) + block
+        scale.pooled = scale.pooled + block
         if before is None:
             return False
-        scale.ln_ratios += np.log(np.maximum(self._ratios(before, block), LEAST)) - LN_MEAN
+        m_one, m_other = before.sum(), block.sum()
+        both = (before + block) / (m_one + m_other)
+        gap = self._rows @ (before / m_one - block / m_other)
+        spread = np.maximum(self._variances(scale.pooled), self._variances(both))
+        most = MOST * self._plain(scale) * spread
+        scale.gaps = scale.gaps + np.minimum(gap * gap / (1 / m_one + 1 / m_other), most)
         scale.pairs += 1
         if scale.pairs > MEMORY:
-            scale.ln_ratios *= MEMORY / scale.pairs
-            scale.pairs = MEMORY
+            fade = MEMORY / scale.pairs
+            scale.pooled, scale.gaps, scale.pairs = scale.pooled * fade, scale.gaps * fade, MEMORY
         return True
 
-    def _ratios(self, one: IntArray, other: IntArray) -> FloatArray:
-        """Squared difference of the means of ln tau over its variance without bursts, (J,)."""
-        m_one, m_other = one.sum(), other.sum()
-        both, bets = one + other, len(self._ln_tau)
-        shares = [one / m_one - other / m_other, self._pooled / self._pooled.sum()]
-        moments = self._moments @ np.column_stack([*shares, both / (m_one + m_other)])
-        gap, means, squares = moments[:bets, 0], moments[:bets, 1:], moments[bets:, 1:]
-        # In a drift the pooled variance is of the past: the larger one never overstates phi.
-        spread = np.maximum((squares - means * means).max(axis=1), 1e-12)
-        ratios: FloatArray = gap * gap / (spread * (1 / m_one + 1 / m_other))
-        return ratios
+    def _variances(self, counts: FloatArray) -> FloatArray:
+        """Variance (S,) of the rows over requests with such counts (G,)."""
+        means, squares = (self._moments @ (counts / counts.sum())).reshape(2, -1)
+        result: FloatArray = np.maximum(squares - means * means, TINY)
+        return result
+
+    def _plain(self, scale: _Scale) -> FloatArray:
+        """phi (S,) >= 1 of one block length as it was seen."""
+        if not scale.pairs:
+            return np.ones(len(self._rows))
+        seen: FloatArray = scale.gaps / scale.pairs / self._variances(scale.pooled)
+        return np.maximum(seen, 1.0)
 
     def _estimate(self) -> FloatArray:
-        phi = np.ones(len(self._ln_tau))
+        """phi (S,) >= 1: the largest of the block lengths, each lowered by its error."""
+        phi = np.ones(len(self._rows))
         for scale in self._scales:
-            if (
-                scale.pairs >= LEAST_PAIRS
-                and scale.ln_ratios.max() > SURE * LN_SPREAD * scale.pairs**0.5
-            ):
-                ln_phi = scale.ln_ratios / scale.pairs
-                sure = ln_phi > SURE * LN_SPREAD / scale.pairs**0.5
-                phi = np.where(sure, np.maximum(phi, np.exp(ln_phi)), phi)
+            if scale.pairs >= LEAST_PAIRS:
+                lowered = self._plain(scale) / (1 + SURE * (3 / scale.pairs) ** 0.5)
+                phi = np.maximum(phi, lowered)
         return phi
 
     def snapshot(self) -> DispersionState:
@@ -146,27 +149,28 @@ class Dispersion:
             ScaleState(
                 scale.open.tolist(),
                 None if scale.before is None else scale.before.tolist(),
+                scale.pooled.tolist(),
                 scale.pairs,
-                scale.ln_ratios.tolist(),
+                scale.gaps.tolist(),
             )
             for scale in self._scales
         ]
-        return DispersionState(self._pooled.tolist(), scales)
+        return DispersionState(scales)
 
     def load(self, state: DispersionState) -> None:
-        """Take over a snapshot of a channel with the same cells and bets.
+        """Take over a snapshot of a channel with the same cells and rows.
 
         Raises:
             ValueError: its arrays do not fit.
         """
-        bets, cells = self._ln_tau.shape
-        self._pooled = vector(state.pooled, cells)
+        rows, cells = self._rows.shape
         self._scales = [
             _Scale(
                 vector(scale.open, cells).astype(np.int64),
                 None if scale.before is None else vector(scale.before, cells).astype(np.int64),
+                vector(scale.pooled, cells),
                 scale.pairs,
-                vector(scale.ln_ratios, bets),
+                vector(scale.gaps, rows),
             )
             for _, scale in zip(SCALES, state.scales, strict=True)
         ]

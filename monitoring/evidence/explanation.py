@@ -12,7 +12,10 @@ import numpy as np
 from models.base.errors import HoldfastError
 from models.versions.bundle import Bundle
 from models.versions.runner import Runner
-from monitoring.evidence.alarm import Alarm, Bin, bins, cell_label
+from models.versions.schema import ChannelInfo
+from monitoring.evidence.alarm import Alarm, Bin, bins, cell_label, rank_bins, rank_label
+from monitoring.evidence.bets import FloatArray
+from monitoring.evidence.onset import CONFIDENCE, Onset
 from monitoring.records.store import Recorded, RecordStore, fits, raw_inputs
 
 MOVERS = 5
@@ -39,8 +42,10 @@ class Explanation(msgspec.Struct, frozen=True):
     direction: str
     words: str
     requests: int
-    change_at: int
-    began_at: float | None  # None: no record reaches back to the change
+    onset: Onset
+    first_at: float | None  # of the onset; None: no record reaches back to it
+    last_at: float | None
+    confidence: float  # that the drift began within the onset
     histogram: tuple[Bin, ...]
     movers: tuple[Mover, ...]
     note: str  # what is missing, or ""
@@ -49,25 +54,27 @@ class Explanation(msgspec.Struct, frozen=True):
 def explain(alarm: Alarm, bundle: Bundle, records: RecordStore, now: float) -> Explanation:
     """Explain an alarm of the champion `bundle`, raised at `now`.
 
-    The requests are those recorded since the change, run through the graph again: the five
+    The requests are those recorded since the likely onset, run through the graph again: the five
     whose cells add most to the evidence of the winning bet.
     """
-    channels = [c.name for c in bundle.manifest.channels]
-    column = channels.index(alarm.channel)
-    labels = bundle.manifest.channels[column].labels
+    column = [c.name for c in bundle.manifest.channels].index(alarm.channel)
+    info = bundle.manifest.channels[column]
     edges = bundle.reference.get(f"{alarm.channel}/edges")
-    if edges is not None and len(edges) + 1 != len(labels):
+    if info.groups or (edges is not None and len(edges) + 1 != len(info.labels)):
         edges = None  # a number's last cell is "missing": its cells keep their names
-    since = max(1, alarm.requests - alarm.change_at)
-    note, requests = "", []
+    before, after = np.array(alarm.before), np.array(alarm.after)
+    groups = tuple(group.cells for group in info.groups)
+    note, first_at, last_at = "", None, None
     try:
+        first_at = _time_of(records, bundle, alarm, alarm.onset.first)
+        last_at = _time_of(records, bundle, alarm, alarm.onset.last)
+        since = max(1, alarm.requests - alarm.onset.likely)
         requests = records.latest(bundle.manifest.model, bundle.manifest.version, since, RUN_AGAIN)
-        movers = _movers(alarm, bundle, requests, column, labels, edges)
+        movers = _movers(alarm, bundle, requests, column, cell_labels(info, edges, before))
         if not requests:
             note = "the requests of the change were not recorded"
     except HoldfastError as error:
         movers, note = (), f"the requests cannot be read: {error}"
-    before, after = np.array(alarm.before), np.array(alarm.after)
     return Explanation(
         version=bundle.manifest.version,
         raised_at=now,
@@ -75,21 +82,34 @@ def explain(alarm: Alarm, bundle: Bundle, records: RecordStore, now: float) -> E
         direction=alarm.direction,
         words=alarm.words,
         requests=alarm.requests,
-        change_at=alarm.change_at,
-        began_at=requests[0].at if requests and len(requests) == min(since, RUN_AGAIN) else None,
-        histogram=bins(labels, edges, before, after),
+        onset=alarm.onset,
+        first_at=first_at,
+        last_at=last_at,
+        confidence=CONFIDENCE,
+        histogram=bins(info.labels, edges, before, after, groups),
         movers=movers,
         note=note,
     )
 
 
+def cell_labels(info: ChannelInfo, edges: Any, before: FloatArray) -> list[str]:
+    """Describe every cell: by its scores, its class and rank, or its name."""
+    if not info.groups:
+        return [cell_label(info.labels, edges, cell) for cell in range(len(info.labels))]
+    numbers = rank_bins(tuple(group.cells for group in info.groups), before).tolist()
+    names = [group.name for group in info.groups for _ in range(group.cells)]
+    return [f"{name}: {rank_label(k)}" for name, k in zip(names, numbers, strict=True)]
+
+
+def _time_of(records: RecordStore, bundle: Bundle, alarm: Alarm, at: int) -> float | None:
+    """When the request after the first `at` came, of those that were recorded."""
+    ago = max(1, alarm.requests - at)
+    found = records.latest(bundle.manifest.model, bundle.manifest.version, ago, 1)
+    return found[0].at if found else None
+
+
 def _movers(
-    alarm: Alarm,
-    bundle: Bundle,
-    requests: list[Recorded],
-    column: int,
-    labels: tuple[str, ...],
-    edges: Any,
+    alarm: Alarm, bundle: Bundle, requests: list[Recorded], column: int, names: list[str]
 ) -> tuple[Mover, ...]:
     schema = bundle.manifest.input
     whole = [r for r in requests if fits(r.x, schema)]
@@ -100,11 +120,10 @@ def _movers(
     most = [k for k in np.argsort(-gains, kind="stable")[:MOVERS].tolist() if gains[k] > 0]
     return tuple(
         Mover(
-            whole[k].id, whole[k].row, whole[k].at,
-            cell_label(labels, edges, int(cells[k])), round(float(gains[k]), 3),
+            whole[k].id, whole[k].row, whole[k].at, names[int(cells[k])], round(float(gains[k]), 3)
         )
         for k in most
-    )  # fmt: skip
+    )
 
 
 def histogram_text(explanation: Explanation) -> str:

@@ -18,12 +18,13 @@ from models.base.logs import logger
 from models.versions.bundle import Bundle
 from models.versions.registry_state import Acceptance
 from monitoring.counting.counters import Counts, increments
+from monitoring.evidence.accepted import Accepted
 from monitoring.evidence.alarm import Alarm, promise
 from monitoring.evidence.bets import ChannelReference, IntArray
-from monitoring.evidence.channels import Accepted, StreamEvidence, decode_state
+from monitoring.evidence.channel_evidence import Eta
+from monitoring.evidence.channels import StreamEvidence, decode_state
 from monitoring.evidence.explanation import Explanation
 from monitoring.evidence.labels.watch import LabelState
-from monitoring.evidence.urn import Eta
 
 RATE_LOOKS = 3600  # looks that the rate of requests is measured over
 GAP_SECONDS = 3600.0  # between two looks, beyond which the rate starts anew
@@ -36,7 +37,11 @@ def references(bundle: Bundle) -> list[ChannelReference]:
     """Read the reference of every channel from a bundle."""
     return [
         ChannelReference(
-            c.name, c.kind, bundle.reference[f"{c.name}/alpha"].astype(np.float64), c.labels
+            c.name,
+            c.kind,
+            bundle.reference[f"{c.name}/alpha"].astype(np.float64),
+            c.labels,
+            tuple(group.cells for group in c.groups),
         )
         for c in bundle.manifest.channels
     ]

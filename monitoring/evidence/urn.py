@@ -2,35 +2,38 @@
 
 A finite reference of n scores and the traffic after it are exchangeable while nothing drifts, so
 the cells of the next m requests follow a Pólya urn filled with the reference. Each bet's
-likelihood ratio against that urn is an e-value (mean 1 without drift, exactly, for every n), and
-the Shiryaev-Roberts recursion adds them up over every moment at which the drift may have begun.
+likelihood ratio against that urn is an e-value (mean 1 without drift, exactly, for every n).
 
-Every bet is played twice. The exact copy bets against all that the urn holds, and so gets used to
-a drift that begins slowly. The lagged copy takes the last L requests for drifted already: its bet
-is that what comes is tau times what the urn held BEFORE them. Both are weighed against the same
-exact urn, so both are e-values.
+Where the ranks of a score are taken within each predicted class there is an urn per class. Given
+how many requests each class got, the urns are independent: their e-values are multiplied, and the
+product is an e-value whatever the classes do.
+
+Every bet is played several times. The exact copy bets against all that the urn holds, and so gets
+used to a drift that begins slowly. A lagged copy takes the last L requests for drifted already: its
+bet is that what comes is tau times what the urn held BEFORE them. All are weighed against the same
+exact urn, so all are e-values.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
-import msgspec
 import numpy as np
+import numpy.typing as npt
 from scipy.special import gammaln
 
-from monitoring.evidence.bets import Bet, ChannelReference, FloatArray, IntArray, tilts
-from monitoring.evidence.dispersion import Dispersion, DispersionState, vector
+from monitoring.evidence.bets import ChannelReference, FloatArray, IntArray, tilts
 
-MAX_MARKS = 48
-LAG = 5000
-LEAST_ETA = 0.02  # bursts of 50: what varies more is not discounted further
-Eta = float | Literal["auto"]
+LAGS = (1000, 5000, 20_000, 80_000)
+GROWTH = 20  # the lagged tilts follow when the urn has absorbed a twentieth more
+LEAST_GROWTH = 10
+ONE_GROUP = np.zeros(1, dtype=np.int64)
 
 
 def ln_e_values(
-    alpha: FloatArray, increments: FloatArray, tau: FloatArray, ln_tau: FloatArray
+    alpha: FloatArray,
+    increments: FloatArray,
+    tau: FloatArray,
+    ln_tau: FloatArray,
+    starts: IntArray = ONE_GROUP,
 ) -> FloatArray:
     """Return the log e-value of every bet for one piece of counts.
 
@@ -38,13 +41,15 @@ def ln_e_values(
             - sum_g [lnGamma(alpha_g + D_g) - lnGamma(alpha_g)] + lnGamma(A + m) - lnGamma(A)
 
     with z_j = sum_g alpha_g tau_jg, A = sum_g alpha_g, m = sum_g D_g: the tilted multinomial over
-    the Dirichlet-multinomial. The mean of E_j under the urn is exactly 1.
+    the Dirichlet-multinomial, added up over the groups, each with its own m, z and A. The mean of
+    E_j under the urn is exactly 1, whatever the numbers of requests of the groups are.
 
     Args:
         alpha: (G,) float64 weights of the urn; > 0 where D > 0.
         increments: (G,) float64 whole counts D >= 0.
         tau: (J, G) float64 > 0 tilts of the bets.
         ln_tau: (J, G) float64, their logarithms.
+        starts: (K,) first cell of every group, rising from 0.
 
     Returns:
         (J,) float64, in nats.
@@ -57,14 +62,18 @@ def ln_e_values(
     assert increments.shape == alpha.shape
     hit = increments.nonzero()[0]
     drawn, weight = increments[hit], alpha[hit]
-    total, m = alpha.sum(), drawn.sum()
+    totals, sizes = np.add.reduceat(alpha, starts), np.add.reduceat(increments, starts)
     urn = drawn @ np.log(weight) - (gammaln(weight + drawn) - gammaln(weight)).sum()
-    urn += gammaln(total + m) - gammaln(total)
-    result: FloatArray = ln_tau @ increments - m * np.log(tau @ alpha) + urn
+    urn += (gammaln(totals + sizes) - gammaln(totals)).sum()
+    result: FloatArray = ln_tau @ increments + urn
+    ends = [*starts[1:].tolist(), alpha.size]
+    for group in sizes.nonzero()[0].tolist():
+        cells = slice(int(starts[group]), ends[group])
+        result -= sizes[group] * np.log(tau[:, cells] @ alpha[cells])
     return result
 
 
-def lagged_tilts(tau: FloatArray, share: float) -> FloatArray:
+def lagged_tilts(tau: FloatArray, share: FloatArray | float) -> FloatArray:
     """Return the tilts of an urn that has taken in drifted requests already.
 
     Were a share s of the urn's content drawn from tau p and the rest from p, the urn would hold
@@ -73,257 +82,83 @@ def lagged_tilts(tau: FloatArray, share: float) -> FloatArray:
 
     Args:
         tau: (J, G) float64 > 0 tilts.
-        share: s in [0, 1); 0 gives tau itself.
+        share: s in [0, 1), one or (G,); 0 gives tau itself.
 
     >>> lagged_tilts(np.array([[4.0, 0.5]]), 0.5).round(2).tolist()
     [[1.6, 0.67]]
     """
-    assert 0 <= share < 1
-    return tau / (1 - share + share * tau)
+    assert np.min(share) >= 0
+    assert np.max(share) < 1
+    result: FloatArray = tau / (1 - share + share * tau)
+    return result
 
 
-@dataclass(frozen=True)
-class _Mark:
-    """The cell counts of a channel after some number of requests."""
+class Urn:
+    """The content of a channel's urns, and the bets of all copies against it.
 
-    requests: int
-    counts: IntArray
-
-
-class ChannelState(msgspec.Struct, frozen=True):
-    """The state of a `ChannelEvidence`: G cells, J bets of one or two copies."""
-
-    kind: str
-    labels: list[str]  # (G,)
-    reference: list[float]  # (G,)
-    alpha: list[float]  # (G,)
-    lag: int
-    lagged_at: float
-    dispersion: DispersionState
-    requests: int
-    ln_r: list[float | None]  # (J,); None is -inf, which JSON has not
-    ln_cusum: list[float]  # (J,)
-    began: list[int]  # (J,)
-    seen: list[int]  # (G,)
-    marks: list[tuple[int, list[int]]]  # requests, and the counts (G,) after them
-
-
-class ChannelEvidence:
-    """Shiryaev-Roberts evidence of one channel, R_j <- (m + R_j) exp(eta_j lnE_j), R = mean_j R_j.
-
-    j runs over the bets, the lagged copy's after the exact one's. Without drift R_t - t is a
-    martingale over requests t (a supermartingale for eta < 1, by Jensen's inequality), whatever
-    the scores are, so P(R reaches b within T requests) <= T / b. It holds for any tilts and any
-    eta that are fixed before the piece they weigh: both may follow the traffic of the past.
+    Copies whose lag reaches back beyond the first absorbed request are the same bet; it is weighed
+    once for all of them.
 
     Args:
-        reference: the cells of the channel; the bets are fixed from it for good.
-        eta: in (0, 1], the discount for over-dispersed (bursty) traffic; the delay grows as 1/eta.
-            "auto": min(1, 1/phi_j) per bet, phi_j from the intervals given to `observe`.
-        lag: requests that the lagged copy takes for drifted already; 0 for no such copy.
-
-    References:
-        Pollak (1985); Ramdas et al. (2023), *Game-theoretic statistics*, section on e-detectors.
+        reference: what the urns hold at first; the bets are fixed from it for good.
+        lags: requests that each lagged copy takes for drifted already.
 
     >>> reference = ChannelReference("energy", "score", np.full(20, 5.0), ("",) * 20)
-    >>> evidence = ChannelEvidence(reference)
-    >>> for _ in range(40):
-    ...     evidence.update(np.eye(20, dtype=np.int64)[0])  # only the highest scores arrive
-    >>> evidence.log10_r > 6, evidence.winner().direction
-    (True, 'higher')
+    >>> urn = Urn(reference, (100, 500))
+    >>> urn.ln_e(np.eye(20, dtype=np.int64)[0]).shape  # the exact copy and two lagged ones
+    (3, 46)
     """
 
-    def __init__(self, reference: ChannelReference, *, eta: Eta = 1.0, lag: int = LAG) -> None:
-        self.reference = reference
-        self.eta: Eta = eta
-        self.lag = lag
+    def __init__(self, reference: ChannelReference, lags: tuple[int, ...]) -> None:
+        self.reference, self.lags = reference, lags
+        self.bets, self.tau = tilts(reference)
         self.alpha: FloatArray = reference.alpha.copy()
-        self.requests = 0
-        self._bets, self._plain_tau = tilts(reference)
-        self._dispersion = Dispersion(np.log(self._plain_tau), reference.alpha)
-        self._copies = 2 if lag else 1
-        self._eta: FloatArray | float = 1.0 if eta == "auto" else eta
-        self._tau = np.concatenate([self._plain_tau] * self._copies)
-        self._ln_tau = np.log(self._tau)
-        self._lagged_at = 0.0  # absorbed requests when the lagged tilts were last set
-        self._seen = np.zeros(self.alpha.size, dtype=np.int64)
-        self.restart()
+        self._starts = np.array([span.start for span in reference.spans])
+        self._held = np.add.reduceat(reference.alpha, self._starts)
+        self._set_lagged(np.zeros(len(self._starts)))
 
-    def restart(self) -> None:
-        """Set every R_j to 0; the urn and the request count stay as they are."""
-        self._ln_r = np.full(len(self._tau), -np.inf)
-        self._ln_cusum = np.zeros(len(self._tau))
-        self._began = np.full(len(self._tau), self.requests, dtype=np.int64)
-        self._marks = [_Mark(self.requests, self._seen.copy())]
+    @property
+    def copies(self) -> int:
+        """The exact one and one per lag."""
+        return 1 + len(self.lags)
 
-    def update(self, increments: IntArray) -> None:
-        """Weigh one piece of counts, then put it into the urn.
-
-        Args:
-            increments: (G,) whole counts; their sum m should stay below about n / 20.
-        """
-        self.weigh(increments)
-        self.absorb(increments)
-
-    def observe(self, increments: IntArray) -> None:
-        """Learn how bursty the traffic is from a whole interval (G,), before or after its pieces.
-
-        The discount that follows holds for the pieces weighed from now on.
-        """
-        if self._dispersion.add(increments) and self.eta == "auto":
-            self._discount()
-
-    def _discount(self) -> None:
-        phi = self._dispersion.phi()
-        calm = phi.max() == 1
-        self._eta = 1.0 if calm else np.tile(np.maximum(1 / phi, LEAST_ETA), self._copies)
-
-    def weigh(self, increments: IntArray) -> None:
-        """Take one piece of counts into the evidence and leave the urn as it is.
-
-        Args:
-            increments: (G,) whole counts >= 0, none in a cell of weight 0.
-        """
-        m = int(increments.sum())
-        if m == 0:
-            return
-        ln_e = ln_e_values(self.alpha, increments.astype(np.float64), self._tau, self._ln_tau)
-        ln_e *= self._eta
-        self._ln_r = np.logaddexp(self._ln_r, np.log(m)) + ln_e
-        self.requests += m
-        self._seen += increments
-        self._ln_cusum = np.maximum(self._ln_cusum + ln_e, 0.0)
-        self._began[self._ln_cusum == 0] = self.requests
-        self._marks.append(_Mark(self.requests, self._seen.copy()))
-        if len(self._marks) > MAX_MARKS:  # the older half gets coarser, the newer stays fine
-            del self._marks[1 : MAX_MARKS // 2 : 2]
+    def ln_e(self, increments: IntArray) -> FloatArray:
+        """Return the log e-values (copies, J) of one piece of counts (G,)."""
+        drawn = increments.astype(np.float64)
+        values = ln_e_values(self.alpha, drawn, self._tau, self._ln_tau, self._starts)
+        result: FloatArray = values.reshape(-1, len(self.bets))[self._which]
+        return result
 
     def absorb(self, increments: IntArray) -> None:
         """Put counts into the urn: alpha += D."""
         self.alpha += increments
-        if self.lag:
-            absorbed = float(self.alpha.sum() - self.reference.alpha.sum())
-            if absorbed - self._lagged_at >= max(1, self.lag // 20):  # the tilts move slowly
+        if self.lags:
+            absorbed = np.add.reduceat(self.alpha, self._starts) - self._held
+            grown = absorbed.sum() - self.lagged_at.sum()
+            if grown >= max(LEAST_GROWTH, self.lagged_at.sum() / GROWTH):
                 self._set_lagged(absorbed)
 
-    def _set_lagged(self, absorbed: float) -> None:
-        """Set the tilts of the lagged copy for an urn that has absorbed so many requests."""
-        self._lagged_at = absorbed
-        share = min(absorbed, self.lag) / (self.reference.alpha.sum() + absorbed)
-        rows = slice(len(self._bets), None)
-        self._tau[rows] = lagged_tilts(self._plain_tau, float(share))
-        self._ln_tau[rows] = np.log(self._tau[rows])
+    def _set_lagged(self, absorbed: FloatArray) -> None:
+        """Set the tilts of all copies for urns that have absorbed so many requests (K,)."""
+        self.lagged_at = absorbed
+        total = float(absorbed.sum())
+        reach, self._which = np.unique(np.minimum([0, *self.lags], total), return_inverse=True)
+        cells = np.diff([*self._starts.tolist(), self.alpha.size])
+        shares = np.repeat(absorbed / (self._held + absorbed), cells)
+        tau = [lagged_tilts(self.tau, shares * (r / total if total else 0.0)) for r in reach]
+        self._tau = np.concatenate(tau)
+        self._ln_tau = np.log(self._tau)
 
-    @property
-    def phi(self) -> float:
-        """How many times more the counts vary than those of independent requests, >= 1.
+    def expected(self, came: npt.NDArray[np.float64]) -> FloatArray:
+        """Return the shares (G,) that the urns expect, given how many of `came` each group got."""
+        totals = np.add.reduceat(self.alpha, self._starts)
+        got = np.add.reduceat(came, self._starts) if came.any() else totals
+        cells = np.diff([*self._starts.tolist(), self.alpha.size])
+        shares: FloatArray = self.alpha * np.repeat(got / totals, cells)
+        return shares / shares.sum()
 
-        The largest of the channel's bets.
-        """
-        return float(self._dispersion.phi().max())
-
-    @property
-    def least_eta(self) -> float:
-        """The smallest discount of a bet, in (0, 1]."""
-        return float(np.min(self._eta))
-
-    @property
-    def log10_r(self) -> float:
-        """log10 of max(R, 1), finite: 0 says no evidence, also at the start where R = 0."""
-        top = float(self._ln_r.max())
-        if top == -np.inf:
-            return 0.0
-        ln_mean = top + np.log(np.exp(self._ln_r - top).mean())
-        return max(0.0, float(ln_mean / np.log(10)))
-
-    def winner(self) -> Bet | None:
-        """Return the bet with the largest R_j, or None before the first request."""
-        leader = int(self._ln_r.argmax())
-        return None if self._ln_r[leader] == -np.inf else self._bets[leader % len(self._bets)]
-
-    def gains(self) -> FloatArray:
-        """(G,) float64: ln tau of the winning bet, what a request in each cell adds to it."""
-        gains: FloatArray = np.log(self._plain_tau[int(self._ln_r.argmax()) % len(self._bets)])
-        return gains
-
-    @property
-    def change_at(self) -> int:
-        """The request after which the winning bet began to win (its maximum-likelihood start)."""
-        return int(self._began[int(self._ln_r.argmax())])
-
-    def shares(self) -> tuple[FloatArray, FloatArray]:
-        """Return what the urn expects and what came since `change_at`, as cell shares.
-
-        The second comes from thinned marks, so it may begin a little before `change_at`.
-
-        Returns:
-            Two (G,) float64 arrays that each sum to 1; the second is 0 before the first request.
-        """
-        start = max(
-            (mark for mark in self._marks if mark.requests <= self.change_at),
-            key=lambda mark: mark.requests,
-            default=self._marks[0],
-        )
-        came = (self._seen - start.counts).astype(np.float64)
-        return self.alpha / self.alpha.sum(), came / max(1.0, came.sum())
-
-    def snapshot(self) -> ChannelState:
-        """Return the state as a record."""
-        return ChannelState(
-            kind=self.reference.kind,
-            labels=list(self.reference.labels),
-            reference=self.reference.alpha.tolist(),
-            alpha=self.alpha.tolist(),
-            lag=self.lag,
-            lagged_at=self._lagged_at,
-            dispersion=self._dispersion.snapshot(),
-            requests=self.requests,
-            ln_r=[None if value == -np.inf else value for value in self._ln_r.tolist()],
-            ln_cusum=self._ln_cusum.tolist(),
-            began=self._began.tolist(),
-            seen=self._seen.tolist(),
-            marks=[(mark.requests, mark.counts.tolist()) for mark in self._marks],
-        )
-
-    def load(self, state: ChannelState) -> None:
-        """Take over a snapshot of the same channel.
-
-        Its lag may be another one; a lagged copy that is new begins with R = 0.
-
-        Raises:
-            ValueError: the snapshot is of another reference or its arrays do not fit.
-        """
-        name, cells = self.reference.name, self.alpha.size
-        same = (
-            state.kind == self.reference.kind
-            and tuple(state.labels) == self.reference.labels
-            and np.array_equal(state.reference, self.reference.alpha)
-        )
-        if not same:
-            raise ValueError(f"channel {name!r}: expected its own {cells} cells and weights")
-        ln_r = [-np.inf if value is None else value for value in state.ln_r]
-        self.alpha = vector(state.alpha, cells)
-        self._dispersion.load(state.dispersion)
-        if self.eta == "auto":
-            self._discount()
-        self._ln_r, self._ln_cusum, self._began = self._restore_bets(state, ln_r)
-        self._seen = vector(state.seen, cells).astype(np.int64)
-        self._marks = [
-            _Mark(at, vector(counts, cells).astype(np.int64)) for at, counts in state.marks
-        ]
-        self.requests = state.requests
-        if self.lag:
-            self._set_lagged(state.lagged_at)
-
-    def _restore_bets(
-        self, state: ChannelState, ln_r: list[float]
-    ) -> tuple[FloatArray, FloatArray, IntArray]:
-        """Return R, its cusum and the start of every bet; a copy that is new has nothing yet."""
-        bets, had = len(self._bets), 2 if state.lag else 1
-        shared = np.s_[: bets * min(had, self._copies)]
-        fresh, cusum, began = self._ln_r.copy(), self._ln_cusum.copy(), self._began.copy()
-        fresh[shared] = vector(ln_r, bets * had)[shared]
-        cusum[shared] = vector(state.ln_cusum, bets * had)[shared]
-        began[:] = state.requests
-        began[shared] = vector(state.began, bets * had)[shared].astype(np.int64)
-        return fresh, cusum, began
+    def load(self, alpha: FloatArray, lagged_at: FloatArray) -> None:
+        """Take over the content (G,), and what each group (K,) had absorbed at the last set."""
+        self.alpha = alpha
+        if self.lags:
+            self._set_lagged(lagged_at)

@@ -17,15 +17,14 @@ from models.base.logs import logger
 from models.versions.bundle import Bundle
 from models.versions.registry import Registry
 from models.versions.registry_state import Acceptance, show_time
+from monitoring.evidence.accepted import Accepted
 from monitoring.evidence.alarm import span
-from monitoring.evidence.channels import Accepted
-from monitoring.evidence.class_band import ClassBand
+from monitoring.evidence.class_band import BLOCK, LEAST_BLOCKS, ClassBand
 from monitoring.evidence.stream import Stream
-from monitoring.watching.history import BLOCK, History, Span
+from monitoring.watching.history import History, Span
 
 CLASS_CHANNEL = "class"
 LEAST_REQUESTS = 1000  # with fewer the finest bet, on the outermost .5 %, rests on less than five
-LEAST_BLOCKS = 20  # of whole ones, that the limits of class shares are taken from
 CYCLE_SECONDS = 86_400.0
 VERSIONS_KEPT = 3  # of a model, whose histories stay
 FOLDER = "history"
@@ -172,9 +171,9 @@ def count_accepted(accepted: Acceptance, bundle: Bundle, history: History) -> Ac
     if lacking:
         words = f"{accepted.words()}: too few requests are recorded of {', '.join(lacking)}"
         raise AcceptanceError([words])
-    band = None
-    if agreement.band:
-        band = ClassBand.learn(history.by_block(since, until, CLASS_CHANNEL, cells[CLASS_CHANNEL]))
+    band, blocks = None, history.by_block(since, until, CLASS_CHANNEL, cells[CLASS_CHANNEL])
+    if agreement.band and len(blocks) >= LEAST_BLOCKS:
+        band = ClassBand.learn(blocks)
     return Accepted({name: row.tolist() for name, row in counts.items()}, band)
 
 

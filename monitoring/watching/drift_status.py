@@ -13,20 +13,13 @@ from monitoring.evidence.stream import Stream
 from monitoring.watching.history import History, Span
 
 
-class Moments(msgspec.Struct, frozen=True):
-    """When the change behind an alarm may have begun; seconds since 1970, as looks know it."""
-
-    first: float
-    likely: float
-    last: float
-
-
 class Learnt(msgspec.Struct, frozen=True):
     """What was learnt about the traffic of a version.
 
     Args:
-        phi: by channel, how many times more counts vary than those of independent requests; the
-            evidence is discounted by it. 1: as good as independent.
+        phi: by channel, how many times more counts vary than those of independent requests; 1: as
+            good as independent.
+        discount: by channel, what is left of the evidence of its most discounted bet, for that.
         repeats: rows that were exact repeats of a client within a minute, as a share of all; they
             count once. None: not known.
         class_band: the limits within which class shares come and go; None: no whole cycle was
@@ -35,6 +28,7 @@ class Learnt(msgspec.Struct, frozen=True):
     """
 
     phi: dict[str, float]
+    discount: dict[str, float]
     repeats: float | None
     class_band: ClassBand | None
     recorded: Span | None
@@ -53,7 +47,6 @@ class DriftStatus(msgspec.Struct, frozen=True, kw_only=True):
     threshold_log10: float | None = None
     alarm: Alarm | None = None
     alarm_since: float | None = None
-    onset: Moments | None = None  # of the alarm that is on
     harmless: str | None = None  # why the alarm that is on does no harm
     promise: str | None = None
     last_alarm: Explanation | None = None
@@ -77,7 +70,6 @@ def describe_drift(stream: Stream, history: History) -> DriftStatus:
         threshold_log10=evidence.threshold_log10,
         alarm=evidence.alarm,
         alarm_since=stream.alarm_since,
-        onset=None if evidence.alarm is None else _find_moments(evidence.alarm, history),
         harmless=stream.harmless or None,
         promise=stream.promise,
         last_alarm=stream.explained,
@@ -89,14 +81,4 @@ def describe_drift(stream: Stream, history: History) -> DriftStatus:
 def _describe_learnt(stream: Stream, history: History) -> Learnt:
     evidence = stream.evidence
     band = None if evidence.accepted is None else evidence.accepted.band
-    return Learnt(evidence.phi(), None, band, history.span())
-
-
-def _find_moments(alarm: Alarm, history: History) -> Moments | None:
-    """Turn requests into times; None where they are not recorded."""
-    onset = alarm.onset
-    marks = (onset.first, onset.likely, onset.last)
-    first, likely, last = (history.when(max(1, mark)) for mark in marks)
-    if first is None or likely is None or last is None:
-        return None
-    return Moments(first[0], sum(likely) / 2, last[1])
+    return Learnt(evidence.phi(), evidence.least_eta(), None, band, history.span())

@@ -23,8 +23,8 @@ import numpy.typing as npt
 
 from models.base.files import write_atomic
 from models.base.logs import logger
+from monitoring.evidence.class_band import BLOCK
 
-BLOCK = 1000  # requests of a block at least, where no alarm ended it
 MOST_BYTES = 1 << 23  # of a version's file: millions of requests before blocks are merged
 CHECKSUM = 8  # hexadecimal digits
 log = logger("watcher")
@@ -147,6 +147,8 @@ class History:
         last, looked = self._blocks[-1] if self._blocks else None, self._looked_at
         self._looked_at = until
         if not requests:
+            if self.fault and self._blocks:
+                self._write(b"")
             return
         if looked is None:
             looked = until if last is None else last.until
@@ -161,7 +163,7 @@ class History:
             self._blocks = (*self._blocks, look)
         else:
             self._blocks = (*self._blocks[:-1], last.merge(look))
-        self._write(look)
+        self._write(_line(look))
 
     def end_block(self) -> None:
         """Let the next look open a block: what was weighed until now is of another kind."""
@@ -204,7 +206,8 @@ class History:
         for row, block in zip(table, blocks, strict=True):
             for cell, count in _decode(block.counts).get(channel, ()):
                 row[cell] = count
-        return table[table.sum(axis=1) >= BLOCK]
+        whole: IntArray = table[table.sum(axis=1) >= BLOCK]
+        return whole
 
     def when(self, request: int) -> tuple[float, float] | None:
         """Return two times between which a request was weighed, by its number; None: not known."""
@@ -216,8 +219,8 @@ class History:
     def _between(self, since: float, until: float) -> list[Block]:
         return [b for b in self._blocks if since <= b.since and b.until <= until]
 
-    def _write(self, look: Block) -> None:
-        line = _line(look)
+    def _write(self, line: bytes) -> None:
+        """Append a line, or write the file anew where it is not as this left it, or too long."""
         try:
             size = self.path.stat().st_size if self.path.exists() else None
             if size is not None and size == self._size and size + len(line) <= self.most_bytes:

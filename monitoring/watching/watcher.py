@@ -277,7 +277,7 @@ class Watcher:
             log10_evidence=round(alarm.log10_r, 2),
             threshold=round(stream.evidence.threshold_log10, 2),
             requests=alarm.requests,
-            change_at=alarm.change_at,
+            onset=[alarm.onset.first, alarm.onset.last],
             promise=stream.promise,
         )
 

@@ -158,7 +158,7 @@ def _alarm(report: DriftReport) -> list[str]:
     lines = [
         f"alarm {'on' if on else 'over'}, raised {_clock(last.raised_at)}, version {last.version}:",
         last.words,
-        *_onset(report, last),
+        _onset(last),
     ]
     lines += [report.harmless] if report.harmless else []
     lines += ["", histogram_text(last)]
@@ -167,26 +167,31 @@ def _alarm(report: DriftReport) -> list[str]:
     return [*lines, *([last.note] if last.note else [])]
 
 
-def _onset(report: DriftReport, last: Explanation) -> list[str]:
-    onset, times = last.onset, report.onset
-    words = (
-        f"request {last.requests:,}; it began between request {onset.first:,} and {onset.last:,}, "
-        f"most likely after {onset.likely:,}"
+def _onset(last: Explanation) -> str:
+    """When the change began, as a set of requests and of times."""
+    onset, times = last.onset, (last.first_at, last.last_at)
+    known = [_clock(at) for at in times if at is not None]
+    return (
+        f"request {last.requests:,}; it began after request {onset.first:,} to {onset.last:,} "
+        f"({last.confidence:.0%} sure), most likely after {onset.likely:,}; "
+        f"{' to '.join(known) or 'at a time that is not known: the requests were not recorded'}"
     )
-    if times is None:
-        return [words]
-    return [words, f"between {_clock(times.first)} and {_clock(times.last)}"]
 
 
 def _evidence(report: DriftReport) -> str:
     assert report.evidence_log10 is not None
     bar = f"{report.threshold_log10:.2f}"
-    phi = {} if report.learnt is None else report.learnt.phi
+    assert report.learnt is not None
     rows = [
-        (name, f"{value:.2f}", bar, f"{phi[name]:.2f}" if name in phi else "not known")
+        (name, f"{value:.2f}", bar, *(f"{what[name]:.2f}" for what in _bursts(report.learnt)))
         for name, value in report.evidence_log10.items()
     ]
-    return table(("channel", "evidence (powers of ten)", "alarms at", "phi"), rows)
+    header = ("channel", "evidence (powers of ten)", "alarms at", "phi", "discounted to")
+    return table(header, rows)
+
+
+def _bursts(learnt: Learnt) -> tuple[dict[str, float], dict[str, float]]:
+    return learnt.phi, learnt.discount
 
 
 def _learnt(learnt: Learnt | None) -> list[str]:

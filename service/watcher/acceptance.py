@@ -4,7 +4,8 @@ from pathlib import Path
 
 import msgspec
 
-from models.versions.registry import Acceptance, Registry, utc_now
+from models.versions.registry import Registry, utc_now
+from models.versions.registry_state import Acceptance
 from monitoring.evidence.stream import Stream
 from monitoring.watching.acceptance import AcceptanceError, Agreement, Wish, agree
 from monitoring.watching.history import History

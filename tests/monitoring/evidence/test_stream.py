@@ -257,7 +257,10 @@ def test_an_alarm_is_explained_by_the_requests_that_moved_it(
     assert told.note == ""
     assert 1 <= len(told.movers) <= 5
     assert all(mover.id.startswith("dark") and mover.gain > 0 for mover in told.movers)
-    assert told.began_at is not None
+    assert told.onset.first <= 200 <= told.onset.last
+    assert told.first_at is not None
+    assert told.last_at is not None
+    assert told.first_at <= told.last_at
     assert sum(b.before for b in told.histogram) == pytest.approx(1)
     assert sum(b.after for b in told.histogram) == pytest.approx(1)
     assert len(histogram_text(told).splitlines()) == len(told.histogram) + 1

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitoring.watching.history import BLOCK, History
+from monitoring.evidence.class_band import BLOCK
+from monitoring.watching.history import History
 from tests.killing import in_child
 
 CELLS = {"class": 3, "energy": 5}
