@@ -127,7 +127,9 @@ def _settle(
     part = history.span(since, until)
     requests, blocks = (0, 0) if part is None else (part.requests, part.blocks)
     if requests < LEAST_REQUESTS:
-        words = f"{requests:,} requests are recorded from {show_time(since)} to {show_time(until)}"
+        words = (
+            f"{requests:,} requests lie in blocks within {show_time(since)} to {show_time(until)}"
+        )
         need = f"{LEAST_REQUESTS:,} are needed to compare later traffic with them"
         raise AcceptanceError([f"{words}: {need}; {_words(recorded)}"])
     whole = until - since >= cycle_seconds

@@ -176,7 +176,7 @@ def test_what_cannot_be_accepted_is_said_all_at_once_with_what_is_recorded(
     assert "before it" in earlier
     assert "is not recorded" in early
     (few,) = refused(since=began)
-    assert "750 requests are recorded" in few
+    assert "750 requests lie in blocks within" in few
     assert "1,000 are needed" in few
     serve(watching, counting, usual(watching), 3)
     assert agree(Wish(began), *stream_of(watching), watching.now).requests == 1500
@@ -206,7 +206,7 @@ def test_an_acceptance_of_what_is_not_recorded_is_a_problem_by_name_and_changes_
     serve(watching, counting, usual(watching), 2)
     assert watching.problems(MODEL) == {"acceptance"}
     (trouble,) = watching.row(MODEL)["problems"]
-    assert "0 requests are recorded" in trouble["detail"]
+    assert "0 requests lie in blocks" in trouble["detail"]
     assert "holdfast drift accept alpha --undo" in trouble["advice"]
     assert watching.row(MODEL)["requests"] == 2500, "the watch goes on"
     watching.registry.undo_acceptance(MODEL, actor="ada", reason="wrong year")
