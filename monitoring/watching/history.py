@@ -15,7 +15,6 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -69,7 +68,7 @@ class Block(msgspec.Struct, frozen=True):
         return Block(self.opens, self.since, later.until, before, later.after, counts)
 
 
-class Span(NamedTuple):
+class Span(msgspec.Struct, frozen=True):
     """What of a history lies between two times; times are those of its first and last look.
 
     Args:

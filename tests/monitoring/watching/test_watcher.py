@@ -15,6 +15,8 @@ import pytest
 import sqlalchemy as sa
 
 from models.versions.registry import Registry
+from monitoring.alerts import webhook
+from monitoring.alerts.decisions import decide_alerts
 from monitoring.alerts.handled_alerts import HandledAlerts
 from monitoring.counting.counters import Page
 from monitoring.loop.jobs import Job, JobStore
@@ -130,7 +132,24 @@ def serve_drift(watcher: Watcher) -> None:
     watcher.services.look = look  # type: ignore[method-assign]
 
 
-def test_drift_that_labels_call_harmless_starts_nothing_over_restarts(watcher: Watcher) -> None:
+def alert(watcher: Watcher, folder: Path, name: str, now: float) -> str:
+    """What is decided on an alert of Alertmanager that fires now."""
+    one = {
+        "status": "firing",
+        "labels": {"alertname": name, "action": "evaluate", "model": "digits"},
+        "fingerprint": name,
+        "startsAt": datetime.fromtimestamp(now, UTC).isoformat(),
+    }
+    payload = webhook.parse(msgspec.json.encode({"version": "4", "alerts": [one]}))
+    engine = sa.create_engine(f"sqlite:///{folder}/alerts.sqlite")
+    (decision,) = decide_alerts(payload, watcher, HandledAlerts(engine), lambda: now)
+    engine.dispose()
+    return decision.decision
+
+
+def test_drift_that_labels_call_harmless_starts_nothing_over_restarts(
+    watcher: Watcher, tmp_path: Path
+) -> None:
     now = time.time()
     serve_drift(watcher)
     for k in range(3):
@@ -146,6 +165,7 @@ def test_drift_that_labels_call_harmless_starts_nothing_over_restarts(watcher: W
         again.tick(now + second)
     (row_again,) = describe_models(again)
     assert row_again.harmless == row.harmless, "it is not asked again and again"
+    assert alert(again, tmp_path, "HoldfastDrift", now + 660) == "not_harmed", "an echo of that"
     value = again.metrics.registry.get_sample_value
     assert value("holdfast_lifecycle_refusals_total", {"reason": "not_harmed"}) == 1
     assert again.jobs.all() == []
