@@ -11,6 +11,7 @@ from models.base.logs import logger
 from models.versions.registry import Registry
 from monitoring.counting.metrics import METHODS, Metrics
 from monitoring.counting.queries import QueryWatch
+from monitoring.counting.repeats import RepeatWatch
 from monitoring.counting.shared_counters import exposition, sum_workers
 from monitoring.records.store import RecordStore, StoreError
 from monitoring.records.writer import RecordWriter
@@ -50,11 +51,13 @@ class Service:
                 dropped=lambda reason, rows: self.metrics.dropped[reason].inc(rows),
             )
         self.watch = _watch_queries(settings, metrics_dir)
+        self.repeats = RepeatWatch(metrics_dir)
         self.champions = Champions(
             Registry(settings.registry_dir, settings.keys),
             self.metrics,
             settings.model_specs,
             self.watch,
+            self.repeats,
             max_rows=settings.max_rows,
             limits=settings.limits,
             threads=settings.model_threads,
@@ -78,6 +81,7 @@ class Service:
             self.store.close()
         if self.watch is not None:
             self.watch.close()
+        self.repeats.close()
         self.guard.close()
         if self.tracing is not None:
             self.tracing.close()

@@ -2,7 +2,8 @@
 
 body ─ decode ─ x ─ ONE onnxruntime run ─ answer ─ look ─ count ─ record ─ encode ─ body
 
-`look` checks whether the client probes the model with queries that hardly differ.
+`look` checks whether the client probes the model with queries that hardly differ, and which rows it
+has just sent before: those are no new observations.
 
 A request takes one `Served` at its start and keeps it to its end. So prediction, scores, thresholds
 and version come from the same bundle, even if another version is promoted meanwhile.
@@ -110,7 +111,7 @@ class Pipeline:
 
         Args:
             served: the version.
-            client: names the client for the query detector; it is neither logged nor answered.
+            client: names the client where its queries are compared; neither logged nor answered.
             decode: reads the request.
             encode: writes the answer.
 
@@ -138,9 +139,11 @@ class Pipeline:
         decoded = time.perf_counter()
         answer = served.runner.run(x)
         ran = time.perf_counter()
-        probes = None if served.queries is None else served.queries.look(client, x)
+        prints = served.prints(x)
+        probes = None if served.queries is None else served.queries.look(client, x, prints)
+        fresh = None if served.repeats is None else served.repeats.fresh(client, x, prints)
         scored = _score_answer(request_id or new_id(), served.manifest, answer, probes)
-        served.metrics.count(answer, scored.predicted, scored.flags)
+        served.metrics.count(answer, scored.predicted, scored.flags, fresh)
         if self._writer is not None:
             self._writer.put(RowRecords(scored, x))
         counted = time.perf_counter()

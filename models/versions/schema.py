@@ -160,10 +160,13 @@ class InputSchema(msgspec.Struct, frozen=True):
                 raise InputError(f"{field}[{row}].{column.name}", wanted, got)
 
 
+OTHER_CLASSES = "other classes"
+
+
 class CellGroup(msgspec.Struct, frozen=True):
     """Neighbouring cells of a score channel that count the requests of some predicted classes."""
 
-    name: str  # of the class, or "other classes"
+    name: str  # of the class, or OTHER_CLASSES: all that are not named
     cells: int
 
 

@@ -8,7 +8,7 @@ named: a channel without some of its cells would look like drift.
 import re
 import time
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -16,7 +16,8 @@ from urllib.parse import urlsplit, urlunsplit
 from models.base.errors import HoldfastError
 
 SERIES = re.compile(
-    r"^holdfast_(?P<name>cell_observations_total|predictions_total|model_loaded_timestamp_seconds)"
+    r"^holdfast_(?P<name>cell_observations_total|predictions_total|repeats_total"
+    r"|model_loaded_timestamp_seconds)"
     r'\{(?P<labels>(?:[^"}\n]|"(?:[^"\\\n]|\\.)*")*)\} (?P<value>\S+)',
     re.MULTILINE,
 )
@@ -45,8 +46,26 @@ class Page:
 
     cells: Counts = field(default_factory=dict)
     predictions: dict[str, float] = field(default_factory=dict)  # rows answered, by model
+    repeats: dict[str, float] = field(default_factory=dict)  # of those, rows that no cell counts
     loaded_at: float | None = None  # when a version was last loaded, seconds since 1970
     spoiled: set[str] = field(default_factory=set)  # channels with a value that is no count
+
+    def counted(self, model: str) -> float:
+        """Rows of a model that cells should have."""
+        return self.predictions.get(model, 0.0) - self.repeats.get(model, 0.0)
+
+
+def share_of_repeats(pages: Iterable[Page], model: str) -> float | None:
+    """Return the share of a model's rows that no cell counts because they repeat others.
+
+    None where no page says so, or there were no rows.
+
+    >>> share_of_repeats([Page(predictions={"m": 8.0}, repeats={"m": 2.0}), Page()], "m")
+    0.25
+    """
+    telling = [page for page in pages if model in page.repeats]
+    rows = sum(page.predictions.get(model, 0.0) for page in telling)
+    return sum(page.repeats[model] for page in telling) / rows if rows else None
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -123,6 +142,8 @@ def read_page(text: str) -> Page:
                     page.cells[key] = page.cells.get(key, 0.0) + value
             elif match["name"] == "predictions_total":
                 page.predictions[model] = page.predictions.get(model, 0.0) + (value or 0.0)
+            elif match["name"] == "repeats_total":
+                page.repeats[model] = page.repeats.get(model, 0.0) + (value or 0.0)
             elif value is not None:
                 page.loaded_at = max(page.loaded_at or 0.0, value)
         except (KeyError, ValueError):

@@ -85,6 +85,9 @@ class Metrics:
             "channel",
             "cell",
         )
+        self.repeats = self._counter(
+            "repeats", "Rows that a client sent again, not counted in cells.", "model", "version"
+        )
         self.records_dropped = self._counter(
             "records_dropped", "Records that could not be kept.", "reason"
         )
@@ -141,6 +144,9 @@ class Flags(NamedTuple):
         )
 
 
+_Counted = tuple[Answer, IntArray, Flags, npt.NDArray[np.bool_] | None]
+
+
 class ModelMetrics:
     """The series of one loaded version, looked up once."""
 
@@ -164,6 +170,7 @@ class ModelMetrics:
             ]
             for channel in manifest.channels
         ]
+        self._repeats = metrics.repeats.labels(model, version)
         self._correct = {
             right: metrics.feedback.labels(model, str(right).lower()) for right in (True, False)
         }
@@ -178,9 +185,22 @@ class ModelMetrics:
         """Count a true label that came in."""
         self._correct[correct].inc()
 
-    def count(self, answer: Answer, predicted: IntArray, flags: Flags) -> None:
-        """Have the N rows of one request counted, in bulk with others."""
-        self._tally.put(self._count_all, (answer, predicted, flags))
+    def count(
+        self,
+        answer: Answer,
+        predicted: IntArray,
+        flags: Flags,
+        fresh: npt.NDArray[np.bool_] | None = None,
+    ) -> None:
+        """Have the N rows of one request counted, in bulk with others.
+
+        Args:
+            answer: of the graph.
+            predicted: `(N,)` classes.
+            flags: of the rows.
+            fresh: `(N,)` which rows count in the cells; None: all.
+        """
+        self._tally.put(self._count_all, (answer, predicted, flags, fresh))
 
     def observe_stages(self, seconds: Sequence[float]) -> None:
         """Have the seconds of each of STAGES of an answered request counted, in bulk."""
@@ -190,15 +210,19 @@ class ModelMetrics:
         for stage, column in zip(STAGES, zip(*requests, strict=True), strict=True):
             self.stages[stage].observe_all(column)
 
-    def _count_all(self, requests: list[tuple[Answer, IntArray, Flags]]) -> None:
-        answers, predicted, flags = zip(*requests, strict=True)
+    def _count_all(self, requests: list[_Counted]) -> None:
+        answers, predicted, flags, fresh = zip(*requests, strict=True)
         self._last.set(time.time())
         self._rows.observe_all([len(each) for each in predicted])
         self._p_value.observe_all(np.concatenate([a.drift_p_value for a in answers]))
         self._likelihood.observe_all(np.concatenate([a.perturbation_likelihood for a in answers]))
         for label, number in count_places(np.concatenate(predicted)):
             self._predictions[label].inc(number)
-        columns = np.concatenate([a.cells for a in answers]).T
+        counted = [
+            a.cells if new is None else a.cells[new] for a, new in zip(answers, fresh, strict=True)
+        ]
+        self._repeats.inc(sum(map(len, predicted)) - sum(map(len, counted)))
+        columns = np.concatenate(counted).T
         for series, column in zip(self._cells, columns, strict=True):
             for cell, number in count_places(column):
                 series[cell].inc(number)

@@ -10,7 +10,6 @@ embedding goes on with it.
 """
 
 from dataclasses import dataclass, field
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +20,7 @@ from models.base.bounded import Bounded
 from models.base.logs import logger
 from models.versions.bundle import Bundle
 from models.versions.schema import InputArray
+from monitoring.counting.prints import Uint64s, row_prints
 from monitoring.counting.query_embedding import CAPACITY, Embedding, read
 from monitoring.counting.query_memory import QueryMemory, Ring, file_of
 
@@ -30,7 +30,6 @@ KEYS = 1024  # clients whose key is not made anew
 AT_ONCE = 64  # rows of a batch that are compared together
 
 Float32s = npt.NDArray[np.float32]
-Uint64s = npt.NDArray[np.uint64]
 Bools = npt.NDArray[np.bool_]
 
 
@@ -63,11 +62,18 @@ class Detector:
     # Of clients that asked.
     keys: Bounded[str, int] = field(default_factory=lambda: Bounded(KEYS), repr=False)
 
-    def look(self, client: str, x: InputArray) -> ProbeCheck:
-        """Judge the rows `(N, *shape)` of a request and store them."""
+    def look(self, client: str, x: InputArray, prints: Uint64s | None = None) -> ProbeCheck:
+        """Judge the rows `(N, *shape)` of a request and store them.
+
+        Args:
+            client: who sent them.
+            x: the raw rows.
+            prints: of the rows under the memory's secret, where they are made already.
+        """
         vectors = self.embedding(x)
         coarse = vectors.dot(self.embedding.coarse)
-        prints = _prints(x, self.memory.secret)
+        if prints is None:
+            prints = row_prints(x, self.memory.secret)
         try:
             lease = self.memory.ring(self._key(client))
         except OSError as error:  # a full disk must not take the answers with it
@@ -115,18 +121,6 @@ class QueryWatch:
     def close(self) -> None:
         """Close the shared file."""
         self._memory.close()
-
-
-def _prints(x: InputArray, secret: bytes) -> Uint64s:
-    """Return a keyed hash per row, so that clients cannot construct two rows that agree."""
-    rows = (x,) if len(x) == 1 else x  # of one row the bytes are the same, a view less
-    # SHA-256 has instructions of its own on servers; cut to a quarter it cannot be extended.
-    digests, keyed = [], sha256(secret)
-    for row in rows:
-        hasher = keyed.copy()
-        hasher.update(np.ascontiguousarray(row).data)
-        digests.append(hasher.digest()[:8])
-    return np.frombuffer(b"".join(digests), np.uint64)
 
 
 def _look_at_one(

@@ -41,7 +41,7 @@ def references(bundle: Bundle) -> list[ChannelReference]:
             c.kind,
             bundle.reference[f"{c.name}/alpha"].astype(np.float64),
             c.labels,
-            tuple(group.cells for group in c.groups),
+            groups=tuple(group.cells for group in c.groups),
         )
         for c in bundle.manifest.channels
     ]
@@ -58,6 +58,7 @@ class _State(msgspec.Struct, frozen=True):
     explained: Explanation | None
     labels: LabelState
     doubt: str
+    repeats: float | None
     evidence: msgspec.Raw
 
 
@@ -81,6 +82,8 @@ class Stream:
     harmless: str = ""  # why the alarm that is on does no harm, once labels have shown that
     accepted: Acceptance | None = None  # the traffic that the evidence compares with, where not
     # the reference of the version
+    repeats: float | None = None  # share of rows that repeat a client's within a minute, of late;
+    # None: not known
     weighed: Mapping[str, IntArray] = field(default_factory=dict)  # by the last look
     refused: set[str] = field(default_factory=set)  # what the last look could not weigh, in words
     fault: str = ""  # of the file, in words; empty once it is as it should be
@@ -141,7 +144,7 @@ class Stream:
         return cls(
             bundle, evidence, path, state.alarm_since, state.totals, state.explained,
             labels=state.labels, doubt=state.doubt, harmless=state.harmless,
-            accepted=state.accepted, _written=_signature(path),
+            accepted=state.accepted, repeats=state.repeats, _written=_signature(path),
         )  # fmt: skip
 
     @property
@@ -272,7 +275,7 @@ class Stream:
         evidence = msgspec.Raw(msgspec.json.encode(self.evidence.snapshot()))
         state = _State(
             self.version, self.alarm_since, self.harmless, self.accepted, self.totals,
-            self.explained, self.labels, self.doubt, evidence,
+            self.explained, self.labels, self.doubt, self.repeats, evidence,
         )  # fmt: skip
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -31,7 +31,7 @@ from models.versions.schema import (
     InputSchema,
     Manifest,
 )
-from monitoring.counting import query_embedding
+from monitoring.counting import query_embedding, repeats
 from monitoring.scoring.accuracy_fit import accuracy_facts
 from monitoring.scoring.cells import Cells
 from monitoring.scoring.channels import base as ch
@@ -175,6 +175,7 @@ def instrument(
     cells = counted.emit(graph, scores, x_unit, logits)
     graph.output("cells", cells, "batch", len(counted.channels), integer=True)
 
+    repeat_probability, natural = repeats.calibrate(material.reference)
     calibration = Calibration(
         n=len(held.scores),
         alpha=ALPHA,
@@ -184,9 +185,10 @@ def instrument(
         corruption_threshold=limits.corruption,
         benign_alpha=BENIGN_ALPHA,
         benign_kinds=limits.benign_kinds,
+        repeat_probability=repeat_probability,
     )
     built, reference = graph.build(), dict(counted.reference)
-    reference |= query_embedding.calibrate(schema, material.held_clean)
+    reference |= query_embedding.calibrate(schema, material.held_clean) | natural
     if material.held_labels is not None:
         pieces.begin("accuracy estimate")
         reference |= accuracy_facts(

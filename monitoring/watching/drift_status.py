@@ -20,8 +20,8 @@ class Learnt(msgspec.Struct, frozen=True):
         phi: by channel, how many times more counts vary than those of independent requests; 1: as
             good as independent.
         discount: by channel, what is left of the evidence of its most discounted bet, for that.
-        repeats: rows that were exact repeats of a client within a minute, as a share of all; they
-            count once. None: not known.
+        repeats: share of the rows, since the services began, that repeat a row of the same client
+            within a minute and count once. None: not known.
         class_band: the limits within which class shares come and go; None: no whole cycle was
             accepted.
         recorded: what is recorded of the traffic, which can be accepted as normal.
@@ -81,4 +81,4 @@ def describe_drift(stream: Stream, history: History) -> DriftStatus:
 def _describe_learnt(stream: Stream, history: History) -> Learnt:
     evidence = stream.evidence
     band = None if evidence.accepted is None else evidence.accepted.band
-    return Learnt(evidence.phi(), evidence.least_eta(), None, band, history.span())
+    return Learnt(evidence.phi(), evidence.least_eta(), stream.repeats, band, history.span())

@@ -56,7 +56,7 @@ class Stillness:
         for (model, version, _, _), count in page.cells.items():
             if model == self.model:
                 cells[version] = cells.get(version, 0.0) + count
-        predictions, ours = page.predictions.get(self.model, 0.0), str(self.version)
+        predictions, ours = page.counted(self.model), str(self.version)
         past = self._past.get(service)
         if past is None or predictions < past.predictions:  # a first look, or a restart
             looks = 0 if past is None else past.still_looks

@@ -20,7 +20,7 @@ from models.base.schedule import DueTimes, Timetable
 from models.statistics.intervals import proportion
 from models.statistics.shares import Proportion
 from models.versions.registry import Registry
-from monitoring.counting.counters import Page
+from monitoring.counting.counters import Page, share_of_repeats
 from monitoring.evidence.accuracy_watch import Accuracy, AccuracyWatch
 from monitoring.evidence.channels import Alarm
 from monitoring.evidence.explanation import explain
@@ -200,7 +200,7 @@ class Watcher:
 
     def _weigh(self, stream: Stream, pages: Mapping[str, Page], now: float) -> None:
         model, cells = stream.model, {name: page.cells for name, page in pages.items()}
-        services = self.services
+        services, stream.repeats = self.services, share_of_repeats(pages.values(), model)
         add = partial(stream.add, cells, now, services.distrusted, services.restarted)
         alarm = self.problems.attempt(model, "evidence", now, add)
         note = partial(self.acceptances.note, stream, now, raised=alarm is not None)

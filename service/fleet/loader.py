@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from models.versions.registry import Registry
 from monitoring.counting.metrics import Metrics, ModelMetrics
 from monitoring.counting.queries import QueryWatch
+from monitoring.counting.repeats import RepeatWatch
 from service.configuration.model_specs import ModelLimits, Slots
 from service.fleet.live_runner import LiveRunner
 from service.fleet.served import Served
@@ -18,6 +19,7 @@ class Loader:
         registry: Registry,
         metrics: Metrics,
         watch: QueryWatch | None,
+        repeats: RepeatWatch,
         *,
         max_rows: int,
         limits: Mapping[str, ModelLimits],
@@ -26,6 +28,7 @@ class Loader:
         self._registry = registry
         self._metrics = metrics
         self._watch = watch
+        self._repeats = repeats
         self._max_rows = {n: rows for n, (rows, _) in limits.items() if rows is not None}
         self._otherwise = max_rows
         self._slots = {n: Slots(n, count) for n, (_, count) in limits.items() if count is not None}
@@ -46,5 +49,6 @@ class Loader:
             runner,
             ModelMetrics(self._metrics, runner.manifest),
             None if self._watch is None else self._watch.detector(bundle),
+            self._repeats.check(bundle),
             self._max_rows.get(model, self._otherwise),
         )

@@ -17,6 +17,7 @@ from models.base.logs import logger
 from models.versions.registry import Registry
 from monitoring.counting.metrics import Metrics
 from monitoring.counting.queries import QueryWatch
+from monitoring.counting.repeats import RepeatWatch
 from service.configuration.model_specs import ModelLimits, ModelSpec
 from service.fleet.loader import Loader
 from service.fleet.overrides import Signature, signature
@@ -57,6 +58,7 @@ class Champions:
         metrics: of this process.
         specs: the named models; empty: every model with a champion.
         watch: detects query attacks, or None.
+        repeats: knows the rows that clients sent of late; None: of this process.
         max_rows: of one request, where a model has no limit of its own.
         limits: by model.
         threads: of onnxruntime for a run.
@@ -68,6 +70,7 @@ class Champions:
         metrics: Metrics,
         specs: tuple[ModelSpec, ...] = (),
         watch: QueryWatch | None = None,
+        repeats: RepeatWatch | None = None,
         *,
         max_rows: int = 1024,
         limits: Mapping[str, ModelLimits] = NO_LIMITS,
@@ -76,7 +79,13 @@ class Champions:
         self._registry = registry
         self._metrics = metrics
         self._loader = Loader(
-            registry, metrics, watch, max_rows=max_rows, limits=limits, threads=threads
+            registry,
+            metrics,
+            watch,
+            repeats or RepeatWatch(None),
+            max_rows=max_rows,
+            limits=limits,
+            threads=threads,
         )
         self._wanted = WantedModels(registry, specs)
         self._view = _view({}, self._wanted.named)

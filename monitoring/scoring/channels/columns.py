@@ -1,4 +1,4 @@
-"""The columns of a table as channels: cells of a number's ranks, or one cell per category.
+"""The columns of a table as channels: cells of a number's ranks, or one per value or category.
 
 A column's cell is found from `x_unit` alone, so it says what moved in the customer's own words.
 Large tables are bounded: the columns that tell most about the answers, and the categories that
@@ -38,8 +38,11 @@ RANKS = (
     0.99,
     0.995,
 )
+TINY = np.float32(1e-30)  # above 0, whose next number is too small to compute with
 MISSING, MISSING_EDGE, LEAST = np.float32(-3e38), np.float32(-2e38), np.float32(-1e38)
 NAME_LENGTH = 48
+NEAR_CONSTANT = 0.98  # share of one value from which ranks would say nothing of the others
+MOST_VALUES = len(RANKS)  # of a number, that have a cell each
 
 
 @dataclass(frozen=True)
@@ -60,13 +63,17 @@ class NumericColumn:
 
     def values(self, x_unit: FloatArray) -> FloatArray:
         """`(N,)` float32, NaN far below every number."""
-        x = x_unit[:, self.index].astype(np.float32)
-        return np.where(np.isnan(x), MISSING, np.maximum(x, LEAST))
+        return _known(x_unit[:, self.index])
 
     def edges(self, x_unit: FloatArray) -> npt.NDArray[np.float32]:
-        """Falling edges of held-out rows; the last parts numbers from missing ones."""
-        known = x_unit[np.isfinite(x_unit[:, self.index]), self.index]
-        edges = steady(rank_edges(known, RANKS), least=0.0)
+        """Falling edges of held-out rows; the last parts numbers from missing ones.
+
+        Few different values have an edge each, where the rare ones of ties have no rank.
+        """
+        known = x_unit[np.isfinite(x_unit[:, self.index]), self.index].astype(np.float32)
+        different = np.unique(known)
+        few = len(different) <= MOST_VALUES
+        edges = steady(different[::-1] if few else rank_edges(known, RANKS), least=0.0)
         return np.append(edges, MISSING_EDGE) if self.missing else edges
 
     def cells(self, x_unit: FloatArray, edges: FloatArray) -> IntArray:
@@ -138,17 +145,85 @@ class CategoryColumn:
         return ChannelInfo(self.name, "category", self.labels)
 
 
-TableColumn = NumericColumn | CategoryColumn
+@dataclass(frozen=True)
+class ValueColumn:
+    """A number with hardly a value but one: a cell for each value, "other value", and "missing".
+
+    Ranks are blind to it: where 998 of 1000 rows are 0, every rank lies on the zeros, and what is
+    above them has no rank of its own.
+
+    Args:
+        name: of the channel, "column:" and the column's.
+        index: of the column.
+        values: `(V,)` that have a cell, rising, unit range.
+        labels: of the cells; "missing" only where a missing value is an answerable one.
+    """
+
+    name: str
+    index: int
+    values: npt.NDArray[np.float32]
+    labels: tuple[str, ...]
+
+    @classmethod
+    def fit(cls, name: str, index: int, column: Column, values: FloatArray) -> "ValueColumn | None":
+        """From training values `(R,)`; None where ranks do: no value has 98 % of those known.
+
+        Two values, however they are divided, are also values and no ranks.
+        """
+        known = values[np.isfinite(values)].astype(np.float32)
+        different, counts = np.unique(known, return_counts=True)
+        if len(different) > 2 and counts.max() < NEAR_CONSTANT * len(known):
+            return None
+        if len(different) > MOST_VALUES:
+            different = different[[counts.argmax()]]
+        raw = different.astype(np.float64) * ((column.high - column.low) or 1.0) + column.low
+        labels = [f"{value:g}" for value in raw] + ["other value"]
+        return cls(name, index, different, (*labels, "missing") if column.missing else (*labels,))
+
+    def edges(self) -> npt.NDArray[np.float32]:
+        """`(2V + 1,)` falling: above each value and below it, and above a missing one."""
+        above = np.maximum(np.nextafter(self.values, np.float32(np.inf)), self.values + TINY)
+        falling = np.stack([above, self.values], axis=1)[::-1].ravel()
+        return np.append(falling, MISSING_EDGE)
+
+    @property
+    def table(self) -> IntArray:
+        """`(2V + 2,)` the cell of each rank between the edges, from the highest."""
+        count = len(self.values)
+        ranks = np.full(2 * count + 2, count, dtype=np.int32)  # other values
+        ranks[1 : 2 * count : 2] = np.arange(count)[::-1]
+        ranks[-1] = len(self.labels) - 1
+        return ranks
+
+    def cells(self, x_unit: FloatArray) -> IntArray:
+        """`(N,)`."""
+        cells: IntArray = self.table[rank_cells(_known(x_unit[:, self.index]), self.edges())]
+        return cells
+
+    def weights(self, x_unit: FloatArray) -> FloatArray:
+        """`(G,)` summing to n + 1: counts, and one row spread over all.
+
+        A value that no row of the reference has weighs what it has of that one row, as an unseen
+        category does: the urn learns its share from the first ones, and bets only on more.
+        """
+        return class_weights(self.cells(x_unit), len(self.labels))
+
+    def info(self) -> ChannelInfo:
+        """What the manifest says of it."""
+        return ChannelInfo(self.name, "category", self.labels)
+
+
+TableColumn = NumericColumn | ValueColumn | CategoryColumn
+KINDS = (NumericColumn, ValueColumn, CategoryColumn)  # in the order of their cells
 
 
 def choose_columns(
     schema: InputSchema, x_unit: FloatArray, predicted: IntArray
 ) -> list[TableColumn]:
-    """The columns that become channels: numbers first, then categories, each in table order.
+    """The columns that become channels: ranked numbers, values, categories, each in table order.
 
     Of more than 32, those whose cells tell most about the model's answer (mutual information
-    on training rows, Miller-Madow corrected). A column without two different values in training
-    is left out: it has no ranks. (`inside` sees it when it moves.)
+    on training rows, Miller-Madow corrected).
 
     Args:
         schema: a table's; an image has no columns.
@@ -161,24 +236,28 @@ def choose_columns(
     for index, (name, column) in enumerate(
         zip(_names(schema.columns), schema.columns, strict=True)
     ):
-        values = x_unit[:, index]
-        made: TableColumn
-        if column.kind == "categorical":
-            made = CategoryColumn.fit(name, index, column, values)
-            cells = made.cells(x_unit)
-        elif len(np.unique(values[np.isfinite(values)])) > 1:
-            made = NumericColumn(name, index, column.missing)
+        made = _make(name, index, column, x_unit[:, index])
+        if isinstance(made, NumericColumn):
             cells = made.cells(x_unit, made.edges(x_unit))
         else:
-            continue
+            cells = made.cells(x_unit)
         found.append((_information(cells, predicted), made))
     best = sorted(found, key=lambda pair: -pair[0])[:MAX_COLUMNS]
     kept = sorted((made for _, made in best), key=lambda made: made.index)
-    return sorted(kept, key=lambda made: isinstance(made, CategoryColumn))
+    return sorted(kept, key=lambda made: KINDS.index(type(made)))
 
 
-def emit_values(graph: GraphBuilder, x_unit: str, columns: Sequence[NumericColumn]) -> str:
-    """Nodes for `NumericColumn.values`, `(N, K)`."""
+def _make(name: str, index: int, column: Column, values: FloatArray) -> TableColumn:
+    if column.kind == "categorical":
+        return CategoryColumn.fit(name, index, column, values)
+    few = ValueColumn.fit(name, index, column, values)
+    return NumericColumn(name, index, column.missing) if few is None else few
+
+
+def emit_values(
+    graph: GraphBuilder, x_unit: str, columns: Sequence[NumericColumn | ValueColumn]
+) -> str:
+    """Nodes for the numbers of the columns, `(N, K)`, a missing one far below every number."""
     x = graph.op("Gather", x_unit, graph.const([c.index for c in columns]), axis=1)
     above = graph.op("Max", x, graph.const(LEAST))
     return graph.op("Where", graph.op("IsNaN", x), graph.const(MISSING), above)
@@ -187,7 +266,6 @@ def emit_values(graph: GraphBuilder, x_unit: str, columns: Sequence[NumericColum
 def emit_categories(graph: GraphBuilder, x_unit: str, columns: Sequence[CategoryColumn]) -> str:
     """Nodes for `CategoryColumn.cells`, `(N, K)` int32: one look-up in the joined tables."""
     sizes = np.array([len(c.table) - 3 for c in columns], dtype=np.float32)
-    start = np.cumsum([0, *(len(c.table) for c in columns[:-1])])
     x = graph.op("Gather", x_unit, graph.const([c.index for c in columns]), axis=1)
     unseen = graph.const(np.float32(-1))
     near = graph.op("Min", graph.op("Max", x, unseen), graph.const(sizes))
@@ -197,8 +275,22 @@ def emit_categories(graph: GraphBuilder, x_unit: str, columns: Sequence[Category
     whole = graph.op(
         "Cast", graph.op("Add", place, graph.const(np.float32(1))), to=onnx.TensorProto.INT64
     )
-    index = graph.op("Add", whole, graph.const(start.astype(np.int64)))
-    return graph.op("Gather", graph.const(np.concatenate([c.table for c in columns])), index)
+    return emit_tables(graph, whole, [c.table for c in columns])
+
+
+def emit_tables(graph: GraphBuilder, places: str, tables: Sequence[IntArray]) -> str:
+    """`(N, K)` int32: what the table of each column holds at the int64 places `(N, K)`."""
+    start = np.cumsum([0, *(len(table) for table in tables[:-1])]).astype(np.int64)
+    index = graph.op("Add", places, graph.const(start))
+    return graph.op("Gather", graph.const(np.concatenate(tables)), index)
+
+
+def _known(x: FloatArray) -> npt.NDArray[np.float32]:
+    """Numbers `(N,)` as float32, NaN far below every number."""
+    known: npt.NDArray[np.float32] = np.where(
+        np.isnan(x), MISSING, np.maximum(x.astype(np.float32), LEAST)
+    )
+    return known
 
 
 def _names(columns: Sequence[Column]) -> list[str]:

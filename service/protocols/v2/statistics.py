@@ -21,7 +21,8 @@ STAGE = "holdfast_stage_duration_seconds"
 FAILURE = "holdfast_inference_failure_duration_seconds"
 LAST = "holdfast_last_inference_timestamp_seconds"
 CELLS = "holdfast_cell_observations"
-FAMILIES = (STAGE, FAILURE, LAST, CELLS)
+REPEATS = "holdfast_repeats"
+FAMILIES = (STAGE, FAILURE, LAST, CELLS, REPEATS)
 Totals = Mapping[tuple[str, str, str, str], float]  # name, model, version, stage or channel
 
 
@@ -105,7 +106,7 @@ def _totals(families: Iterable[Metric]) -> Totals:
 
 
 def _version(totals: Totals, manifest: Manifest) -> VersionStatistics:
-    """Every row falls into one cell of each channel, so the first one counts the rows."""
+    """Every row falls into one cell of each channel, or is a repeat: that counts the rows."""
     model, version = manifest.model, str(manifest.version)
 
     def total(name: str, part: str = "") -> float:
@@ -120,7 +121,9 @@ def _version(totals: Totals, manifest: Manifest) -> VersionStatistics:
         name=model,
         version=version,
         last_inference=round(1e3 * total(LAST)),
-        inference_count=int(total(f"{CELLS}_total", manifest.channels[0].name)),
+        inference_count=int(
+            total(f"{CELLS}_total", manifest.channels[0].name) + total(f"{REPEATS}_total")
+        ),
         execution_count=runs.count,
         inference_stats=InferenceStatistics(
             success=duration(STAGE, "encode", "decode", "run", "count"),

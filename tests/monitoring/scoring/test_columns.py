@@ -18,6 +18,7 @@ from monitoring.scoring.channels.columns import (
     MAX_COLUMNS,
     CategoryColumn,
     NumericColumn,
+    ValueColumn,
     choose_columns,
 )
 from tests import bundles
@@ -102,14 +103,98 @@ def test_wide_table_keeps_the_columns_that_tell_most() -> None:
     assert [c.index for c in made] == sorted(c.index for c in made)
 
 
-def test_columns_without_a_value_or_with_one_are_left_out() -> None:
-    x = np.array([[3.0, np.nan, 0.1], [3.0, np.nan, 0.2]] * 20, np.float32)
-    schema = schema_of(Column("same"), Column("never", missing=True), Column("real"))
-    made = choose_columns(schema, x, np.arange(40) % 2)
-    assert [c.name for c in made] == ["column:real"]
-    held = np.where(np.arange(3) == 2, np.nan, x)
-    cells = Cells.fit(["s"], np.arange(40.0)[:, None], np.arange(40) % 2, ("a", "b"), made, held)
-    assert [c.name for c in cells.channels] == ["s", "class"], "never known in the reference"
+def test_numbers_with_hardly_a_value_but_one_have_cells_of_values() -> None:
+    x = np.zeros((400, 4), np.float32)
+    x[:, 0], x[:, 1], x[::2, 2], x[:, 3] = 3, np.nan, 1, np.linspace(0, 1, 400)
+    x[::100, 3] = 7
+    columns = (
+        Column("same", low=3, high=3), Column("never", missing=True), Column("flag"), Column("real")
+    )  # fmt: skip
+    made = choose_columns(schema_of(*columns), x - [3, 0, 0, 0], np.arange(400) % 2)
+    labels = {c.name: getattr(c, "labels", None) for c in made}
+    assert labels == {
+        "column:real": None,
+        "column:same": ("3", "other value"),
+        "column:never": ("other value", "missing"),
+        "column:flag": ("0", "1", "other value"),
+    }
+    held = np.where(np.arange(4) == 3, np.nan, x)
+    cells = Cells.fit(["s"], np.arange(400.0)[:, None], np.arange(400) % 2, ("a", "b"), made, held)
+    told = [c.name for c in cells.channels]
+    assert told == ["s", "column:same", "column:never", "column:flag", "class"], (
+        "ranks of a number that is never known in the reference"
+    )
+
+
+def test_value_column_finds_its_values_and_nothing_beside_them() -> None:
+    x = np.repeat(np.float32([0, 0.3, 1]), [1970, 20, 10])[:, None]
+    column = Column("n", low=10, high=20, missing=True)
+    made = ValueColumn.fit("column:n", 0, column, x[:, 0])
+    assert made is not None
+    assert made.labels == ("10", "13", "20", "other value", "missing")
+    beside = np.nextafter(np.float32(0.3), np.float32(1))
+    odd = np.float32([0, 0.3, 1, 1e-6, -1e-6, beside, 2, np.inf, -np.inf, -3e38, np.nan])
+    told = [made.labels[cell] for cell in made.cells(odd[:, None])]
+    assert told == ["10", "13", "20", *["other value"] * 7, "missing"]
+    assert made.weights(x[:-10]).tolist() == [1970.2, 20.2, 0.2, 0.2, 0.2]
+    amounts = np.where(np.arange(2000) % 100 == 0, np.arange(2000) / 2000, 0)
+    told_of_amounts = ValueColumn.fit("column:n", 0, Column("n"), amounts.astype(np.float32))
+    assert told_of_amounts is not None
+    assert told_of_amounts.labels == ("0", "other value")
+    assert ValueColumn.fit("column:n", 0, column, np.arange(30) % 3 / np.float32(2)) is None
+
+
+def test_rare_value_among_few_has_a_cell_of_its_own() -> None:
+    x = np.repeat(np.float32([0, 0.5, 1]), [600, 399, 1])[:, None]
+    column = NumericColumn("column:n", 0, missing=False)
+    assert column.weights(x, column.edges(x)).tolist() == [1, 399, 600, 1]
+
+
+@pytest.mark.parametrize(
+    ("share", "value", "moved", "says"),
+    [
+        (0.002, 1.0, 0.05, "1 at "),  # a flag
+        (0.0, 1.0, 0.05, "other value at "),  # one that nobody has seen raised
+        (0.0, 7.0, 0.02, "other value at "),
+    ],
+)
+def test_flag_that_is_hardly_ever_raised_is_watched(
+    share: float, value: float, moved: float, says: str
+) -> None:
+    rng = np.random.default_rng(0)
+
+    def rows(count: int, raised: float) -> FloatArray:
+        x = rng.random((count, 2)).astype(np.float32)
+        x[:, 1] = np.where(rng.random(count) < raised, value, 0)
+        return x
+
+    table = rows(2000, share)
+    if share:
+        table[:4, 1] = value  # four in 2000 rows, as it happens
+    rng.shuffle(table)
+    made = choose_columns(schema_of(Column("n"), Column("flag")), table[:600], np.arange(600) % 2)
+    held = table[1200:1600]
+    cells = Cells.fit([], np.zeros((400, 0)), np.arange(400) % 2, ("a", "b"), made, held)
+    (info,) = (c for c in cells.channels if c.name == "column:flag")
+    (column,) = cells.values
+    reference = ChannelReference(
+        info.name, info.kind, cells.reference["column:flag/alpha"], info.labels
+    )
+    evidence = StreamEvidence([reference], c=1e6)
+
+    def send(count: int, raised: float) -> None:
+        told = column.cells(rows(count, raised))
+        evidence.update({info.name: np.bincount(told, minlength=len(info.labels))})
+
+    for _ in range(50):
+        send(100, share)
+    assert evidence.alarm is None
+    sent = 0
+    while evidence.alarm is None and sent < 3000:
+        send(100, moved)
+        sent += 100
+    assert evidence.alarm is not None
+    assert evidence.alarm.words.startswith(f"column:flag: {says}")
 
 
 def stream(rows: int) -> tuple[Cells, StreamEvidence, FloatArray]:
@@ -135,7 +220,7 @@ def weigh(cells: Cells, evidence: StreamEvidence, x_unit: FloatArray) -> None:
         counts = {}
         for column in cells.numbers:
             counts[column.name] = column.cells(part, cells.reference[f"{column.name}/edges"])
-        for category in cells.categories:
+        for category in (*cells.values, *cells.categories):
             counts[category.name] = category.cells(part)
         evidence.update(
             {
