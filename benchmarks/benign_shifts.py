@@ -1,7 +1,7 @@
 """`python -m benchmarks.benign_shifts`: how often drift that does no harm starts a re-evaluation.
 
 A net for the digits is trained and published (or taken from `--state`). Then for each change of the
-traffic a watcher with stores of its own looks at 1600 clean requests and 9600 changed ones, 400 a
+traffic a watcher with stores of its own looks at 600 clean requests and 2400 changed ones, 100 a
 look, 14 seconds between looks, half of the requests labelled within a look. Evidence, labels,
 triggers, registry and databases are the product's; HTTP is left out, the clock is simulated, and a
 job that is started judges the champion by its labelled rows at once, as a look of the loop does.
@@ -43,8 +43,8 @@ from monitoring.watching.watcher import Watcher, WatchPlan
 
 MODEL = "digits"
 NET = factories.NetSpec("small_conv", {"shape": [1, 8, 8], "classes": 10})
-LOOK, SECONDS = 400, 14.0
-CLEAN, CHANGED = 1600, 9600  # longer than a cool-down: what labels do not settle starts a look
+LOOK, SECONDS = 100, 14.0
+CLEAN, CHANGED = 600, 2400  # longer than a cool-down: what labels do not settle starts a look
 LABELLED = 0.5
 C = 1e6
 BEGIN = 1.8e9  # seconds since 1970
@@ -68,8 +68,8 @@ def draw_mix(y: Index, rows: int, rng: np.random.Generator) -> Index:
 
 
 def draw_days(y: Index, rows: int, rng: np.random.Generator) -> Index:
-    """The classes come and go, by a third, in days of 4000 requests."""
-    phase = 2 * np.pi * (np.arange(rows) / 4000)[:, None] + 2 * np.pi * np.arange(10) / 10
+    """The classes come and go, by a third, in days of 1200 requests."""
+    phase = 2 * np.pi * (np.arange(rows) / 1200)[:, None] + 2 * np.pi * np.arange(10) / 10
     weight = 1 + np.sin(phase) / 3
     wanted = (rng.random((rows, 1)) > (weight / weight.sum(1, keepdims=True)).cumsum(1)).sum(1)
     return np.array([rng.choice(np.flatnonzero(y == min(k, 9))) for k in wanted])

@@ -21,6 +21,7 @@ from models.statistics.intervals import proportion
 from models.statistics.shares import Proportion
 from models.versions.registry import Registry
 from monitoring.counting.counters import Page, share_of_repeats
+from monitoring.counting.repeats import MOST_PROBABLE
 from monitoring.evidence.accuracy_watch import Accuracy, AccuracyWatch
 from monitoring.evidence.channels import Alarm
 from monitoring.evidence.explanation import explain
@@ -200,7 +201,9 @@ class Watcher:
 
     def _weigh(self, stream: Stream, pages: Mapping[str, Page], now: float) -> None:
         model, cells = stream.model, {name: page.cells for name, page in pages.items()}
-        services, stream.repeats = self.services, share_of_repeats(pages.values(), model)
+        services, chance = self.services, stream.bundle.manifest.calibration.repeat_probability
+        looked_for = chance is not None and chance <= MOST_PROBABLE
+        stream.repeats = share_of_repeats(pages.values(), model) if looked_for else None
         add = partial(stream.add, cells, now, services.distrusted, services.restarted)
         alarm = self.problems.attempt(model, "evidence", now, add)
         note = partial(self.acceptances.note, stream, now, raised=alarm is not None)
