@@ -1,7 +1,7 @@
 """`python -m benchmarks.benign_shifts`: how often drift that does no harm starts a re-evaluation.
 
 A net for the digits is trained and published (or taken from `--state`). Then for each change of the
-traffic a watcher with stores of its own looks at 600 clean requests and 2400 changed ones, 100 a
+traffic a watcher with stores of its own looks at 900 clean requests and 3600 changed ones, 150 a
 look, 14 seconds between looks, half of the requests labelled within a look. Evidence, labels,
 triggers, registry and databases are the product's; HTTP is left out, the clock is simulated, and a
 job that is started judges the champion by its labelled rows at once, as a look of the loop does.
@@ -43,8 +43,8 @@ from monitoring.watching.watcher import Watcher, WatchPlan
 
 MODEL = "digits"
 NET = factories.NetSpec("small_conv", {"shape": [1, 8, 8], "classes": 10})
-LOOK, SECONDS = 100, 14.0
-CLEAN, CHANGED = 600, 2400  # longer than a cool-down: what labels do not settle starts a look
+LOOK, SECONDS = 150, 14.0
+CLEAN, CHANGED = 900, 3600  # longer than a cool-down: what labels do not settle starts a look
 LABELLED = 0.5
 C = 1e6
 BEGIN = 1.8e9  # seconds since 1970
@@ -231,7 +231,7 @@ def _answer(
     for column, channel in enumerate(bundle.manifest.channels):
         for cell, count in enumerate(np.bincount(answer.cells[:, column])):
             key = (MODEL, "1", channel.name, cell)
-            totals[key] = totals.get(key, 0.0) + count
+            totals[key] = totals.get(key, 0.0) + float(count)
     made: list[Any] = [
         Record(
             f"r{start + k}", 0, now, MODEL, 1, b"", int(predicted[k]),
