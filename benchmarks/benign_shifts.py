@@ -162,7 +162,9 @@ def main() -> None:
 
 
 def _row(shift: Shift, outcome: Outcome) -> str:
-    looks = "; ".join(f"{job.source}: {job.detail[:40]}" for job in outcome.jobs) or "0"
+    looks = str(len(outcome.jobs))
+    if outcome.jobs:
+        looks += f" ({outcome.jobs[0].source}: {outcome.jobs[0].reason[:60]})"
     after = "-" if outcome.alarm_after is None else f"{outcome.alarm_after:,}"
     told = "-" if outcome.verdict_after is None else f"{outcome.verdict_after:,}"
     accuracy = f"{outcome.accuracy:.1%}"
@@ -187,7 +189,7 @@ def watch(registry: Registry, bundle: Bundle, shift: Shift, folder: Path) -> Out
         verdict, words = judge_look(job, live, card.clean, card)
         look = Look(verdict, words, live, card.clean, None, clock.now)
         jobs.change(job.id, evaluation=look)
-        jobs.end(job.id, "passed" if verdict == "passed" else "inconclusive", words)
+        jobs.end(job.id, verdict, words)
         started.append(jobs.get(job.id))
 
     plan = WatchPlan((), str(folder), SECONDS, C, Policy())
@@ -212,6 +214,8 @@ def watch(registry: Registry, bundle: Bundle, shift: Shift, folder: Path) -> Out
         if on and not was:
             alarms += 1
             alarm_after = start + LOOK - CLEAN if alarm_after is None else alarm_after
+        if started and started[-1].outcome == "failed":
+            break  # the loop would train now
         if stream.harmless and verdict_after is None:
             verdict_after = len(records.observed(MODEL, 1, 10**6, since=stream.alarm_since or 0.0))
     records.close()
