@@ -6,7 +6,8 @@
 
 The audit record is written first (fsync), the alias file second (atomic rename). After a crash in
 between the next writer repairs the alias file: the last whole audit record counts. The state is the
-aliases and the holds, by which a person stops the loop for a model.
+aliases, the holds by which a person stops the loop for a model, and the traffic that a person has
+accepted as normal.
 """
 
 import re
@@ -33,9 +34,9 @@ from models.versions.bundle import NO_KEYS, Bundle, open_bundle, read_manifest, 
 from models.versions.registry_files import AUDIT_FILE, LOCK_FILE, ModelFiles
 from models.versions.registry_state import ALIASES as ALIASES
 from models.versions.registry_state import MODEL_NAME as MODEL_NAME
+from models.versions.registry_state import Acceptance, HeldError, State, Stops, check_until
 from models.versions.registry_state import Aliases as Aliases
 from models.versions.registry_state import AuditRecord as AuditRecord
-from models.versions.registry_state import HeldError, State, Stops, check_until
 from models.versions.registry_state import Hold as Hold
 from models.versions.registry_state import check_name as check_name
 from models.versions.registry_state import utc_now as utc_now
@@ -190,16 +191,9 @@ class Registry:
             aliases = Aliases(champion=version, challenger=challenger, previous=old.champion)
             after = msgspec.structs.replace(now, aliases=aliases)
             self._record(
-                model,
-                now,
-                after,
-                "promote",
-                version,
-                actor,
-                reason,
-                event=event,
-                by_person=by_person,
-            )
+                model, now, after, "promote", version, actor, reason,
+                event=event, by_person=by_person,
+            )  # fmt: skip
             return aliases
 
     def withdraw(self, model: str, version: int, *, actor: str, reason: str) -> Aliases:
@@ -277,6 +271,25 @@ class Registry:
                 after = msgspec.structs.replace(now, holds=())
                 self._record(model, now, after, "release", version, actor, reason, by_person=True)
             return now.find_hold(time.time())
+
+    def accept(self, model: str, accepted: Acceptance) -> None:
+        """Keep what a person takes for normal traffic; it replaces what was accepted before."""
+        self.path(model, accepted.version)
+        actor, reason = accepted.actor, accepted.reason
+        with self._changing(model, actor, mends="what is certain", by_person=True) as now:
+            after, version = msgspec.structs.replace(now, accepted=accepted), accepted.version
+            self._record(model, now, after, "accept_drift", version, actor, reason, by_person=True)
+
+    def undo_acceptance(self, model: str, *, actor: str, reason: str) -> Acceptance | None:
+        """Take back what was accepted, and return it. A no-op where nothing was."""
+        self._require(model)
+        with self._changing(model, actor, mends="what is certain", by_person=True) as now:
+            if now.accepted is not None:
+                after, version = msgspec.structs.replace(now, accepted=None), now.accepted.version
+                self._record(
+                    model, now, after, "undo_accept_drift", version, actor, reason, by_person=True
+                )
+            return now.accepted
 
     def _require(self, model: str) -> None:
         if not self.versions(model):
@@ -365,6 +378,7 @@ class Registry:
         by_person: bool = False,
     ) -> None:
         record = AuditRecord(
-            utc_now(), action, version, after.aliases, actor, reason, event, after.holds, by_person
-        )
+            utc_now(), action, version, after.aliases, actor, reason, event, after.holds, by_person,
+            after.accepted,
+        )  # fmt: skip
         ModelFiles(self.root / model).append(record, before)

@@ -1,4 +1,6 @@
-"""The state of a model in the registry: aliases, holds, and the audit record of each change.
+"""The state of a model in the registry, and the audit record of each change of it.
+
+The state is its aliases, its holds, and the traffic that a person has accepted as normal.
 
 It is in two JSON files: `aliases.json` (the present state) and `audit.jsonl` (a record for each
 change, with the state after it).
@@ -70,8 +72,34 @@ class HeldError(RegistryError):
         self.hold = hold
 
 
+class Acceptance(msgspec.Struct, frozen=True):
+    """A person's word that the traffic of a recorded period is what is normal for a version.
+
+    `since` and `until` are in seconds since 1970. `cycle_seconds` is how long the traffic takes to
+    have shown all that it does: a day, say.
+    """
+
+    version: int
+    since: float
+    until: float
+    cycle_seconds: float
+    actor: str
+    reason: str
+    at: str
+
+    def words(self) -> str:
+        """Describe what was accepted, by whom and why.
+
+        >>> day = Acceptance(2, 0.0, 86400.0, 86400.0, "ada", "summer", "1970-01-02T00:00:00.000Z")
+        >>> day.words()
+        'traffic from 1970-01-01T00:00:00Z to 1970-01-02T00:00:00Z, accepted by ada (summer)'
+        """
+        period = f"{show_time(self.since)} to {show_time(self.until)}"
+        return f"traffic from {period}, accepted by {self.actor} ({self.reason})"
+
+
 class AuditRecord(msgspec.Struct, frozen=True):
-    """One change of the registry: who, what, why, and the aliases and holds after it."""
+    """One change of the registry: who, what, why, and the state after it."""
 
     at: str
     action: str
@@ -82,17 +110,20 @@ class AuditRecord(msgspec.Struct, frozen=True):
     event: str | None = None
     holds: tuple[Hold, ...] = ()
     by_person: bool = False
+    accepted: Acceptance | None = None
 
 
 class State(msgspec.Struct, frozen=True):
-    """Aliases and holds of a model, and how many audit records have led to them.
+    """Aliases, holds and accepted traffic of a model, and how many audit records have led to them.
 
-    There is at most one hold of each kind; when one ends by itself, the other still counts.
+    There is at most one hold of each kind; when one ends by itself, the other still counts. What
+    was accepted is of one version, and says nothing about another.
     """
 
     aliases: Aliases = Aliases()
     holds: tuple[Hold, ...] = ()
     records: int | None = None  # None: written before this was kept
+    accepted: Acceptance | None = None
 
     def find_hold(self, now: float) -> Hold | None:
         """Return the hold in force; of two, the one that stops more."""
@@ -108,6 +139,7 @@ class State(msgspec.Struct, frozen=True):
 class _AliasFile(Aliases, frozen=True):
     holds: tuple[Hold, ...] = ()
     records: int | None = None
+    accepted: Acceptance | None = None
 
 
 def encode_state(state: State) -> bytes:
@@ -115,6 +147,8 @@ def encode_state(state: State) -> bytes:
     members: dict[str, object] = msgspec.to_builtins(state.aliases)
     if state.holds:
         members["holds"] = state.holds
+    if state.accepted is not None:
+        members["accepted"] = state.accepted
     if state.records is not None:
         members["records"] = state.records
     return msgspec.json.encode(members)
@@ -123,7 +157,8 @@ def encode_state(state: State) -> bytes:
 def decode_state(data: bytes) -> State:
     """Decode an alias file. Raises ValueError where it is damaged."""
     file = _decode(data, _AliasFile)
-    return State(Aliases(file.champion, file.challenger, file.previous), file.holds, file.records)
+    aliases = Aliases(file.champion, file.challenger, file.previous)
+    return State(aliases, file.holds, file.records, file.accepted)
 
 
 def encode_record(record: AuditRecord) -> bytes:

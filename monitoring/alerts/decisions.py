@@ -17,7 +17,7 @@ from models.base.logs import logger
 from monitoring.alerts.handled_alerts import HandledAlerts
 from monitoring.alerts.webhook import Alert, Payload
 from monitoring.loop.jobs import Job
-from monitoring.loop.triggers import ACTIONS
+from monitoring.loop.triggers import ACTIONS, Event
 from monitoring.records.database import StoreError
 from monitoring.watching.problems import in_words
 from monitoring.watching.watcher import Watcher
@@ -25,6 +25,7 @@ from monitoring.watching.watcher import Watcher
 UNKNOWN = "unknown"
 UNREADABLE = "unreadable"
 FAILED = "failed"
+DRIFT_ALERT = "HoldfastDrift"
 STORE_ERRORS = (StoreError, sa.exc.DBAPIError, sa.exc.TimeoutError)
 # Refusals that hold for all alerts of a model that ask for the same, whenever they began.
 SHARED = frozenset(
@@ -141,8 +142,22 @@ class _Desk:
         self.watcher.metrics.alerts.labels(action, decision.decision).inc()
         return decision
 
-    def _decide(self, alert: Alert) -> str:
+    def _echo(self, alert: Alert) -> Event:
+        """The event of an alert; our own alert of drift is an echo of what the watcher knows.
+
+        It waits for labels and is called harmless as the alarm itself, which starts what it is for.
+        """
         event = alert.event(self.models)
+        stream = self.watcher.streams.get(event.model)
+        ours = alert.labels.get("alertname") == DRIFT_ALERT and not event.resolved
+        if not ours or stream is None or stream.alarm_since is None:
+            return event
+        return msgspec.structs.replace(
+            event, source="drift", since=stream.alarm_since, harmless=stream.harmless
+        )
+
+    def _decide(self, alert: Alert) -> str:
+        event = self._echo(alert)
         if not event.resolved and self._has_started(event.model, alert.key):
             return "already_handled"
         wish = event.model, "resolved" if event.resolved else event.action

@@ -8,7 +8,7 @@ named: a channel without some of its cells would look like drift.
 import re
 import time
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -53,6 +53,19 @@ class Page:
     def counted(self, model: str) -> float:
         """Rows of a model that cells should have."""
         return self.predictions.get(model, 0.0) - self.repeats.get(model, 0.0)
+
+
+def share_of_repeats(pages: Iterable[Page], model: str) -> float | None:
+    """Return the share of a model's rows that no cell counts because they repeat others.
+
+    None where no page says so, or there were no rows.
+
+    >>> share_of_repeats([Page(predictions={"m": 8.0}, repeats={"m": 2.0}), Page()], "m")
+    0.25
+    """
+    telling = [page for page in pages if model in page.repeats]
+    rows = sum(page.predictions.get(model, 0.0) for page in telling)
+    return sum(page.repeats[model] for page in telling) / rows if rows else None
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):

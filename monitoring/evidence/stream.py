@@ -1,29 +1,30 @@
 """The stream of one champion: its evidence, the counters seen so far, and their file.
 
-A new champion starts afresh with its own reference. The state survives a restart of the watcher.
+A new champion starts afresh with its own reference, or with traffic that a person has accepted for
+it. The state survives a restart of the watcher.
 """
 
 from collections import deque
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from models.base.files import write_atomic
 from models.base.logs import logger
 from models.versions.bundle import Bundle
+from models.versions.registry_state import Acceptance
 from monitoring.counting.counters import Counts, increments
+from monitoring.evidence.accepted import Accepted
 from monitoring.evidence.alarm import Alarm, promise
-from monitoring.evidence.bets import ChannelReference
+from monitoring.evidence.bets import ChannelReference, IntArray
 from monitoring.evidence.channel_evidence import Eta
 from monitoring.evidence.channels import StreamEvidence, decode_state
 from monitoring.evidence.explanation import Explanation
 from monitoring.evidence.labels.watch import LabelState
-from monitoring.evidence.urn import LAGS
 
 RATE_LOOKS = 3600  # looks that the rate of requests is measured over
 GAP_SECONDS = 3600.0  # between two looks, beyond which the rate starts anew
@@ -51,9 +52,13 @@ class _State(msgspec.Struct, frozen=True):
 
     version: int
     alarm_since: float | None
+    harmless: str
+    accepted: Acceptance | None
     totals: dict[str, dict[str, float]]
     explained: Explanation | None
     labels: LabelState
+    doubt: str
+    repeats: float | None
     evidence: msgspec.Raw
 
 
@@ -73,6 +78,13 @@ class Stream:
     totals: dict[str, dict[str, float]] = field(default_factory=dict)  # service -> cell -> count
     explained: Explanation | None = None  # the last alarm, over or of an earlier version as well
     labels: LabelState = field(default_factory=LabelState)  # what the labels of this version say
+    doubt: str = ""  # why an alarm of harm starts nothing, as the last look said
+    harmless: str = ""  # why the alarm that is on does no harm, once labels have shown that
+    accepted: Acceptance | None = None  # the traffic that the evidence compares with, where not
+    # the reference of the version
+    repeats: float | None = None  # share of rows that repeat a client's within a minute, of late;
+    # None: not known
+    weighed: Mapping[str, IntArray] = field(default_factory=dict)  # by the last look
     refused: set[str] = field(default_factory=set)  # what the last look could not weigh, in words
     fault: str = ""  # of the file, in words; empty once it is as it should be
     noticed: str = ""  # what was wrong with the file at the last look, and is mended
@@ -81,33 +93,19 @@ class Stream:
     _looks: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=RATE_LOOKS))
 
     @classmethod
-    def open(
-        cls,
-        bundle: Bundle,
-        folder: Path,
-        *,
-        c: float,
-        eta: Eta = "auto",
-        lags: tuple[int, ...] = LAGS,
-    ) -> "Stream":
+    def open(cls, bundle: Bundle, folder: Path, *, c: float, eta: Eta = "auto") -> "Stream":
         """Go on from the state file if it belongs to this version, else start afresh.
 
         A file that cannot be read is set aside (`.damaged`): its evidence starts afresh, and
         `fault` says so. The last alarm stays known, also where it was an earlier version's.
         """
         path = folder / f"{bundle.manifest.model}.json"
-        channels, explained, fault = references(bundle), None, ""
+        explained, fault = None, ""
         try:
-            state = msgspec.json.decode(path.read_bytes(), type=_State)
+            state = _read(path)
             explained = state.explained
             if state.version == bundle.manifest.version:
-                snapshot = decode_state(bytes(state.evidence))
-                evidence = StreamEvidence.restore(channels, snapshot, c=c, eta=eta, lags=lags)
-                since, totals = state.alarm_since, state.totals
-                return cls(
-                    bundle, evidence, path, since, totals, explained, state.labels,
-                    _written=_signature(path),
-                )  # fmt: skip
+                return cls._go_on(bundle, path, state, c=c, eta=eta)
         except FileNotFoundError:
             pass
         except (OSError, ValueError, RecursionError) as error:  # also SnapshotError, DecodeError
@@ -115,8 +113,39 @@ class Stream:
             log.warning("evidence_state_unusable", path=str(path), error=str(error))
             with suppress(OSError):  # else the next save says what is in its way
                 path.replace(path.with_name(f"{path.name}.damaged"))
-        fresh = StreamEvidence(channels, c=c, eta=eta, lags=lags)
+        fresh = StreamEvidence(references(bundle), c=c, eta=eta)
         return cls(bundle, fresh, path, explained=explained, fault=fault)
+
+    @classmethod
+    def read(
+        cls, folder: Path, model: str, open_version: Callable[[int], Bundle], *, c: float
+    ) -> "Stream":
+        """Read the stream as a watcher has left it, and change nothing.
+
+        Args:
+            folder: of the state files.
+            model: its name.
+            open_version: opens the version that the state names.
+            c: requests per false alarm.
+
+        Raises:
+            FileNotFoundError: no watcher has looked at the model yet.
+            ValueError: the file is damaged.
+        """
+        path = folder / f"{model}.json"
+        state = _read(path)
+        return cls._go_on(open_version(state.version), path, state, c=c, eta="auto")
+
+    @classmethod
+    def _go_on(cls, bundle: Bundle, path: Path, state: _State, *, c: float, eta: Eta) -> "Stream":
+        evidence = StreamEvidence.restore(
+            references(bundle), decode_state(bytes(state.evidence)), c=c, eta=eta
+        )
+        return cls(
+            bundle, evidence, path, state.alarm_since, state.totals, state.explained,
+            labels=state.labels, doubt=state.doubt, harmless=state.harmless,
+            accepted=state.accepted, repeats=state.repeats, _written=_signature(path),
+        )  # fmt: skip
 
     @property
     def model(self) -> str:
@@ -147,7 +176,7 @@ class Stream:
             The alarm if it is raised by these requests. A channel or cell that the reference
             does not know is left out and named in `refused`: it must not stop the watch.
         """
-        self.refused = set()
+        self.refused, self.weighed = set(), {}
         table = {
             c.name: np.zeros(len(self.bundle.reference[f"{c.name}/alpha"]), dtype=np.int64)
             for c in self.bundle.manifest.channels
@@ -172,7 +201,7 @@ class Stream:
         self._bound(table)
         return self._weigh({name: row for name, row in table.items() if row.any()}, now, new)
 
-    def _put(self, table: dict[str, npt.NDArray[np.int64]], gains: Mapping[str, float]) -> None:
+    def _put(self, table: dict[str, IntArray], gains: Mapping[str, float]) -> None:
         for key, count in gains.items():
             channel, number = key.rsplit("/", 1)
             row, cell = table.get(channel), int(number)
@@ -189,19 +218,18 @@ class Stream:
             self._logged.add(why)
             log.warning(event, model=self.model, version=self.version, why=why)
 
-    def _bound(self, table: dict[str, npt.NDArray[np.int64]]) -> None:
+    def _bound(self, table: dict[str, IntArray]) -> None:
         """Drop a growth that cannot be the traffic of one look: weighing it would take hours."""
         for name, row in table.items():
             if row.sum() > MOST_ROWS:
                 self._refuse("jump", f"channel {name} grew by {row.sum():,} rows in one look")
                 row[:] = 0
 
-    def _weigh(
-        self, table: dict[str, npt.NDArray[np.int64]], now: float, new: bool
-    ) -> Alarm | None:
+    def _weigh(self, table: dict[str, IntArray], now: float, new: bool) -> Alarm | None:
         before = self.evidence.alarm
         if table:
             self.evidence.update(table)
+            self.weighed = table
         if self._looks and not 0 <= now - self._looks[-1][0] <= GAP_SECONDS:
             self._looks.clear()  # the clock was set, or nobody looked: what follows is a new rate
         self._looks.append((now, self.evidence.requests))
@@ -210,7 +238,7 @@ class Stream:
         if raised:
             self.alarm_since = now
         elif alarm is None:
-            self.alarm_since = None
+            self.alarm_since, self.harmless = None, ""
         elif self.alarm_since is not None:
             self.alarm_since = min(self.alarm_since, now)  # a clock that ran ahead has noted it
         disturbed = self._disturbed()
@@ -233,12 +261,22 @@ class Stream:
         """The promise of the threshold, in words."""
         return promise(self.evidence.c, self.per_second)
 
+    def retake(self, counts: Accepted | None, accepted: Acceptance | None) -> None:
+        """Compare from now on with accepted traffic, or with the version's reference again (None).
+
+        An alarm that is on is over: what it was about is normal now, or no longer what it was.
+        """
+        self.evidence.retake(counts)
+        self.accepted, self.alarm_since, self.harmless = accepted, None, ""
+        self.save()
+
     def save(self) -> None:
         """Write the state, whole or not at all; where that fails, `fault` says why."""
         evidence = msgspec.Raw(msgspec.json.encode(self.evidence.snapshot()))
         state = _State(
-            self.version, self.alarm_since, self.totals, self.explained, self.labels, evidence
-        )
+            self.version, self.alarm_since, self.harmless, self.accepted, self.totals,
+            self.explained, self.labels, self.doubt, self.repeats, evidence,
+        )  # fmt: skip
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(self.path, msgspec.json.encode(state))
@@ -250,6 +288,11 @@ class Stream:
     def _disturbed(self) -> bool:
         """Whether somebody else has changed or removed the file; then it is written again."""
         return self._written is not None and _signature(self.path) != self._written
+
+
+def _read(path: Path) -> _State:
+    """Read a state file. Raises FileNotFoundError; ValueError where it is damaged."""
+    return msgspec.json.decode(path.read_bytes(), type=_State)
 
 
 def _signature(path: Path) -> tuple[int, ...]:

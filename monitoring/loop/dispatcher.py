@@ -18,7 +18,6 @@ from monitoring.loop.cooling import find_rest
 from monitoring.loop.jobs import Job, JobStore, JsonObject
 from monitoring.loop.metrics import WatchMetrics
 from monitoring.loop.triggers import DAY, Decision, Event, Policy, Situation, decide
-from monitoring.records.store import RecordStore
 
 PERSONS_ACTS = ("promote", "rollback", "release")
 SKEW_SECONDS = 300.0  # that clocks of other machines may be ahead of this one's
@@ -53,7 +52,6 @@ class Dispatcher:
     policy: Policy
     serves: Mapping[str, int | None]  # models that are served, and pinned to what
     registry: Registry
-    records: RecordStore
     jobs: JobStore
     metrics: WatchMetrics
     start_job: Callable[[Job], None]
@@ -104,7 +102,7 @@ class Dispatcher:
         )
 
     def situation(self, event: Event, now: float) -> Situation:
-        """What the decision rests on, from registry, jobs and records.
+        """What the decision rests on, from registry and jobs.
 
         Times that lie in the future are left out: the clock was set back since.
         """
@@ -130,7 +128,6 @@ class Dispatcher:
             waiting=next((j.id for j in open_jobs if j.state == "waiting"), None),
             looked_at=max((look.at for look in looks), default=None),
             verdict=max(looks, key=lambda look: look.at).verdict if looks else "",
-            labels_since=self._count_labels(event, champion, now),
             runs_today=sum(job.source != "person" for job in today),
             pinned=self.serves.get(model),
             hold=state.find_hold(now),
@@ -153,13 +150,6 @@ class Dispatcher:
             if whole or (looked and settled) or limit >= LONGEST_PAGE:
                 return jobs
             limit *= 4
-
-    def _count_labels(self, event: Event, champion: int | None, now: float) -> int:
-        """Labelled rows of the champion since an alarm of drift, as many as a look waits for."""
-        if event.source != "drift" or champion is None:
-            return 0
-        most, since = self.policy.look_labels, self.since(event, now)
-        return len(self.records.observed(event.model, champion, most, since=since))
 
     def since(self, event: Event, now: float) -> float:
         """From when on labels count: a new champion, or an old one that came back, starts anew.

@@ -40,23 +40,35 @@ def judge_look(
     if live.n < MIN_ROWS:
         words = f"{held}; only {live.n} labelled live rows ({MIN_ROWS} needed)"
     else:
-        words = (
-            f"live accuracy {live.value:.1%} ({live.low:.1%} to {live.high:.1%}, n = {live.n}), "
-            f"expected {expected_accuracy(promised):.1%}, "
-            f"floor {accuracy_floor(promised):.1%}"
-        )
+        words = _describe_live(live, promised)
     if verdict == "undecided" and job.source == "accuracy":
         return "failed", f"{job.reason}; {words}"
     if job.source == "drift" and verdict != "failed":
-        return _tell_drift(live, accuracy_floor(promised), words)
+        harmless = find_harmless(live, card)
+        if harmless:
+            return "passed", harmless
+        return "inconclusive", f"moved; whether it harms is not known yet: {words}"
     return "inconclusive" if verdict == "undecided" else verdict, words
 
 
-def _tell_drift(live: Proportion, floor: float, words: str) -> tuple[Verdict, str]:
-    """The verdict of a look at drift that has found no failure: did it harm, as far as is known?
+def find_harmless(live: Proportion, card: Evaluation | None) -> str:
+    """Why a change of the inputs does no harm, in words; empty where labels do not say so.
 
-    Evidence of harm goes on after the look: what is small shows later.
+    Evidence of harm goes on: what is small shows later.
+
+    Args:
+        live: accuracy on the labelled rows since the change.
+        card: the version's own evaluation.
     """
-    if live.n >= MIN_ROWS and live.value >= floor:
-        return "passed", f"moved, not harmed: {words}"
-    return "inconclusive", f"moved; whether it harms is not known yet: {words}"
+    promised = promised_accuracy(card)
+    if live.n < MIN_ROWS or not live.value >= accuracy_floor(promised):
+        return ""
+    return f"moved, not harmed: {_describe_live(live, promised)}"
+
+
+def _describe_live(live: Proportion, promised: Proportion | None) -> str:
+    return (
+        f"live accuracy {live.value:.1%} ({live.low:.1%} to {live.high:.1%}, n = {live.n}), "
+        f"expected {expected_accuracy(promised):.1%}, "
+        f"floor {accuracy_floor(promised):.1%}"
+    )

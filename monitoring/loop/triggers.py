@@ -1,6 +1,7 @@
 """When the loop runs: a pure decision from an event and what is known now.
 
-Two promises: drift says that inputs moved, harm that answers got worse. Drift starts one
+Two promises: drift says that inputs moved, harm that answers got worse. Where labels show within a
+cool-down that drift does no harm, it starts nothing. Where they do not, it starts one
 re-evaluation, which says "moved, not harmed", or goes on to training where it fails; after that
 only harm or a person starts more for the same alarm. A refusal has a name, so that it can be
 counted and shown. A person is obeyed: what bounds the loop's own eagerness (a hold, the budget, the
@@ -25,6 +26,7 @@ Refusal = Literal[
     "no_champion",
     "not_enough_labels",
     "looked_already",
+    "not_harmed",
     "labels_biased",
     "resolved",
     "unknown_action",
@@ -37,7 +39,8 @@ class Event(msgspec.Struct, frozen=True):
     """Something that may start the loop.
 
     `since` is when the cause began and `raised` when its alarm was raised or last renewed, in
-    seconds since 1970; `doubt` says why its labels are not believed.
+    seconds since 1970; `doubt` says why its labels are not believed, `harmless` why
+    drift does no harm.
     """
 
     source: Source
@@ -48,6 +51,7 @@ class Event(msgspec.Struct, frozen=True):
     resolved: bool = False
     raised: float | None = None
     doubt: str = ""
+    harmless: str = ""
 
 
 class Situation(msgspec.Struct, frozen=True):
@@ -58,7 +62,6 @@ class Situation(msgspec.Struct, frozen=True):
     looked_at: float | None  # when the champion was last re-evaluated
     runs_today: int  # that the loop began by itself
     verdict: str = ""  # of that re-evaluation
-    labels_since: int = 0  # labelled rows of the champion since an alarm of drift
     pinned: int | None = None  # the version that is served whatever the champion
     waiting: str | None = None  # id of a job whose challenger waits for a person
     hold: Hold | None = None  # in force
@@ -71,7 +74,6 @@ class Policy(msgspec.Struct, frozen=True):
 
     cool_down_seconds: float = 300.0
     daily_budget: int = 20
-    look_labels: int = 100  # labelled rows that a look at drift waits for, as long as a cool-down
 
 
 class Decision(msgspec.Struct, frozen=True):
@@ -92,10 +94,10 @@ def decide(event: Event, situation: Situation, policy: Policy, now: float) -> De
     a job that is at it already.
 
     >>> event = Event("drift", "digits", "evaluate", since=90.0, reason="energy higher")
-    >>> idle = Situation(1, None, None, 0, labels_since=100)
-    >>> decide(event, idle, Policy(), now=100.0).start
+    >>> idle = Situation(1, None, None, 0)
+    >>> decide(event, idle, Policy(), now=390.0).start
     'evaluate'
-    >>> decide(event, msgspec.structs.replace(idle, running="j1"), Policy(), now=100.0).refusal
+    >>> decide(event, msgspec.structs.replace(idle, running="j1"), Policy(), now=390.0).refusal
     'already_running'
     """
     if event.resolved:
@@ -119,7 +121,9 @@ def decide(event: Event, situation: Situation, policy: Policy, now: float) -> De
         return _refuse("labels_biased", event.doubt)
     if _looked_already(event, situation):
         return _refuse("looked_already", _explain_look(situation))
-    if waits := _waits_for_labels(event, situation, policy, now):
+    if event.harmless:
+        return _refuse("not_harmed", event.harmless)
+    if waits := _waits_for_labels(event, policy, now):
         return _refuse("not_enough_labels", waits)
     if situation.runs_today >= policy.daily_budget:
         return _refuse("daily_budget", f"{situation.runs_today} runs in the last 24 hours")
@@ -142,16 +146,16 @@ def _looked_already(event: Event, situation: Situation) -> bool:
     return event.source == "drift" or (event.source == "alert" and event.action == "evaluate")
 
 
-def _waits_for_labels(event: Event, situation: Situation, policy: Policy, now: float) -> str:
+def _waits_for_labels(event: Event, policy: Policy, now: float) -> str:
     """Why a look at drift is put off, in words; empty where it is not.
 
-    A look without labels cannot tell drift from harm.
+    Labels tell drift from harm better than a look that comes before them.
     """
-    have, need, waited = situation.labels_since, policy.look_labels, now - event.since
-    if event.source != "drift" or have >= need or not 0 <= waited < policy.cool_down_seconds:
+    waited = now - event.since
+    if event.source != "drift" or not 0 <= waited < policy.cool_down_seconds:
         return ""
     left = policy.cool_down_seconds - waited
-    return f"{have} of {need} labelled rows since the alarm; looks without them in {left:.0f} s"
+    return f"labels since the alarm do not tell yet whether it harms; looks anyhow in {left:.0f} s"
 
 
 def _explain_look(situation: Situation) -> str:

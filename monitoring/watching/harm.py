@@ -1,18 +1,23 @@
-"""What the labels of each watched model say, and the event that harm is.
+"""What the labels of each watched model say, and the events that harm and drift are.
 
 Evidence from labels is weighed at every look and stands in the state file of the stream, so it
-survives a restart and begins anew with every champion.
+survives a restart and begins anew with every champion. While an alarm of drift is on, the labels
+since then say whether it does harm.
 """
 
 from dataclasses import dataclass, field
 
 from models.base.logs import logger
+from models.statistics.intervals import proportion
 from monitoring.evidence.accuracy_watch import Accuracy
+from monitoring.evidence.alarm import Alarm
 from monitoring.evidence.labels.watch import Harm, LabelWatch
 from monitoring.evidence.stream import Stream
+from monitoring.loop.looks import find_harmless
 from monitoring.loop.triggers import Event
 from monitoring.records.store import RecordStore
 
+LIVE_ROWS = 500  # latest labelled ones since an alarm of drift
 log = logger("watcher")
 
 
@@ -45,13 +50,15 @@ class HarmWatches:
         watch = self._watches.get(stream.model)
         if watch is None or watch.bundle is not stream.bundle:
             watch = self._watches[stream.model] = LabelWatch(stream.bundle, self.records, c=self.c)
-        before, stream.labels = stream.labels, watch.look(stream.labels, now, since)
-        if stream.labels != before:
-            stream.save()
-        observed = accuracy.observed
+        before = stream.labels, stream.doubt, stream.harmless
+        stream.labels, observed = watch.look(stream.labels, now, since), accuracy.observed
         harm = watch.judge(stream.labels, None if observed is None else observed.corrected)
         self._standing[stream.model] = harm
-        if harm.alarm is not None and before.harm.alarm is None:
+        stream.doubt = harm.doubt
+        stream.harmless = self._find_harmless(stream, harm, since)
+        if (stream.labels, stream.doubt, stream.harmless) != before:
+            stream.save()
+        if harm.alarm is not None and before[0].harm.alarm is None:
             log.warning(
                 "harm_alarm",
                 model=stream.model,
@@ -62,6 +69,24 @@ class HarmWatches:
                 promise=harm.promise,
             )
         return harm
+
+    def _find_harmless(self, stream: Stream, harm: Harm, since: float) -> str:
+        """Why the alarm of drift that is on does no harm, in words; empty: that is not known.
+
+        Once that is known, only evidence of harm takes it back: a figure that is looked at again
+        and again would fall below the floor by chance.
+        """
+        alarm_since, manifest = stream.alarm_since, stream.bundle.manifest
+        if alarm_since is None or harm.alarm is not None or stream.labels.bias(manifest.classes):
+            return ""
+        if stream.harmless:
+            return stream.harmless
+        since = max(since, alarm_since)
+        right = self.records.observed(stream.model, stream.version, LIVE_ROWS, since=since)
+        harmless = find_harmless(proportion(right), manifest.evaluation)
+        if harmless:
+            log.info("drift_harmless", model=stream.model, version=stream.version, words=harmless)
+        return harmless
 
     def standing(self, model: str) -> Harm | None:
         """What the last look said; None where there was none."""
@@ -80,4 +105,13 @@ def harm_event(stream: Stream, harm: Harm) -> Event | None:
     return Event(
         "accuracy", stream.model, "evaluate", harm.alarm.since, harm.words,
         raised=stream.labels.crossed_at, doubt=harm.doubt,
+    )  # fmt: skip
+
+
+def drift_event(stream: Stream, alarm: Alarm) -> Event:
+    """The event of an alarm of drift; it says so where labels have shown that it does no harm."""
+    assert stream.alarm_since is not None, "an alarm has a time"
+    return Event(
+        "drift", stream.model, "evaluate", stream.alarm_since, alarm.words,
+        harmless=stream.harmless,
     )  # fmt: skip

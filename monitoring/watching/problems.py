@@ -25,6 +25,8 @@ Problem = Literal[
     "counters_still",
     "counters_refused",
     "evidence_state",
+    "history",
+    "acceptance",
     "evidence",
     "explanation",
     "figures",
@@ -60,6 +62,10 @@ ADVICE: dict[Problem, str] = {
     "counters_refused": "see the service's /metrics: what is there cannot have been counted",
     "evidence_state": "see that the folder watch/ of the state can be written and has space; a "
     "file that could not be read was set aside, and the evidence began anew",
+    "history": "see that the folder watch/history/ of the state can be written and has space; a "
+    "file that could not be read was set aside, and what was recorded of the version began anew",
+    "acceptance": "accept a period that is recorded: holdfast drift accept <model>; or take the "
+    "acceptance back: holdfast drift accept <model> --undo",
     "evidence": "see the watcher's log; the counters of later looks are weighed again",
     "explanation": "see the watcher's log; the alarm itself stands",
     "figures": "the version's evaluation cannot be shown: holdfast evaluate makes it anew",

@@ -13,11 +13,10 @@ from models.base.logs import logger
 from models.statistics.shares import Proportion
 from models.versions.registry_state import Aliases, Hold
 from monitoring.evidence.accuracy_watch import Accuracy
-from monitoring.evidence.alarm import Alarm
-from monitoring.evidence.explanation import Explanation
 from monitoring.evidence.labels.watch import Harm
 from monitoring.evidence.performance import expected_accuracy, promised_accuracy
 from monitoring.evidence.stream import Stream
+from monitoring.watching.drift_status import DriftStatus, describe_drift
 from monitoring.watching.problems import ALL_MODELS, Problem, Trouble
 from monitoring.watching.services import ServiceState
 from monitoring.watching.watcher import Watcher
@@ -26,21 +25,12 @@ Part = TypeVar("Part")
 log = logger("watcher")
 
 
-class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
+class ModelStatus(DriftStatus, frozen=True, kw_only=True):
     """A model's watched version, its evidence and accuracy, and its problems with advice.
 
     Times are seconds since 1970. `problem`, `since` and `advice` are of the gravest of `problems`.
     """
 
-    model: str
-    version: int | None = None
-    requests: int | None = None
-    evidence_log10: dict[str, float] | None = None  # by channel
-    threshold_log10: float | None = None
-    alarm: Alarm | None = None
-    alarm_since: float | None = None
-    promise: str | None = None
-    last_alarm: Explanation | None = None
     expected_accuracy: float | None = None
     observed_accuracy: Proportion | None = None
     accuracy: Accuracy | None = None
@@ -80,19 +70,14 @@ def _describe(watcher: Watcher, model: str) -> ModelStatus:
     )
     if stream is None:
         return status
-    return _try(model, lambda: _add_evidence(status, stream)) or status
+    return _try(model, lambda: _add_evidence(status, watcher, stream)) or status
 
 
-def _add_evidence(status: ModelStatus, stream: Stream) -> ModelStatus:
+def _add_evidence(status: ModelStatus, watcher: Watcher, stream: Stream) -> ModelStatus:
+    drift = describe_drift(stream, watcher.acceptances.history(stream))
     return msgspec.structs.replace(
         status,
-        requests=stream.evidence.requests,
-        evidence_log10=stream.evidence.log10_evidence(),
-        threshold_log10=stream.evidence.threshold_log10,
-        alarm=stream.evidence.alarm,
-        alarm_since=stream.alarm_since,
-        promise=stream.promise,
-        last_alarm=stream.explained,
+        **msgspec.structs.asdict(drift),
         expected_accuracy=expected_accuracy(promised_accuracy(stream.bundle.manifest.evaluation)),
     )
 

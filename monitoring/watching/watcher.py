@@ -20,7 +20,8 @@ from models.base.schedule import DueTimes, Timetable
 from models.statistics.intervals import proportion
 from models.statistics.shares import Proportion
 from models.versions.registry import Registry
-from monitoring.counting.counters import Page
+from monitoring.counting.counters import Page, share_of_repeats
+from monitoring.counting.repeats import MOST_PROBABLE
 from monitoring.evidence.accuracy_watch import Accuracy, AccuracyWatch
 from monitoring.evidence.channels import Alarm
 from monitoring.evidence.explanation import explain
@@ -31,7 +32,8 @@ from monitoring.loop.jobs import Job, JobStore
 from monitoring.loop.metrics import WatchMetrics
 from monitoring.loop.triggers import DAY, Event, Policy
 from monitoring.records.store import RecordStore, StoreError
-from monitoring.watching.harm import HarmWatches, harm_event
+from monitoring.watching.acceptance import Acceptances
+from monitoring.watching.harm import HarmWatches, drift_event, harm_event
 from monitoring.watching.problems import ALL_MODELS, Problem, Problems, Result, in_words
 from monitoring.watching.pulse import Pulse
 from monitoring.watching.services import Services
@@ -78,6 +80,7 @@ class Watcher:
     services: Services = field(init=False)
     watched: WatchedVersions = field(init=False)
     harms: HarmWatches = field(init=False)
+    acceptances: Acceptances = field(init=False)
     dispatcher: Dispatcher = field(init=False)
     due_times: DueTimes | None = field(init=False, default=None)
 
@@ -90,10 +93,10 @@ class Watcher:
             self.registry, plan.serves, folder, plan.c, self.problems, self._show_version
         )
         self.harms = HarmWatches(self.records, plan.c)
+        self.acceptances = Acceptances(self.registry, folder)
         self.dispatcher = Dispatcher(
-            plan.policy, plan.serves, self.registry, self.records, self.jobs, self.metrics,
-            self.start_job,
-        )  # fmt: skip
+            plan.policy, plan.serves, self.registry, self.jobs, self.metrics, self.start_job
+        )
         if plan.schedule:
             timetable = Timetable(plan.schedule, plan.timezone)
             self.due_times = DueTimes(timetable, folder / SCHEDULE_FILE)
@@ -146,6 +149,7 @@ class Watcher:
         if stream is None:
             return
         self._look_for_movement(stream, pages, now)
+        self.problems.attempt(model, "acceptance", now, partial(self.acceptances.follow, stream))
         self._weigh(stream, pages, now)
         live = self._ask_store(model, "records", now, partial(self.observe, stream))
         if live is not None:
@@ -197,9 +201,13 @@ class Watcher:
 
     def _weigh(self, stream: Stream, pages: Mapping[str, Page], now: float) -> None:
         model, cells = stream.model, {name: page.cells for name, page in pages.items()}
-        services = self.services
+        services, chance = self.services, stream.bundle.manifest.calibration.repeat_probability
+        looked_for = chance is not None and chance <= MOST_PROBABLE
+        stream.repeats = share_of_repeats(pages.values(), model) if looked_for else None
         add = partial(stream.add, cells, now, services.distrusted, services.restarted)
         alarm = self.problems.attempt(model, "evidence", now, add)
+        note = partial(self.acceptances.note, stream, now, raised=alarm is not None)
+        self.problems.attempt(model, "history", now, note)
         if alarm is not None:
             self._log_alarm(stream, alarm)
             explanation = self.problems.attempt(
@@ -227,6 +235,7 @@ class Watcher:
         self.watched.forget(model)
         self.accuracies.pop(model, None)
         self.harms.forget(model)
+        self.acceptances.forget(model)
         self._still.pop(model, None)
         self.problems.forget(model)
         self.metrics.forget(model)
@@ -304,8 +313,8 @@ class Watcher:
         worse = None if harm is None else harm_event(stream, harm)
         if worse is not None:
             events.append(worse)
-        if alarm is not None and stream.alarm_since is not None and (harm is None or not harm.acts):
-            events.append(Event("drift", model, "evaluate", stream.alarm_since, alarm.words))
+        if alarm is not None and (harm is None or not harm.acts):
+            events.append(drift_event(stream, alarm))
         if self.due_times is not None and self.due_times.due(model, now):
             events.append(Event("schedule", model, "evaluate", now - DAY, "scheduled"))
         return events

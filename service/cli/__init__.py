@@ -17,6 +17,7 @@ from monitoring.loop.durable.faults import passing_words
 from service.cli import (
     certify,
     doctor,
+    drift,
     evaluate,
     jobs,
     models,
@@ -88,7 +89,7 @@ def main(ctx: click.Context) -> None:
 for command in (
     serve.up, serve.serve, serve.watch, doctor.doctor,
     train.train, wrap.wrap, evaluate.evaluate, certify.certify,
-    traffic, models.models, jobs.jobs, tokens.tokens,
+    traffic, models.models, drift.drift, jobs.jobs, tokens.tokens,
 ):  # fmt: skip
     main.add_command(command)
 models.models.add_command(sign.sign)

@@ -1,9 +1,6 @@
 """`holdfast models`: the registry from the command line."""
 
-import json
 import time
-from datetime import UTC, datetime
-from pathlib import Path
 
 import click
 import msgspec
@@ -12,8 +9,6 @@ from models.base.errors import BundleError, RegistryError
 from models.versions.bundle import open_bundle
 from models.versions.registry import AuditRecord, Registry
 from models.versions.runner import Runner
-from monitoring.evidence.alarm import promise
-from monitoring.evidence.explanation import Explanation, histogram_text
 from service.cli.changes import hold, promote, release, rollback
 from service.cli.figures import share_or_none
 from service.cli.output import emit, json_option, table
@@ -144,65 +139,6 @@ def show(settings: Settings, model: str, version: str, as_json: bool) -> None:
         return "\n\n".join(part for part in parts if part)
 
     emit(value, as_json, text)
-
-
-@models.command()
-@click.argument("model")
-@json_option
-@click.pass_obj
-def drift(settings: Settings, model: str, as_json: bool) -> None:
-    """The last drift alarm: what moved, since when, and by which requests.
-
-    \b
-    Example:
-      holdfast models drift digits
-    """
-    Registry(settings.registry_dir, settings.keys).aliases(model)  # an unknown model is told
-    try:
-        state = json.loads((Path(settings.state) / "watch" / f"{model}.json").read_text())
-        explanation = msgspec.convert(state.get("explained"), Explanation | None)
-    except FileNotFoundError:
-        raise click.ClickException(
-            f"nothing watches {model} yet: start `holdfast watch` (or `holdfast up`)"
-        ) from None
-    except (ValueError, AttributeError) as error:
-        raise click.ClickException(f"the watcher's state is not readable: {error}") from None
-    on = state.get("alarm_since") is not None
-    value = {
-        "model": model,
-        "version": state["version"],
-        "alarm": on,
-        "promise": promise(settings.drift_c, None),
-        "last_alarm": msgspec.to_builtins(explanation),
-    }
-    emit(value, as_json, lambda: _alarm(explanation, on, value))
-
-
-def _alarm(alarm: Explanation | None, on: bool, value: dict[str, object]) -> str:
-    head = f"{value['model']} {value['version']}: {value['promise']}"
-    if alarm is None:
-        return f"{head}\nno alarm since this version is watched"
-    times = [_clock(at) for at in (alarm.first_at, alarm.last_at) if at is not None]
-    began = f", {' to '.join(times)}" if times else ""
-    lines = [
-        head,
-        f"alarm {'on' if on else 'over'}, raised {_clock(alarm.raised_at)}, "
-        f"version {alarm.version}:",
-        alarm.words,
-        f"request {alarm.requests}; it began after request {alarm.onset.first} to "
-        f"{alarm.onset.last} ({alarm.confidence:.0%} sure){began}",
-        "",
-        histogram_text(alarm),
-        "",
-    ]
-    rows = [(f"{m.id}/{m.row}", _clock(m.at), m.cell, f"{m.gain:.2f}") for m in alarm.movers]
-    if rows:
-        lines.append(table(("request", "at", "its value", "gain"), rows))
-    return "\n".join([*lines, *([alarm.note] if alarm.note else [])])
-
-
-def _clock(at: float) -> str:
-    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 @models.command()

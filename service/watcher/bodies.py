@@ -5,6 +5,7 @@ that must be there. What a member's value may be stands in `CHECKS`.
 """
 
 import math
+import re
 import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -17,12 +18,17 @@ from models.base.errors import InputError, show_value
 from models.base.json_body import decode_body
 from models.versions.registry_state import LONGEST_HOLD_SECONDS
 from monitoring.loop.triggers import ACTIONS
+from monitoring.watching.acceptance import CYCLE_SECONDS
 from service.watcher.reasons import NO_REASON, check_reason
 from service.web.errors import RequestError
 
 HOUR = 3600.0
 STARTED_BY = "asked for by a person"
 MOST_VERSION = 999_999_999
+LATEST_SECONDS = 253_402_300_799.0  # the last second of the year 9999
+LENGTH = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,6})?)([mhd])")
+UNITS = {"m": 60.0, "h": 3600.0, "d": 86_400.0}
+LONGEST_CYCLE_SECONDS = 366 * 86_400.0
 Check = Callable[[Any, str], Any]  # the value and its member; raises InputError
 
 
@@ -64,6 +70,21 @@ class RollbackBody(msgspec.Struct, frozen=True):
     reason: str = NO_REASON
 
 
+class AcceptBody(msgspec.Struct, frozen=True):
+    """The period whose traffic is normal now, of which version, and why; or that it is taken back.
+
+    Times are seconds since 1970; without `since` from the end of the last alarm's onset on, without
+    `until` until now.
+    """
+
+    since: float | None = None
+    until: float | None = None
+    cycle: float = CYCLE_SECONDS
+    expected: int | None = None
+    undo: bool = False
+    reason: str = NO_REASON
+
+
 class PromoteBody(msgspec.Struct, frozen=True):
     """The version that becomes champion, in whose place, and why."""
 
@@ -91,13 +112,14 @@ def read_record(body: bytes, kind: type[Body]) -> Body:
 
     Args:
         body: JSON of an object, or nothing.
-        kind: the record; its fields have checks in `CHECKS`.
+        kind: the record; its fields have checks in `CHECKS`, or in `OWN_CHECKS`.
 
     Raises:
         InputError: no JSON, or one member does not fit.
         FaultsError: several do not.
     """
     fields = {field.name: field.required for field in msgspec.structs.fields(kind)}
+    checks = {**CHECKS, **OWN_CHECKS.get(kind, {})}
     values: dict[str, object] = {}
     faults: list[InputError] = []
     for name, value in decode_body(_members, body or b"{}").items():
@@ -106,7 +128,7 @@ def read_record(body: bytes, kind: type[Body]) -> Body:
             faults.append(InputError(show_value(name)[1:-1], expected, "no such"))
         elif value is not None:
             try:
-                values[name] = CHECKS[name](value, name)
+                values[name] = checks[name](value, name)
             except InputError as error:
                 faults.append(error)
     settled = {*values, *(fault.field for fault in faults)}
@@ -132,15 +154,44 @@ def end_of_hours(value: Any, field: str = "hours") -> float:
 def end_at(value: Any, field: str = "until") -> float:
     """A time to come, seconds since 1970, from that or from RFC 3339. Raises InputError."""
     expected = "a time to come, within ten years: RFC 3339 with a zone, or seconds since 1970"
+    at = _read_time(value)
+    if not 0 < at - time.time() <= LONGEST_HOLD_SECONDS:  # NaN is neither
+        raise InputError(field, expected, show_value(value))
+    return at
+
+
+def time_at(value: Any, field: str) -> float:
+    """A time, seconds since 1970, from that or from RFC 3339. Raises InputError."""
+    at = _read_time(value)
+    if not 0 <= at <= LATEST_SECONDS:
+        expected = "a time: RFC 3339 with a zone, or seconds since 1970"
+        raise InputError(field, expected, show_value(value))
+    return at
+
+
+def length_of_time(value: Any, field: str = "cycle") -> float:
+    """Seconds of a length of time such as `24h`, `90m` or `7d`. Raises InputError.
+
+    >>> length_of_time("24h"), length_of_time("1.5d")
+    (86400.0, 129600.0)
+    """
+    match = LENGTH.fullmatch(value) if isinstance(value, str) else None
+    seconds = float(match[1]) * UNITS[match[2]] if match else math.nan
+    if not 0 < seconds <= LONGEST_CYCLE_SECONDS:
+        expected = "a length of time of at most a year, as 90m, 24h or 7d"
+        raise InputError(field, expected, show_value(value))
+    return seconds
+
+
+def _read_time(value: Any) -> float:
+    """Seconds since 1970; NaN where it is no time."""
     try:
         at = datetime.fromisoformat(value) if isinstance(value, str) else value
         if isinstance(at, datetime):
             at = at.timestamp() if at.tzinfo is not None else math.nan
     except (ValueError, OverflowError):
-        at = math.nan
-    if not _is_number(at) or not 0 < at - time.time() <= LONGEST_HOLD_SECONDS:
-        raise InputError(field, expected, show_value(value))
-    return float(at)
+        return math.nan
+    return float(at) if _is_number(at) else math.nan
 
 
 def _version(value: Any, field: str) -> int:
@@ -165,6 +216,12 @@ def _instant(value: Any, field: str) -> float:
     if not _is_number(value) or value < 0:
         raise InputError(field, "seconds since 1970", show_value(value))
     return float(value)
+
+
+def _flag(value: Any, field: str) -> bool:
+    if not isinstance(value, bool):
+        raise InputError(field, "true or false", show_value(value))
+    return value
 
 
 def _object(value: Any, field: str) -> Mapping[str, object]:
@@ -193,4 +250,9 @@ CHECKS: Mapping[str, Check] = {
     "kind": _kind,
     "since": _instant,
     "options": _object,
+    "cycle": length_of_time,
+    "undo": _flag,
+}
+OWN_CHECKS: Mapping[type[msgspec.Struct], Mapping[str, Check]] = {
+    AcceptBody: {"since": time_at, "until": time_at},
 }

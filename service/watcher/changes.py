@@ -1,4 +1,4 @@
-"""What a person changes through the watcher: holds, champions, answers, runs.
+"""What a person changes through the watcher: holds, champions, answers, runs, what is normal.
 
 Each change has a reason and names the token that it came with. What the registry keeps is changed
 there, so that the command line has the same effect without a watcher.
@@ -17,8 +17,10 @@ from monitoring.loop.dispatcher import NotStartedError
 from monitoring.loop.durable.faults import passing_words
 from monitoring.loop.jobs import AnsweredError, Job, NotWaitingError, PersonAnswer, UnknownJobError
 from monitoring.loop.triggers import Event
+from monitoring.watching.acceptance import AcceptanceError
 from monitoring.watching.watcher import Watcher
 from service.watcher import bodies
+from service.watcher.acceptance import accept, undo
 from service.watcher.holds import find_state
 from service.web.call import Call, Endpoint
 from service.web.errors import ConflictError, NotFoundError, RequestError, UnavailableError
@@ -41,6 +43,7 @@ class Changes:
             "/models/<model>/rollback": self.rollback,
             "/models/<model>/hold": self.hold,
             "/models/<model>/release": self.release,
+            "/models/<model>/accept-drift": self.accept_drift,
         }
         return tuple(
             Endpoint("POST", rule, say_what_passes(handler), "admin")
@@ -115,6 +118,22 @@ class Changes:
         reason = bodies.read_record(call.body(), bodies.ReasonBody).reason
         released = self.registry.release(model, actor=call.actor, reason=reason)
         return json_reply(find_state(self.registry, model, released))
+
+    def accept_drift(self, call: Call, model: str) -> Reply:
+        """Traffic of a recorded period is normal now, or no longer."""
+        wish = bodies.read_record(call.body(), bodies.AcceptBody)
+        self.registry.aliases(model)  # raises where the model is unknown or damaged
+        if wish.undo:
+            return json_reply(undo(self.registry, model, wish.reason, call.actor))
+        stream = self.watcher.streams.get(model)
+        if stream is None:
+            raise ConflictError(f"{model} is not watched: GET /models says why")
+        history = self.watcher.acceptances.history(stream)
+        try:
+            state = accept(self.registry, stream, history, wish, call.actor, self.clock())
+        except AcceptanceError as error:
+            raise ConflictError(str(error), faults=error.faults) from None
+        return json_reply(state)
 
     def find(self, job_id: str) -> Job:
         """A job. Raises NotFoundError."""

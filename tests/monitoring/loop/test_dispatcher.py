@@ -20,7 +20,6 @@ from monitoring.loop.jobs import JOBS, Job, JobStore
 from monitoring.loop.metrics import WatchMetrics
 from monitoring.loop.results import Look
 from monitoring.loop.triggers import Decision, Event, Policy
-from monitoring.records.store import RecordStore
 from tests.models.versions.test_registry import WHY, publish
 
 MODELS = ("fine", "held", "torn")
@@ -36,11 +35,9 @@ def dispatcher(tmp_path: Path) -> Iterator[Dispatcher]:
         publish(registry, model=model)
         registry.promote(model, 1, expected=None, **WHY)
     engine = sa.create_engine(f"sqlite:///{tmp_path}/jobs.sqlite")
-    records = RecordStore(f"sqlite:///{tmp_path}/records.sqlite")
     jobs = JobStore(engine)
     policy = Policy(cool_down_seconds=300.0, daily_budget=5)
-    yield Dispatcher(policy, {}, registry, records, jobs, WatchMetrics(), lambda job: None)
-    records.close()
+    yield Dispatcher(policy, {}, registry, jobs, WatchMetrics(), lambda job: None)
     engine.dispose()
 
 

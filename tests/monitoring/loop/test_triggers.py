@@ -11,14 +11,14 @@ from monitoring.loop.triggers import ACTIONS, Decision, Event, Policy, Situation
 
 NOW = 10_000.0
 POLICY = Policy(cool_down_seconds=300.0, daily_budget=20)
-IDLE = Situation(champion=1, running=None, looked_at=None, runs_today=0, labels_since=100)
+IDLE = Situation(champion=1, running=None, looked_at=None, runs_today=0)
 HOLD = Hold("ada", "audit week", "1970-01-01T02:46:40.000Z")
 AFTER_ROLLBACK = Hold("ada", "rolled back", "1970-01-01T02:46:40.000Z", stops="promotions")
 
 
 def event(source: str = "drift", **changes: object) -> Event:
-    """Drift that began 100 s ago, or a change of that."""
-    known = Event("drift", "digits", "evaluate", NOW - 100, "energy higher")
+    """Drift that began 400 s ago, or a change of that."""
+    known = Event("drift", "digits", "evaluate", NOW - 400, "energy higher")
     return msgspec.structs.replace(known, source=source, **changes)
 
 
@@ -43,15 +43,18 @@ def situation(**changes: object) -> Situation:
         (event("schedule"), situation(), "evaluate", None),
         (event("person", action="retrain"), situation(), "retrain", None),
         (event("alert", action="evaluate_robustness"), situation(), "evaluate_robustness", None),
-        # a look at drift waits for labels, not for ever
-        (event(), situation(labels_since=99), None, "not_enough_labels"),
-        (event(since=NOW - 299), situation(labels_since=0), None, "not_enough_labels"),
-        (event(since=NOW - 300), situation(labels_since=0), "evaluate", None),
-        (event("alert"), situation(labels_since=0), "evaluate", None),
-        (harm(), situation(labels_since=0), "evaluate", None),
-        (event("person"), situation(labels_since=0), "evaluate", None),
+        # a look at drift waits for what labels say, not for ever
+        (event(since=NOW - 299), situation(), None, "not_enough_labels"),
+        (event(since=NOW - 300), situation(), "evaluate", None),
+        (event("alert", since=NOW), situation(), "evaluate", None),
+        (harm(since=NOW), situation(), "evaluate", None),
+        (event("person", since=NOW), situation(), "evaluate", None),
+        # drift that does no harm, as labels say, starts nothing, however long it goes on
+        (event(harmless="moved, not harmed"), situation(), None, "not_harmed"),
+        (event(harmless="moved, not harmed", since=NOW), situation(), None, "not_harmed"),
+        (event(harmless="moved, not harmed", since=0.0), situation(), None, "not_harmed"),
         # one look per alarm of drift, whatever it found
-        (event(), situation(looked_at=NOW - 101, verdict="passed"), "evaluate", None),
+        (event(), situation(looked_at=NOW - 401, verdict="passed"), "evaluate", None),
         (event(), situation(looked_at=NOW - 99, verdict="passed"), None, "looked_already"),
         (event(), situation(looked_at=NOW - 99, verdict="inconclusive"), None, "looked_already"),
         (event(), situation(looked_at=NOW - 99, verdict="failed"), None, "looked_already"),
@@ -157,6 +160,7 @@ events = st.builds(
     resolved=st.booleans(),
     raised=times,
     doubt=st.sampled_from(["", "", "biased"]),
+    harmless=st.sampled_from(["", "", "moved, not harmed"]),
 )
 situations = st.builds(
     Situation,
@@ -165,7 +169,6 @@ situations = st.builds(
     looked_at=times,
     runs_today=st.integers(0, 40),
     verdict=st.sampled_from(["passed", "inconclusive", "failed"]),
-    labels_since=st.integers(0, 200),
     waiting=st.none() | st.just("job-2"),
     hold=st.none() | holds,
     rest=st.builds(Rest, times, st.integers(0, 2000), st.booleans()),

@@ -15,7 +15,10 @@ import pytest
 import sqlalchemy as sa
 
 from models.versions.registry import Registry
+from monitoring.alerts import webhook
+from monitoring.alerts.decisions import decide_alerts
 from monitoring.alerts.handled_alerts import HandledAlerts
+from monitoring.counting.counters import Page
 from monitoring.loop.jobs import Job, JobStore
 from monitoring.loop.metrics import WatchMetrics
 from monitoring.loop.triggers import Event, Policy
@@ -113,6 +116,81 @@ def test_harm_starts_one_evaluation_over_a_restart_and_says_how_bad_it_is(
     assert value("holdfast_harm_evidence_log10", {"model": "digits"}) >= 6
     assert value("holdfast_harm_alarm_threshold_log10", {"model": "digits"}) == 6
     assert 0.5 < value("holdfast_accuracy_floor_ratio", {"model": "digits"}) < 1
+
+
+def serve_drift(watcher: Watcher) -> None:
+    """From now on a service counts 300 requests more at each look, all in one cell a channel."""
+    rows = 0
+
+    def look(now: float) -> dict[str, Page]:
+        nonlocal rows
+        channels = watcher.registry.open("digits").manifest.channels
+        cells = {("digits", "1", channel.name, 0): float(rows) for channel in channels}
+        rows += 300
+        return {"a service": Page(cells)}
+
+    watcher.services.look = look  # type: ignore[method-assign]
+
+
+def alert(watcher: Watcher, folder: Path, name: str, now: float) -> str:
+    """What is decided on an alert of Alertmanager that fires now."""
+    one = {
+        "status": "firing",
+        "labels": {"alertname": name, "action": "evaluate", "model": "digits"},
+        "fingerprint": name,
+        "startsAt": datetime.fromtimestamp(now, UTC).isoformat(),
+    }
+    payload = webhook.parse(msgspec.json.encode({"version": "4", "alerts": [one]}))
+    engine = sa.create_engine(f"sqlite:///{folder}/alerts.sqlite")
+    (decision,) = decide_alerts(payload, watcher, HandledAlerts(engine), lambda: now)
+    engine.dispose()
+    return decision.decision
+
+
+def test_drift_that_labels_call_harmless_starts_nothing_over_restarts(
+    watcher: Watcher, tmp_path: Path
+) -> None:
+    now = time.time()
+    serve_drift(watcher)
+    for k in range(3):
+        watcher.tick(now + k)
+    assert watcher.streams["digits"].evidence.alarm is not None
+    ask_and_label(watcher.records, "late", now + 4, [True] * 120)
+    watcher.tick(now + 5)
+    (row,) = describe_models(watcher)
+    assert row.harmless.startswith("moved, not harmed: live accuracy 100.0%")
+    again = planned(watcher)
+    ask_and_label(again.records, "odd", now + 6, [k % 3 > 0 for k in range(12)])
+    for second in range(600, 660, 10):
+        again.tick(now + second)
+    (row_again,) = describe_models(again)
+    assert row_again.harmless == row.harmless, "it is not asked again and again"
+    assert alert(again, tmp_path, "HoldfastDrift", now + 660) == "not_harmed", "an echo of that"
+    value = again.metrics.registry.get_sample_value
+    assert value("holdfast_lifecycle_refusals_total", {"reason": "not_harmed"}) == 1
+    assert again.jobs.all() == []
+    ask_and_label(again.records, "bad", now + 700, [k % 2 == 0 for k in range(100)])
+    again.tick(now + 710)
+    (job,) = again.jobs.all()
+    assert job.source == "accuracy", "harm that comes later is seen"
+    (row,) = describe_models(again)
+    assert row.harmless is None
+
+
+def test_drift_without_labels_gets_one_look_after_a_cool_down(watcher: Watcher) -> None:
+    now = time.time()
+    serve_drift(watcher)
+    for second in range(0, 302, 15):
+        watcher.tick(now + second)
+    assert watcher.jobs.all() == []
+    (row,) = describe_models(watcher)
+    assert row.alarm is not None
+    assert row.harmless is None
+    since = watcher.streams["digits"].alarm_since
+    assert since is not None
+    watcher.tick(since + 301)
+    (job,) = watcher.jobs.all()
+    assert (job.source, job.kind) == ("drift", "evaluate")
 
 
 def test_labels_of_the_hard_requests_only_are_named_corrected_and_start_nothing(

@@ -32,8 +32,9 @@ def test_an_evidence_state_that_cannot_be_written_stays_in_memory_and_is_written
         traffic(watching, counting)
         traffic(watching, counting)
         for model in MODELS:
-            assert watching.problems(model) == {"evidence_state"}
-            assert "space" in watching.row(model)["problems"][0]["detail"]
+            assert watching.problems(model) == {"evidence_state", "history"}
+            for trouble in watching.row(model)["problems"]:
+                assert "space" in trouble["detail"]
             assert watching.requests(model) == 90
     finally:
         subprocess.run(["umount", str(tmp_path / "watch")], check=True)
@@ -168,7 +169,7 @@ def test_an_event_that_raises_is_a_problem_of_its_model_and_tried_again(
     watching, counting = scene
     for model in ("alpha", "beta"):
         counting.serve(watching.bundles[model], 300, first=True)
-    watching.watcher.dispatcher.policy = Policy(look_labels=0)  # a look waits for no labels
+    watching.watcher.dispatcher.policy = Policy(cool_down_seconds=0)  # a look waits for no labels
     consider = watching.watcher.dispatcher.consider
 
     def broken(event: Event, now: float) -> object:

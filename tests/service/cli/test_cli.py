@@ -1,8 +1,6 @@
 """Laws of the command line: one sentence and status 1 for what goes wrong, notes beside figures."""
 
 import errno
-import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +13,7 @@ from sqlalchemy.exc import OperationalError
 from models.base.errors import DataError, TrainingError
 from models.nets.factories import spec_for
 from models.versions.registry import Registry
-from monitoring.evidence.alarm import Bin
-from monitoring.evidence.explanation import Explanation, Mover
-from monitoring.evidence.stream import Stream
 from service.cli import CONTEXT, CommandGroup
-from service.cli.models import models
 from service.cli.output import tell_notes
 from service.cli.traffic.command import traffic
 from service.cli.train import train
@@ -132,33 +126,3 @@ def test_if_empty_knows_the_model_of_a_path(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert "model people has a champion already" in done.stderr
     assert Registry(registry).versions("people") == (1,)
-
-
-def test_drift_of_a_model_shows_its_last_alarm(published: Published, tmp_path: Path) -> None:
-    asked = ("drift", "digits")
-    shutil.copytree(published.registry.root, tmp_path / "state" / "registry")
-    unwatched = run_models(tmp_path, *asked)
-    assert unwatched.exit_code == 1
-    assert "nothing watches digits yet" in unwatched.stderr
-    stream = Stream.open(published.bundle, tmp_path / "state" / "watch", c=1e6)
-    stream.save()
-    assert "no alarm since this version is watched" in run_models(tmp_path, *asked).stdout
-    bins = (Bin("below 1", 0.9, 0.2), Bin("1 and above", 0.1, 0.8))
-    mover = Mover("01J", 2, 5.0, "1 and above", 1.25)
-    words = "energy: higher than the reference"
-    told = Explanation(1, 9.0, "energy", "higher", words, 300, 200, 5.0, bins, (mover,), "")
-    stream.explained = told
-    stream.save()
-    shown = run_models(tmp_path, *asked).stdout
-    assert "alarm over, raised" in shown
-    for part in (words, "1 and above", "80.0%", "01J/2", "after request 200"):
-        assert part in shown
-    plain = json.loads(run_models(tmp_path, *asked, "--json").stdout)
-    assert plain["last_alarm"]["movers"][0]["id"] == "01J"
-    assert run_models(tmp_path, "drift", "nope").exit_code == 1
-
-
-def run_models(tmp_path: Path, *args: str) -> Result:
-    group = CommandGroup("holdfast", commands={"models": models}, context_settings=CONTEXT)
-    settings = Settings(state=tmp_path / "state")
-    return CliRunner().invoke(group, ["models", *args], obj=settings)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from models.base.errors import InputError
 from service.watcher.bodies import (
     CHECKS,
+    AcceptBody,
     FaultsError,
     HoldBody,
     PromoteBody,
@@ -21,6 +22,7 @@ from service.watcher.reasons import NO_REASON
 KINDS: tuple[type[msgspec.Struct], ...] = (
     ReasonBody,
     HoldBody,
+    AcceptBody,
     RollbackBody,
     PromoteBody,
     StartBody,
