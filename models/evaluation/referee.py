@@ -49,6 +49,9 @@ def ask_referee(anchor: Subject, data: DataSet, x: InputArray, seed: int = 0) ->
         x: of the window.
         seed: of the fine-tuning.
     """
+    classes = len(anchor.classes)
+    if not len(x):
+        return Opinion(np.zeros((0, classes)), np.zeros((classes, classes), dtype=np.int64))
     held, schema = data.calibration.joined(data.test), anchor.schema
     if anchor.net is None:
         usual = count_confident(answer(anchor.runner, held.x).probabilities, held.y)
@@ -101,7 +104,7 @@ def fine_tune(anchor: nn.Module, schema: InputSchema, trusted: Rows, seed: int =
 
 
 def move_images(x_unit: Tensor, generator: torch.Generator) -> Tensor:
-    """Images `(N, C, H, W)` turned, shifted, in another light, and with noise."""
+    """Images `(N, C, H, W)` turned, shifted, blurred, in another light, and with noise."""
     n = len(x_unit)
 
     def draw(most: float) -> Tensor:
@@ -113,6 +116,8 @@ def move_images(x_unit: Tensor, generator: torch.Generator) -> Tensor:
     grid = F.affine_grid(theta, list(x_unit.shape), align_corners=False)
     x = F.grid_sample(x_unit, grid, align_corners=False)
     column = (n, 1, 1, 1)
+    blur = (2 * torch.rand(column, generator=generator) - 1).clamp(min=0)  # none for half of them
+    x = x + blur * (F.avg_pool2d(x, 3, 1, 1) - x)
     x = (x - 0.5) * (1 + draw(CONTRAST).view(column)) + 0.5 + draw(BRIGHTNESS).view(column)
     sigma = NOISE * torch.rand(column, generator=generator)
     return (x + sigma * torch.randn(x.shape, generator=generator)).clamp(0, 1)
