@@ -137,6 +137,7 @@ class ModelFiles:
             state.holds,
             by_person,
             state.accepted,
+            state.anchor,
         )
         write_atomic(path, encode_record(record))
         self._write_alias(state)
@@ -224,7 +225,7 @@ def _read(folder: Folder, name: str, most: int) -> bytes:
 
 
 def _state_of(record: AuditRecord, records: int) -> State:
-    return State(record.aliases, record.holds, records, record.accepted)
+    return State(record.aliases, record.holds, records, record.accepted, record.anchor)
 
 
 def _state_after(records: "tuple[AuditRecord, ...] | list[AuditRecord]") -> State:

@@ -1,6 +1,7 @@
 """The state of a model in the registry, and the audit record of each change of it.
 
-The state is its aliases, its holds, and the traffic that a person has accepted as normal.
+The state is its aliases, its holds, its anchor, and the traffic that a person has accepted as
+normal.
 
 It is in two JSON files: `aliases.json` (the present state) and `audit.jsonl` (a record for each
 change, with the state after it).
@@ -31,6 +32,34 @@ class Aliases(msgspec.Struct, frozen=True):
     champion: int | None = None
     challenger: int | None = None
     previous: int | None = None
+
+
+class Anchor(msgspec.Struct, frozen=True):
+    """The version that a person approved last, and the challengers compared with it since.
+
+    Args:
+        version: its number; the first champion until a person approves one.
+        attempts: challengers that were compared with it.
+        alpha, passed, event: level, outcome and job of the last of them.
+    """
+
+    version: int
+    attempts: int = 0
+    alpha: float = 0.0
+    passed: bool = False
+    event: str = ""
+
+    def words(self) -> str:
+        """What the anchor is and how often it was tried.
+
+        >>> Anchor(1, 2, 0.038, True, "job").words()
+        'anchor: version 1; 2 challengers compared with it, the last one passed at 0.038'
+        """
+        if not self.attempts:
+            return f"anchor: version {self.version}; no challenger compared with it yet"
+        tried = f"{self.attempts} challenger{'s' * (self.attempts > 1)} compared with it"
+        last = f"the last one {'passed' if self.passed else 'did not pass'} at {self.alpha:.2g}"
+        return f"anchor: version {self.version}; {tried}, {last}"
 
 
 class Hold(msgspec.Struct, frozen=True):
@@ -111,10 +140,11 @@ class AuditRecord(msgspec.Struct, frozen=True):
     holds: tuple[Hold, ...] = ()
     by_person: bool = False
     accepted: Acceptance | None = None
+    anchor: Anchor | None = None
 
 
 class State(msgspec.Struct, frozen=True):
-    """Aliases, holds and accepted traffic of a model, and how many audit records have led to them.
+    """Aliases, holds, accepted traffic and anchor, and how many audit records have led to them.
 
     There is at most one hold of each kind; when one ends by itself, the other still counts. What
     was accepted is of one version, and says nothing about another.
@@ -124,6 +154,7 @@ class State(msgspec.Struct, frozen=True):
     holds: tuple[Hold, ...] = ()
     records: int | None = None  # None: written before this was kept
     accepted: Acceptance | None = None
+    anchor: Anchor | None = None  # None: there was no champion yet
 
     def find_hold(self, now: float) -> Hold | None:
         """Return the hold in force; of two, the one that stops more."""
@@ -140,6 +171,7 @@ class _AliasFile(Aliases, frozen=True):
     holds: tuple[Hold, ...] = ()
     records: int | None = None
     accepted: Acceptance | None = None
+    anchor: Anchor | None = None
 
 
 def encode_state(state: State) -> bytes:
@@ -151,6 +183,8 @@ def encode_state(state: State) -> bytes:
         members["accepted"] = state.accepted
     if state.records is not None:
         members["records"] = state.records
+    if state.anchor is not None:
+        members["anchor"] = state.anchor
     return msgspec.json.encode(members)
 
 
@@ -158,7 +192,7 @@ def decode_state(data: bytes) -> State:
     """Decode an alias file. Raises ValueError where it is damaged."""
     file = _decode(data, _AliasFile)
     aliases = Aliases(file.champion, file.challenger, file.previous)
-    return State(aliases, file.holds, file.records, file.accepted)
+    return State(aliases, file.holds, file.records, file.accepted, file.anchor)
 
 
 def encode_record(record: AuditRecord) -> bytes:

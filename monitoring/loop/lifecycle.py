@@ -16,6 +16,8 @@ import msgspec
 from dbos import DBOS, DBOSConfiguredInstance
 
 from models.base.logs import logger
+from models.evaluation.checks import with_judged, words_of
+from models.evaluation.gates import plan, undecided
 from models.versions.registry import Registry
 from monitoring.loop import promotion
 from monitoring.loop.durable.beats import Beats
@@ -25,9 +27,10 @@ from monitoring.loop.durable.turns import Turns
 from monitoring.loop.durable.waits import wait_for
 from monitoring.loop.jobs import Job, JobOverError, JobStore, Task
 from monitoring.loop.metrics import WatchMetrics
-from monitoring.loop.results import Gated, Look, Trained
+from monitoring.loop.results import Gated, Look, Refereed, Trained
 from monitoring.loop.steps import run_child
 from monitoring.loop.terms import terms_of
+from monitoring.loop.verdict_page import write_verdict
 from monitoring.records.store import RecordStore
 
 RUN_ON_SECONDS = float("inf")  # a job's end is tried until it is written
@@ -100,17 +103,34 @@ class Lifecycle(DBOSConfiguredInstance):
             if short := self.await_labels(job_id):
                 return "inconclusive", f"{words}; {short}"
             self.child(job_id, "collect")
+        checks = plan()
+        self.change(job_id, checks=checks)
+        self.stage(job_id, "refereeing")
+        refereed = msgspec.convert(self.child(job_id, "referee"), Refereed)
+        checks = with_judged(checks, refereed.checks)
+        self.change(job_id, checks=checks)
+        if failing := words_of(checks, "fail"):
+            return "refused", f"nothing was trained; {failing}"
+        if refereed.changed:
+            return "inconclusive", f"nothing was trained; {refereed.changed}"
         challenger = msgspec.convert(self.child(job_id, "train"), Trained).version
         self.change(job_id, challenger=challenger)
         self.stage(job_id, "gating")
-        checks = msgspec.convert(self.child(job_id, "gate"), Gated).checks
+        gated = msgspec.convert(self.child(job_id, "gate"), Gated)
+        checks = with_judged(checks, gated.checks)
         self.change(job_id, checks=checks)
-        if failing := [check for check in checks if not check.passed]:
-            return "refused", "; ".join(f"{check.name}: {check.detail}" for check in failing)
+        if failing := words_of(checks, "fail"):
+            return "refused", failing
+        unknown, passed = undecided(checks), f"version {challenger} passed every gate"
+        if unknown:
+            passed = f"version {challenger} failed no gate; {words_of(unknown, 'unknown')}"
         if terms.mode == "report":
-            return "reported", f"version {challenger} passed every gate"
+            return "reported", passed
         if held := self.held(job_id):
-            return "reported", f"version {challenger} passed every gate; {held}"
+            return "reported", f"{passed}; {held}"
+        if unknown and terms.mode == "auto":
+            by_hand = f"`holdfast models promote {job.model} {challenger}`"
+            return "inconclusive", f"{passed}; a person may promote it: {by_hand}"
         if terms.mode == "manual" and (unwanted := self.approval(job_id)):
             return unwanted[0], unwanted[1]
 
@@ -302,6 +322,10 @@ class Lifecycle(DBOSConfiguredInstance):
         if job.state != "done":
             return
         log.info("job_done", job=job.id, model=job.model, outcome=job.outcome, detail=job.detail)
+        try:
+            write_verdict(Path(self.place.state), job)
+        except Exception:
+            log.exception("verdict_page_not_written", job=job.id)
         try:
             self.finished(job)
         except Exception:
