@@ -27,8 +27,9 @@ from monitoring.loop.jobs import Job, JobOverError, JobStore, Task
 from monitoring.loop.metrics import WatchMetrics
 from monitoring.loop.results import Gated, Look, Trained
 from monitoring.loop.steps import run_child
-from monitoring.loop.terms import terms_of
+from monitoring.loop.terms import quota_of, terms_of
 from monitoring.records.store import RecordStore
+from monitoring.records.usable import Usable
 
 RUN_ON_SECONDS = float("inf")  # a job's end is tried until it is written
 WITHDRAWN = ("refused", "rejected", "expired", "failed", "abandoned")
@@ -155,19 +156,20 @@ class Lifecycle(DBOSConfiguredInstance):
         job = self.jobs.get(job_id)
         terms, since = terms_of(job), job.since
 
-        def labels() -> int:
-            limit = terms.min_labels
-            return len(self.records.observed(job.model, job.champion, limit, since=since))
+        def labels() -> Usable:
+            return self.records.usable(
+                job.model, version=job.champion, since=since, quota=quota_of(terms)
+            )
 
         def enough() -> bool | None:
-            return labels() >= terms.min_labels or None
+            return len(labels()) >= terms.min_labels or None
 
         if self._wait(job_id, "labels", terms.label_patience_seconds, enough):
             return None
-        waited = terms.label_patience_seconds
-        return (
-            f"{labels()} of the {terms.min_labels} labels that retraining needs after {waited:g} s"
-        )
+        waited, usable = terms.label_patience_seconds, labels()
+        words = f"labels that retraining needs after {waited:g} s"
+        unused = f" ({usable.words()})" if usable.words() else ""
+        return f"{len(usable)} of the {terms.min_labels} {words}{unused}"
 
     @recorded
     def child(self, job_id: str, step: str) -> Any:

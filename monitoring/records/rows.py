@@ -1,7 +1,8 @@
-"""What a store of records holds: its two tables, and the rows that are written and read."""
+"""What a store of records holds: its tables, and the rows that are written and read."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +11,8 @@ import sqlalchemy as sa
 from models.statistics.arrays import IntArray
 from models.versions.schema import InputArray
 
+KEYS_PER_QUERY = 400
+T = TypeVar("T")
 METADATA = sa.MetaData()
 REQUESTS = sa.Table(
     "requests",
@@ -26,6 +29,7 @@ REQUESTS = sa.Table(
     sa.Column("perturbation", sa.Float, nullable=False),
     sa.Column("confidence", sa.Float, nullable=False),
     sa.Column("entropy", sa.Float, nullable=False),
+    sa.Column("client", sa.String(128), nullable=False),
     sa.Index("requests_by_id", "id", "row"),
     sqlite_autoincrement=True,
 )
@@ -39,16 +43,31 @@ FEEDBACK = sa.Table(
     sa.Column("seq", sa.BigInteger, nullable=False),
     sa.Column("label", sa.Integer, nullable=False),
     sa.Column("at", sa.Float, nullable=False),
+    sa.Column("client", sa.String(128), nullable=False),
+    sa.Column("trusted", sa.Boolean, nullable=False),
+    sa.Column("contradicted", sa.Boolean, nullable=False),
     sa.UniqueConstraint("id", "row"),
     sa.Index("feedback_by_seq", "seq"),
     sqlite_autoincrement=True,
+)
+# What clients said of a row that another one had labelled before; it never counts as the label.
+FURTHER = sa.Table(
+    "further_labels",
+    METADATA,
+    sa.Column("id", sa.String(128), primary_key=True),
+    sa.Column("row", sa.Integer, primary_key=True),
+    sa.Column("client", sa.String(128), primary_key=True),
+    sa.Column("seq", sa.BigInteger, nullable=False),
+    sa.Column("label", sa.Integer, nullable=False),
+    sa.Column("at", sa.Float, nullable=False),
 )
 
 
 class Record(NamedTuple):
     """One answered instance; times are seconds since the epoch, `x` raw bytes in schema dtype.
 
-    `confidence` is the probability of the answer, `entropy` that of all probabilities, in nats.
+    `confidence` is the probability of the answer, `entropy` that of all probabilities, in nats;
+    `client` asked for it: a token, or an address; empty where that is not known.
     """
 
     id: str
@@ -62,6 +81,7 @@ class Record(NamedTuple):
     perturbation: float
     confidence: float
     entropy: float
+    client: str = ""
 
 
 class Key(NamedTuple):
@@ -87,6 +107,18 @@ class RecordedRow(NamedTuple):
     model: str
     version: int
     predicted: int
+    client: str = ""
+
+
+class Standing(NamedTuple):
+    """How a label stands beside those of other clients for the same row.
+
+    `counts` says whether it is the label of the row; `others` are the classes that other clients
+    gave and that differ from it, each once, in rising order.
+    """
+
+    counts: bool
+    others: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -99,6 +131,10 @@ class Labelled:
     at: npt.NDArray[np.float64]  # (N,) seconds since the epoch of the request
     p_value: npt.NDArray[np.float64]  # (N,)
     perturbation: npt.NDArray[np.float64]  # (N,)
+    versions: IntArray  # (N,) that answered
+    clients: tuple[str, ...]  # (N,) who gave the label
+    askers: tuple[str, ...]  # (N,) who asked for the answer
+    trusted: npt.NDArray[np.bool_]  # (N,) whether the label's client may label any request
 
     def __len__(self) -> int:
         return len(self.y)
@@ -132,6 +168,7 @@ class LabelledAnswers:
     number: IntArray  # (N,) of the label
     seq: IntArray  # (N,) of the request
     at: npt.NDArray[np.float64]  # (N,) seconds since the epoch of the request
+    label: IntArray  # (N,) true class
     right: npt.NDArray[np.bool_]  # (N,) whether the answer was right
     p_value: npt.NDArray[np.float64]  # (N,)
     confidence: npt.NDArray[np.float64]  # (N,) probability of the answer
@@ -146,3 +183,8 @@ class Counts(NamedTuple):
 
     requests: int
     labelled: int
+
+
+def in_parts(keys: list[T]) -> Iterator[list[T]]:
+    """Cut a list of keys into lists that fit into one query."""
+    return (keys[start : start + KEYS_PER_QUERY] for start in range(0, len(keys), KEYS_PER_QUERY))

@@ -149,6 +149,14 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         float, _about("requests to a false drift alarm, at least, on average", "requests", ge=100)
     ] = 1e6
     min_labels: Annotated[int, _about("labelled rows that a retraining needs", "rows", ge=1)] = 300
+    labeller_share: Annotated[
+        float,
+        _about(
+            "most of a window that one client labels where others label, too; a client always may "
+            "label as many rows as a retraining needs, and one with the scope feedback:any all",
+            gt=0, le=1,
+        ),
+    ] = 0.5  # fmt: skip
     label_patience_seconds: Annotated[
         float, _about("how long a failed re-evaluation waits for those labels", "s", ge=0)
     ] = 900.0
