@@ -126,6 +126,7 @@ def _terms(settings: Settings) -> Terms:
     return Terms(
         mode=settings.mode,
         approval_timeout_seconds=settings.approval_timeout_seconds,
+        shadow_seconds=settings.shadow_seconds,
         probation_seconds=settings.probation_seconds,
         retrain_epochs=settings.retrain_epochs,
         min_labels=settings.min_labels,

@@ -23,6 +23,7 @@ from monitoring.loop.durable.faults import PassingError
 from monitoring.loop.durable.patience import Interrupted
 
 CHILD = "monitoring.loop.child"
+LIGHT = dict.fromkeys(("shadow", "probation"), "monitoring.loop.shadow")  # needs no torch
 LOOK_SECONDS = 0.1
 PASSING_STATUS = os.EX_TEMPFAIL  # what failed in the child passes: try again
 
@@ -34,7 +35,7 @@ class StepFailedError(HoldfastError):
 def run_child(
     folder: Path, step: str, *, seconds: float, beat: Callable[[], None], stop: threading.Event
 ) -> Any:
-    """Run `monitoring.loop.child`; `beat` is called while it runs.
+    """Run the step's process; `beat` is called while it runs.
 
     Returns:
         The result as plain data: the step's record of `monitoring.loop.results`.
@@ -48,7 +49,7 @@ def run_child(
         (folder / stale).unlink(missing_ok=True)
     with (folder / "log").open("ab") as output:
         child = subprocess.Popen(
-            [sys.executable, "-m", CHILD, step, str(folder)],
+            [sys.executable, "-m", LIGHT.get(step, CHILD), step, str(folder)],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

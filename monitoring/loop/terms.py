@@ -17,6 +17,7 @@ class Terms(msgspec.Struct, frozen=True):
 
     mode: Mode = "auto"
     approval_timeout_seconds: float = 86_400.0
+    shadow_seconds: float = 30.0
     probation_seconds: float = 30.0
     retrain_epochs: int = 20
     min_labels: int = 300

@@ -178,6 +178,14 @@ class LabelledAnswers:
         return len(self.number)
 
 
+class Answered(NamedTuple):
+    """Requests with their inputs and answers, oldest first."""
+
+    seq: IntArray  # (N,)
+    x: InputArray  # (N, *shape) raw
+    predicted: IntArray  # (N,) class answered
+
+
 class Counts(NamedTuple):
     """How much the store holds."""
 

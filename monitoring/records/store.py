@@ -28,6 +28,7 @@ from monitoring.records.rows import (
     FURTHER,
     METADATA,
     REQUESTS,
+    Answered,
     Counts,
     Key,
     Labelled,
@@ -274,6 +275,37 @@ class RecordStore:
         with self._database.reading() as connection:
             rows = connection.execute(query).all()
         return [Recorded(*row) for row in reversed(rows)]
+
+    def answered(
+        self,
+        model: str,
+        version: int,
+        schema: InputSchema,
+        *,
+        after: int,
+        most: int,
+        since: float = 0.0,
+    ) -> Answered:
+        """Return the latest `most` requests whose `seq` is above `after`, with their inputs.
+
+        Those from before `since` (epoch s), or of another shape or dtype than `schema`, are left
+        out.
+        """
+        query = (
+            sa.select(REQUESTS.c.seq, REQUESTS.c.x, REQUESTS.c.predicted)
+            .where(REQUESTS.c.model == model, REQUESTS.c.version == version)
+            .where(REQUESTS.c.seq > after, REQUESTS.c.at >= since)
+            .order_by(REQUESTS.c.seq.desc())
+            .limit(most)
+        )
+        with self._database.reading() as connection:
+            rows = connection.execute(query).all()
+        rows = [r for r in reversed(rows) if fits(r.x, schema)]
+        return Answered(
+            seq=np.array([r.seq for r in rows], dtype=np.int64),
+            x=raw_inputs([r.x for r in rows], schema),
+            predicted=np.array([r.predicted for r in rows], dtype=np.int64),
+        )
 
     def label_delays(self, model: str, version: int, last: int) -> npt.NDArray[np.float64]:
         """Return seconds from request to label of the latest `last` labelled rows, oldest first."""

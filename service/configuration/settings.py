@@ -185,6 +185,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     approval_timeout_seconds: Annotated[
         float, _about("how long a challenger waits for approval", "s", gt=0)
     ] = 86_400.0
+    shadow_seconds: Annotated[
+        float,
+        _about(
+            "how long a challenger answers live requests in the champion's shadow before it is "
+            "promoted; less where it is shown to be no worse", "s", ge=0,
+        ),
+    ] = 30.0  # fmt: skip
     probation_seconds: Annotated[
         float, _about("how long a new champion is watched before it stays", "s", ge=0)
     ] = 30.0
