@@ -138,3 +138,51 @@ class Agreement(msgspec.Struct, frozen=True):
             disagreed=int(different[-1]),
             shown=self.shown or bool((log_e >= np.log(THRESHOLD)).any()),
         )
+
+
+class Shadowed(msgspec.Struct, frozen=True):
+    """What is known of the challenger from the requests that both versions answered.
+
+    Args:
+        comparison: of labelled requests.
+        agreement: of all requests.
+        champion_seconds, challenger_seconds: median processor time of a run of one row.
+    """
+
+    comparison: ShadowComparison
+    agreement: Agreement
+    champion_seconds: float | None
+    challenger_seconds: float | None
+
+    @property
+    def verdict(self) -> Verdict:
+        """The verdict of the labels; as long as there are none, that of the agreement.
+
+        So one rule decides, whichever it is, and 5 % bounds the chance that it errs, if the time
+        at which the first label comes does not depend on what it says.
+        """
+        if not self.comparison.labels and self.agreement.shown:
+            return "no worse"
+        return self.comparison.verdict
+
+    def words(self) -> str:
+        """Say how the challenger stands, with the figures."""
+        pairs, agreement = self.comparison, self.agreement
+        verdict = {
+            "worse": "the challenger is worse than the champion on the same requests",
+            "no worse": f"the challenger is less than {pairs.margin:.0%} worse",
+            "not known": "whether the challenger is worse is not known yet",
+        }[self.verdict]
+        labelled = (
+            f"{pairs.labels} labelled: only the champion right {pairs.champion_only}, only the "
+            f"challenger {pairs.challenger_only}"
+        )
+        return (
+            f"{verdict}: of {agreement.requests} live requests {agreement.disagreed} answered "
+            f"differently; {labelled}"
+        )
+
+
+def decided(shadowed: Shadowed | None) -> Shadowed | None:
+    """What a shadow has shown, once there is a verdict; None before."""
+    return None if shadowed is None or shadowed.verdict == "not known" else shadowed

@@ -1,17 +1,24 @@
-"""The heavy steps of the loop, each in a process of its own (`monitoring.loop.step_process`).
+"""The heavy steps of the loop, each in a process of its own.
 
-Running out of memory or being killed here harms neither watcher nor service.
+It is started as `python -m monitoring.loop.child STEP DIR`. DIR holds `<step>.task.json`, a
+`monitoring.loop.jobs.Task`; the step writes `<step>.json` there, whole or not at all. Running out
+of memory or being killed here harms neither watcher nor service.
 """
 
+import os
 import sys
 import time
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
 from models.attacks.threat import geometry_of
-from models.base.errors import HoldfastError
+from models.base.errors import HoldfastError, out_of_memory
+from models.base.files import write_atomic
 from models.data import DataSet, Rows
 from models.data.source import data_of
 from models.data.window import Window
@@ -27,10 +34,11 @@ from models.versions.bundle import Bundle
 from models.versions.facts import EventFacts, TrainingFacts
 from models.versions.figures import AttackFigure, Evaluation
 from models.versions.registry import Registry
+from monitoring.loop.durable.faults import passing_words
 from monitoring.loop.jobs import Task
 from monitoring.loop.looks import judge_look
 from monitoring.loop.results import Collected, Gated, Look, Trained
-from monitoring.loop.step_process import Step, run_step
+from monitoring.loop.steps import PASSING_STATUS
 from monitoring.loop.terms import quota_of, terms_of
 from monitoring.making.opening import open_subject
 from monitoring.making.orders import Order
@@ -39,6 +47,10 @@ from monitoring.records.store import RecordStore
 from monitoring.scoring.perturbation.benign import again
 
 WINDOW_LIMIT = 5000
+OUT_OF_MEMORY = (
+    "there was not enough memory; nothing was published. Give the watcher's machine or container "
+    "more, or make the data, the net or the batch smaller, and ask again"
+)
 
 
 def collect(task: Task, folder: Path) -> Collected:
@@ -181,7 +193,36 @@ def _print_progress(stage: str, done: int, total: int, words: str) -> None:
     print(f"{stage} {done}/{total}: {words}", flush=True)
 
 
+Step = Callable[[Task, Path], msgspec.Struct]
 STEPS: dict[str, Step] = {f.__name__: f for f in (collect, evaluate, train, gate)}
 
+
+def main(step: str, folder: Path) -> int:
+    """Run a step: 0 and `<step>.json`; else `<step>.error` with a sentence.
+
+    The status is then 1, or `steps.PASSING_STATUS` where the fault passes and a new try is worth
+    while.
+    """
+    os.nice(5)
+    try:
+        task = msgspec.json.decode((folder / f"{step}.task.json").read_bytes(), type=Task)
+        result = STEPS[step](task, folder)
+        write_atomic(folder / f"{step}.json", msgspec.json.encode(result))
+    except Exception as error:
+        passing = passing_words(error) is not None
+        if not isinstance(error, HoldfastError):
+            traceback.print_exc()
+        with suppress(OSError):  # the status alone says enough
+            write_atomic(folder / f"{step}.error", _sentence(error).encode())
+        return PASSING_STATUS if passing else 1
+    return 0
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, HoldfastError):
+        return str(error)
+    return OUT_OF_MEMORY if out_of_memory(error) else f"{type(error).__name__}: {error}"
+
+
 if __name__ == "__main__":
-    sys.exit(run_step(STEPS, sys.argv[1], Path(sys.argv[2])))
+    sys.exit(main(sys.argv[1], Path(sys.argv[2])))

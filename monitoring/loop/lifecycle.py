@@ -1,4 +1,4 @@
-"""The loop: evaluate, decide, train, gate, (approve), promote, probation. Start reading at `run`.
+"""The loop: evaluate, decide, train, gate, (approve), shadow, promote, probation: read `run`.
 
 It is one durable function: every step's result is kept by DBOS, so a process killed at any line
 goes on at that line. Steps may run twice (a crash between the work and its record), so each is
@@ -9,6 +9,7 @@ what stops the process (`Interrupted`) ends nothing.
 
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +17,7 @@ import msgspec
 from dbos import DBOS, DBOSConfiguredInstance
 
 from models.base.logs import logger
+from models.statistics.shadow import decided
 from models.versions.registry import Registry
 from monitoring.loop import promotion
 from monitoring.loop.durable.beats import Beats
@@ -26,7 +28,7 @@ from monitoring.loop.durable.waits import wait_for
 from monitoring.loop.jobs import Job, JobOverError, JobStore, Task
 from monitoring.loop.metrics import WatchMetrics
 from monitoring.loop.results import Gated, Look, Trained
-from monitoring.loop.steps import run_child
+from monitoring.loop.steps import Latest, run_beside, run_child
 from monitoring.loop.terms import quota_of, terms_of
 from monitoring.records.store import RecordStore
 from monitoring.records.usable import Usable
@@ -115,6 +117,9 @@ class Lifecycle(DBOSConfiguredInstance):
         if terms.mode == "manual" and (unwanted := self.approval(job_id)):
             return unwanted[0], unwanted[1]
 
+        self.stage(job_id, "shadowing")
+        if worse := self.shadow(job_id):
+            return "refused", worse
         self.stage(job_id, "promoting")
         if stopped := self.promote(job_id, challenger):
             return stopped[0], stopped[1]
@@ -192,6 +197,16 @@ class Lifecycle(DBOSConfiguredInstance):
             return self._child(job, step)
 
     def _child(self, job: Job, step: str) -> Any:
+        return run_child(
+            self._task(job, step),
+            step,
+            seconds=terms_of(job).step_timeout_seconds,
+            beat=lambda: self.beats.beat(job.id),
+            stop=self.stop,
+        )
+
+    def _task(self, job: Job, step: str) -> Path:
+        """Write the task of a step; returns the folder of the job."""
         terms = terms_of(job)
         folder = Path(self.place.state) / "jobs" / job.id
         folder.mkdir(parents=True, exist_ok=True)
@@ -204,13 +219,7 @@ class Lifecycle(DBOSConfiguredInstance):
             keys=self.registry.keys,
         )
         (folder / f"{step}.task.json").write_bytes(msgspec.json.encode(task))
-        return run_child(
-            folder,
-            step,
-            seconds=terms.step_timeout_seconds,
-            beat=lambda: self.beats.beat(job.id),
-            stop=self.stop,
-        )
+        return folder
 
     @recorded
     def approval(self, job_id: str) -> tuple[str, str] | None:
@@ -239,6 +248,20 @@ class Lifecycle(DBOSConfiguredInstance):
         return held and f"{held}; {ways}"
 
     @recorded
+    def shadow(self, job_id: str) -> str | None:
+        """Let the challenger answer live requests; a sentence where it is worse."""
+        job = self.jobs.get(job_id)
+        with self._beside(job, "shadow") as latest:
+            seconds = terms_of(job).shadow_seconds
+            seen = self._wait(job_id, "shadow", seconds, lambda: decided(latest()))
+        return seen.words() if seen is not None and seen.verdict == "worse" else None
+
+    def _beside(self, job: Job, step: str) -> AbstractContextManager[Latest]:
+        """Let the version that does not serve answer; its last figures stay in the job."""
+        folder = self._task(job, step)
+        return run_beside(folder, step, lambda seen: self.jobs.advance(job.id, shadow=seen))
+
+    @recorded
     def promote(self, job_id: str, challenger: int) -> tuple[str, str] | None:
         """Make the challenger the champion; outcome and detail where that may not be."""
         job = self.jobs.advance(job_id, stage="promoting")
@@ -252,13 +275,14 @@ class Lifecycle(DBOSConfiguredInstance):
         def verdict() -> tuple[str, str] | None:
             if changed := promotion.replaced_by(self.registry, job, challenger):
                 return "rolled_back", changed
-            worse = promotion.worse_than_before(self.records, job, challenger)
-            if worse is None:
+            if (seen := latest()) is None or seen.verdict != "worse":
                 return None
-            return "rolled_back", promotion.roll_back(self.registry, job, challenger, worse)
+            words = promotion.roll_back(self.registry, job, challenger, seen.words())
+            return "rolled_back", words
 
-        ended = self._wait(job_id, "probation", terms_of(job).probation_seconds, verdict)
-        return ended or verdict()
+        with self._beside(job, "probation") as latest:
+            ended = self._wait(job_id, "probation", terms_of(job).probation_seconds, verdict)
+            return ended or verdict()
 
     def _standing(self, job_id: str) -> str:
         """What a job that failed leaves behind, where that is a champion nobody watches."""

@@ -4,72 +4,28 @@ It reads recorded requests, so no request waits for it, and needs neither torch 
 versions are compared on the same requests: before and after a promotion traffic may differ.
 """
 
+import os
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
-from models.statistics.shadow import Agreement, ShadowComparison, Verdict
+from models.base.files import write_atomic
+from models.statistics.shadow import Agreement, ShadowComparison, Shadowed
 from models.versions.registry import Registry
 from models.versions.runner import Runner
 from models.versions.schema import InputArray
 from monitoring.loop.jobs import Task
-from monitoring.loop.step_process import Step, run_step
-from monitoring.loop.terms import terms_of
-from monitoring.records.store import RecordStore
+from monitoring.records.store import RecordStore, StoreError
 
 MOST_REQUESTS = 200  # of a look: a sample where traffic is faster
 MOST_LABELS = 2000
 TIMED_ROWS = 10  # of a look, run one by one
 TIMES_KEPT = 1000
 LOOK_SECONDS = 1.0
-
-
-class Shadowed(msgspec.Struct, frozen=True):
-    """What is known of the challenger from the requests that both versions answered.
-
-    Args:
-        comparison: of labelled requests.
-        agreement: of all requests.
-        champion_seconds, challenger_seconds: median processor time of a run of one row.
-    """
-
-    comparison: ShadowComparison
-    agreement: Agreement
-    champion_seconds: float | None
-    challenger_seconds: float | None
-
-    @property
-    def verdict(self) -> Verdict:
-        """The verdict of the labels; as long as there are none, that of the agreement.
-
-        So one rule decides, whichever it is, and 5 % bounds the chance that it errs, if the time
-        at which the first label comes does not depend on what it says.
-        """
-        if not self.comparison.labels and self.agreement.shown:
-            return "no worse"
-        return self.comparison.verdict
-
-    def words(self) -> str:
-        """Say how the challenger stands, with the figures."""
-        pairs, agreement = self.comparison, self.agreement
-        verdict = {
-            "worse": "the challenger is worse than the champion on the same requests",
-            "no worse": f"the challenger is less than {pairs.margin:.0%} worse",
-            "not known": "whether the challenger is worse is not known yet",
-        }[self.verdict]
-        labelled = (
-            f"{pairs.labels} labelled: only the champion right {pairs.champion_only}, only the "
-            f"challenger {pairs.challenger_only}"
-        )
-        return (
-            f"{verdict}: of {agreement.requests} live requests {agreement.disagreed} answered "
-            f"differently; {labelled}"
-        )
 
 
 class Shadow:
@@ -164,71 +120,38 @@ class Shadow:
         self._comparison = self._comparison.update(right[self._champion], right[self._challenger])
 
 
-def watch(
-    shadow: Shadow,
-    *,
-    seconds: float,
-    early: bool,
-    goes_on: Callable[[], bool] = lambda: True,
-    pause: Callable[[float], None] = time.sleep,
-) -> Shadowed:
-    """Look every second until the challenger is shown to be worse, or the time is over.
+def main(step: str, folder: Path) -> None:
+    """Look every second and write `<step>.json`, a `Shadowed`, until the process is ended.
 
     Args:
-        shadow: of the two versions.
-        seconds: the longest time.
-        early: whether `no worse` ends it, too.
-        goes_on: asked at each look; False ends it.
-        pause: waits so many seconds.
-
-    Raises:
-        StoreError: as `Shadow.look`.
+        step: `shadow`, before the promotion, or `probation`, after it.
+        folder: of the job; it holds `<step>.task.json`.
     """
-    deadline = time.monotonic() + seconds
+    os.nice(5)
+    task = msgspec.json.decode((folder / f"{step}.task.json").read_bytes(), type=Task)
+    shadow = open_shadow(task, serving_champion=step == "shadow")
     while True:
-        shadowed = shadow.look()
-        decided = shadowed.verdict == "worse" or (early and shadowed.verdict == "no worse")
-        left = deadline - time.monotonic()
-        if decided or left <= 0 or not goes_on():
-            return shadowed
-        pause(min(LOOK_SECONDS, left))
+        try:
+            write_atomic(folder / f"{step}.json", msgspec.json.encode(shadow.look()))
+        except StoreError as error:
+            print(error, flush=True)
+        time.sleep(LOOK_SECONDS)
 
 
-def shadow(task: Task, folder: Path) -> Shadowed:
-    """Before the promotion: the challenger answers what the champion has answered."""
-    return _watch(task, serving=task.job.champion, early=True)
-
-
-def probation(task: Task, folder: Path) -> Shadowed:
-    """After it: the champion of before answers what the new one has answered."""
-    assert task.job.challenger is not None
-    return _watch(task, serving=task.job.challenger, early=False)
-
-
-def _watch(task: Task, *, serving: int, early: bool) -> Shadowed:
-    job, terms = task.job, terms_of(task.job)
+def open_shadow(task: Task, *, serving_champion: bool) -> Shadow:
+    """Open champion and challenger of a job, for the requests that come from now on."""
+    job, registry = task.job, Registry(Path(task.registry), task.keys)
     assert job.challenger is not None
-    registry = Registry(Path(task.registry), task.keys)
-    runners = {
-        version: Runner(registry.open(job.model, str(version)))
-        for version in (job.champion, job.challenger)
-    }
-    watched = Shadow(
+    champion, challenger = (
+        Runner(registry.open(job.model, str(version))) for version in (job.champion, job.challenger)
+    )
+    return Shadow(
         RecordStore(task.database_url),
-        runners[job.champion],
-        runners[job.challenger],
-        serving=runners[serving],
+        champion,
+        challenger,
+        serving=champion if serving_champion else challenger,
         since=time.time(),
     )
-    return watch(
-        watched,
-        seconds=terms.shadow_seconds if early else terms.probation_seconds,
-        early=early,
-        goes_on=lambda: registry.aliases(job.model).champion == serving,
-    )
-
-
-STEPS: dict[str, Step] = {"shadow": shadow, "probation": probation}
 
 
 def _median(seconds: deque[float]) -> float | None:
@@ -236,4 +159,4 @@ def _median(seconds: deque[float]) -> float | None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_step(STEPS, sys.argv[1], Path(sys.argv[2])))
+    main(sys.argv[1], Path(sys.argv[2]))

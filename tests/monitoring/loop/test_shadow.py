@@ -13,16 +13,18 @@ import pytest
 from onnx import helper
 
 from models.data import DataSet
+from models.statistics.shadow import Agreement, Shadowed
 from models.versions import bundle as files
 from models.versions.facts import EventFacts
 from models.versions.registry import Registry
 from models.versions.runner import Runner
 from monitoring.loop.jobs import Job, Task
-from monitoring.loop.shadow import Shadow, Shadowed, watch
-from monitoring.loop.terms import Terms, frozen
+from monitoring.loop.shadow import Shadow
+from monitoring.loop.steps import run_beside
 from monitoring.records.store import Key, Record, RecordStore
 from tests.conftest import Published
 from tests.monitoring.loop.versions import copy_of
+from tests.waiting import wait_until
 
 SWAPPED = np.array([0, 1, 2, 8, 4, 5, 6, 7, 3, 9])  # a version that takes 3 for 8, and 8 for 3
 
@@ -121,7 +123,7 @@ def test_a_label_that_comes_before_its_request_was_read_is_not_lost(
     assert shadow.look().comparison.labels == 5
 
 
-def test_without_labels_the_agreement_decides_and_the_watch_ends_early(
+def test_without_labels_the_agreement_decides(
     registry: Registry, store: RecordStore, digits: DataSet
 ) -> None:
     champion = runner(registry, 1)
@@ -129,28 +131,29 @@ def test_without_labels_the_agreement_decides_and_the_watch_ends_early(
     for part in range(2):
         answer(store, champion, digits.test.x[:200], f"p{part} ")
         shadow.look()
-    shadowed = watch(shadow, seconds=3600, early=True)
+    shadowed = shadow.shadowed
     assert (shadowed.verdict, shadowed.comparison.labels) == ("no worse", 0)
     assert "of 400 live requests 0 answered differently" in shadowed.words()
 
 
-def test_the_process_of_the_step_says_what_it_saw_without_torch(
+def test_the_process_writes_what_it_saw_without_torch_until_it_is_ended(
     registry: Registry, store: RecordStore, digits: DataSet, tmp_path: Path
 ) -> None:
-    """Nothing came: not known, and the time was kept."""
-    terms = frozen(Terms(shadow_seconds=0.5))
-    job = Job(
-        "j", "evaluate", "digits", 1, "accuracy", "r", 0.0, time.time(), challenger=2, terms=terms
-    )
+    job = Job("j", "evaluate", "digits", 1, "accuracy", "r", 0.0, time.time(), challenger=2)
     url = f"sqlite:///{tmp_path}/records.sqlite"
     task = Task(job=job, registry=str(registry.root), database_url=url, retrain_epochs=1)
     (tmp_path / "shadow.task.json").write_bytes(msgspec.json.encode(task))
-    code = (
-        "import sys; from pathlib import Path; from monitoring.loop import shadow, step_process\n"
-        f"status = step_process.run_step(shadow.STEPS, 'shadow', Path({str(tmp_path)!r}))\n"
-        "sys.exit(status or ('torch' in sys.modules) or ('onnx' in sys.modules))"
-    )
+
+    def agreement() -> Agreement | None:
+        shadowed = latest()
+        return None if shadowed is None else shadowed.agreement
+
+    kept: list[Shadowed] = []
+    with run_beside(tmp_path, "shadow", kept.append) as latest:
+        wait_until(lambda: agreement() == Agreement(), what="the shadow has begun")
+        keys = answer(store, runner(registry, 1), digits.test.x[:30], "r")
+        label(store, keys, digits.test.y[:30])
+        wait_until(lambda: latest().comparison.labels == 30, what="it has answered")
+    assert kept[0].agreement.requests == 30
+    code = "import sys, monitoring.loop.shadow; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
-    shadowed = msgspec.json.decode((tmp_path / "shadow.json").read_bytes(), type=Shadowed)
-    assert shadowed.verdict == "not known"
-    assert shadowed.champion_seconds is None
