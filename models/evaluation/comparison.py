@@ -11,11 +11,15 @@ import numpy as np
 import torch
 
 from models.attacks.threat import geometry_of
+from models.base.errors import HoldfastError
 from models.data import DataSet, Rows
 from models.evaluation.adversarial import noise_right, robust
-from models.evaluation.gates import Bounds, Cost, Need, Pair, SweepOfSizes
+from models.evaluation.checks import Bounds, Check
+from models.evaluation.gates import Cost, Pair, SweepOfSizes
 from models.evaluation.plan import hopeless
 from models.evaluation.subject import Subject, answer, right
+from models.evaluation.triggers import find_flips, judge_triggers, some_rows
+from models.statistics.arrays import FloatArray, IntArray
 from models.statistics.intervals import Bools
 from models.versions.judging import ThreatModel
 from models.versions.runner import Runner
@@ -32,30 +36,24 @@ class Comparison:
 
     Args:
         bounds: of the gates.
+        anchor: the version that a person approved last.
         before, after: champion and challenger.
-        data: of the champion.
+        data: of the champion; its test part may lack classes whose labels have changed.
         threat: what both are attacked with.
-        window_rows: held-out rows of the labelled window; None where there was no such traffic.
+        window_rows: held-out rows of the labelled window, maybe none.
         window_margin: how much worse the challenger may be on them.
+        alpha: level of this attempt's comparison with the anchor.
     """
 
     bounds: Bounds
+    anchor: Subject
     before: Subject
     after: Subject
     data: DataSet
     threat: ThreatModel
-    window_rows: Rows | None
+    window_rows: Rows
     window_margin: float = 0.0
-
-    @property
-    def has(self) -> frozenset[Need]:
-        """What gates may need that not every comparison has."""
-        needs: set[Need] = set()
-        if not self.after.black_box:
-            needs.add("net")
-        if self.window_rows is not None:
-            needs.add("window")
-        return frozenset(needs)
+    alpha: float = 0.05
 
     @property
     def manifests(self) -> tuple[Manifest, Manifest]:
@@ -64,8 +62,25 @@ class Comparison:
 
     @cached_property
     def clean(self) -> Pair:
-        """Which rows of the test part are right."""
-        return right(self.before.runner, self.data.test), right(self.after.runner, self.data.test)
+        """Which rows of the test part the anchor and the challenger get right."""
+        return right(self.anchor.runner, self.data.test), right(self.after.runner, self.data.test)
+
+    @property
+    def clean_labels(self) -> IntArray:
+        """Labels of the test part."""
+        return self.data.test.y
+
+    @property
+    def window_labels(self) -> IntArray:
+        """Labels of the held-out rows of the window."""
+        return self.window_rows.y
+
+    @cached_property
+    def triggers(self) -> Check:
+        """What the trigger sweep says of challenger and anchor."""
+        rows = some_rows(self.data.test)
+        x_unit = self.data.schema.to_unit(rows.x)
+        return judge_triggers(_flips(self.anchor, x_unit), _flips(self.after, x_unit), len(rows))
 
     @cached_property
     def robust(self) -> Pair:
@@ -80,6 +95,8 @@ class Comparison:
         Where the attacker cannot change all of a row, no size need bring it down to chance.
         """
         subject, schema, rows = self.after, self.after.schema, attacked_rows(self.data)
+        if subject.black_box:
+            raise HoldfastError("a wrapped graph has no gradient that could be masked")
         limit = hopeless(schema, self.threat)
         sizes = masking_sizes(self.threat, limit or 1.0)
         accuracy = tuple(
@@ -95,7 +112,6 @@ class Comparison:
     @cached_property
     def window(self) -> Pair:
         """Which held-out rows of the window are right."""
-        assert self.window_rows is not None
         rows = self.window_rows
         return _right_or_none(self.before.runner, rows), _right_or_none(self.after.runner, rows)
 
@@ -115,7 +131,8 @@ class Comparison:
     def difference(self) -> float:
         """Largest difference of the served probabilities from torch's on the attacked rows."""
         net = self.after.net
-        assert net is not None
+        if net is None:
+            raise HoldfastError("a wrapped graph has no torch net to compare it with")
         x, differences, heat = attacked_rows(self.data).x, [], self.calibration.temperature
         for start in range(0, len(x), PARITY_CHUNK):
             part = x[start : start + PARITY_CHUNK]
@@ -168,6 +185,11 @@ def run_seconds(
                 runner.run(x)
             best[k] = min(best[k], (time.process_time() - started) / runs)
     return best
+
+
+def _flips(subject: Subject, x_unit: FloatArray) -> FloatArray:
+    with subject.logits() as logits_of:
+        return find_flips(logits_of, subject.schema, len(subject.classes), x_unit)
 
 
 def _right_or_none(runner: Runner, rows: Rows) -> Bools:

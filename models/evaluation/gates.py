@@ -1,92 +1,51 @@
 """Gates: what a challenger must show before it may replace the champion.
 
-Every gate is a pure function that gives a `Check`: name, value, bound, passed, and a sentence.
-`GATES` lists them in the order in which they are judged; what else names gates derives from it.
+Every gate is a pure function that gives a `Check`. `GATES` lists them all, in the order in which
+they are judged; what else names gates derives from it. The list is fixed before anything runs: a
+gate that could not be judged says `unknown`, and none drops out.
 """
 
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 import msgspec
-import numpy as np
-import numpy.typing as npt
 
 from models.base.logs import logger
+from models.evaluation.accuracy_gates import (
+    class_accuracy,
+    clean_accuracy,
+    robust_accuracy,
+    robust_floor,
+    window_accuracy,
+)
+from models.evaluation.checks import Bounds, Check, Verdict, verdict_of
 from models.evaluation.gaps import reason_of
-from models.statistics.intervals import Bools, false_positive_interval, paired_difference
+from models.statistics.arrays import IntArray
+from models.statistics.intervals import Bools, false_positive_interval
 from models.versions.schema import Calibration, Manifest
 
 log = logger("gates")
-WINDOW_CONFIDENCE = 0.8
-FLOOR_SHARE = 0.75
-
-
-class Check(msgspec.Struct, frozen=True):
-    """One gate's verdict; `value` and `bound` are None where its figure was not measured."""
-
-    name: str
-    passed: bool
-    value: float | None
-    bound: float | None
-    detail: str
-
-
-class Bounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How much worse a challenger may be; accuracies as shares, times as ratios."""
-
-    clean_margin: float = 0.03
-    robust_margin: float = 0.06
-    robust_floor: float = 0.5
-    parity: float = 1e-4
-    latency_ratio: float = 2.0
-    size_ratio: float = 3.0
-
-
-def passed(checks: Sequence[Check]) -> bool:
-    """Whether there are checks and all of them passed."""
-    return bool(checks) and all(check.passed for check in checks)
+NOT_REACHED = "not judged: the run did not come to it"
 
 
 def input_contract(champion: Manifest, challenger: Manifest) -> Check:
     """Same input schema and same classes in the same order: clients must not notice."""
     same = champion.input == challenger.input and champion.classes == challenger.classes
     detail = "same input and classes" if same else "the input schema or the classes changed"
-    return Check("input_contract", same, float(same), 1.0, detail)
+    return Check("input_contract", verdict_of(same), float(same), 1.0, detail)
 
 
 def parity(difference: float, bounds: Bounds) -> Check:
     """The ONNX graph answers as the torch net does."""
     return Check(
         "parity",
-        difference <= bounds.parity,
+        verdict_of(difference <= bounds.parity),
         difference,
         bounds.parity,
         f"largest |torch - onnxruntime| of the probabilities is {difference:.2g}",
     )
-
-
-def clean_accuracy(before: Bools, after: Bools, bounds: Bounds) -> Check:
-    """Non-inferior on clean held-out rows (paired, one-sided 95 %)."""
-    return _non_inferior("clean_accuracy", before, after, -bounds.clean_margin)
-
-
-def robust_accuracy(before: Bools, after: Bools, bounds: Bounds) -> Check:
-    """Non-inferior under the same attack, each model attacked through its own weights."""
-    return _non_inferior("robust_accuracy", before, after, -bounds.robust_margin)
-
-
-def robust_floor(after: Bools, bounds: Bounds, champion: float | None = None) -> Check:
-    """Robust accuracy above a floor: an absolute one, or 3/4 of the `champion`'s if that is lower.
-
-    Where 28 % is what the field reaches, 50 % would refuse every challenger.
-    """
-    floor, value = bounds.robust_floor, float(after.mean())
-    if champion is not None:
-        floor = min(floor, FLOOR_SHARE * champion)
-    detail = f"robust accuracy {value:.1%}, floor {floor:.0%}"
-    return Check("robust_floor", value >= floor, value, floor, detail)
 
 
 def gradient_masking(
@@ -107,21 +66,8 @@ def gradient_masking(
     falls = all(b <= a + 0.02 for a, b in itertools.pairwise(accuracy))
     ok = falls and accuracy[-1] <= chance + 0.1 and accuracy[0] <= noise + 0.02
     curve = ", ".join(f"{e:g}: {a:.1%}" for e, a in zip(eps, accuracy, strict=True))
-    return Check(
-        "gradient_masking", ok, accuracy[-1], chance + 0.1, f"{curve}; under noise {noise:.1%}"
-    )
-
-
-def window_accuracy(before: Bools, after: Bools, margin: float = 0.0) -> Check:
-    """Better on held-out rows of the window that raised the alarm (paired, one-sided 80 %).
-
-    Windows are small and a champion that has fallen is the greater harm: among equals one in five
-    passes, and the other gates see to it that it is no worse elsewhere. Without an alarm, no worse
-    than by `margin` is enough.
-    """
-    if len(before) == 0:
-        return Check("window_accuracy", False, 0.0, 0.0, "no held-out labelled rows in the window")
-    return _non_inferior("window_accuracy", before, after, 0.0 - margin, WINDOW_CONFIDENCE)
+    detail = f"{curve}; under noise {noise:.1%}"
+    return Check("gradient_masking", verdict_of(ok), accuracy[-1], chance + 0.1, detail)
 
 
 def false_positives(name: str, flagged: Bools, alpha: float, held: int) -> Check:
@@ -130,10 +76,11 @@ def false_positives(name: str, flagged: Bools, alpha: float, held: int) -> Check
     count = int(flagged.sum())
     return Check(
         f"{name}_false_positives",
-        count <= high,
+        verdict_of(count <= high),
         count / len(flagged),
         high / len(flagged),
         f"{count} of {len(flagged)} clean rows flagged; {low} to {high} expected at {alpha:.0%}",
+        len(flagged),
     )
 
 
@@ -141,23 +88,7 @@ def ratio(name: str, value: float, reference: float, bound: float, unit: str) ->
     """A cost of the challenger over that of the champion, both measured in one run."""
     quotient = value / reference
     detail = f"{value:.4g} {unit} against {reference:.4g} {unit}"
-    return Check(name, quotient <= bound, quotient, bound, detail)
-
-
-def _non_inferior(
-    name: str, before: Bools, after: Bools, bound: float, confidence: float = 0.95
-) -> Check:
-    difference, lower = paired_difference(before, after, confidence)
-    ok = lower > bound if bound == 0 else lower >= bound
-    detail = (
-        f"{_share(before)} -> {_share(after)} on {len(before)} rows ({difference:+.1%}, "
-        f"one-sided {confidence:.0%} bound {lower:+.1%}, needed {bound:+.1%})"
-    )
-    return Check(name, ok, lower, bound, detail)
-
-
-def _share(right: npt.NDArray[np.bool_]) -> str:
-    return f"{right.mean():.1%}"
+    return Check(name, verdict_of(quotient <= bound), quotient, bound, detail)
 
 
 class SweepOfSizes(msgspec.Struct, frozen=True):
@@ -197,8 +128,16 @@ class Compared(Protocol):
         """Of champion and challenger."""
 
     @property
+    def alpha(self) -> float:
+        """Level of this attempt's comparison with the anchor."""
+
+    @property
     def clean(self) -> Pair:
-        """Which held-out rows are right."""
+        """Which held-out rows the anchor and the challenger get right."""
+
+    @property
+    def clean_labels(self) -> IntArray:
+        """Labels of those rows."""
 
     @property
     def robust(self) -> Pair:
@@ -211,6 +150,14 @@ class Compared(Protocol):
     @property
     def window(self) -> Pair:
         """Which held-out rows of the labelled window are right."""
+
+    @property
+    def window_labels(self) -> IntArray:
+        """Labels of those rows."""
+
+    @property
+    def triggers(self) -> Check:
+        """What the trigger sweep says of challenger and anchor."""
 
     @property
     def window_margin(self) -> float:
@@ -237,9 +184,6 @@ class Compared(Protocol):
         """Bytes of the graph."""
 
 
-Need = Literal["net", "window"]
-
-
 @dataclass(frozen=True)
 class Gate:
     """One gate.
@@ -247,33 +191,61 @@ class Gate:
     Args:
         name: of its check.
         passes_when: in words, for the docs.
-        judge: the check, of what was compared.
-        needs: what a comparison may lack; without it the gate is not judged.
+        judge: the check, of what was compared; None for what is judged before the training
+            (`monitoring.loop.refereeing`).
+        deciding: whether a challenger waits for a person where it is unknown.
+        unmeasured: the verdict where its figure cannot be measured.
     """
 
     name: str
     passes_when: str
-    judge: Callable[[Compared], Check]
-    needs: Need | None = None
+    judge: Callable[[Compared], Check] | None = None
+    deciding: bool = True
+    unmeasured: Verdict = "unknown"
+
+
+def _classes(compared: Compared) -> tuple[str, ...]:
+    return compared.manifests[1].classes
 
 
 _FLAGS = "no more clean test rows flagged than the calibration explains (99.9 %)"
 _COSTS = "at most 2 times the CPU time of a run, at most 3 times the bytes"
+_CLASSES = "no class much worse (margin by its rows; McNemar with Holm at 10 %)"
 GATES: tuple[Gate, ...] = (
+    Gate(
+        "referee",
+        "labels of the window contradict the referee in at most 10 % of the rows that it is sure"
+        " of, and without a pattern",
+    ),
+    Gate(
+        "class_precision",
+        "rows that are surely of a class have its label as often as where labels are right"
+        " (Fisher with Holm, 1 %, and ten points)",
+        deciding=False,
+    ),
+    Gate("labels", "no class is labelled as another one"),
     Gate(
         "input_contract",
         "input schema and classes are the champion's",
         lambda c: input_contract(*c.manifests),
+        unmeasured="fail",
     ),
     Gate(
         "clean_accuracy",
-        "at most 3 points worse on the test part (paired, one-sided 95 %)",
-        lambda c: clean_accuracy(*c.clean, c.bounds),
+        "at most 3 points worse than the anchor on the test part (paired, one-sided; 5 % for all"
+        " attempts together)",
+        lambda c: clean_accuracy(*c.clean, c.bounds, c.alpha),
+    ),
+    Gate(
+        "class_accuracy",
+        _CLASSES,
+        lambda c: class_accuracy("class_accuracy", *c.clean, c.clean_labels, _classes(c)),
+        deciding=False,
     ),
     Gate(
         "robust_accuracy",
         "at most 6 points worse under PGD-40 on two losses, each attacked through its own weights"
-        " (same test)",
+        " (paired, one-sided 95 %)",
         lambda c: robust_accuracy(*c.robust, c.bounds),
     ),
     Gate(
@@ -286,13 +258,22 @@ GATES: tuple[Gate, ...] = (
         "gradient_masking",
         "accuracy falls with eps down to chance, and the attack hurts at least as much as noise",
         lambda c: gradient_masking(c.sweep.eps, c.sweep.accuracy, c.sweep.noise, c.sweep.chance),
-        needs="net",
     ),
     Gate(
         "window_accuracy",
-        "better on held-out rows of the labelled window (same test); only where there is a window",
+        "better on held-out rows of the labelled window (paired, one-sided 80 %)",
         lambda c: window_accuracy(*c.window, c.window_margin),
-        needs="window",
+    ),
+    Gate(
+        "class_window",
+        _CLASSES,
+        lambda c: class_accuracy("class_window", *c.window, c.window_labels, _classes(c)),
+        deciding=False,
+    ),
+    Gate(
+        "trigger_sweep",
+        "no small patch turns 40 % more of the clean rows to one class than with the anchor",
+        lambda c: c.triggers,
     ),
     Gate(
         "drift_false_positives",
@@ -308,7 +289,6 @@ GATES: tuple[Gate, ...] = (
         "parity",
         "onnxruntime and torch differ by at most 1e-4",
         lambda c: parity(c.difference, c.bounds),
-        needs="net",
     ),
     Gate(
         "latency",
@@ -334,23 +314,30 @@ def gate_table() -> str:
     return "\n".join(["| gate | passes when |", "|---|---|", *lines])
 
 
-def judge_all(compared: Compared, has: frozenset[Need]) -> tuple[Check, ...]:
-    """The check of every gate that applies, in the order of `GATES`.
+def plan() -> tuple[Check, ...]:
+    """All checks of a retraining before anything was judged."""
+    return tuple(Check(gate.name, "unknown", None, None, NOT_REACHED) for gate in GATES)
 
-    A gate whose figure cannot be measured fails by name.
 
-    Args:
-        compared: what was measured of champion and challenger.
-        has: what of the optional needs there is.
+def judge_all(compared: Compared) -> tuple[Check, ...]:
+    """The check of every gate that compares versions, in the order of `GATES`.
+
+    A gate whose figure cannot be measured says so by name.
     """
-    return tuple(
-        _judge(gate, compared) for gate in GATES if gate.needs is None or gate.needs in has
-    )
+    return tuple(_judge(gate, compared) for gate in GATES if gate.judge is not None)
 
 
 def _judge(gate: Gate, compared: Compared) -> Check:
+    assert gate.judge is not None
     try:
         return gate.judge(compared)
     except Exception as error:
         log.warning("gate_not_measured", gate=gate.name, why=reason_of(error), exc_info=True)
-        return Check(gate.name, False, None, None, f"not measured: {reason_of(error)}")
+        detail = f"not measured: {reason_of(error)}"
+        return Check(gate.name, gate.unmeasured, None, None, detail)
+
+
+def undecided(checks: Sequence[Check]) -> tuple[Check, ...]:
+    """The checks that a person must decide about."""
+    deciding = {gate.name for gate in GATES if gate.deciding}
+    return tuple(c for c in checks if c.name in deciding and c.verdict == "unknown")

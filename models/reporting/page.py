@@ -5,7 +5,7 @@ from functools import cache
 from pathlib import Path
 
 import msgspec
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from models.evaluation.worth import is_imbalanced
@@ -53,20 +53,24 @@ def render(manifest: Manifest, figures: Evaluation, previous: Previous | None = 
         figures = msgspec.structs.replace(figures, previous=previous)
     view = View(manifest, figures)
     sections = [section for section in _sections(view) if not section.empty]
-    return _template().render(
-        manifest=manifest,
-        title=summary.title(view.figures),
-        made=view.made,
-        lead=summary.lead(view.figures, view.kind, view.levels),
-        against=summary.against(view.figures),
-        shortfalls=shortfalls.shortfalls(view.figures, manifest.calibration),
-        limits=summary.limits(view.figures, view.kind, view.levels),
-        findings=shortfalls.findings(view.figures),
-        n=view.figures.n,
-        suite=view.figures.suite,
-        rows=_hundred(view),
-        tiles=_tiles(view),
-        sections=sections,
+    return (
+        environment()
+        .get_template("page.html.j2")
+        .render(
+            manifest=manifest,
+            title=summary.title(view.figures),
+            made=view.made,
+            lead=summary.lead(view.figures, view.kind, view.levels),
+            against=summary.against(view.figures),
+            shortfalls=shortfalls.shortfalls(view.figures, manifest.calibration),
+            limits=summary.limits(view.figures, view.kind, view.levels),
+            findings=shortfalls.findings(view.figures),
+            n=view.figures.n,
+            suite=view.figures.suite,
+            rows=_hundred(view),
+            tiles=_tiles(view),
+            sections=sections,
+        )
     )
 
 
@@ -87,15 +91,15 @@ def _sections(view: View) -> list[Section]:
 
 
 @cache
-def _template() -> Template:
-    environment = Environment(
+def environment() -> Environment:
+    """Where the templates of all pages are found."""
+    return Environment(
         loader=FileSystemLoader(FOLDER),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("page.html.j2")
 
 
 def _hundred(view: View) -> Hundred | None:

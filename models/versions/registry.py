@@ -34,6 +34,7 @@ from models.versions.registry_files import AUDIT_FILE, LOCK_FILE, ModelFiles
 from models.versions.registry_state import ALIASES as ALIASES
 from models.versions.registry_state import MODEL_NAME as MODEL_NAME
 from models.versions.registry_state import Aliases as Aliases
+from models.versions.registry_state import Anchor as Anchor
 from models.versions.registry_state import AuditRecord as AuditRecord
 from models.versions.registry_state import HeldError, State, Stops, check_until
 from models.versions.registry_state import Hold as Hold
@@ -164,12 +165,14 @@ class Registry:
         reason: str,
         event: str | None = None,
         by_person: bool = False,
+        approved: bool = False,
     ) -> Aliases:
         """Make `version` the champion if the champion is still `expected` (compare-and-swap).
 
-        The bundle is verified first. Promoting the champion again is a no-op. A promotion by a
-        person ignores a hold (which stays), may leave the champion open (`any`), and repairs
-        damaged files.
+        The bundle is verified first. Promoting the champion again changes nothing, but a person who
+        does so approves it. A promotion by a person ignores a hold (which stays), may leave the
+        champion open (`any`), and repairs damaged files. What a person promotes, or has `approved`,
+        becomes the anchor.
 
         Raises:
             ChampionMovedError: the champion is neither `expected` nor already `version`.
@@ -180,7 +183,15 @@ class Registry:
         mends: Mends = "all" if by_person else "no"
         with self._changing(model, actor, mends=mends) as now:
             old = now.aliases
+            anchor = now.anchor
+            if by_person or approved or anchor is None:
+                anchor = Anchor(version)
             if old.champion == version:
+                if by_person and anchor != now.anchor:
+                    after = msgspec.structs.replace(now, anchor=anchor)
+                    self._record(
+                        model, now, after, "approve", version, actor, reason, by_person=True
+                    )
                 return old
             if expected != "any" and old.champion != expected:
                 raise ChampionMovedError(model, expected, old.champion)
@@ -188,7 +199,7 @@ class Registry:
                 raise HeldError(model, hold)
             challenger = None if old.challenger == version else old.challenger
             aliases = Aliases(champion=version, challenger=challenger, previous=old.champion)
-            after = msgspec.structs.replace(now, aliases=aliases)
+            after = msgspec.structs.replace(now, aliases=aliases, anchor=anchor)
             self._record(
                 model,
                 now,
@@ -201,6 +212,18 @@ class Registry:
                 by_person=by_person,
             )
             return aliases
+
+    def note_attempt(
+        self, model: str, version: int, *, alpha: float, passed: bool, event: str, actor: str
+    ) -> None:
+        """Count a challenger that was compared with the anchor; once per `event`, its job."""
+        with self._changing(model, actor) as now:
+            anchor = now.anchor
+            if anchor is None or anchor.event == event:
+                return
+            tried = Anchor(anchor.version, anchor.attempts + 1, alpha, passed, event)
+            after = msgspec.structs.replace(now, anchor=tried)
+            self._record(model, now, after, "compare", version, actor, tried.words(), event=event)
 
     def withdraw(self, model: str, version: int, *, actor: str, reason: str) -> Aliases:
         """Remove the alias `challenger` from `version`, if it has it. The bundle stays."""
@@ -223,7 +246,8 @@ class Registry:
     ) -> Aliases:
         """Make `previous` the champion again; the bad champion becomes `previous`.
 
-        With `expected` given, it fails unless that version is the champion. No hold stops it. A
+        With `expected` given, it fails unless that version is the champion. No hold stops it. What
+        comes back is the anchor. A
         person's rollback also holds promotions until they are released: the loop made the version
         that was rolled back, and would make it again.
         """
@@ -236,7 +260,8 @@ class Registry:
                 raise RegistryError(f"model {model!r} has no previous champion to roll back to")
             open_bundle(self.path(model, old.previous), self.keys)
             aliases = Aliases(old.previous, old.challenger, previous=old.champion)
-            after = msgspec.structs.replace(now, aliases=aliases)
+            anchor = Anchor(old.previous)
+            after = msgspec.structs.replace(now, aliases=aliases, anchor=anchor)
             if by_person:
                 why = f"rolled back from version {old.champion} to {old.previous}: {reason}"
                 after = after.with_hold(Hold(actor, why, utc_now(), None, "promotions"))
@@ -365,6 +390,7 @@ class Registry:
         by_person: bool = False,
     ) -> None:
         record = AuditRecord(
-            utc_now(), action, version, after.aliases, actor, reason, event, after.holds, by_person
-        )
+            utc_now(), action, version, after.aliases, actor, reason, event, after.holds, by_person,
+            after.anchor,
+        )  # fmt: skip
         ModelFiles(self.root / model).append(record, before)

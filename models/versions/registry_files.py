@@ -136,6 +136,7 @@ class ModelFiles:
             None,
             state.holds,
             by_person,
+            state.anchor,
         )
         write_atomic(path, encode_record(record))
         self._write_alias(state)
@@ -223,7 +224,7 @@ def _read(folder: Folder, name: str, most: int) -> bytes:
 
 
 def _state_of(record: AuditRecord, records: int) -> State:
-    return State(record.aliases, record.holds, records)
+    return State(record.aliases, record.holds, records, record.anchor)
 
 
 def _state_after(records: "tuple[AuditRecord, ...] | list[AuditRecord]") -> State:

@@ -1,4 +1,4 @@
-"""The state of a model in the registry: aliases, holds, and the audit record of each change.
+"""The state of a model in the registry: aliases, anchor, holds, and the record of each change.
 
 It is in two JSON files: `aliases.json` (the present state) and `audit.jsonl` (a record for each
 change, with the state after it).
@@ -29,6 +29,34 @@ class Aliases(msgspec.Struct, frozen=True):
     champion: int | None = None
     challenger: int | None = None
     previous: int | None = None
+
+
+class Anchor(msgspec.Struct, frozen=True):
+    """The version that a person approved last, and the challengers compared with it since.
+
+    Args:
+        version: its number; the first champion until a person approves one.
+        attempts: challengers that were compared with it.
+        alpha, passed, event: level, outcome and job of the last of them.
+    """
+
+    version: int
+    attempts: int = 0
+    alpha: float = 0.0
+    passed: bool = False
+    event: str = ""
+
+    def words(self) -> str:
+        """What the anchor is and how often it was tried.
+
+        >>> Anchor(1, 2, 0.038, True, "job").words()
+        'anchor: version 1; 2 challengers compared with it, the last one passed at 0.038'
+        """
+        if not self.attempts:
+            return f"anchor: version {self.version}; no challenger compared with it yet"
+        tried = f"{self.attempts} challenger{'s' * (self.attempts > 1)} compared with it"
+        last = f"the last one {'passed' if self.passed else 'did not pass'} at {self.alpha:.2g}"
+        return f"anchor: version {self.version}; {tried}, {last}"
 
 
 class Hold(msgspec.Struct, frozen=True):
@@ -71,7 +99,7 @@ class HeldError(RegistryError):
 
 
 class AuditRecord(msgspec.Struct, frozen=True):
-    """One change of the registry: who, what, why, and the aliases and holds after it."""
+    """One change of the registry: who, what, why, and the aliases, holds and anchor after it."""
 
     at: str
     action: str
@@ -82,10 +110,11 @@ class AuditRecord(msgspec.Struct, frozen=True):
     event: str | None = None
     holds: tuple[Hold, ...] = ()
     by_person: bool = False
+    anchor: Anchor | None = None
 
 
 class State(msgspec.Struct, frozen=True):
-    """Aliases and holds of a model, and how many audit records have led to them.
+    """Aliases, holds and anchor of a model, and how many audit records have led to them.
 
     There is at most one hold of each kind; when one ends by itself, the other still counts.
     """
@@ -93,6 +122,7 @@ class State(msgspec.Struct, frozen=True):
     aliases: Aliases = Aliases()
     holds: tuple[Hold, ...] = ()
     records: int | None = None  # None: written before this was kept
+    anchor: Anchor | None = None  # None: there was no champion yet
 
     def find_hold(self, now: float) -> Hold | None:
         """Return the hold in force; of two, the one that stops more."""
@@ -108,6 +138,7 @@ class State(msgspec.Struct, frozen=True):
 class _AliasFile(Aliases, frozen=True):
     holds: tuple[Hold, ...] = ()
     records: int | None = None
+    anchor: Anchor | None = None
 
 
 def encode_state(state: State) -> bytes:
@@ -117,13 +148,16 @@ def encode_state(state: State) -> bytes:
         members["holds"] = state.holds
     if state.records is not None:
         members["records"] = state.records
+    if state.anchor is not None:
+        members["anchor"] = state.anchor
     return msgspec.json.encode(members)
 
 
 def decode_state(data: bytes) -> State:
     """Decode an alias file. Raises ValueError where it is damaged."""
     file = _decode(data, _AliasFile)
-    return State(Aliases(file.champion, file.challenger, file.previous), file.holds, file.records)
+    aliases = Aliases(file.champion, file.challenger, file.previous)
+    return State(aliases, file.holds, file.records, file.anchor)
 
 
 def encode_record(record: AuditRecord) -> bytes:

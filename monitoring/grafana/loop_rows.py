@@ -32,13 +32,14 @@ def loop_row() -> list[Panel]:
 
 
 def _loop_detail() -> list[Panel]:
-    failed = f"sum by (model, check) (1 - holdfast_gate_passed{{{MODEL}}}) or on () vector(0)"
+    said = f"holdfast_gate_verdict{{{MODEL}, verdict!='pass'}}"
+    failed = f"sum by (model, check, verdict) ({said}) or on () vector(0)"
     return [
         lines(
-            "Which gates did the last challenger fail?",
-            "1 for each gate that the last challenger did not pass, 0 for the others; 0 before the"
-            " first challenger.",
-            {"{{model}} {{check}}": failed},
+            "Which gates did the last challenger not pass?",
+            "1 for each gate that says fail, or unknown, of the last challenger, 0 for the others;"
+            " 0 before the first challenger.",
+            {"{{model}} {{check}} {{verdict}}": failed},
             unit="none",
             width=10,
         ),

@@ -19,25 +19,25 @@ import numpy as np
 from models.attacks.threat import geometry_of
 from models.base.errors import HoldfastError, out_of_memory
 from models.base.files import write_atomic
-from models.data import DataSet, Rows
+from models.data import DataSet
 from models.data.source import data_of
-from models.data.window import Window
 from models.evaluation.adversarial import robust
 from models.evaluation.comparison import Comparison, attacked_rows
 from models.evaluation.gates import judge_all
 from models.evaluation.subject import Subject, right
 from models.nets import factories
-from models.statistics.arrays import IntArray
+from models.statistics.comparing import fallback_alpha
 from models.statistics.intervals import proportion
 from models.training.loop import Recipe
 from models.versions.bundle import Bundle
 from models.versions.facts import EventFacts, TrainingFacts
 from models.versions.figures import AttackFigure, Evaluation
-from models.versions.registry import Registry
+from models.versions.registry import Anchor, Registry
 from monitoring.loop.durable.faults import passing_words
 from monitoring.loop.jobs import Task
 from monitoring.loop.looks import judge_look
-from monitoring.loop.results import Collected, Gated, Look, Trained
+from monitoring.loop.refereeing import judge_window, read_window, usable_window
+from monitoring.loop.results import Collected, Gated, Look, Refereed, Trained
 from monitoring.loop.steps import PASSING_STATUS
 from monitoring.loop.terms import quota_of, terms_of
 from monitoring.making.opening import open_subject
@@ -80,8 +80,8 @@ def collect(task: Task, folder: Path) -> Collected:
 def evaluate(task: Task, folder: Path) -> Look:
     """Judge the champion: on held-out data, under attack, and on the labelled window."""
     champion, dataset, subject = _open(task, task.job.champion)
-    window, predicted = _window(folder)
-    live = proportion(np.asarray(predicted == window.y))
+    window = read_window(folder)
+    live = proportion(np.asarray(window.predicted == window.rows.y))
     clean, card = proportion(right(subject.runner, dataset.test)), _evaluation(champion)
     survived = robust(subject, attacked_rows(dataset), geometry_of(card.threat, dataset.schema))
     attack = "square" if subject.black_box else "pgd-40"
@@ -96,6 +96,12 @@ def evaluate(task: Task, folder: Path) -> Look:
     )
 
 
+def referee(task: Task, folder: Path) -> Refereed:
+    """Judge the labels of the window before anything is trained on them."""
+    _, dataset, anchor = _open(task, _anchor(task).version)
+    return judge_window(anchor, dataset, folder)
+
+
 def train(task: Task, folder: Path) -> Trained:
     """Fine-tune the champion on its own data and the window's training part; publish."""
     job = task.job
@@ -107,8 +113,7 @@ def train(task: Task, folder: Path) -> Trained:
             f"{champion.name} is a wrapped model, which cannot be retrained here: train it where "
             "it was made and wrap it again (holdfast wrap)"
         )
-    rows, _ = _window(folder)
-    window = Window.of(rows, dataset)
+    window = usable_window(folder, dataset)
     spoiled = bool(job.options.get("shuffle_labels", False))
     order = Order(
         model=job.model,
@@ -133,24 +138,45 @@ def train(task: Task, folder: Path) -> Trained:
 
 
 def gate(task: Task, folder: Path) -> Gated:
-    """Compare challenger and champion; every check is a record."""
+    """Compare the challenger with champion and anchor; every check is a record."""
     challenger_version = task.job.challenger
     assert challenger_version is not None
     champion, dataset, before = _open(task, task.job.champion)
     _, _, after = _open(task, challenger_version)
-    rows, _ = _window(folder)
-    window = Window.of(rows, dataset)
-    labelled = any(len(part) for part in (window.train, window.calibration, window.test))
+    anchor, alpha = _anchor(task), _alpha(task)
     compared = Comparison(
         bounds=task.bounds,
+        anchor=before if anchor.version == task.job.champion else _open(task, anchor.version)[2],
         before=before,
         after=after,
         data=dataset,
         threat=_evaluation(champion).threat,
-        window_rows=window.test if labelled else None,
+        window_rows=usable_window(folder, dataset).test,
         window_margin=task.bounds.clean_margin if task.job.kind == "retrain" else 0.0,
+        alpha=alpha,
     )
-    return Gated(judge_all(compared, compared.has))
+    checks = judge_all(compared)
+    clean = next(check for check in checks if check.name == "clean_accuracy")
+    if clean.alpha is not None:  # measured: the attempt counts
+        _registry(task).note_attempt(
+            task.job.model, challenger_version, alpha=alpha, passed=clean.verdict == "pass",
+            event=task.job.id, actor="lifecycle",
+        )  # fmt: skip
+    return Gated(checks)
+
+
+def _anchor(task: Task) -> Anchor:
+    """What challengers are compared with: the champion where no anchor is known."""
+    anchor = _registry(task).state(task.job.model).anchor
+    return Anchor(task.job.champion) if anchor is None else anchor
+
+
+def _alpha(task: Task) -> float:
+    """The level of this job's comparison with the anchor: the same when the step runs again."""
+    anchor = _anchor(task)
+    if anchor.event == task.job.id:
+        return anchor.alpha
+    return fallback_alpha(anchor.attempts + 1, anchor.alpha, anchor.passed)
 
 
 def _fine_tuning(training: TrainingFacts, task: Task) -> Recipe:
@@ -184,17 +210,12 @@ def _open(task: Task, version: int) -> tuple[Bundle, DataSet, Subject]:
     return bundle, data_of(bundle.manifest), open_subject(bundle)
 
 
-def _window(folder: Path) -> tuple[Rows, IntArray]:
-    with np.load(folder / "window.npz", allow_pickle=False) as archive:
-        return Rows(archive["x"], archive["y"]), archive["predicted"]
-
-
 def _print_progress(stage: str, done: int, total: int, words: str) -> None:
     print(f"{stage} {done}/{total}: {words}", flush=True)
 
 
 Step = Callable[[Task, Path], msgspec.Struct]
-STEPS: dict[str, Step] = {f.__name__: f for f in (collect, evaluate, train, gate)}
+STEPS: dict[str, Step] = {f.__name__: f for f in (collect, evaluate, referee, train, gate)}
 
 
 def main(step: str, folder: Path) -> int:

@@ -17,19 +17,22 @@ import msgspec
 from dbos import DBOS, DBOSConfiguredInstance
 
 from models.base.logs import logger
+from models.evaluation.checks import with_judged, words_of
+from models.evaluation.gates import plan, undecided
 from models.statistics.shadow import decided
 from models.versions.registry import Registry
 from monitoring.loop import promotion
 from monitoring.loop.durable.beats import Beats
 from monitoring.loop.durable.patience import rest, try_patiently
 from monitoring.loop.durable.recorded import recorded, sentence
-from monitoring.loop.durable.turns import Turns
+from monitoring.loop.durable.turns import Turns, nth
 from monitoring.loop.durable.waits import wait_for
 from monitoring.loop.jobs import Job, JobOverError, JobStore, Task
 from monitoring.loop.metrics import WatchMetrics
-from monitoring.loop.results import Gated, Look, Trained
+from monitoring.loop.results import Gated, Look, Refereed, Trained
 from monitoring.loop.steps import Latest, run_beside, run_child
 from monitoring.loop.terms import quota_of, terms_of
+from monitoring.loop.verdict_page import write_verdict
 from monitoring.records.store import RecordStore
 from monitoring.records.usable import Usable
 
@@ -103,17 +106,34 @@ class Lifecycle(DBOSConfiguredInstance):
             if short := self.await_labels(job_id):
                 return "inconclusive", f"{words}; {short}"
             self.child(job_id, "collect")
+        checks = plan()
+        self.change(job_id, checks=checks)
+        self.stage(job_id, "refereeing")
+        refereed = msgspec.convert(self.child(job_id, "referee"), Refereed)
+        checks = with_judged(checks, refereed.checks)
+        self.change(job_id, checks=checks)
+        if failing := words_of(checks, "fail"):
+            return "refused", f"nothing was trained; {failing}"
+        if refereed.changed:
+            return "inconclusive", f"nothing was trained; {refereed.changed}"
         challenger = msgspec.convert(self.child(job_id, "train"), Trained).version
         self.change(job_id, challenger=challenger)
         self.stage(job_id, "gating")
-        checks = msgspec.convert(self.child(job_id, "gate"), Gated).checks
+        gated = msgspec.convert(self.child(job_id, "gate"), Gated)
+        checks = with_judged(checks, gated.checks)
         self.change(job_id, checks=checks)
-        if failing := [check for check in checks if not check.passed]:
-            return "refused", "; ".join(f"{check.name}: {check.detail}" for check in failing)
+        if failing := words_of(checks, "fail"):
+            return "refused", failing
+        unknown, passed = undecided(checks), f"version {challenger} passed every gate"
+        if unknown:
+            passed = f"version {challenger} failed no gate; {words_of(unknown, 'unknown')}"
         if terms.mode == "report":
-            return "reported", f"version {challenger} passed every gate"
+            return "reported", passed
         if held := self.held(job_id):
-            return "reported", f"version {challenger} passed every gate; {held}"
+            return "reported", f"{passed}; {held}"
+        if unknown and terms.mode == "auto":
+            by_hand = f"`holdfast models promote {job.model} {challenger}`"
+            return "inconclusive", f"{passed}; a person may promote it: {by_hand}"
         if terms.mode == "manual" and (unwanted := self.approval(job_id)):
             return unwanted[0], unwanted[1]
 
@@ -171,10 +191,8 @@ class Lifecycle(DBOSConfiguredInstance):
 
         if self._wait(job_id, "labels", terms.label_patience_seconds, enough):
             return None
-        waited, usable = terms.label_patience_seconds, labels()
-        words = f"labels that retraining needs after {waited:g} s"
-        unused = f" ({usable.words()})" if usable.words() else ""
-        return f"{len(usable)} of the {terms.min_labels} {words}{unused}"
+        waited = terms.label_patience_seconds
+        return labels().words_of(terms.min_labels, f"that retraining needs after {waited:g} s")
 
     @recorded
     def child(self, job_id: str, step: str) -> Any:
@@ -187,7 +205,7 @@ class Lifecycle(DBOSConfiguredInstance):
             return self._child(job, step)
 
         def tell(place: int) -> None:
-            stage = f"queued for training ({_nth(place)})" if place else "training"
+            stage = f"queued for training ({nth(place)})" if place else "training"
             self.beats.beat(job_id)
             if self.jobs.get(job_id).stage != stage:
                 log.info("job_stage", job=job_id, stage=stage)
@@ -329,6 +347,10 @@ class Lifecycle(DBOSConfiguredInstance):
             return
         log.info("job_done", job=job.id, model=job.model, outcome=job.outcome, detail=job.detail)
         try:
+            write_verdict(Path(self.place.state), job)
+        except Exception:
+            log.exception("verdict_page_not_written", job=job.id)
+        try:
             self.finished(job)
         except Exception:
             log.exception("job_end_not_shown", job=job.id)
@@ -374,13 +396,3 @@ class Lifecycle(DBOSConfiguredInstance):
             self.jobs.advance(job_id, detail=detail)
         except Exception as error:
             log.debug("job_not_told", job=job_id, error=sentence(error))
-
-
-def _nth(place: int) -> str:
-    """1st, 2nd, 3rd, 4th ... of a short queue.
-
-    >>> [_nth(k) for k in (1, 2, 3, 4, 11, 22)]
-    ['1st', '2nd', '3rd', '4th', '11th', '22nd']
-    """
-    teen = place % 100 in (11, 12, 13)
-    return f"{place}{'th' if teen else {1: 'st', 2: 'nd', 3: 'rd'}.get(place % 10, 'th')}"

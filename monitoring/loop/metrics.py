@@ -6,6 +6,7 @@ from typing import get_args
 from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.metrics import MetricWrapperBase
 
+from models.evaluation.checks import VERDICTS
 from models.versions.schema import Manifest
 from monitoring.evidence.accuracy_watch import Accuracy
 from monitoring.evidence.bets import ChannelReference
@@ -114,7 +115,10 @@ class WatchMetrics:
         self.evaluated_at = self._gauge(
             "evaluation_last_success_timestamp_seconds", "When a version was last judged", "model"
         )
-        self.gate = self._gauge("gate_passed", "1 if the last gate passed", "model", "check")
+        self.gate = self._gauge(
+            "gate_verdict", "1 for what a gate says of the last challenger: pass, fail or unknown",
+            "model", "check", "verdict",
+        )  # fmt: skip
 
     def _make_watch(self) -> None:
         """The watcher itself, and the services that it reads."""
@@ -198,7 +202,8 @@ class WatchMetrics:
     def show_job(self, job: Job) -> None:
         """Export what a job that ended found."""
         for check in job.checks:
-            self.gate.labels(job.model, check.name).set(check.passed)
+            for verdict in VERDICTS:
+                self.gate.labels(job.model, check.name, verdict).set(check.verdict == verdict)
         if job.evaluation is not None:
             self.evaluated_at.labels(job.model).set(job.evaluation.at)
 

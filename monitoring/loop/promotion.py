@@ -27,6 +27,7 @@ def promote(registry: Registry, job: Job, challenger: int) -> tuple[str, str] | 
             actor=ACTOR,
             reason=job.reason,
             event=job.id,
+            approved=job.answer is not None and job.answer.approved,
         )
     except ChampionMovedError as error:
         return "refused", str(error)

@@ -4,7 +4,7 @@ from typing import Literal
 
 import msgspec
 
-from models.evaluation.gates import Check
+from models.evaluation.checks import Check
 from models.statistics.shares import Proportion
 from models.versions.figures import AttackFigure
 
@@ -36,6 +36,21 @@ class Look(msgspec.Struct, frozen=True):
     at: float
 
 
+class Refereed(msgspec.Struct, frozen=True):
+    """Of `referee`: what the labels of the window are worth.
+
+    Args:
+        checks: of the gates that are judged before the training.
+        rows, kept: how many labelled rows there are, and how many may be used.
+        changed: a sentence where labels have changed; empty otherwise.
+    """
+
+    checks: tuple[Check, ...]
+    rows: int
+    kept: int
+    changed: str = ""
+
+
 class Trained(msgspec.Struct, frozen=True):
     """Of `train`: the number of the challenger."""
 
@@ -43,6 +58,6 @@ class Trained(msgspec.Struct, frozen=True):
 
 
 class Gated(msgspec.Struct, frozen=True):
-    """Of `gate`: the verdict of every gate."""
+    """Of `gate`: the verdict of every gate that compares versions."""
 
     checks: tuple[Check, ...]

@@ -4,12 +4,12 @@ from typing import Literal
 
 import msgspec
 
-from models.evaluation.gates import Bounds
+from models.evaluation.checks import Bounds
 from monitoring.loop.jobs import Job, JsonObject
 from monitoring.records.usable import Quota
 
 Mode = Literal["auto", "manual", "report"]
-LOOP_VERSION = "3"  # a workflow begun under one version is never continued under another
+LOOP_VERSION = "4"  # a workflow begun under one version is never continued under another
 
 
 class Terms(msgspec.Struct, frozen=True):

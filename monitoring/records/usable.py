@@ -54,6 +54,11 @@ class Usable:
         parts += [f"{rows} above the quota of {name}" for name, rows in self.beyond.items()]
         return f"not used: {', '.join(parts)}" if parts else ""
 
+    def words_of(self, needed: int, what_for: str) -> str:
+        """Say how many of the needed labels may be used, and why others may not."""
+        unused = f" ({self.words()})" if self.words() else ""
+        return f"{len(self)} of the {needed} labels {what_for}{unused}"
+
 
 def most_of_one(counts: Sequence[int], trusted: int, quota: Quota) -> int:
     """The most rows of one client: the largest c <= share (trusted + sum_i min(n_i, c)).

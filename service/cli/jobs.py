@@ -11,11 +11,14 @@ import sqlalchemy as sa
 
 from models.base.errors import HoldfastError
 from monitoring.loop.jobs import Job, JobStore
+from monitoring.loop.verdict_page import PAGE
 from monitoring.records.database import engine_url
 from service.cli.changes import reason_option
 from service.cli.output import emit, json_option, table
 from service.configuration.addresses import join, near
 from service.configuration.settings import Settings
+
+SAID = {"pass": "passed", "fail": "FAILED", "unknown": "unknown"}
 
 
 class _Members(msgspec.Struct, frozen=True):
@@ -79,7 +82,12 @@ def show(settings: Settings, job_id: str, as_json: bool) -> None:
       holdfast jobs show 20260101-120000-abc123
     """
     job = _store(settings).get(job_id)
-    emit(job, as_json, lambda: _text(job))
+    page = Path(settings.state) / "jobs" / job.id / PAGE
+
+    def text() -> str:
+        return _text(job) + (f"\n  {'page':10} {page}" if page.exists() else "")
+
+    emit(job, as_json, text)
 
 
 @jobs.command()
@@ -165,10 +173,7 @@ def _text(job: Job) -> str:
     lines = [f"job {job.id}", *(f"  {k:10} {facts[k]}" for k in keys if facts[k] is not None)]
     if job.answer is not None:
         lines.append(f"  {'answer':10} {job.answer.words}")
-    lines += [
-        f"  {'passed' if check.passed else 'FAILED':6} {check.name}: {check.detail}"
-        for check in job.checks
-    ]
+    lines += [f"  {SAID[check.verdict]:7} {check.name}: {check.detail}" for check in job.checks]
     return "\n".join(lines)
 
 

@@ -54,6 +54,8 @@ def list_(settings: Settings, as_json: bool) -> None:
             notes.append(damage)
         hold = None if state is None else state.find_hold(time.time())
         notes += [] if hold is None else [hold_note(model, hold)]
+        anchor = None if state is None else state.anchor
+        notes += [] if anchor is None else [f"{model}: {anchor.words()}"]
         for version in registry.versions(model):
             row = {"model": model, "version": version, "aliases": None}
             if state is None:  # who mends it by promoting a version wants to know which
@@ -62,6 +64,7 @@ def list_(settings: Settings, as_json: bool) -> None:
             aliases = msgspec.to_builtins(state.aliases)
             row["aliases"] = [name for name, number in aliases.items() if number == version]
             row["hold"] = msgspec.to_builtins(hold)
+            row["anchor"] = anchor is not None and anchor.version == version
             rows.append(row | _figures(registry, model, version))
     emit(rows, as_json, lambda: "\n".join([_listing(rows), *notes]))
 
@@ -118,15 +121,17 @@ def show(settings: Settings, model: str, version: str, as_json: bool) -> None:
     """
     registry = Registry(settings.registry_dir, settings.keys)
     manifest = registry.manifest(model, registry.resolve(model, version))
-    hold, damage = None, ""
+    hold, anchor, damage = None, None, ""
     audit: tuple[AuditRecord, ...] = ()
     try:
-        hold, audit = registry.find_hold(model), registry.audit(model)
+        state, audit = registry.state(model), registry.audit(model)
+        hold, anchor = state.find_hold(time.time()), state.anchor
     except RegistryError as error:  # of one of them: the manifest is whole
         damage = str(error)
     value = {
         "manifest": msgspec.to_builtins(manifest),
         "hold": msgspec.to_builtins(hold),
+        "anchor": msgspec.to_builtins(anchor),
         "audit": msgspec.to_builtins(audit),
     }
     if damage:
@@ -139,6 +144,7 @@ def show(settings: Settings, model: str, version: str, as_json: bool) -> None:
         parts = [
             msgspec.json.format(msgspec.json.encode(head)).decode(),
             "" if hold is None else hold_note(model, hold),
+            "" if anchor is None else anchor.words(),
             damage or table(header, rows),
         ]
         return "\n\n".join(part for part in parts if part)

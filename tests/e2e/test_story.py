@@ -87,7 +87,7 @@ def test_drift_is_noticed_explained_trained_for_and_replaced_without_a_failed_re
         job = stack.until(lambda: finished(stack, *RETRAINED), "the probation is over")
         assert job["outcome"] == "promoted", job["detail"]
         assert len(job["checks"]) >= 10
-        assert all(check["passed"] and check["detail"] for check in job["checks"])
+        assert all(check["verdict"] != "fail" and check["detail"] for check in job["checks"])
         assert all({*summary["versions"]} == {"1", "2"} for summary in ended)
 
         unseen = ("--shift", "rotate:25", "--slice", "0/3")  # each of its 120 rows once
@@ -106,7 +106,7 @@ def test_drift_is_noticed_explained_trained_for_and_replaced_without_a_failed_re
 
     audit = stack.json("models", "show", "digits")["audit"]
     assert [(a["action"], a["version"]) for a in audit] == [
-        ("publish", 1), ("promote", 1), ("publish", 2), ("promote", 2),
+        ("publish", 1), ("promote", 1), ("publish", 2), ("compare", 2), ("promote", 2),
     ]  # fmt: skip
 
 
@@ -118,11 +118,12 @@ def test_a_worse_challenger_is_refused_and_the_failing_checks_are_named(stack: S
             lambda: finished(stack, *RETRAINED), "the job is done", seconds=TRAINS_SECONDS
         )
         assert job["outcome"] == "refused"
-        failed = {check["name"] for check in job["checks"] if not check["passed"]}
+        failed = {check["name"] for check in job["checks"] if check["verdict"] == "fail"}
         assert {"clean_accuracy", "robust_accuracy", "robust_floor"} <= failed
         assert all(name in job["detail"] for name in failed)
         assert [row["aliases"] for row in stack.json("models", "list")] == [["champion"], []]
-        assert stack.metric("holdfast_gate_passed", check="clean_accuracy") == 0
+        failed_clean = {"check": "clean_accuracy", "verdict": "fail"}
+        assert stack.metric("holdfast_gate_verdict", **failed_clean) == 1
         answer = stack.traffic("--seconds", "2")
         assert answer["versions"] == {"1": answer["sent"]}
 

@@ -17,17 +17,20 @@ import msgspec
 from sqlalchemy.exc import OperationalError
 
 from models.base.files import write_atomic
-from models.evaluation.gates import Check
+from models.evaluation.checks import Check, verdict_of
+from models.evaluation.gates import plan
 from models.statistics.shadow import Agreement, ShadowComparison, Shadowed
 from models.statistics.shares import Proportion
 from models.versions.facts import EventFacts
 from models.versions.registry import Registry
 from monitoring.loop.durable.faults import passing_words
 from monitoring.loop.jobs import Task
-from monitoring.loop.results import Collected, Gated, Look, Trained
+from monitoring.loop.results import Collected, Gated, Look, Refereed, Trained
 from monitoring.loop.steps import PASSING_STATUS
 from tests.monitoring.loop.kills import point
 from tests.monitoring.loop.versions import copy_of
+
+EARLY = ("referee", "class_precision", "labels")
 
 
 def collect(task: Task) -> Collected:
@@ -42,6 +45,16 @@ def evaluate(task: Task) -> Look:
     return Look(verdict, f"{verdict} as asked", share, share, None, time.time())
 
 
+def referee(task: Task) -> Refereed:
+    """All labels are good, or `labels` is what the options ask for."""
+    said = task.job.options.get("labels", "pass")
+    early = [c for c in plan() if c.name in EARLY]
+    checks = [msgspec.structs.replace(c, verdict="pass") for c in early]
+    if said == "poisoned":
+        checks[0] = Check("referee", "fail", 0.3, 0.1, "poisoned as asked")
+    return Refereed(tuple(checks), 0, 0, "changed as asked" if said == "changed" else "")
+
+
 def train(task: Task) -> Trained:
     """A copy of the champion as a new version, once per job."""
     job, registry = task.job, Registry(Path(task.registry))
@@ -51,9 +64,13 @@ def train(task: Task) -> Trained:
 
 
 def gate(task: Task) -> Gated:
-    """One check."""
-    passes = bool(task.job.options.get("passes", True))
-    return Gated((Check("parity", passes, 0.0, 1e-4, "as asked"),))
+    """All checks pass, but `parity` as it is asked for: true, false, or null for unknown."""
+    passes = task.job.options.get("passes", True)
+    verdict = "unknown" if passes is None else verdict_of(passes)
+    late = [c for c in plan() if c.name not in EARLY]
+    checks = [msgspec.structs.replace(check, verdict="pass") for check in late]
+    parity = Check("parity", verdict, 0.0, 1e-4, "as asked")
+    return Gated(tuple(parity if check.name == "parity" else check for check in checks))
 
 
 def shadow(task: Task) -> Shadowed:

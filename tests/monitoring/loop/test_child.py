@@ -81,6 +81,9 @@ def test_champion_of_a_table_is_retrained_and_every_gate_is_a_record(
     registry: Registry, tmp_path: Path
 ) -> None:
     task = task_of(registry, tmp_path, "trained", kind="retrain")
+    before = child.referee(task, tmp_path)
+    assert [check.name for check in before.checks] == ["referee", "class_precision", "labels"]
+    assert before.checks[0].verdict == "pass", before.checks[0].detail
     version = child.train(task, tmp_path).version
     manifest = registry.manifest("trained", version)
     assert manifest.parent == 1
@@ -90,22 +93,32 @@ def test_champion_of_a_table_is_retrained_and_every_gate_is_a_record(
     again = msgspec.structs.replace(task, job=msgspec.structs.replace(task.job, challenger=version))
     checks = child.gate(again, tmp_path).checks
     assert [check.name for check in checks] == [
-        "input_contract", "clean_accuracy", "robust_accuracy", "robust_floor", "gradient_masking",
-        "window_accuracy", "drift_false_positives", "perturbation_false_positives",
+        "input_contract", "clean_accuracy", "class_accuracy", "robust_accuracy", "robust_floor",
+        "gradient_masking", "window_accuracy", "class_window", "trigger_sweep",
+        "drift_false_positives", "perturbation_false_positives",
         "parity", "latency", "size",
     ]  # fmt: skip
     judged = {check.name: check for check in checks}
     for name in ("input_contract", "robust_floor", "gradient_masking", "parity", "size"):
-        assert judged[name].passed, judged[name].detail
+        assert judged[name].verdict == "pass", judged[name].detail
+    anchor = registry.state("trained").anchor
+    assert (anchor.version, anchor.attempts, anchor.event) == (1, 1, "job-1")
+    assert judged["clean_accuracy"].alpha == anchor.alpha
+    assert child._alpha(again) == anchor.alpha, "a step that runs again is no new attempt"
 
 
-def test_wrapped_challenger_has_the_gates_that_ask_no_gradient(
+def test_wrapped_version_is_unknown_by_name_where_a_net_is_needed(
     registry: Registry, tmp_path: Path
 ) -> None:
     task = task_of(registry, tmp_path, "wrapped", challenger=1)
-    names = {check.name for check in child.gate(task, tmp_path).checks}
-    assert {"clean_accuracy", "robust_accuracy", "robust_floor", "latency"} < names
-    assert not names & {"parity", "gradient_masking"}
+    referee = child.referee(task, tmp_path).checks[0]
+    assert referee.verdict == "unknown"
+    assert "cannot be fine-tuned" in referee.detail
+    checks = {check.name: check for check in child.gate(task, tmp_path).checks}
+    assert {"clean_accuracy", "robust_accuracy", "robust_floor", "latency"} < set(checks)
+    for name in ("parity", "gradient_masking"):
+        assert checks[name].verdict == "unknown"
+        assert "a wrapped graph has no" in checks[name].detail
 
 
 def ended(step: str, task: Task, folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:

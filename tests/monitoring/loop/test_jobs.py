@@ -12,7 +12,7 @@ import msgspec
 import pytest
 import sqlalchemy as sa
 
-from models.evaluation.gates import Check
+from models.evaluation.checks import Check
 from models.statistics.shares import Proportion
 from monitoring.loop.jobs import (
     AnsweredError,
@@ -53,7 +53,7 @@ def store(url: str) -> JobStore:
 def test_job_comes_back_as_it_was_put(store: JobStore) -> None:
     rich = msgspec.structs.replace(
         job(),
-        checks=(Check("parity", True, 0.0, 1e-4, "equal"),),
+        checks=(Check("parity", "pass", 0.0, 1e-4, "equal"),),
         evaluation=Look("failed", "fell", SHARE, SHARE, None, 1.5),
         options={"x": [1]},
     )

@@ -1,0 +1,129 @@
+"""The referee: the anchor, fine-tuned on trusted rows alone so that it knows them moved.
+
+The anchor is the last version that a person approved. It never sees a label of the window, so
+whoever writes labels cannot teach it.
+"""
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.data import DataSet, Rows
+from models.evaluation.contradictions import count_confident
+from models.evaluation.subject import CHUNK, Subject, answer, tensors
+from models.statistics.arrays import FloatArray, IntArray
+from models.versions.schema import InputArray, InputSchema
+
+MOVED_COPIES = 2
+STEPS, BATCH, LEARNING_RATE = 500, 64, 1e-3
+TURN, SHIFT = math.radians(32), 0.125  # at most; a shift as a share of the width
+CONTRAST, BRIGHTNESS, NOISE = 0.4, 0.15, 0.15
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """What the referee thinks of the rows of a window, and how it errs elsewhere.
+
+    Args:
+        probabilities: `(N, C)` of the rows.
+        usual: `(C, C)` confusion on held-out rows, as they are and moved (`count_confident`).
+    """
+
+    probabilities: FloatArray
+    usual: IntArray
+
+
+def ask_referee(anchor: Subject, data: DataSet, x: InputArray, seed: int = 0) -> Opinion:
+    """The referee's opinion of raw rows `x` `(N, *shape)`.
+
+    Args:
+        anchor: with a net; a wrapped graph cannot be fine-tuned and answers as it is.
+        data: whose labels are trusted: it is fine-tuned on the training part, and its errors are
+            counted on the two others.
+        x: of the window.
+        seed: of the fine-tuning.
+    """
+    classes = len(anchor.classes)
+    if not len(x):
+        return Opinion(np.zeros((0, classes)), np.zeros((classes, classes), dtype=np.int64))
+    held, schema = data.calibration.joined(data.test), anchor.schema
+    if anchor.net is None:
+        usual = count_confident(answer(anchor.runner, held.x).probabilities, held.y)
+        return Opinion(answer(anchor.runner, x).probabilities, usual)
+    net = fine_tune(anchor.net, schema, data.train, seed)
+    return Opinion(probabilities_of(net, schema, x), count_usual(net, schema, held, seed))
+
+
+def count_usual(net: nn.Module, schema: InputSchema, held: Rows, seed: int = 0) -> IntArray:
+    """Its confusion `(C, C)` on held-out rows, as they are and in moved copies."""
+    generator, move = torch.Generator().manual_seed(seed), _mover(schema)
+    x_unit = torch.from_numpy(schema.to_unit(held.x))
+    copies = [x_unit, *(move(x_unit, generator) for _ in range(MOVED_COPIES))]
+    probabilities = np.concatenate([_ask(net, x) for x in copies])
+    return count_confident(probabilities, np.tile(held.y, len(copies)))
+
+
+def probabilities_of(net: nn.Module, schema: InputSchema, x: InputArray) -> FloatArray:
+    """Probabilities `(N, C)` of a net for raw rows `x`, at least one."""
+    return _ask(net, torch.from_numpy(schema.to_unit(x)))
+
+
+def _ask(net: nn.Module, x_unit: Tensor) -> FloatArray:
+    with torch.no_grad():
+        parts = [net(part)[0].softmax(dim=1) for part in torch.split(x_unit, CHUNK)]
+    return np.asarray(torch.cat(parts).numpy())
+
+
+def _mover(schema: InputSchema) -> Callable[[Tensor, torch.Generator], Tensor]:
+    return move_images if schema.kind == "image" else move_tables
+
+
+def fine_tune(anchor: nn.Module, schema: InputSchema, trusted: Rows, seed: int = 0) -> nn.Module:
+    """A copy of the anchor, trained on moved copies of the trusted rows; in eval mode."""
+    torch.manual_seed(seed)
+    net = copy.deepcopy(anchor).requires_grad_(True).train()
+    x, y = tensors(net, schema, trusted)
+    generator = torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=LEARNING_RATE, weight_decay=1e-4)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
+    move = _mover(schema)
+    for _ in range(STEPS):
+        batch = torch.randint(0, len(x), (min(BATCH, len(x)),), generator=generator)
+        loss = F.cross_entropy(net(move(x[batch], generator))[0], y[batch])
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        schedule.step()
+    return net.eval().requires_grad_(False)
+
+
+def move_images(x_unit: Tensor, generator: torch.Generator) -> Tensor:
+    """Images `(N, C, H, W)` turned, shifted, blurred, in another light, and with noise."""
+    n = len(x_unit)
+
+    def draw(most: float) -> Tensor:
+        return most * (2 * torch.rand(n, generator=generator) - 1)
+
+    angle, right, down = draw(TURN), draw(2 * SHIFT), draw(2 * SHIFT)
+    cos, sin = torch.cos(angle), torch.sin(angle)
+    theta = torch.stack([cos, -sin, right, sin, cos, down], dim=1).view(n, 2, 3)
+    grid = F.affine_grid(theta, list(x_unit.shape), align_corners=False)
+    x = F.grid_sample(x_unit, grid, align_corners=False)
+    column = (n, 1, 1, 1)
+    blur = (2 * torch.rand(column, generator=generator) - 1).clamp(min=0)  # none for half of them
+    x = x + blur * (F.avg_pool2d(x, 3, 1, 1) - x)
+    x = (x - 0.5) * (1 + draw(CONTRAST).view(column)) + 0.5 + draw(BRIGHTNESS).view(column)
+    sigma = NOISE * torch.rand(column, generator=generator)
+    return (x + sigma * torch.randn(x.shape, generator=generator)).clamp(0, 1)
+
+
+def move_tables(x_unit: Tensor, generator: torch.Generator) -> Tensor:
+    """Rows of a table `(N, F)` with noise of up to a tenth of each column's range."""
+    sigma = 0.1 * torch.rand((len(x_unit), 1), generator=generator)
+    return x_unit + sigma * torch.randn(x_unit.shape, generator=generator)

@@ -1,0 +1,108 @@
+"""Laws of the referee's judgement: honest labels pass, poison in every shape does not."""
+
+import numpy as np
+import pytest
+
+from models.evaluation.changed_labels import find_changes, judge_changes
+from models.evaluation.contradictions import count_confident, judge_labels, judge_precision
+
+NAMES = tuple("abcdefghij")
+ROWS = 600
+
+
+def opinion(seed: int, wrong: float = 0.02, sure: float = 0.9) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities `(600, 10)` and true labels; a share is wrong, a share is sure."""
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, 10, ROWS)
+    named = np.where(rng.random(ROWS) < wrong, rng.integers(0, 10, ROWS), y)
+    height = np.where(rng.random(ROWS) < sure, 0.95, 0.3)
+    p = np.repeat((1 - height)[:, None] / 9, 10, axis=1)
+    p[np.arange(ROWS), named] = height
+    return p, y
+
+
+def usual() -> np.ndarray:
+    """The confusion on rows whose labels are right."""
+    return sum(count_confident(*opinion(1000 + k)) for k in range(4))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_honest_labels_pass_and_nearly_all_rows_are_kept(seed: int) -> None:
+    p, y = opinion(seed)
+    clients = [f"c{k % 10}" for k in range(ROWS)]
+    refereed = judge_labels(p, y, NAMES, usual(), clients)
+    assert refereed.check.verdict == "pass", refereed.check.detail
+    assert refereed.aside == ()
+    assert refereed.kept.mean() > 0.95
+    assert judge_precision(p, y, NAMES, usual()).verdict == "pass"
+    assert find_changes(p, y, clients) == ()
+
+
+@pytest.mark.parametrize("share", [0.05, 0.25])
+def test_rows_of_many_classes_labelled_as_one_look_like_a_trigger(share: float) -> None:
+    p, y = opinion(1)
+    bad = np.random.default_rng(2).random(ROWS) < share
+    y[bad] = 3
+    check = judge_labels(p, y, NAMES, usual()).check
+    assert check.verdict == "fail"
+    assert "labelled 'd'" in check.detail
+    assert "a trigger" in check.detail
+
+
+def test_a_pattern_that_the_referee_always_has_is_no_poison() -> None:
+    p, y = opinion(1)
+    p2, y2 = opinion(2)
+    for q, labels, n in ((p, y, 12), (p2, y2, 60)):  # it mistakes j for others, here and elsewhere
+        places = np.flatnonzero((labels != 9) & (q.max(axis=1) > 0.9))[:n]
+        labels[places] = 9
+    assert judge_labels(p, y, NAMES, usual()).check.verdict == "fail"
+    assert judge_labels(p, y, NAMES, count_confident(p2, y2)).check.verdict == "pass"
+
+
+def test_flips_fail_and_flips_of_a_third_are_beyond_judging() -> None:
+    for share, verdict in ((0.15, "fail"), (0.35, "unknown")):
+        p, y = opinion(3)
+        bad = np.random.default_rng(4).random(ROWS) < share
+        y[bad] = (y[bad] + np.random.default_rng(5).integers(1, 10, bad.sum())) % 10
+        refereed = judge_labels(p, y, NAMES, usual())
+        assert refereed.check.verdict == verdict, refereed.check.detail
+        assert (refereed.kept & bad).sum() <= 0.15 * bad.sum()
+
+
+def test_a_bad_client_is_set_aside_and_the_others_pass() -> None:
+    p, y = opinion(5)
+    clients = np.array([f"c{k % 10}" for k in range(ROWS)])
+    bad = clients == "c3"
+    y[bad] = (y[bad] + 1 + np.arange(bad.sum()) % 9) % 10
+    refereed = judge_labels(p, y, NAMES, usual(), clients)
+    assert refereed.aside == ("c3",)
+    assert not refereed.kept[bad].any()
+    assert refereed.check.verdict == "pass", refereed.check.detail
+
+
+def test_a_referee_that_is_sure_of_little_says_unknown_and_so_does_one_without_rows() -> None:
+    p, y = opinion(6, sure=0.2)
+    assert judge_labels(p, y, NAMES, usual()).check.verdict == "unknown"
+    assert judge_labels(p[:0], y[:0], NAMES, usual()).check.verdict == "unknown"
+    assert judge_changes((), NAMES, 0).verdict == "unknown"
+
+
+def test_a_class_that_is_labelled_as_another_is_told_and_held_for_a_person() -> None:
+    p, y = opinion(7)
+    y[y == 4] = 9
+    assert judge_labels(p, y, NAMES, usual()).check.verdict == "unknown"
+    assert judge_precision(p, y, NAMES, usual()).verdict == "fail"
+    assert judge_precision(p, y, NAMES, usual(), excused=[4]).verdict == "pass"
+    (change,) = find_changes(p, y)
+    assert (change.old, change.new) == (4, 9)
+    check = judge_changes((change,), NAMES, ROWS)
+    assert check.verdict == "unknown"
+    assert "'e' is labelled 'j' now" in check.detail
+
+
+def test_one_loud_client_changes_no_class() -> None:
+    p, y = opinion(8)
+    clients = np.where(np.arange(ROWS) < 450, "loud", [f"c{k % 10}" for k in range(ROWS)])
+    y[(y == 4) & (clients == "loud")] = 9
+    assert find_changes(p, y, clients) == ()
+    assert len(find_changes(p, y)) == 1, "without clients it would have looked so"
