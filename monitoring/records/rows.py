@@ -1,8 +1,8 @@
 """What a store of records holds: its tables, and the rows that are written and read."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -151,6 +151,18 @@ class Recent:
     confidence: npt.NDArray[np.float64]  # (N,) probability of the answer
     label: IntArray  # (N,) true class, -1 where none came
 
+    @classmethod
+    def of(cls, rows: Sequence[sa.Row[Any]]) -> "Recent":
+        """Return rows of the database as arrays."""
+        return cls(
+            seq=np.array([r.seq for r in rows], dtype=np.int64),
+            at=np.array([r.at for r in rows], dtype=np.float64),
+            predicted=np.array([r.predicted for r in rows], dtype=np.int64),
+            p_value=np.array([r.p_value for r in rows], dtype=np.float64),
+            confidence=np.array([r.confidence for r in rows], dtype=np.float64),
+            label=np.array([-1 if r.label is None else r.label for r in rows], dtype=np.int64),
+        )
+
     def __len__(self) -> int:
         return len(self.seq)
 
@@ -173,6 +185,20 @@ class LabelledAnswers:
     p_value: npt.NDArray[np.float64]  # (N,)
     confidence: npt.NDArray[np.float64]  # (N,) probability of the answer
     entropy: npt.NDArray[np.float64]  # (N,) of the probabilities, in nats
+
+    @classmethod
+    def of(cls, rows: Sequence[sa.Row[Any]]) -> "LabelledAnswers":
+        """Return rows of the database as arrays."""
+        return cls(
+            number=np.array([r.number for r in rows], dtype=np.int64),
+            seq=np.array([r.seq for r in rows], dtype=np.int64),
+            at=np.array([r.at for r in rows], dtype=np.float64),
+            label=np.array([r.label for r in rows], dtype=np.int64),
+            right=np.array([r.right for r in rows], dtype=np.bool_),
+            p_value=np.array([r.p_value for r in rows], dtype=np.float64),
+            confidence=np.array([r.confidence for r in rows], dtype=np.float64),
+            entropy=np.array([r.entropy for r in rows], dtype=np.float64),
+        )
 
     def __len__(self) -> int:
         return len(self.number)

@@ -216,7 +216,7 @@ class RecordStore:
         """Return the latest `last` requests, labelled or not."""
         query = _recent(model, version).order_by(REQUESTS.c.seq.desc()).limit(last)
         with self._database.reading() as connection:
-            return _recent_of(connection.execute(query).all()[::-1])
+            return Recent.of(connection.execute(query).all()[::-1])
 
     def following(
         self, model: str, version: int, after: int, limit: int, *, since: float = 0.0
@@ -227,7 +227,7 @@ class RecordStore:
         """
         query = _recent(model, version).where(REQUESTS.c.seq > after, REQUESTS.c.at >= since)
         with self._database.reading() as connection:
-            return _recent_of(connection.execute(query.order_by(REQUESTS.c.seq).limit(limit)).all())
+            return Recent.of(connection.execute(query.order_by(REQUESTS.c.seq).limit(limit)).all())
 
     def latest_labels(
         self, model: str, version: int, last: int, *, since: float = 0.0
@@ -235,7 +235,7 @@ class RecordStore:
         """Return the latest `last` labelled requests that came at or after `since` (epoch s)."""
         query = _answers(model, version, since).order_by(FEEDBACK.c.number.desc()).limit(last)
         with self._database.reading() as connection:
-            return _answers_of(connection.execute(query).all()[::-1])
+            return LabelledAnswers.of(connection.execute(query).all()[::-1])
 
     def labels_after(
         self, model: str, version: int, number: int, limit: int, *, since: float = 0.0
@@ -244,7 +244,7 @@ class RecordStore:
         query = _answers(model, version, since).where(FEEDBACK.c.number > number)
         with self._database.reading() as connection:
             rows = connection.execute(query.order_by(FEEDBACK.c.number).limit(limit)).all()
-        return _answers_of(rows)
+        return LabelledAnswers.of(rows)
 
     def newest(self) -> int:
         """Return the highest `seq` of any request; 0 where there is none."""
@@ -374,17 +374,6 @@ def _recent(model: str, version: int) -> sa.Select[tuple[object, ...]]:
     )
 
 
-def _recent_of(rows: Sequence[sa.Row[tuple[object, ...]]]) -> Recent:
-    return Recent(
-        seq=np.array([r.seq for r in rows], dtype=np.int64),
-        at=np.array([r.at for r in rows], dtype=np.float64),
-        predicted=np.array([r.predicted for r in rows], dtype=np.int64),
-        p_value=np.array([r.p_value for r in rows], dtype=np.float64),
-        confidence=np.array([r.confidence for r in rows], dtype=np.float64),
-        label=np.array([-1 if r.label is None else r.label for r in rows], dtype=np.int64),
-    )
-
-
 def _answers(model: str, version: int, since: float) -> sa.Select[tuple[object, ...]]:
     columns = (REQUESTS.c[n] for n in ("seq", "at", "p_value", "confidence", "entropy"))
     right = (REQUESTS.c.predicted == FEEDBACK.c.label).label("right")
@@ -393,17 +382,4 @@ def _answers(model: str, version: int, since: float) -> sa.Select[tuple[object, 
         .join(FEEDBACK, FEEDBACK.c.seq == REQUESTS.c.seq)
         .where(REQUESTS.c.model == model, REQUESTS.c.version == version)
         .where(REQUESTS.c.at >= since)
-    )
-
-
-def _answers_of(rows: Sequence[sa.Row[tuple[object, ...]]]) -> LabelledAnswers:
-    return LabelledAnswers(
-        number=np.array([r.number for r in rows], dtype=np.int64),
-        seq=np.array([r.seq for r in rows], dtype=np.int64),
-        at=np.array([r.at for r in rows], dtype=np.float64),
-        label=np.array([r.label for r in rows], dtype=np.int64),
-        right=np.array([r.right for r in rows], dtype=np.bool_),
-        p_value=np.array([r.p_value for r in rows], dtype=np.float64),
-        confidence=np.array([r.confidence for r in rows], dtype=np.float64),
-        entropy=np.array([r.entropy for r in rows], dtype=np.float64),
     )

@@ -13,12 +13,13 @@ import pytest
 from onnx import helper
 
 from models.data import DataSet
-from models.statistics.shadow import Agreement, Shadowed
+from models.statistics.shadow import Agreement, ShadowComparison, Shadowed
 from models.versions import bundle as files
 from models.versions.facts import EventFacts
 from models.versions.registry import Registry
 from models.versions.runner import Runner
 from monitoring.loop.jobs import Job, Task
+from monitoring.loop.metrics import WatchMetrics
 from monitoring.loop.shadow import Shadow
 from monitoring.loop.steps import run_beside
 from monitoring.records.store import Key, Record, RecordStore
@@ -157,3 +158,19 @@ def test_the_process_writes_what_it_saw_without_torch_until_it_is_ended(
     assert kept[0].agreement.requests == 30
     code = "import sys, monitoring.loop.shadow; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_the_last_comparison_is_a_series() -> None:
+    metrics, pairs = WatchMetrics(), ShadowComparison(3, 2, 95)
+    seen = Shadowed(pairs, Agreement(400, 7), 0.001, None)
+    job = Job("j", "retrain", "digits", 1, "person", "", 0.0, 0.0, shadow=seen)
+    metrics.show_job(job)
+
+    def value(name: str, **labels: str) -> float | None:
+        return metrics.registry.get_sample_value(f"holdfast_{name}", {"model": "digits"} | labels)
+
+    assert [value("shadow_requests", answers=a) for a in ("alike", "different")] == [393, 7]
+    sides = ("champion", "challenger", "both or none")
+    assert [value("shadow_labels", right=side) for side in sides] == [3, 2, 95]
+    assert value("shadow_run_seconds", role="champion") == 0.001
+    assert np.isnan(value("shadow_run_seconds", role="challenger"))
