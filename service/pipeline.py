@@ -111,7 +111,8 @@ class Pipeline:
 
         Args:
             served: the version.
-            client: names the client where its queries are compared; neither logged nor answered.
+            client: who asks: for the query detector, repeats and the records; neither logged nor
+                answered.
             decode: reads the request.
             encode: writes the answer.
 
@@ -145,7 +146,7 @@ class Pipeline:
         scored = _score_answer(request_id or new_id(), served.manifest, answer, probes)
         served.metrics.count(answer, scored.predicted, scored.flags, fresh)
         if self._writer is not None:
-            self._writer.put(RowRecords(scored, x))
+            self._writer.put(RowRecords(scored, x, client))
         counted = time.perf_counter()
         if self._reject:
             _refuse_flagged(scored)
@@ -179,8 +180,8 @@ def _score_answer(
 class RowRecords:
     """The rows of a request as records; the writer's thread makes them while it iterates."""
 
-    def __init__(self, scored: Scored, x: InputArray) -> None:
-        self._scored, self._x, self._at = scored, x, time.time()
+    def __init__(self, scored: Scored, x: InputArray, client: str) -> None:
+        self._scored, self._x, self._client, self._at = scored, x, client, time.time()
 
     def __len__(self) -> int:
         return len(self._x)
@@ -199,7 +200,7 @@ class RowRecords:
         for row, values in enumerate(zip(*columns, strict=True)):
             yield Record(
                 scored.id, row, self._at, manifest.model, manifest.version,
-                self._x[row].tobytes(), *values,
+                self._x[row].tobytes(), *values, self._client,
             )  # fmt: skip
 
 

@@ -126,9 +126,11 @@ def _terms(settings: Settings) -> Terms:
     return Terms(
         mode=settings.mode,
         approval_timeout_seconds=settings.approval_timeout_seconds,
+        shadow_seconds=settings.shadow_seconds,
         probation_seconds=settings.probation_seconds,
         retrain_epochs=settings.retrain_epochs,
         min_labels=settings.min_labels,
+        labeller_share=settings.labeller_share,
         label_patience_seconds=settings.label_patience_seconds,
         step_timeout_seconds=settings.step_timeout_seconds,
     )

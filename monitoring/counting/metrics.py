@@ -92,6 +92,9 @@ class Metrics:
             "records_dropped", "Records that could not be kept.", "reason"
         )
         self.feedback = self._counter("feedback", "True labels received.", "model", "correct")
+        self.contradictions = self._counter(
+            "feedback_contradictions", "Labels that contradict another client's.", "model"
+        )
         self.model_loaded = Gauge(
             "holdfast_model_loaded_timestamp_seconds",
             "When the version was loaded, by the worker that did so last.",
@@ -174,6 +177,7 @@ class ModelMetrics:
         self._correct = {
             right: metrics.feedback.labels(model, str(right).lower()) for right in (True, False)
         }
+        self._contradictions = metrics.contradictions.labels(model)
         self._loaded = metrics.model_loaded.labels(model, version)
         metrics.reload_failures.labels(model)
 
@@ -181,9 +185,11 @@ class ModelMetrics:
         """Note the time at which this version began to serve."""
         self._loaded.set(time.time())
 
-    def feedback(self, correct: bool) -> None:
-        """Count a true label that came in."""
+    def feedback(self, correct: bool, contradicts: bool) -> None:
+        """Count a true label that came in, and whether another client's label differs."""
         self._correct[correct].inc()
+        if contradicts:
+            self._contradictions.inc()
 
     def count(
         self,

@@ -39,6 +39,7 @@ from monitoring.loop.looks import judge_look
 from monitoring.loop.refereeing import judge_window, read_window, usable_window
 from monitoring.loop.results import Collected, Gated, Look, Refereed, Trained
 from monitoring.loop.steps import PASSING_STATUS
+from monitoring.loop.terms import quota_of, terms_of
 from monitoring.making.opening import open_subject
 from monitoring.making.orders import Order
 from monitoring.making.version import make_version
@@ -53,17 +54,27 @@ OUT_OF_MEMORY = (
 
 
 def collect(task: Task, folder: Path) -> Collected:
-    """Freeze the labelled traffic since the cause began, so that all steps see the same rows."""
-    job = task.job
-    manifest = _registry(task).manifest(job.model, job.champion)
-    rows = RecordStore(task.database_url).labelled(
-        job.model, manifest.input, since=job.since, limit=WINDOW_LIMIT, version=job.champion
+    """Freeze the usable labelled traffic since the cause began: all steps see the same rows."""
+    job, quota = task.job, quota_of(terms_of(task.job))
+    manifest, store = (
+        _registry(task).manifest(job.model, job.champion),
+        RecordStore(task.database_url),
     )
+    usable = store.usable(job.model, since=job.since, version=job.champion, quota=quota)
+    if unused := usable.words():
+        print(unused, flush=True)
+    rows = store.labelled(
+        job.model, manifest.input, since=job.since, limit=WINDOW_LIMIT, version=job.champion,
+        quota=quota,
+    )  # fmt: skip
     temporary = folder / ".window.npz"
     with temporary.open("wb") as stream:
-        np.savez(stream, allow_pickle=False, x=rows.x, y=rows.y, predicted=rows.predicted)
+        np.savez(
+            stream, allow_pickle=False, x=rows.x, y=rows.y, predicted=rows.predicted,
+            clients=np.array(rows.clients, dtype=np.str_), trusted=rows.trusted, at=rows.at,
+        )  # fmt: skip
     temporary.replace(folder / "window.npz")
-    return Collected(len(rows.y))
+    return Collected(len(rows.y), unused)
 
 
 def evaluate(task: Task, folder: Path) -> Look:

@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from models.base.errors import HoldfastError
 from models.evaluation.checks import Bounds, Check
+from models.statistics.shadow import Shadowed
 from models.versions.signature import Keys
 from monitoring.loop.results import Look
 from monitoring.records.database import make_sqlite_file
@@ -53,7 +54,8 @@ class Job(msgspec.Struct, frozen=True):
     """One run of the loop. `outcome` and `ended_at` are set when it is done.
 
     `terms` are the settings that it depends on, as they were when it began; `waited` says how much
-    of its waits has passed, in seconds.
+    of its waits has passed, in seconds; `shadow` how champion and challenger did on the same
+    requests when they were last compared.
     """
 
     id: str
@@ -77,6 +79,7 @@ class Job(msgspec.Struct, frozen=True):
     answer: PersonAnswer | None = None
     terms: JsonObject = {}
     waited: dict[str, float] = {}
+    shadow: Shadowed | None = None
 
 
 class Task(msgspec.Struct, frozen=True):

@@ -1,4 +1,4 @@
-"""The loop: evaluate, decide, train, gate, (approve), promote, probation. Start reading at `run`.
+"""The loop: evaluate, decide, train, gate, (approve), shadow, promote, probation: read `run`.
 
 It is one durable function: every step's result is kept by DBOS, so a process killed at any line
 goes on at that line. Steps may run twice (a crash between the work and its record), so each is
@@ -9,6 +9,7 @@ what stops the process (`Interrupted`) ends nothing.
 
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,20 +19,22 @@ from dbos import DBOS, DBOSConfiguredInstance
 from models.base.logs import logger
 from models.evaluation.checks import with_judged, words_of
 from models.evaluation.gates import plan, undecided
+from models.statistics.shadow import decided
 from models.versions.registry import Registry
 from monitoring.loop import promotion
 from monitoring.loop.durable.beats import Beats
 from monitoring.loop.durable.patience import rest, try_patiently
 from monitoring.loop.durable.recorded import recorded, sentence
-from monitoring.loop.durable.turns import Turns
+from monitoring.loop.durable.turns import Turns, nth
 from monitoring.loop.durable.waits import wait_for
 from monitoring.loop.jobs import Job, JobOverError, JobStore, Task
 from monitoring.loop.metrics import WatchMetrics
 from monitoring.loop.results import Gated, Look, Refereed, Trained
-from monitoring.loop.steps import run_child
-from monitoring.loop.terms import terms_of
+from monitoring.loop.steps import Latest, run_beside, run_child
+from monitoring.loop.terms import quota_of, terms_of
 from monitoring.loop.verdict_page import write_verdict
 from monitoring.records.store import RecordStore
+from monitoring.records.usable import Usable
 
 RUN_ON_SECONDS = float("inf")  # a job's end is tried until it is written
 WITHDRAWN = ("refused", "rejected", "expired", "failed", "abandoned")
@@ -134,6 +137,9 @@ class Lifecycle(DBOSConfiguredInstance):
         if terms.mode == "manual" and (unwanted := self.approval(job_id)):
             return unwanted[0], unwanted[1]
 
+        self.stage(job_id, "shadowing")
+        if worse := self.shadow(job_id):
+            return "refused", worse
         self.stage(job_id, "promoting")
         if stopped := self.promote(job_id, challenger):
             return stopped[0], stopped[1]
@@ -175,19 +181,18 @@ class Lifecycle(DBOSConfiguredInstance):
         job = self.jobs.get(job_id)
         terms, since = terms_of(job), job.since
 
-        def labels() -> int:
-            limit = terms.min_labels
-            return len(self.records.observed(job.model, job.champion, limit, since=since))
+        def labels() -> Usable:
+            return self.records.usable(
+                job.model, version=job.champion, since=since, quota=quota_of(terms)
+            )
 
         def enough() -> bool | None:
-            return labels() >= terms.min_labels or None
+            return len(labels()) >= terms.min_labels or None
 
         if self._wait(job_id, "labels", terms.label_patience_seconds, enough):
             return None
         waited = terms.label_patience_seconds
-        return (
-            f"{labels()} of the {terms.min_labels} labels that retraining needs after {waited:g} s"
-        )
+        return labels().words_of(terms.min_labels, f"that retraining needs after {waited:g} s")
 
     @recorded
     def child(self, job_id: str, step: str) -> Any:
@@ -200,7 +205,7 @@ class Lifecycle(DBOSConfiguredInstance):
             return self._child(job, step)
 
         def tell(place: int) -> None:
-            stage = f"queued for training ({_nth(place)})" if place else "training"
+            stage = f"queued for training ({nth(place)})" if place else "training"
             self.beats.beat(job_id)
             if self.jobs.get(job_id).stage != stage:
                 log.info("job_stage", job=job_id, stage=stage)
@@ -210,6 +215,16 @@ class Lifecycle(DBOSConfiguredInstance):
             return self._child(job, step)
 
     def _child(self, job: Job, step: str) -> Any:
+        return run_child(
+            self._task(job, step),
+            step,
+            seconds=terms_of(job).step_timeout_seconds,
+            beat=lambda: self.beats.beat(job.id),
+            stop=self.stop,
+        )
+
+    def _task(self, job: Job, step: str) -> Path:
+        """Write the task of a step; returns the folder of the job."""
         terms = terms_of(job)
         folder = Path(self.place.state) / "jobs" / job.id
         folder.mkdir(parents=True, exist_ok=True)
@@ -222,13 +237,7 @@ class Lifecycle(DBOSConfiguredInstance):
             keys=self.registry.keys,
         )
         (folder / f"{step}.task.json").write_bytes(msgspec.json.encode(task))
-        return run_child(
-            folder,
-            step,
-            seconds=terms.step_timeout_seconds,
-            beat=lambda: self.beats.beat(job.id),
-            stop=self.stop,
-        )
+        return folder
 
     @recorded
     def approval(self, job_id: str) -> tuple[str, str] | None:
@@ -257,6 +266,20 @@ class Lifecycle(DBOSConfiguredInstance):
         return held and f"{held}; {ways}"
 
     @recorded
+    def shadow(self, job_id: str) -> str | None:
+        """Let the challenger answer live requests; a sentence where it is worse."""
+        job = self.jobs.get(job_id)
+        with self._beside(job, "shadow") as latest:
+            seconds = terms_of(job).shadow_seconds
+            seen = self._wait(job_id, "shadow", seconds, lambda: decided(latest()))
+        return seen.words() if seen is not None and seen.verdict == "worse" else None
+
+    def _beside(self, job: Job, step: str) -> AbstractContextManager[Latest]:
+        """Let the version that does not serve answer; its last figures stay in the job."""
+        folder = self._task(job, step)
+        return run_beside(folder, step, lambda seen: self.jobs.advance(job.id, shadow=seen))
+
+    @recorded
     def promote(self, job_id: str, challenger: int) -> tuple[str, str] | None:
         """Make the challenger the champion; outcome and detail where that may not be."""
         job = self.jobs.advance(job_id, stage="promoting")
@@ -270,13 +293,14 @@ class Lifecycle(DBOSConfiguredInstance):
         def verdict() -> tuple[str, str] | None:
             if changed := promotion.replaced_by(self.registry, job, challenger):
                 return "rolled_back", changed
-            worse = promotion.worse_than_before(self.records, job, challenger)
-            if worse is None:
+            if (seen := latest()) is None or seen.verdict != "worse":
                 return None
-            return "rolled_back", promotion.roll_back(self.registry, job, challenger, worse)
+            words = promotion.roll_back(self.registry, job, challenger, seen.words())
+            return "rolled_back", words
 
-        ended = self._wait(job_id, "probation", terms_of(job).probation_seconds, verdict)
-        return ended or verdict()
+        with self._beside(job, "probation") as latest:
+            ended = self._wait(job_id, "probation", terms_of(job).probation_seconds, verdict)
+            return ended or verdict()
 
     def _standing(self, job_id: str) -> str:
         """What a job that failed leaves behind, where that is a champion nobody watches."""
@@ -372,13 +396,3 @@ class Lifecycle(DBOSConfiguredInstance):
             self.jobs.advance(job_id, detail=detail)
         except Exception as error:
             log.debug("job_not_told", job=job_id, error=sentence(error))
-
-
-def _nth(place: int) -> str:
-    """1st, 2nd, 3rd, 4th ... of a short queue.
-
-    >>> [_nth(k) for k in (1, 2, 3, 4, 11, 22)]
-    ['1st', '2nd', '3rd', '4th', '11th', '22nd']
-    """
-    teen = place % 100 in (11, 12, 13)
-    return f"{place}{'th' if teen else {1: 'st', 2: 'nd', 3: 'rd'}.get(place % 10, 'th')}"

@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.metrics import MetricWrapperBase
 
 from models.evaluation.checks import VERDICTS
+from models.statistics.shadow import Shadowed
 from models.versions.schema import Manifest
 from monitoring.evidence.accuracy_watch import Accuracy
 from monitoring.evidence.bets import ChannelReference
@@ -119,6 +120,17 @@ class WatchMetrics:
             "gate_verdict", "1 for what a gate says of the last challenger: pass, fail or unknown",
             "model", "check", "verdict",
         )  # fmt: skip
+        self.shadow_requests = self._gauge(
+            "shadow_requests", "Requests that both versions answered in the last comparison",
+            "model", "answers",
+        )  # fmt: skip
+        self.shadow_labels = self._gauge(
+            "shadow_labels", "Labelled ones of them, by which version alone was right",
+            "model", "right",
+        )  # fmt: skip
+        self.shadow_seconds = self._gauge(
+            "shadow_run_seconds", "Median processor time of a run of one row", "model", "role"
+        )
 
     def _make_watch(self) -> None:
         """The watcher itself, and the services that it reads."""
@@ -206,6 +218,27 @@ class WatchMetrics:
                 self.gate.labels(job.model, check.name, verdict).set(check.verdict == verdict)
         if job.evaluation is not None:
             self.evaluated_at.labels(job.model).set(job.evaluation.at)
+        if job.shadow is not None:
+            self._show_shadow(job.model, job.shadow)
+
+    def _show_shadow(self, model: str, shadow: Shadowed) -> None:
+        agreement, pairs = shadow.agreement, shadow.comparison
+        for answers, requests in (
+            ("alike", agreement.requests - agreement.disagreed),
+            ("different", agreement.disagreed),
+        ):
+            self.shadow_requests.labels(model, answers).set(requests)
+        for right, labels in (
+            ("champion", pairs.champion_only),
+            ("challenger", pairs.challenger_only),
+            ("both or none", pairs.alike),
+        ):
+            self.shadow_labels.labels(model, right).set(labels)
+        for role, seconds in (
+            ("champion", shadow.champion_seconds),
+            ("challenger", shadow.challenger_seconds),
+        ):
+            self.shadow_seconds.labels(model, role).set(math.nan if seconds is None else seconds)
 
     def looked(self, now: float) -> None:
         """A look at all models is complete."""

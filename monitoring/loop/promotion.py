@@ -5,15 +5,11 @@ person did meanwhile is told and left as it is.
 """
 
 from models.base.errors import ChampionMovedError
-from models.statistics.intervals import proportion
 from models.versions.registry import AuditRecord, Registry
 from models.versions.registry_state import HeldError
-from monitoring.evidence.performance import MIN_ROWS
 from monitoring.loop.jobs import Job
-from monitoring.records.store import RecordStore
 
 ACTOR = "lifecycle"
-PROBATION_ROWS = 1000
 
 
 def promote(registry: Registry, job: Job, challenger: int) -> tuple[str, str] | None:
@@ -58,15 +54,6 @@ def replaced_by(registry: Registry, job: Job, challenger: int) -> str | None:
         f"{first.action} of version {first.aliases.champion} by {first.actor!r} at {first.at}"
         + (first.reason and f": {first.reason}")
     )
-
-
-def worse_than_before(records: RecordStore, job: Job, challenger: int) -> str | None:
-    """A sentence if live labels already show the new champion to be worse than the old."""
-    before = None if job.evaluation is None else job.evaluation.window
-    now = proportion(records.observed(job.model, challenger, PROBATION_ROWS))
-    if now.n < MIN_ROWS or before is None or before.n == 0 or now.high >= before.low:
-        return None
-    return f"live accuracy {now.value:.1%} (n = {now.n}) after {before.value:.1%} before"
 
 
 def roll_back(registry: Registry, job: Job, challenger: int, why: str) -> str:

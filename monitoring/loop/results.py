@@ -12,9 +12,10 @@ Verdict = Literal["passed", "failed", "inconclusive"]
 
 
 class Collected(msgspec.Struct, frozen=True):
-    """Of `collect`: how many labelled rows were frozen."""
+    """Of `collect`: how many labelled rows were frozen, and which were not, in words."""
 
     rows: int
+    unused: str = ""
 
 
 class Look(msgspec.Struct, frozen=True):

@@ -10,8 +10,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,14 @@ import msgspec
 
 from models.base.errors import HoldfastError
 from models.base.processes import child_environment, ends_with_parent
+from models.statistics.shadow import Shadowed
 from monitoring.loop.durable.faults import PassingError
 from monitoring.loop.durable.patience import Interrupted
 
 CHILD = "monitoring.loop.child"
+SHADOW = "monitoring.loop.shadow"
 LOOK_SECONDS = 0.1
+Latest = Callable[[], Shadowed | None]
 PASSING_STATUS = os.EX_TEMPFAIL  # what failed in the child passes: try again
 
 
@@ -46,9 +49,45 @@ def run_child(
     """
     for stale in (f"{step}.json", f"{step}.error"):
         (folder / stale).unlink(missing_ok=True)
+    child = _start(CHILD, folder, step)
+    try:
+        _wait(child, step, seconds, beat, stop)
+    finally:
+        _end_group(child)
+    status = child.returncode
+    if status == 0:
+        return msgspec.json.decode((folder / f"{step}.json").read_bytes())
+    raise _failure(folder, step, status)
+
+
+@contextmanager
+def run_beside(folder: Path, step: str, keep: Callable[[Shadowed], object]) -> Iterator[Latest]:
+    """Run `monitoring.loop.shadow` until the block ends; `keep` gets what it has written last.
+
+    Yields:
+        A function: what it has written last; None where it has not yet, or cannot run.
+    """
+    result = folder / f"{step}.json"
+    result.unlink(missing_ok=True)
+    child = _start(SHADOW, folder, step)
+
+    def latest() -> Shadowed | None:
+        if not result.exists():
+            return None
+        return msgspec.json.decode(result.read_bytes(), type=Shadowed)
+
+    try:
+        yield latest
+        if (seen := latest()) is not None:
+            keep(seen)
+    finally:
+        _end_group(child)
+
+
+def _start(module: str, folder: Path, step: str) -> "subprocess.Popen[bytes]":
     with (folder / "log").open("ab") as output:
-        child = subprocess.Popen(
-            [sys.executable, "-m", CHILD, step, str(folder)],
+        return subprocess.Popen(
+            [sys.executable, "-m", module, step, str(folder)],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -56,14 +95,6 @@ def run_child(
             start_new_session=True,
             preexec_fn=ends_with_parent(signal.SIGKILL),
         )
-        try:
-            _wait(child, step, seconds, beat, stop)
-        finally:
-            _end_group(child)
-    status = child.returncode
-    if status == 0:
-        return msgspec.json.decode((folder / f"{step}.json").read_bytes())
-    raise _failure(folder, step, status)
 
 
 def _wait(

@@ -6,6 +6,7 @@ import msgspec
 
 from models.evaluation.checks import Bounds
 from monitoring.loop.jobs import Job, JsonObject
+from monitoring.records.usable import Quota
 
 Mode = Literal["auto", "manual", "report"]
 LOOP_VERSION = "4"  # a workflow begun under one version is never continued under another
@@ -16,9 +17,11 @@ class Terms(msgspec.Struct, frozen=True):
 
     mode: Mode = "auto"
     approval_timeout_seconds: float = 86_400.0
+    shadow_seconds: float = 30.0
     probation_seconds: float = 30.0
     retrain_epochs: int = 20
     min_labels: int = 300
+    labeller_share: float = 0.5
     label_patience_seconds: float = 900.0
     step_timeout_seconds: float = 3600.0
     bounds: Bounds = Bounds()
@@ -33,6 +36,11 @@ def frozen(terms: Terms) -> JsonObject:
 def terms_of(job: Job) -> Terms:
     """The terms that a job began under; the defaults where it knows none."""
     return msgspec.convert(job.terms, Terms)
+
+
+def quota_of(terms: Terms) -> Quota:
+    """How many rows of a window one client may label: always as many as a retraining needs."""
+    return Quota(terms.labeller_share, least=terms.min_labels)
 
 
 def begun_elsewhere(job: Job) -> bool:

@@ -73,6 +73,7 @@ class Database:
                     connection.execute(sa.select(sa.func.pg_advisory_xact_lock(CREATING)))
                 for table in self._metadata.sorted_tables:
                     connection.execute(sa.schema.CreateTable(table, if_not_exists=True))
+                    _check_columns(connection, table)
                     for index in table.indexes:
                         connection.execute(sa.schema.CreateIndex(index, if_not_exists=True))
             self._opened = True
@@ -115,6 +116,17 @@ class Database:
             self._opened = False  # a store that comes back may be an empty one
             cause = getattr(error, "orig", None) or error
             raise StoreError(f"the store of records cannot be {verb}: {cause}") from error
+
+
+def _check_columns(connection: sa.Connection, table: sa.Table) -> None:
+    """Raise StoreError where the table was made by an older version."""
+    columns = {column["name"] for column in sa.inspect(connection).get_columns(table.name)}
+    if missing := [column.name for column in table.columns if column.name not in columns]:
+        raise StoreError(
+            f"the store of records was made by an older version: its table {table.name} lacks "
+            f"{', '.join(missing)}; stop service and watcher, move its file away or give another "
+            "HOLDFAST_DATABASE_URL, and a new store is made"
+        )
 
 
 def make_sqlite_file(url: str | sa.URL) -> None:

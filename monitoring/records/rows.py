@@ -1,7 +1,8 @@
-"""What a store of records holds: its two tables, and the rows that are written and read."""
+"""What a store of records holds: its tables, and the rows that are written and read."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +11,8 @@ import sqlalchemy as sa
 from models.statistics.arrays import IntArray
 from models.versions.schema import InputArray
 
+KEYS_PER_QUERY = 400
+T = TypeVar("T")
 METADATA = sa.MetaData()
 REQUESTS = sa.Table(
     "requests",
@@ -26,6 +29,7 @@ REQUESTS = sa.Table(
     sa.Column("perturbation", sa.Float, nullable=False),
     sa.Column("confidence", sa.Float, nullable=False),
     sa.Column("entropy", sa.Float, nullable=False),
+    sa.Column("client", sa.String(128), nullable=False),
     sa.Index("requests_by_id", "id", "row"),
     sqlite_autoincrement=True,
 )
@@ -39,16 +43,31 @@ FEEDBACK = sa.Table(
     sa.Column("seq", sa.BigInteger, nullable=False),
     sa.Column("label", sa.Integer, nullable=False),
     sa.Column("at", sa.Float, nullable=False),
+    sa.Column("client", sa.String(128), nullable=False),
+    sa.Column("trusted", sa.Boolean, nullable=False),
+    sa.Column("contradicted", sa.Boolean, nullable=False),
     sa.UniqueConstraint("id", "row"),
     sa.Index("feedback_by_seq", "seq"),
     sqlite_autoincrement=True,
+)
+# What clients said of a row that another one had labelled before; it never counts as the label.
+FURTHER = sa.Table(
+    "further_labels",
+    METADATA,
+    sa.Column("id", sa.String(128), primary_key=True),
+    sa.Column("row", sa.Integer, primary_key=True),
+    sa.Column("client", sa.String(128), primary_key=True),
+    sa.Column("seq", sa.BigInteger, nullable=False),
+    sa.Column("label", sa.Integer, nullable=False),
+    sa.Column("at", sa.Float, nullable=False),
 )
 
 
 class Record(NamedTuple):
     """One answered instance; times are seconds since the epoch, `x` raw bytes in schema dtype.
 
-    `confidence` is the probability of the answer, `entropy` that of all probabilities, in nats.
+    `confidence` is the probability of the answer, `entropy` that of all probabilities, in nats;
+    `client` asked for it: a token, or an address; empty where that is not known.
     """
 
     id: str
@@ -62,6 +81,7 @@ class Record(NamedTuple):
     perturbation: float
     confidence: float
     entropy: float
+    client: str = ""
 
 
 class Key(NamedTuple):
@@ -87,6 +107,18 @@ class RecordedRow(NamedTuple):
     model: str
     version: int
     predicted: int
+    client: str = ""
+
+
+class Standing(NamedTuple):
+    """How a label stands beside those of other clients for the same row.
+
+    `counts` says whether it is the label of the row; `others` are the classes that other clients
+    gave and that differ from it, each once, in rising order.
+    """
+
+    counts: bool
+    others: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -99,6 +131,10 @@ class Labelled:
     at: npt.NDArray[np.float64]  # (N,) seconds since the epoch of the request
     p_value: npt.NDArray[np.float64]  # (N,)
     perturbation: npt.NDArray[np.float64]  # (N,)
+    versions: IntArray  # (N,) that answered
+    clients: tuple[str, ...]  # (N,) who gave the label
+    askers: tuple[str, ...]  # (N,) who asked for the answer
+    trusted: npt.NDArray[np.bool_]  # (N,) whether the label's client may label any request
 
     def __len__(self) -> int:
         return len(self.y)
@@ -114,6 +150,18 @@ class Recent:
     p_value: npt.NDArray[np.float64]  # (N,)
     confidence: npt.NDArray[np.float64]  # (N,) probability of the answer
     label: IntArray  # (N,) true class, -1 where none came
+
+    @classmethod
+    def of(cls, rows: Sequence[sa.Row[Any]]) -> "Recent":
+        """Return rows of the database as arrays."""
+        return cls(
+            seq=np.array([r.seq for r in rows], dtype=np.int64),
+            at=np.array([r.at for r in rows], dtype=np.float64),
+            predicted=np.array([r.predicted for r in rows], dtype=np.int64),
+            p_value=np.array([r.p_value for r in rows], dtype=np.float64),
+            confidence=np.array([r.confidence for r in rows], dtype=np.float64),
+            label=np.array([-1 if r.label is None else r.label for r in rows], dtype=np.int64),
+        )
 
     def __len__(self) -> int:
         return len(self.seq)
@@ -132,13 +180,36 @@ class LabelledAnswers:
     number: IntArray  # (N,) of the label
     seq: IntArray  # (N,) of the request
     at: npt.NDArray[np.float64]  # (N,) seconds since the epoch of the request
+    label: IntArray  # (N,) true class
     right: npt.NDArray[np.bool_]  # (N,) whether the answer was right
     p_value: npt.NDArray[np.float64]  # (N,)
     confidence: npt.NDArray[np.float64]  # (N,) probability of the answer
     entropy: npt.NDArray[np.float64]  # (N,) of the probabilities, in nats
 
+    @classmethod
+    def of(cls, rows: Sequence[sa.Row[Any]]) -> "LabelledAnswers":
+        """Return rows of the database as arrays."""
+        return cls(
+            number=np.array([r.number for r in rows], dtype=np.int64),
+            seq=np.array([r.seq for r in rows], dtype=np.int64),
+            at=np.array([r.at for r in rows], dtype=np.float64),
+            label=np.array([r.label for r in rows], dtype=np.int64),
+            right=np.array([r.right for r in rows], dtype=np.bool_),
+            p_value=np.array([r.p_value for r in rows], dtype=np.float64),
+            confidence=np.array([r.confidence for r in rows], dtype=np.float64),
+            entropy=np.array([r.entropy for r in rows], dtype=np.float64),
+        )
+
     def __len__(self) -> int:
         return len(self.number)
+
+
+class Answered(NamedTuple):
+    """Requests with their inputs and answers, oldest first."""
+
+    seq: IntArray  # (N,)
+    x: InputArray  # (N, *shape) raw
+    predicted: IntArray  # (N,) class answered
 
 
 class Counts(NamedTuple):
@@ -146,3 +217,8 @@ class Counts(NamedTuple):
 
     requests: int
     labelled: int
+
+
+def in_parts(keys: list[T]) -> Iterator[list[T]]:
+    """Cut a list of keys into lists that fit into one query."""
+    return (keys[start : start + KEYS_PER_QUERY] for start in range(0, len(keys), KEYS_PER_QUERY))

@@ -1,7 +1,11 @@
 """The store of requests with their answers, and of the true labels that come later.
 
-    requests   one row per instance: raw input, prediction, scores
-    feedback   one row per labelled instance; the last label wins
+    requests         one row per instance: raw input, prediction, scores, who asked
+    feedback         one row per labelled instance: the label that counts, and who gave it
+    further_labels   what other clients said of a labelled instance
+
+The label of the client that was first counts, and its last word; nobody else can change it. Where
+another client says otherwise the row is contradicted: nothing is trained or judged on it.
 
 SQLite by default, PostgreSQL by URL (`monitoring.records.database`); several processes may write.
 A prediction never waits: records are dropped and counted if the queue is full or the store is
@@ -9,20 +13,22 @@ locked. A label that was accepted is on disk.
 """
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from models.versions.schema import InputArray, InputSchema
 from monitoring.records.database import PATIENCE_SECONDS, Database, StoreError
+from monitoring.records.labels import GivenLabel, write_labels
 from monitoring.records.rows import (
     FEEDBACK,
+    FURTHER,
     METADATA,
     REQUESTS,
+    Answered,
     Counts,
     Key,
     Labelled,
@@ -31,15 +37,15 @@ from monitoring.records.rows import (
     Record,
     Recorded,
     RecordedRow,
+    Standing,
+    in_parts,
 )
+from monitoring.records.usable import NO_QUOTA, Quota, Usable, choose_usable
 
 __all__ = [
     "Counts", "Key", "Labelled", "LabelledAnswers", "Recent", "Record", "RecordStore", "Recorded",
-    "RecordedRow", "StoreError", "fits", "raw_inputs",
+    "RecordedRow", "Standing", "StoreError", "fits", "raw_inputs",
 ]  # fmt: skip
-KEYS_PER_QUERY = 400
-LABELLING = 0x486F6C6C  # PostgreSQL's lock of who writes labels
-T = TypeVar("T")
 
 
 class RecordStore:
@@ -76,7 +82,7 @@ class RecordStore:
         """Return the latest record of each key that has one."""
         rows: dict[Key, RecordedRow] = {}
         with self._database.reading() as connection:
-            for part in _parts(sorted({key.id for key in keys})):
+            for part in in_parts(sorted({key.id for key in keys})):
                 query = (
                     sa.select(*(REQUESTS.c[n] for n in ("id", "row", *RecordedRow._fields)))
                     .where(REQUESTS.c.id.in_(part))
@@ -86,31 +92,67 @@ class RecordStore:
                     rows[Key(id_, row)] = RecordedRow(*rest)
         return {key: rows[key] for key in keys if key in rows}
 
-    def add_feedback(self, labels: Sequence[tuple[Key, RecordedRow, int]]) -> None:
-        """Store true labels (class indices) of existing records; the last label of a key wins.
+    def add_feedback(
+        self,
+        labels: Sequence[tuple[Key, RecordedRow, int]],
+        client: str = "",
+        *,
+        trusted: bool = False,
+    ) -> dict[Key, Standing]:
+        """Store true labels (class indices) of existing records; on disk on return.
 
-        They are on disk when this returns.
+        Args:
+            labels: the last one of a key wins.
+            client: who gives them; its last word replaces its earlier ones.
+            trusted: whether it may label the requests of every client.
+
+        Returns:
+            How each label stands beside those of other clients.
         """
         rows = {
-            key: {
-                "id": key.id,
-                "row": key.row,
-                "seq": record.seq,
-                "label": label,
-                "at": time.time(),
-            }
+            key: GivenLabel(*key, record.seq, label, time.time(), client, trusted)
             for key, record, label in labels
         }
-        if rows:
-            with self._database.writing() as connection:
-                if self._database.dialect == "postgresql":  # numbers rise in the order of commits
-                    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(LABELLING)))
-                connection.execute(self._upsert(), list(rows.values()))
+        if not rows:
+            return {}
+        with self._database.writing() as connection:
+            return write_labels(connection, self._database.dialect, rows)
 
     def check_writable(self) -> None:
         """Raise StoreError where nothing can be written now, for example because of a lock."""
         with self._database.writing() as connection:
             connection.execute(sa.delete(FEEDBACK).where(sa.false()))
+
+    def usable(
+        self,
+        model: str,
+        *,
+        since: float = 0.0,
+        version: int | None = None,
+        quota: Quota = NO_QUOTA,
+    ) -> Usable:
+        """Choose the labelled rows that a window may use, of requests since `since` (epoch s).
+
+        Contradicted rows are none of them, and of a client's rows only the latest, up to its quota.
+        """
+        names = ("seq", "client", "trusted", "contradicted")
+        query = (
+            sa.select(*(FEEDBACK.c[n] for n in names))
+            .join(REQUESTS, FEEDBACK.c.seq == REQUESTS.c.seq)
+            .where(REQUESTS.c.model == model, REQUESTS.c.at >= since)
+            .order_by(REQUESTS.c.seq)
+        )
+        if version is not None:
+            query = query.where(REQUESTS.c.version == version)
+        with self._database.reading() as connection:
+            rows = connection.execute(query).all()
+        return choose_usable(
+            seq=np.array([r.seq for r in rows], dtype=np.int64),
+            clients=[r.client for r in rows],
+            trusted=np.array([r.trusted for r in rows], dtype=np.bool_),
+            contradicted=np.array([r.contradicted for r in rows], dtype=np.bool_),
+            quota=quota,
+        )
 
     def labelled(
         self,
@@ -120,24 +162,27 @@ class RecordStore:
         since: float = 0.0,
         limit: int = 10_000,
         version: int | None = None,
+        quota: Quota = NO_QUOTA,
     ) -> Labelled:
-        """Return the latest `limit` labelled rows of requests answered since `since` (epoch s).
+        """Return the latest `limit` of the rows that `usable` chooses.
 
         Rows of another shape or dtype than `schema` are left out.
         """
-        query = (
-            sa.select(*(REQUESTS.c[n] for n in ("x", "predicted", "at", "p_value", "perturbation")))
-            .add_columns(FEEDBACK.c.label)
-            .join(FEEDBACK, FEEDBACK.c.seq == REQUESTS.c.seq)
-            .where(REQUESTS.c.model == model, REQUESTS.c.at >= since)
-            .order_by(REQUESTS.c.seq.desc())
-            .limit(limit)
-        )
-        if version is not None:
-            query = query.where(REQUESTS.c.version == version)
+        chosen = self.usable(model, since=since, version=version, quota=quota).seq[-limit:]
+        names = ("x", "predicted", "at", "p_value", "perturbation", "version")
+        rows: list[sa.Row[Any]] = []
         with self._database.reading() as connection:
-            rows = connection.execute(query).all()
-        rows = [r for r in reversed(rows) if fits(r.x, schema)]
+            for part in in_parts(chosen.tolist()):
+                query = (
+                    sa.select(*(REQUESTS.c[n] for n in names))
+                    .add_columns(REQUESTS.c.client.label("asker"))
+                    .add_columns(*(FEEDBACK.c[n] for n in ("label", "client", "trusted")))
+                    .join(FEEDBACK, FEEDBACK.c.seq == REQUESTS.c.seq)
+                    .where(REQUESTS.c.seq.in_(part))
+                    .order_by(REQUESTS.c.seq)
+                )
+                rows += connection.execute(query).all()
+        rows = [r for r in rows if fits(r.x, schema)]
         return Labelled(
             x=raw_inputs([r.x for r in rows], schema),
             y=np.array([r.label for r in rows], dtype=np.int64),
@@ -145,6 +190,10 @@ class RecordStore:
             at=np.array([r.at for r in rows], dtype=np.float64),
             p_value=np.array([r.p_value for r in rows], dtype=np.float64),
             perturbation=np.array([r.perturbation for r in rows], dtype=np.float64),
+            versions=np.array([r.version for r in rows], dtype=np.int64),
+            clients=tuple(r.client for r in rows),
+            askers=tuple(r.asker for r in rows),
+            trusted=np.array([r.trusted for r in rows], dtype=np.bool_),
         )
 
     def observed(
@@ -167,7 +216,7 @@ class RecordStore:
         """Return the latest `last` requests, labelled or not."""
         query = _recent(model, version).order_by(REQUESTS.c.seq.desc()).limit(last)
         with self._database.reading() as connection:
-            return _recent_of(connection.execute(query).all()[::-1])
+            return Recent.of(connection.execute(query).all()[::-1])
 
     def following(
         self, model: str, version: int, after: int, limit: int, *, since: float = 0.0
@@ -178,7 +227,7 @@ class RecordStore:
         """
         query = _recent(model, version).where(REQUESTS.c.seq > after, REQUESTS.c.at >= since)
         with self._database.reading() as connection:
-            return _recent_of(connection.execute(query.order_by(REQUESTS.c.seq).limit(limit)).all())
+            return Recent.of(connection.execute(query.order_by(REQUESTS.c.seq).limit(limit)).all())
 
     def latest_labels(
         self, model: str, version: int, last: int, *, since: float = 0.0
@@ -186,7 +235,7 @@ class RecordStore:
         """Return the latest `last` labelled requests that came at or after `since` (epoch s)."""
         query = _answers(model, version, since).order_by(FEEDBACK.c.number.desc()).limit(last)
         with self._database.reading() as connection:
-            return _answers_of(connection.execute(query).all()[::-1])
+            return LabelledAnswers.of(connection.execute(query).all()[::-1])
 
     def labels_after(
         self, model: str, version: int, number: int, limit: int, *, since: float = 0.0
@@ -195,7 +244,7 @@ class RecordStore:
         query = _answers(model, version, since).where(FEEDBACK.c.number > number)
         with self._database.reading() as connection:
             rows = connection.execute(query.order_by(FEEDBACK.c.number).limit(limit)).all()
-        return _answers_of(rows)
+        return LabelledAnswers.of(rows)
 
     def newest(self) -> int:
         """Return the highest `seq` of any request; 0 where there is none."""
@@ -209,7 +258,7 @@ class RecordStore:
         """
         inputs: list[bytes] = []
         with self._database.reading() as connection:
-            for part in _parts(sorted(seqs)):
+            for part in in_parts(sorted(seqs)):
                 query = sa.select(REQUESTS.c.x).where(REQUESTS.c.seq.in_(part))
                 inputs += connection.execute(query.order_by(REQUESTS.c.seq)).scalars().all()
         return raw_inputs([x for x in inputs if fits(x, schema)], schema)
@@ -226,6 +275,37 @@ class RecordStore:
         with self._database.reading() as connection:
             rows = connection.execute(query).all()
         return [Recorded(*row) for row in reversed(rows)]
+
+    def answered(
+        self,
+        model: str,
+        version: int,
+        schema: InputSchema,
+        *,
+        after: int,
+        most: int,
+        since: float = 0.0,
+    ) -> Answered:
+        """Return the latest `most` requests whose `seq` is above `after`, with their inputs.
+
+        Those from before `since` (epoch s), or of another shape or dtype than `schema`, are left
+        out.
+        """
+        query = (
+            sa.select(REQUESTS.c.seq, REQUESTS.c.x, REQUESTS.c.predicted)
+            .where(REQUESTS.c.model == model, REQUESTS.c.version == version)
+            .where(REQUESTS.c.seq > after, REQUESTS.c.at >= since)
+            .order_by(REQUESTS.c.seq.desc())
+            .limit(most)
+        )
+        with self._database.reading() as connection:
+            rows = connection.execute(query).all()
+        rows = [r for r in reversed(rows) if fits(r.x, schema)]
+        return Answered(
+            seq=np.array([r.seq for r in rows], dtype=np.int64),
+            x=raw_inputs([r.x for r in rows], schema),
+            predicted=np.array([r.predicted for r in rows], dtype=np.int64),
+        )
 
     def label_delays(self, model: str, version: int, last: int) -> npt.NDArray[np.float64]:
         """Return seconds from request to label of the latest `last` labelled rows, oldest first."""
@@ -262,20 +342,13 @@ class RecordStore:
             )
             if gone.rowcount:
                 oldest = sa.select(sa.func.min(REQUESTS.c.seq)).scalar_subquery()
-                connection.execute(sa.delete(FEEDBACK).where(FEEDBACK.c.seq < oldest))
+                for table in (FEEDBACK, FURTHER):
+                    connection.execute(sa.delete(table).where(table.c.seq < oldest))
         return int(gone.rowcount)
 
     def close(self) -> None:
         """Close the connections that are not in use."""
         self._database.close()
-
-    def _upsert(self) -> sa.Executable:
-        make = postgresql.insert if self._database.dialect == "postgresql" else sqlite.insert
-        insert = make(FEEDBACK)
-        return insert.on_conflict_do_update(
-            index_elements=["id", "row"],
-            set_={name: insert.excluded[name] for name in ("seq", "label", "at")},
-        )
 
 
 def fits(x: bytes, schema: InputSchema) -> bool:
@@ -292,10 +365,6 @@ def raw_inputs(rows: Sequence[bytes], schema: InputSchema) -> InputArray:
 _INSERT = sa.insert(REQUESTS)
 
 
-def _parts(ids: list[T]) -> Iterator[list[T]]:
-    return (ids[start : start + KEYS_PER_QUERY] for start in range(0, len(ids), KEYS_PER_QUERY))
-
-
 def _recent(model: str, version: int) -> sa.Select[tuple[object, ...]]:
     columns = (REQUESTS.c[n] for n in ("seq", "at", "predicted", "p_value", "confidence"))
     return (
@@ -305,35 +374,12 @@ def _recent(model: str, version: int) -> sa.Select[tuple[object, ...]]:
     )
 
 
-def _recent_of(rows: Sequence[sa.Row[tuple[object, ...]]]) -> Recent:
-    return Recent(
-        seq=np.array([r.seq for r in rows], dtype=np.int64),
-        at=np.array([r.at for r in rows], dtype=np.float64),
-        predicted=np.array([r.predicted for r in rows], dtype=np.int64),
-        p_value=np.array([r.p_value for r in rows], dtype=np.float64),
-        confidence=np.array([r.confidence for r in rows], dtype=np.float64),
-        label=np.array([-1 if r.label is None else r.label for r in rows], dtype=np.int64),
-    )
-
-
 def _answers(model: str, version: int, since: float) -> sa.Select[tuple[object, ...]]:
     columns = (REQUESTS.c[n] for n in ("seq", "at", "p_value", "confidence", "entropy"))
     right = (REQUESTS.c.predicted == FEEDBACK.c.label).label("right")
     return (
-        sa.select(*columns, FEEDBACK.c.number, right)
+        sa.select(*columns, FEEDBACK.c.number, FEEDBACK.c.label, right)
         .join(FEEDBACK, FEEDBACK.c.seq == REQUESTS.c.seq)
         .where(REQUESTS.c.model == model, REQUESTS.c.version == version)
         .where(REQUESTS.c.at >= since)
-    )
-
-
-def _answers_of(rows: Sequence[sa.Row[tuple[object, ...]]]) -> LabelledAnswers:
-    return LabelledAnswers(
-        number=np.array([r.number for r in rows], dtype=np.int64),
-        seq=np.array([r.seq for r in rows], dtype=np.int64),
-        at=np.array([r.at for r in rows], dtype=np.float64),
-        right=np.array([r.right for r in rows], dtype=np.bool_),
-        p_value=np.array([r.p_value for r in rows], dtype=np.float64),
-        confidence=np.array([r.confidence for r in rows], dtype=np.float64),
-        entropy=np.array([r.entropy for r in rows], dtype=np.float64),
     )

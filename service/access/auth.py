@@ -30,7 +30,7 @@ LEAST_CHARACTERS = 16  # of a secret that somebody else has made
 LOOK_SECONDS = 1.0  # a token that is revoked is believed for so long
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 WRITABLE_BY_ALL = 0o002
-Held = Literal["predict", "feedback", "alert", "admin"]
+Held = Literal["predict", "feedback", "feedback:any", "alert", "admin"]
 
 
 class Token(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -43,8 +43,12 @@ class Token(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     expires: Annotated[datetime, Meta(tz=True)] | None = None
 
     def allows(self, scope: str) -> bool:
-        """Whether the token allows calls of this scope; admin allows all."""
-        return scope in self.scopes or "admin" in self.scopes
+        """Whether the token allows calls of this scope; admin allows all.
+
+        `feedback` is for labels of the client's own requests, `feedback:any` for those of all.
+        """
+        allowing = {scope, "admin"} | ({"feedback:any"} if scope == "feedback" else set())
+        return not allowing.isdisjoint(self.scopes)
 
     def expired(self) -> bool:
         """Whether the token has expired."""

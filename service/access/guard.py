@@ -56,7 +56,9 @@ class Guard:
         self._exposed = exposed
 
     def enter(self, call: Call, scope: Scope) -> str:
-        """Return the caller's name, empty for an open call; sets `call.actor` to the token's name.
+        """Return the caller's name, empty for an open call.
+
+        Sets `call.actor` to the name of the token, and `call.grants` to what else it allows.
 
         Raises:
             UnauthorizedError: no token, or one that is unknown or expired.
@@ -115,6 +117,7 @@ class Guard:
                 "WWW-Authenticate": f'{REALM}, error="insufficient_scope", scope="{scope}"'
             }
             raise error
+        call.grants = token.allows
         return token.name
 
     def _fits(self, secret: str, scope: str) -> bool:

@@ -37,8 +37,10 @@ def tokens() -> None:
 @tokens.command()
 @click.argument("name")
 @click.option(
-    "--scope", "scopes", required=True, multiple=True, help="What it is for; admin implies all.",
-    type=click.Choice(["predict", "feedback", "admin"]),
+    "--scope", "scopes", required=True, multiple=True,
+    help="What it is for; feedback labels the client's own requests, feedback:any those of all; "
+    "admin implies all.",
+    type=click.Choice(["predict", "feedback", "feedback:any", "admin"]),
 )  # fmt: skip
 @click.option("--expires", type=lifetime, metavar="TIME", help="Its lifetime, such as 12h or 30d.")
 @json_option

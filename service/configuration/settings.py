@@ -149,6 +149,14 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         float, _about("requests to a false drift alarm, at least, on average", "requests", ge=100)
     ] = 1e6
     min_labels: Annotated[int, _about("labelled rows that a retraining needs", "rows", ge=1)] = 300
+    labeller_share: Annotated[
+        float,
+        _about(
+            "most of a window that one client labels where others label, too; a client always may "
+            "label as many rows as a retraining needs, and one with the scope feedback:any all",
+            gt=0, le=1,
+        ),
+    ] = 0.5  # fmt: skip
     label_patience_seconds: Annotated[
         float, _about("how long a failed re-evaluation waits for those labels", "s", ge=0)
     ] = 900.0
@@ -177,6 +185,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     approval_timeout_seconds: Annotated[
         float, _about("how long a challenger waits for approval", "s", gt=0)
     ] = 86_400.0
+    shadow_seconds: Annotated[
+        float,
+        _about(
+            "how long a challenger answers live requests in the champion's shadow before it is "
+            "promoted; less where it is shown to be no worse", "s", ge=0,
+        ),
+    ] = 30.0  # fmt: skip
     probation_seconds: Annotated[
         float, _about("how long a new champion is watched before it stays", "s", ge=0)
     ] = 30.0

@@ -3,6 +3,10 @@
 The store is called through a gate. If it is locked, full or hangs, a label gets a 503 within a few
 seconds and the next ones at once, so that predictions keep their threads. A label that was refused
 may still be stored when the store recovers; sending it again has no further effect.
+
+Where calls need a token, a client labels its own requests; those of others take the scope
+`feedback:any`. Several clients may label a row; `monitoring.records.labels` has the rule by which
+one label counts.
 """
 
 import threading
@@ -17,13 +21,13 @@ import msgspec
 from models.base.errors import InputError, show_value
 from models.base.json_body import decode_body
 from monitoring.records.breaker import Gate
-from monitoring.records.store import Key, RecordedRow, RecordStore, StoreError
+from monitoring.records.store import Key, RecordedRow, RecordStore, Standing, StoreError
 from service.decoding.class_labels import AmbiguousLabelError, ClassLabels, label_text
 from service.decoding.json_amount import check_count
 from service.fleet.served import Served
 from service.fleet.served_models import Champions
 from service.web.call import Call, Endpoint
-from service.web.errors import NotFoundError, UnavailableError
+from service.web.errors import ForbiddenError, NotFoundError, UnavailableError
 from service.web.reply import Reply, json_reply
 from service.web.request_id import check_id
 
@@ -31,6 +35,8 @@ MAX_LABELS = 10_000
 MOST_BRACES = 2 * MAX_LABELS  # a label may hold one of its own
 LOOK_EVERY_SECONDS = 0.05
 MAX_ROW_DIGITS = 7
+MOST_NAMED = 100  # ids in the answer to labels that were not kept
+ANY = "feedback:any"
 STORE_PATIENCE_SECONDS = 3.0  # of the store itself, which can say why
 PATIENCE_SECONDS = 4.0  # of the gate, for a store that says nothing
 
@@ -50,7 +56,11 @@ class _Label(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class LabelResult:
-    """The result of a label in the answer."""
+    """The result of a label in the answer.
+
+    `counts`: whether it is the label of the row, as no other client labelled the row before.
+    `contradicts`: the other classes that other clients gave; such a row is not trained on.
+    """
 
     id: str
     row: int
@@ -59,14 +69,16 @@ class LabelResult:
     predicted: str
     label: str
     correct: bool
+    counts: bool
+    contradicts: list[str]
 
 
 class _Resolved(NamedTuple):
-    """A label whose record is there: the place of its class among the classes, and its result."""
+    """A label whose record is there, and the place of its class among the classes."""
 
-    key: Key
+    label: _Label
+    record: RecordedRow
     place: int
-    result: LabelResult
 
 
 _decoder = msgspec.json.Decoder(Item | list[Item])
@@ -104,9 +116,11 @@ class Labels:
             self._waiting.release()
         return records
 
-    def keep(self, labels: Sequence[tuple[Key, RecordedRow, int]]) -> None:
+    def keep(
+        self, labels: Sequence[tuple[Key, RecordedRow, int]], client: str, *, trusted: bool
+    ) -> dict[Key, Standing]:
         """Store labels of existing records; on disk on return. Raises StoreError on failure."""
-        self._gate.call(lambda: self._store.add_feedback(labels))
+        return self._gate.call(lambda: self._store.add_feedback(labels, client, trusted=trusted))
 
     def check(self) -> None:
         """Raise StoreError where nothing can be written now, so that records may be missing."""
@@ -135,22 +149,33 @@ def endpoints(
         _check_labels(labels, classes)
         if store_of_labels is None:
             raise UnavailableError("the store of records is not available; the label was not kept")
+        trusted = call.grants is not None and call.grants(ANY)
+        any_client = call.grants is None or trusted
         try:
             records = store_of_labels.find([label.key for label in labels])
-            answerable = [label for label in labels if label.key in records]
-            results = _resolve(answerable, records, classes)
-            if answerable:
-                store_of_labels.keep([(key, records[key], index) for key, index, _ in results])
+            known = [label for label in labels if label.key in records]
+            own = [x for x in known if any_client or records[x.key].client == call.caller]
+            resolved = _resolve(own, records, classes)
+            if resolved:
+                standings = store_of_labels.keep(
+                    [(label.key, record, place) for label, record, place in resolved],
+                    call.caller,
+                    trusted=trusted,
+                )
             else:
                 store_of_labels.check()
         except StoreError as error:
             raise UnavailableError(f"{error}; the label was not kept") from error
-        _count(results, records, served)
-        if len(answerable) < len(labels):
-            _raise_unknown([label for label in labels if label.key not in records], len(answerable))
-        return json_reply(
-            {"accepted": len(answerable), "results": [each.result for each in results]}
-        )
+        results = [_tell_result(each, standings[each.label.key], classes) for each in resolved]
+        _count(results, served)
+        unknown = [label for label in labels if label.key not in records]
+        if len(own) < len(known):
+            kept = {label.key for label in own}
+            foreign = [label for label in known if label.key not in kept]
+            _raise_foreign(foreign, unknown, len(resolved))
+        if unknown:
+            _raise_unknown(unknown, len(resolved))
+        return json_reply({"accepted": len(resolved), "results": results})
 
     return (Endpoint("POST", "/feedback", feedback, "feedback"),)
 
@@ -211,34 +236,37 @@ def _class_of(label: _Label, classes: ClassLabels) -> int:
 def _resolve(
     labels: Sequence[_Label], records: Mapping[Key, RecordedRow], classes: Mapping[str, ClassLabels]
 ) -> list[_Resolved]:
-    """Return class index and result of every label that has a record."""
-    results = []
+    """Return the record and the class index of every label."""
+    resolved = []
     for label in labels:
         record = records[label.key]
         if record.model not in classes:
             raise NotFoundError(f"{label.field}id: model {record.model!r} is not served now")
-        index = _class_of(label, classes[record.model])
-        names = classes[record.model].names
-        result = LabelResult(
-            id=label.key.id,
-            row=label.key.row,
-            model=record.model,
-            version=record.version,
-            predicted=names[record.predicted],
-            label=names[index],
-            correct=record.predicted == index,
-        )
-        results.append(_Resolved(label.key, index, result))
-    return results
+        resolved.append(_Resolved(label, record, _class_of(label, classes[record.model])))
+    return resolved
 
 
-def _count(
-    results: Sequence[_Resolved],
-    records: Mapping[Key, RecordedRow],
-    served: Mapping[str, Served],
-) -> None:
-    for key, _, result in results:
-        served[records[key].model].metrics.feedback(result.correct)
+def _tell_result(
+    resolved: _Resolved, standing: Standing, classes: Mapping[str, ClassLabels]
+) -> LabelResult:
+    label, record, place = resolved
+    names = classes[record.model].names
+    return LabelResult(
+        id=label.key.id,
+        row=label.key.row,
+        model=record.model,
+        version=record.version,
+        predicted=names[record.predicted],
+        label=names[place],
+        correct=record.predicted == place,
+        counts=standing.counts,
+        contradicts=[names[other] for other in standing.others],
+    )
+
+
+def _count(results: Sequence[LabelResult], served: Mapping[str, Served]) -> None:
+    for result in results:
+        served[result.model].metrics.feedback(result.correct, bool(result.contradicts))
 
 
 def _raise_no_class(label: _Label, classes: Sequence[str]) -> NoReturn:
@@ -246,8 +274,8 @@ def _raise_no_class(label: _Label, classes: Sequence[str]) -> NoReturn:
     raise InputError(f"{label.field}label", f"one of {names}", show_value(label.label))
 
 
-def _raise_unknown(unknown: Sequence[_Label], accepted: int) -> None:
-    keys = [f"{label.key.id}/{label.key.row}" for label in unknown[:100]]
+def _raise_unknown(unknown: Sequence[_Label], accepted: int) -> NoReturn:
+    keys = _name_keys(unknown)
     raise NotFoundError(
         f"no record of {len(unknown)} of the ids; the other {accepted} labels were kept",
         field=f"{unknown[0].field}id",
@@ -256,3 +284,21 @@ def _raise_unknown(unknown: Sequence[_Label], accepted: int) -> None:
         accepted=accepted,
         unknown=keys,
     )
+
+
+def _raise_foreign(foreign: Sequence[_Label], unknown: Sequence[_Label], accepted: int) -> NoReturn:
+    keys = _name_keys(foreign)
+    raise ForbiddenError(
+        f"{len(foreign)} of the ids are of another client's requests, whose labels take a token of "
+        f"scope {ANY}; {accepted} labels were kept",
+        field=f"{foreign[0].field}id",
+        expected="the id of a request of the same client",
+        got=keys[0],
+        accepted=accepted,
+        foreign=keys,
+        unknown=_name_keys(unknown),
+    )
+
+
+def _name_keys(labels: Sequence[_Label]) -> list[str]:
+    return [f"{label.key.id}/{label.key.row}" for label in labels[:MOST_NAMED]]

@@ -15,6 +15,7 @@ from service.web.request_id import is_fit_id
 
 UNTYPED = ("application/x-www-form-urlencoded", "text/plain")
 Scope = Literal["open", "predict", "feedback", "alert", "admin"]
+Grants = Callable[[str], bool]
 
 
 class Endpoint(NamedTuple):
@@ -34,13 +35,14 @@ class Endpoint(NamedTuple):
 class Call:
     """One request: its ASGI scope, its caller, and its whole body once that was read."""
 
-    __slots__ = ("_body", "_headers", "_limit", "actor", "caller", "scope", "sent")
+    __slots__ = ("_body", "_headers", "_limit", "actor", "caller", "grants", "scope", "sent")
 
     def __init__(self, scope: Mapping[str, Any], max_body_bytes: int, sent: bytes = b"") -> None:
         self.scope = scope
         self.sent = sent  # the body as it came
         self.caller = ""  # set by the guard; neither logged nor answered
         self.actor = ""  # the token's owner, for the audit: `admin`, or `token <name>`
+        self.grants: Grants | None = None  # whether the token has a scope; None: none is needed
         self._limit = max_body_bytes
         self._body: bytes | None = None  # decompressed
         self._headers = read_headers(scope)

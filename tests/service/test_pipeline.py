@@ -16,8 +16,9 @@ def test_records_hold_what_evidence_from_labels_needs(
     answer, manifest = published.runner.run(x), published.bundle.manifest
     predicted = answer.probabilities.argmax(axis=1)
     flags = Flags.of(answer, manifest, None)
-    records = RowRecords(Scored("a", manifest, answer, predicted, flags, None), x)
+    records = RowRecords(Scored("a", manifest, answer, predicted, flags, None), x, "token shop")
     rows = list(records)
+    assert {row.client for row in rows} == {"token shop"}
     assert len(rows) == len(records) == 20
     probabilities = answer.probabilities.astype(np.float64)
     np.testing.assert_allclose([row.confidence for row in rows], probabilities.max(axis=1))

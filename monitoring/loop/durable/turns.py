@@ -86,3 +86,13 @@ class Turns:
         with self._changed:
             self._waiting = [waiting for waiting in self._waiting if waiting is not ticket]
             self._changed.notify_all()
+
+
+def nth(place: int) -> str:
+    """1st, 2nd, 3rd, 4th ... of a short queue.
+
+    >>> [nth(k) for k in (1, 2, 3, 4, 11, 22)]
+    ['1st', '2nd', '3rd', '4th', '11th', '22nd']
+    """
+    teen = place % 100 in (11, 12, 13)
+    return f"{place}{'th' if teen else {1: 'st', 2: 'nd', 3: 'rd'}.get(place % 10, 'th')}"

@@ -19,6 +19,7 @@ from sqlalchemy.exc import OperationalError
 from models.base.files import write_atomic
 from models.evaluation.checks import Check, verdict_of
 from models.evaluation.gates import plan
+from models.statistics.shadow import Agreement, ShadowComparison, Shadowed
 from models.statistics.shares import Proportion
 from models.versions.facts import EventFacts
 from models.versions.registry import Registry
@@ -70,6 +71,22 @@ def gate(task: Task) -> Gated:
     checks = [msgspec.structs.replace(check, verdict="pass") for check in late]
     parity = Check("parity", verdict, 0.0, 1e-4, "as asked")
     return Gated(tuple(parity if check.name == "parity" else check for check in checks))
+
+
+def shadow(task: Task) -> Shadowed:
+    """Labels that say nothing, or `worse` where the options ask for it."""
+    return _shadow(task, "shadow")
+
+
+def probation(task: Task) -> Shadowed:
+    """As `shadow`."""
+    return _shadow(task, "probation")
+
+
+def _shadow(task: Task, step: str) -> Shadowed:
+    worse = task.job.options.get("worse") == step
+    seen = ShadowComparison(9, 0, 91, "worse" if worse else "not known")
+    return Shadowed(seen, Agreement(200, 9), None, None)
 
 
 def fail(how: str) -> None:

@@ -30,7 +30,7 @@ from monitoring.records.store import Key, Record, RecordStore
 from tests.monitoring.loop import kills, versions
 from tests.waiting import wait_until
 
-GENTLE = Terms(probation_seconds=0.2, label_patience_seconds=0.2, min_labels=0)
+GENTLE = Terms(shadow_seconds=0.2, probation_seconds=0.2, label_patience_seconds=0.2, min_labels=0)
 Hook = Callable[[], None]
 
 
@@ -139,7 +139,7 @@ class Lab:
     def live(self) -> None:
         """Run the loop in this process until every job has ended."""
         os.environ[kills.FOLDER] = str(self.folder)
-        steps.CHILD = "tests.monitoring.loop.child"
+        steps.CHILD = steps.SHADOW = "tests.monitoring.loop.child"
         kills.install()
         for hook in self.hooks:
             hook()

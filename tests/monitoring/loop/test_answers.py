@@ -145,10 +145,10 @@ def test_under_a_hold_the_loop_reports_and_trains_nothing_but_for_a_person(tmp_p
 PROBATION = msgspec.structs.replace(GENTLE, probation_seconds=60.0)
 
 
-def in_probation(folder: Path) -> tuple[Lab, int]:
+def in_probation(folder: Path, **options: object) -> tuple[Lab, int]:
     """A lab whose job watches its new champion."""
     lab = Lab(folder, terms=PROBATION)
-    lab.put(job_of("job"))
+    lab.put(job_of("job", **options))
     process = lab.begin()
     lab.until("job", "probation")
     return lab, process
@@ -171,12 +171,25 @@ def test_a_person_who_rolls_back_in_probation_ends_it_and_is_named(tmp_path: Pat
 
 
 def test_a_champion_that_is_worse_is_rolled_back_once_also_under_a_hold(tmp_path: Path) -> None:
-    lab, process = in_probation(tmp_path)
+    lab, process = in_probation(tmp_path, worse="probation", seconds={"probation": 3})
     lab.registry.hold("digits", actor="ada", reason="audit week")
-    lab.label("digits", 2, 200, right=False)
     assert lab.wait(process) == 0
     job = lab.jobs()["job"]
     assert job.outcome == "rolled_back"
-    assert "live accuracy 0.0% (n = 200) after 90.0% before" in job.detail
+    assert "worse than the champion on the same requests" in job.detail
+    assert "100 labelled: only the champion right 9" in job.detail
+    assert job.shadow is not None
+    assert job.shadow.comparison.labels == 100
     assert lab.registry.aliases("digits").champion == 1
     assert audit(lab)[3:] == ["promote", "hold", "rollback"]
+
+
+def test_a_challenger_that_is_worse_in_the_shadow_is_refused_and_withdrawn(tmp_path: Path) -> None:
+    lab = Lab(tmp_path, terms=msgspec.structs.replace(GENTLE, shadow_seconds=60.0))
+    lab.put(job_of("job", worse="shadow"))
+    assert lab.run() == 0
+    job = lab.jobs()["job"]
+    assert job.outcome == "refused"
+    assert "the challenger is worse than the champion on the same requests" in job.detail
+    aliases = lab.registry.aliases("digits")
+    assert (aliases.champion, aliases.challenger) == (1, None)

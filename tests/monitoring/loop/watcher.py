@@ -7,7 +7,7 @@ from tests.monitoring.loop import kills
 
 def main() -> None:
     """Run the master in this process; what is changed here is so in its workers, too."""
-    steps.CHILD = "tests.monitoring.loop.child"
+    steps.CHILD = steps.SHADOW = "tests.monitoring.loop.child"
     kills.install()
     watch_conf.main()
 

@@ -8,6 +8,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from monitoring.records.store import Key, Record, StoreError
+from service.access.auth import create
 from service.app import Service
 from tests.asgi import client_of
 from tests.service.conftest import MakeApp
@@ -114,7 +115,7 @@ def test_a_store_that_cannot_be_written_refuses_the_label(
     rows: Rows,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise StoreError("the store of records cannot be written: disk full")
 
     app = make_app(published_state, database_url=f"sqlite:///{tmp_path}/records.sqlite")
@@ -155,3 +156,50 @@ def test_a_label_that_is_no_class_in_any_spelling_is_refused_with_the_classes(
     assert answer.status_code == 400
     assert answer.get_json()["field"] == "[0].label"
     assert answer.get_json()["expected"] == "one of 0, 1, 2, 3, 4, 5, 6, 7, 8, 9"
+
+
+def test_labels_of_other_clients_take_a_scope_and_are_told_where_they_differ(
+    make_app: MakeApp, published_state: Path, tmp_path: Path, rows: Rows
+) -> None:
+    path = tmp_path / "tokens.json"
+    shop, other, auditor = (
+        {"Authorization": f"Bearer {create(path, name, scopes)}"}
+        for name, scopes in (
+            ("shop", ("predict", "feedback")),
+            ("other", ("predict", "feedback")),
+            ("auditor", ("feedback:any",)),
+        )
+    )
+    database_url = f"sqlite:///{tmp_path}/records.sqlite"
+    app = make_app(published_state, tokens_file=str(path), database_url=database_url)
+    client, store = client_of(app), app.service.store
+    body = {"instances": rows[:1].tolist()}
+    mine, theirs = (
+        client.post("/predict", json=body, headers=token).get_json()["id"]
+        for token in (other, shop)
+    )
+    assert store is not None
+    wait_until(lambda: len(store.find([Key(mine, 0), Key(theirs, 0)])) == 2, what="two records")
+
+    items = [{"id": mine, "label": "1"}, {"id": theirs, "label": "2"}, {"id": "no", "label": "2"}]
+    refused = client.post("/feedback", json=items, headers=other)
+    assert refused.status_code == 403
+    problem = refused.get_json()
+    assert (problem["field"], problem["accepted"]) == ("[1].id", 1)
+    assert (problem["foreign"], problem["unknown"]) == ([f"{theirs}/0"], ["no/0"])
+    assert "feedback:any" in problem["detail"]
+    assert store.counts("digits").labelled == 1
+
+    def give(label: str, token: dict[str, str]) -> tuple[bool, list[str]]:
+        answer = client.post("/feedback", json={"id": theirs, "label": label}, headers=token)
+        assert answer.status_code == 200, answer.text
+        result = answer.get_json()["results"][0]
+        return result["counts"], result["contradicts"]
+
+    assert give("3", shop) == (True, [])
+    assert give("4", auditor) == (False, ["3"])
+    assert (
+        'holdfast_feedback_contradictions_total{model="digits"} 1.0' in client.get("/metrics").text
+    )
+    kept = store.labelled("digits", app.service.champions.find("digits").manifest.input)
+    assert (kept.y.tolist(), kept.clients) == ([1], ("token other",))

@@ -1,0 +1,98 @@
+"""Laws of labels of several clients, on both databases."""
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.versions.schema import InputSchema
+from monitoring.records.rows import Standing
+from monitoring.records.store import Key, Record, RecordStore, StoreError
+from monitoring.records.usable import Quota
+from tests.postgres import postgres
+
+SCHEMA = InputSchema(name="x", shape=(1,), dtype="float32", low=0, high=9, kind="table")
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path_factory.mktemp('records')}/r.sqlite"
+    else:
+        with postgres() as server:
+            yield server.url
+
+
+@pytest.fixture
+def store(url: str) -> Iterator[RecordStore]:
+    made = RecordStore(url)
+    yield made
+    made.prune(0)
+    made.close()
+
+
+def record(name: str, *, client: str = "shop", version: int = 1, at: float = 100.0) -> Record:
+    x = np.ones(1, np.float32).tobytes()
+    return Record(name, 0, at, "m", version, x, 1, 0.5, 0.25, 0.9, 0.3, client)
+
+
+def give(
+    store: RecordStore, name: str, label: int, client: str, *, trusted: bool = False
+) -> Standing:
+    key = Key(name, 0)
+    return store.add_feedback([(key, store.find([key])[key], label)], client, trusted=trusted)[key]
+
+
+def test_the_first_client_counts_and_a_contradicted_row_is_in_no_window(
+    store: RecordStore,
+) -> None:
+    store.add([record("a"), record("b", version=2)])
+    assert give(store, "b", 2, "shop") == (True, ())
+    assert give(store, "a", 3, "shop") == (True, ())
+    assert give(store, "a", 3, "other") == (False, ()), "it agrees"
+    assert len(store.usable("m")) == 2
+    assert give(store, "a", 4, "other") == (False, (3,))
+    assert give(store, "a", 5, "third", trusted=True) == (False, (3, 4))
+    usable = store.usable("m")
+    assert (len(usable), usable.contradicted) == (1, 1)
+    rows = store.labelled("m", SCHEMA)
+    assert (rows.y.tolist(), rows.versions.tolist()) == ([2], [2])
+    assert (rows.clients, rows.askers, rows.trusted.tolist()) == (("shop",), ("shop",), [False])
+    answers = store.labels_after("m", 1, 0, 10)
+    assert answers.label.tolist() == [3], "evidence of harm rests on the first client's"
+    assert give(store, "a", 4, "shop") == (True, (5,)), "its last word"
+    assert len(store.labelled("m", SCHEMA)) == 1
+    assert give(store, "a", 4, "third") == (False, ())
+    assert len(store.labelled("m", SCHEMA)) == 2, "all agree now"
+
+
+def test_a_label_of_an_id_used_again_is_another_rows(store: RecordStore) -> None:
+    store.add([record("a")])
+    give(store, "a", 3, "shop")
+    give(store, "a", 4, "other")
+    store.add([record("a", client="new")])
+    assert give(store, "a", 5, "new") == (True, ())
+    rows = store.labelled("m", SCHEMA)
+    assert (rows.y.tolist(), rows.clients, rows.askers) == ([5], ("new",), ("new",))
+
+
+def test_a_window_holds_the_quota_of_each_client(store: RecordStore) -> None:
+    names = [f"r{k}" for k in range(40)]
+    store.add([record(name) for name in names])
+    for k, name in enumerate(names):
+        give(store, name, 1, "flood" if k < 30 else f"honest {k % 2}")
+    rows = store.labelled("m", SCHEMA, quota=Quota(0.5))
+    assert (rows.clients.count("flood"), len(rows)) == (10, 20)
+    assert len(store.labelled("m", SCHEMA)) == 40
+    assert store.usable("m", quota=Quota(0.5)).beyond == {"flood": 20}
+
+
+def test_a_store_of_an_older_version_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    store = RecordStore(f"sqlite:///{tmp_path}/r.sqlite")
+    store.close()
+    with sqlite3.connect(tmp_path / "r.sqlite") as older:
+        older.execute("ALTER TABLE requests DROP COLUMN client")
+    with pytest.raises(StoreError, match=r"table requests lacks client; .* move its file away"):
+        RecordStore(f"sqlite:///{tmp_path}/r.sqlite")
