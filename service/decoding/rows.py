@@ -72,9 +72,9 @@ class Categories:
         ordered = sorted(self._places.items(), key=lambda item: "e" in item[0].lower())
         numbers = [(_numbers_of(key), float(place)) for key, place in ordered]
         for each in (slice(1), slice(1, 2)):  # what a float32 becomes never displaces a number
-            for own, place in numbers:
+            for own, category in numbers:
                 for number in own[each]:
-                    self.usual.setdefault(number, place)
+                    self.usual.setdefault(number, category)
 
     @property
     def exact(self) -> bool:
