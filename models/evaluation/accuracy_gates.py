@@ -72,7 +72,7 @@ def _non_inferior(name: str, before: Bools, after: Bools, margin: float, alpha: 
         verdict = "fail"
     detail = (
         f"{before.mean():.1%} -> {after.mean():.1%} on {n} rows ({difference:+.1%}, "
-        f"one-sided {confidence:.4g} bound {lower:+.1%}, needed {bound:+.1%})"
+        f"one-sided {confidence:.1%} bound {lower:+.1%}, needed {bound:+.1%})"
     )
     if verdict == "unknown":
         detail += f"; {needed} rows would tell"
