@@ -20,12 +20,12 @@ from torch import nn
 from models import corruptions, data
 from models.attacks import frozen, logits_only
 from models.data import DataSet, Rows
-from models.evaluation import referee
-from models.evaluation.accuracy_gates import class_accuracy, clean_accuracy
-from models.evaluation.changed_labels import find_changes
-from models.evaluation.checks import Bounds
-from models.evaluation.contradictions import Refereed, judge_labels, judge_precision
-from models.evaluation.triggers import find_flips, judge_triggers, some_rows
+from models.evaluation.gates import referee
+from models.evaluation.gates.accuracy import class_accuracy, clean_accuracy
+from models.evaluation.gates.changed_labels import find_changes
+from models.evaluation.gates.checks import Bounds
+from models.evaluation.gates.contradictions import Refereed, judge_labels, judge_precision
+from models.evaluation.gates.triggers import find_flips, judge_triggers, some_rows
 from models.nets import factories
 from models.statistics.comparing import fallback_alpha
 from models.statistics.intervals import Bools

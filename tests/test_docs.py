@@ -15,7 +15,7 @@ from flask import Flask
 from prometheus_client import Counter
 from prometheus_client.metrics import MetricWrapperBase
 
-from models.evaluation.gates import GATES
+from models.evaluation.gates.catalogue import GATES
 from models.versions.registry import Registry
 from monitoring.alerts.handled_alerts import HandledAlerts
 from monitoring.counting.metrics import Metrics

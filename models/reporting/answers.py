@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 
-from models.reporting import grids
+from models.reporting.drawing import grids
 from models.reporting.numbers import (
     LONGEST,
     Share,

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from models.corruptions import GROUPS as corruption_groups
-from models.reporting import grids
+from models.reporting.drawing import grids
 from models.reporting.numbers import DASH, interval, known, percent, points, space_digits
 from models.reporting.parts import Plate, Section, View, WordTable
 from models.reporting.summary import champion, corruption_error

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from models.reporting import charts, grids
-from models.reporting.charts import Axis, Mark, Series
+from models.reporting.drawing import charts, grids
+from models.reporting.drawing.charts import Axis, Mark, Series
 from models.reporting.numbers import (
     DASH,
     Share,

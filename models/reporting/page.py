@@ -13,12 +13,12 @@ from models.reporting import (
     answers,
     conditions,
     detectors,
-    grids,
     origin,
     robustness,
     shortfalls,
     summary,
 )
+from models.reporting.drawing import grids
 from models.reporting.numbers import Share, bounds, clip, known, number, percent
 from models.reporting.parts import Section, Tile, View
 from models.versions.figures import Evaluation, Previous

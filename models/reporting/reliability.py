@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from models.reporting import charts
+from models.reporting.drawing import charts
 from models.reporting.numbers import percent
 from models.reporting.parts import Plate, WordTable
 from models.statistics.intervals import proportion

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 from markupsafe import Markup
 
-from models.reporting import charts, grids
-from models.reporting.charts import Axis, Mark, Series
+from models.reporting.drawing import charts, grids
+from models.reporting.drawing.charts import Axis, Mark, Series
 from models.reporting.numbers import DASH, Share, interval, known, number, of_100, percent
 from models.reporting.numbers import size as sized
 from models.reporting.parts import Plate, Section, View, WordTable

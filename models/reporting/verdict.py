@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from models.evaluation.checks import Check
+from models.evaluation.gates.checks import Check
 from models.reporting.page import environment
 
 SIGNS = {"pass": "✓", "fail": "✗", "unknown": "?"}

@@ -22,8 +22,8 @@ from models.base.files import write_atomic
 from models.data import DataSet
 from models.data.source import data_of
 from models.evaluation.adversarial import robust
-from models.evaluation.comparison import Comparison, attacked_rows
-from models.evaluation.gates import judge_all
+from models.evaluation.gates.catalogue import judge_all
+from models.evaluation.gates.comparison import Comparison, attacked_rows
 from models.evaluation.subject import Subject, right
 from models.nets import factories
 from models.statistics.comparing import fallback_alpha

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
 from models.base.errors import HoldfastError
-from models.evaluation.checks import Bounds, Check
+from models.evaluation.gates.checks import Bounds, Check
 from models.statistics.shadow import Shadowed
 from models.versions.signature import Keys
 from monitoring.loop.results import Look

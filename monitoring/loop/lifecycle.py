@@ -17,8 +17,8 @@ import msgspec
 from dbos import DBOS, DBOSConfiguredInstance
 
 from models.base.logs import logger
-from models.evaluation.checks import with_judged, words_of
-from models.evaluation.gates import plan, undecided
+from models.evaluation.gates.catalogue import plan, undecided
+from models.evaluation.gates.checks import with_judged, words_of
 from models.statistics.shadow import decided
 from models.versions.registry import Registry
 from monitoring.loop import promotion

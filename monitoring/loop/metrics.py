@@ -6,7 +6,7 @@ from typing import get_args
 from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.metrics import MetricWrapperBase
 
-from models.evaluation.checks import VERDICTS
+from models.evaluation.gates.checks import VERDICTS
 from models.statistics.shadow import Shadowed
 from models.versions.schema import Manifest
 from monitoring.evidence.accuracy_watch import Accuracy

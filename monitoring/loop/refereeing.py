@@ -11,10 +11,10 @@ import numpy as np
 
 from models.data import DataSet, Rows
 from models.data.window import Window
-from models.evaluation.changed_labels import find_changes, judge_changes
-from models.evaluation.checks import Check
-from models.evaluation.contradictions import judge_labels, judge_precision
-from models.evaluation.referee import ask_referee
+from models.evaluation.gates.changed_labels import find_changes, judge_changes
+from models.evaluation.gates.checks import Check
+from models.evaluation.gates.contradictions import judge_labels, judge_precision
+from models.evaluation.gates.referee import ask_referee
 from models.evaluation.subject import Subject
 from models.statistics.arrays import IntArray
 from monitoring.loop.results import Refereed

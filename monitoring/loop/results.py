@@ -4,7 +4,7 @@ from typing import Literal
 
 import msgspec
 
-from models.evaluation.checks import Check
+from models.evaluation.gates.checks import Check
 from models.statistics.shares import Proportion
 from models.versions.figures import AttackFigure
 

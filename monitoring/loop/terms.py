@@ -4,7 +4,7 @@ from typing import Literal
 
 import msgspec
 
-from models.evaluation.checks import Bounds
+from models.evaluation.gates.checks import Bounds
 from monitoring.loop.jobs import Job, JsonObject
 from monitoring.records.usable import Quota
 

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from models.reporting import card, render
 from models.reporting.detectors import at_rate
+from models.reporting.drawing.svg import fit, ticks, width_of
 from models.reporting.numbers import interval, percent
-from models.reporting.svg import fit, ticks, width_of
 from models.versions.facts import DataFacts, EventFacts
 from models.versions.figures import ChangedPicture, Evaluation, Scores
 from tests.models.report_example import (

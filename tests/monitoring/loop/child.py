@@ -17,8 +17,8 @@ import msgspec
 from sqlalchemy.exc import OperationalError
 
 from models.base.files import write_atomic
-from models.evaluation.checks import Check, verdict_of
-from models.evaluation.gates import plan
+from models.evaluation.gates.catalogue import plan
+from models.evaluation.gates.checks import Check, verdict_of
 from models.statistics.shadow import Agreement, ShadowComparison, Shadowed
 from models.statistics.shares import Proportion
 from models.versions.facts import EventFacts

@@ -12,7 +12,7 @@ from models import data
 from models.attacks.threat import geometry_of
 from models.base.errors import HoldfastError, RegistryError
 from models.data import DataSet, Rows
-from models.evaluation.comparison import MASKING_EPS, masking_sizes
+from models.evaluation.gates.comparison import MASKING_EPS, masking_sizes
 from models.nets import factories
 from models.training.loop import Recipe
 from models.versions.facts import EventFacts, WrappingFacts

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 import sqlalchemy as sa
 
-from models.evaluation.checks import Check
+from models.evaluation.gates.checks import Check
 from models.statistics.shares import Proportion
 from monitoring.loop.jobs import (
     AnsweredError,

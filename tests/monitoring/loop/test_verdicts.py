@@ -6,8 +6,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from models.evaluation.checks import VERDICTS, Check
-from models.evaluation.gates import GATES
+from models.evaluation.gates.catalogue import GATES
+from models.evaluation.gates.checks import VERDICTS, Check
 from models.versions.registry_state import Anchor
 from monitoring.loop.jobs import Job, PersonAnswer
 from monitoring.loop.metrics import WatchMetrics

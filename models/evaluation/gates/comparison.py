@@ -14,11 +14,11 @@ from models.attacks.threat import geometry_of
 from models.base.errors import HoldfastError
 from models.data import DataSet, Rows
 from models.evaluation.adversarial import noise_right, robust
-from models.evaluation.checks import Bounds, Check
-from models.evaluation.gates import Cost, Pair, SweepOfSizes
+from models.evaluation.gates.catalogue import Cost, Pair, SweepOfSizes
+from models.evaluation.gates.checks import Bounds, Check
+from models.evaluation.gates.triggers import find_flips, judge_triggers, some_rows
 from models.evaluation.plan import hopeless
 from models.evaluation.subject import Subject, answer, right
-from models.evaluation.triggers import find_flips, judge_triggers, some_rows
 from models.statistics.arrays import FloatArray, IntArray
 from models.statistics.intervals import Bools
 from models.versions.judging import ThreatModel

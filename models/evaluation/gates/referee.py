@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.data import DataSet, Rows
-from models.evaluation.contradictions import count_confident
+from models.evaluation.gates.contradictions import count_confident
 from models.evaluation.subject import CHUNK, Subject, answer, tensors
 from models.statistics.arrays import FloatArray, IntArray
 from models.versions.schema import InputArray, InputSchema

@@ -13,15 +13,15 @@ from typing import Protocol
 import msgspec
 
 from models.base.logs import logger
-from models.evaluation.accuracy_gates import (
+from models.evaluation.gaps import reason_of
+from models.evaluation.gates.accuracy import (
     class_accuracy,
     clean_accuracy,
     robust_accuracy,
     robust_floor,
     window_accuracy,
 )
-from models.evaluation.checks import Bounds, Check, Verdict, verdict_of
-from models.evaluation.gaps import reason_of
+from models.evaluation.gates.checks import Bounds, Check, Verdict, verdict_of
 from models.statistics.arrays import IntArray
 from models.statistics.intervals import Bools, false_positive_interval
 from models.versions.schema import Calibration, Manifest

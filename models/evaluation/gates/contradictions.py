@@ -1,8 +1,9 @@
 """What a referee makes of labels: which rows may be trained on, and whether somebody poisons them.
 
-A referee is a net that never saw the labels of the window (`models.evaluation.referee`). Where it
-is sure of another class than the label, the row contradicts it. Honest labels contradict it seldom
-and without a pattern; a trigger, a flip or a bad client does it often, or always towards one label.
+A referee (`models.evaluation.gates.referee`) is a net that never saw the labels of the window.
+Where it is sure of another class than the label, the row contradicts it. Honest labels contradict
+it seldom and without a pattern; a trigger, a flip or a bad client does it often, or always towards
+one label.
 """
 
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from models.evaluation.checks import Check, Verdict, verdict_of
+from models.evaluation.gates.checks import Check, Verdict, verdict_of
 from models.statistics.arrays import FloatArray, IntArray
 from models.statistics.comparing import fisher_greater, holm
 from models.statistics.intervals import Bools

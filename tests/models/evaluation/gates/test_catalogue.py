@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from models.data import DataSet, Rows
-from models.evaluation import accuracy_gates, gates
 from models.evaluation.adversarial import curve as curve_of
 from models.evaluation.adversarial import noise_right, robust
-from models.evaluation.checks import Bounds, Check, with_judged, words_of
-from models.evaluation.comparison import MASKING_EPS
+from models.evaluation.gates import accuracy, catalogue
+from models.evaluation.gates.checks import Bounds, Check, with_judged, words_of
+from models.evaluation.gates.comparison import MASKING_EPS
 from models.evaluation.subject import Subject
 from models.nets import export, factories
 from models.training.loop import Recipe, train
@@ -41,24 +41,24 @@ def judged(check: Check, name: str, passed: bool | None) -> None:
 
 def test_input_contract_holds_for_the_same_and_breaks_for_any_change() -> None:
     champion = manifest()
-    judged(gates.input_contract(champion, manifest(version=2)), "input_contract", True)
+    judged(catalogue.input_contract(champion, manifest(version=2)), "input_contract", True)
     schema = msgspec.structs.replace(champion.input, high=255.0)
     for changes in ({"input": schema}, {"classes": ("yes", "no")}, {"classes": ("no",)}):
         challenger = msgspec.structs.replace(champion, **changes)
-        judged(gates.input_contract(champion, challenger), "input_contract", False)
+        judged(catalogue.input_contract(champion, challenger), "input_contract", False)
 
 
 def test_parity_gate_stops_at_its_bound() -> None:
-    judged(gates.parity(1e-4, BOUNDS), "parity", True)
-    judged(gates.parity(1.1e-4, BOUNDS), "parity", False)
-    assert gates.parity(float("nan"), BOUNDS).verdict == "fail"
+    judged(catalogue.parity(1e-4, BOUNDS), "parity", True)
+    judged(catalogue.parity(1.1e-4, BOUNDS), "parity", False)
+    assert catalogue.parity(float("nan"), BOUNDS).verdict == "fail"
 
 
 @pytest.mark.parametrize(
     ("gate", "name", "margin"),
     [
-        (accuracy_gates.clean_accuracy, "clean_accuracy", 0.03),
-        (accuracy_gates.robust_accuracy, "robust_accuracy", 0.06),
+        (accuracy.clean_accuracy, "clean_accuracy", 0.03),
+        (accuracy.robust_accuracy, "robust_accuracy", 0.06),
     ],
 )
 def test_accuracy_gates_allow_their_margin_and_no_more(gate, name: str, margin: float) -> None:
@@ -73,18 +73,18 @@ def test_accuracy_gates_allow_their_margin_and_no_more(gate, name: str, margin: 
 
 
 def test_robust_floor_is_absolute() -> None:
-    judged(accuracy_gates.robust_floor(right(0.5), BOUNDS), "robust_floor", True)
-    judged(accuracy_gates.robust_floor(right(0.49), BOUNDS), "robust_floor", False)
+    judged(accuracy.robust_floor(right(0.5), BOUNDS), "robust_floor", True)
+    judged(accuracy.robust_floor(right(0.49), BOUNDS), "robust_floor", False)
 
 
 def test_robust_floor_is_lower_where_the_champion_is() -> None:
-    judged(accuracy_gates.robust_floor(right(0.25), BOUNDS, champion=0.28), "robust_floor", True)
-    judged(accuracy_gates.robust_floor(right(0.2), BOUNDS, champion=0.28), "robust_floor", False)
-    judged(accuracy_gates.robust_floor(right(0.49), BOUNDS, champion=0.9), "robust_floor", False)
+    judged(accuracy.robust_floor(right(0.25), BOUNDS, champion=0.28), "robust_floor", True)
+    judged(accuracy.robust_floor(right(0.2), BOUNDS, champion=0.28), "robust_floor", False)
+    judged(accuracy.robust_floor(right(0.49), BOUNDS, champion=0.9), "robust_floor", False)
 
 
 def test_window_gate_wants_proof_of_better() -> None:
-    name, gate = "window_accuracy", accuracy_gates.window_accuracy
+    name, gate = "window_accuracy", accuracy.window_accuracy
     judged(gate(right(0.6, 80), right(0.9, 80)), name, True)
     judged(gate(right(0.6, 80), right(0.61, 80)), name, False)
     judged(gate(right(0.6, 80), right(0.6, 80)), name, False)
@@ -94,22 +94,22 @@ def test_window_gate_wants_proof_of_better() -> None:
 
 def test_false_positive_gate_stops_more_than_chance_explains() -> None:
     name = "drift_false_positives"
-    judged(gates.false_positives("drift", right(0.01, 368), 0.01, 361), name, True)
-    judged(gates.false_positives("drift", right(0.0, 368), 0.01, 361), name, True)
-    judged(gates.false_positives("drift", right(0.06, 368), 0.01, 361), name, False)
-    judged(gates.false_positives("drift", right(1.0, 368), 0.01, 361), name, False)
+    judged(catalogue.false_positives("drift", right(0.01, 368), 0.01, 361), name, True)
+    judged(catalogue.false_positives("drift", right(0.0, 368), 0.01, 361), name, True)
+    judged(catalogue.false_positives("drift", right(0.06, 368), 0.01, 361), name, False)
+    judged(catalogue.false_positives("drift", right(1.0, 368), 0.01, 361), name, False)
 
 
 def test_cost_gate_compares_with_the_champion() -> None:
-    judged(gates.ratio("latency", 199, 100, 2.0, "us"), "latency", True)
-    judged(gates.ratio("latency", 201, 100, 2.0, "us"), "latency", False)
+    judged(catalogue.ratio("latency", 199, 100, 2.0, "us"), "latency", True)
+    judged(catalogue.ratio("latency", 201, 100, 2.0, "us"), "latency", False)
 
 
 def test_no_check_drops_out_and_none_comes_in() -> None:
-    planned = gates.plan()
-    assert [check.name for check in planned] == [gate.name for gate in gates.GATES]
+    planned = catalogue.plan()
+    assert [check.name for check in planned] == [gate.name for gate in catalogue.GATES]
     assert {check.verdict for check in planned} == {"unknown"}
-    judged = with_judged(planned, [gates.parity(0, BOUNDS)])
+    judged = with_judged(planned, [catalogue.parity(0, BOUNDS)])
     assert [check.name for check in judged] == [check.name for check in planned]
     assert [check.name for check in judged if check.verdict == "pass"] == ["parity"]
     with pytest.raises(AssertionError):
@@ -117,10 +117,10 @@ def test_no_check_drops_out_and_none_comes_in() -> None:
 
 
 def test_a_person_decides_about_every_unknown_but_those_of_single_classes() -> None:
-    waiting = {check.name for check in gates.undecided(gates.plan())}
-    left_out = {gate.name for gate in gates.GATES} - waiting
+    waiting = {check.name for check in catalogue.undecided(catalogue.plan())}
+    left_out = {gate.name for gate in catalogue.GATES} - waiting
     assert left_out == {"class_precision", "class_accuracy", "class_window"}
-    assert words_of([gates.parity(1, BOUNDS)], "fail").startswith("parity: largest")
+    assert words_of([catalogue.parity(1, BOUNDS)], "fail").startswith("parity: largest")
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_class_gate_sees_one_class_of_ten_get_worse(
     after = before.copy()
     after[len(y) - lost :] = False
     names = ("common", "rare")
-    check = accuracy_gates.class_accuracy("class_window", before, after, y, names)
+    check = accuracy.class_accuracy("class_window", before, after, y, names)
     judged(check, "class_window", passed)
     assert passed is None or not lost or "rare" in check.detail
 
@@ -144,10 +144,10 @@ def test_class_gate_pools_what_is_rare() -> None:
     y = np.repeat(np.arange(10), 9)
     before, after = np.ones(90, dtype=bool), np.ones(90, dtype=bool)
     names = tuple("abcdefghij")
-    judged(accuracy_gates.class_accuracy("class_window", before, after, y, names),
+    judged(accuracy.class_accuracy("class_window", before, after, y, names),
            "class_window", True)  # fmt: skip
     after[:30] = False
-    judged(accuracy_gates.class_accuracy("class_window", before, after, y, names),
+    judged(accuracy.class_accuracy("class_window", before, after, y, names),
            "class_window", False)  # fmt: skip
 
 
@@ -169,7 +169,9 @@ def test_bounds_refuse_words_they_do_not_know() -> None:
 def test_masking_gate_reads_the_curve(
     accuracy: tuple[float, ...], noise: float, passed: bool
 ) -> None:
-    judged(gates.gradient_masking(MASKING_EPS, accuracy, noise, 0.1), "gradient_masking", passed)
+    judged(
+        catalogue.gradient_masking(MASKING_EPS, accuracy, noise, 0.1), "gradient_masking", passed
+    )
 
 
 class Wrapped(nn.Module):
@@ -217,8 +219,8 @@ def verdicts(subject: Subject, rows: Rows) -> tuple[Check, Check]:
     """The masking gate and the robust floor."""
     noise = float(noise_right(subject.runner, rows, MASKING_EPS[0]).mean())
     curve = curve_of(subject, rows, MASKING_EPS, steps=10)
-    floor = accuracy_gates.robust_floor(robust(subject, rows, 0.15, steps=10), BOUNDS)
-    return gates.gradient_masking(MASKING_EPS, curve, noise, 0.1), floor
+    floor = accuracy.robust_floor(robust(subject, rows, 0.15, steps=10), BOUNDS)
+    return catalogue.gradient_masking(MASKING_EPS, curve, noise, 0.1), floor
 
 
 @pytest.mark.parametrize("way", ["quantised input", "rounded logits"])
@@ -258,7 +260,7 @@ class Broken:
         self.calibration = manifest().calibration
         self.window_margin = 0.0
         self.alpha = 0.05
-        self.latency = self.size = gates.Cost(1.0, 1.0)
+        self.latency = self.size = catalogue.Cost(1.0, 1.0)
 
     def __getattr__(self, name: str) -> object:
         if name == self.broken:
@@ -273,7 +275,7 @@ class Broken:
             "window": (right(0.6), right(0.9)),
             "flags": (right(0.0), right(0.0)),
             "difference": 0.0,
-            "sweep": gates.SweepOfSizes((0.1, 0.5), (0.9, 0.0), 0.95, 0.1),
+            "sweep": catalogue.SweepOfSizes((0.1, 0.5), (0.9, 0.0), 0.95, 0.1),
         }[name]
 
 
@@ -294,8 +296,10 @@ class Broken:
 def test_a_gate_whose_figure_cannot_be_measured_is_unknown_by_name_and_the_contract_fails(
     broken: str, failing: list[str]
 ) -> None:
-    checks = gates.judge_all(Broken(broken))  # type: ignore[arg-type]
-    assert [c.name for c in checks] == [gate.name for gate in gates.GATES if gate.judge is not None]
+    checks = catalogue.judge_all(Broken(broken))  # type: ignore[arg-type]
+    assert [c.name for c in checks] == [
+        gate.name for gate in catalogue.GATES if gate.judge is not None
+    ]
     assert [check.name for check in checks if check.verdict != "pass"] == failing
     assert {c.name for c in checks if c.verdict == "fail"} == set(failing) & {"input_contract"}
     for check in checks:
@@ -307,4 +311,4 @@ def test_a_gate_whose_figure_cannot_be_measured_is_unknown_by_name_and_the_contr
 @pytest.mark.parametrize("page", ["architecture.md", "methods.md"])
 def test_the_docs_list_the_gates_as_the_code_does(page: str) -> None:
     docs = Path(__file__).parents[3] / "docs"
-    assert gates.gate_table() in (docs / page).read_text()
+    assert catalogue.gate_table() in (docs / page).read_text()

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from models.reporting import svg
+from models.reporting.drawing import svg
+from models.reporting.drawing.svg import Scale, tag, text
 from models.reporting.numbers import number, percent
-from models.reporting.svg import Scale, tag, text
 from models.statistics.shares import Bin
 
 LEFT, RIGHT, TOP, BOTTOM = 38.0, 12.0, 8.0, 36.0

@@ -12,7 +12,7 @@ import torch
 
 from models.attacks import LogitsOf
 from models.data import Rows
-from models.evaluation.checks import Check, verdict_of
+from models.evaluation.gates.checks import Check, verdict_of
 from models.evaluation.subject import CHUNK
 from models.statistics.arrays import FloatArray, IntArray
 from models.versions.schema import InputSchema

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from models.attacks import frozen, logits_only
 from models.data import DataSet
-from models.evaluation import referee
-from models.evaluation.triggers import find_flips, judge_triggers, make_patches, some_rows
+from models.evaluation.gates import referee
+from models.evaluation.gates.triggers import find_flips, judge_triggers, make_patches, some_rows
 from models.versions.schema import InputSchema
 from tests.conftest import Published
 

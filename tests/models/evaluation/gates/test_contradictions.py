@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from models.evaluation.changed_labels import find_changes, judge_changes
-from models.evaluation.contradictions import count_confident, judge_labels, judge_precision
+from models.evaluation.gates.changed_labels import find_changes, judge_changes
+from models.evaluation.gates.contradictions import count_confident, judge_labels, judge_precision
 
 NAMES = tuple("abcdefghij")
 ROWS = 600

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from models.evaluation.checks import Check
+from models.evaluation.gates.checks import Check
 from models.statistics.arrays import FloatArray, IntArray
 from models.statistics.comparing import wilson_low
 from models.statistics.intervals import Bools

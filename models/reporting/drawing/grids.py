@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from models.reporting import svg
+from models.reporting.drawing import svg
+from models.reporting.drawing.svg import tag, text
 from models.reporting.numbers import Share, bounds, known, percent
-from models.reporting.svg import tag, text
 
 ROW = 22.0
 LABEL, WIDEST = 128.0, 160.0  # room for names

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.evaluation.checks import Bounds, Check, Verdict, verdict_of
+from models.evaluation.gates.checks import Bounds, Check, Verdict, verdict_of
 from models.statistics.arrays import IntArray
 from models.statistics.comparing import LEVEL, holm, mcnemar, rows_needed
 from models.statistics.intervals import Bools, paired_difference
