@@ -283,7 +283,7 @@ def onset(world: World, references: int) -> None:
             widths.setdefault(name, []).append(found.last - found.first)
             off.append(abs(found.likely - true))
     low = beta.ppf(0.025, held, alarms - held + 1)
-    high = beta.ppf(0.975, held + 1, alarms - held)
+    high = beta.ppf(0.975, held + 1, alarms - held) if held < alarms else 1.0
     print(
         f"\n{world.name}, onset: {held} of {alarms} sets hold the true beginning, "
         f"{held / alarms:.1%} ({low:.1%} to {high:.1%}; told: {CONFIDENCE:.0%}); the likely one is "

@@ -2,8 +2,8 @@
 
 The input is only sums of counters, so one process or forty workers give the same evidence. The
 statistics are in `monitoring.evidence.urn`, the ways to drift in `monitoring.evidence.bets`; here
-the channels run side by side, an alarm is raised, kept alive while the drift goes on, and cleared,
-and a period of traffic that a person has accepted becomes the reference.
+the channels run side by side, an alarm is raised, kept alive and cleared, and a period of traffic
+that a person has accepted becomes the reference.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from monitoring.evidence.accepted import Accepted, accepted_reference
 from monitoring.evidence.alarm import Alarm
 from monitoring.evidence.bets import Bet, ChannelReference, IntArray
 from monitoring.evidence.channel_evidence import ChannelEvidence, ChannelState, Eta
+from monitoring.evidence.piece import IncrementError, whole_counts
 from monitoring.evidence.urn import LAGS
 
 __all__ = [
     "Accepted",
     "Alarm",
-    "Bet",
     "ChannelEvidence",
     "ChannelReference",
     "IncrementError",
@@ -36,10 +36,6 @@ __all__ = [
 
 SNAPSHOT_FORMAT = 3
 MOST_PIECE = 250  # requests weighed at once: a large reference needs no coarser beginnings
-
-
-class IncrementError(ValueError):
-    """Counter increments that no stream of requests can have produced."""
 
 
 class SnapshotError(ValueError):
@@ -247,7 +243,7 @@ class StreamEvidence:
                 f"unknown channels {sorted(unknown)}, expected some of {sorted(self._channels)}"
             )
         counts = {
-            name: _whole_counts(channel, increments[name])
+            name: whole_counts(channel, increments[name])
             for name, channel in self._channels.items()
             if name in increments
         }
@@ -402,23 +398,3 @@ class StreamEvidence:
         self._crossed_at = snapshot.crossed_at
         self._peaks = dict(snapshot.peaks)
         self._alarm = snapshot.alarm
-
-
-def _whole_counts(channel: ChannelEvidence, counts: npt.ArrayLike) -> IntArray:
-    """Return increments as (G,) int64, or raise an `IncrementError` that says what is wrong."""
-    name, cells = channel.reference.name, channel.alpha.size
-    try:
-        values = np.asarray(counts, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise IncrementError(f"channel {name!r}: expected ({cells},) numbers") from error
-    if values.shape != (cells,):
-        raise IncrementError(f"channel {name!r}: expected shape ({cells},), got {values.shape}")
-    if not (np.isfinite(values).all() and (values >= 0).all() and (values == values.round()).all()):
-        raise IncrementError(f"channel {name!r}: expected whole counts >= 0, got {values}")
-    impossible = np.flatnonzero((values > 0) & (channel.alpha == 0))
-    if impossible.size:
-        raise IncrementError(
-            f"channel {name!r}: cell {channel.reference.labels[impossible[0]]!r} has requests but "
-            "no reference weight; the edges and the reference come from different versions"
-        )
-    return values.astype(np.int64)

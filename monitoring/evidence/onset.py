@@ -11,7 +11,7 @@ from scipy.special import logsumexp
 from monitoring.evidence.bets import FloatArray, IntArray
 
 WITHIN = 7.0  # nats below the best beginning
-CONFIDENCE = 0.98  # 98.4 % of 780 alarms, in an earlier measurement; `benchmarks.drift_field`
+CONFIDENCE = 0.98  # share of alarms whose set holds the true beginning; `benchmarks.drift_field`
 MOST = 96  # stretches, before neighbours are merged
 KEPT = 64
 FINEST = 1 / 16  # length of a merged stretch over its age, at first
