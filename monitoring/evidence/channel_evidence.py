@@ -184,7 +184,7 @@ class ChannelEvidence:
     def adopt(self, other: ChannelEvidence) -> None:
         """Take over how bursty the traffic is, and the request count, from the same channel."""
         self.requests = other.requests
-        self._dispersion.load(other._dispersion.snapshot())
+        self._dispersion.adopt(other._dispersion)
         self._discount()
         self.restart()
 

@@ -84,8 +84,8 @@ class Dispersion:
     def __init__(self, rows: FloatArray, alpha: FloatArray) -> None:
         weights = alpha / alpha.sum()
         self._rows = rows = rows - (rows @ weights)[:, None]
-        variances = np.maximum(rows**2 @ weights, TINY)
-        self._kurtosis = rows**4 @ weights / variances**2 - 3
+        self._weights, self._variances = weights, np.maximum(rows**2 @ weights, TINY)
+        self._kurtosis = rows**4 @ weights / self._variances**2 - 3
         self._moments = np.concatenate([rows, rows**2])
         s, g = rows.shape
         self._scales = [
@@ -140,6 +140,18 @@ class Dispersion:
                 lowered = scale.phi / (1 + SURE * error)
                 phi = np.maximum(phi, lowered)
         return phi
+
+    def adopt(self, other: Dispersion) -> None:
+        """Take over phi from the same channel with another reference.
+
+        What a request in a cell is worth has changed with the reference: phi holds on, not the gaps
+        that it was measured from, and the next block is compared with one of these rows.
+        """
+        for scale, theirs in zip(self._scales, other._scales, strict=True):
+            scale.pooled = self._weights * theirs.pooled.sum()
+            scale.pairs, scale.phi = theirs.pairs, theirs.phi.copy()
+            scale.gaps = theirs.phi * theirs.pairs * self._variances
+        self._phi = self._estimate()
 
     def snapshot(self) -> DispersionState:
         """Return the state as a record."""

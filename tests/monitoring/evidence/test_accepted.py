@@ -63,6 +63,20 @@ def test_what_was_learnt_about_bursts_outlives_acceptance() -> None:
         assert stream.least_eta()["class"] == pytest.approx(1 / learnt["class"], rel=0.05)
 
 
+def test_accepted_traffic_that_is_independent_is_not_taken_for_bursts() -> None:
+    world = World(2000, seed=5)
+    stream = world.stream(eta="auto")
+    for shift in (0.0, 1.5):
+        for _ in range(60):
+            stream.update(world.counts(50, shift=shift))
+    stream.retake(record(world, 5000, shift=1.5))
+    assert max(stream.phi().values()) < 1.5
+    for _ in range(80):
+        stream.update(world.counts(50, shift=1.5))
+    assert max(stream.phi().values()) < 1.5
+    assert delay(world, stream, 200) < 200
+
+
 def test_accepted_traffic_and_its_band_survive_a_restart() -> None:
     world = World(2000, seed=3)
     stream = warmed(world)
