@@ -183,16 +183,12 @@ class Registry:
         open_bundle(self.path(model, version), self.keys)
         mends: Mends = "all" if by_person else "no"
         with self._changing(model, actor, mends=mends) as now:
-            old = now.aliases
-            anchor = now.anchor
-            if by_person or approved or anchor is None:
-                anchor = Anchor(version)
+            old, new = now.aliases, Anchor(version)
+            anchor = new if by_person or approved else now.anchor or new
+            after = msgspec.structs.replace(now, anchor=anchor)
             if old.champion == version:
-                if by_person and anchor != now.anchor:
-                    after = msgspec.structs.replace(now, anchor=anchor)
-                    self._record(
-                        model, now, after, "approve", version, actor, reason, by_person=True
-                    )
+                if by_person and after != now:
+                    self._record(model, now, after, "approve", version, actor, reason, True)
                 return old
             if expected != "any" and old.champion != expected:
                 raise ChampionMovedError(model, expected, old.champion)
@@ -200,11 +196,8 @@ class Registry:
                 raise HeldError(model, hold)
             challenger = None if old.challenger == version else old.challenger
             aliases = Aliases(champion=version, challenger=challenger, previous=old.champion)
-            after = msgspec.structs.replace(now, aliases=aliases, anchor=anchor)
-            self._record(
-                model, now, after, "promote", version, actor, reason,
-                event=event, by_person=by_person,
-            )  # fmt: skip
+            after = msgspec.structs.replace(after, aliases=aliases)
+            self._record(model, now, after, "promote", version, actor, reason, by_person, event)
             return aliases
 
     def note_attempt(
@@ -259,9 +252,7 @@ class Registry:
             if by_person:
                 why = f"rolled back from version {old.champion} to {old.previous}: {reason}"
                 after = after.with_hold(Hold(actor, why, utc_now(), None, "promotions"))
-            self._record(
-                model, now, after, "rollback", old.previous, actor, reason, by_person=by_person
-            )
+            self._record(model, now, after, "rollback", old.previous, actor, reason, by_person)
             return aliases
 
     def hold(
@@ -398,9 +389,8 @@ class Registry:
         version: int,
         actor: str,
         reason: str,
-        *,
-        event: str | None = None,
         by_person: bool = False,
+        event: str | None = None,
     ) -> None:
         record = AuditRecord(
             utc_now(), action, version, after.aliases, actor, reason, event, after.holds, by_person,

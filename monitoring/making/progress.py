@@ -1,7 +1,7 @@
 """How a version comes along: the stage it is in, how far that is, and what is at work.
 
-Commands show it (`service.cli.progress.Bar` is one), the loop writes it to the log of a job. A
-function that has one stage gets `of_stage(progress, "judging")`, which is called with
+Commands show it (`service.cli.terminal.progress.Bar` is one), the loop writes it to the log of a
+job. A function that has one stage gets `of_stage(progress, "judging")`, which is called with
 (done, total, words).
 """
 

@@ -9,7 +9,7 @@ import msgspec
 from models.base.errors import DataError
 from models.versions.figures import CertifiedPoint
 from models.versions.registry import Registry
-from service.cli.output import emit, json_option, table
+from service.cli.terminal.output import emit, json_option, table
 from service.configuration.settings import Settings
 
 if TYPE_CHECKING:

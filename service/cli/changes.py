@@ -12,7 +12,7 @@ import click
 
 from models.base.errors import InputError
 from models.versions.registry import Registry
-from service.cli.output import emit, json_option
+from service.cli.terminal.output import emit, json_option
 from service.configuration.settings import Settings
 from service.watcher.bodies import end_at, end_of_hours
 from service.watcher.holds import find_state

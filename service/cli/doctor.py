@@ -20,8 +20,8 @@ from monitoring.counting import query_embedding
 from monitoring.records.database import engine_url
 from service.access.guard import exposure
 from service.cli import start_checks
-from service.cli.output import emit, json_option, table
 from service.cli.serve import ask_ready
+from service.cli.terminal.output import emit, json_option, table
 from service.configuration import settings as table_of
 from service.configuration import sizing
 from service.configuration.addresses import near, url_of

@@ -16,7 +16,7 @@ from monitoring.watching.acceptance import AcceptanceError, history_path
 from monitoring.watching.drift_status import DriftStatus, Learnt, describe_drift
 from monitoring.watching.history import History
 from service.cli.changes import actor, check_with, reason_option
-from service.cli.output import emit, json_option, table
+from service.cli.terminal.output import emit, json_option, table
 from service.configuration.settings import Settings
 from service.watcher.acceptance import accept as accept_period
 from service.watcher.acceptance import read_watched, undo

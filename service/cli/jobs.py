@@ -14,7 +14,7 @@ from monitoring.loop.jobs import Job, JobStore
 from monitoring.loop.verdict_page import PAGE
 from monitoring.records.database import engine_url
 from service.cli.changes import reason_option
-from service.cli.output import emit, json_option, table
+from service.cli.terminal.output import emit, json_option, table
 from service.configuration.addresses import join, near
 from service.configuration.settings import Settings
 

@@ -10,8 +10,8 @@ from models.versions.bundle import open_bundle
 from models.versions.registry import AuditRecord, Registry
 from models.versions.runner import Runner
 from service.cli.changes import hold, promote, release, rollback
-from service.cli.figures import share_or_none
-from service.cli.output import emit, json_option, table
+from service.cli.terminal.figures import share_or_none
+from service.cli.terminal.output import emit, json_option, table
 from service.configuration.settings import Settings
 from service.watcher.holds import hold_note
 

@@ -7,7 +7,7 @@ import click
 import msgspec
 
 from service.access import auth
-from service.cli.output import emit, json_option, table
+from service.cli.terminal.output import emit, json_option, table
 from service.configuration.settings import Settings
 
 UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}

@@ -16,10 +16,10 @@ from models.training.recipe import AUGMENTATIONS, METHODS, PRECISIONS
 from models.versions.facts import EventFacts
 from models.versions.judging import NORMS
 from models.versions.registry import Registry, check_name
-from service.cli.figures import gap_lines, headline, share_or_none
-from service.cli.output import emit, json_option, tell_notes
-from service.cli.progress import Bar
 from service.cli.source import source_options
+from service.cli.terminal.figures import gap_lines, headline, share_or_none
+from service.cli.terminal.output import emit, json_option, tell_notes
+from service.cli.terminal.progress import Bar
 from service.configuration.settings import Settings
 
 TRAIN_PACKAGES = ("torch", "onnx", "sklearn", "safetensors")

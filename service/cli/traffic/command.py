@@ -12,7 +12,7 @@ from models.data.source import source_of
 from models.versions.registry import Registry
 from models.versions.schema import InputArray, InputSchema
 from service.access.auth import secret_of
-from service.cli.output import emit, json_option
+from service.cli.terminal.output import emit, json_option
 from service.cli.traffic import shifts
 from service.cli.traffic.sender import Outcomes, Schedule, Sender
 from service.configuration.addresses import AddressError, near, read_url, url_of

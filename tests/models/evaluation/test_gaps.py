@@ -20,7 +20,7 @@ from models.evaluation.units import Block, Unit
 from models.reporting import card, render
 from models.versions.figures import Evaluation
 from models.versions.judging import ThreatModel
-from service.cli.figures import figure_lines
+from service.cli.terminal.figures import figure_lines
 from tests.models.evaluated import white_box
 from tests.models.reporting.test_page import is_sound
 from tests.service import tables

@@ -7,7 +7,7 @@ import pytest
 
 from models.reporting import card, render, shortfalls, summary
 from models.versions.figures import Evaluation
-from service.cli.figures import figure_lines
+from service.cli.terminal.figures import figure_lines
 from tests.models.report_example import plain_table_example, read, share, table_example
 from tests.models.reporting.test_page import is_sound
 

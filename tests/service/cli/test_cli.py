@@ -14,7 +14,7 @@ from models.base.errors import DataError, TrainingError
 from models.nets.factories import spec_for
 from models.versions.registry import Registry
 from service.cli import CONTEXT, CommandGroup
-from service.cli.output import tell_notes
+from service.cli.terminal.output import tell_notes
 from service.cli.traffic.command import traffic
 from service.cli.train import train
 from service.configuration.settings import Settings

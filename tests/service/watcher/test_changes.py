@@ -1,109 +1,26 @@
 """A person is obeyed: holds, releases, champions and answers by HTTP, each with who and why."""
 
 import errno
-import shutil
 import sqlite3
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from werkzeug.test import Client, TestResponse
 
 from models.versions import registry_files
-from models.versions.registry import Registry
 from models.versions.registry_state import Acceptance
-from monitoring.alerts.handled_alerts import HandledAlerts
-from monitoring.counting.counters import Page
-from monitoring.loop.jobs import Job, JobStore
-from monitoring.loop.metrics import WatchMetrics
-from monitoring.loop.triggers import Policy
-from monitoring.records.store import RecordStore
-from monitoring.watching.watcher import Watcher, WatchPlan
-from service.access import auth
-from service.access.guard import watch_guard_of
-from service.configuration.settings import load
-from service.watcher import calls as watch_calls
+from monitoring.loop.jobs import Job
+from monitoring.watching.watcher import Watcher
 from service.watcher.reasons import MOST_CHARACTERS, NO_REASON
-from service.web.front import Front, RequestBounds
-from tests.asgi import client_of
-from tests.models.versions.test_registry import WHY, publish
+from tests.models.versions.test_registry import WHY
+from tests.service.watcher.conftest import Caller, post, refused, told
 
-MODELS = ("fine", "held", "torn")
 HOUR = 3600.0
-
-
-@dataclass
-class Caller:
-    """Somebody with a token."""
-
-    client: Client
-    secret: str
-
-    def post(self, path: str, json: Any) -> TestResponse:
-        return self.client.post(path, json=json, headers=self._headers())
-
-    def get(self, path: str) -> Any:
-        return self.client.get(path).get_json()
-
-    def _headers(self) -> dict[str, str]:
-        return {"Authorization": f"Bearer {self.secret}"} if self.secret else {}
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three models of three versions; version 2 is their champion, 1 the previous."""
-    registry = Registry(tmp_path_factory.mktemp("made"))
-    for model in MODELS:
-        for _ in range(3):
-            publish(registry, model=model)
-        registry.promote(model, 1, expected=None, **WHY)
-        registry.promote(model, 2, expected=1, **WHY)
-    return registry.root
-
-
-@pytest.fixture
-def watcher(made: Path, tmp_path: Path) -> Iterator[Watcher]:
-    """A watcher of the three models, with no budget."""
-    shutil.copytree(made, tmp_path / "registry")
-    registry = Registry(tmp_path / "registry")
-    engine = sa.create_engine(f"sqlite:///{tmp_path}/jobs.sqlite", connect_args={"timeout": 0.1})
-    records = RecordStore(f"sqlite:///{tmp_path}/records.sqlite")
-    plan = WatchPlan((), str(tmp_path), 1.0, 1e6, Policy(daily_budget=0))
-    yield Watcher(plan, registry, records, JobStore(engine), WatchMetrics(), lambda job: None)
-    records.close()
-    engine.dispose()
-
-
-@pytest.fixture
-def secrets(tmp_path: Path) -> dict[str, str]:
-    """By name: that of the file, one of scope admin, one that may only ask for predictions."""
-    tokens = tmp_path / "tokens.json"
-    (tmp_path / "admin").write_text("the-admin-token-of-tests")
-    return {
-        "admin": "the-admin-token-of-tests",
-        "ada": auth.create(tokens, "ada", ("admin",)),
-        "app": auth.create(tokens, "app", ("predict",)),
-    }
-
-
-@pytest.fixture
-def client(watcher: Watcher, secrets: dict[str, str], tmp_path: Path) -> Iterator[Caller]:
-    engine = sa.create_engine(f"sqlite:///{tmp_path}/handled.sqlite")
-    env = {"HOLDFAST_STATE": str(tmp_path), "HOLDFAST_TOKENS_FILE": str(tmp_path / "tokens.json")}
-    env["HOLDFAST_ADMIN_TOKEN_FILE"] = str(tmp_path / "admin")
-    calls = watch_calls.endpoints(watcher, HandledAlerts(engine), time.time)
-    front = Front(calls, watch_guard_of(load(env)), lambda *_: None, RequestBounds(2**20))
-    yield Caller(client_of(front), secrets["ada"])
-    front.close()
-    engine.dispose()
 
 
 def waiting(watcher: Watcher, job_id: str = "j1", model: str = "fine") -> Job:
@@ -111,23 +28,6 @@ def waiting(watcher: Watcher, job_id: str = "j1", model: str = "fine") -> Job:
     job = Job(job_id, "evaluate", model, 2, "drift", "because", 0.0, time.time(), challenger=3)
     watcher.jobs.put(job)
     return watcher.jobs.ask(job_id)
-
-
-def post(client: Caller, path: str, **body: Any) -> TestResponse:
-    return client.post(path, json=body)
-
-
-def told(client: Caller, path: str, **body: Any) -> Any:
-    answer = post(client, path, **body)
-    assert answer.status_code < 300, answer.text
-    return answer.get_json()
-
-
-def refused(client: Caller, path: str, status: int, **body: Any) -> Any:
-    answer = post(client, path, **body)
-    assert answer.status_code == status, answer.text
-    assert answer.mimetype == "application/problem+json"
-    return answer.get_json()
 
 
 CHANGES: dict[str, dict[str, Any]] = {
@@ -138,81 +38,6 @@ CHANGES: dict[str, dict[str, Any]] = {
     "accept-drift": {"undo": True},
 }
 AUDITED = {"accept-drift": "undo_accept_drift"}  # where the action has another name
-
-
-def busy(watcher: Watcher, model: str, requests: int) -> float:
-    """Let the watcher look at a model and record requests like its reference; when it began."""
-    began = time.time() - 1000
-    watcher.tick(began - 10)
-    bundle, rows = watcher.streams[model].bundle, 0
-
-    def look(now: float) -> dict[str, Page]:
-        cells = {}
-        for channel in bundle.manifest.channels:
-            alpha = bundle.reference[f"{channel.name}/alpha"].astype(float)
-            for cell, count in enumerate((alpha / alpha.sum() * rows).round()):
-                cells[(model, str(bundle.manifest.version), channel.name, cell)] = float(count)
-        return {"a service": Page(cells)}
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(watcher.services, "look", look)
-        watcher.tick(began)
-        for k in range(8):
-            rows += -(-requests // 8)
-            watcher.tick(began + 100 * k)
-    return began
-
-
-def test_a_period_is_accepted_and_taken_back_by_http_with_who_and_why(
-    client: Caller, watcher: Watcher
-) -> None:
-    path = "/models/fine/accept-drift"
-    began = busy(watcher, "fine", 4000)
-    answer = told(client, path, since=began, reason="summer")
-    assert answer["accepted"]["actor"] == "token ada"
-    assert answer["agreement"]["requests"] == pytest.approx(4000, rel=0.01)
-    assert not answer["agreement"]["band"]
-    assert "less than a cycle of 24 hours" in answer["note"]
-    record = watcher.registry.audit("fine")[-1]
-    assert (record.action, record.actor, record.reason) == ("accept_drift", "token ada", "summer")
-    assert record.by_person
-    assert record.accepted == watcher.registry.state("fine").accepted
-    watcher.registry.hold("fine", **WHY)
-    assert watcher.registry.state("fine").accepted == record.accepted, "another change keeps it"
-    assert client.get("/models")[0]["accepted"] is None, "the next look takes it"
-    watcher.tick(time.time())
-    (row,) = (row for row in client.get("/models") if row["model"] == "fine")
-    assert row["accepted"] == answer["accepted"]
-    assert row["learnt"]["recorded"]["requests"] == pytest.approx(4000, rel=0.01)
-    undone = told(client, path, undo=True, reason="autumn")
-    assert (undone["accepted"], undone["undone"]) == (None, answer["accepted"])
-    assert watcher.registry.audit("fine")[-1].action == "undo_accept_drift"
-    assert told(client, path, undo=True)["undone"] is None
-    watcher.tick(time.time())
-    (row,) = (row for row in client.get("/models") if row["model"] == "fine")
-    assert row["accepted"] is None
-
-
-def test_what_cannot_be_accepted_is_refused_with_every_reason_and_changes_nothing(
-    client: Caller, watcher: Watcher
-) -> None:
-    path = "/models/fine/accept-drift"
-    unwatched = refused(client, path, 409)
-    assert "fine is not watched" in unwatched["detail"]
-    watcher.tick(time.time())
-    (fault,) = refused(client, path, 409)["faults"]
-    assert "no request of version 2 of fine is recorded yet" in fault
-    began = busy(watcher, "fine", 4000)
-    before = watcher.registry.audit("fine")
-    late, early = refused(client, path, 409, since=began - 99, until=time.time() + 99)["faults"]
-    assert "still to come" in late
-    assert "is not recorded: recorded are" in early
-    other = refused(client, path, 409, since=began, expected=1)
-    assert "version 2 of fine is watched, not 1" in other["detail"]
-    wrong = refused(client, path, 400, since="tomorrow", cycle=24, undo="yes")
-    assert [error["field"] for error in wrong["errors"]] == ["since", "cycle", "undo"]
-    refused(client, "/models/nobody/accept-drift", 404)
-    assert watcher.registry.audit("fine") == before
 
 
 @pytest.mark.parametrize("change", CHANGES)

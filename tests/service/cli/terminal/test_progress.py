@@ -15,7 +15,7 @@ from models.versions.facts import EventFacts
 from models.versions.registry import Registry
 from monitoring.making.orders import Order
 from monitoring.making.version import make_version
-from service.cli.progress import LINE_SECONDS, TICK_SECONDS, Bar
+from service.cli.terminal.progress import LINE_SECONDS, TICK_SECONDS, Bar
 from tests import bundles
 from tests.conftest import NET
 from tests.ops import ROOT

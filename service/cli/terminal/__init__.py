@@ -1,0 +1,1 @@
+"""What commands say: tables or JSON, figures of an evaluation, and how far a stage has come."""
