@@ -29,20 +29,18 @@ class LabelledWindow:
     Args:
         rows: N of them.
         predicted: `(N,)` classes that the champion answered.
-        clients: `(N,)` who labelled each; None where that is not known.
+        clients: `(N,)` who labelled each.
     """
 
     rows: Rows
     predicted: IntArray
-    clients: tuple[str, ...] | None
+    clients: tuple[str, ...]
 
 
 def read_window(folder: Path) -> LabelledWindow:
     """The window of a job's folder."""
     with np.load(folder / "window.npz", allow_pickle=False) as archive:
-        clients = None
-        if "clients" in archive.files:
-            clients = tuple(str(name) for name in archive["clients"])
+        clients = tuple(str(name) for name in archive["clients"])
         return LabelledWindow(Rows(archive["x"], archive["y"]), archive["predicted"], clients)
 
 
@@ -64,10 +62,8 @@ def judge_window(anchor: Subject, data: DataSet, folder: Path) -> Refereed:
     rows = window.rows
     opinion = ask_referee(anchor, data, rows.x)
     verdict = judge_labels(opinion.probabilities, rows.y, classes, opinion.usual, window.clients)
-    known = ~np.isin(window.clients, verdict.aside) if window.clients else np.ones(len(rows), bool)
-    clients = None
-    if window.clients is not None:
-        clients = tuple(name for name in window.clients if name not in verdict.aside)
+    known = np.array([name not in verdict.aside for name in window.clients], dtype=bool)
+    clients = tuple(name for name in window.clients if name not in verdict.aside)
     probabilities, y = opinion.probabilities[known], rows.y[known]
     changes = find_changes(probabilities, y, clients)
     labels = judge_changes(changes, classes, len(y))

@@ -146,7 +146,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         float, _about("how long feedback waits for the record it names", "s", ge=0, le=60)
     ] = 2.0
     drift_c: Annotated[
-        float, _about("requests to a false drift alarm, at least, on average", "requests", ge=100)
+        float,
+        _about(
+            "requests to a false drift alarm, at least, on average, if requests come independently "
+            "from one distribution",
+            "requests",
+            ge=100,
+        ),
     ] = 1e6
     min_labels: Annotated[int, _about("labelled rows that a retraining needs", "rows", ge=1)] = 300
     labeller_share: Annotated[

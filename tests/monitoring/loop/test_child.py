@@ -58,7 +58,8 @@ def task_of(registry: Registry, folder: Path, model: str, **job: Any) -> Task:
     rows, rng = cancer.test, np.random.default_rng(1)
     x = rows.x + 0.05 * cancer.schema.span * rng.normal(size=rows.x.shape)
     with (folder / "window.npz").open("wb") as stream:
-        np.savez(stream, x=x.astype(np.float32), y=rows.y, predicted=rows.y)
+        clients = np.array(["client"] * len(rows.y))
+        np.savez(stream, x=x.astype(np.float32), y=rows.y, predicted=rows.y, clients=clients)
     facts = {"kind": "evaluate", "source": "test", "reason": "test"} | job
     made = Job(id="job-1", model=model, champion=1, since=0.0, created_at=0.0, **facts)
     return Task(made, str(registry.root), "sqlite://", retrain_epochs=4)
