@@ -183,8 +183,8 @@ class Registry:
         open_bundle(self.path(model, version), self.keys)
         mends: Mends = "all" if by_person else "no"
         with self._changing(model, actor, mends=mends) as now:
-            old, new = now.aliases, Anchor(version)
-            anchor = new if by_person or approved else now.anchor or new
+            old = now.aliases
+            anchor = Anchor(version) if by_person or approved else now.find_anchor(version)
             after = msgspec.structs.replace(now, anchor=anchor)
             if old.champion == version:
                 if by_person and after != now:
@@ -205,8 +205,8 @@ class Registry:
     ) -> None:
         """Count a challenger that was compared with the anchor; once per `event`, its job."""
         with self._changing(model, actor) as now:
-            anchor = now.anchor
-            if anchor is None or anchor.event == event:
+            anchor = now.find_anchor(version)
+            if anchor.event == event:
                 return
             tried = Anchor(anchor.version, anchor.attempts + 1, alpha, passed, event)
             after = msgspec.structs.replace(now, anchor=tried)
@@ -247,7 +247,7 @@ class Registry:
                 raise RegistryError(f"model {model!r} has no previous champion to roll back to")
             open_bundle(self.path(model, old.previous), self.keys)
             aliases = Aliases(old.previous, old.challenger, previous=old.champion)
-            anchor = Anchor(old.previous)
+            anchor = Anchor(old.previous) if by_person else now.find_anchor(old.previous)
             after = msgspec.structs.replace(now, aliases=aliases, anchor=anchor)
             if by_person:
                 why = f"rolled back from version {old.champion} to {old.previous}: {reason}"

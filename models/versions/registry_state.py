@@ -161,6 +161,10 @@ class State(msgspec.Struct, frozen=True):
         standing = [hold for hold in self.holds if hold.in_force(now)]
         return min(standing, key=lambda hold: hold.stops != "everything", default=None)
 
+    def find_anchor(self, version: int) -> Anchor:
+        """Return the anchor; where nobody has named one yet, the champion, else `version`."""
+        return self.anchor or Anchor(self.aliases.champion or version)
+
     def with_hold(self, hold: Hold) -> "State":
         """Return the state with this hold instead of an earlier one of its kind."""
         others = tuple(each for each in self.holds if each.stops != hold.stops)

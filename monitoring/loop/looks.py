@@ -4,6 +4,9 @@ Drift that does no harm is called so, and evidence of harm stands unless the lab
 began lie above the floor.
 """
 
+import math
+
+from models.statistics.betting import log_above
 from models.statistics.shares import Proportion
 from models.versions.figures import Evaluation
 from monitoring.evidence.performance import (
@@ -16,6 +19,9 @@ from monitoring.evidence.performance import (
 )
 from monitoring.loop.jobs import Job
 from monitoring.loop.results import Verdict
+
+HARMLESS_MARGIN = 0.03  # of accuracy below the floor
+SURE = 20.0  # to one, before labels are believed while they still come
 
 
 def judge_look(
@@ -44,9 +50,8 @@ def judge_look(
     if verdict == "undecided" and job.source == "accuracy":
         return "failed", f"{job.reason}; {words}"
     if job.source == "drift" and verdict != "failed":
-        harmless = find_harmless(live, card)
-        if harmless:
-            return "passed", harmless
+        if live.n >= MIN_ROWS and live.value >= accuracy_floor(promised):
+            return "passed", f"moved, not harmed: {words}"
         return "inconclusive", f"moved; whether it harms is not known yet: {words}"
     return "inconclusive" if verdict == "undecided" else verdict, words
 
@@ -54,16 +59,22 @@ def judge_look(
 def find_harmless(live: Proportion, card: Evaluation | None) -> str:
     """Why a change of the inputs does no harm, in words; empty where labels do not say so.
 
-    Evidence of harm goes on: what is small shows later.
+    May be asked at every look: where accuracy lies 3 points below the floor or more, the chance
+    that it ever says so is at most 1 in 20. Evidence of harm goes on: what is small shows later.
 
     Args:
-        live: accuracy on the labelled rows since the change.
+        live: accuracy on *all* labelled rows since the change.
         card: the version's own evaluation.
     """
     promised = promised_accuracy(card)
-    if live.n < MIN_ROWS or not live.value >= accuracy_floor(promised):
+    least = accuracy_floor(promised) - HARMLESS_MARGIN
+    if live.n < MIN_ROWS or not 0 < least < 1:
         return ""
-    return f"moved, not harmed: {_describe_live(live, promised)}"
+    right = round(live.value * live.n)
+    if log_above(right, live.n, least) < math.log(SURE):
+        return ""
+    sure = f"above {least:.1%} by evidence of {SURE:.0f} to 1"
+    return f"moved, not harmed: {_describe_live(live, promised)}; {sure}"
 
 
 def _describe_live(live: Proportion, promised: Proportion | None) -> str:

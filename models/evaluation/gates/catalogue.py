@@ -210,7 +210,7 @@ def _classes(compared: Compared) -> tuple[str, ...]:
 
 _FLAGS = "no more clean test rows flagged than the calibration explains (99.9 %)"
 _COSTS = "at most 2 times the CPU time of a run, at most 3 times the bytes"
-_CLASSES = "no class much worse (margin by its rows; McNemar with Holm at 10 %)"
+_CLASSES = "no class much worse (margin by its rows, and McNemar)"
 GATES: tuple[Gate, ...] = (
     Gate(
         "referee",

@@ -6,7 +6,7 @@ import pytest
 
 from models.statistics.intervals import proportion
 from monitoring.loop.jobs import Job
-from monitoring.loop.looks import judge_look
+from monitoring.loop.looks import find_harmless, judge_look
 from tests.models.report_example import read, share
 
 CARD = read({"clean": share(0.97, 5000)})  # floor 96 %
@@ -54,3 +54,12 @@ def test_a_champion_that_no_longer_is_what_its_card_says_fails_whatever_the_labe
     assert judge_look(job, proportion(np.ones(500, bool)), worse, CARD)[0] == "failed"
     never = msgspec.structs.replace(CARD, window=proportion(np.zeros(0, bool)))
     assert judge_look(job, proportion(np.ones(500, bool)), CLEAN, never)[0] == "inconclusive"
+
+
+def test_labels_that_still_come_call_drift_harmless_only_by_evidence() -> None:
+    assert find_harmless(proportion(np.arange(100) < 97), CARD) == ""  # above the floor by chance?
+    words = find_harmless(proportion(np.arange(400) < 388), CARD)
+    assert words.startswith("moved, not harmed: live accuracy 97.0%")
+    assert words.endswith("above 93.0% by evidence of 20 to 1")
+    assert find_harmless(proportion(np.ones(99, bool)), CARD) == ""
+    assert find_harmless(proportion(np.ones(3000, bool)), None) == ""
