@@ -37,7 +37,7 @@ from benchmarks.reliability import (
     table,
     wait_until,
 )
-from monitoring.records.rows import FEEDBACK
+from monitoring.records.rows import FEEDBACK, REQUESTS
 from tests.postgres import postgres
 
 PHASES = ("before", "during", "after")
@@ -119,7 +119,8 @@ def _missing(url: str, names: set[str]) -> int:
     """How many of the labels are not in the store."""
     engine = sa.create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
     with engine.connect() as connection:
-        there = set(connection.execute(sa.select(FEEDBACK.c.id)).scalars())
+        labelled = sa.select(REQUESTS.c.id).join(FEEDBACK, FEEDBACK.c.seq == REQUESTS.c.seq)
+        there = set(connection.execute(labelled).scalars())
     engine.dispose()
     return len(names - there)
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from models.attacks.threat import geometry_of
 from models.base.errors import HoldfastError, out_of_memory
-from models.base.files import write_atomic
+from models.base.files import write_atomic, write_durable
 from models.data import DataSet
 from models.data.source import data_of
 from models.evaluation.adversarial import robust
@@ -54,13 +54,20 @@ OUT_OF_MEMORY = (
 
 
 def collect(task: Task, folder: Path) -> Collected:
-    """Freeze the usable labelled traffic since the cause began: all steps see the same rows."""
+    """Freeze the usable labelled traffic since the cause began: all steps see the same rows.
+
+    Files that name clients are for the owner's eyes: `window.npz`, and `quota.json` with the rows
+    of each client that its quota left out.
+    """
     job, quota = task.job, quota_of(terms_of(task.job))
     manifest, store = (
         _registry(task).manifest(job.model, job.champion),
         RecordStore(task.database_url),
     )
-    usable = store.usable(job.model, since=job.since, version=job.champion, quota=quota)
+    usable = store.usable(
+        job.model, since=job.since, version=job.champion, quota=quota, limit=WINDOW_LIMIT
+    )
+    write_atomic(folder / "quota.json", msgspec.json.encode(dict(usable.beyond)), 0o600)
     if unused := usable.words():
         print(unused, flush=True)
     rows = store.labelled(
@@ -68,6 +75,8 @@ def collect(task: Task, folder: Path) -> Collected:
         quota=quota,
     )  # fmt: skip
     temporary = folder / ".window.npz"
+    temporary.unlink(missing_ok=True)
+    write_durable(temporary, b"", 0o600)
     with temporary.open("wb") as stream:
         np.savez(
             stream, allow_pickle=False, x=rows.x, y=rows.y, predicted=rows.predicted,

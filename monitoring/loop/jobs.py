@@ -55,7 +55,7 @@ class Job(msgspec.Struct, frozen=True):
 
     `terms` are the settings that it depends on, as they were when it began; `waited` says how much
     of its waits has passed, in seconds; `shadow` how champion and challenger did on the same
-    requests when they were last compared.
+    requests when they were last compared, `uncompared` by step why that could not be done.
     """
 
     id: str
@@ -80,6 +80,13 @@ class Job(msgspec.Struct, frozen=True):
     terms: JsonObject = {}
     waited: dict[str, float] = {}
     shadow: Shadowed | None = None
+    uncompared: dict[str, str] = {}
+
+    @property
+    def promotion_words(self) -> str:
+        """What replaced what, and where the two were not compared."""
+        lost = "".join(f"; not compared in {step}: {why}" for step, why in self.uncompared.items())
+        return f"version {self.challenger} replaced {self.champion}{lost}"
 
 
 class Task(msgspec.Struct, frozen=True):
@@ -172,6 +179,10 @@ class JobStore:
             return msgspec.structs.replace(job, **fields)
 
         return self._swap(job_id, go_on)
+
+    def lose(self, job_id: str, step: str, why: str) -> Job:
+        """Note that a step could not compare the versions. Raises as `advance`."""
+        return self.advance(job_id, uncompared=self.get(job_id).uncompared | {step: why})
 
     def ask(self, job_id: str) -> Job:
         """Let a job wait for an answer, unless it has one. Raises JobOverError."""

@@ -146,7 +146,7 @@ class Lifecycle(DBOSConfiguredInstance):
         self.stage(job_id, "probation")
         if ended := self.probation(job_id, challenger):
             return ended[0], ended[1]
-        return "promoted", f"version {challenger} replaced {job.champion}"
+        return "promoted", self.jobs.get(job_id).promotion_words
 
     @recorded
     def stage(self, job_id: str, stage: str) -> Job:
@@ -275,9 +275,11 @@ class Lifecycle(DBOSConfiguredInstance):
         return seen.words() if seen is not None and seen.verdict == "worse" else None
 
     def _beside(self, job: Job, step: str) -> AbstractContextManager[Latest]:
-        """Let the version that does not serve answer; its last figures stay in the job."""
-        folder = self._task(job, step)
-        return run_beside(folder, step, lambda seen: self.jobs.advance(job.id, shadow=seen))
+        """Let the version that does not serve answer; the job has its figures, or why not."""
+        return run_beside(
+            self._task(job, step), step, lambda seen: self.jobs.advance(job.id, shadow=seen),
+            lambda why: self.jobs.lose(job.id, step, why),
+        )  # fmt: skip
 
     @recorded
     def promote(self, job_id: str, challenger: int) -> tuple[str, str] | None:

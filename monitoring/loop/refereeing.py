@@ -1,14 +1,17 @@
 """The step before a training: which labelled rows of the window may be used, and what they say.
 
 Its result is `referee.json` and, beside it, `referee.npz` with `kept` `(N,)`, true for the rows of
-`window.npz` that may be trained and judged on.
+`window.npz` that may be trained and judged on. `aside.json` names the clients that are set aside,
+for the owner's eyes; results only count them.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
+from models.base.files import write_atomic
 from models.data import DataSet, Rows
 from models.data.window import Window
 from models.evaluation.gates.changed_labels import find_changes, judge_changes
@@ -74,6 +77,7 @@ def judge_window(anchor: Subject, data: DataSet, folder: Path) -> Refereed:
         check = _as_unknown(check, WRAPPED)
     if check.verdict == "unknown" and precision.verdict == "fail":
         precision = _as_unknown(precision, "the referee cannot judge these rows")
+    write_atomic(folder / "aside.json", msgspec.json.encode(verdict.aside), 0o600)
     np.savez(folder / "referee.npz", allow_pickle=False, kept=verdict.kept)
     return Refereed(
         checks=(check, precision, labels),

@@ -7,12 +7,16 @@ versions are compared on the same requests: before and after a promotion traffic
 import os
 import sys
 import time
+import traceback
 from collections import deque
+from contextlib import suppress
 from pathlib import Path
+from typing import NoReturn
 
 import msgspec
 import numpy as np
 
+from models.base.errors import HoldfastError
 from models.base.files import write_atomic
 from models.statistics.shadow import Agreement, ShadowComparison, Shadowed
 from models.versions.registry import Registry
@@ -120,20 +124,37 @@ class Shadow:
         self._comparison = self._comparison.update(right[self._champion], right[self._challenger])
 
 
-def main(step: str, folder: Path) -> None:
+def main(step: str, folder: Path) -> int:
     """Look every second and write `<step>.json`, a `Shadowed`, until the process is ended.
 
     Args:
         step: `shadow`, before the promotion, or `probation`, after it.
         folder: of the job; it holds `<step>.task.json`.
+
+    Returns:
+        1, and `<step>.error` holds a sentence: it cannot compare.
     """
     os.nice(5)
+    try:
+        compare(step, folder)
+    except Exception as error:
+        ours = isinstance(error, HoldfastError)
+        if not ours:
+            traceback.print_exc()
+        words = str(error) if ours else f"{type(error).__name__}: {error}"
+        with suppress(OSError):  # the status alone says enough
+            write_atomic(folder / f"{step}.error", words.encode())
+    return 1
+
+
+def compare(step: str, folder: Path) -> NoReturn:
+    """Look every second, also where records cannot be read or the disk is full for a while."""
     task = msgspec.json.decode((folder / f"{step}.task.json").read_bytes(), type=Task)
     shadow = open_shadow(task, serving_champion=step == "shadow")
     while True:
         try:
             write_atomic(folder / f"{step}.json", msgspec.json.encode(shadow.look()))
-        except StoreError as error:
+        except (StoreError, OSError) as error:
             print(error, flush=True)
         time.sleep(LOOK_SECONDS)
 
@@ -159,4 +180,4 @@ def _median(seconds: deque[float]) -> float | None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    sys.exit(main(sys.argv[1], Path(sys.argv[2])))

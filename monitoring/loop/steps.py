@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from models.base.errors import HoldfastError
+from models.base.logs import logger
 from models.base.processes import child_environment, ends_with_parent
 from models.statistics.shadow import Shadowed
 from monitoring.loop.durable.faults import PassingError
@@ -26,8 +27,13 @@ from monitoring.loop.durable.patience import Interrupted
 CHILD = "monitoring.loop.child"
 SHADOW = "monitoring.loop.shadow"
 LOOK_SECONDS = 0.1
+ENDED = os.WEXITED | os.WNOHANG | os.WNOWAIT
+RESTARTS = 3  # of a comparison that failed
+RESTART_SECONDS = 1.0  # before the first; twice and three times that before the others
+SILENT_SECONDS = 20.0  # a comparison writes about once a second
 Latest = Callable[[], Shadowed | None]
 PASSING_STATUS = os.EX_TEMPFAIL  # what failed in the child passes: try again
+log = logger("lifecycle")
 
 
 class StepFailedError(HoldfastError):
@@ -61,27 +67,98 @@ def run_child(
 
 
 @contextmanager
-def run_beside(folder: Path, step: str, keep: Callable[[Shadowed], object]) -> Iterator[Latest]:
-    """Run `monitoring.loop.shadow` until the block ends; `keep` gets what it has written last.
+def run_beside(
+    folder: Path, step: str, keep: Callable[[Shadowed], object], lose: Callable[[str], object]
+) -> Iterator[Latest]:
+    """Run `monitoring.loop.shadow` until the block ends; it is started again where it fails.
+
+    Args:
+        folder: of the job.
+        step: which of the two comparisons.
+        keep: gets what it has written last.
+        lose: gets a sentence where it does not compare any more when the block ends.
 
     Yields:
-        A function: what it has written last; None where it has not yet, or cannot run.
+        A function, to be called about once a second: what it has written last; None where it has
+        not yet.
     """
-    result = folder / f"{step}.json"
-    result.unlink(missing_ok=True)
-    child = _start(SHADOW, folder, step)
-
-    def latest() -> Shadowed | None:
-        if not result.exists():
-            return None
-        return msgspec.json.decode(result.read_bytes(), type=Shadowed)
-
+    beside = _Beside(folder, step)
     try:
-        yield latest
-        if (seen := latest()) is not None:
+        yield beside.look
+        if (seen := beside.look()) is not None:
             keep(seen)
+        if fault := beside.fault:
+            lose(fault)
     finally:
-        _end_group(child)
+        beside.end()
+
+
+class _Beside:
+    """A comparison in a process of its own, which is started again a few times where it fails."""
+
+    def __init__(self, folder: Path, step: str) -> None:
+        self._folder, self._step = folder, step
+        self._result = folder / f"{step}.json"
+        self._result.unlink(missing_ok=True)
+        self._child: subprocess.Popen[bytes] | None = None
+        self._starts, self._next_start = 0, 0.0
+        self._seen: Shadowed | None = None
+        self._written, self._heard = 0, time.monotonic()  # the latest result: its file's, its own
+        self._failure, self._done = "", False
+        self._start()
+
+    @property
+    def fault(self) -> str:
+        """Why it does not compare now; empty where it does, or has come to its end."""
+        silent = time.monotonic() - self._heard
+        if self._failure:
+            return f"{self._failure} (started {self._starts} times)"
+        if self._done or silent < SILENT_SECONDS:
+            return ""
+        return f"{self._step} has said nothing for {silent:.0f} s; log: {self._folder / 'log'}"
+
+    def look(self) -> Shadowed | None:
+        """See what it has written last, and start it again where it has failed."""
+        failed = self._failed()
+        self._read()
+        if failed:
+            self._note_failure()
+        if self._child is None and self._starts <= RESTARTS and self._next_start < time.monotonic():
+            self._start()
+        return self._seen
+
+    def end(self) -> None:
+        """End the process, if there is one."""
+        if self._child is not None:
+            _end_group(self._child)
+            self._child = None
+
+    def _start(self) -> None:
+        (self._folder / f"{self._step}.error").unlink(missing_ok=True)
+        self._child = _start(SHADOW, self._folder, self._step)
+        self._starts += 1
+
+    def _failed(self) -> bool:
+        if self._child is None or self._done:
+            return False
+        ended = os.waitid(os.P_PID, self._child.pid, ENDED)
+        self._done = ended is not None and ended.si_status == 0
+        return ended is not None and not self._done
+
+    def _read(self) -> None:
+        with suppress(FileNotFoundError):
+            written = self._result.stat().st_mtime_ns
+            if written != self._written:
+                self._seen = msgspec.json.decode(self._result.read_bytes(), type=Shadowed)
+                self._written, self._failure, self._heard = written, "", time.monotonic()
+
+    def _note_failure(self) -> None:
+        child = self._child
+        assert child is not None
+        self.end()
+        self._failure = str(_failure(self._folder, self._step, child.returncode))
+        self._next_start = time.monotonic() + RESTART_SECONDS * self._starts
+        log.warning("comparison_ended", step=self._step, why=self._failure, starts=self._starts)
 
 
 def _start(module: str, folder: Path, step: str) -> "subprocess.Popen[bytes]":
@@ -105,8 +182,8 @@ def _wait(
     stop: threading.Event,
 ) -> None:
     """Wait until the child has ended, and leave its number taken."""
-    deadline, look = time.monotonic() + seconds, os.WEXITED | os.WNOHANG | os.WNOWAIT
-    while os.waitid(os.P_PID, child.pid, look) is None:
+    deadline = time.monotonic() + seconds
+    while os.waitid(os.P_PID, child.pid, ENDED) is None:
         if stop.wait(LOOK_SECONDS):
             raise Interrupted("the watcher stops")
         if time.monotonic() > deadline:

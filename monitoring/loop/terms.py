@@ -39,8 +39,12 @@ def terms_of(job: Job) -> Terms:
 
 
 def quota_of(terms: Terms) -> Quota:
-    """How many rows of a window one client may label: always as many as a retraining needs."""
-    return Quota(terms.labeller_share, least=terms.min_labels)
+    """How many rows of a window one client may label beside others.
+
+    At least its share of the rows that a retraining needs, so that few labels of a stranger leave
+    an evaluation its rows; a window that is large enough to train on holds the share.
+    """
+    return Quota(terms.labeller_share, least=int(terms.labeller_share * terms.min_labels))
 
 
 def begun_elsewhere(job: Job) -> bool:

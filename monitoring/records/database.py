@@ -119,13 +119,16 @@ class Database:
 
 
 def _check_columns(connection: sa.Connection, table: sa.Table) -> None:
-    """Raise StoreError where the table was made by an older version."""
-    columns = {column["name"] for column in sa.inspect(connection).get_columns(table.name)}
-    if missing := [column.name for column in table.columns if column.name not in columns]:
+    """Raise StoreError where the table was made by another version."""
+    there = {column["name"] for column in sa.inspect(connection).get_columns(table.name)}
+    wanted = {column.name for column in table.columns}
+    for names, verb in ((wanted - there, "lacks"), (there - wanted, "has")):
+        if not names:
+            continue
         raise StoreError(
-            f"the store of records was made by an older version: its table {table.name} lacks "
-            f"{', '.join(missing)}; stop service and watcher, move its file away or give another "
-            "HOLDFAST_DATABASE_URL, and a new store is made"
+            f"the store of records was made by another version: its table {table.name} {verb} "
+            f"{', '.join(sorted(names))}; stop service and watcher, move its file away or "
+            "give another HOLDFAST_DATABASE_URL, and a new store is made"
         )
 
 

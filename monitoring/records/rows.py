@@ -36,28 +36,22 @@ REQUESTS = sa.Table(
 FEEDBACK = sa.Table(
     "feedback",
     METADATA,
-    # In the order in which labels were first committed; a label that is sent again keeps its own.
+    # In the order in which records were first labelled; a label that is sent again keeps its own.
     sa.Column("number", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
-    sa.Column("id", sa.String(128), nullable=False),
-    sa.Column("row", sa.Integer, nullable=False),
-    sa.Column("seq", sa.BigInteger, nullable=False),
+    sa.Column("seq", sa.BigInteger, nullable=False, unique=True),
     sa.Column("label", sa.Integer, nullable=False),
     sa.Column("at", sa.Float, nullable=False),
     sa.Column("client", sa.String(128), nullable=False),
     sa.Column("trusted", sa.Boolean, nullable=False),
     sa.Column("contradicted", sa.Boolean, nullable=False),
-    sa.UniqueConstraint("id", "row"),
-    sa.Index("feedback_by_seq", "seq"),
     sqlite_autoincrement=True,
 )
 # What clients said of a row that another one had labelled before; it never counts as the label.
 FURTHER = sa.Table(
     "further_labels",
     METADATA,
-    sa.Column("id", sa.String(128), primary_key=True),
-    sa.Column("row", sa.Integer, primary_key=True),
+    sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("client", sa.String(128), primary_key=True),
-    sa.Column("seq", sa.BigInteger, nullable=False),
     sa.Column("label", sa.Integer, nullable=False),
     sa.Column("at", sa.Float, nullable=False),
 )
@@ -85,7 +79,10 @@ class Record(NamedTuple):
 
 
 class Key(NamedTuple):
-    """The key of a record: the id of a request and the row in it."""
+    """What a label names a record by: the id of a request and the row in it.
+
+    Clients choose ids, so several records may have the same key.
+    """
 
     id: str
     row: int
@@ -101,13 +98,17 @@ class Recorded(NamedTuple):
 
 
 class RecordedRow(NamedTuple):
-    """A stored record without its input."""
+    """A stored record without its input.
+
+    `shared` says that other clients have used its id, too.
+    """
 
     seq: int
     model: str
     version: int
     predicted: int
     client: str = ""
+    shared: bool = False
 
 
 class Standing(NamedTuple):

@@ -78,19 +78,30 @@ class RecordStore:
             with self._database.writing() as connection:
                 connection.execute(_INSERT, [record._asdict() for record in records])
 
-    def find(self, keys: Iterable[Key]) -> dict[Key, RecordedRow]:
-        """Return the latest record of each key that has one."""
-        rows: dict[Key, RecordedRow] = {}
+    def find(self, keys: Iterable[Key], client: str = "") -> dict[Key, RecordedRow]:
+        """Return the latest record of each key that has one: of `client`, where it has one.
+
+        Other clients may have used its id, before or since: that takes no record from its client.
+        """
+        wanted = set(keys)
+        rows: dict[Key, dict[str, RecordedRow]] = {key: {} for key in wanted}
+        names = ("id", "row", "seq", "model", "version", "predicted", "client")
         with self._database.reading() as connection:
-            for part in in_parts(sorted({key.id for key in keys})):
+            for part in in_parts(sorted({key.id for key in wanted})):
                 query = (
-                    sa.select(*(REQUESTS.c[n] for n in ("id", "row", *RecordedRow._fields)))
+                    sa.select(*(REQUESTS.c[n] for n in names))
                     .where(REQUESTS.c.id.in_(part))
                     .order_by(REQUESTS.c.seq)
                 )
                 for id_, row, *rest in connection.execute(query):
-                    rows[Key(id_, row)] = RecordedRow(*rest)
-        return {key: rows[key] for key in keys if key in rows}
+                    if (key := Key(id_, row)) in rows:
+                        record = RecordedRow(*rest)
+                        rows[key][record.client] = record
+        return {
+            key: (of.get(client) or max(of.values()))._replace(shared=len(of) > 1)
+            for key, of in rows.items()
+            if of
+        }
 
     def add_feedback(
         self,
@@ -102,7 +113,7 @@ class RecordStore:
         """Store true labels (class indices) of existing records; on disk on return.
 
         Args:
-            labels: the last one of a key wins.
+            labels: the last one of a record wins.
             client: who gives them; its last word replaces its earlier ones.
             trusted: whether it may label the requests of every client.
 
@@ -110,13 +121,14 @@ class RecordStore:
             How each label stands beside those of other clients.
         """
         rows = {
-            key: GivenLabel(*key, record.seq, label, time.time(), client, trusted)
-            for key, record, label in labels
+            record.seq: GivenLabel(record.seq, label, time.time(), client, trusted)
+            for _, record, label in labels
         }
         if not rows:
             return {}
         with self._database.writing() as connection:
-            return write_labels(connection, self._database.dialect, rows)
+            standings = write_labels(connection, self._database.dialect, rows)
+        return {key: standings[record.seq] for key, record, _ in labels}
 
     def check_writable(self) -> None:
         """Raise StoreError where nothing can be written now, for example because of a lock."""
@@ -130,10 +142,12 @@ class RecordStore:
         since: float = 0.0,
         version: int | None = None,
         quota: Quota = NO_QUOTA,
+        limit: int | None = None,
     ) -> Usable:
         """Choose the labelled rows that a window may use, of requests since `since` (epoch s).
 
-        Contradicted rows are none of them, and of a client's rows only the latest, up to its quota.
+        Contradicted rows are none of them, and of a client's rows only the latest, up to its quota
+        of the latest `limit` rows.
         """
         names = ("seq", "client", "trusted", "contradicted")
         query = (
@@ -152,6 +166,7 @@ class RecordStore:
             trusted=np.array([r.trusted for r in rows], dtype=np.bool_),
             contradicted=np.array([r.contradicted for r in rows], dtype=np.bool_),
             quota=quota,
+            limit=limit,
         )
 
     def labelled(
@@ -164,11 +179,11 @@ class RecordStore:
         version: int | None = None,
         quota: Quota = NO_QUOTA,
     ) -> Labelled:
-        """Return the latest `limit` of the rows that `usable` chooses.
+        """Return the rows that `usable` chooses.
 
         Rows of another shape or dtype than `schema` are left out.
         """
-        chosen = self.usable(model, since=since, version=version, quota=quota).seq[-limit:]
+        chosen = self.usable(model, since=since, version=version, quota=quota, limit=limit).seq
         names = ("x", "predicted", "at", "p_value", "perturbation", "version")
         rows: list[sa.Row[Any]] = []
         with self._database.reading() as connection:

@@ -22,6 +22,9 @@ class Quota(NamedTuple):
 
     It is at most `share` of all rows that are used, or `least` rows where that is more. A client
     that may label any request is trusted, and one that is alone outvotes nobody: both give all.
+
+    Where nothing is learnt from a window of less than N rows, `least = share * N` lets nobody have
+    more than the share of what is learnt from, and leaves rows to judge by where others give few.
     """
 
     share: float = 1.0
@@ -49,9 +52,11 @@ class Usable:
         return len(self.seq)
 
     def words(self) -> str:
-        """Say which rows are not used, and why; empty where all are."""
+        """Say how many rows are not used, and why; empty where all are. It names no client."""
         parts = [f"{self.contradicted} contradicted"] if self.contradicted else []
-        parts += [f"{rows} above the quota of {name}" for name, rows in self.beyond.items()]
+        if self.beyond:
+            clients = "one client" if len(self.beyond) == 1 else f"{len(self.beyond)} clients"
+            parts.append(f"{sum(self.beyond.values())} above the quota of {clients}")
         return f"not used: {', '.join(parts)}" if parts else ""
 
     def words_of(self, needed: int, what_for: str) -> str:
@@ -60,16 +65,19 @@ class Usable:
         return f"{len(self)} of the {needed} labels {what_for}{unused}"
 
 
-def most_of_one(counts: Sequence[int], trusted: int, quota: Quota) -> int:
-    """The most rows of one client: the largest c <= share (trusted + sum_i min(n_i, c)).
+def most_of_one(counts: Sequence[int], trusted: int, quota: Quota, limit: int | None = None) -> int:
+    """The most rows of one client: the largest c <= share min(limit, trusted + sum_i min(n_i, c)).
 
     Args:
         counts: n_i, rows of each client that is not trusted.
         trusted: rows of all trusted clients.
+        limit: rows of a window; None where it takes all.
 
     >>> most_of_one([1000, 60, 40], 0, Quota(0.5))  # 100 of 200
     100
     >>> most_of_one([1000, 60, 40], 0, Quota(0.5, least=300))
+    300
+    >>> most_of_one([1000, 1000], 0, Quota(0.5), limit=600)
     300
     >>> most_of_one([1000], 0, Quota(0.5))
     1000
@@ -79,7 +87,8 @@ def most_of_one(counts: Sequence[int], trusted: int, quota: Quota) -> int:
         return top
     larger = len(counts) - np.cumsum(np.bincount(counts))  # clients with more than c rows
     used = trusted + np.concatenate([[0], np.cumsum(larger[:-1])])
-    return max(int(np.flatnonzero(np.arange(top + 1) <= quota.share * used)[-1]), quota.least)
+    most = max(int(np.flatnonzero(np.arange(top + 1) <= quota.share * used)[-1]), quota.least)
+    return most if limit is None else min(most, int(quota.share * limit))
 
 
 def choose_usable(
@@ -89,8 +98,9 @@ def choose_usable(
     trusted: Bools,
     contradicted: Bools,
     quota: Quota,
+    limit: int | None = None,
 ) -> Usable:
-    """Choose rows: not contradicted, and of each client the latest up to its quota.
+    """Choose rows: not contradicted, of each client the latest up to its quota, the latest of all.
 
     Args:
         seq: `(N,)` in rising order.
@@ -98,14 +108,16 @@ def choose_usable(
         trusted: `(N,)` whether the client may label any request.
         contradicted: `(N,)`.
         quota: of clients that are not trusted.
+        limit: the most rows that are chosen; of these the quota is a share.
     """
     limited = np.flatnonzero(~contradicted & ~trusted).tolist()
     counts = Counter(clients[k] for k in limited)
-    most = most_of_one(list(counts.values()), int((~contradicted & trusted).sum()), quota)
+    most = most_of_one(list(counts.values()), int((~contradicted & trusted).sum()), quota, limit)
     used = ~contradicted
     seen: Counter[str] = Counter()
     for k in reversed(limited):
         seen[clients[k]] += 1
         used[k] = seen[clients[k]] <= most
     beyond = {name: rows - most for name, rows in counts.items() if rows > most}
-    return Usable(seq[used], int(contradicted.sum()), beyond)
+    chosen = seq[used] if limit is None else seq[used][max(0, int(used.sum()) - limit) :]
+    return Usable(chosen, int(contradicted.sum()), beyond)

@@ -158,8 +158,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     labeller_share: Annotated[
         float,
         _about(
-            "most of a window that one client labels where others label, too; a client always may "
-            "label as many rows as a retraining needs, and one with the scope feedback:any all",
+            "most of a window that one client labels where others label, too; one with the scope "
+            "feedback:any may label all",
             gt=0, le=1,
         ),
     ] = 0.5  # fmt: skip

@@ -5,8 +5,9 @@ seconds and the next ones at once, so that predictions keep their threads. A lab
 may still be stored when the store recovers; sending it again has no further effect.
 
 Where calls need a token, a client labels its own requests; those of others take the scope
-`feedback:any`. Several clients may label a row; `monitoring.records.labels` has the rule by which
-one label counts.
+`feedback:any`. Clients choose ids, so an id of several clients means the caller's own request; to
+who has none with that id it means nothing certain, and the label is refused. Several clients may
+label a row; `monitoring.records.labels` has the rule by which one label counts.
 """
 
 import threading
@@ -27,7 +28,7 @@ from service.decoding.json_amount import check_count
 from service.fleet.served import Served
 from service.fleet.served_models import Champions
 from service.web.call import Call, Endpoint
-from service.web.errors import ForbiddenError, NotFoundError, UnavailableError
+from service.web.errors import ConflictError, ForbiddenError, NotFoundError, UnavailableError
 from service.web.reply import Reply, json_reply
 from service.web.request_id import check_id
 
@@ -93,25 +94,33 @@ class Labels:
         self._gate = Gate(at_once, PATIENCE_SECONDS)
         self._waiting = threading.BoundedSemaphore(at_once)
 
-    def find(self, keys: list[Key]) -> dict[Key, RecordedRow]:
-        """Find records; waits a while for a record that is not written yet.
+    def find(self, keys: list[Key], client: str, *, own: bool) -> dict[Key, RecordedRow]:
+        """Find records, those of `client` first; waits a while for one that is not written yet.
+
+        Args:
+            keys: of the records.
+            client: who gives the labels.
+            own: whether only its own records are waited for.
 
         Raises:
             StoreError: the store cannot be read now.
             UnavailableError: a record is not there yet, and too many requests wait for theirs.
         """
-        records = self._gate.call(lambda: self._store.find(keys))
-        if len(records) == len(set(keys)) or not self._wait_seconds:
+        records = self._gate.call(lambda: self._store.find(keys, client))
+
+        def missing() -> list[Key]:
+            there = (key for key, row in records.items() if not own or row.client == client)
+            return list(set(keys).difference(there))
+
+        if not self._wait_seconds or not missing():
             return records
         if not self._waiting.acquire(blocking=False):
             raise UnavailableError("too many labels wait for their records; no label was kept")
         try:
             deadline = time.monotonic() + self._wait_seconds
-            while (
-                missing := [k for k in keys if k not in records]
-            ) and time.monotonic() < deadline:
+            while (late := missing()) and time.monotonic() < deadline:
                 time.sleep(LOOK_EVERY_SECONDS)
-                records |= self._gate.call(lambda: self._store.find(missing))
+                records |= self._gate.call(lambda: self._store.find(late, client))
         finally:
             self._waiting.release()
         return records
@@ -152,10 +161,14 @@ def endpoints(
         trusted = call.grants is not None and call.grants(ANY)
         any_client = call.grants is None or trusted
         try:
-            records = store_of_labels.find([label.key for label in labels])
+            keys = [label.key for label in labels]
+            records = store_of_labels.find(keys, call.caller, own=not any_client)
             known = [label for label in labels if label.key in records]
-            own = [x for x in known if any_client or records[x.key].client == call.caller]
-            resolved = _resolve(own, records, classes)
+            others = [x for x in known if records[x.key].client != call.caller]
+            foreign = [] if any_client else others
+            ambiguous = [x for x in others if any_client and records[x.key].shared]
+            refused = {label.key for label in foreign + ambiguous}
+            resolved = _resolve([x for x in known if x.key not in refused], records, classes)
             if resolved:
                 standings = store_of_labels.keep(
                     [(label.key, record, place) for label, record, place in resolved],
@@ -169,10 +182,10 @@ def endpoints(
         results = [_tell_result(each, standings[each.label.key], classes) for each in resolved]
         _count(results, served)
         unknown = [label for label in labels if label.key not in records]
-        if len(own) < len(known):
-            kept = {label.key for label in own}
-            foreign = [label for label in known if label.key not in kept]
+        if foreign:
             _raise_foreign(foreign, unknown, len(resolved))
+        if ambiguous:
+            _raise_ambiguous(ambiguous, unknown, len(resolved))
         if unknown:
             _raise_unknown(unknown, len(resolved))
         return json_reply({"accepted": len(resolved), "results": results})
@@ -296,6 +309,22 @@ def _raise_foreign(foreign: Sequence[_Label], unknown: Sequence[_Label], accepte
         got=keys[0],
         accepted=accepted,
         foreign=keys,
+        unknown=_name_keys(unknown),
+    )
+
+
+def _raise_ambiguous(
+    ambiguous: Sequence[_Label], unknown: Sequence[_Label], accepted: int
+) -> NoReturn:
+    keys = _name_keys(ambiguous)
+    raise ConflictError(
+        f"{len(ambiguous)} of the ids are of requests of several clients: which one is meant is "
+        f"not known; {accepted} labels were kept",
+        field=f"{ambiguous[0].field}id",
+        expected="an id that one client has used, or one of the caller's own requests",
+        got=keys[0],
+        accepted=accepted,
+        ambiguous=keys,
         unknown=_name_keys(unknown),
     )
 

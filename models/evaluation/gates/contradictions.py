@@ -37,7 +37,7 @@ class Refereed:
     """What the referee says.
 
     Args:
-        check: its verdict.
+        check: its verdict; it names no client, as it is shown to everybody.
         kept: `(N,)`, rows that may be trained and judged on.
         aside: names of the clients that are set aside.
     """
@@ -88,7 +88,7 @@ def judge_labels(
         )
         verdict = "fail" if trigger else "unknown"
     if aside:
-        words += f"; set aside: {', '.join(aside)}"
+        words += f"; {int((~rest).sum())} rows of {len(aside)} of the clients are set aside"
     share = float((against & rest).sum() / max(1, (confident & rest).sum()))
     check = Check("referee", verdict, share, MOST_CONTRADICTIONS, words, int(rest.sum()))
     return Refereed(check, rest & ~improbable, aside)

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from monitoring.loop import promotion
+from monitoring.loop import promotion, steps
 from monitoring.loop.jobs import AnsweredError, Job, NotWaitingError, PersonAnswer
 from monitoring.loop.terms import Terms
 from tests.monitoring.loop.lab import GENTLE, Lab, audit, job_of
@@ -193,3 +193,17 @@ def test_a_challenger_that_is_worse_in_the_shadow_is_refused_and_withdrawn(tmp_p
     assert "the challenger is worse than the champion on the same requests" in job.detail
     aliases = lab.registry.aliases("digits")
     assert (aliases.champion, aliases.challenger) == (1, None)
+
+
+def test_a_comparison_that_is_killed_is_told_where_the_job_ends(tmp_path: Path) -> None:
+    def patient_with_nobody() -> None:
+        steps.SILENT_SECONDS = 0.0
+
+    lab = Lab(tmp_path, hooks=[patient_with_nobody])
+    lab.put(job_of("job", fails={"shadow": "killed", "probation": "killed"}))
+    assert lab.run() == 0
+    job = lab.jobs()["job"]
+    assert job.outcome == "promoted"
+    assert set(job.uncompared) == {"shadow", "probation"}
+    for step, why in job.uncompared.items():
+        assert f"not compared in {step}: {why}" in job.detail

@@ -22,8 +22,10 @@ from models.versions.schema import InputSchema
 from monitoring.loop import child
 from monitoring.loop.jobs import Job, Task
 from monitoring.loop.steps import PASSING_STATUS
+from monitoring.loop.verdict_page import write_verdict
 from monitoring.making.orders import Order, WrapOrder
 from monitoring.making.version import make_version, wrap_version
+from monitoring.records.store import Key, Record, RecordStore
 from tests import bundles
 
 THREAT = ThreatModel(eps=0.05)
@@ -106,6 +108,46 @@ def test_champion_of_a_table_is_retrained_and_every_gate_is_a_record(
     assert (anchor.version, anchor.attempts, anchor.event) == (1, 1, "job-1")
     assert judged["clean_accuracy"].alpha == anchor.alpha
     assert child._alpha(again) == anchor.alpha, "a step that runs again is no new attempt"
+
+
+def test_clients_are_counted_in_what_is_shown_and_named_in_files_of_the_owner(
+    registry: Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Addresses of three clients: one labels most rows, and half of its labels are wrong."""
+    rows, addresses = data.load("breast_cancer").train, ("203.0.113.7", "10.0.0.5", "10.0.0.6")
+    url, rng = f"sqlite:///{tmp_path}/records.sqlite", np.random.default_rng(0)
+    who = [addresses[0] if k % 5 < 3 else addresses[1 + k % 2] for k in range(len(rows.y))]
+    store = RecordStore(url)
+    store.add(
+        [Record(f"r{k}", 0, 1.0, "trained", 1, x.tobytes(), int(y), 0.5, 0.1, 0.9, 0.3, client)
+         for k, (x, y, client) in enumerate(zip(rows.x, rows.y, who, strict=True))]
+    )  # fmt: skip
+    for address in addresses:
+        wrong = rng.random(len(who)) < (0.5 if address == addresses[0] else 0.0)
+        keys = [Key(f"r{k}", 0) for k, client in enumerate(who) if client == address]
+        found = store.find(keys)
+        true = {key: int(rows.y[int(key.id[1:])] ^ wrong[int(key.id[1:])]) for key in keys}
+        store.add_feedback([(key, found[key], true[key]) for key in keys], address)
+    task = task_of(registry, tmp_path, "trained", kind="retrain")
+    frozen = msgspec.structs.replace(task.job, terms={"labeller_share": 0.5, "min_labels": 10})
+    task = msgspec.structs.replace(task, database_url=url, job=frozen)
+    collected, refereed = child.collect(task, tmp_path), child.referee(task, tmp_path)
+    assert "above the quota of one client" in collected.unused
+    assert "rows of 1 of the clients are set aside" in refereed.checks[0].detail
+    ended = msgspec.structs.replace(
+        task.job, state="done", outcome="inconclusive", checks=refereed.checks,
+        detail=f"{collected.unused}; {refereed.checks[0].detail}",
+    )  # fmt: skip
+    shown = [msgspec.json.encode(each).decode() for each in (ended, collected, refereed)]
+    shown += [write_verdict(tmp_path, ended).read_text(), *capsys.readouterr()]
+    for address in addresses:
+        assert not [text for text in shown if address in text]
+    named = {
+        file: text for file in tmp_path.iterdir() if file.suffix in (".json", ".npz")
+        if addresses[0] in (text := file.read_bytes().replace(b"\0", b"").decode("latin-1"))
+    }  # fmt: skip
+    assert {file.name for file in named} == {"window.npz", "quota.json", "aside.json"}
+    assert {file.stat().st_mode & 0o077 for file in named} == {0}
 
 
 def test_wrapped_version_is_unknown_by_name_where_a_net_is_needed(

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import onnx
+import psutil
 import pytest
 from onnx import helper
 
@@ -18,6 +19,7 @@ from models.versions import bundle as files
 from models.versions.facts import EventFacts
 from models.versions.registry import Registry
 from models.versions.runner import Runner
+from monitoring.loop import shadow
 from monitoring.loop.jobs import Job, Task
 from monitoring.loop.metrics import WatchMetrics
 from monitoring.loop.shadow import Shadow
@@ -90,14 +92,14 @@ def test_both_versions_are_compared_on_the_same_requests_whichever_serves(
     served = champion if serving == 1 else challenger
     x, y = digits.test.x[:150], digits.test.y[:150]
     answer(store, champion if serving == 2 else challenger, x[:20], "another version's ")
-    shadow = Shadow(store, champion, challenger, serving=served, since=time.time() - 60)
+    made = Shadow(store, champion, challenger, serving=served, since=time.time() - 60)
     keys = answer(store, served, x, "r")
     label(store, keys[:50], y[:50])
-    first = shadow.look()
+    first = made.look()
     more = answer(store, served, x[:0], "none")
     assert (more, first.agreement.requests, first.comparison.labels) == ([], 150, 50)
     label(store, keys[50:], y[50:])
-    shadowed = shadow.look()
+    shadowed = made.look()
 
     a, b = (each.run(x).probabilities.argmax(axis=1) for each in (champion, challenger))
     np.testing.assert_array_equal(SWAPPED[a], b)
@@ -115,24 +117,24 @@ def test_a_label_that_comes_before_its_request_was_read_is_not_lost(
     registry: Registry, store: RecordStore, digits: DataSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     champion = runner(registry, 1)
-    shadow = Shadow(store, champion, runner(registry, 1), serving=champion, since=time.time() - 60)
+    made = Shadow(store, champion, runner(registry, 1), serving=champion, since=time.time() - 60)
     keys = answer(store, champion, digits.test.x[:5], "r")
     label(store, keys, digits.test.y[:5])
     with monkeypatch.context() as patch:  # the request was recorded after the look at requests
-        patch.setattr(shadow, "_answer", lambda: None)
-        assert shadow.look().comparison.labels == 0
-    assert shadow.look().comparison.labels == 5
+        patch.setattr(made, "_answer", lambda: None)
+        assert made.look().comparison.labels == 0
+    assert made.look().comparison.labels == 5
 
 
 def test_without_labels_the_agreement_decides(
     registry: Registry, store: RecordStore, digits: DataSet
 ) -> None:
     champion = runner(registry, 1)
-    shadow = Shadow(store, champion, runner(registry, 1), serving=champion, since=time.time() - 60)
+    made = Shadow(store, champion, runner(registry, 1), serving=champion, since=time.time() - 60)
     for part in range(2):
         answer(store, champion, digits.test.x[:200], f"p{part} ")
-        shadow.look()
-    shadowed = shadow.shadowed
+        made.look()
+    shadowed = made.shadowed
     assert (shadowed.verdict, shadowed.comparison.labels) == ("no worse", 0)
     assert "of 400 live requests 0 answered differently" in shadowed.words()
 
@@ -150,14 +152,33 @@ def test_the_process_writes_what_it_saw_without_torch_until_it_is_ended(
         return None if shadowed is None else shadowed.agreement
 
     kept: list[Shadowed] = []
-    with run_beside(tmp_path, "shadow", kept.append) as latest:
+    lost: list[str] = []
+    with run_beside(tmp_path, "shadow", kept.append, lost.append) as latest:
         wait_until(lambda: agreement() == Agreement(), what="the shadow has begun")
         keys = answer(store, runner(registry, 1), digits.test.x[:30], "r")
         label(store, keys, digits.test.y[:30])
         wait_until(lambda: latest().comparison.labels == 30, what="it has answered")
-    assert kept[0].agreement.requests == 30
+        (process,) = (p for p in psutil.Process().children() if str(tmp_path) in p.cmdline())
+        process.kill()
+        wait_until(lambda: agreement() == Agreement(), what="it has begun again")
+        keys = answer(store, runner(registry, 1), digits.test.x[:20], "again ")
+        label(store, keys, digits.test.y[:20])
+        wait_until(lambda: latest().comparison.labels == 20, what="it has answered again")
+    assert (kept[0].agreement.requests, lost) == (20, [])
     code = "import sys, monitoring.loop.shadow; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_a_comparison_that_cannot_be_ends_and_says_why(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shadow.os, "nice", lambda by: by)
+    (registry.root / "digits" / "2" / "model.onnx").write_bytes(b"damaged")
+    job = Job("j", "evaluate", "digits", 1, "accuracy", "r", 0.0, time.time(), challenger=2)
+    task = Task(job, str(registry.root), f"sqlite:///{tmp_path}/r.sqlite", retrain_epochs=1)
+    (tmp_path / "probation.task.json").write_bytes(msgspec.json.encode(task))
+    assert shadow.main("probation", tmp_path) == 1
+    assert "digits/2" in (tmp_path / "probation.error").read_text()
 
 
 def test_the_last_comparison_is_a_series() -> None:

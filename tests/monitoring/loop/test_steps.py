@@ -10,7 +10,7 @@ import pytest
 from monitoring.loop import steps
 from monitoring.loop.durable.faults import PassingError
 from monitoring.loop.durable.patience import Interrupted
-from monitoring.loop.steps import StepFailedError, run_child
+from monitoring.loop.steps import StepFailedError, run_beside, run_child
 from tests.waiting import wait_until
 
 
@@ -19,6 +19,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A job's folder; `child_of` says what its child does."""
     (tmp_path / "job").mkdir()
     monkeypatch.setattr(steps, "CHILD", "some_child")
+    monkeypatch.setattr(steps, "SHADOW", "some_child")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     return tmp_path / "job"
 
@@ -117,3 +118,57 @@ def test_what_a_child_leaves_running_does_not_outlive_its_step(folder: Path) -> 
 def test_ctrl_c_of_the_terminal_does_not_reach_a_child(folder: Path) -> None:
     child_of(folder, "(folder / 'train.json').write_text(str(int(os.getsid(0) == os.getpid())))")
     assert run(folder) == 1
+
+
+NOTED = "(folder / 'runs').open('a').write('x')\n"
+
+
+def beside(folder: Path, seconds_silent: float, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Run the comparison until it was started four times and ended; why it is lost."""
+    monkeypatch.setattr(steps, "RESTART_SECONDS", 0.01)
+    monkeypatch.setattr(steps, "SILENT_SECONDS", seconds_silent)
+    lost: list[str] = []
+    with run_beside(folder, "probation", lambda seen: None, lost.append) as latest:
+
+        def over() -> bool:
+            assert latest() is None
+            runs = folder / "runs"
+            return runs.exists() and len(runs.read_text()) == 4 and not any(
+                child.status() != "zombie" for child in psutil.Process().children()
+            )  # fmt: skip
+
+        wait_until(over, what="it is given up", every=0.02)
+    return lost
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("os.kill(os.getpid(), signal.SIGKILL)", "probation was killed, most likely for lack of"),
+        ("(folder / 'probation.error').write_text('a sentence'); sys.exit(1)", "a sentence"),
+    ],
+)
+def test_a_comparison_that_fails_is_started_again_three_times_and_then_lost_with_the_reason(
+    code: str, words: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    child_of(folder, NOTED + code)
+    (why,) = beside(folder, 600.0, monkeypatch)
+    assert words in why
+    assert why.endswith("(started 4 times)")
+
+
+def test_a_comparison_that_says_nothing_is_lost_and_one_that_has_ended_well_is_not(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(steps, "SILENT_SECONDS", 0.0)
+    lost: list[str] = []
+    child_of(folder, "time.sleep(600)")
+    with run_beside(folder, "shadow", lambda seen: None, lost.append):
+        pass
+    assert "shadow has said nothing for 0 s" in lost.pop()
+    child_of(folder, "(folder / 'runs').write_text('x')")
+    with run_beside(folder, "shadow", lambda seen: None, lost.append) as latest:
+        (process,) = psutil.Process().children()
+        wait_until(lambda: process.status() == "zombie", what="it has ended")
+        latest()
+    assert lost == []

@@ -78,6 +78,36 @@ def test_a_label_of_an_id_used_again_is_another_rows(store: RecordStore) -> None
     assert (rows.y.tolist(), rows.clients, rows.askers) == ([5], ("new",), ("new",))
 
 
+def test_an_id_that_another_client_uses_takes_no_label_from_its_own(store: RecordStore) -> None:
+    key = Key("order-41", 0)
+    store.add([record("order-41", client="victim"), record("order-41", client="evil")])
+    for client in ("victim", "evil"):
+        found = store.find([key], client)[key]
+        assert (found.client, found.shared) == (client, True)
+        standing = store.add_feedback([(key, found, 3 if client == "victim" else 7)], client)[key]
+        assert standing == (True, ())
+    rows = store.labelled("m", SCHEMA)
+    assert (rows.y.tolist(), rows.clients) == ([3, 7], ("victim", "evil"))
+    store.add([record("order-41", client="victim")])
+    seqs = [store.find([key], client)[key].seq for client in ("victim", "evil", "another")]
+    assert seqs == [store.newest(), store.newest() - 1, store.newest()], "of one client the latest"
+    store.add([record("order-42", client="victim")] * 2)
+    assert not store.find([Key("order-42", 0)], "another")[Key("order-42", 0)].shared
+
+
+def test_a_label_of_an_id_used_again_has_a_number_of_its_own(store: RecordStore) -> None:
+    """Harm and shadow read labels after the highest number that they have seen."""
+    store.add([record("a")])
+    give(store, "a", 2, "shop")
+    seen = store.labels_after("m", 1, 0, 10)
+    give(store, "a", 3, "shop")
+    assert not len(store.labels_after("m", 1, int(seen.number[-1]), 10)), "sent again: its own"
+    store.add([record("a")])
+    give(store, "a", 4, "shop")
+    new = store.labels_after("m", 1, int(seen.number[-1]), 10)
+    assert (new.label.tolist(), new.seq.tolist()) == ([4], [store.newest()])
+
+
 def test_a_window_holds_the_quota_of_each_client(store: RecordStore) -> None:
     names = [f"r{k}" for k in range(40)]
     store.add([record(name) for name in names])
@@ -95,4 +125,9 @@ def test_a_store_of_an_older_version_is_refused_with_the_way_out(tmp_path: Path)
     with sqlite3.connect(tmp_path / "r.sqlite") as older:
         older.execute("ALTER TABLE requests DROP COLUMN client")
     with pytest.raises(StoreError, match=r"table requests lacks client; .* move its file away"):
+        RecordStore(f"sqlite:///{tmp_path}/r.sqlite")
+    with sqlite3.connect(tmp_path / "r.sqlite") as older:
+        older.execute("DROP TABLE requests")
+        older.execute("ALTER TABLE feedback ADD COLUMN id VARCHAR(128)")
+    with pytest.raises(StoreError, match=r"table feedback has id; .* move its file away"):
         RecordStore(f"sqlite:///{tmp_path}/r.sqlite")

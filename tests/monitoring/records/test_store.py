@@ -53,7 +53,7 @@ def test_a_reused_id_means_the_latest_record(store: RecordStore) -> None:
     assert store.find([Key("a", 0)])[Key("a", 0)].predicted == 2
     label(store, "a", 5)
     kept = store.labelled("m", SCHEMA)
-    assert (kept.predicted.tolist(), kept.y.tolist()) == ([2], [5])
+    assert (kept.predicted.tolist(), kept.y.tolist()) == ([1, 2], [1, 5]), "each its own label"
 
 
 def test_labelled_gives_the_latest_rows_oldest_first(store: RecordStore) -> None:

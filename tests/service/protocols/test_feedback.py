@@ -203,3 +203,73 @@ def test_labels_of_other_clients_take_a_scope_and_are_told_where_they_differ(
     )
     kept = store.labelled("digits", app.service.champions.find("digits").manifest.input)
     assert (kept.y.tolist(), kept.clients) == ([1], ("token other",))
+
+
+def test_an_id_used_by_another_client_too_is_the_callers_own_and_ambiguous_to_who_has_none(
+    make_app: MakeApp, published_state: Path, tmp_path: Path, rows: Rows
+) -> None:
+    path = tmp_path / "tokens.json"
+    victim, evil, auditor = (
+        {"Authorization": f"Bearer {create(path, name, scopes)}"}
+        for name, scopes in (
+            ("victim", ("predict", "feedback")),
+            ("evil", ("predict", "feedback")),
+            ("auditor", ("feedback:any",)),
+        )
+    )
+    database_url = f"sqlite:///{tmp_path}/records.sqlite"
+    app = make_app(published_state, tokens_file=str(path), database_url=database_url)
+    client, store = client_of(app), app.service.store
+    assert store is not None
+    named = {"X-Request-Id": "order-41"}
+    body = {"instances": rows[:1].tolist()}
+    for token in (victim, evil):
+        assert client.post("/predict", json=body, headers=token | named).status_code == 200
+    other = client.post("/predict", json=body, headers=victim).get_json()["id"]
+
+    def there() -> bool:
+        found = store.find([Key("order-41", 0), Key(other, 0)])
+        return len(found) == 2 and found[Key("order-41", 0)].shared
+
+    wait_until(there, what="three records")
+    items = [{"id": "order-41", "label": "2"}, {"id": other, "label": "2"}]
+    refused = client.post("/feedback", json=[*items, {"id": "no", "label": "2"}], headers=auditor)
+    assert refused.status_code == 409, refused.text
+    problem = refused.get_json()
+    assert (problem["ambiguous"], problem["unknown"]) == (["order-41/0"], ["no/0"])
+    assert (problem["field"], problem["accepted"]) == ("[0].id", 1)
+    for token, label in ((evil, "7"), (victim, "3")):
+        item = {"id": "order-41", "label": label}
+        answer = client.post("/feedback", json=item, headers=token)
+        assert answer.status_code == 200, answer.text
+        assert answer.get_json()["results"][0]["counts"]
+    kept = store.labelled("digits", app.service.champions.find("digits").manifest.input)
+    assert list(zip(kept.y.tolist(), kept.askers, strict=True)) == [
+        (3, "token victim"), (7, "token evil"), (2, "token victim"),
+    ]  # fmt: skip
+
+
+def test_an_own_record_that_is_late_is_waited_for_where_another_has_used_the_id(
+    make_app: MakeApp, published_state: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "tokens.json"
+    token = {"Authorization": f"Bearer {create(path, 'victim', ('predict', 'feedback'))}"}
+    url = f"sqlite:///{tmp_path}/records.sqlite"
+    app = make_app(
+        published_state, tokens_file=str(path), database_url=url, feedback_wait_seconds=60
+    )
+    store = app.service.store
+    assert store is not None
+    early = Record("late", 0, time.time(), "digits", 1, b"\0" * 256, 7, 0.5, 0.1, 0.9, 0.3, "evil")
+    store.add([early])
+
+    def write_late() -> None:
+        time.sleep(0.1)
+        store.add([early._replace(predicted=3, client="token victim")])
+
+    thread = threading.Thread(target=write_late)
+    thread.start()
+    answer = client_of(app).post("/feedback", json={"id": "late", "label": "3"}, headers=token)
+    thread.join()
+    assert answer.status_code == 200, answer.text
+    assert answer.get_json()["results"][0]["correct"]

@@ -76,6 +76,7 @@ def test_a_bad_client_is_set_aside_and_the_others_pass() -> None:
     y[bad] = (y[bad] + 1 + np.arange(bad.sum()) % 9) % 10
     refereed = judge_labels(p, y, NAMES, usual(), clients)
     assert refereed.aside == ("c3",)
+    assert refereed.check.detail.endswith("; 60 rows of 1 of the clients are set aside")
     assert not refereed.kept[bad].any()
     assert refereed.check.verdict == "pass", refereed.check.detail
 
