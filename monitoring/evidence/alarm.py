@@ -185,8 +185,8 @@ def promise(c: float, per_second: float | None) -> str:
     """Say what the threshold promises, and on which condition.
 
     P(a false alarm within T requests) <= T / c, so the mean number of requests to a false alarm is
-    at least c. For scores whose ranks are taken within each predicted class the requests of a class
-    have to be independent and of one distribution; the mix of the classes may do what it likes.
+    at least c. For scores and columns within each predicted class the requests of a class have to
+    be independent and of one distribution; the mix of the classes may do what it likes.
 
     Args:
         c: requests per false alarm.

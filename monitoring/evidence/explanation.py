@@ -93,7 +93,7 @@ def explain(alarm: Alarm, bundle: Bundle, records: RecordStore, now: float) -> E
         first_at=first_at,
         last_at=last_at,
         confidence=CONFIDENCE,
-        histogram=_histogram(info, edges, before, after),
+        histogram=histogram(info, edges, before, after),
         movers=movers,
         note=note,
     )
@@ -111,7 +111,7 @@ def cell_labels(info: ChannelInfo, edges: Any, before: FloatArray) -> list[str]:
     return [f"{name}: {cell}" for name, cell in zip(names, cells, strict=True)]
 
 
-def _histogram(
+def histogram(
     info: ChannelInfo, edges: Any, before: FloatArray, after: FloatArray
 ) -> tuple[Bin, ...]:
     """The bins of a channel, those of all classes together."""
