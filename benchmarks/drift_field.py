@@ -240,20 +240,26 @@ def slow(world: World, runs: int) -> None:
 
 def rare_flag(runs: int) -> None:
     """Print requests until a flag of .2 % that rises to 5 % is seen, by the reference's size."""
-    for n in (500, 2000):
+    for n, classes in ((500, 1), (500, 4), (2000, 1), (2000, 4)):
         found = []
         for seed in range(runs):
             rng = np.random.default_rng(5000 + seed)
-            ones = rng.binomial(n, 0.002)
-            alpha = np.array([n - ones, ones]) + 0.5
-            stream = StreamEvidence(
-                [ChannelReference("flag", "category", alpha, ("0", "1"))], c=C, eta="auto"
-            )
-            stream.update({"flag": np.bincount(rng.random(1000) < 0.002, minlength=2)})
+
+            def count(
+                m: int, share: float, rng: np.random.Generator = rng, classes: int = classes
+            ) -> IntArray:
+                cells = 2 * rng.integers(classes, size=m) + (rng.random(m) < share)
+                return np.bincount(cells, minlength=2 * classes)
+
+            groups, labels = (2,) * classes, ("0", "1") * classes
+            flag = ChannelReference("flag", "category", count(n, 0.002) + 0.5, labels, groups)
+            stream = StreamEvidence([flag], c=C, eta="auto")
+            stream.update({"flag": count(1000, 0.002)})
             while stream.alarm is None and stream.requests < 1000 + HORIZON:
-                stream.update({"flag": np.bincount(rng.random(CLOSE) < 0.05, minlength=2)})
+                stream.update({"flag": count(CLOSE, 0.05)})
             found.append(stream.requests - 1000 if stream.alarm else np.inf)
-        print(f"\nflag, .2 % to 5 %, n = {n}, {runs} runs: seen after {told(found)}", flush=True)
+        told_of = f"flag, .2 % to 5 %, n = {n}, {classes} classes of cells, {runs} runs"
+        print(f"\n{told_of}: seen after {told(found)}", flush=True)
 
 
 def onset(world: World, references: int) -> None:

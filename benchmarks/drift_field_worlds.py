@@ -24,6 +24,7 @@ from models.corruptions import noisy, rotated
 from models.statistics.arrays import FloatArray, IntArray
 from models.statistics.ranks import class_weights, rank_edges, score_weights, steady
 from monitoring.evidence.bets import ChannelReference
+from monitoring.scoring.channels.columns import RANKS as COLUMN_RANKS
 
 LEAST_ROWS = 100  # of a class in the reference, before it has ranks of its own
 UPPER = (0.002, 0.005, 0.01, 0.02, 0.035, 0.06, 0.1, 0.15, 0.22, 0.3, 0.38, 0.46)
@@ -146,9 +147,9 @@ class Reference:
         channels, edges = [], []
         for name, scores in zip(world.channels, rows.scores.T, strict=True):
             parts = [scores[group[rows.predicted] == k] for k in range(group.max() + 1)]
-            if name.startswith("column:") or len(parts) == 1:
-                parts = [scores]
             ranks = [CLASS_RANKS] if len(parts) > 1 else []
+            if name.startswith("column:"):
+                ranks = [COLUMN_RANKS]
             cut = tuple(steady(rank_edges(part, *ranks)) for part in parts)
             weights = [score_weights(p, e) for p, e in zip(parts, cut, strict=True)]
             sizes = tuple(map(len, weights)) if len(parts) > 1 else ()

@@ -164,7 +164,7 @@ OTHER_CLASSES = "other classes"
 
 
 class CellGroup(msgspec.Struct, frozen=True):
-    """Neighbouring cells of a score channel that count the requests of some predicted classes."""
+    """Neighbouring cells of a score or column that count the requests of some predicted classes."""
 
     name: str  # of the class, or OTHER_CLASSES: all that are not named
     cells: int
@@ -174,8 +174,8 @@ class ChannelInfo(msgspec.Struct, frozen=True):
     """One monitored channel; `labels` names its cells.
 
     A score or a column's number, cut into rank cells (0 holds the highest); the predicted class;
-    or a column's category. Where the ranks are taken per predicted class, `groups` says which cells
-    belong to which class, in their order; empty: all cells are one group.
+    or a column's category. Where cells are parted by the predicted class, `groups` says which of
+    them belong to which class, in their order; empty: all cells are one group.
     """
 
     name: str

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from monitoring.evidence.bets import Direction, FloatArray, IntArray
+from monitoring.evidence.bets import MISSING, Direction, FloatArray, IntArray
 from monitoring.evidence.onset import Onset
 
 BIN_RANKS = (0.01, 0.05, 0.15, 0.3, 0.5, 0.7, 0.85, 0.95, 0.99)
@@ -68,11 +68,12 @@ def bins(
         edges: (G - 1,) falling scores between the cells of a score channel, else None.
         before: (G,) shares that sum to 1.
         after: (G,) shares.
-        groups: numbers of neighbouring cells that are ranks of their own; empty: one group.
+        groups: numbers of neighbouring cells that are ranks of their own, "missing" the last cell
+            of each or of none; empty: one group. See `merge_groups` for categories.
 
     Returns:
         Scores: from the lowest to the highest, cut at fixed ranks of `before`, the tails finer; of
-        several groups together, named by their ranks.
+        several groups together, named by their ranks, missing values first.
         Else: the nine cells that moved most by |after - before|, in their order, and the rest.
 
     >>> half = np.array([0.5, 0.5])
@@ -80,7 +81,7 @@ def bins(
     (Bin(label='below 2', before=0.5, after=0.0), Bin(label='2 and above', before=0.5, after=1.0))
     """
     if groups:
-        return _rank_bins(groups, before, after)
+        return _rank_bins(labels, groups, before, after)
     if edges is not None:
         return _score_bins(edges, before, after)
     if len(labels) <= MOST_BINS:
@@ -107,10 +108,18 @@ def _score_bins(
     return tuple(reversed(merged))
 
 
-def rank_bins(groups: tuple[int, ...], before: FloatArray) -> IntArray:
+def merge_groups(groups: int, shares: FloatArray) -> FloatArray:
+    """Add up the shares (groups * G,) of the same category in all groups, (G,)."""
+    merged: FloatArray = shares.reshape(groups, -1).sum(axis=0)
+    return merged
+
+
+def rank_bins(labels: tuple[str, ...], groups: tuple[int, ...], before: FloatArray) -> IntArray:
     """Return the bin (G,) of every cell by the rank of its middle within its group, 0 the highest.
 
-    >>> rank_bins((1, 2), np.array([0.5, 0.1, 0.4])).tolist()
+    "missing" has a bin of its own, after those of the ranks.
+
+    >>> rank_bins(("00", "00", "01"), (1, 2), np.array([0.5, 0.1, 0.4])).tolist()
     [5, 2, 5]
     """
     ends = np.cumsum(groups)
@@ -120,16 +129,20 @@ def rank_bins(groups: tuple[int, ...], before: FloatArray) -> IntArray:
         middle = (np.cumsum(part) - part / 2) / part.sum()
         parts.append(np.searchsorted(BIN_RANKS, middle, side="right"))
     result: IntArray = np.concatenate(parts)
+    if labels[-1] == MISSING:
+        result[ends - 1] = len(BIN_RANKS) + 1
     return result
 
 
 def rank_label(number: int) -> str:
     """Name a bin of ranks.
 
-    >>> rank_label(0), rank_label(1), rank_label(9)
-    ('the highest 1 %', 'the highest 1 to 5 %', 'the lowest 1 %')
+    >>> rank_label(0), rank_label(1), rank_label(9), rank_label(10)
+    ('the highest 1 %', 'the highest 1 to 5 %', 'the lowest 1 %', 'missing')
     """
     cuts = [round(100 * rank) for rank in BIN_RANKS]
+    if number > len(cuts):
+        return MISSING
     if number == 0:
         return f"the highest {cuts[0]} %"
     if number == len(cuts):
@@ -137,8 +150,10 @@ def rank_label(number: int) -> str:
     return f"the highest {cuts[number - 1]} to {cuts[number]} %"
 
 
-def _rank_bins(groups: tuple[int, ...], before: FloatArray, after: FloatArray) -> tuple[Bin, ...]:
-    numbers = rank_bins(groups, before)
+def _rank_bins(
+    labels: tuple[str, ...], groups: tuple[int, ...], before: FloatArray, after: FloatArray
+) -> tuple[Bin, ...]:
+    numbers = rank_bins(labels, groups, before)
     return tuple(
         Bin(rank_label(k), float(before[numbers == k].sum()), float(after[numbers == k].sum()))
         for k in sorted(set(numbers.tolist()), reverse=True)
@@ -170,8 +185,8 @@ def promise(c: float, per_second: float | None) -> str:
     """Say what the threshold promises, and on which condition.
 
     P(a false alarm within T requests) <= T / c, so the mean number of requests to a false alarm is
-    at least c. For scores whose ranks are taken within each predicted class the requests of a class
-    have to be independent and of one distribution; the mix of the classes may do what it likes.
+    at least c. For scores and columns within each predicted class the requests of a class have to
+    be independent and of one distribution; the mix of the classes may do what it likes.
 
     Args:
         c: requests per false alarm.

@@ -3,7 +3,7 @@
 A bet is a density on the unit interval of ranks (score channels) or on the classes or categories
 (class and category channels). Over the cells of a reference it becomes a vector ``tau`` of
 likelihood ratios with ``sum_g w_g tau_g = 1``, ``w = alpha / sum(alpha)`` and every ``tau_g > 0``.
-Where a score's ranks are taken within each predicted class, the same holds in every group of cells.
+Where cells are parted by the predicted class, the same holds in every group of cells.
 `monitoring.evidence.urn` plays all bets of a channel at once; the one that wins says what moved.
 """
 
@@ -40,6 +40,7 @@ BENDS = (0.5, 1.0, 1.9)
 MISSING = "missing"  # the label of a last cell that is no rank
 SHARES = {1.5: "1.5 times", 2.0: "twice", 4.0: "four times", 0.5: "half", 0.2: "a fifth of"}
 FRACTIONS = (0.01, 0.05, 0.2)  # of all requests, for what is rare in the reference
+MOST_SHARE = 0.95  # that a bet gives to a cell: every tilt of the others stays > 0
 
 
 class ChannelReferenceError(ValueError):
@@ -59,9 +60,10 @@ class ChannelReference:
             (small n) weighs 0. Others: the count plus a share of the one prior
             observation, so every weight is > 0.
         labels: (G,) text per cell: the class names, or "00", "01", ... for a score.
-        groups: numbers of neighbouring cells that are ranks of their own, summing to G; empty: one
-            group. For scores per predicted class: cells follow in order of falling score within
-            each group, and a group of n_c requests sums to n_c + 1.
+        groups: numbers of neighbouring cells that belong to one predicted class each, summing to
+            G; empty: one group. Within a group cells are in the order above, and n_c requests
+            sum to n_c + 1. Where one group ends with "missing" all do; the groups of a category
+            have the same cells.
 
     Raises:
         ChannelReferenceError: the weights are not (G,), not finite or negative, fewer than two
@@ -105,14 +107,20 @@ class ChannelReference:
 
     def _check_groups(self, where: str) -> None:
         cells = len(self.alpha)
-        if self.kind != "score" or self.labels[-1] == MISSING:
-            raise ChannelReferenceError(f"{where}: only ranks without missing values have groups")
+        if self.kind == "class":
+            raise ChannelReferenceError(f"{where}: the predicted class has no groups of classes")
         if min(self.groups) < 1 or sum(self.groups) != cells:
             raise ChannelReferenceError(
                 f"{where}: groups of {self.groups} cells, expected {cells} in all"
             )
         if any(self.alpha[span].sum() == 0 for span in self.spans):
             raise ChannelReferenceError(f"{where}: a group weighs 0, expected its requests + 1")
+        names = [self.labels[span] for span in self.spans]
+        if self.kind == "category" and len(set(names)) > 1:
+            raise ChannelReferenceError(f"{where}: expected the same categories in every group")
+        missing = {labels[-1] == MISSING for labels in names}
+        if len(missing) > 1 or (True in missing and min(self.groups) < 2):
+            raise ChannelReferenceError(f"{where}: expected a cell {MISSING!r} in every group")
 
     @property
     def spans(self) -> tuple[slice, ...]:
@@ -127,7 +135,7 @@ class Bet:
 
     direction: Direction
     words: str
-    cell: int | None = None  # None: the bet is about ranks
+    cell: int | None = None  # within its group, -1 the last; None: the bet is about ranks
 
 
 RankCdf = Callable[[FloatArray], FloatArray]
@@ -230,38 +238,50 @@ def class_tilts(alpha: FloatArray, labels: tuple[str, ...]) -> tuple[tuple[Bet, 
     Returns:
         The J <= 5 G bets and tau, (J, G) float64 > 0, with tau @ (alpha / sum(alpha)) = 1.
     """
-    return share_tilts(alpha, {cell: f"class {name}" for cell, name in enumerate(labels)})
+    return share_tilts([alpha], {cell: f"class {name}" for cell, name in enumerate(labels)})
 
 
 def share_tilts(
-    alpha: FloatArray, names: Mapping[int, str], *, rare: bool = False
+    groups: Sequence[FloatArray], names: Mapping[int, str], *, rare: bool = False
 ) -> tuple[tuple[Bet, ...], FloatArray]:
-    """Change the share of each named cell; the others keep their proportions (see `class_tilts`).
+    """Change the share of each named cell in every group; the others keep their proportions.
+
+    A group in which a multiple would take more than 95 % of its requests is not bet on (tau = 1);
+    nor is one that has a fraction already.
 
     Args:
-        alpha: (G,) float64 reference weights, those of the named cells > 0.
-        names: what to call a cell, by its number.
+        groups: (G_c,) float64 reference weights of each group, those of the named cells > 0.
+        names: what to call a cell, by its number within a group.
         rare: bet also that a cell takes 1, 5 or 20 % of all requests, where that is more than
-            four times its share: no multiple of almost nothing is worth a bet.
+            four times its share of all groups: no multiple of almost nothing is worth a bet.
+
+    Returns:
+        The bets and tau, (J, sum of G_c) float64 > 0, of mean 1 in every group.
     """
     bets: list[Bet] = []
     rows: list[FloatArray] = []
-    shares = alpha / alpha.sum()
+    sizes = np.array([len(alpha) for alpha in groups])
+    ends, totals = np.cumsum(sizes), np.array([alpha.sum() for alpha in groups])
     for cell, name in names.items():
-        share = shares[cell]
-        ways = {factor: f"{words} its share" for factor, words in SHARES.items()}
+        held = np.array([alpha[cell] for alpha in groups])
+        shares = held / totals
+        ways = [(f"{words} its share", factor + 0 * shares) for factor, words in SHARES.items()]
         if rare:
-            taken = {q / share: f"{100 * q:g} % of the requests" for q in FRACTIONS}
-            ways |= {factor: words for factor, words in taken.items() if factor > max(SHARES)}
-        for factor, words in ways.items():
-            if factor > 1 and factor * share > 0.95:
+            few = [q for q in FRACTIONS if q * totals.sum() / held.sum() > max(SHARES)]
+            ways += [(f"{100 * q:g} % of the requests", q / shares) for q in few]
+        for words, factors in ways:
+            direction: Direction = "share up" if factors.max() > 1 else "share down"
+            if direction == "share up":
+                factors = np.where(factors * shares > MOST_SHARE, 1.0, np.maximum(factors, 1.0))
+            if (factors == 1).all():
                 continue
-            row = np.full(len(alpha), (1 - factor * share) / (1 - share))
-            row[cell] = factor
+            row = np.repeat((1 - factors * shares) / (1 - shares), sizes)
+            row[(ends if cell < 0 else ends - sizes) + cell] = factors
             rows.append(row)
-            direction: Direction = "share up" if factor > 1 else "share down"
             bets.append(Bet(direction, f"{name} at {words}", cell))
-    return tuple(bets), _normalise_tilts(np.array(rows), alpha)
+    tau = np.split(np.array(rows), ends[:-1], axis=1)
+    fair = list(map(_normalise_tilts, tau, groups))
+    return tuple(bets), np.concatenate(fair, axis=1)
 
 
 def tilts(reference: ChannelReference) -> tuple[tuple[Bet, ...], FloatArray]:
@@ -275,14 +295,16 @@ def tilts(reference: ChannelReference) -> tuple[tuple[Bet, ...], FloatArray]:
     alpha, labels = reference.alpha, reference.labels
     if reference.kind == "class":
         return class_tilts(alpha, labels)
+    groups = [alpha[span] for span in reference.spans]
     if reference.kind == "category":
-        names = {cell: f"{reference.name}: {label}" for cell, label in enumerate(labels)}
-        return share_tilts(alpha, names, rare=True)
-    parts = [score_tilts(alpha[span]) for span in reference.spans]
+        categories = labels[reference.spans[0]]
+        names = {cell: f"{reference.name}: {label}" for cell, label in enumerate(categories)}
+        return share_tilts(groups, names, rare=True)
+    parts = [score_tilts(group) for group in groups]
     bets, tau = parts[0][0], np.concatenate([tau for _, tau in parts], axis=1)
     if labels[-1] != MISSING:
         return bets, tau
-    more, gone = share_tilts(alpha, {len(alpha) - 1: "missing values"}, rare=True)
+    more, gone = share_tilts(groups, {-1: "missing values"}, rare=True)
     return bets + more, np.concatenate([tau, gone])
 
 
@@ -292,19 +314,22 @@ def spread_rows(
     """Return what a request in each cell is worth, where bets that are worth the same share a row.
 
     Bets on one cell's share differ by a factor and a constant, so the indicator of the cell stands
-    for all of them. A bet on ranks is worth ln tau, centred in every group: how many requests a
-    group gets is not its concern.
+    for all of them. A bet on ranks is worth ln tau. Both are centred in every group: how many
+    requests a group gets is not their concern.
 
     Returns:
         (S, G) float64, and the row (J,) of every bet.
     """
-    if reference.kind != "score":
-        return np.eye(len(reference.alpha)), np.array([bet.cell for bet in bets], dtype=np.int64)
     rows: FloatArray = np.log(tau)
+    row_of = np.arange(len(bets))
+    if reference.kind != "score":
+        spans = reference.spans
+        rows = np.tile(np.eye(spans[0].stop), len(spans))
+        row_of = np.array([bet.cell for bet in bets], dtype=np.int64)
     for span in reference.spans:
         weights = reference.alpha[span] / reference.alpha[span].sum()
         rows[:, span] -= (rows[:, span] @ weights)[:, None]
-    return rows, np.arange(len(bets))
+    return rows, row_of
 
 
 def _normalise_tilts(tau: FloatArray, alpha: FloatArray) -> FloatArray:

@@ -13,7 +13,15 @@ from models.base.errors import HoldfastError
 from models.versions.bundle import Bundle
 from models.versions.runner import Runner
 from models.versions.schema import ChannelInfo
-from monitoring.evidence.alarm import Alarm, Bin, bins, cell_label, rank_bins, rank_label
+from monitoring.evidence.alarm import (
+    Alarm,
+    Bin,
+    bins,
+    cell_label,
+    merge_groups,
+    rank_bins,
+    rank_label,
+)
 from monitoring.evidence.bets import FloatArray
 from monitoring.evidence.onset import CONFIDENCE, Onset
 from monitoring.records.store import Recorded, RecordStore, fits, raw_inputs
@@ -63,7 +71,6 @@ def explain(alarm: Alarm, bundle: Bundle, records: RecordStore, now: float) -> E
     if info.groups or (edges is not None and len(edges) + 1 != len(info.labels)):
         edges = None  # a number's last cell is "missing": its cells keep their names
     before, after = np.array(alarm.before), np.array(alarm.after)
-    groups = tuple(group.cells for group in info.groups)
     note, first_at, last_at = "", None, None
     try:
         first_at = _time_of(records, bundle, alarm, alarm.onset.first)
@@ -86,7 +93,7 @@ def explain(alarm: Alarm, bundle: Bundle, records: RecordStore, now: float) -> E
         first_at=first_at,
         last_at=last_at,
         confidence=CONFIDENCE,
-        histogram=bins(info.labels, edges, before, after, groups),
+        histogram=histogram(info, edges, before, after),
         movers=movers,
         note=note,
     )
@@ -96,9 +103,23 @@ def cell_labels(info: ChannelInfo, edges: Any, before: FloatArray) -> list[str]:
     """Describe every cell: by its scores, its class and rank, or its name."""
     if not info.groups:
         return [cell_label(info.labels, edges, cell) for cell in range(len(info.labels))]
-    numbers = rank_bins(tuple(group.cells for group in info.groups), before).tolist()
+    cells = list(info.labels)
+    if info.kind == "score":
+        sizes = tuple(group.cells for group in info.groups)
+        cells = [rank_label(k) for k in rank_bins(info.labels, sizes, before).tolist()]
     names = [group.name for group in info.groups for _ in range(group.cells)]
-    return [f"{name}: {rank_label(k)}" for name, k in zip(names, numbers, strict=True)]
+    return [f"{name}: {cell}" for name, cell in zip(names, cells, strict=True)]
+
+
+def histogram(
+    info: ChannelInfo, edges: Any, before: FloatArray, after: FloatArray
+) -> tuple[Bin, ...]:
+    """The bins of a channel, those of all classes together."""
+    groups = tuple(group.cells for group in info.groups)
+    if groups and info.kind == "category":
+        before, after = (merge_groups(len(groups), shares) for shares in (before, after))
+        return bins(info.labels[: groups[0]], None, before, after)
+    return bins(info.labels, edges, before, after, groups)
 
 
 def _time_of(records: RecordStore, bundle: Bundle, alarm: Alarm, at: int) -> float | None:

@@ -4,7 +4,7 @@ A finite reference of n scores and the traffic after it are exchangeable while n
 the cells of the next m requests follow a Pólya urn filled with the reference. Each bet's
 likelihood ratio against that urn is an e-value (mean 1 without drift, exactly, for every n).
 
-Where the ranks of a score are taken within each predicted class there is an urn per class. Given
+Where a score or a column is counted within each predicted class there is an urn per class. Given
 how many requests each class got, the urns are independent: their e-values are multiplied, and the
 product is an e-value whatever the classes do.
 

@@ -25,7 +25,7 @@ from monitoring.scoring.channels.columns import (
     emit_tables,
     emit_values,
 )
-from monitoring.scoring.class_ranks import ClassRanks
+from monitoring.scoring.class_ranks import MOST_COLUMN_CLASSES, ClassRanks
 from monitoring.scoring.graph import GraphBuilder
 
 
@@ -39,7 +39,8 @@ class Cells:
 
     channels: tuple[ChannelInfo, ...]
     reference: dict[str, npt.NDArray[Any]]
-    ranks: ClassRanks
+    ranks: ClassRanks  # of the scores
+    column_ranks: ClassRanks
     numbers: tuple[NumericColumn, ...]
     values: tuple[ValueColumn, ...]
     categories: tuple[CategoryColumn, ...]
@@ -74,20 +75,22 @@ class Cells:
             arrays[f"{name}/alpha"] = cells.weights
             infos.append(cells.info)
         numbers, values, categories = _split_columns(columns, x_unit)
+        own = ClassRanks.fit(predicted, classes, MOST_COLUMN_CLASSES)
+        rows = [] if x_unit is None else own.part(x_unit, predicted)
         for number in numbers:
-            assert x_unit is not None, "columns are counted from x_unit"
-            edges = number.edges(x_unit)
-            arrays[f"{number.name}/edges"] = edges
-            arrays[f"{number.name}/alpha"] = number.weights(x_unit, edges)
-            infos.append(number.info(edges))
+            cuts = [number.edges(part) for part in rows]
+            weights = [number.weights(part, cut) for part, cut in zip(rows, cuts, strict=True)]
+            arrays[f"{number.name}/edges"] = np.concatenate(cuts)
+            arrays[f"{number.name}/alpha"] = np.concatenate(weights)
+            infos.append(own.info(number.name, "score", list(map(number.cell_labels, cuts))))
         shares: tuple[ValueColumn | CategoryColumn, ...] = (*values, *categories)
         for column in shares:
-            assert x_unit is not None, "columns are counted from x_unit"
-            arrays[f"{column.name}/alpha"] = column.weights(x_unit)
-            infos.append(column.info())
+            assert rows, "columns are counted from x_unit"
+            arrays[f"{column.name}/alpha"] = np.concatenate(list(map(column.weights, rows)))
+            infos.append(own.info(column.name, "category", [column.labels] * len(rows)))
         arrays["class/alpha"] = class_weights(predicted, len(classes))
         infos.append(ChannelInfo("class", "class", classes))
-        return cls(tuple(infos), arrays, ranks, numbers, values, categories)
+        return cls(tuple(infos), arrays, ranks, own, numbers, values, categories)
 
     def score_cells(self, scores: FloatArray, predicted: IntArray) -> IntArray:
         """The cells `(N, S)` of scores `(N, S)` of rows of these predicted classes `(N,)`."""
@@ -97,6 +100,16 @@ class Cells:
             for column, channel in zip(scores.T, self.channels, strict=False)
         ]
         return np.stack(columns, axis=1)
+
+    def column_cells(self, x_unit: FloatArray, predicted: IntArray) -> dict[str, IntArray]:
+        """The cells `(N,)` of each column of rows `(N, D)` of these predicted classes `(N,)`."""
+        own, infos = self.column_ranks.group_of[predicted], {c.name: c for c in self.channels}
+        cells = {
+            c.name: cells_in_groups(c.values(x_unit), own, self._edges(infos[c.name]))
+            for c in self.numbers
+        }
+        shares: tuple[ValueColumn | CategoryColumn, ...] = (*self.values, *self.categories)
+        return cells | {c.name: c.cells(x_unit) + own * len(c.labels) for c in shares}
 
     def emit(self, graph: GraphBuilder, scores: str, x_unit: str, logits: str) -> str:
         """Nodes for `cells (N, K)` int32 of scores `(N, S)`, `x_unit` and `logits (N, C)`."""
@@ -109,23 +122,24 @@ class Cells:
         parts = self._emit_values(graph, self._emit_ranks(graph, values, predicted))
         if self.categories:
             parts.append(emit_categories(graph, x_unit, self.categories))
-        parts.append(graph.op("Cast", predicted, to=onnx.TensorProto.INT32))
-        return graph.op("Concat", *parts, axis=1)
+        cells = graph.op("Concat", *parts, axis=1) if len(parts) > 1 else parts[0]
+        if self.ranks.names:
+            first = graph.op("GatherND", graph.const(self._first_cells()), predicted)
+            cells = graph.op("Add", cells, first)
+        return graph.op(
+            "Concat", cells, graph.op("Cast", predicted, to=onnx.TensorProto.INT32), axis=1
+        )
 
     def _emit_ranks(self, graph: GraphBuilder, values: str, predicted: str) -> str:
-        """`(N, V)` int32 cells of values `(N, V)`, in the group of the predicted class `(N, 1)`.
+        """`(N, V)` int32: how many edges of the predicted class `(N, 1)` lie above the values.
 
-        The cell is the first of the group, and one more for each of its edges above the value.
-        The tables have a row per class, which saves a look-up of its group.
+        The table has a row per class, which saves a look-up of its group.
         """
-        edges, first = self._edge_table()
+        edges = graph.const(self._edge_table())
         column = graph.op("Unsqueeze", values, graph.const([2]))
-        if not self.ranks.names:
-            return _count_above(graph, graph.const(edges), column)
-        group = self.ranks.group_of
-        own = graph.op("GatherND", graph.const(edges[group]), predicted)
-        above = _count_above(graph, own, column)
-        return graph.op("Add", graph.op("GatherND", graph.const(first[group]), predicted), above)
+        if self.ranks.names:
+            edges = graph.op("GatherND", edges, predicted)
+        return _count_above(graph, edges, column)
 
     def _emit_values(self, graph: GraphBuilder, ranks: str) -> list[str]:
         """Parts of the cells `(N, V)`: the ranks as they are, and those that are of values."""
@@ -150,26 +164,37 @@ class Cells:
         cells = [group.cells for group in channel.groups]
         return split_edges(self.reference[f"{channel.name}/edges"], cells)
 
-    def _edge_table(self) -> tuple[npt.NDArray[np.float32], IntArray]:
-        """Edges `(groups, V, E)`, padded with -inf, and first cells `(groups, V)`.
+    @property
+    def _grouped(self) -> list[tuple[ChannelInfo, ClassRanks]]:
+        """Every channel but the class, and what its cells are parted by."""
+        columns = len(self.numbers) + len(self.values) + len(self.categories)
+        scores = len(self.channels) - 1 - columns
+        parted = [self.ranks] * scores + [self.column_ranks] * columns
+        return list(zip(self.channels[:-1], parted, strict=True))
 
-        What is no score has the same edges in every group.
-        """
-        groups = max(1, len(self.ranks.names))
+    def _first_cells(self) -> IntArray:
+        """`(C, K - 1)` int32: the first cell of the group of every class, by channel."""
+        columns = []
+        for channel, parted in self._grouped:
+            sizes = [group.cells for group in channel.groups]
+            columns.append(np.cumsum([0, *sizes[:-1]])[parted.group_of])
+        return np.stack(columns, axis=1).astype(np.int32)
+
+    def _edge_table(self) -> npt.NDArray[np.float32]:
+        """Edges `(C, V, E)` of every class, padded with -inf; one row where there are no groups."""
+        count = len(self.ranks.group_of) if self.ranks.names else 1
         by_column: list[list[npt.NDArray[np.float32]]] = []
-        first = np.zeros((groups, len(self._ranked) + len(self.values)), dtype=np.int32)
-        for place, channel in enumerate(self._ranked):
-            edges = self._edges(channel)
-            if channel.groups:
-                first[1:, place] = np.cumsum([group.cells for group in channel.groups])[:-1]
-            by_column.append(edges if channel.groups else edges * groups)
-        by_column += [[column.edges()] * groups for column in self.values]
+        for channel, parted in self._grouped:
+            if f"{channel.name}/edges" in self.reference:
+                edges = self._edges(channel)
+                by_column.append([edges[group] for group in parted.group_of[:count]])
+        by_column += [[column.edges()] * count for column in self.values]
         width = max(len(falling) for edges in by_column for falling in edges)
-        padded = np.full((groups, len(by_column), max(1, width)), -np.inf, dtype=np.float32)
+        padded = np.full((count, len(by_column), max(1, width)), -np.inf, dtype=np.float32)
         for place, edges in enumerate(by_column):
-            for group, falling in enumerate(edges):
-                padded[group, place, : len(falling)] = falling
-        return padded, first
+            for label, falling in enumerate(edges):
+                padded[label, place, : len(falling)] = falling
+        return padded
 
 
 def _split_columns(

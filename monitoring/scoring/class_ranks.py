@@ -1,10 +1,12 @@
-"""Which predicted classes have score ranks of their own.
+"""Which predicted classes have cells of their own, in scores and in the columns of a table.
 
-Per class, a changed mix of classes moves no score: evidence of moved inputs stays apart from
-evidence of moved classes. A class needs rows enough to have ranks; the others share theirs.
+Per class, a changed mix of classes moves no score and no column: evidence of moved inputs stays
+apart from evidence of moved classes. A class needs rows enough to have cells; the others share.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +17,7 @@ from models.versions.schema import OTHER_CLASSES, CellGroup, ChannelInfo
 
 LEAST_ROWS = 100  # of the reference that are predicted as a class
 MOST_CLASSES = 32  # 25 cells each: every cell is a series of /metrics
+MOST_COLUMN_CLASSES = 8  # of the columns of a table: there may be 32, of up to 26 cells a class
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class ScoreCells:
 
 @dataclass(frozen=True)
 class ClassRanks:
-    """The groups of classes that score ranks are taken in.
+    """The groups of classes that cells are parted by.
 
     Args:
         names: of the groups; empty where all classes are one group.
@@ -39,17 +42,20 @@ class ClassRanks:
     group_of: IntArray
 
     @classmethod
-    def fit(cls, predicted: IntArray, classes: tuple[str, ...]) -> "ClassRanks":
+    def fit(
+        cls, predicted: IntArray, classes: tuple[str, ...], most: int = MOST_CLASSES
+    ) -> "ClassRanks":
         """Give each class with 100 of the reference rows a group, the rest one in common.
 
-        Of more than 32 such classes the most frequent ones. Fewer than two: one group.
+        Fewer than two such classes: one group.
 
         Args:
             predicted: `(n,)` classes of the reference rows.
             classes: their C names.
+            most: groups of one class; of more such classes the most frequent ones.
         """
         counts = np.bincount(predicted, minlength=len(classes))
-        frequent = np.argsort(-counts, kind="stable")[:MOST_CLASSES]
+        frequent = np.argsort(-counts, kind="stable")[:most]
         own = np.sort(frequent[counts[frequent] >= LEAST_ROWS])
         if len(own) < 2:
             return cls((), np.zeros(len(classes), dtype=np.int64))
@@ -67,13 +73,26 @@ class ClassRanks:
             whole = steady(rank_edges(scores, RANKS))
             info = ChannelInfo(name, "score", _numbers(len(whole) + 1))
             return ScoreCells(info, (whole,), score_weights(scores, whole))
-        rows = [scores[self.group_of[predicted] == k] for k in range(len(self.names))]
+        rows = self.part(scores, predicted)
         edges = tuple(steady(rank_edges(own, FEW_RANKS)) for own in rows)
         weights = [score_weights(own, cuts) for own, cuts in zip(rows, edges, strict=True)]
-        groups = tuple(map(CellGroup, self.names, map(len, weights)))
-        labels = [f"{group.name}/{cell}" for group in groups for cell in _numbers(group.cells)]
-        info = ChannelInfo(name, "score", tuple(labels), groups)
-        return ScoreCells(info, edges, np.concatenate(weights))
+        labels = [
+            tuple(f"{group}/{cell}" for cell in _numbers(len(own)))
+            for group, own in zip(self.names, weights, strict=True)
+        ]
+        return ScoreCells(self.info(name, "score", labels), edges, np.concatenate(weights))
+
+    def part(self, values: FloatArray, predicted: IntArray) -> list[FloatArray]:
+        """The rows `(n, ...)` of each group, of rows that are predicted as these classes `(n,)`."""
+        own = self.group_of[predicted]
+        return [values[own == group] for group in range(max(1, len(self.names)))]
+
+    def info(
+        self, name: str, kind: Literal["score", "category"], labels: Sequence[tuple[str, ...]]
+    ) -> ChannelInfo:
+        """What the manifest says of a channel whose cells have these labels in each group."""
+        groups = tuple(map(CellGroup, self.names, map(len, labels)))
+        return ChannelInfo(name, kind, tuple(label for own in labels for label in own), groups)
 
 
 def _numbers(count: int) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """The columns of a table as channels: cells of a number's ranks, or one per value or category.
 
-A column's cell is found from `x_unit` alone, so it says what moved in the customer's own words.
+A column's cell within the group of the predicted class (`monitoring.scoring.class_ranks`) is found
+from `x_unit` alone, so it says what moved in the customer's own words.
 Large tables are bounded: the columns that tell most about the answers, and the categories that
 are most frequent in training.
 """
@@ -14,7 +15,7 @@ import onnx
 
 from models.statistics.arrays import FloatArray, IntArray
 from models.statistics.ranks import class_weights, rank_cells, rank_edges, score_weights, steady
-from models.versions.schema import ChannelInfo, Column, InputSchema
+from models.versions.schema import Column, InputSchema
 from monitoring.scoring.graph import GraphBuilder
 
 MAX_COLUMNS = 32
@@ -87,12 +88,12 @@ class NumericColumn:
             weights[-2:] += (0.5, -0.5)
         return weights
 
-    def info(self, edges: FloatArray) -> ChannelInfo:
-        """What the manifest says of it."""
+    def cell_labels(self, edges: FloatArray) -> tuple[str, ...]:
+        """(G,) names of the cells."""
         labels = [f"{cell:02d}" for cell in range(len(edges) + 1)]
         if self.missing:
             labels[-1] = "missing"
-        return ChannelInfo(self.name, "score", tuple(labels))
+        return tuple(labels)
 
 
 @dataclass(frozen=True)
@@ -139,10 +140,6 @@ class CategoryColumn:
     def weights(self, x_unit: FloatArray) -> FloatArray:
         """`(G,)` summing to n + 1: counts, and one row spread over all."""
         return class_weights(self.cells(x_unit), len(self.labels))
-
-    def info(self) -> ChannelInfo:
-        """What the manifest says of it."""
-        return ChannelInfo(self.name, "category", self.labels)
 
 
 @dataclass(frozen=True)
@@ -207,10 +204,6 @@ class ValueColumn:
         category does: the urn learns its share from the first ones, and bets only on more.
         """
         return class_weights(self.cells(x_unit), len(self.labels))
-
-    def info(self) -> ChannelInfo:
-        """What the manifest says of it."""
-        return ChannelInfo(self.name, "category", self.labels)
 
 
 TableColumn = NumericColumn | ValueColumn | CategoryColumn

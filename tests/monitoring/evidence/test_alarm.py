@@ -5,7 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitoring.evidence.alarm import MOST_BINS, REST, bins, cell_label, promise, span
+from monitoring.evidence.alarm import (
+    MOST_BINS,
+    REST,
+    bins,
+    cell_label,
+    merge_groups,
+    promise,
+    span,
+)
 
 weights = st.lists(st.integers(0, 50), min_size=2, max_size=90).filter(lambda w: sum(w) > 0)
 
@@ -53,6 +61,16 @@ def test_bins_of_ranks_within_classes_merge_the_classes() -> None:
     assert (told[-1].label, told[0].label) == ("the highest 1 %", "the lowest 1 %")
     assert told[-1].after == pytest.approx(0.7)  # of the other class the cell reaches beyond 1 %
     assert told[-2].after == pytest.approx(0.3)
+
+
+def test_bins_of_a_column_merge_the_classes_and_keep_what_is_missing_apart() -> None:
+    labels = ("00", "01", "missing") * 2
+    before, after = np.array([0.1, 0.3, 0.1, 0.1, 0.3, 0.1]), np.array([0.1, 0.1, 0.3] * 2)
+    told = bins(labels, None, before, after, (3, 3))
+    assert told[0].label == "missing"
+    assert (told[0].before, told[0].after) == pytest.approx((0.2, 0.6))
+    assert sum(b.after for b in told) == pytest.approx(1)
+    assert merge_groups(2, before).tolist() == pytest.approx([0.2, 0.6, 0.2])
 
 
 def test_cell_is_told_by_the_scores_it_holds() -> None:

@@ -137,13 +137,15 @@ def test_reference_refuses_weights_that_carry_no_urn(
 @pytest.mark.parametrize(
     ("kind", "groups", "labels", "says"),
     [
-        ("class", (1, 1), ("a", "b"), "only ranks without missing values have groups"),
-        ("score", (1, 1), ("00", "missing"), "only ranks without missing values have groups"),
+        ("class", (1, 1), ("a", "b"), "the predicted class has no groups"),
+        ("score", (1, 1), ("missing", "missing"), "a cell 'missing' in every group"),
+        ("score", (1, 1), ("00", "missing"), "a cell 'missing' in every group"),
+        ("category", (1, 1), ("red", "blue"), "the same categories in every group"),
         ("score", (1, 2), ("00", "01"), "expected 2 in all"),
         ("score", (2, 0), ("00", "01"), "expected 2 in all"),
     ],
 )
-def test_reference_refuses_groups_that_are_no_ranks(
+def test_reference_refuses_groups_that_do_not_fit(
     kind: str, groups: tuple[int, ...], labels: tuple[str, ...], says: str
 ) -> None:
     with pytest.raises(ChannelReferenceError, match=says):
@@ -164,6 +166,41 @@ def test_bets_on_ranks_hold_within_every_group() -> None:
     rows, _ = spread_rows(reference, *tilts(reference))
     for span in reference.spans:  # how many requests a group gets is worth nothing
         np.testing.assert_allclose(rows[:, span] @ reference.alpha[span], 0, atol=1e-9)
+
+
+@given(
+    st.lists(st.lists(st.floats(0.01, 1e4), min_size=3, max_size=3), min_size=2, max_size=4),
+    st.sampled_from(["category", "score"]),
+)
+def test_bets_on_shares_are_fair_in_every_group(weights: list[list[float]], kind: str) -> None:
+    names = ("a", "b", "unseen") if kind == "category" else ("00", "01", "missing")
+    reference = ChannelReference(
+        "column:c", kind, np.concatenate(weights), names * len(weights), (3,) * len(weights)
+    )  # type: ignore[arg-type]
+    bets, tau = tilts(reference)
+    assert tau.shape == (len(bets), 3 * len(weights))
+    assert (tau > 0).all()
+    assert (tau != 1).any(axis=1).all(), "a bet on nothing"
+    rows, row_of = spread_rows(reference, bets, tau)
+    assert len(row_of) == len(bets)
+    for span in reference.spans:
+        alpha = reference.alpha[span]
+        np.testing.assert_allclose(tau[:, span] @ alpha / alpha.sum(), 1, rtol=1e-9)
+        np.testing.assert_allclose(rows[:, span] @ alpha / alpha.sum(), 0, atol=1e-9)
+
+
+def test_a_bet_on_a_category_is_made_in_every_class_that_has_room_for_it() -> None:
+    alpha = np.array([70.0, 30.0, 0.5, 30.0, 70.0, 0.5])
+    reference = ChannelReference("column:c", "category", alpha, ("a", "b", "unseen") * 2, (3, 3))
+    bets, tau = tilts(reference)
+    words = [bet.words for bet in bets]
+    more = tau[words.index("column:c: a at twice its share")]
+    assert (more[:3] == 1).all(), "140 % of the class"
+    assert more[3] == pytest.approx(2)
+    rare = tau[words.index("column:c: unseen at 20 % of the requests")]
+    for own in (slice(0, 3), slice(3, 6)):
+        assert rare[own][2] * alpha[own][2] / alpha[own].sum() == pytest.approx(0.2)
+    assert "column:c: a at four times its share" not in words
 
 
 def test_reference_keeps_its_own_read_only_copy() -> None:

@@ -1,6 +1,7 @@
 """Laws of one channel's urn: fair e-values, a bounded false alarm rate, true explanations."""
 
 from itertools import product
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -193,6 +194,19 @@ def test_mean_of_every_lagged_e_value_is_exactly_one_for_any_lag(
     np.testing.assert_allclose(mean, 1, rtol=1e-9)
 
 
+def mean_in_groups(urn: Urn, m_one: int, m_other: int) -> FloatArray:
+    """The mean e-value of every bet, two groups getting so many requests, by enumeration."""
+    alpha, k = urn.alpha, urn.reference.spans[0].stop
+    mean = np.zeros((urn.copies, len(urn.bets)))
+    for drawn in product(range(max(m_one, m_other) + 1), repeat=len(alpha)):
+        d = np.array(drawn)
+        if d[:k].sum() == m_one and d[k:].sum() == m_other:
+            parts = (alpha[:k], d[:k].astype(float)), (alpha[k:], d[k:].astype(float))
+            ln_p = sum(ln_urn_probability(weights, counts) for weights, counts in parts)
+            mean += np.exp(ln_p + urn.ln_e(d))
+    return mean
+
+
 @settings(deadline=None, max_examples=30)
 @given(
     st.lists(st.integers(1, 5), min_size=2, max_size=3),
@@ -207,14 +221,26 @@ def test_mean_of_every_grouped_e_value_is_one_however_many_requests_each_group_g
     labels = ("",) * len(alpha)
     urn = Urn(ChannelReference("energy", "score", alpha, labels, groups), (2, 50))
     urn.absorb(np.ones(len(alpha), dtype=np.int64) * 4)  # the lagged copies have tilts of their own
-    mean, k = np.zeros((3, len(urn.bets))), len(one)
-    for drawn in product(range(4), repeat=len(alpha)):
-        d = np.array(drawn)
-        if d[:k].sum() == m_one and d[k:].sum() == m_other:
-            parts = (urn.alpha[:k], d[:k].astype(float)), (urn.alpha[k:], d[k:].astype(float))
-            ln_p = sum(ln_urn_probability(weights, counts) for weights, counts in parts)
-            mean += np.exp(ln_p + urn.ln_e(d))
-    np.testing.assert_allclose(mean, 1, rtol=1e-9)
+    np.testing.assert_allclose(mean_in_groups(urn, m_one, m_other), 1, rtol=1e-9)
+
+
+@settings(deadline=None, max_examples=10)
+@given(
+    st.sampled_from([("score", ("00", "01", "missing")), ("category", ("a", "b", "unseen"))]),
+    st.lists(st.sampled_from([0.5, 3.0, 80.0]), min_size=6, max_size=6),
+    st.integers(0, 2),
+    st.integers(0, 2),
+)
+def test_mean_is_one_for_the_cells_of_a_column_in_every_class(
+    channel: tuple[Literal["score", "category"], tuple[str, ...]],
+    weights: list[float],
+    m_one: int,
+    m_other: int,
+) -> None:
+    kind, labels = channel
+    urn = Urn(ChannelReference("column:c", kind, np.array(weights), labels * 2, (3, 3)), (2, 50))
+    urn.absorb(np.array([4, 0, 1, 0, 9, 2]))
+    np.testing.assert_allclose(mean_in_groups(urn, m_one, m_other), 1, rtol=1e-9)
 
 
 def test_a_class_without_reference_says_nothing_of_its_requests() -> None:
@@ -244,6 +270,27 @@ def test_a_swinging_class_mix_moves_the_pooled_ranks_and_not_those_within_each_c
         other.update(np.concatenate(parts))
     assert one.log10_r > 6
     assert other.log10_r < 5
+
+
+@given(st.integers(0, 100))
+def test_any_process_of_classes_leaves_columns_of_a_class_without_evidence(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    rates = np.array([[0.9, 0.1], [0.2, 0.8]])  # of two categories within two classes
+    held = np.concatenate([rng.multinomial(500, row) + 0.5 for row in rates])
+    parted = ChannelReference("column:c", "category", held, ("a", "b") * 2, (2, 2))
+    whole = ChannelReference("column:c", "category", held[:2] + held[2:], ("a", "b"))
+    one, other = ChannelEvidence(parted), ChannelEvidence(whole)
+    share = 0.5
+    for _ in range(100):  # the mix goes where the traffic went before, and to the ends
+        came = rng.multinomial(50, [share, 1 - share])
+        counts = np.concatenate(
+            [rng.multinomial(m, row) for m, row in zip(came, rates, strict=True)]
+        )
+        one.update(counts)
+        other.update(counts[:2] + counts[2:])
+        share = float(np.clip(share + 0.3 * np.sign(counts[0] - counts[3]), 0.05, 0.95))
+    assert one.log10_r < 6.5  # 5000 requests: P <= .002
+    assert other.log10_r > 20
 
 
 def pieces_of(score: Score, scores: FloatArray) -> npt.NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""Laws of ranks per predicted class: who has ranks, what they weigh, and the graph's twin."""
+"""Laws of cells per predicted class: who has cells, what they weigh, and the graph's twin."""
 
 import numpy as np
 import onnx
@@ -113,6 +113,13 @@ def test_graph_counts_the_reference_as_it_weighs_and_what_its_twin_says(
         ends = np.cumsum(sizes or [len(alpha)]) - 1
         np.testing.assert_array_equal(alpha - counted, np.isin(np.arange(len(alpha)), ends))
         assert len(info.labels) == len(alpha)
+    for place, info in enumerate(cells.channels[SCORES:-1], SCORES):
+        alpha = cells.reference[f"{info.name}/alpha"]
+        spread = alpha - np.bincount(told[:, place], minlength=len(alpha))
+        sizes = [g.cells for g in info.groups] or [len(alpha)]
+        sums = np.add.reduceat(spread, np.cumsum([0, *sizes[:-1]]))
+        np.testing.assert_allclose(sums, 1)
+        assert (alpha > 0).all()
     rng = np.random.default_rng(seed)
     fresh = values[rng.integers(0, len(values), 50)]
     fresh[:25] += rng.normal(size=(25, SCORES + COLUMNS)).astype(np.float32)
@@ -120,22 +127,33 @@ def test_graph_counts_the_reference_as_it_weighs_and_what_its_twin_says(
     told = asked(cells, fresh, wherever, classes)
     expected = cells.score_cells(fresh[:, :SCORES], wherever)
     np.testing.assert_array_equal(told[:, :SCORES], expected)
-    column = cells.numbers[0]
-    expected = column.cells(fresh[:, SCORES:], cells.reference["column:n/edges"])
-    np.testing.assert_array_equal(told[:, SCORES], expected)
-    flags = cells.values[0].cells(fresh[:, SCORES:])
-    np.testing.assert_array_equal(told[:, SCORES + 1], flags)
+    columns = cells.column_cells(fresh[:, SCORES:], wherever)
+    for place, info in enumerate(cells.channels[SCORES:-1], SCORES):
+        np.testing.assert_array_equal(told[:, place], columns[info.name])
     np.testing.assert_array_equal(told[:, -1], wherever)
 
 
-def test_class_mix_moves_no_score_cell() -> None:
+def test_columns_of_many_classes_have_fewer_groups_than_scores() -> None:
+    cells, values, predicted = fitted([150] * 10)
+    score, number = cells.channels[0], cells.channels[SCORES]
+    assert len(score.groups) == 10
+    assert [g.name for g in number.groups] == [*names(8), OTHER_CLASSES]
+    assert number.labels[-1] == "missing"
+    told = asked(cells, values, predicted, 10)
+    first = sum(g.cells for g in number.groups[:-1])
+    np.testing.assert_array_equal(told[:, SCORES] >= first, predicted >= 8)
+
+
+@pytest.mark.parametrize("place", range(SCORES + COLUMNS))
+def test_class_mix_moves_no_cell_within_a_class(place: int) -> None:
     cells, values, predicted = fitted([400, 400])
+    info = cells.channels[place]
     rng = np.random.default_rng(1)
     drawn = np.concatenate(
         [rng.choice(np.flatnonzero(predicted == k), size) for k, size in ((0, 3600), (1, 400))]
     )
-    told = asked(cells, values[drawn], predicted[drawn], 2)[:, 0]
-    alpha, first = cells.reference["a/alpha"], cells.channels[0].groups[0].cells
+    told = asked(cells, values[drawn], predicted[drawn], 2)[:, place]
+    alpha, first = cells.reference[f"{info.name}/alpha"], info.groups[0].cells
     for own in (slice(0, first), slice(first, None)):
         share = (
             np.bincount(told, minlength=len(alpha))[own]
