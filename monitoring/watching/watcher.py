@@ -195,7 +195,9 @@ class Watcher:
         model, still = stream.model, self._still.get(stream.model)
         if still is None or still.version != stream.version:
             still = self._still[model] = Stillness(model, stream.version)
-        verdict = still.look(pages)
+        canary = self.registry.state(model).find_canary(now)
+        self.metrics.canary_share.labels(model).set(0.0 if canary is None else canary.share)
+        verdict = still.look(pages, None if canary is None else canary.version)
         self._tell(model, "counters_still", verdict.still, now)
         self._tell(model, "model_unwatched", verdict.unseen, now)
 
