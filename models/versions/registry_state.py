@@ -147,6 +147,18 @@ class Canary(msgspec.Struct, frozen=True):
         if not (0 < self.share <= MOST_SHARE and math.isfinite(self.until)):
             raise ValueError(f"a canary of share {self.share:g} until {self.until:g}")
 
+    def words(self) -> str:
+        """Describe which version answers how much, and until when.
+
+        >>> Canary(2, 0.05, 86400.0, "job").words()
+        'canary: version 2 answers 5 % of the requests until 1970-01-02T00:00:00Z at the latest'
+        """
+        share, end = 100 * self.share, show_time(self.until)
+        return (
+            f"canary: version {self.version} answers {share:g} % of the requests until {end} at "
+            "the latest"
+        )
+
 
 class AuditRecord(msgspec.Struct, frozen=True):
     """One change of the registry: who, what, why, and the state after it."""

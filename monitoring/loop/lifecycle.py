@@ -10,7 +10,6 @@ what stops the process (`Interrupted`) ends nothing.
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,7 +19,7 @@ from dbos import DBOS, DBOSConfiguredInstance
 from models.base.logs import logger
 from models.evaluation.gates.catalogue import plan, undecided
 from models.evaluation.gates.checks import with_judged, words_of
-from models.statistics.shadow import decided
+from models.statistics.shadow import Verdict, decided
 from models.versions.registry import Registry
 from monitoring.loop import promotion
 from monitoring.loop.durable.beats import Beats
@@ -265,13 +264,14 @@ class Lifecycle(DBOSConfiguredInstance):
     def canary(self, job_id: str, challenger: int) -> tuple[str, str] | None:
         """Let the challenger answer a share of the requests; outcome and detail where it stops."""
         log.info("job_stage", job=job_id, stage="canary")
-        job, registry = self.jobs.advance(job_id, stage="canary"), self.registry
+        job = self.jobs.advance(job_id, stage="canary")
+        registry, seconds = self.registry, terms_of(job).canary_seconds
         if stopped := promotion.begin_canary(registry, job, challenger):
             return stopped
         with self._beside(job, "canary") as latest:
-            look = partial(promotion.find_verdict, registry, job, latest)
+            look = promotion.watch_canary(registry, job, latest)
             try:
-                verdict = self._wait(job_id, "canary", terms_of(job).canary_seconds, look)
+                verdict: Verdict | None = self._wait(job_id, "canary", seconds, look)
             finally:
                 words = promotion.end_canary(registry, job, latest())
         return promotion.judge_canary(job, challenger, verdict, words)

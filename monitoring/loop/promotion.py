@@ -5,7 +5,7 @@ person did meanwhile is told and left as it is.
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from models.base.errors import ChampionMovedError
 from models.statistics.shadow import Shadowed, Verdict, decided
@@ -65,12 +65,19 @@ def begin_canary(registry: Registry, job: Job, challenger: int) -> tuple[str, st
     return None
 
 
-def find_verdict(registry: Registry, job: Job, latest: Latest) -> Verdict | None:
-    """The verdict on a canary; None before. Where a person has ended it, it stays not known."""
-    canary = registry.state(job.model).canary
-    if canary is None or canary.event != job.id:
-        return "not known"
-    return None if (shown := decided(latest())) is None else shown.verdict
+def watch_canary(registry: Registry, job: Job, latest: Latest) -> Callable[[], Verdict | None]:
+    """A function that gives the verdict on a canary, None before.
+
+    Where a person has ended it, the verdict stays `not known`.
+    """
+
+    def look() -> Verdict | None:
+        canary = registry.state(job.model).canary
+        if canary is None or canary.event != job.id:
+            return "not known"
+        return None if (shown := decided(latest())) is None else shown.verdict
+
+    return look
 
 
 def end_canary(registry: Registry, job: Job, seen: Shadowed | None) -> str:
