@@ -128,9 +128,9 @@ def create_app(settings: Settings, *, metrics_dir: Path | None = None) -> Applic
     registry, draining = service.metrics.registry, settings.draining_file
     ready = lambda: health.is_ready(champions, draining)  # noqa: E731
     endpoints = (
-        *predict.endpoints(pipeline, champions.find, pixels),
+        *predict.endpoints(pipeline, champions.choose, pixels),
         *v1.endpoints(pipeline, champions, pixels),
-        *v2.endpoints(pipeline, champions.find, ready, version=service.version),
+        *v2.endpoints(pipeline, champions, ready, version=service.version),
         *v2_statistics.endpoints(champions, lambda: sum_workers(registry, metrics_dir)),
         *v2_repository.endpoints(champions),
         *certify.endpoints(champions.find, settings.certify_max_runs),

@@ -24,7 +24,7 @@ from monitoring.counting.queries import ProbeCheck
 from monitoring.records.store import Record
 from monitoring.records.writer import RecordWriter
 from service.fleet.served import Served
-from service.web.errors import JSON, FlaggedError
+from service.web.errors import JSON, FlaggedError, UnavailableError
 from service.web.reply import Reply
 
 _BASE32 = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
@@ -138,7 +138,7 @@ class Pipeline:
     ) -> Reply:
         x, request_id = decode()
         decoded = time.perf_counter()
-        answer = served.runner.run(x)
+        served, answer = _run(served, x)
         ran = time.perf_counter()
         prints = served.prints(x)
         probes = None if served.queries is None else served.queries.look(client, x, prints)
@@ -160,6 +160,16 @@ class Pipeline:
             for stage, stage_seconds in zip(STAGES, seconds, strict=True):
                 timers[stage].observe(stage_seconds)
         return reply
+
+
+def _run(served: Served, x: InputArray) -> tuple[Served, Answer]:
+    """Run a version; where a canary does not run, the champion in its place."""
+    try:
+        return served, served.runner.run(x)
+    except UnavailableError:
+        if served.instead is None:
+            raise
+        return served.instead, served.instead.runner.run(x)
 
 
 def new_id() -> str:

@@ -127,6 +127,8 @@ def _terms(settings: Settings) -> Terms:
         mode=settings.mode,
         approval_timeout_seconds=settings.approval_timeout_seconds,
         shadow_seconds=settings.shadow_seconds,
+        canary=settings.canary,
+        canary_seconds=settings.canary_seconds,
         probation_seconds=settings.probation_seconds,
         retrain_epochs=settings.retrain_epochs,
         min_labels=settings.min_labels,

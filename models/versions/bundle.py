@@ -13,9 +13,11 @@ in the place of a version or a model neither (`models.base.inside`).
 """
 
 import io
+import shutil
+import uuid
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,6 +83,25 @@ def write_files(
     if signature is not None:
         write_durable(directory / SIGNATURE, signature)
     fsync_dir(directory)
+
+
+def write_version(
+    folder: Path,
+    version: int,
+    make: Callable[[int], tuple[Mapping[str, bytes], Manifest]],
+    keys: Keys = NO_KEYS,
+) -> None:
+    """Write what `make(version)` gives as `<folder>/<version>`, whole or not at all."""
+    staging = folder / f".staging-{uuid.uuid4().hex}"
+    staging.mkdir()
+    try:
+        files, manifest = make(version)
+        write_files(staging, files, manifest, keys)
+        open_bundle(staging)
+        staging.rename(folder / str(version))
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    fsync_dir(folder)
 
 
 def open_bundle(path: Path, keys: Keys = NO_KEYS) -> Bundle:

@@ -6,14 +6,13 @@
 
 The audit record is written first (fsync), the alias file second (atomic rename). After a crash in
 between the next writer repairs the alias file: the last whole audit record counts. The state is the
-aliases, the holds by which a person stops the loop for a model, and the traffic that a person has
-accepted as normal.
+aliases, the holds by which a person stops the loop for a model, the challenger that answers a share
+of the requests, and the traffic that a person has accepted as normal.
 """
 
 import re
 import shutil
 import time
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,13 +27,13 @@ from models.base.errors import (
     UnknownModelError,
     UnknownVersionError,
 )
-from models.base.files import fsync_dir, lock_file
+from models.base.files import lock_file
 from models.base.inside import open_folder
-from models.versions.bundle import NO_KEYS, Bundle, open_bundle, read_manifest, write_files
+from models.versions.bundle import NO_KEYS, Bundle, open_bundle, read_manifest, write_version
 from models.versions.registry_files import AUDIT_FILE, LOCK_FILE, ModelFiles
 from models.versions.registry_state import ALIASES as ALIASES
 from models.versions.registry_state import MODEL_NAME as MODEL_NAME
-from models.versions.registry_state import Acceptance, HeldError, State, Stops, check_until
+from models.versions.registry_state import Acceptance, Canary, HeldError, State, Stops, check_until
 from models.versions.registry_state import Aliases as Aliases
 from models.versions.registry_state import Anchor as Anchor
 from models.versions.registry_state import AuditRecord as AuditRecord
@@ -148,7 +147,7 @@ class Registry:
             version = None if event is None else self.published_for(model, event)
             if version is None:
                 version = self._next_version(model, now)
-                self._write_version(folder, version, make)
+                write_version(folder, version, make, self.keys)
             elif any(r.event == event and r.action == "publish" for r in self.audit(model)):
                 return version
             aliases = msgspec.structs.replace(now.aliases, challenger=version)
@@ -196,7 +195,7 @@ class Registry:
                 raise HeldError(model, hold)
             challenger = None if old.challenger == version else old.challenger
             aliases = Aliases(champion=version, challenger=challenger, previous=old.champion)
-            after = msgspec.structs.replace(after, aliases=aliases)
+            after = msgspec.structs.replace(after, aliases=aliases, canary=None)
             self._record(model, now, after, "promote", version, actor, reason, by_person, event)
             return aliases
 
@@ -213,14 +212,34 @@ class Registry:
             self._record(model, now, after, "compare", version, actor, tried.words(), event=event)
 
     def withdraw(self, model: str, version: int, *, actor: str, reason: str) -> Aliases:
-        """Remove the alias `challenger` from `version`, if it has it. The bundle stays."""
+        """Let `version` be neither challenger nor canary. The bundle stays."""
         with self._changing(model, actor) as now:
-            if now.aliases.challenger != version:
-                return now.aliases
-            aliases = msgspec.structs.replace(now.aliases, challenger=None)
-            after = msgspec.structs.replace(now, aliases=aliases)
-            self._record(model, now, after, "withdraw", version, actor, reason)
-            return aliases
+            if (after := now.without(version)) != now:
+                self._record(model, now, after, "withdraw", version, actor, reason)
+            return after.aliases
+
+    def begin_canary(
+        self, model: str, canary: Canary, *, expected: int, actor: str, reason: str
+    ) -> None:
+        """Let a version answer a share of the requests, if the champion is still `expected`.
+
+        Any promotion, rollback or hold ends it. Raises as `promote`.
+        """
+        open_bundle(self.path(model, canary.version), self.keys)
+        with self._changing(model, actor) as now:
+            if now.aliases.champion != expected:
+                raise ChampionMovedError(model, expected, now.aliases.champion)
+            if (hold := now.find_hold(time.time())) is not None:
+                raise HeldError(model, hold)
+            after, version = msgspec.structs.replace(now, canary=canary), canary.version
+            self._record(model, now, after, "canary", version, actor, reason, event=canary.event)
+
+    def end_canary(self, model: str, event: str, *, actor: str, reason: str) -> None:
+        """End the canary that the job `event` has begun, if it goes on."""
+        with self._changing(model, actor) as now:
+            if now.canary is not None and now.canary.event == event:
+                after, version = msgspec.structs.replace(now, canary=None), now.canary.version
+                self._record(model, now, after, "end_canary", version, actor, reason, event=event)
 
     def rollback(
         self,
@@ -234,9 +253,8 @@ class Registry:
         """Make `previous` the champion again; the bad champion becomes `previous`.
 
         With `expected` given, it fails unless that version is the champion. No hold stops it. What
-        comes back is the anchor. A
-        person's rollback also holds promotions until they are released: the loop made the version
-        that was rolled back, and would make it again.
+        comes back is the anchor. A person's rollback also holds promotions until they are
+        released: the loop made the version that was rolled back, and would make it again.
         """
         self._require(model)
         with self._changing(model, actor, mends="what is certain", by_person=by_person) as now:
@@ -248,7 +266,7 @@ class Registry:
             open_bundle(self.path(model, old.previous), self.keys)
             aliases = Aliases(old.previous, old.challenger, previous=old.champion)
             anchor = Anchor(old.previous) if by_person else now.find_anchor(old.previous)
-            after = msgspec.structs.replace(now, aliases=aliases, anchor=anchor)
+            after = msgspec.structs.replace(now, aliases=aliases, anchor=anchor, canary=None)
             if by_person:
                 why = f"rolled back from version {old.champion} to {old.previous}: {reason}"
                 after = after.with_hold(Hold(actor, why, utc_now(), None, "promotions"))
@@ -274,7 +292,7 @@ class Registry:
         hold = Hold(actor, reason, utc_now(), until, stops)
         with self._changing(model, actor, mends="what is certain", by_person=True) as now:
             version = now.aliases.champion or 0
-            after = now.with_hold(hold)
+            after = msgspec.structs.replace(now.with_hold(hold), canary=None)
             self._record(model, now, after, "hold", version, actor, reason, by_person=True)
         return hold
 
@@ -363,23 +381,6 @@ class Registry:
         aliased = (number or 0 for number in msgspec.structs.astuple(now.aliases))
         return max((*self.versions(model), *audited, *aliased), default=0) + 1
 
-    def _write_version(
-        self,
-        folder: Path,
-        version: int,
-        make: Callable[[int], tuple[Mapping[str, bytes], Manifest]],
-    ) -> None:
-        staging = folder / f".staging-{uuid.uuid4().hex}"
-        staging.mkdir()
-        try:
-            files, manifest = make(version)
-            write_files(staging, files, manifest, self.keys)
-            open_bundle(staging)
-            staging.rename(folder / str(version))
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
-        fsync_dir(folder)
-
     def _record(
         self,
         model: str,
@@ -394,6 +395,6 @@ class Registry:
     ) -> None:
         record = AuditRecord(
             utc_now(), action, version, after.aliases, actor, reason, event, after.holds, by_person,
-            after.accepted, after.anchor,
+            after.accepted, after.anchor, after.canary,
         )  # fmt: skip
         ModelFiles(self.root / model).append(record, before)

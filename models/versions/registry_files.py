@@ -138,6 +138,7 @@ class ModelFiles:
             by_person,
             state.accepted,
             state.anchor,
+            state.canary,
         )
         write_atomic(path, encode_record(record))
         self._write_alias(state)
@@ -225,7 +226,9 @@ def _read(folder: Folder, name: str, most: int) -> bytes:
 
 
 def _state_of(record: AuditRecord, records: int) -> State:
-    return State(record.aliases, record.holds, records, record.accepted, record.anchor)
+    return State(
+        record.aliases, record.holds, records, record.accepted, record.anchor, record.canary
+    )
 
 
 def _state_after(records: "tuple[AuditRecord, ...] | list[AuditRecord]") -> State:

@@ -1,7 +1,7 @@
 """The state of a model in the registry, and the audit record of each change of it.
 
-The state is its aliases, its holds, its anchor, and the traffic that a person has accepted as
-normal.
+The state is its aliases, its holds, its anchor, its canary, and the traffic that a person has
+accepted as normal.
 
 It is in two JSON files: `aliases.json` (the present state) and `audit.jsonl` (a record for each
 change, with the state after it).
@@ -23,6 +23,7 @@ Kind = TypeVar("Kind")
 MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 ALIASES = ("champion", "challenger", "previous")
 Stops = Literal["everything", "promotions"]
+MOST_SHARE = 0.5  # of the requests for a canary
 LONGEST_HOLD_SECONDS = 10 * 366 * 86_400.0
 
 
@@ -127,6 +128,38 @@ class Acceptance(msgspec.Struct, frozen=True):
         return f"traffic from {period}, accepted by {self.actor} ({self.reason})"
 
 
+class Canary(msgspec.Struct, frozen=True):
+    """A challenger that answers a share of the requests, for a time.
+
+    Args:
+        version: its number.
+        share: of the requests, in (0, .5].
+        until: seconds since 1970; from then on nobody is sent to it, whoever has died meanwhile.
+        event: the job that began it.
+    """
+
+    version: int
+    share: float
+    until: float
+    event: str
+
+    def __post_init__(self) -> None:
+        if not (0 < self.share <= MOST_SHARE and math.isfinite(self.until)):
+            raise ValueError(f"a canary of share {self.share:g} until {self.until:g}")
+
+    def words(self) -> str:
+        """Describe which version answers how much, and until when.
+
+        >>> Canary(2, 0.05, 86400.0, "job").words()
+        'canary: version 2 answers 5 % of the requests until 1970-01-02T00:00:00Z at the latest'
+        """
+        share, end = 100 * self.share, show_time(self.until)
+        return (
+            f"canary: version {self.version} answers {share:g} % of the requests until {end} at "
+            "the latest"
+        )
+
+
 class AuditRecord(msgspec.Struct, frozen=True):
     """One change of the registry: who, what, why, and the state after it."""
 
@@ -141,10 +174,11 @@ class AuditRecord(msgspec.Struct, frozen=True):
     by_person: bool = False
     accepted: Acceptance | None = None
     anchor: Anchor | None = None
+    canary: Canary | None = None
 
 
 class State(msgspec.Struct, frozen=True):
-    """Aliases, holds, accepted traffic and anchor, and how many audit records have led to them.
+    """Aliases, holds, accepted traffic, anchor and canary, and how many records have led to them.
 
     There is at most one hold of each kind; when one ends by itself, the other still counts. What
     was accepted is of one version, and says nothing about another.
@@ -155,6 +189,7 @@ class State(msgspec.Struct, frozen=True):
     records: int | None = None  # None: written before this was kept
     accepted: Acceptance | None = None
     anchor: Anchor | None = None  # None: there was no champion yet
+    canary: Canary | None = None
 
     def find_hold(self, now: float) -> Hold | None:
         """Return the hold in force; of two, the one that stops more."""
@@ -170,12 +205,26 @@ class State(msgspec.Struct, frozen=True):
         others = tuple(each for each in self.holds if each.stops != hold.stops)
         return msgspec.structs.replace(self, holds=(*others, hold))
 
+    def find_canary(self, now: float) -> Canary | None:
+        """Return the canary that answers at `now`, seconds since 1970."""
+        return None if self.canary is None or now >= self.canary.until else self.canary
+
+    def without(self, version: int) -> "State":
+        """Return the state in which this version is neither challenger nor canary."""
+        aliases, canary = self.aliases, self.canary
+        if aliases.challenger == version:
+            aliases = msgspec.structs.replace(aliases, challenger=None)
+        if canary is not None and canary.version == version:
+            canary = None
+        return msgspec.structs.replace(self, aliases=aliases, canary=canary)
+
 
 class _AliasFile(Aliases, frozen=True):
     holds: tuple[Hold, ...] = ()
     records: int | None = None
     accepted: Acceptance | None = None
     anchor: Anchor | None = None
+    canary: Canary | None = None
 
 
 def encode_state(state: State) -> bytes:
@@ -189,6 +238,8 @@ def encode_state(state: State) -> bytes:
         members["records"] = state.records
     if state.anchor is not None:
         members["anchor"] = state.anchor
+    if state.canary is not None:
+        members["canary"] = state.canary
     return msgspec.json.encode(members)
 
 
@@ -196,7 +247,7 @@ def decode_state(data: bytes) -> State:
     """Decode an alias file. Raises ValueError where it is damaged."""
     file = _decode(data, _AliasFile)
     aliases = Aliases(file.champion, file.challenger, file.previous)
-    return State(aliases, file.holds, file.records, file.accepted, file.anchor)
+    return State(aliases, file.holds, file.records, file.accepted, file.anchor, file.canary)
 
 
 def encode_record(record: AuditRecord) -> bytes:

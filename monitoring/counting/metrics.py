@@ -69,7 +69,9 @@ class Metrics:
             multiprocess_mode="max",
         )
         self.batch_rows = self._histogram("batch_rows", "Rows of a prediction request.", ROWS)
-        self.predictions = self._counter("predictions", "Rows predicted.", "model", "class")
+        self.predictions = self._counter(
+            "predictions", "Rows predicted.", "model", "version", "class"
+        )
         self.drift_p_value = self._histogram(
             "drift_p_value", "Conformal p-value of each row.", TENTHS, "model"
         )
@@ -91,7 +93,9 @@ class Metrics:
         self.records_dropped = self._counter(
             "records_dropped", "Records that could not be kept.", "reason"
         )
-        self.feedback = self._counter("feedback", "True labels received.", "model", "correct")
+        self.feedback = self._counter(
+            "feedback", "True labels received.", "model", "version", "correct"
+        )
         self.contradictions = self._counter(
             "feedback_contradictions", "Labels that contradict another client's.", "model"
         )
@@ -160,7 +164,9 @@ class ModelMetrics:
         self.failures: BulkHistogram = metrics.failures.labels(model, version)
         self._last = metrics.last_inference.labels(model, version)
         self._rows = metrics.batch_rows
-        self._predictions = [metrics.predictions.labels(model, name) for name in manifest.classes]
+        self._predictions = [
+            metrics.predictions.labels(model, version, name) for name in manifest.classes
+        ]
         self._p_value: BulkHistogram = metrics.drift_p_value.labels(model)
         self._likelihood: BulkHistogram = metrics.perturbation_likelihood.labels(model)
         self._flagged_drift = metrics.flagged.labels(model, "drift")
@@ -174,9 +180,9 @@ class ModelMetrics:
             for channel in manifest.channels
         ]
         self._repeats = metrics.repeats.labels(model, version)
-        self._correct = {
-            right: metrics.feedback.labels(model, str(right).lower()) for right in (True, False)
-        }
+        self._feedback, self._model = metrics.feedback, model
+        for right in ("true", "false"):
+            metrics.feedback.labels(model, version, right)
         self._contradictions = metrics.contradictions.labels(model)
         self._loaded = metrics.model_loaded.labels(model, version)
         metrics.reload_failures.labels(model)
@@ -185,9 +191,9 @@ class ModelMetrics:
         """Note the time at which this version began to serve."""
         self._loaded.set(time.time())
 
-    def feedback(self, correct: bool, contradicts: bool) -> None:
-        """Count a true label that came in, and whether another client's label differs."""
-        self._correct[correct].inc()
+    def feedback(self, version: int, correct: bool, contradicts: bool) -> None:
+        """Count a true label of what `version` answered, and whether another client's differs."""
+        self._feedback.labels(self._model, str(version), str(correct).lower()).inc()
         if contradicts:
             self._contradictions.inc()
 

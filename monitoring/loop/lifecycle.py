@@ -1,4 +1,4 @@
-"""The loop: evaluate, decide, train, gate, (approve), shadow, promote, probation: read `run`.
+"""The loop: evaluate, decide, train, gate, (approve), shadow, (canary), promote, probation: `run`.
 
 It is one durable function: every step's result is kept by DBOS, so a process killed at any line
 goes on at that line. Steps may run twice (a crash between the work and its record), so each is
@@ -19,7 +19,7 @@ from dbos import DBOS, DBOSConfiguredInstance
 from models.base.logs import logger
 from models.evaluation.gates.catalogue import plan, undecided
 from models.evaluation.gates.checks import with_judged, words_of
-from models.statistics.shadow import decided
+from models.statistics.shadow import Verdict, decided
 from models.versions.registry import Registry
 from monitoring.loop import promotion
 from monitoring.loop.durable.beats import Beats
@@ -27,11 +27,11 @@ from monitoring.loop.durable.patience import rest, try_patiently
 from monitoring.loop.durable.recorded import recorded, sentence
 from monitoring.loop.durable.turns import Turns, nth
 from monitoring.loop.durable.waits import wait_for
-from monitoring.loop.jobs import Job, JobOverError, JobStore, Task
+from monitoring.loop.jobs import Job, JobOverError, JobStore
 from monitoring.loop.metrics import WatchMetrics
 from monitoring.loop.results import Gated, Look, Refereed, Trained
-from monitoring.loop.steps import Latest, run_beside, run_child
-from monitoring.loop.terms import quota_of, terms_of
+from monitoring.loop.steps import Latest, run_beside, run_child, write_task
+from monitoring.loop.terms import quota_of, task_of, terms_of
 from monitoring.loop.verdict_page import write_verdict
 from monitoring.records.store import RecordStore
 from monitoring.records.usable import Usable
@@ -140,6 +140,8 @@ class Lifecycle(DBOSConfiguredInstance):
         self.stage(job_id, "shadowing")
         if worse := self.shadow(job_id):
             return "refused", worse
+        if terms.canary and (stopped := self.canary(job_id, challenger)):
+            return stopped[0], stopped[1]
         self.stage(job_id, "promoting")
         if stopped := self.promote(job_id, challenger):
             return stopped[0], stopped[1]
@@ -163,13 +165,7 @@ class Lifecycle(DBOSConfiguredInstance):
     def against_training(self, job_id: str) -> str | None:
         """Why a failed evaluation is only reported: a hold, or a challenger that waits."""
         job = self.jobs.get(job_id)
-        if (held := promotion.held_words(self.registry, job)) and job.source != "person":
-            return f"{held}: nothing is trained until `holdfast models release {job.model}`"
-        others = (other for other in self.jobs.unfinished(job.model) if other.id != job_id)
-        other = next((other for other in others if other.challenger is not None), None)
-        if other is None:
-            return None
-        return f"nothing is trained while job {other.id} has challenger {other.challenger} waiting"
+        return promotion.against_training(self.registry, job, self.jobs.unfinished(job.model))
 
     @recorded
     def await_labels(self, job_id: str) -> str | None:
@@ -225,18 +221,8 @@ class Lifecycle(DBOSConfiguredInstance):
 
     def _task(self, job: Job, step: str) -> Path:
         """Write the task of a step; returns the folder of the job."""
-        terms = terms_of(job)
         folder = Path(self.place.state) / "jobs" / job.id
-        folder.mkdir(parents=True, exist_ok=True)
-        task = Task(
-            job=job,
-            registry=str(self.registry.root),
-            database_url=self.place.database_url,
-            retrain_epochs=terms.retrain_epochs,
-            bounds=terms.bounds,
-            keys=self.registry.keys,
-        )
-        (folder / f"{step}.task.json").write_bytes(msgspec.json.encode(task))
+        write_task(folder, step, task_of(job, self.registry, self.place.database_url))
         return folder
 
     @recorded
@@ -273,6 +259,22 @@ class Lifecycle(DBOSConfiguredInstance):
             seconds = terms_of(job).shadow_seconds
             seen = self._wait(job_id, "shadow", seconds, lambda: decided(latest()))
         return seen.words() if seen is not None and seen.verdict == "worse" else None
+
+    @recorded
+    def canary(self, job_id: str, challenger: int) -> tuple[str, str] | None:
+        """Let the challenger answer a share of the requests; outcome and detail where it stops."""
+        log.info("job_stage", job=job_id, stage="canary")
+        job = self.jobs.advance(job_id, stage="canary")
+        registry, seconds = self.registry, terms_of(job).canary_seconds
+        if stopped := promotion.begin_canary(registry, job, challenger):
+            return stopped
+        with self._beside(job, "canary") as latest:
+            look = promotion.watch_canary(registry, job, latest)
+            try:
+                verdict: Verdict | None = self._wait(job_id, "canary", seconds, look)
+            finally:
+                words = promotion.end_canary(registry, job, latest())
+        return promotion.judge_canary(job, challenger, verdict, words)
 
     def _beside(self, job: Job, step: str) -> AbstractContextManager[Latest]:
         """Let the version that does not serve answer; the job has its figures, or why not."""

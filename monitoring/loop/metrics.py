@@ -131,6 +131,9 @@ class WatchMetrics:
         self.shadow_seconds = self._gauge(
             "shadow_run_seconds", "Median processor time of a run of one row", "model", "role"
         )
+        self.canary_share = self._gauge(
+            "canary_share", "Share of the requests that a challenger answers", "model"
+        )
 
     def _make_watch(self) -> None:
         """The watcher itself, and the services that it reads."""

@@ -4,12 +4,19 @@ Each may be asked for twice (a crash between the deed and its record) and is don
 person did meanwhile is told and left as it is.
 """
 
+import time
+from collections.abc import Callable, Iterable
+
 from models.base.errors import ChampionMovedError
+from models.statistics.shadow import Shadowed, Verdict, decided
 from models.versions.registry import AuditRecord, Registry
-from models.versions.registry_state import HeldError
+from models.versions.registry_state import Canary, HeldError
 from monitoring.loop.jobs import Job
+from monitoring.loop.steps import Latest
+from monitoring.loop.terms import terms_of
 
 ACTOR = "lifecycle"
+SPARE_SECONDS = 5.0
 
 
 def promote(registry: Registry, job: Job, challenger: int) -> tuple[str, str] | None:
@@ -34,6 +41,63 @@ def promote(registry: Registry, job: Job, challenger: int) -> tuple[str, str] | 
     except HeldError as error:
         return "reported", str(error)
     return None
+
+
+def begin_canary(registry: Registry, job: Job, challenger: int) -> tuple[str, str] | None:
+    """Let the challenger answer a share of the requests; outcome and detail where it may not.
+
+    It ends by itself a little after the time that the job has for it, whatever becomes of the
+    watcher.
+    """
+    terms = terms_of(job)
+    seconds = terms.canary_seconds - job.waited.get("canary", 0.0) + SPARE_SECONDS
+    canary = Canary(challenger, terms.canary, time.time() + seconds, job.id)
+    try:
+        registry.begin_canary(
+            job.model, canary, expected=job.champion, actor=ACTOR, reason=job.reason
+        )
+    except ChampionMovedError as error:
+        return (
+            None if registry.aliases(job.model).champion == challenger else ("refused", str(error))
+        )
+    except HeldError as error:
+        return "reported", str(error)
+    return None
+
+
+def watch_canary(registry: Registry, job: Job, latest: Latest) -> Callable[[], Verdict | None]:
+    """A function that gives the verdict on a canary, None before.
+
+    Where a person has ended it, the verdict stays `not known`.
+    """
+
+    def look() -> Verdict | None:
+        canary = registry.state(job.model).canary
+        if canary is None or canary.event != job.id:
+            return "not known"
+        return None if (shown := decided(latest())) is None else shown.verdict
+
+    return look
+
+
+def end_canary(registry: Registry, job: Job, seen: Shadowed | None) -> str:
+    """Send nobody to the challenger any more; returns what the canary has shown."""
+    words = "no request was compared" if seen is None else seen.words()
+    registry.end_canary(job.model, job.id, actor=ACTOR, reason=words)
+    return words
+
+
+def judge_canary(
+    job: Job, challenger: int, verdict: Verdict | None, words: str
+) -> tuple[str, str] | None:
+    """Outcome and detail where the challenger is not promoted; None is for no verdict in time.
+
+    Where a person ended the canary, the promotion finds what to do.
+    """
+    if verdict is None:
+        by_hand = f"`holdfast models promote {job.model} {challenger}`"
+        return "inconclusive", f"{words}; a person may promote it: {by_hand}"
+    return ("refused", words) if verdict == "worse" else None
 
 
 def promoted_by(registry: Registry, job: Job) -> int | None:
@@ -71,6 +135,17 @@ def held_words(registry: Registry, job: Job) -> str | None:
     """Who holds the model, until when and why; or None."""
     hold = registry.find_hold(job.model)
     return None if hold is None else hold.words()
+
+
+def against_training(registry: Registry, job: Job, unfinished: Iterable[Job]) -> str | None:
+    """Why a failed evaluation is only reported: a hold, or a challenger that waits."""
+    if (held := held_words(registry, job)) and job.source != "person":
+        return f"{held}: nothing is trained until `holdfast models release {job.model}`"
+    others = (other for other in unfinished if other.id != job.id)
+    other = next((other for other in others if other.challenger is not None), None)
+    if other is None:
+        return None
+    return f"nothing is trained while job {other.id} has challenger {other.challenger} waiting"
 
 
 def challenger_of(registry: Registry, job: Job) -> int | None:

@@ -128,7 +128,7 @@ def main(step: str, folder: Path) -> int:
     """Look every second and write `<step>.json`, a `Shadowed`, until the process is ended.
 
     Args:
-        step: `shadow`, before the promotion, or `probation`, after it.
+        step: `shadow`; or `canary` or `probation`, in which the challenger's answers are compared.
         folder: of the job; it holds `<step>.task.json`.
 
     Returns:

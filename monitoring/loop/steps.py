@@ -23,6 +23,7 @@ from models.base.processes import child_environment, ends_with_parent
 from models.statistics.shadow import Shadowed
 from monitoring.loop.durable.faults import PassingError
 from monitoring.loop.durable.patience import Interrupted
+from monitoring.loop.jobs import Task
 
 CHILD = "monitoring.loop.child"
 SHADOW = "monitoring.loop.shadow"
@@ -64,6 +65,12 @@ def run_child(
     if status == 0:
         return msgspec.json.decode((folder / f"{step}.json").read_bytes())
     raise _failure(folder, step, status)
+
+
+def write_task(folder: Path, step: str, task: Task) -> None:
+    """Write what the child of a step reads."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{step}.task.json").write_bytes(msgspec.json.encode(task))
 
 
 @contextmanager

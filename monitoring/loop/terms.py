@@ -5,11 +5,12 @@ from typing import Literal
 import msgspec
 
 from models.evaluation.gates.checks import Bounds
-from monitoring.loop.jobs import Job, JsonObject
+from models.versions.registry import Registry
+from monitoring.loop.jobs import Job, JsonObject, Task
 from monitoring.records.usable import Quota
 
 Mode = Literal["auto", "manual", "report"]
-LOOP_VERSION = "4"  # a workflow begun under one version is never continued under another
+LOOP_VERSION = "5"  # a workflow begun under one version is never continued under another
 
 
 class Terms(msgspec.Struct, frozen=True):
@@ -18,6 +19,8 @@ class Terms(msgspec.Struct, frozen=True):
     mode: Mode = "auto"
     approval_timeout_seconds: float = 86_400.0
     shadow_seconds: float = 30.0
+    canary: float = 0.0  # share of the requests
+    canary_seconds: float = 600.0
     probation_seconds: float = 30.0
     retrain_epochs: int = 20
     min_labels: int = 300
@@ -36,6 +39,19 @@ def frozen(terms: Terms) -> JsonObject:
 def terms_of(job: Job) -> Terms:
     """The terms that a job began under; the defaults where it knows none."""
     return msgspec.convert(job.terms, Terms)
+
+
+def task_of(job: Job, registry: Registry, database_url: str) -> Task:
+    """What a child of the job needs to know."""
+    terms = terms_of(job)
+    return Task(
+        job=job,
+        registry=str(registry.root),
+        database_url=database_url,
+        retrain_epochs=terms.retrain_epochs,
+        bounds=terms.bounds,
+        keys=registry.keys,
+    )
 
 
 def quota_of(terms: Terms) -> Quota:

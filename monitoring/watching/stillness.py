@@ -4,7 +4,7 @@ Without traffic the answer is *not known*, which is no problem. Looks are counte
 that setting the clock has no effect.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -39,11 +39,14 @@ class Stillness:
     _moved: bool = False
     _unseen_looks: int = 0
 
-    def look(self, pages: Mapping[str, Page]) -> Movement:
-        """Compare the services' counters with those of earlier looks."""
-        still = []
+    def look(self, pages: Mapping[str, Page], canary: int | None = None) -> Movement:
+        """Compare the services' counters with those of earlier looks.
+
+        A canary may answer for the version: for a while each request there is may be of its share.
+        """
+        still, ours = [], {str(self.version)} | ({str(canary)} if canary is not None else set())
         for service, page in pages.items():
-            past = self._compare(service, page)
+            past = self._compare(service, page, ours)
             if past.still_looks >= STILL_LOOKS:
                 still.append(self._still(service, past))
         unseen = self._unseen(pages)
@@ -51,18 +54,18 @@ class Stillness:
             return Movement("; ".join(still), unseen)
         return Movement("" if self._moved else None, unseen)
 
-    def _compare(self, service: str, page: Page) -> _Past:
+    def _compare(self, service: str, page: Page, ours: Set[str]) -> _Past:
         cells: dict[str, float] = {}
         for (model, version, _, _), count in page.cells.items():
             if model == self.model:
                 cells[version] = cells.get(version, 0.0) + count
-        predictions, ours = page.counted(self.model), str(self.version)
+        predictions = page.counted(self.model)
         past = self._past.get(service)
         if past is None or predictions < past.predictions:  # a first look, or a restart
             looks = 0 if past is None else past.still_looks
             past = self._past[service] = _Past(predictions, cells, looks)
             return past
-        if cells.get(ours, 0.0) > past.cells.get(ours, 0.0):
+        if any(cells.get(each, 0.0) > past.cells.get(each, 0.0) for each in ours):
             past.still_looks, self._moved = 0, True
             past.others.clear()
         elif predictions > past.predictions:

@@ -5,6 +5,7 @@ of a look and each model is tried by itself: a part that fails becomes a problem
 (`monitoring.watching.problems`) and stops nothing else.
 """
 
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -15,11 +16,13 @@ from pathlib import Path
 import msgspec
 import sqlalchemy as sa
 
+from models.base.errors import RegistryError
 from models.base.logs import logger
 from models.base.schedule import DueTimes, Timetable
 from models.statistics.intervals import proportion
 from models.statistics.shares import Proportion
 from models.versions.registry import Registry
+from models.versions.registry_state import Canary
 from monitoring.counting.counters import Page, share_of_repeats
 from monitoring.counting.repeats import MOST_PROBABLE
 from monitoring.evidence.accuracy_watch import Accuracy, AccuracyWatch
@@ -195,9 +198,20 @@ class Watcher:
         model, still = stream.model, self._still.get(stream.model)
         if still is None or still.version != stream.version:
             still = self._still[model] = Stillness(model, stream.version)
-        verdict = still.look(pages)
+        canary = self._find_canary(model, now)
+        verdict = still.look(pages, None if canary is None else canary.version)
         self._tell(model, "counters_still", verdict.still, now)
         self._tell(model, "model_unwatched", verdict.unseen, now)
+
+    def _find_canary(self, model: str, now: float) -> Canary | None:
+        """Return the canary of a model and export its share; NaN: the registry cannot be read."""
+        try:
+            canary = self.registry.state(model).find_canary(now)
+        except (RegistryError, OSError):  # told as a problem of the alias file already
+            self.metrics.canary_share.labels(model).set(math.nan)
+            return None
+        self.metrics.canary_share.labels(model).set(0.0 if canary is None else canary.share)
+        return canary
 
     def _weigh(self, stream: Stream, pages: Mapping[str, Page], now: float) -> None:
         model, cells = stream.model, {name: page.cells for name, page in pages.items()}

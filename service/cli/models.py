@@ -51,6 +51,8 @@ def list_(settings: Settings, as_json: bool) -> None:
         notes += [] if hold is None else [hold_note(model, hold)]
         anchor = None if state is None else state.anchor
         notes += [] if anchor is None else [f"{model}: {anchor.words()}"]
+        canary = None if state is None else state.find_canary(time.time())
+        notes += [] if canary is None else [f"{model}: {canary.words()}"]
         for version in registry.versions(model):
             row = {"model": model, "version": version, "aliases": None}
             if state is None:  # who mends it by promoting a version wants to know which
@@ -60,6 +62,7 @@ def list_(settings: Settings, as_json: bool) -> None:
             row["aliases"] = [name for name, number in aliases.items() if number == version]
             row["hold"] = msgspec.to_builtins(hold)
             row["anchor"] = anchor is not None and anchor.version == version
+            row["canary"] = msgspec.to_builtins(canary)
             rows.append(row | _figures(registry, model, version))
     emit(rows, as_json, lambda: "\n".join([_listing(rows), *notes]))
 
@@ -116,17 +119,19 @@ def show(settings: Settings, model: str, version: str, as_json: bool) -> None:
     """
     registry = Registry(settings.registry_dir, settings.keys)
     manifest = registry.manifest(model, registry.resolve(model, version))
-    hold, anchor, damage = None, None, ""
+    hold, anchor, canary, damage = None, None, None, ""
     audit: tuple[AuditRecord, ...] = ()
     try:
         state, audit = registry.state(model), registry.audit(model)
         hold, anchor = state.find_hold(time.time()), state.anchor
+        canary = state.find_canary(time.time())
     except RegistryError as error:  # of one of them: the manifest is whole
         damage = str(error)
     value = {
         "manifest": msgspec.to_builtins(manifest),
         "hold": msgspec.to_builtins(hold),
         "anchor": msgspec.to_builtins(anchor),
+        "canary": msgspec.to_builtins(canary),
         "audit": msgspec.to_builtins(audit),
     }
     if damage:
@@ -140,6 +145,7 @@ def show(settings: Settings, model: str, version: str, as_json: bool) -> None:
             msgspec.json.format(msgspec.json.encode(head)).decode(),
             "" if hold is None else hold_note(model, hold),
             "" if anchor is None else anchor.words(),
+            "" if canary is None else canary.words(),
             damage or table(header, rows),
         ]
         return "\n\n".join(part for part in parts if part)

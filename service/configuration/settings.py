@@ -198,6 +198,16 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "promoted; less where it is shown to be no worse", "s", ge=0,
         ),
     ] = 30.0  # fmt: skip
+    canary: Annotated[
+        float,
+        _about(
+            "share of the requests that a challenger answers after its time in the shadow; "
+            "0: none", "", ge=0, le=0.5,
+        ),
+    ] = 0.0  # fmt: skip
+    canary_seconds: Annotated[
+        float, _about("how long it may take to show that it is no worse there", "s", gt=0)
+    ] = 600.0
     probation_seconds: Annotated[
         float, _about("how long a new champion is watched before it stays", "s", ge=0)
     ] = 30.0

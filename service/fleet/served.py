@@ -19,6 +19,7 @@ class Served:
     queries: Detector | None = None  # None: nobody watches the clients of this version
     repeats: RepeatCheck | None = None  # None: every row counts
     max_rows: int = 1024  # in one request
+    instead: "Served | None" = None  # answers what this one cannot run
 
     @property
     def manifest(self) -> Manifest:

@@ -1,12 +1,14 @@
 """The models that are served; they follow the registry and the calls of operators.
 
-A thread checks small files for changes. A model follows its champion, or is pinned to a version. A
-new version is opened, verified and warmed while the old one still answers; then one reference is
-swapped, and the old version is freed with the last request that uses it. A bundle that fails is
-refused: the old version stays, and the next attempt comes after a pause that doubles.
+A thread checks small files for changes. A model follows its champion, or is pinned to a version; a
+canary may answer a share of its requests (`service.fleet.canary`). A new version is opened,
+verified and warmed while the old one still answers; then one reference is swapped, and the old
+version is freed with the last request that uses it. A bundle that fails is refused: the old version
+stays, and the next attempt comes after a pause that doubles.
 """
 
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from types import MappingProxyType
@@ -15,15 +17,18 @@ from typing import Literal, NamedTuple
 from models.base.errors import HoldfastError, InputError, RegistryError, show_value
 from models.base.logs import logger
 from models.versions.registry import Registry
+from models.versions.registry_state import Canary
 from monitoring.counting.metrics import Metrics
 from monitoring.counting.queries import QueryWatch
 from monitoring.counting.repeats import RepeatWatch
 from service.configuration.model_specs import ModelLimits, ModelSpec
+from service.fleet.canary import ServedCanary, open_canary
 from service.fleet.loader import Loader
 from service.fleet.overrides import Signature, signature
 from service.fleet.pauses import Pauses
 from service.fleet.served import Served
 from service.fleet.wanted import WantedModels
+from service.web.call import Call
 from service.web.errors import NotFoundError, RequestError, UnavailableError
 
 NO_CHAMPION = "it has no champion"
@@ -48,6 +53,7 @@ class _View(NamedTuple):
     served: Mapping[str, Served]
     wanted: Mapping[str, ModelSpec]
     only: str | None  # the one model that is wanted
+    canaries: Mapping[str, ServedCanary]  # of served models
 
 
 class Champions:
@@ -88,7 +94,7 @@ class Champions:
             threads=threads,
         )
         self._wanted = WantedModels(registry, specs)
-        self._view = _view({}, self._wanted.named)
+        self._view = _view({}, self._wanted.named, {})
         self._signatures: dict[str, Signature | None] = {}
         self._pauses = Pauses()
         self._changing = threading.Lock()
@@ -104,7 +110,7 @@ class Champions:
     @property
     def ready(self) -> bool:
         """Whether at least one model and all named ones are served, and every one of them runs."""
-        served, wanted, _ = self._view
+        served, wanted, *_ = self._view
         required = wanted.keys() if self._wanted.named else set()
         runs = all(not each.runner.failing for each in served.values())
         return bool(served) and required <= served.keys() and runs
@@ -141,6 +147,13 @@ class Champions:
             expected=f"one of {names}",
             got=got,
         )
+
+    def choose(self, model: str | None, call: Call) -> Served:
+        """Return the version that answers a request: as `find`, or the canary. Raises as `find`."""
+        canaries = self._view.canaries
+        served = self.find(model)
+        canary = canaries.get(served.manifest.model) if canaries else None
+        return served if canary is None else canary.choose(call)
 
     def index(self) -> list[ModelState]:
         """Return the state of every model of the registry and every named one in this worker."""
@@ -233,7 +246,8 @@ class Champions:
         for model in served.keys() - specs.keys():
             self._signatures.pop(model, None)
             self._log.info("model_unloaded", model=model)
-        self._view = _view({name: served[name] for name in served if name in specs}, specs)
+        kept = {name: served[name] for name in served if name in specs}
+        self._view = _view(kept, specs, self._view.canaries)
 
     def _state(self, model: str) -> ModelState:
         """Return the state of a model without reading its files again."""
@@ -267,6 +281,9 @@ class Champions:
                 self._log.info("model_runs_again", model=name, version=served.manifest.version)
             else:
                 self._signatures.pop(name, None)  # a fresh session may do
+        canary = self._view.canaries.get(name)
+        if canary is not None and (canary.over() or canary.challenger.runner.failing):
+            self._end_canary(name)
         if name in self._signatures and self._signatures[name] == signature:
             return
         if not self._pauses.waits(name, signature):
@@ -298,11 +315,13 @@ class Champions:
         if spec.version is not None:
             self._load(spec, spec.version)
             return
-        aliases = self._registry.aliases(spec.name)
+        state = self._registry.state(spec.name)
+        aliases = state.aliases
         if aliases.champion is None:
             return
         try:
             self._load(spec, aliases.champion)
+            self._follow_canary(spec.name, state.find_canary(time.time()))
         except (HoldfastError, OSError):
             if spec.name not in self._view.served and aliases.previous is not None:
                 self._load_previous(spec, aliases.previous)
@@ -320,10 +339,36 @@ class Champions:
         if current and current.manifest.version == version and not current.runner.failing:
             return
         loaded = self._loader.open(name, version)
-        self._view = _view({**served, name: loaded}, self._view.wanted)
+        self._view = _view({**served, name: loaded}, self._view.wanted, self._view.canaries)
         loaded.metrics.note_load()
         pinned = spec.version is not None
         self._log.info("model_loaded", model=name, version=version, pinned=pinned)
+
+    def _follow_canary(self, model: str, canary: Canary | None) -> None:
+        """Let a canary answer its share. One that cannot be loaded is refused and costs nothing."""
+        champion, known = self._view.served[model], self._view.canaries.get(model)
+        if known is not None and known.canary == canary and known.champion is champion:
+            return
+        if known is not None:
+            self._end_canary(model)
+        if canary is None:
+            return
+        about = {"model": model, "version": canary.version, "share": canary.share}
+        try:
+            loaded = open_canary(self._loader, canary, champion)
+        except (HoldfastError, OSError) as error:
+            self._metrics.reload_failures.labels(model).inc()
+            self._log.error("canary_refused", **about, reason=str(error))
+            return
+        self._view = _view(*self._view[:2], {**self._view.canaries, model: loaded})
+        self._log.info("canary_loaded", **about)
+
+    def _end_canary(self, model: str) -> None:
+        canaries = dict(self._view.canaries)
+        ended = canaries.pop(model)
+        self._view = _view(*self._view[:2], canaries)
+        why = ended.challenger.runner.failing
+        self._log.info("canary_ended", model=model, version=ended.canary.version, reason=why)
 
     def _describe_error(self, error: Exception) -> str:
         """Describe an error for clients: the path of the registry is only logged."""
@@ -342,6 +387,11 @@ class Champions:
         )
 
 
-def _view(served: Mapping[str, Served], specs: Mapping[str, ModelSpec]) -> _View:
+def _view(
+    served: Mapping[str, Served],
+    specs: Mapping[str, ModelSpec],
+    canaries: Mapping[str, ServedCanary],
+) -> _View:
     only = next(iter(specs)) if len(specs) == 1 else None
-    return _View(MappingProxyType(served), specs, only)
+    kept = {name: canaries[name] for name in canaries if name in served}
+    return _View(MappingProxyType(served), specs, only, MappingProxyType(kept))

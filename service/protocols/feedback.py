@@ -279,7 +279,8 @@ def _tell_result(
 
 def _count(results: Sequence[LabelResult], served: Mapping[str, Served]) -> None:
     for result in results:
-        served[result.model].metrics.feedback(result.correct, bool(result.contradicts))
+        metrics = served[result.model].metrics
+        metrics.feedback(result.version, result.correct, bool(result.contradicts))
 
 
 def _raise_no_class(label: _Label, classes: Sequence[str]) -> NoReturn:

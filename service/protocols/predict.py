@@ -20,12 +20,12 @@ IMAGES = ("image/png", "image/jpeg")
 
 
 def endpoints(
-    pipeline: Pipeline, find: Callable[[str | None], Served], max_pixels: int = MAX_PIXELS
+    pipeline: Pipeline, choose: Callable[[str | None, Call], Served], max_pixels: int = MAX_PIXELS
 ) -> tuple[Endpoint, ...]:
-    """Return the endpoint; `find` returns the served version of a model, or of the only one."""
+    """Return the endpoint; `choose` returns the version of a model, or of the only one."""
 
     def predict(call: Call) -> Reply:
-        served = find(call.argument("model"))
+        served = choose(call.argument("model"), call)
         return pipeline.handle(
             served, call.caller, lambda: decode(call, served, max_pixels), encode
         )

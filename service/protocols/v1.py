@@ -93,7 +93,10 @@ def endpoints(
         return json_reply(status_of(version_of(champions.find(model), version)))
 
     def predict(call: Call, model: str, version: str | None = None) -> Reply:
-        served = version_of(champions.find(model), version)
+        if version is None:
+            served = champions.choose(model, call)
+        else:
+            served = version_of(champions.find(model), version)
         field = ""
 
         def decode() -> Decoded:

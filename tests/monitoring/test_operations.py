@@ -59,7 +59,7 @@ class StandIn:
             child = histogram.labels(**labels) if labels else histogram
             child.observe(0.01 if name.endswith("seconds") else 0.7)
         counters["holdfast_http_requests_total"].labels("/predict", "POST", "200").inc(40)
-        counters["holdfast_predictions_total"].labels("digits", "7").inc(40)
+        counters["holdfast_predictions_total"].labels("digits", "1", "7").inc(40)
         for kind in ("drift", "perturbation", "query"):
             counters["holdfast_flagged_total"].labels("digits", kind).inc(0.4)
         shares = [0.97, *[0.01] * 3] if self.shifted else [0.25] * 4

@@ -92,10 +92,11 @@ def running(state: Path, **settings: Any) -> Iterator[Running]:
     port = free_port()
     log = state / f"service-{port}.log"
     env = {f"HOLDFAST_{name.upper()}": str(value) for name, value in settings.items()}
-    given = {"WORKERS": "2", "THREADS": "4", "DRAIN_SECONDS": "0.1"}
+    given = {
+        "WORKERS": "2", "THREADS": "4", "DRAIN_SECONDS": "0.1", "RELOAD_INTERVAL_SECONDS": "0.1"
+    }  # fmt: skip
     env = {f"HOLDFAST_{name}": value for name, value in given.items()} | env
     env |= {"HOLDFAST_STATE": str(state), "HOLDFAST_PORT": str(port)}
-    env |= {"HOLDFAST_RELOAD_INTERVAL_SECONDS": "0.1"}
     with log.open("wb") as stream:
         process = subprocess.Popen(
             [sys.executable, "-m", "service.gunicorn_conf"],

@@ -5,7 +5,7 @@ Its extensions (statistics, the model repository) have modules of their own.
 
 from collections.abc import Callable, Sequence
 
-from service.fleet.served import Served
+from service.fleet.served_models import Champions
 from service.pipeline import Decoded, Pipeline, Scored
 from service.protocols.v2.binary import HEADER
 from service.protocols.v2.codec import WantedOutput, decode_infer, encode_infer
@@ -25,7 +25,7 @@ OF_MODEL = ("/v2/models/<model>", "/v2/models/<model>/versions/<version>")
 
 def endpoints(
     pipeline: Pipeline,
-    find: Callable[[str | None], Served],
+    champions: Champions,
     ready: Callable[[], bool],
     *,
     version: str,
@@ -34,10 +34,12 @@ def endpoints(
 
     Args:
         pipeline: answers a prediction.
-        find: returns the served version of a model; its errors are the answers.
+        champions: the served models; their errors are the answers.
         ready: whether predictions can be answered.
         version: of this program.
     """
+
+    find = champions.find
 
     def server(call: Call) -> Reply:
         return json_reply({"name": "holdfast", "version": version, "extensions": EXTENSIONS})
@@ -61,7 +63,10 @@ def endpoints(
         return json_reply(configuration(served.manifest, served.max_rows))
 
     def infer(call: Call, model: str, version: str | None = None) -> Reply:
-        served = version_of(find(model), version)
+        if version is None:
+            served = champions.choose(model, call)
+        else:
+            served = version_of(find(model), version)
         outputs: Sequence[WantedOutput] = ()
         given_id = ""
 

@@ -17,7 +17,7 @@ folder = Path(sys.argv[1])
 allocate(folder, 0)
 share_counters(folder, 0)
 metrics = Metrics()
-metrics.feedback.labels("m", "true").inc(int(sys.argv[2]))
+metrics.feedback.labels("m", "1", "true").inc(int(sys.argv[2]))
 metrics.batch_rows.observe(3)
 print(exposition(metrics.registry, folder)().decode())
 """
@@ -31,7 +31,7 @@ def count(folder: Path, number: int) -> str:
 def test_the_library_counts_in_files_that_have_their_space_and_takes_them_up_again(
     tmp_path: Path,
 ) -> None:
-    sample = 'holdfast_feedback_total{correct="true",model="m"} '
+    sample = 'holdfast_feedback_total{correct="true",model="m",version="1"} '
     assert sample + "3.0" in count(tmp_path, 3)
     assert sample + "8.0" in count(tmp_path, 5)  # the next worker of the slot
     made = {path.name for path in tmp_path.glob("*.db")}

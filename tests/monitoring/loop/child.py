@@ -83,6 +83,12 @@ def probation(task: Task) -> Shadowed:
     return _shadow(task, "probation")
 
 
+def canary(task: Task) -> Shadowed:
+    """The verdict that the options ask for; `no worse` where they ask for none."""
+    verdict = task.job.options.get("canary", "no worse")
+    return Shadowed(ShadowComparison(9, 0, 91, verdict), Agreement(200, 9), None, None)
+
+
 def _shadow(task: Task, step: str) -> Shadowed:
     worse = task.job.options.get("worse") == step
     seen = ShadowComparison(9, 0, 91, "worse" if worse else "not known")

@@ -55,6 +55,13 @@ def test_another_version_that_is_served_is_named() -> None:
     assert "version 1 is served there" in (found[-1] or "")
 
 
+def test_a_canary_that_gets_every_request_for_a_while_is_no_stillness() -> None:
+    still = Stillness("m", 1)
+    found = [still.look({"s": page(k, v1=0, v2=k)}, 2).still for k in range(3 * STILL_LOOKS)]
+    assert set(found) == {None, ""}
+    assert found[-1] == ""
+
+
 def test_a_restart_of_the_service_forgets_nothing_and_invents_nothing() -> None:
     still = Stillness("m", 1)
     for k in range(STILL_LOOKS):

@@ -61,7 +61,7 @@ def test_feedback_is_counted_by_whether_it_was_right(
     client: FlaskClient, asked: dict[str, Any]
 ) -> None:
     def count() -> float:
-        line = 'holdfast_feedback_total{correct="true",model="digits"} '
+        line = 'holdfast_feedback_total{correct="true",model="digits",version="1"} '
         text = client.get("/metrics").text
         return float(next(x for x in text.splitlines() if x.startswith(line)).split()[-1])
 

@@ -1,0 +1,66 @@
+"""A challenger that answers a share of the requests: whose, and for how long.
+
+Who has a token always gets the same version, in every worker and after a restart: the hash of the
+token's name, salted with the canary's job, decides. Without tokens the request's id does, or
+chance: an address may stand for everybody behind a proxy, and would get all requests or none.
+"""
+
+import os
+import time
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+
+from models.base.errors import RegistryError
+from models.versions.registry_state import Canary
+from service.fleet.loader import Loader
+from service.fleet.served import Served
+from service.web.call import Call
+
+
+@dataclass(frozen=True)
+class ServedCanary:
+    """The loaded challenger, and the champion that answers all other requests."""
+
+    canary: Canary
+    challenger: Served
+    champion: Served
+
+    def over(self) -> bool:
+        """Whether its time has come."""
+        return time.time() >= self.canary.until
+
+    def choose(self, call: Call) -> Served:
+        """Return the version for a request; the champion where the challenger does not run."""
+        if self.over() or self.challenger.runner.failing:
+            return self.champion
+        client = call.actor or call.id() or os.urandom(16).hex()
+        if place(self.canary.event, client) >= self.canary.share:
+            return self.champion
+        return self.challenger
+
+
+def open_canary(loader: Loader, canary: Canary, champion: Served) -> ServedCanary:
+    """Load the challenger beside the champion, which answers what the challenger cannot run.
+
+    Raises:
+        RegistryError: there is no such version, or it takes other inputs or gives other classes.
+        BundleError: it is damaged or does not run.
+    """
+    challenger = loader.open(champion.manifest.model, canary.version)
+    ours, theirs = challenger.manifest, champion.manifest
+    if (ours.input, ours.classes) != (theirs.input, theirs.classes):
+        raise RegistryError(
+            f"version {ours.version} takes other inputs or classes than version "
+            f"{theirs.version}: it cannot answer a share of its requests"
+        )
+    return ServedCanary(canary, replace(challenger, instead=champion), champion)
+
+
+def place(salt: str, client: str) -> float:
+    """Return where a client lies in [0, 1): uniform over clients, another one for each salt.
+
+    >>> round(place("job", "token ada"), 3) == round(place("job", "token ada"), 3)
+    True
+    """
+    digest = blake2b(f"{salt}\0{client}".encode(), digest_size=7).digest()
+    return int.from_bytes(digest) / 2.0**56
