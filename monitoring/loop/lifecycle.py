@@ -212,12 +212,9 @@ class Lifecycle(DBOSConfiguredInstance):
 
     def _child(self, job: Job, step: str) -> Any:
         return run_child(
-            self._task(job, step),
-            step,
-            seconds=terms_of(job).step_timeout_seconds,
-            beat=lambda: self.beats.beat(job.id),
-            stop=self.stop,
-        )
+            self._task(job, step), step, seconds=terms_of(job).step_timeout_seconds,
+            beat=lambda: self.beats.beat(job.id), stop=self.stop,
+        )  # fmt: skip
 
     def _task(self, job: Job, step: str) -> Path:
         """Write the task of a step; returns the folder of the job."""
