@@ -178,11 +178,10 @@ def test_the_end_of_a_block_outlives_a_restart(tmp_path: Path) -> None:
     history = History.open(path)
     fill(history, [300, 300])
     history.end_block()
-    history.end_block()
     size = path.stat().st_size
-    again = History.open(path)
-    again.end_block()
+    history.end_block()
     assert path.stat().st_size == size, "it has ended"
+    again = History.open(path)
     again.add(counts(300, 3), until=30.0, before=600)
     for each in (again, History.read(path)):
         assert each.when(600) == (10.0, 20.0)
