@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -139,8 +140,8 @@ class ChannelEvidence:
 
     @property
     def least_eta(self) -> float:
-        """The smallest discount of a bet, in (0, 1]."""
-        return float(np.min(self._eta))
+        """The smallest discount of a bet, in (0, 1]; 1 where there is none."""
+        return float(np.min(self._eta, initial=1.0))
 
     @property
     def log10_r(self) -> float:
@@ -182,9 +183,15 @@ class ChannelEvidence:
         return self._book.expected(came), came / came.sum()
 
     def adopt(self, other: ChannelEvidence) -> None:
-        """Take over how bursty the traffic is, and the request count, from the same channel."""
+        """Take over how bursty the traffic is, and the request count, from the same channel.
+
+        Its reference may be another, and so may its bets on a cell's share.
+        """
         self.requests = other.requests
-        self._dispersion.adopt(other._dispersion)
+        rows = np.arange(len(other._dispersion.phi()))  # of cells
+        if self.reference.kind == "score":  # of bets
+            rows = _match_bets(self.bets, other.bets)
+        self._dispersion.adopt(other._dispersion, rows)
         self._discount()
         self.restart()
 
@@ -230,3 +237,18 @@ class ChannelEvidence:
                 self._ln_r[copy] = vector(r, bets)
         self.requests = state.requests
         self._history.load(state.history, state.requests, bets, cells)
+
+
+def _match_bets(bets: Sequence[Bet], known: Sequence[Bet]) -> IntArray:
+    """Return for every bet the number (J,) of the known one that varies as it does.
+
+    Bets on ranks are the same for every reference. One on a cell's share varies as any other on it,
+    whatever the factor.
+    """
+    same = {(bet.cell, bet.words): number for number, bet in enumerate(known)}
+    about = {bet.cell: number for number, bet in enumerate(known)}
+    numbers = [
+        number if bet.cell is None else same.get((bet.cell, bet.words), about[bet.cell])
+        for number, bet in enumerate(bets)
+    ]
+    return np.array(numbers, dtype=np.int64)

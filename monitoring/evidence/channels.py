@@ -146,12 +146,14 @@ class StreamEvidence:
         self.c, self.lags, self.seed, self.clear_after = c, lags, seed, clear_after
         self.eta: Eta = eta
         self._references = sorted(references, key=lambda reference: reference.name)
-        self._begin(accepted)
+        self._begin(accepted, {})
 
-    def _begin(self, accepted: Accepted | None) -> None:
-        """Start afresh from the references, or from what a person has accepted."""
-        self._channels = {r.name: self._channel(r, accepted) for r in self._references}
-        self._accepted = accepted
+    def _begin(self, accepted: Accepted | None, before: Mapping[str, ChannelEvidence]) -> None:
+        """Start afresh, with what `before` knows of bursts; nothing changes if it raises."""
+        channels = {r.name: self._channel(r, accepted) for r in self._references}
+        for name, old in before.items():
+            channels[name].adopt(old)
+        self._channels, self.accepted = channels, accepted
         n = min(round(float(c.reference.alpha.sum())) for c in self._channels.values()) - 1
         self._piece = max(1, min(MOST_PIECE, n // 20))
         self._alarm: Alarm | None = None
@@ -166,9 +168,9 @@ class StreamEvidence:
         return ChannelEvidence(reference, eta=self.eta, lags=self.lags, band=band)
 
     @property
-    def accepted(self) -> Accepted | None:
-        """The traffic that a person has accepted as normal, or None."""
-        return self._accepted
+    def references(self) -> list[ChannelReference]:
+        """What the channels are compared with now, in the order of their names."""
+        return [channel.reference for channel in self._channels.values()]
 
     def retake(self, accepted: Accepted | None) -> None:
         """Start anew: from accepted traffic, or (None) from the references.
@@ -179,10 +181,7 @@ class StreamEvidence:
         Raises:
             ValueError: accepted counts or a band that do not fit the references.
         """
-        before = self._channels
-        self._begin(accepted)
-        for name, channel in self._channels.items():
-            channel.adopt(before[name])
+        self._begin(accepted, self._channels)
 
     @property
     def requests(self) -> int:
@@ -337,7 +336,7 @@ class StreamEvidence:
             lags=self.lags,
             clear_after=self.clear_after,
             seed=self.seed,
-            accepted=self._accepted,
+            accepted=self.accepted,
             alarm=self._alarm,
             crossed_at=self._crossed_at,
             peaks=dict(self._peaks),

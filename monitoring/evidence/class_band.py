@@ -63,6 +63,16 @@ class ClassBand(msgspec.Struct, frozen=True):
         high = ((counts + 1) / sizes[:, None]).max(axis=0)
         return cls(low.tolist(), high.tolist(), len(counts))
 
+    def unbounded(self) -> list[int]:
+        """Return the classes that no bet is about: their shares may be next to none, or all.
+
+        >>> ClassBand.learn([[1000, 0, 0], [0, 500, 500]] * 10).unbounded()
+        [0]
+        """
+        least = min(ABOVE)
+        pairs = enumerate(zip(self.low, self.high, strict=True))
+        return [cell for cell, (low, high) in pairs if not low and least * high > MOST_SHARE]
+
 
 class BandBets:
     """Bets that a class has left the band, as e-values of counts.

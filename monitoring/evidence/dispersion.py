@@ -141,16 +141,16 @@ class Dispersion:
                 phi = np.maximum(phi, lowered)
         return phi
 
-    def adopt(self, other: Dispersion) -> None:
-        """Take over phi from the same channel with another reference.
+    def adopt(self, other: Dispersion, rows: IntArray) -> None:
+        """Take over phi from the same channel with another reference: row s from its row rows[s].
 
         What a request in a cell is worth has changed with the reference: phi holds on, not the gaps
         that it was measured from, and the next block is compared with one of these rows.
         """
         for scale, theirs in zip(self._scales, other._scales, strict=True):
             scale.pooled = self._weights * theirs.pooled.sum()
-            scale.pairs, scale.phi = theirs.pairs, theirs.phi.copy()
-            scale.gaps = theirs.phi * theirs.pairs * self._variances
+            scale.pairs, scale.phi = theirs.pairs, theirs.phi[rows]
+            scale.gaps = scale.phi * scale.pairs * self._variances
         self._phi = self._estimate()
 
     def snapshot(self) -> DispersionState:

@@ -4,6 +4,7 @@ The watcher explains an alarm once, when it is raised, from the records of the s
 were not recorded, the explanation says so.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -26,6 +27,7 @@ from monitoring.evidence.bets import FloatArray
 from monitoring.evidence.onset import CONFIDENCE, Onset
 from monitoring.records.store import Recorded, RecordStore, fits, raw_inputs
 
+Times = tuple[float, float] | None
 MOVERS = 5
 RUN_AGAIN = 300  # latest recorded requests, at most, that are looked at
 BAR = 30  # characters of the longest bar
@@ -51,7 +53,7 @@ class Explanation(msgspec.Struct, frozen=True):
     words: str
     requests: int
     onset: Onset
-    first_at: float | None  # of the onset; None: no record reaches back to it
+    first_at: float | None  # of the onset; None: not known
     last_at: float | None
     confidence: float  # that the drift began within the onset
     histogram: tuple[Bin, ...]
@@ -59,11 +61,21 @@ class Explanation(msgspec.Struct, frozen=True):
     note: str  # what is missing, or ""
 
 
-def explain(alarm: Alarm, bundle: Bundle, records: RecordStore, now: float) -> Explanation:
+def explain(
+    alarm: Alarm, bundle: Bundle, records: RecordStore, now: float, when: Callable[[int], Times]
+) -> Explanation:
     """Explain an alarm of the champion `bundle`, raised at `now`.
 
     The requests are those recorded since the likely onset, run through the graph again: the five
-    whose cells add most to the evidence of the winning bet.
+    whose cells add most to the evidence of the winning bet. Their number says nothing of when a
+    request was weighed: repeats are recorded and not weighed.
+
+    Args:
+        alarm: of the champion.
+        bundle: the champion.
+        records: of the service.
+        now: when it was raised, seconds since 1970.
+        when: two times between which a request was weighed, by its number; None: not known.
     """
     column = [c.name for c in bundle.manifest.channels].index(alarm.channel)
     info = bundle.manifest.channels[column]
@@ -71,10 +83,9 @@ def explain(alarm: Alarm, bundle: Bundle, records: RecordStore, now: float) -> E
     if info.groups or (edges is not None and len(edges) + 1 != len(info.labels)):
         edges = None  # a number's last cell is "missing": its cells keep their names
     before, after = np.array(alarm.before), np.array(alarm.after)
-    note, first_at, last_at = "", None, None
+    earliest, latest = (when(max(1, at)) for at in (alarm.onset.first, alarm.onset.last))
+    note = ""
     try:
-        first_at = _time_of(records, bundle, alarm, alarm.onset.first)
-        last_at = _time_of(records, bundle, alarm, alarm.onset.last)
         since = max(1, alarm.requests - alarm.onset.likely)
         requests = records.latest(bundle.manifest.model, bundle.manifest.version, since, RUN_AGAIN)
         movers = _movers(alarm, bundle, requests, column, cell_labels(info, edges, before))
@@ -90,8 +101,8 @@ def explain(alarm: Alarm, bundle: Bundle, records: RecordStore, now: float) -> E
         words=alarm.words,
         requests=alarm.requests,
         onset=alarm.onset,
-        first_at=first_at,
-        last_at=last_at,
+        first_at=None if earliest is None else earliest[0],
+        last_at=None if latest is None else latest[1],
         confidence=CONFIDENCE,
         histogram=histogram(info, edges, before, after),
         movers=movers,
@@ -120,13 +131,6 @@ def histogram(
         before, after = (merge_groups(len(groups), shares) for shares in (before, after))
         return bins(info.labels[: groups[0]], None, before, after)
     return bins(info.labels, edges, before, after, groups)
-
-
-def _time_of(records: RecordStore, bundle: Bundle, alarm: Alarm, at: int) -> float | None:
-    """When the request after the first `at` came, of those that were recorded."""
-    ago = max(1, alarm.requests - at)
-    found = records.latest(bundle.manifest.model, bundle.manifest.version, ago, 1)
-    return found[0].at if found else None
 
 
 def _movers(

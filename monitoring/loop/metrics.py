@@ -1,6 +1,7 @@
 """What the watcher exports, on its own registry and port: one process, so ordinary gauges."""
 
 import math
+from collections.abc import Sequence
 from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
@@ -196,13 +197,19 @@ class WatchMetrics:
         model, version = manifest.model, str(manifest.version)
         for gauge in (self.reference, self.evaluation, self.evidence, self.dispersion):
             gauge.remove_by_labels({"model": model})
+        self.show_references(model, version, references)
+        self.expected.labels(model).set(expected_accuracy(promised_accuracy(manifest.evaluation)))
+        self._show_evaluation(manifest)
+
+    def show_references(
+        self, model: str, version: str, references: Sequence[ChannelReference]
+    ) -> None:
+        """Export what a version is compared with: its own reference, or accepted traffic."""
         for reference in references:
             total = reference.alpha.sum()
             for cell, weight in enumerate(reference.alpha):
                 labels = (model, version, reference.name, f"{cell:02d}")
                 self.reference.labels(*labels).set(weight / total)
-        self.expected.labels(model).set(expected_accuracy(promised_accuracy(manifest.evaluation)))
-        self._show_evaluation(manifest)
 
     def show_stream(self, stream: Stream) -> None:
         """Export the evidence of a stream as it is now."""

@@ -26,6 +26,8 @@ from monitoring.watching.history import History, Span
 CLASS_CHANNEL = "class"
 LEAST_REQUESTS = 1000  # with fewer the finest bet, on the outermost .5 %, rests on less than five
 CYCLE_SECONDS = 86_400.0
+FINEST = 20  # parts of a cycle whose shares must be known, for limits to rest on them
+CLASSES_NAMED = 5
 VERSIONS_KEPT = 3  # of a model, whose histories stay
 FOLDER = "history"
 log = logger("watcher")
@@ -101,7 +103,7 @@ def agree(wish: Wish, stream: Stream, history: History, now: float) -> Agreement
         faults.append(f"the period {period} is not recorded: {_words(recorded)}")
     if faults:
         raise AcceptanceError(faults)
-    return _settle(since, until, wish.cycle_seconds, history, recorded)
+    return _settle(since, until, wish.cycle_seconds, stream.bundle, history)[0]
 
 
 def _end_of_onset(stream: Stream, history: History, recorded: Span) -> float:
@@ -122,30 +124,55 @@ def _end_of_onset(stream: Stream, history: History, recorded: Span) -> float:
 
 
 def _settle(
-    since: float, until: float, cycle_seconds: float, history: History, recorded: Span
-) -> Agreement:
-    part = history.span(since, until)
-    requests, blocks = (0, 0) if part is None else (part.requests, part.blocks)
-    if requests < LEAST_REQUESTS:
+    since: float, until: float, cycle_seconds: float, bundle: Bundle, history: History
+) -> tuple[Agreement, ClassBand | None]:
+    """Return what a period comes to, and its limits of class shares. Raises AcceptanceError."""
+    part, recorded = history.span(since, until), history.span()
+    assert recorded is not None, "the caller has looked"
+    if part is None or part.requests < LEAST_REQUESTS:
         words = (
-            f"{requests:,} requests lie in blocks within {show_time(since)} to {show_time(until)}"
+            f"{0 if part is None else part.requests:,} requests lie in blocks within "
+            f"{show_time(since)} to {show_time(until)}"
         )
         need = f"{LEAST_REQUESTS:,} are needed to compare later traffic with them"
         raise AcceptanceError([f"{words}: {need}; {_words(recorded)}"])
-    whole = until - since >= cycle_seconds
-    if whole and blocks >= LEAST_BLOCKS:
-        words = f"classes may come and go as in {blocks} blocks of {span(until - since)}"
-    elif whole:
-        words = (
-            f"classes have no limits of their own: the period has {blocks} blocks of {BLOCK:,} "
-            f"requests, {LEAST_BLOCKS} are needed"
+    band, words = _learn_band(since, until, cycle_seconds, bundle, history, part)
+    if band is None:
+        words = f"classes have no limits of their own: {words}"
+    return Agreement(since, until, part.requests, part.blocks, band is not None, words), band
+
+
+def _learn_band(
+    since: float, until: float, cycle_seconds: float, bundle: Bundle, history: History, part: Span
+) -> tuple[ClassBand | None, str]:
+    """Return the limits of the class shares, or None; and what they rest on, or why not."""
+    length, finest = part.until - part.since, cycle_seconds / FINEST
+    if length < cycle_seconds:
+        return None, (
+            f"{span(length)} are less than a cycle of {span(cycle_seconds)}; shares that come and "
+            "go within a cycle will alarm again"
         )
-    else:
-        words = (
-            f"classes have no limits of their own: {span(until - since)} are less than a cycle of "
-            f"{span(cycle_seconds)}; shares that come and go within a cycle will alarm again"
+    names = [str(name) for name in bundle.manifest.classes]
+    blocks = history.by_block(since, until, CLASS_CHANNEL, len(names))
+    if len(blocks) < LEAST_BLOCKS:
+        return None, (
+            f"the period has {len(blocks)} blocks of {BLOCK:,} requests, {LEAST_BLOCKS} are needed"
         )
-    return Agreement(since, until, requests, blocks, whole and blocks >= LEAST_BLOCKS, words)
+    coarsest = history.coarsest_seconds(since, until)
+    if coarsest > finest:
+        return None, (
+            f"{span(coarsest)} of the period are one gap or one block, and for a cycle of "
+            f"{span(cycle_seconds)} none may be longer than {span(finest)}"
+        )
+    band = ClassBand.learn(blocks)
+    if unbounded := band.unbounded():
+        named = ", ".join(names[cell] for cell in unbounded[:CLASSES_NAMED])
+        more = ", ..." if len(unbounded) > CLASSES_NAMED else ""
+        return None, (
+            f"of class {named}{more} the period shows blocks without any request and blocks of "
+            "hardly any other: no share is beyond that"
+        )
+    return band, f"classes may come and go as in {len(blocks)} blocks of {span(length)}"
 
 
 def _words(recorded: Span) -> str:
@@ -159,11 +186,10 @@ def count_accepted(accepted: Acceptance, bundle: Bundle, history: History) -> Ac
     Raises:
         AcceptanceError: too little is recorded of it.
     """
-    recorded = history.span()
-    if recorded is None:
+    if history.span() is None:
         raise AcceptanceError([f"{accepted.words()}: none of it is recorded"])
     since, until = accepted.since, accepted.until
-    agreement = _settle(since, until, accepted.cycle_seconds, history, recorded)
+    _, band = _settle(since, until, accepted.cycle_seconds, bundle, history)
     cells = {
         channel.name: len(bundle.reference[f"{channel.name}/alpha"])
         for channel in bundle.manifest.channels
@@ -173,9 +199,6 @@ def count_accepted(accepted: Acceptance, bundle: Bundle, history: History) -> Ac
     if lacking:
         words = f"{accepted.words()}: too few requests are recorded of {', '.join(lacking)}"
         raise AcceptanceError([words])
-    band, blocks = None, history.by_block(since, until, CLASS_CHANNEL, cells[CLASS_CHANNEL])
-    if agreement.band and len(blocks) >= LEAST_BLOCKS:
-        band = ClassBand.learn(blocks)
     return Accepted({name: row.tolist() for name, row in counts.items()}, band)
 
 
@@ -198,8 +221,11 @@ class Acceptances:
                 _remove_old(history.path.parent)
             return history
 
-    def follow(self, stream: Stream) -> None:
+    def follow(self, stream: Stream) -> bool:
         """Compare with what a person has accepted for this version, or with its own reference.
+
+        Returns:
+            Whether that is new.
 
         Raises:
             AcceptanceError: too little is recorded; what was compared with until now stays.
@@ -207,23 +233,23 @@ class Acceptances:
         try:
             wanted = self.registry.state(stream.model).accepted
         except RegistryError:
-            return  # it is a problem with a name of its own; what stands, stands
+            return False  # it is a problem with a name of its own; what stands, stands
         if wanted is not None and wanted.version != stream.version:
             wanted = None
         if wanted == stream.accepted:
-            return
+            return False
         history = self.history(stream)
         counts = None if wanted is None else count_accepted(wanted, stream.bundle, history)
-        history.end_block()
         before = stream.accepted
         stream.retake(counts, wanted)
+        history.end_block()
         if wanted is None:
             assert before is not None
             words = before.words()
             log.info(
                 "drift_acceptance_undone", model=stream.model, version=stream.version, was=words
             )
-            return
+            return True
         assert counts is not None
         log.info(
             "drift_accepted",
@@ -233,6 +259,7 @@ class Acceptances:
             requests=sum(counts.counts[CLASS_CHANNEL]),
             class_band=counts.band is not None,
         )
+        return True
 
     def note(self, stream: Stream, now: float, raised: bool) -> None:
         """Keep what the last look has weighed; one that raised an alarm ends its block.

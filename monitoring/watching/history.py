@@ -1,9 +1,10 @@
 """What the looks at a version have weighed, so that a person can say of a period: this is normal.
 
-Looks go into blocks of 1000 requests or more; a look that raises an alarm ends its block. A line of
-the file is a look, or a block, after its checksum:
+Looks go into blocks of 1000 requests or more; a look that raises an alarm ends its block, and so
+does accepted traffic. A line of the file is a look, a block, or the mere end of one, after its
+checksum:
 
-    <crc32> {"opens":true,"since":...,"until":...,"before":...,"after":...,"counts":{...}}
+    <crc32> {"opens":true,"ends":false,"since":...,"until":...,"before":...,"after":...,"counts":{}}
 
 A line that opens no block is added to the block before it. Where the file gets too long, the older
 half of the blocks is merged two by two: what lies longer ago is known less finely, and nothing is
@@ -14,6 +15,8 @@ import zlib
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import reduce
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
@@ -37,12 +40,14 @@ class Block(msgspec.Struct, frozen=True):
 
     Args:
         opens: whether it begins a block; else it belongs to the one before it.
+        ends: whether the next look begins a block, whatever this one holds.
         since, until: the time of the look before it, and of its last one; seconds since 1970.
         before, after: requests that the evidence of the version had counted until then.
         counts: sparse counts by channel, as JSON.
     """
 
     opens: bool
+    ends: bool
     since: float
     until: float
     before: int
@@ -65,7 +70,7 @@ class Block(msgspec.Struct, frozen=True):
         # Evidence that began anew meanwhile counts from 0: requests are added, not numbers.
         before = max(0, later.after - self.requests - later.requests)
         counts = _encode({name: sorted(row.items()) for name, row in sums.items()})
-        return Block(self.opens, self.since, later.until, before, later.after, counts)
+        return Block(self.opens, later.ends, self.since, later.until, before, later.after, counts)
 
 
 class Span(msgspec.Struct, frozen=True):
@@ -103,7 +108,7 @@ class History:
     most_bytes: int = MOST_BYTES
     fault: str = ""  # of the file, in words; empty once it is as it should be
     _blocks: tuple[Block, ...] = ()
-    _ends: bool = False  # whether the next look opens a block whatever the last one holds
+    _looks: tuple[Block, ...] = ()  # of the last block, as far as they are known one by one
     _looked_at: float | None = None  # at what; None: not yet
     _size: int | None = None  # of the file as this left it; None: it must be written anew
 
@@ -131,8 +136,8 @@ class History:
             data = path.read_bytes()
         except FileNotFoundError:
             return cls(path, most_bytes)
-        blocks, whole = _read(data)
-        return cls(path, most_bytes, "", blocks, _size=len(data) if whole else None)
+        blocks, looks, whole = _read(data)
+        return cls(path, most_bytes, "", blocks, looks, _size=len(data) if whole else None)
 
     def add(self, counts: Mapping[str, IntArray], until: float, before: int) -> None:
         """Note what a look has weighed, be it nothing.
@@ -151,25 +156,35 @@ class History:
             return
         if looked is None:
             looked = until if last is None else last.until
-        opens, since = last is None or self._ends or last.requests >= BLOCK, min(looked, until)
+        opens = last is None or last.ends or last.requests >= BLOCK
         sparse = {
             name: [(int(cell), int(row[cell])) for cell in row.nonzero()[0]]
             for name, row in counts.items()
         }
-        look = Block(opens, since, until, before, before + requests, _encode(sparse))
-        self._ends = False
-        if opens or last is None:
-            self._blocks = (*self._blocks, look)
-        else:
-            self._blocks = (*self._blocks[:-1], last.merge(look))
-        self._write(_line(look))
+        since, after = min(looked, until), before + requests
+        self._add(Block(opens, False, since, until, before, after, _encode(sparse)))
 
     def end_block(self) -> None:
         """Let the next look open a block: what was weighed until now is of another kind."""
-        self._ends = True
+        if self._blocks and not self._blocks[-1].ends:
+            until, after = self._blocks[-1].until, self._blocks[-1].after
+            self._add(Block(False, True, until, until, after, after, _encode({})))
+
+    def _add(self, look: Block) -> None:
+        """Add a line, here and to the file."""
+        if look.opens:
+            self._looks, self._blocks = (look,), (*self._blocks, look)
+        else:
+            self._looks = (*self._looks, look)
+            self._blocks = (*self._blocks[:-1], self._blocks[-1].merge(look))
+        self._write(_line(look))
 
     def span(self, since: float = -np.inf, until: float = np.inf) -> Span | None:
-        """Return what lies between two times in whole blocks; None where nothing does."""
+        """Return what lies between two times in whole blocks; None where nothing does.
+
+        The last block is there up to the last look within: what was accepted during a look is
+        counted after it.
+        """
         blocks = self._between(since, until)
         if not blocks:
             return None
@@ -179,6 +194,12 @@ class History:
             sum(block.requests for block in blocks),
             sum(block.requests >= BLOCK for block in blocks),
         )
+
+    def coarsest_seconds(self, since: float, until: float) -> float:
+        """Return the length of the longest block between two times, or gap between two blocks."""
+        blocks = self._between(since, until)
+        gaps = [later.since - block.until for block, later in pairwise(blocks)]
+        return max([0.0, *gaps, *(block.until - block.since for block in blocks)])
 
     def add_up(self, since: float, until: float, cells: Mapping[str, int]) -> dict[str, IntArray]:
         """Return the counts between two times.
@@ -210,13 +231,18 @@ class History:
 
     def when(self, request: int) -> tuple[float, float] | None:
         """Return two times between which a request was weighed, by its number; None: not known."""
-        for block in reversed(self._blocks):
+        for block in reversed((*self._blocks, *self._looks)):
             if block.before < request <= block.after:
                 return block.since, block.until
         return None
 
     def _between(self, since: float, until: float) -> list[Block]:
-        return [b for b in self._blocks if since <= b.since and b.until <= until]
+        blocks, looks = self._blocks, self._looks
+        part = [b for b in blocks if since <= b.since and b.until <= until]
+        if blocks and since <= blocks[-1].since and blocks[-1].until > until:
+            early = [look for look in looks if look.until <= until]
+            part += [reduce(Block.merge, early)] if early else []
+        return part
 
     def _write(self, line: bytes) -> None:
         """Append a line, or write the file anew where it is not as this left it, or too long."""
@@ -257,10 +283,15 @@ def _line(block: Block) -> bytes:
     return f"{zlib.crc32(text):0{CHECKSUM}x} ".encode() + text + b"\n"
 
 
-def _read(data: bytes) -> tuple[tuple[Block, ...], bool]:
-    """Return the blocks of a file, and whether its end was whole. Raises ValueError."""
+def _read(data: bytes) -> tuple[tuple[Block, ...], tuple[Block, ...], bool]:
+    """Return the blocks of a file, the looks of the last one, and whether its end was whole.
+
+    Raises:
+        ValueError: it is damaged elsewhere.
+    """
     *lines, tail = data.split(b"\n")
     blocks: list[Block] = []
+    looks: list[Block] = []
     for number, line in enumerate(lines, 1):
         checksum, text = line[:CHECKSUM], line[CHECKSUM + 1 :]
         if checksum != f"{zlib.crc32(text):0{CHECKSUM}x}".encode():
@@ -268,9 +299,11 @@ def _read(data: bytes) -> tuple[tuple[Block, ...], bool]:
         block = msgspec.json.decode(text, type=Block)
         if block.opens or not blocks:
             blocks.append(block)
+            looks = [block]
         else:
             blocks[-1] = blocks[-1].merge(block)
-    return tuple(blocks), not tail
+            looks.append(block)
+    return tuple(blocks), tuple(looks), not tail
 
 
 def _encode(counts: Sparse) -> msgspec.Raw:

@@ -27,9 +27,9 @@ from monitoring.counting.counters import Page, share_of_repeats
 from monitoring.counting.repeats import MOST_PROBABLE
 from monitoring.evidence.accuracy_watch import Accuracy, AccuracyWatch
 from monitoring.evidence.channels import Alarm
-from monitoring.evidence.explanation import explain
+from monitoring.evidence.explanation import Explanation, explain
 from monitoring.evidence.labels.watch import Harm
-from monitoring.evidence.stream import Stream, references
+from monitoring.evidence.stream import Stream
 from monitoring.loop.dispatcher import Dispatcher
 from monitoring.loop.jobs import Job, JobStore
 from monitoring.loop.metrics import WatchMetrics
@@ -152,7 +152,10 @@ class Watcher:
         if stream is None:
             return
         self._look_for_movement(stream, pages, now)
-        self.problems.attempt(model, "acceptance", now, partial(self.acceptances.follow, stream))
+        if self.problems.attempt(
+            model, "acceptance", now, partial(self.acceptances.follow, stream)
+        ):
+            self._show_references(stream, now)
         self._weigh(stream, pages, now)
         live = self._ask_store(model, "records", now, partial(self.observe, stream))
         if live is not None:
@@ -225,7 +228,7 @@ class Watcher:
         if alarm is not None:
             self._log_alarm(stream, alarm)
             explanation = self.problems.attempt(
-                model, "explanation", now, partial(explain, alarm, stream.bundle, self.records, now)
+                model, "explanation", now, partial(self._explain, stream, alarm, now)
             )
             if explanation is not None:
                 stream.explained = explanation
@@ -243,6 +246,10 @@ class Watcher:
         self._tell(model, "counters_refused", words, now)
         self._tell(model, "evidence_state", stream.fault or stream.noticed, now)
         self.metrics.show_stream(stream)
+
+    def _explain(self, stream: Stream, alarm: Alarm, now: float) -> Explanation:
+        when = self.acceptances.history(stream).when
+        return explain(alarm, stream.bundle, self.records, now, when)
 
     def _forget(self, model: str) -> None:
         """Forget a model that has left the registry, with its metrics and problems."""
@@ -280,7 +287,13 @@ class Watcher:
             log.exception("job_not_exported", job=job.id)
 
     def _show_version(self, stream: Stream, now: float) -> None:
-        show = partial(self.metrics.show_version, stream.bundle.manifest, references(stream.bundle))
+        manifest, compared = stream.bundle.manifest, stream.evidence.references
+        show = partial(self.metrics.show_version, manifest, compared)
+        self.problems.attempt(stream.model, "figures", now, show)
+
+    def _show_references(self, stream: Stream, now: float) -> None:
+        version, compared = str(stream.version), stream.evidence.references
+        show = partial(self.metrics.show_references, stream.model, version, compared)
         self.problems.attempt(stream.model, "figures", now, show)
 
     def _log_alarm(self, stream: Stream, alarm: Alarm) -> None:

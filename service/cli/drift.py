@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 import msgspec
 
+from models.base.errors import HoldfastError
 from models.versions.registry import Registry
 from monitoring.evidence.explanation import Explanation, histogram_text
 from monitoring.evidence.labels.watch import Harm, LabelWatch
@@ -22,11 +23,14 @@ from service.watcher.acceptance import accept as accept_period
 from service.watcher.acceptance import read_watched, undo
 from service.watcher.bodies import AcceptBody, length_of_time, time_at
 
+NOT_TOLD = (ArithmeticError, LookupError, TypeError, ValueError)  # a state that fits and is wrong
+
 
 class DriftReport(DriftStatus, frozen=True, kw_only=True):
-    """How the evidence of a model stands, and what its labels say."""
+    """How the evidence of a model stands, and what its labels say; or why that is not known."""
 
-    harm: Harm
+    harm: Harm | None = None
+    fault: str | None = None
 
 
 @click.group()
@@ -46,7 +50,7 @@ def drift() -> None:
 def show(settings: Settings, model: str | None, as_json: bool) -> None:
     """The evidence: what it promises, what moved and when, what was learnt about the traffic.
 
-    Without MODEL: of all models.
+    Without MODEL: of all models, also where one of them is not known.
 
     \b
     Example:
@@ -56,7 +60,14 @@ def show(settings: Settings, model: str | None, as_json: bool) -> None:
     if model is not None:
         registry.aliases(model)  # an unknown model is told
     names = registry.models() if model is None else (model,)
-    reports = [_report(settings, registry, name) for name in names]
+    reports = []
+    for name in names:
+        try:
+            reports.append(_report(settings, registry, name))
+        except HoldfastError as error:
+            if model is not None:
+                raise
+            reports.append(DriftReport(model=name, fault=str(error)))
     value = reports if model is None else reports[0]
     emit(value, as_json, lambda: "\n\n".join(map(_text, reports)) or "no models yet")
 
@@ -126,14 +137,21 @@ def _read_history(settings: Settings, stream: Stream) -> History:
 def _report(settings: Settings, registry: Registry, model: str) -> DriftReport:
     stream = read_watched(_folder(settings), registry, model, c=settings.drift_c)
     records = RecordStore(settings.database_url, later=True)
-    harm = LabelWatch(stream.bundle, records, c=settings.drift_c).judge(stream.labels, None)
-    return DriftReport(
-        **msgspec.structs.asdict(describe_drift(stream, _read_history(settings, stream))),
-        harm=msgspec.structs.replace(harm, doubt=stream.doubt),
-    )
+    history = _read_history(settings, stream)
+    try:
+        status = describe_drift(stream, history)
+        harm = LabelWatch(stream.bundle, records, c=settings.drift_c).judge(stream.labels, None)
+    except NOT_TOLD as error:
+        words = f"the evidence of {model} {stream.version} cannot be told"
+        raise HoldfastError(f"{words}: {type(error).__name__}: {error}") from error
+    harm = msgspec.structs.replace(harm, doubt=stream.doubt)
+    return DriftReport(**msgspec.structs.asdict(status), harm=harm)
 
 
 def _text(report: DriftReport) -> str:
+    if report.fault is not None:
+        return f"{report.model}: not known: {report.fault}"
+    assert report.harm is not None
     lines = [f"{report.model} {report.version}: {report.promise}", *_compared_with(report)]
     lines += ["", *_alarm(report), "", _evidence(report), "", report.harm.words]
     lines += [f"  {report.harm.doubt}"] if report.harm.doubt else []

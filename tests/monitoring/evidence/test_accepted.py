@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from monitoring.evidence.accepted import Accepted, accepted_reference
-from monitoring.evidence.bets import ChannelReference
+from monitoring.evidence.bets import ChannelReference, FloatArray
 from monitoring.evidence.channels import SnapshotError, StreamEvidence, decode_state
 from monitoring.evidence.class_band import ClassBand
 from tests.monitoring.evidence.test_channels import Counts, World, alarmed, delay, warmed
@@ -117,3 +117,64 @@ def test_a_rare_class_keeps_the_reference_that_it_had() -> None:
     taken = accepted_reference(reference, Accepted({"energy": [5, 6, 7, 90, 200, 0]}))
     np.testing.assert_allclose(taken.alpha, [15, 26, 37, 90.5, 200.5, 0])
     assert taken.groups == reference.groups
+
+
+@pytest.mark.parametrize(("before", "after"), [(0.005, 0.05), (0.005, 0.3), (0.3, 0.0005)])
+@pytest.mark.parametrize("bursts", [1, 4])
+def test_a_column_whose_missing_values_were_accepted_is_watched_on(
+    before: float, after: float, bursts: int
+) -> None:
+    rng = np.random.default_rng(6)
+
+    def shares(missing: float) -> FloatArray:
+        return np.append(np.full(20, (1 - missing) / 20), missing)
+
+    def serve(missing: float) -> bool:
+        """Look a hundred times; whether an alarm is on at one of them."""
+        alarms = 0
+        for _ in range(100):
+            stream.update({"age": bursts * rng.multinomial(64 // bursts, shares(missing))})
+            alarms += stream.alarm is not None
+        return alarms > 0
+
+    labels = (*(f"{cell:02}" for cell in range(20)), "missing")
+    reference = ChannelReference("age", "score", 10_000 * shares(before), labels)
+    stream = StreamEvidence([reference], eta="auto", c=1e6 if bursts == 1 else 1e15)
+    assert not serve(before)
+    learnt = stream.least_eta()["age"]
+    assert (learnt < 0.4) == (bursts == 4)
+    bets = {bet.words for bet in stream._channels["age"].bets}
+    stream.retake(Accepted({"age": (10_000 * shares(after)).round().astype(int).tolist()}))
+    assert {bet.words for bet in stream._channels["age"].bets} != bets, "other shares, other bets"
+    assert stream.least_eta()["age"] == pytest.approx(learnt, rel=0.3)
+    assert not serve(after)
+    text = msgspec.json.encode(stream.snapshot())
+    twin = StreamEvidence.restore([reference], decode_state(text))
+    assert twin.snapshot() == stream.snapshot()
+    stream.retake(None)
+    assert stream.requests == 200 * bursts * (64 // bursts)
+    assert serve(after)
+
+
+def test_classes_whose_bets_change_keep_what_was_learnt_and_a_failure_changes_nothing() -> None:
+    rng = np.random.default_rng(7)
+    reference = ChannelReference("class", "class", np.array([30.5, 970.5]), ("a", "b"))
+    stream = StreamEvidence([reference], eta="auto")
+    for _ in range(200):
+        stream.update({"class": 6 * rng.multinomial(10, [0.03, 0.97])})
+    learnt, bets = stream.phi()["class"], len(stream._channels["class"].bets)
+    assert learnt > 3
+    stream.update({"class": [600, 0]})
+    assert stream.alarm is not None
+    before = stream.snapshot()
+    for broken in ([1], [-1, 5], [3.5, None]):
+        with pytest.raises((ValueError, TypeError)):
+            stream.retake(Accepted({"class": broken}))  # type: ignore[list-item]
+        assert stream.snapshot() == before
+    stream.retake(Accepted({"class": [5000, 5000]}))
+    assert len(stream._channels["class"].bets) != bets
+    assert stream.alarm is None
+    assert learnt <= stream.phi()["class"] < 2 * learnt, "rare requests leave phi less certain"
+    for _ in range(100):
+        stream.update({"class": 6 * rng.multinomial(10, [0.5, 0.5])})
+    assert stream.alarm is None

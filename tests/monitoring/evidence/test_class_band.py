@@ -110,3 +110,17 @@ def test_a_band_of_other_classes_is_refused() -> None:
     for band in (ClassBand([0.1], [0.5], 20), ClassBand([0.5] * 4, [0.1] * 4, 20)):
         with pytest.raises(ValueError, match="expected a band of 4 classes"):
             ChannelEvidence(REFERENCE, band=band)
+
+
+def test_classes_without_a_limit_are_named_and_evidence_without_a_bet_can_be_told() -> None:
+    turns = ClassBand.learn([[1000, 0, 0, 0], [0, 500, 500, 0]] * 10)
+    assert turns.unbounded() == [0]
+    assert BAND.unbounded() == []
+    reference = classes("class", np.array([0, 1] * 50), 2)
+    blind = ChannelEvidence(
+        reference, eta="auto", band=ClassBand.learn([[1000, 0], [0, 1000]] * 10)
+    )
+    blind.update(np.array([50, 0]))
+    blind.observe(np.array([50, 0]))
+    assert blind.bets == ()
+    assert (blind.least_eta, blind.log10_r, blind.winner(), blind.phi) == (1.0, 0.0, None, 1.0)

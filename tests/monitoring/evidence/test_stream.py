@@ -243,7 +243,8 @@ def test_an_alarm_is_explained_by_the_requests_that_moved_it(
     stream.add({"a": service.serve(200)}, now=1.0)
     alarm = stream.add({"a": service.serve(60, dark=True)}, now=2.0)
     assert alarm is not None
-    unseen = explain(alarm, stream.bundle, store, 2.0)
+    unseen = explain(alarm, stream.bundle, store, 2.0, lambda request: None)
+    assert (unseen.first_at, unseen.last_at) == (None, None), "not known"
     assert unseen.movers == ()
     assert "recorded" in unseen.note
     rows = [(digits.calibration.x[k] * np.float32(0.4), f"dark{k}") for k in range(200)]
@@ -253,14 +254,13 @@ def test_an_alarm_is_explained_by_the_requests_that_moved_it(
             for k, (x, name) in enumerate(rows)
         ]
     )
-    told = explain(alarm, stream.bundle, store, 2.0)
+    weighed = {alarm.onset.first: (0.5, 1.0), alarm.onset.last: (1.0, 2.0)}
+    told = explain(alarm, stream.bundle, store, 2.0, weighed.__getitem__)
     assert told.note == ""
     assert 1 <= len(told.movers) <= 5
     assert all(mover.id.startswith("dark") and mover.gain > 0 for mover in told.movers)
     assert told.onset.first <= 200 <= told.onset.last
-    assert told.first_at is not None
-    assert told.last_at is not None
-    assert told.first_at <= told.last_at
+    assert (told.first_at, told.last_at) == (0.5, 2.0), "as weighed, whatever is recorded"
     assert sum(b.before for b in told.histogram) == pytest.approx(1)
     assert sum(b.after for b in told.histogram) == pytest.approx(1)
     assert len(histogram_text(told).splitlines()) == len(told.histogram) + 1

@@ -212,3 +212,93 @@ def test_an_acceptance_of_what_is_not_recorded_is_a_problem_by_name_and_changes_
     watching.registry.undo_acceptance(MODEL, actor="ada", reason="wrong year")
     watching.tick(2)
     assert watching.problems(MODEL) == set()
+
+
+def hours_of(folder: Path, shares: list[float], *, seconds: float = 3600.0) -> History:
+    """A look at 1000 requests of two classes every so often; an hour without any where NaN."""
+    history, before = History.open(folder / "1.jsonl"), 0
+    history.add({}, until=0.0, before=0)
+    for k, share in enumerate(shares):
+        first = 0 if np.isnan(share) else round(1000 * share)
+        row = np.zeros(10, dtype=np.int64) if np.isnan(share) else np.array([first, 1000 - first])
+        look = {"class": np.concatenate([row, np.zeros(10 - len(row), dtype=np.int64)])}
+        history.add(look, until=seconds * (k + 1), before=before)
+        before += int(look["class"].sum())
+    return history
+
+
+@pytest.mark.parametrize(
+    ("shares", "seconds", "words"),
+    [
+        ([0.5] * 25, 3600.0, ""),
+        ([0.5] * 25, 60.0, "25 minutes are less than a cycle of 24 hours"),
+        ([0.5] * 15 + [np.nan] * 2 + [0.5] * 10, 3600.0, "one gap or one block"),
+        ([0.5] * 25, 4500.0, "one gap or one block"),
+        ([0.5] * 12 + [np.nan] * 12 + [0.5], 3600.0, "13 blocks of 1,000 requests"),
+        ([0.0, 1.0] * 13, 3600.0, "of class 0, 1 the period shows blocks without any request"),
+    ],
+)
+def test_limits_of_classes_rest_on_a_whole_cycle_that_is_recorded(
+    shares: list[float], seconds: float, words: str, tmp_path: Path
+) -> None:
+    watching = Watching(tmp_path)
+    watching.tick()
+    stream, _ = stream_of(watching)
+    history = hours_of(tmp_path, shares, seconds=seconds)
+    agreement = agree(Wish(0.0, 40 * 3600.0, DAY), stream, history, watching.now)
+    assert agreement.band == (not words), agreement.words
+    assert words in agreement.words
+    watching.close()
+
+
+def test_the_exported_reference_is_what_traffic_is_compared_with(
+    scene: tuple[Watching, CountingService],
+) -> None:
+    watching, counting = scene
+
+    def exported() -> list[float]:
+        cells = range(len(before["energy"]))
+        values = [
+            watching.sample(
+                "holdfast_reference_ratio",
+                model=MODEL, version="1", channel="energy", cell=f"{cell:02d}",
+            )
+            for cell in cells
+        ]  # fmt: skip
+        return [-1.0 if value is None else value for value in values]
+
+    before = usual(watching)
+    after = moved(before)
+    assert exported() == pytest.approx(before["energy"].tolist())
+    serve(watching, counting, after, 8)
+    watching.registry.accept(MODEL, word(watching.now - 14.0, watching.now))
+    watching.tick()
+    accepted = exported()
+    assert watching.watcher.streams[MODEL].accepted is not None
+    assert accepted == pytest.approx(after["energy"].tolist(), abs=0.03)
+    assert accepted != pytest.approx(before["energy"].tolist(), abs=0.003)
+    watching.again()
+    watching.tick()
+    assert exported() == accepted, "over a restart"
+    watching.registry.undo_acceptance(MODEL, actor="token ada", reason="it was a trial")
+    watching.tick()
+    assert exported() == pytest.approx(before["energy"].tolist())
+
+
+def test_what_is_accepted_while_a_look_is_under_way_is_what_was_agreed(
+    scene: tuple[Watching, CountingService],
+) -> None:
+    """The look that is noted between the decision and its effect takes nothing from the period."""
+    watching, counting = scene
+    began = watching.now
+    serve(watching, counting, usual(watching), 6)
+    stream, history = stream_of(watching)
+    agreement = agree(Wish(began), stream, history, watching.now + 1)
+    watching.tick()
+    serve(watching, counting, usual(watching), 1, rows=40)
+    watching.registry.accept(MODEL, word(agreement.since, agreement.until))
+    watching.tick()
+    assert watching.problems(MODEL) == set()
+    accepted = stream.evidence.accepted
+    assert accepted is not None
+    assert sum(accepted.counts["class"]) == agreement.requests == 1500

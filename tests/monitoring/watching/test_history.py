@@ -171,3 +171,40 @@ def test_a_kill_at_any_line_loses_at_most_the_look_under_way(tmp_path: Path) -> 
         line += 7
     assert known == 6400
     assert line > 200, "it was killed at many lines"
+
+
+def test_the_end_of_a_block_outlives_a_restart(tmp_path: Path) -> None:
+    path = tmp_path / "1.jsonl"
+    history = History.open(path)
+    fill(history, [300, 300])
+    history.end_block()
+    size = path.stat().st_size
+    history.end_block()
+    assert path.stat().st_size == size, "it has ended"
+    again = History.open(path)
+    again.add(counts(300, 3), until=30.0, before=600)
+    for each in (again, History.read(path)):
+        assert each.when(600) == (10.0, 20.0)
+        assert each.when(601) == (20.0, 30.0)
+        part = each.span(since=20.0)
+        assert part is not None
+        assert part.requests == 300
+
+
+@pytest.mark.parametrize("rows", [300, 900])
+def test_a_look_that_comes_after_a_period_takes_nothing_from_it(tmp_path: Path, rows: int) -> None:
+    """Somebody accepts the period until now while a look is under way."""
+    history = History.open(tmp_path / "1.jsonl")
+    fill(history, [600, 500, 400])
+    before, cells = history.span(0, 35.0), history.add_up(0, 35.0, CELLS)
+    assert before is not None
+    assert before.requests == 1500
+    history.add(counts(rows, 7), until=40.0, before=1500)
+    for each in (history, History.read(history.path)):
+        assert each.span(0, 35.0) == before
+        assert {k: v.tolist() for k, v in each.add_up(0, 35.0, CELLS).items()} == {
+            k: v.tolist() for k, v in cells.items()
+        }
+        whole = each.span()
+        assert whole is not None
+        assert whole.requests == 1500 + rows

@@ -116,7 +116,7 @@ def test_show_says_what_moved_with_the_promise_and_what_was_learnt(registry: Reg
 def test_accept_keeps_who_and_why_and_undo_takes_it_back(registry: Registry) -> None:
     watched(registry, requests=3000)
     since = ("--since", "2026-01-01T12:00:00Z", "--until", "2026-01-01T13:00:00Z")
-    done = told("accept", "digits", *since, "--cycle", "30m", "--reason", "a new scanner")
+    done = told("accept", "digits", *since, "--cycle", "10m", "--reason", "a new scanner")
     accepted = done["accepted"]
     assert (accepted["since"], accepted["until"]) == (NOON, NOON + 3600)
     assert (accepted["actor"], accepted["reason"]) == ("command line (ada)", "a new scanner")
@@ -153,3 +153,24 @@ def test_what_is_refused_changes_nothing_and_says_what_is_recorded(registry: Reg
 
 
 S = ("--since", "2026-01-01T12:00:00Z")
+
+
+def test_evidence_that_cannot_be_told_is_said_in_a_sentence_and_hides_no_other_model(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundles.publish(registry.root, "unwatched")
+    watched(registry, requests=1500)
+    shown = said("show")
+    assert "digits 1: at most one false alarm" in shown
+    assert "unwatched: not known: nothing watches unwatched yet" in shown
+    assert [row["fault"] is None for row in told("show")] == [True, False]
+
+    def fail(self: object) -> dict[str, float]:
+        raise ValueError("zero-size array")
+
+    monkeypatch.setattr("monitoring.evidence.channels.StreamEvidence.least_eta", fail)
+    done = run("show", "digits")
+    assert (done.exit_code, done.stdout) == (1, "")
+    words = "holdfast: the evidence of digits 1 cannot be told: ValueError: zero-size array"
+    assert words in done.stderr
+    assert "digits: not known: the evidence of digits 1 cannot be told" in said("show")
