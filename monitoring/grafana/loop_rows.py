@@ -98,6 +98,7 @@ def _watch_detail() -> list[Panel]:
             style="bars",
         ),
         *_standing_still(),
+        *_side_by_side(),
     ]
 
 
@@ -128,5 +129,38 @@ def _standing_still() -> list[Panel]:
             unit="short",
             width=9,
             style="bars",
+        ),
+    ]
+
+
+def _side_by_side() -> list[Panel]:
+    labels = latest("holdfast_shadow_labels", by="model, right")
+    requests = latest("holdfast_shadow_requests", by="model, answers")
+    seconds = latest("holdfast_shadow_run_seconds", by="model, role")
+    return [
+        lines(
+            "How did champion and challenger do on the same requests?",
+            "Requests that both answered in the last comparison (shadow, canary or probation), and"
+            " of the labelled ones, who alone was right.",
+            {
+                "{{model}} {{answers}}": f"{requests} or on () vector(0)",
+                "{{model}} {{right}} right": f"{labels} or on () vector(0)",
+            },
+            unit="short",
+            width=10,
+        ),
+        lines(
+            "What does a run of each cost?",
+            "Median processor time of a run of one row in that comparison.",
+            {"{{model}} {{role}}": f"{seconds} or on () vector(0)"},
+            unit="s",
+            width=7,
+        ),
+        lines(
+            "What share of the requests does a canary answer?",
+            "0 while there is no canary.",
+            {"{{model}}": latest("holdfast_canary_share")},
+            unit="percentunit",
+            width=7,
         ),
     ]

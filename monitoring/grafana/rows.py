@@ -185,7 +185,14 @@ def drift_row() -> list[Panel]:
                 )
             },
             unit="none",
-            width=24,
+            width=14,
+        ),
+        lines(
+            "How many requests are repeats?",
+            "Rows per second that a client sent again within a minute: counted once in the cells.",
+            {"{{model}}": rate("holdfast_repeats_total", MODEL, by="model")},
+            unit="reqps",
+            width=10,
         ),
     ]
 
@@ -297,14 +304,17 @@ def accuracy_row() -> list[Panel]:
 
 def _accuracy_detail() -> list[Panel]:
     labelled = f"({rate('holdfast_feedback_total', MODEL)} or vector(0))"
+    disputed = rate("holdfast_feedback_contradictions_total", MODEL)
+    made = rate("holdfast_predictions_total", MODEL)
     evaluated = latest("holdfast_evaluation_last_success_timestamp_seconds")
     return [
         lines(
             "What share of the answers gets a label?",
-            "Labels received per prediction made, and the share of the latest requests that have"
-            " one.",
+            "Labels received per prediction made, those that another client contradicts, and the"
+            " share of the latest requests that have one.",
             {
-                "labels per answer": f"{labelled} / {rate('holdfast_predictions_total', MODEL)}",
+                "contradicted": f"({disputed} or vector(0)) / {made}",
+                "labels per answer": f"{labelled} / {made}",
                 "{{model}} latest requests": latest("holdfast_label_coverage_ratio"),
             },
             unit="percentunit",

@@ -82,7 +82,7 @@ def recent(confidence: np.ndarray, labelled: np.ndarray) -> Recent:
 
 def answers(confidence: np.ndarray, right: np.ndarray) -> LabelledAnswers:
     number, rest = np.arange(len(right)), np.full(len(right), 0.5)
-    return LabelledAnswers(number, number, rest, right, rest, confidence, rest)
+    return LabelledAnswers(number, number, rest, number, right, rest, confidence, rest)
 
 
 def test_observed_holds_interval_coverage_delay_and_the_corrected_accuracy() -> None:

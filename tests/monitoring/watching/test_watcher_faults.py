@@ -32,7 +32,8 @@ def test_an_evidence_state_that_cannot_be_written_stays_in_memory_and_is_written
         traffic(watching, counting)
         traffic(watching, counting)
         for model in MODELS:
-            assert watching.problems(model) == {"evidence_state", "history"}
+            troubles = watching.problems(model)  # a line of history may still get the one page
+            assert {"evidence_state"} <= troubles <= {"evidence_state", "history"}
             for trouble in watching.row(model)["problems"]:
                 assert "space" in trouble["detail"]
             assert watching.requests(model) == 90
