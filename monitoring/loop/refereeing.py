@@ -16,7 +16,12 @@ from models.data import DataSet, Rows
 from models.data.window import Window
 from models.evaluation.gates.changed_labels import find_changes, judge_changes
 from models.evaluation.gates.checks import Check
-from models.evaluation.gates.contradictions import judge_labels, judge_precision
+from models.evaluation.gates.contradictions import (
+    first_of,
+    judge_labels,
+    judge_precision,
+    number_contents,
+)
 from models.evaluation.gates.referee import ask_referee
 from models.evaluation.subject import Subject
 from models.statistics.arrays import IntArray
@@ -64,11 +69,14 @@ def judge_window(anchor: Subject, data: DataSet, folder: Path) -> Refereed:
     window, classes = read_window(folder), anchor.classes
     rows = window.rows
     opinion = ask_referee(anchor, data, rows.x)
-    verdict = judge_labels(opinion.probabilities, rows.y, classes, opinion.usual, window.clients)
-    known = np.array([name not in verdict.aside for name in window.clients], dtype=bool)
-    clients = tuple(name for name in window.clients if name not in verdict.aside)
-    probabilities, y = opinion.probabilities[known], rows.y[known]
-    changes = find_changes(probabilities, y, clients)
+    contents = number_contents(rows.x, rows.y)
+    verdict = judge_labels(
+        opinion.probabilities, rows.y, classes, opinion.usual, window.clients, contents
+    )
+    own = first_of(contents, window.clients) & ~np.isin(window.clients, verdict.aside)
+    clients = tuple(name for name, one in zip(window.clients, own, strict=True) if one)
+    changes = find_changes(opinion.probabilities[own], rows.y[own], clients)
+    probabilities, y = opinion.probabilities[verdict.counted], rows.y[verdict.counted]
     labels = judge_changes(changes, classes, len(y))
     excused = [change.old for change in changes]
     precision = judge_precision(probabilities, y, classes, opinion.usual, excused)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from scipy import stats
 
 from models.evaluation.gates.checks import Check, Verdict, verdict_of
@@ -39,11 +40,13 @@ class Refereed:
     Args:
         check: its verdict; it names no client, as it is shown to everybody.
         kept: `(N,)`, rows that may be trained and judged on.
+        counted: `(N,)`, rows that the verdict counts: of nobody set aside, one per content.
         aside: names of the clients that are set aside.
     """
 
     check: Check
     kept: Bools
+    counted: Bools
     aside: tuple[str, ...] = ()
 
 
@@ -53,8 +56,12 @@ def judge_labels(
     classes: Sequence[str],
     usual: IntArray,
     clients: Sequence[str] | None = None,
+    contents: IntArray | None = None,
 ) -> Refereed:
     """The verdict on the labels of a window, and which of its rows may be used.
+
+    Rows that were sent again say nothing new: what is counted is counted once per content, and of
+    each client once.
 
     Args:
         probabilities: `(N, C)` of the referee.
@@ -62,6 +69,8 @@ def judge_labels(
         classes: C names.
         usual: `(C, C)` its confusion on rows whose labels are right (`count_confident`).
         clients: `(N,)` who sent the label of each row; None where that is not known.
+        contents: `(N,)` equal for rows of the same input and label (`number_contents`); None: all
+            are different.
 
     Fail: one label draws contradictions from three classes or more, or there are too many.
     Unknown: no rows, too few that the referee is sure of, too many that it would drop, or one label
@@ -70,12 +79,16 @@ def judge_labels(
     if not len(y):
         detail = "no labelled rows to referee: none is trained on"
         check = Check("referee", "unknown", None, MOST_CONTRADICTIONS, detail, 0)
-        return Refereed(check, np.zeros(0, dtype=np.bool_))
+        none = np.zeros(0, dtype=np.bool_)
+        return Refereed(check, none, none)
     predicted, confident = probabilities.argmax(axis=1), probabilities.max(axis=1) >= CONFIDENT
     against = confident & (predicted != y)
-    aside = find_bad_clients(against, confident, clients)
-    rest = np.ones(len(y), dtype=np.bool_) if clients is None else ~np.isin(clients, aside)
+    contents = np.arange(len(y)) if contents is None else contents
+    own = first_of(contents, clients)
+    aside = find_bad_clients(against & own, confident & own, clients)
+    kept = np.ones(len(y), dtype=np.bool_) if clients is None else ~np.isin(clients, aside)
     improbable = probabilities[np.arange(len(y)), y] < IMPROBABLE
+    rest = kept & first_of(np.where(kept, contents, -1))
     verdict, words = _judge(against & rest, confident & rest, improbable & rest, rest)
     pattern = find_pattern(predicted[against & rest], y[against & rest], usual)
     if pattern is not None:
@@ -88,10 +101,27 @@ def judge_labels(
         )
         verdict = "fail" if trigger else "unknown"
     if aside:
-        words += f"; {int((~rest).sum())} rows of {len(aside)} of the clients are set aside"
+        words += f"; {int((~kept).sum())} rows of {len(aside)} of the clients are set aside"
     share = float((against & rest).sum() / max(1, (confident & rest).sum()))
     check = Check("referee", verdict, share, MOST_CONTRADICTIONS, words, int(rest.sum()))
-    return Refereed(check, rest & ~improbable, aside)
+    return Refereed(check, kept & ~improbable, rest, aside)
+
+
+def number_contents(x: npt.NDArray[np.generic], y: IntArray) -> IntArray:
+    """A number `(N,)` for each row, the same where input `(N, ...)` and label are the same."""
+    numbers: dict[tuple[bytes, int], int] = {}
+    keys = [(row.tobytes(), label) for row, label in zip(x, y.tolist(), strict=True)]
+    return np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)
+
+
+def first_of(contents: IntArray, clients: Sequence[str] | None = None) -> Bools:
+    """Which rows `(N,)` are the first of their content, or of their content and client."""
+    keys = contents
+    if clients is not None:
+        keys = np.unique(np.asarray(clients), return_inverse=True)[1] * (contents.max() + 1) + keys
+    first = np.zeros(len(contents), dtype=np.bool_)
+    first[np.unique(keys, return_index=True)[1]] = True
+    return first
 
 
 def _judge(against: Bools, confident: Bools, improbable: Bools, rest: Bools) -> tuple[Verdict, str]:
@@ -99,8 +129,8 @@ def _judge(against: Bools, confident: Bools, improbable: Bools, rest: Bools) -> 
     sure, dropped = confident.sum() / n, improbable.sum() / n
     share = against.sum() / max(1, confident.sum())
     words = (
-        f"of {int(rest.sum())} rows the referee is sure of {sure:.0%}, contradicts {share:.1%} of "
-        f"those, and drops {dropped:.1%}"
+        f"of {int(rest.sum())} different rows the referee is sure of {sure:.0%}, contradicts "
+        f"{share:.1%} of those, and drops {dropped:.1%}"
     )
     if sure < LEAST_CONFIDENT or dropped > MOST_DROPPED:
         return "unknown", f"{words}: it cannot judge these rows"

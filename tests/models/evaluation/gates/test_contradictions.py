@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 
 from models.evaluation.gates.changed_labels import find_changes, judge_changes
-from models.evaluation.gates.contradictions import count_confident, judge_labels, judge_precision
+from models.evaluation.gates.contradictions import (
+    count_confident,
+    judge_labels,
+    judge_precision,
+    number_contents,
+)
 
 NAMES = tuple("abcdefghij")
 ROWS = 600
@@ -107,3 +112,22 @@ def test_one_loud_client_changes_no_class() -> None:
     y[(y == 4) & (clients == "loud")] = 9
     assert find_changes(p, y, clients) == ()
     assert len(find_changes(p, y)) == 1, "without clients it would have looked so"
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_rows_that_are_sent_again_and_again_are_no_pattern(seed: int) -> None:
+    """A few inputs that the referee mistakes, each of them sent ten times by one client."""
+    p, y = opinion(seed)
+    odd = np.flatnonzero(p.max(axis=1) > 0.9)[:3]
+    y[odd] = 5
+    p[odd] = 0.005
+    p[odd, 2] = 0.955
+    places = np.concatenate([np.arange(ROWS), np.repeat(odd, 30)])
+    contents, clients = number_contents(places[:, None], y[places]), ["one"] * len(places)
+    assert judge_labels(p[places], y[places], NAMES, usual(), clients).check.verdict != "pass"
+    refereed = judge_labels(p[places], y[places], NAMES, usual(), clients, contents)
+    assert refereed.check.verdict == "pass", refereed.check.detail
+    assert refereed.counted.sum() == ROWS
+    assert not refereed.kept[ROWS:].any(), "and none of them is trained on"
+    others = ["one" if k % 4 == 0 else f"c{k % 9}" for k in range(ROWS)] + clients[ROWS:]
+    assert judge_labels(p[places], y[places], NAMES, usual(), others, contents).aside == ()
