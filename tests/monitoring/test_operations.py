@@ -69,6 +69,7 @@ class StandIn:
             gauges["holdfast_reference_ratio"].labels(*key).set(0.25)
         for name in ("reload", "run"):
             counters[f"holdfast_model_{name}_failures_total"].labels("digits").inc(0)
+        counters["holdfast_repeats_total"].labels("digits", "1").inc(0)
         self._watcher_gauges(gauges)
         return generate_latest(self.registry)
 
@@ -85,6 +86,7 @@ class StandIn:
         gauges["holdfast_expected_accuracy_ratio"].labels("digits").set(0.98)
         for name in ("evidence_log10", "alarm_threshold_log10", "alarm"):
             gauges[f"holdfast_harm_{name}"].labels("digits").set(0)
+        gauges["holdfast_canary_share"].labels("digits").set(0)
         gauges["holdfast_accuracy_floor_ratio"].labels("digits").set(0.97)
         for name in ("label_coverage_ratio", "labels_biased", "estimated_accuracy_trustworthy"):
             gauges[f"holdfast_{name}"].labels("digits").set(0)

@@ -9,7 +9,7 @@ from models.statistics.betting import log_above
 def highest(p: float, least: float, seed: int, n: int = 1500) -> float:
     """The most that a stream of trials ever reached, with a look after each."""
     right = np.cumsum(np.random.default_rng(seed).random(n) < p)
-    return max(log_above(int(r), k, least) for k, r in enumerate(right.tolist(), start=1))
+    return float(log_above(right, np.arange(1, n + 1), least).max())
 
 
 @pytest.mark.parametrize("least", [0.5, 0.916])
@@ -26,7 +26,7 @@ def test_the_mean_over_all_outcomes_is_at_most_one() -> None:
         outcomes = (np.arange(2**n)[:, None] >> np.arange(n)) & 1
         right = outcomes.sum(axis=1)
         chance = p**right * (1 - p) ** (n - right)
-        values = np.exp([log_above(int(r), n, least) for r in range(n + 1)])
+        values = np.exp(log_above(np.arange(n + 1), n, least))
         assert float(chance @ values[right]) <= 1 + 1e-9
 
 

@@ -108,7 +108,7 @@ def test_a_store_that_hangs_is_waited_for_once(
     predict(client, rows, "a")
     label_until_kept(client, "a")
     with monkeypatch.context() as patch:
-        patch.setattr(app.service.store, "find", lambda keys: goes_on.wait(120) and {})
+        patch.setattr(app.service.store, "find", lambda keys, client: goes_on.wait(120) and {})
         status, seconds = label(client, "a")
         assert (status, PATIENCE <= seconds < PATIENCE + PAUSE) == (503, True)
         refused_without_a_wait(client, rows)

@@ -153,7 +153,7 @@ def test_feedback_reaches_the_last_recorded_request_of_an_id_that_came_twice(
         np.testing.assert_array_equal(kept.x[-1], rows[row])
         assert kept.y[-1] == int(name)
     mine = (kept.x == rows[0]).all(axis=(1, 2, 3)) & (kept.y == 3)
-    assert not mine.any()  # an id has one label: the first request has none any more
+    assert mine.any(), "a label belongs to a request: that of the first one stays"
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
