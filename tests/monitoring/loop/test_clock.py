@@ -71,8 +71,8 @@ def set_clock(lab: Lab, jump: str) -> None:
 def test_a_job_goes_its_way_while_the_clock_jumps_at_every_stage(jump: str, tmp_path: Path) -> None:
     """There and back at each stage that waits; each wait is as long as by the other clock."""
     terms = Terms(
-        mode="manual", probation_seconds=3.0, label_patience_seconds=600.0, min_labels=5,
-        approval_timeout_seconds=600.0, step_timeout_seconds=600.0,
+        mode="manual", shadow_seconds=0.2, probation_seconds=3.0, label_patience_seconds=600.0,
+        min_labels=5, approval_timeout_seconds=600.0, step_timeout_seconds=600.0,
     )  # fmt: skip
     lab = Lab(tmp_path, terms=terms)
     lab.put(job_of("job", seconds={"train": 2.0}))
@@ -99,7 +99,7 @@ def test_a_job_goes_its_way_while_the_clock_jumps_at_every_stage(jump: str, tmp_
 @pytest.mark.parametrize("jump", first_of("-1y", "+1y"))
 def test_a_wait_ends_in_its_own_time_under_a_clock_that_was_set(jump: str, tmp_path: Path) -> None:
     """It neither lasts a year longer, nor ends a year too early."""
-    terms = Terms(mode="manual", approval_timeout_seconds=3.0, min_labels=1)
+    terms = Terms(mode="manual", shadow_seconds=0.2, approval_timeout_seconds=3.0, min_labels=1)
     lab = Lab(tmp_path, terms=terms)
     lab.put(msgspec.structs.replace(job_of("job"), kind="retrain"))
     with life(lab) as process:
@@ -117,8 +117,9 @@ def test_a_job_goes_on_in_a_watcher_that_starts_under_another_clock(
     jump: str, tmp_path: Path
 ) -> None:
     terms = Terms(
-        mode="manual", probation_seconds=2.0, approval_timeout_seconds=600.0, min_labels=1
-    )
+        mode="manual", shadow_seconds=0.2, probation_seconds=2.0, approval_timeout_seconds=600.0,
+        min_labels=1,
+    )  # fmt: skip
     lab = Lab(tmp_path, terms=terms)
     lab.put(msgspec.structs.replace(job_of("job"), kind="retrain"))
     with life(lab) as process:

@@ -152,7 +152,13 @@ def ended(process: int) -> bool:
     return Path(f"/proc/{process}/stat").read_text().split()[2] == "Z"
 
 
-MANUAL = Terms(mode="manual", probation_seconds=0.2, label_patience_seconds=0.2, min_labels=0)
+MANUAL = Terms(
+    mode="manual",
+    shadow_seconds=0.2,
+    probation_seconds=0.2,
+    label_patience_seconds=0.2,
+    min_labels=0,
+)
 
 
 @pytest.mark.slow

@@ -42,6 +42,7 @@ class Watch:
             "STATE": str(self.lab.folder),
             "WATCH_PORT": str(self.port),
             "WATCH_INTERVAL_SECONDS": "60",
+            "SHADOW_SECONDS": "0.2",
             "PROBATION_SECONDS": "0.2",
             "LABEL_PATIENCE_SECONDS": "0.2",
         } | self.settings

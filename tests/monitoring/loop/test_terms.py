@@ -19,7 +19,8 @@ OUTCOMES = {"auto": "promoted", "manual": "promoted", "report": "reported"}
 
 def terms(mode: str, **changes: float) -> Terms:
     """Terms of a mode, with waits that a restart fits into."""
-    waits = {"probation_seconds": 3.0, "label_patience_seconds": 100.0, "min_labels": 5}
+    waits = {"shadow_seconds": 3.0, "probation_seconds": 3.0, "label_patience_seconds": 100.0}
+    waits["min_labels"] = 5
     return msgspec.convert({"mode": mode} | waits | changes, Terms)
 
 
@@ -33,10 +34,13 @@ def approve(lab: Lab) -> None:
     lab.store().answer("job", PersonAnswer(True, "ada", "looks right", 0.0))
 
 
-STAGES = {"awaiting labels": pass_labels, "training": None, "approval": approve, "probation": None}
+STAGES = {
+    "awaiting labels": pass_labels, "training": None, "approval": approve, "shadowing": None,
+    "probation": None,
+}  # fmt: skip
 OF_MODE = {
-    "auto": ("awaiting labels", "training", "probation"),
-    "manual": ("awaiting labels", "training", "approval", "probation"),
+    "auto": ("awaiting labels", "training", "shadowing", "probation"),
+    "manual": ("awaiting labels", "training", "approval", "shadowing", "probation"),
     "report": ("awaiting labels", "training"),
 }
 
