@@ -159,10 +159,10 @@ def test_an_approved_champion_that_is_worse_on_live_labels_is_rolled_back_in_its
     # The rollback ends the probation; without one it would end long after the labels are there.
     stack.settings |= {"HOLDFAST_MODE": "manual", "HOLDFAST_PROBATION_SECONDS": "600"}
     stack.settings |= {"HOLDFAST_SHADOW_SECONDS": "0"}
-    noise = np.random.default_rng(3).integers(0, 17, (200, 1, 8, 8)).tolist()
+    noise = np.random.default_rng(3).integers(0, 17, (1000, 1, 8, 8)).tolist()
     with running(stack):
         stack.traffic("--seconds", "5", "--rate", "40", "--labels")
-        before = ask(stack, noise)
+        before = answers(stack, noise)
         stack.cli("jobs", "approve", start_and_wait(stack)["id"])
         stack.until(lambda: stack.jobs()[0]["stage"] in ("probation", "done"), "probation")
         assert stack.jobs()[0]["stage"] == "probation", stack.jobs()[0]["detail"]
@@ -171,11 +171,14 @@ def test_an_approved_champion_that_is_worse_on_live_labels_is_rolled_back_in_its
         assert again.returncode == 1
         assert "was answered already" in again.stderr
         stack.until(lambda: ask(stack)["version"] == 2, "version 2 answers")
+        after = answers(stack, noise)
+        moved = [row for row, name in enumerate(after) if name != before[row]]
+        assert moved, "the versions differ nowhere"
 
         def label() -> dict[str, Any] | None:
-            """Send it all again; where versions differ the one of before is right."""
-            request = ask(stack, noise)["id"]
-            truth = [told["label"] for told in before["predictions"]]
+            """Send again where the versions differ; the one of before is right."""
+            request = ask(stack, [noise[row] for row in moved])["id"]
+            truth = [before[row] for row in moved]
             labels = [{"id": f"{request}/{row}", "label": name} for row, name in enumerate(truth)]
             fetch(f"{stack.url}/feedback", labels)
             return finished(stack, *RETRAINED)
@@ -186,6 +189,12 @@ def test_an_approved_champion_that_is_worse_on_live_labels_is_rolled_back_in_its
         stack.until(lambda: ask(stack)["version"] == 1, "version 1 answers again")
     audit = stack.json("models", "show", "digits")["audit"]
     assert [a["action"] for a in audit][-2:] == ["promote", "rollback"]
+
+
+def answers(stack: Stack, instances: list[Any]) -> list[str]:
+    """The label of each of many rows."""
+    parts = [instances[k : k + 200] for k in range(0, len(instances), 200)]
+    return [told["label"] for part in parts for told in ask(stack, part)["predictions"]]
 
 
 def ask(stack: Stack, instances: object = PLAIN) -> dict[str, Any]:

@@ -118,7 +118,8 @@ def first_of(contents: IntArray, clients: Sequence[str] | None = None) -> Bools:
     """Which rows `(N,)` are the first of their content, or of their content and client."""
     keys = contents
     if clients is not None:
-        keys = np.unique(np.asarray(clients), return_inverse=True)[1] * (contents.max() + 1) + keys
+        names = np.unique(np.asarray(clients), return_inverse=True)[1]
+        keys = names * (contents.max(initial=0) + 1) + keys
     first = np.zeros(len(contents), dtype=np.bool_)
     first[np.unique(keys, return_index=True)[1]] = True
     return first

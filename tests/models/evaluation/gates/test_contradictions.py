@@ -6,6 +6,7 @@ import pytest
 from models.evaluation.gates.changed_labels import find_changes, judge_changes
 from models.evaluation.gates.contradictions import (
     count_confident,
+    first_of,
     judge_labels,
     judge_precision,
     number_contents,
@@ -131,3 +132,8 @@ def test_rows_that_are_sent_again_and_again_are_no_pattern(seed: int) -> None:
     assert not refereed.kept[ROWS:].any(), "and none of them is trained on"
     others = ["one" if k % 4 == 0 else f"c{k % 9}" for k in range(ROWS)] + clients[ROWS:]
     assert judge_labels(p[places], y[places], NAMES, usual(), others, contents).aside == ()
+
+
+def test_a_window_without_rows_has_no_contents() -> None:
+    contents = number_contents(np.zeros((0, 1, 8, 8)), np.zeros(0, np.int64))
+    assert contents.shape == first_of(contents, ()).shape == first_of(contents).shape == (0,)
