@@ -1,10 +1,13 @@
 """What many tests share: the digits, and a real version of them that trains in seconds."""
 
 import os
+import random
 import signal
 
 # Before torch is imported: spinning threads make each other slow on shared cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Tests start hundreds of processes; each would compile all of our modules again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # A shell starts what it puts into the background without Ctrl-C, and so would start what we start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -14,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import settings
 from torch import nn
 
@@ -29,6 +33,13 @@ from models.versions.runner import Runner
 from monitoring.making.opening import rebuild
 from monitoring.making.orders import Order
 from monitoring.making.version import make_version
+from tests.once import make_once
+
+
+def pytest_runtest_setup() -> None:
+    """What draws without a seed of its own draws the same in every run, whatever ran before."""
+    random.seed(0)
+    torch.manual_seed(0)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -42,8 +53,10 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     return report
 
 
-# CPU shared with others says nothing about the code: no deadlines.
-settings.register_profile("holdfast", deadline=None)
+# CPU shared with others says nothing about the code: no deadlines. The same examples in every run:
+# what fails in one fails in the next. `make test-all` looks at new ones (profile "thorough").
+settings.register_profile("holdfast", deadline=None, derandomize=True, max_examples=50)
+settings.register_profile("thorough", deadline=None, max_examples=200)
 settings.load_profile("holdfast")
 
 QUICK = Recipe(epochs=12)
@@ -75,10 +88,13 @@ def digits() -> DataSet:
 @pytest.fixture(scope="session")
 def published(digits: DataSet, tmp_path_factory: pytest.TempPathFactory) -> Published:
     """The quickly trained version; nobody may change its registry."""
-    registry = Registry(tmp_path_factory.mktemp("registry"))
     order = Order("digits", QUICK, NET, EventFacts("first", "the tests"), "tests")
-    version = make_version(registry, digits, order)
-    bundle = registry.open("digits", str(version))
+    registry = Registry(
+        make_once(
+            tmp_path_factory, "published", lambda at: make_version(Registry(at), digits, order)
+        )
+    )
+    bundle = registry.open("digits", "1")
     return Published(registry, order, bundle, Runner(bundle), rebuild(bundle))
 
 

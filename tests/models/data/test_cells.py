@@ -164,7 +164,7 @@ def test_the_text_of_a_number_and_the_number_have_one_key(number: float) -> None
 
 
 def test_a_long_text_takes_no_longer_than_its_length() -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     for text in (
         "1" * 10**6 + "x",
         "-" + " " * 10**6 + "x",
@@ -175,7 +175,7 @@ def test_a_long_text_takes_no_longer_than_its_length() -> None:
         for kind in ("plain", "number", "date", "time"):
             read_number(text, Notation(kind, grouping=","))
         key_of(text, Notation())
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 20  # what is quadratic takes hours
 
 
 # Rows of the cases

@@ -2,6 +2,7 @@
 
 What it does is asked for in the job's options:
     {"verdict": "failed", "passes": true, "seconds": {"train": 5}, "fails": {"gate": "full"}}
+A step that `held` names waits until the test lets it go (`Lab.let_go`).
 """
 
 import errno
@@ -115,6 +116,8 @@ def main(step: str, folder: Path) -> int:
         point(f"child {step} begins")
         # No time.sleep: libfaketime breaks that one.
         threading.Event().wait(task.job.options.get("seconds", {}).get(step, 0.0))
+        while step in task.job.options.get("held", ()) and not (folder / f"{step}.go").exists():
+            threading.Event().wait(0.02)
         how, until = task.job.options.get("fails", {}).get(step), folder / f"{step}.mended"
         if how is not None and not until.exists():
             fail(how)

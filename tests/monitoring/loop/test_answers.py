@@ -62,9 +62,9 @@ def test_the_first_of_many_answers_counts_and_the_others_are_told_whose_it_was(
 
 
 def test_an_approval_expires_and_frees_the_model(tmp_path: Path) -> None:
-    terms = msgspec.structs.replace(MANUAL, approval_timeout_seconds=1.0)
-    lab, process = waiting(tmp_path, terms)
-    assert lab.wait(process) == 0
+    lab = Lab(tmp_path, terms=msgspec.structs.replace(MANUAL, approval_timeout_seconds=1.0))
+    lab.put(job_of("job"))
+    assert lab.run() == 0
     job = lab.jobs()["job"]
     assert (job.outcome, job.detail) == ("expired", "nobody approved it in time")
     assert lab.registry.aliases("digits").challenger is None
@@ -171,8 +171,9 @@ def test_a_person_who_rolls_back_in_probation_ends_it_and_is_named(tmp_path: Pat
 
 
 def test_a_champion_that_is_worse_is_rolled_back_once_also_under_a_hold(tmp_path: Path) -> None:
-    lab, process = in_probation(tmp_path, worse="probation", seconds={"probation": 3})
+    lab, process = in_probation(tmp_path, worse="probation", held=["probation"])
     lab.registry.hold("digits", actor="ada", reason="audit week")
+    lab.let_go("job", "probation")
     assert lab.wait(process) == 0
     job = lab.jobs()["job"]
     assert job.outcome == "rolled_back"

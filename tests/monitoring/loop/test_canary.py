@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from tests.monitoring.loop.lab import GENTLE, Lab, audit, job_of
+from tests.waiting import wait_until
 
 CANARY = msgspec.structs.replace(GENTLE, canary=0.25, canary_seconds=60.0)
 
@@ -50,17 +51,17 @@ def test_a_worse_one_is_refused_and_without_a_verdict_a_person_decides(
 def test_a_watcher_that_is_killed_leaves_a_canary_with_an_end_and_the_next_one_goes_on(
     tmp_path: Path,
 ) -> None:
-    lab = lab_with(tmp_path, 60.0, canary="no worse", seconds={"canary": 2})
+    lab = lab_with(tmp_path, 60.0, canary="no worse", held=["canary"])
     process = lab.begin()
     lab.until("job", "canary")
-    while lab.registry.state("digits").canary is None:
-        time.sleep(0.01)
+    wait_until(lambda: lab.registry.state("digits").canary, what="it has its share")
     os.kill(process, signal.SIGKILL)
     assert lab.wait(process) == -signal.SIGKILL
     left = lab.registry.state("digits").canary
     assert left is not None
     assert 0 < left.until - time.time() <= 65.0
     assert lab.registry.state("digits").find_canary(left.until) is None
+    lab.let_go("job", "canary")
     lab.run_to_the_end()
     assert lab.jobs()["job"].outcome == "promoted"
     state = lab.registry.state("digits")
@@ -71,8 +72,7 @@ def test_a_person_who_holds_the_model_ends_it_and_nothing_is_promoted(tmp_path: 
     lab = lab_with(tmp_path, canary="not known")
     process = lab.begin()
     lab.until("job", "canary")
-    while lab.registry.state("digits").canary is None:
-        time.sleep(0.01)
+    wait_until(lambda: lab.registry.state("digits").canary, what="it has its share")
     lab.registry.hold("digits", actor="ada", reason="audit week")
     assert lab.registry.state("digits").canary is None
     assert lab.wait(process) == 0

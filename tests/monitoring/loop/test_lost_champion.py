@@ -15,11 +15,13 @@ def test_a_champions_folder_deleted_while_jobs_run_and_brought_back(
     step: str, stage: str, tmp_path: Path
 ) -> None:
     lab = Lab(tmp_path / "state", ("lost", "other"), trainings=2)
-    lab.put(*[job_of(f"{model}-1", model, seconds={step: 2.0}) for model in lab.models])
+    lab.put(*[job_of(f"{model}-1", model, held=[step]) for model in lab.models])
     life = lab.begin()
     lab.until("lost-1", stage)
     place, away = lab.folder / "registry" / "lost" / "1", tmp_path / "away"
     place.rename(away)
+    for model in lab.models:
+        lab.let_go(f"{model}-1", step)
     assert lab.wait(life) == 0
     jobs = lab.jobs()
     assert (jobs["lost-1"].state, jobs["lost-1"].outcome) == ("done", "failed")

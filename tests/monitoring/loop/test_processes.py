@@ -89,7 +89,7 @@ def retraining(**options: Any) -> Job:
 def watch(tmp_path: Path) -> Watch:
     """A state with a job that trains until it is told to end."""
     lab = Lab(tmp_path)
-    lab.put(retraining(seconds={"train": 2.0}))
+    lab.put(retraining(held=["train"]))
     return Watch(lab)
 
 
@@ -143,6 +143,7 @@ def test_whoever_is_killed_the_job_is_finished_once(order: str, watch: Watch) ->
         kills.kill([everybody[name].pid for name in order.split()])
         wait_until(lambda: gone(everybody["child"]), what="the training died, too")
         wait_until(lambda: gone(everybody["worker"]), what="the worker died, too")
+        watch.lab.let_go("job", "train")
         if "master" not in order:
             wait_until(watch.ended, what="the master's next worker finishes the job")
             is_finished_once(watch)
@@ -164,6 +165,7 @@ def test_a_watcher_that_is_ended_in_order_leaves_its_job_to_the_next(
         wait_until(lambda: gone(everybody["child"]), what="the training has ended")
     (job,) = watch.lab.jobs().values()
     assert (job.state, job.stage) == ("running", "training")
+    watch.lab.let_go("job", "train")
     with watch.running():
         wait_until(watch.ended, what="the next watcher finishes the job")
     is_finished_once(watch)
@@ -177,6 +179,7 @@ def test_a_second_watcher_on_a_state_refuses_and_the_first_goes_on(watch: Watch)
             assert process.wait(PATIENCE_SECONDS) != 0
         log = (watch.lab.folder / "watch.log").read_text()
         assert "another watcher runs on the state directory" in log
+        watch.lab.let_go("job", "train")
         wait_until(watch.ended, what="the first watcher finishes the job")
     is_finished_once(watch)
 

@@ -118,7 +118,7 @@ def test_trainings_of_three_models_follow_each_other_while_evaluations_go_on(
 ) -> None:
     lab, now = Lab(tmp_path, THREE), time.time()
     for model in THREE:
-        lab.put(job_of(f"job-{model}", model, seconds={"train": 1.5}))
+        lab.put(job_of(f"job-{model}", model, held=["train"]))
     process = lab.begin()
 
     def queued() -> set[str]:
@@ -128,6 +128,8 @@ def test_trainings_of_three_models_follow_each_other_while_evaluations_go_on(
     wait_until(lambda: len(queued()) == 2, what="two wait in the queue", every=0.05)
     waiting = [j for j in lab.jobs().values() if j.stage.startswith("queued")]
     assert all(job.evaluation for job in waiting), "they were evaluated meanwhile"
+    for model in THREE:
+        lab.let_go(f"job-{model}", "train")
     assert lab.wait(process) == 0
     assert {job.outcome for job in lab.jobs().values()} == {"promoted"}
     ordered = sorted(spans(lab, model) for model in THREE)

@@ -96,12 +96,13 @@ def test_a_database_that_stays_locked_ends_the_job_by_name_and_the_next_one_runs
     tmp_path: Path,
 ) -> None:
     lab = Lab(tmp_path, hooks=[impatient])
-    lab.put(job_of("job", seconds={"train": 1.0}))
+    lab.put(job_of("job", held=["train"]))
     process = lab.begin()
     lab.until("job", "training")
     lab.put(job_of("next", verdict="passed"))
     log = tmp_path / "life.log"
     with locked(tmp_path / "records.sqlite"):
+        lab.let_go("job", "train")
         wait_until(lambda: "job_failed" in log.read_text(), what="the job gives up", every=0.1)
         tried = log.read_text().count("step=end")
         wait_until(

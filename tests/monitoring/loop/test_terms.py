@@ -35,8 +35,8 @@ def approve(lab: Lab) -> None:
 
 
 STAGES = {
-    "awaiting labels": pass_labels, "training": None, "approval": approve, "shadowing": None,
-    "probation": None,
+    "awaiting labels": pass_labels, "training": lambda lab: lab.let_go("job", "train"),
+    "approval": approve, "shadowing": None, "probation": None,
 }  # fmt: skip
 OF_MODE = {
     "auto": ("awaiting labels", "training", "shadowing", "probation"),
@@ -50,7 +50,7 @@ def test_a_mode_changed_at_every_stage_that_waits_changes_nothing(
     old: str, new: str, tmp_path: Path
 ) -> None:
     lab = Lab(tmp_path, terms=terms(old))
-    lab.put(job_of("job", seconds={"train": 2.0}))
+    lab.put(job_of("job", held=["train"]))
     for stage in OF_MODE[old]:
         process = lab.begin()
         lab.until("job", stage)

@@ -146,10 +146,10 @@ def test_what_is_no_http_is_not_metrics(counting: CountingService, tmp_path: Pat
         watching.close()
 
 
-def test_ten_slow_services_take_the_time_of_one(
+def test_forty_slow_services_take_the_time_of_one(
     counting: CountingService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One never answers, one trickles for ever: in turn they would take ten times the bound."""
+    """One never answers, one trickles for ever: in turn they would take forty times the bound."""
     monkeypatch.setattr(counters, "TIMEOUT", 1.0)
     monkeypatch.setattr(counters.fetch, "__defaults__", (1.0,))
     with (
@@ -157,12 +157,12 @@ def test_ten_slow_services_take_the_time_of_one(
         answering(pause=600.0) as silent,
         answering(HEAD, *[b"#"] * 90, pause=0.1) as trickling,
     ):
-        urls = [f"{url}/{k}" for k in range(5) for url in (silent, trickling)]
+        urls = [f"{url}/{k}" for k in range(20) for url in (silent, trickling)]
         watching = begun(tmp_path, good, *urls)
         counting.serve(watching.registry.open("alpha"), 40)
         began = time.monotonic()
         watching.tick()
-        assert time.monotonic() - began < 5 * counters.TIMEOUT, "not one after another"
+        assert time.monotonic() - began < 30 * counters.TIMEOUT, "not one after another"
         assert watching.services() == {good: "ok"} | dict.fromkeys(urls, "timeout")
         assert watching.requests("alpha") == 40
         watching.close()

@@ -71,17 +71,19 @@ def test_slow_clients_hold_no_thread_and_get_a_408(serve: Serve) -> None:
 
 
 def test_a_connection_that_asks_nothing_is_closed_in_silence(serve: Serve) -> None:
-    serving = serve()
+    serving = serve(keep_alive_seconds=60.0)
     with serving.client() as silent, serving.client() as asked:
         asked.send(GET)
         asked.answer()
-        began = time.monotonic()
         assert silent.closed()
-        assert time.monotonic() - began < 1.1
         asked.send(GET)  # kept for longer than a head may take
         assert asked.answer()[0] == 200
+    brief = serve(header_seconds=60.0, keep_alive_seconds=0.2)
+    with brief.client() as asked:
+        asked.send(GET)
+        assert asked.answer()[0] == 200
         assert asked.closed()
-    assert serving.app.refusals == []
+    assert serving.app.refusals == brief.app.refusals == []
 
 
 @pytest.mark.parametrize("how", ["length", "chunked"])
@@ -141,7 +143,7 @@ def test_all_together_hold_no_more_than_the_bound_and_small_requests_go_on(serve
 
 
 def test_a_client_in_good_standing_is_not_the_one_that_makes_room(serve: Serve) -> None:
-    serving = serve(connections=5, header_seconds=1.0, keep_alive_seconds=5.0)
+    serving = serve(connections=5, header_seconds=60.0, keep_alive_seconds=600.0)
     with ExitStack() as stack:
         good = stack.enter_context(serving.client())
         good.send(GET)
@@ -173,7 +175,7 @@ def test_the_one_that_waited_longest_makes_room_for_another(serve: Serve) -> Non
 
 
 def test_a_client_that_does_not_read_its_answer_holds_nothing_and_is_given_up(serve: Serve) -> None:
-    serving = serve()
+    serving = serve(keep_alive_seconds=60.0)
     with socket.socket() as deaf, serving.client() as normal:
         deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         deaf.connect(serving.address)
