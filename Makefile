@@ -5,7 +5,12 @@ BIN := $(VENV)/bin
 TEST_PROCESSES ?= 2
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help run test test-all lint bench clean
+PARTS := $(VENV)/parts
+PYTEST = $(BIN)/python -m pytest -m "not slow" --durations 15 --durations-min 5
+# $(call timed,NAME,COMMAND): run it, and note how long it took.
+timed = began=$$(date +%s); $(2) || exit; echo "  $(1): $$(( $$(date +%s) - began )) s" >> $(PARTS)
+
+.PHONY: help run test test-all lint ruff types contracts bench clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
@@ -15,18 +20,27 @@ run: $(VENV)/.train ## train the demo model (first time), serve on :8080, watch 
 	@exec $(BIN)/holdfast up
 
 test: $(VENV)/.dev ## lint, types, contracts and all tests but the slow ones
-	@echo "holdfast: linting, then testing (about 20 minutes on 2 cores)"
-	$(MAKE) --no-print-directory lint
-	$(BIN)/python -m pytest -m "not slow" --ignore tests/e2e -n $(TEST_PROCESSES) --dist loadscope
-	$(BIN)/python -m pytest -m "not slow" tests/e2e -n $(TEST_PROCESSES) --dist worksteal
+	@echo "holdfast: linting, then testing (about 15 minutes on 2 cores)"
+	@rm -f $(PARTS)
+	@$(call timed,lint,$(MAKE) --no-print-directory lint)
+	@$(call timed,tests,$(PYTEST) --ignore tests/e2e -n $(TEST_PROCESSES) --dist loadscope --no-loadscope-reorder)
+	@$(call timed,end to end,$(PYTEST) tests/e2e -n $(TEST_PROCESSES) --dist worksteal)
+	@echo "holdfast: all passed. How long it took:" && cat $(PARTS)
 
-test-all: $(VENV)/.dev ## every test, the slow ones too
-	$(BIN)/python -m pytest
+test-all: $(VENV)/.dev ## every test, the slow ones too, with new random examples
+	$(BIN)/python -m pytest --hypothesis-profile thorough
 
 lint: $(VENV)/.dev ## ruff, mypy --strict, import contracts
+	@$(MAKE) --no-print-directory -j 2 --output-sync ruff types contracts
+
+ruff:
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types:
 	$(BIN)/mypy
+
+contracts:
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.dev ## benchmarks; results and commands stand in docs/benchmarks.md

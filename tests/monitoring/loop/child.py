@@ -2,6 +2,8 @@
 
 What it does is asked for in the job's options:
     {"verdict": "failed", "passes": true, "seconds": {"train": 5}, "fails": {"gate": "full"}}
+
+Many tests start seven of these for each job, so each imports no more than its step needs.
 A step that `held` names waits until the test lets it go (`Lab.let_go`).
 """
 
@@ -13,25 +15,42 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-from sqlalchemy.exc import OperationalError
 
 from models.base.files import write_atomic
-from models.evaluation.gates.catalogue import plan
 from models.evaluation.gates.checks import Check, verdict_of
-from models.statistics.shadow import Agreement, ShadowComparison, Shadowed
-from models.statistics.shares import Proportion
-from models.versions.facts import EventFacts
-from models.versions.registry import Registry
-from monitoring.loop.durable.faults import passing_words
-from monitoring.loop.jobs import Task
 from monitoring.loop.results import Collected, Gated, Look, Refereed, Trained
-from monitoring.loop.steps import PASSING_STATUS
 from tests.monitoring.loop.kills import point
-from tests.monitoring.loop.versions import copy_of
 
+if TYPE_CHECKING:
+    from models.statistics.shadow import Shadowed
+
+PLAN = "plan.json"  # beside the registry
 EARLY = ("referee", "class_precision", "labels")
+
+
+class Job(msgspec.Struct):
+    """What is read here of `monitoring.loop.jobs.Job`."""
+
+    id: str
+    model: str
+    champion: int
+    reason: str
+    options: dict[str, Any]
+
+
+class Task(msgspec.Struct):
+    """What is read here of `monitoring.loop.jobs.Task`."""
+
+    job: Job
+    registry: str
+
+
+def plan(task: Task) -> list[Check]:
+    """The gates of the catalogue, as the lab wrote them: their module takes a second to import."""
+    return msgspec.json.decode(Path(task.registry).with_name(PLAN).read_bytes(), type=list[Check])
 
 
 def collect(task: Task) -> Collected:
@@ -41,6 +60,8 @@ def collect(task: Task) -> Collected:
 
 def evaluate(task: Task) -> Look:
     """The verdict that the options ask for; `failed` where they ask for none."""
+    from models.statistics.shares import Proportion
+
     verdict = task.job.options.get("verdict", "failed")
     share = Proportion(0.9, 0.85, 0.95, 400)
     return Look(verdict, f"{verdict} as asked", share, share, None, time.time())
@@ -49,7 +70,7 @@ def evaluate(task: Task) -> Look:
 def referee(task: Task) -> Refereed:
     """All labels are good, or `labels` is what the options ask for."""
     said = task.job.options.get("labels", "pass")
-    early = [c for c in plan() if c.name in EARLY]
+    early = [c for c in plan(task) if c.name in EARLY]
     checks = [msgspec.structs.replace(c, verdict="pass") for c in early]
     if said == "poisoned":
         checks[0] = Check("referee", "fail", 0.3, 0.1, "poisoned as asked")
@@ -58,6 +79,10 @@ def referee(task: Task) -> Refereed:
 
 def train(task: Task) -> Trained:
     """A copy of the champion as a new version, once per job."""
+    from models.versions.facts import EventFacts
+    from models.versions.registry import Registry
+    from tests.monitoring.loop.versions import copy_of
+
     job, registry = task.job, Registry(Path(task.registry))
     make = copy_of(registry, job.model, job.champion, EventFacts(job.id))
     version = registry.publish(job.model, make, actor="lifecycle", reason=job.reason, event=job.id)
@@ -68,32 +93,35 @@ def gate(task: Task) -> Gated:
     """All checks pass, but `parity` as it is asked for: true, false, or null for unknown."""
     passes = task.job.options.get("passes", True)
     verdict = "unknown" if passes is None else verdict_of(passes)
-    late = [c for c in plan() if c.name not in EARLY]
+    late = [c for c in plan(task) if c.name not in EARLY]
     checks = [msgspec.structs.replace(check, verdict="pass") for check in late]
     parity = Check("parity", verdict, 0.0, 1e-4, "as asked")
     return Gated(tuple(parity if check.name == "parity" else check for check in checks))
 
 
-def shadow(task: Task) -> Shadowed:
+def shadow(task: Task) -> "Shadowed":
     """Labels that say nothing, or `worse` where the options ask for it."""
     return _shadow(task, "shadow")
 
 
-def probation(task: Task) -> Shadowed:
+def probation(task: Task) -> "Shadowed":
     """As `shadow`."""
     return _shadow(task, "probation")
 
 
-def canary(task: Task) -> Shadowed:
+def canary(task: Task) -> "Shadowed":
     """The verdict that the options ask for; `no worse` where they ask for none."""
-    verdict = task.job.options.get("canary", "no worse")
+    return _seen(task.job.options.get("canary", "no worse"))
+
+
+def _shadow(task: Task, step: str) -> "Shadowed":
+    return _seen("worse" if task.job.options.get("worse") == step else "not known")
+
+
+def _seen(verdict: Any) -> "Shadowed":
+    from models.statistics.shadow import Agreement, ShadowComparison, Shadowed
+
     return Shadowed(ShadowComparison(9, 0, 91, verdict), Agreement(200, 9), None, None)
-
-
-def _shadow(task: Task, step: str) -> Shadowed:
-    worse = task.job.options.get("worse") == step
-    seen = ShadowComparison(9, 0, 91, "worse" if worse else "not known")
-    return Shadowed(seen, Agreement(200, 9), None, None)
 
 
 def fail(how: str) -> None:
@@ -101,6 +129,8 @@ def fail(how: str) -> None:
     if how == "full":
         raise OSError(errno.ENOSPC, "No space left on device")
     if how == "locked":
+        from sqlalchemy.exc import OperationalError
+
         raise OperationalError("", {}, Exception("database is locked"))
     if how == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
@@ -126,6 +156,9 @@ def main(step: str, folder: Path) -> int:
         write_atomic(folder / f"{step}.json", msgspec.json.encode(result))
         point(f"child {step} has told")
     except Exception as error:
+        from monitoring.loop.durable.faults import passing_words
+        from monitoring.loop.steps import PASSING_STATUS
+
         with suppress(OSError):
             write_atomic(folder / f"{step}.error", f"{type(error).__name__}: {error}".encode())
         return PASSING_STATUS if passing_words(error) else 1

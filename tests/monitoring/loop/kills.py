@@ -13,15 +13,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy.exc import OperationalError
-
 FOLDER = "LOOP_POINTS"  # the variable that names where they are counted
+
+
+def database_error(text: str) -> Exception:
+    """An error of the database; a child that meets none does without its module."""
+    from sqlalchemy.exc import OperationalError
+
+    return OperationalError("", {}, Exception(text))
+
+
 ERRORS: dict[str, Callable[[], Exception]] = {
     "KeyError": lambda: KeyError("champion"),
     "RuntimeError": lambda: RuntimeError("out of luck"),
     "full": lambda: OSError(errno.ENOSPC, "No space left on device"),
-    "database full": lambda: OperationalError("", {}, Exception("database or disk is full")),
-    "locked": lambda: OperationalError("", {}, Exception("database is locked")),
+    "database full": lambda: database_error("database or disk is full"),
+    "locked": lambda: database_error("database is locked"),
 }
 
 

@@ -19,6 +19,7 @@ import msgspec
 import sqlalchemy as sa
 
 from models.base.processes import end_with_parent
+from models.evaluation.gates.catalogue import plan
 from models.versions.registry import Registry
 from monitoring.loop import lifecycle, steps, supervisor
 from monitoring.loop.jobs import Job, JobStore
@@ -27,7 +28,7 @@ from monitoring.loop.supervisor import launch
 from monitoring.loop.terms import Terms
 from monitoring.records.database import make_engine
 from monitoring.records.store import Key, Record, RecordStore
-from tests.monitoring.loop import kills, versions
+from tests.monitoring.loop import child, kills, versions
 from tests.waiting import wait_until
 
 GENTLE = Terms(shadow_seconds=0.2, probation_seconds=0.2, label_patience_seconds=0.2, min_labels=0)
@@ -56,6 +57,7 @@ class Lab:
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / child.PLAN).write_bytes(msgspec.json.encode(plan()))
         self.database_url = self.database_url or f"sqlite:///{self.folder}/records.sqlite"
         self.system_url = self.system_url or f"sqlite:///{self.folder}/loop.sqlite"
         if not self.registry.models():
