@@ -2,7 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-TEST_PROCESSES ?= 2
+# On two cores, as many tests wait for processes of their own.
+TEST_PROCESSES ?= 3
 export OMP_NUM_THREADS ?= 1
 
 PARTS := $(VENV)/parts
@@ -24,7 +25,7 @@ test: $(VENV)/.dev ## lint, types, contracts and all tests but the slow ones
 	@rm -f $(PARTS)
 	@$(call timed,lint,$(MAKE) --no-print-directory lint)
 	@$(call timed,tests,$(PYTEST) --ignore tests/e2e -n $(TEST_PROCESSES) --dist loadscope --no-loadscope-reorder)
-	@$(call timed,end to end,$(PYTEST) tests/e2e -n $(TEST_PROCESSES) --dist worksteal)
+	@$(call timed,end to end,$(PYTEST) tests/e2e -n 2 --dist worksteal)
 	@echo "holdfast: all passed. How long it took:" && cat $(PARTS)
 
 test-all: $(VENV)/.dev ## every test, the slow ones too, with new random examples

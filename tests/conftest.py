@@ -35,6 +35,31 @@ from monitoring.making.orders import Order
 from monitoring.making.version import make_version
 from tests.once import make_once
 
+# Modules that take long, the longest first: the test processes end at about the same time.
+LONGEST = (
+    "monitoring/making/test_version", "service/server/test_gunicorn", "monitoring/loop/test_stores",
+    "monitoring/loop/test_answers", "monitoring/loop/test_terms", "monitoring/loop/test_watchdog",
+    "monitoring/loop/test_processes", "monitoring/loop/test_child", "monitoring/loop/test_clock",
+    "monitoring/loop/test_canary", "models/training/test_loop", "test_places", "test_unasked",
+    "monitoring/loop/test_kills", "monitoring/loop/test_errors", "monitoring/loop/test_queue",
+    "monitoring/loop/test_lost_champion", "monitoring/loop/test_verdicts",
+    "models/attacks/test_onnx",
+    "service/fleet/test_canary_workers", "service/fleet/test_several_models", "test_shadowing",
+    "service/server/test_streams", "service/server/test_worker", "service/server/test_ipv6",
+    "service/access/test_security_workers", "service/cli/terminal/test_progress",
+    "monitoring/watching/test_services", "monitoring/records/test_database",
+    "service/test_pipeline",
+    "service/console/test_openapi_schemathesis", "models/training/test_distributed",
+    "models/versions/test_registry_damage", "models/versions/test_runner",
+)  # fmt: skip
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest modules first (`--no-loadscope-reorder` keeps them there)."""
+    place = {Path(__file__).parent / f"{name}.py": number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path, len(place)))
+
 
 def pytest_runtest_setup() -> None:
     """What draws without a seed of its own draws the same in every run, whatever ran before."""

@@ -33,7 +33,7 @@ _Run._unit = unit
 torch.manual_seed(distributed.rank())  # even from different starts
 spec = {"shape": [1, 8, 8], "classes": 10, "batch_norm": True}
 net = factories.build(factories.NetSpec("small_conv", spec))
-recipe = Recipe(method="pgd", epochs=6, attack_steps=3, eps=0.1)
+recipe = Recipe(method="pgd", epochs=4, attack_steps=2, eps=0.1)
 result = train(net, digits.train, digits.schema, recipe)
 x = torch.from_numpy(digits.schema.to_unit(digits.test.x))
 right = (result.net(x)[0].argmax(1).numpy() == digits.test.y).mean()
@@ -66,7 +66,7 @@ def test_two_processes_train_one_model_and_see_every_row_once_an_epoch(
     spec = {"shape": [1, 8, 8], "classes": 10, "batch_norm": True}
     net = factories.build(factories.NetSpec("small_conv", spec))
     alone = train(
-        net, digits.train, digits.schema, Recipe(method="pgd", epochs=6, attack_steps=3, eps=0.1)
+        net, digits.train, digits.schema, Recipe(method="pgd", epochs=4, attack_steps=2, eps=0.1)
     ).net
     x = torch.from_numpy(digits.schema.to_unit(digits.test.x))
     right = float((alone(x)[0].argmax(1).numpy() == digits.test.y).mean())

@@ -98,7 +98,11 @@ def test_seed_alone_decides_the_order_and_the_noise(digits: DataSet) -> None:
 
 
 @pytest.fixture(
-    params=[{"batch_norm": True}, {"dropout": 0.3}, {"batch_norm": True, "dropout": 0.2}]
+    params=[
+        {"batch_norm": True, "dropout": 0.2},
+        pytest.param({"batch_norm": True}, marks=pytest.mark.slow),
+        pytest.param({"dropout": 0.3}, marks=pytest.mark.slow),
+    ]
 )
 def options(request: pytest.FixtureRequest) -> Iterator[dict[str, Any]]:
     """Options of the net that behave otherwise in training."""

@@ -166,6 +166,7 @@ def test_same_event_makes_one_version_and_the_same_order_the_same_weights(
     assert registry.manifest("digits", 1).training.recipe["max_steps"] is None, "the first stays"
 
 
+@pytest.mark.slow  # of its parts, training and head have tests of their seeds that are not
 def test_order_alone_decides_the_version(
     digits: DataSet, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
