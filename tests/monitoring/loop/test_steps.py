@@ -129,13 +129,15 @@ def beside(folder: Path, seconds_silent: float, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(steps, "RESTART_SECONDS", 0.01)
     monkeypatch.setattr(steps, "SILENT_SECONDS", seconds_silent)
     lost: list[str] = []
+    before = set(psutil.Process().children())
     with run_beside(folder, "probation", lambda seen: None, lost.append) as latest:
 
         def over() -> bool:
             assert latest() is None
             runs = folder / "runs"
+            own = set(psutil.Process().children()) - before
             return runs.exists() and len(runs.read_text()) == 4 and not any(
-                child.status() != "zombie" for child in psutil.Process().children()
+                child.status() != "zombie" for child in own
             )  # fmt: skip
 
         wait_until(over, what="it is given up", every=0.02)
@@ -168,8 +170,9 @@ def test_a_comparison_that_says_nothing_is_lost_and_one_that_has_ended_well_is_n
         pass
     assert "shadow has said nothing for 0 s" in lost.pop()
     child_of(folder, "(folder / 'runs').write_text('x')")
+    before = set(psutil.Process().children())  # what other tests have left, dead or alive
     with run_beside(folder, "shadow", lambda seen: None, lost.append) as latest:
-        (process,) = psutil.Process().children()
+        (process,) = set(psutil.Process().children()) - before
         wait_until(lambda: process.status() == "zombie", what="it has ended")
         latest()
     assert lost == []
