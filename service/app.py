@@ -40,6 +40,8 @@ class Service:
         self.settings = settings
         self.version = _program_version()
         self.metrics = Metrics()
+        workers = 1 if metrics_dir is None else settings.workers
+        self.metrics.threads.set(settings.threads * workers)
         self.guard = guard_of(settings, metrics_dir)
         self.store = _open_store(settings.database_url)
         self.writer = None
