@@ -30,6 +30,9 @@ STEPS = (
 STAGE_BUCKETS = (1, 3, 10, 30, 60, 120, 300, 600, 1800, 3600, 14_400, 86_400)
 
 
+HOLD_ENDS = ("never", "by itself")
+
+
 class StandingGauges:
     """How the loop stands with each model: `monitoring.watching.standing` sets them."""
 
@@ -55,7 +58,7 @@ class StandingGauges:
         )
         self.held_since = gauge(
             "lifecycle_held_since_timestamp_seconds", "When a person took hold; 0: nobody",
-            "model",
+            "model", "ends",
         )  # fmt: skip
         self.due_at = gauge(
             "evaluation_due_timestamp_seconds", "When the schedule is due next; 0: no schedule",

@@ -20,7 +20,7 @@ from models.versions.registry import Registry
 from models.versions.registry_state import read_instant
 from monitoring.evidence.stream import Stream
 from monitoring.loop.jobs import Job, JobStore
-from monitoring.loop.metrics import WatchMetrics
+from monitoring.loop.metrics import HOLD_ENDS, WatchMetrics
 from monitoring.loop.terms import terms_of
 from monitoring.loop.triggers import DAY, Policy
 from monitoring.records.store import RecordStore
@@ -123,14 +123,17 @@ class Standings:
             kept.pop(model, None)
 
     def _show_registry(self, model: str, now: float) -> None:
-        champion = held_since = math.nan  # not known: told as a problem of the alias file already
+        champion, held = math.nan, dict.fromkeys(HOLD_ENDS, math.nan)  # told as its problem already
         with suppress(RegistryError, OSError):
             state = self.registry.state(model)
             hold = state.find_hold(now)
             champion = float(state.aliases.champion or 0)
-            held_since = 0.0 if hold is None else read_instant(hold.at)
+            held = dict.fromkeys(HOLD_ENDS, 0.0)
+            if hold is not None:
+                held[HOLD_ENDS[hold.until is not None]] = read_instant(hold.at)
         self.metrics.standing.champion.labels(model).set(champion)
-        self.metrics.standing.held_since.labels(model).set(held_since)
+        for ends, since in held.items():
+            self.metrics.standing.held_since.labels(model, ends).set(since)
 
     def _show_jobs(self, model: str, now: float) -> None:
         open_jobs = self.jobs.unfinished(model)

@@ -91,10 +91,12 @@ def test_champion_and_hold_are_shown_and_go_with_the_model(watcher: Watcher) -> 
     assert shown(watcher, "version_made_timestamp_seconds", version="1") == pytest.approx(
         now, abs=HOUR
     )
-    assert shown(watcher, "lifecycle_held_since_timestamp_seconds") == pytest.approx(now, abs=60)
+    held = "lifecycle_held_since_timestamp_seconds"
+    assert shown(watcher, held, ends="never") == pytest.approx(now, abs=60)
+    assert shown(watcher, held, ends="by itself") == 0.0
     watcher.registry.release("digits", actor="ada", reason="done")
     watcher.tick(now + 10.0)
-    assert shown(watcher, "lifecycle_held_since_timestamp_seconds") == 0.0
+    assert shown(watcher, held, ends="never") == 0.0
     assert shown(watcher, "evaluation_due_timestamp_seconds") == 0.0, "there is no schedule"
     watcher._forget("digits")
     assert shown(watcher, "champion_version") is None
