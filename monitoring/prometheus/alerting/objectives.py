@@ -130,8 +130,8 @@ def _make_alert(objective: Objective, name: str, conditions: tuple[Condition, ..
         description=(
             "{{ $value | humanizePercentage }} of the requests are bad, over "
             f"{' or '.join(c.window for c in conditions)}; the promise of"
-            f" {objective.days} allows {objective.budget:.3%}."
-        ).replace(".000%", "%"),
+            f" {objective.days} allows {objective.budget * 100:g}%."
+        ),
         dashboard="holdfast-service",
         view="now",
     )
