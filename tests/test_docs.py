@@ -17,6 +17,7 @@ from models.evaluation.gates.catalogue import GATES
 from models.versions.registry import Registry
 from monitoring.alerts.handled_alerts import HandledAlerts
 from monitoring.loop.jobs import JobStore
+from monitoring.loop.metrics import WatchMetrics
 from monitoring.loop.triggers import Policy
 from monitoring.prometheus import metrics_page
 from monitoring.records.store import RecordStore

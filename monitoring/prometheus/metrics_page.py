@@ -39,7 +39,7 @@ def exported_metrics() -> Iterator[Row]:
             if isinstance(metric, MetricWrapperBase):
                 name = metric._name + ("_total" if metric._type == "counter" else "")
                 text = metric._documentation.rstrip(".")
-                yield Row(name, metric._type, tuple(metric._labelnames), source, text)
+                yield Row(name, str(metric._type), tuple(metric._labelnames), source, text)
 
 
 def render_page(page: str) -> str:
@@ -50,12 +50,8 @@ def render_page(page: str) -> str:
     """
     begin = page.index(HEAD)
     end = page.index("\n\n", begin)
-    meanings = {
-        name: meaning
-        for name, meaning in re.findall(
-            r"^\| `(\w+)` \|.*?\|.*?\|.*?\| (.*) \|$", page[begin:end], re.MULTILINE
-        )
-    }
+    table = re.compile(r"^\| `(\w+)` \|.*?\|.*?\|.*?\| (.*) \|$", re.MULTILINE)
+    meanings = dict(table.findall(page[begin:end]))
     rows = [
         f"| `{row.name}` | {row.type} | {', '.join(row.labels)} | {row.source} |"
         f" {meanings.get(row.name, row.help)} |".replace("|  |", "| |")
