@@ -16,6 +16,10 @@ from tests.ops import ALERTMANAGER, PROMETHEUS, ROOT, missing_programs
 RULE_FILES = ("recording_rules.yml", "slo_rules.yml", "alert_rules.yml")
 ALERT_TESTS = ("alert_rules_test.yml", "alert_rules_hours_test.yml")
 RUNBOOK = "https://github.com/holdfast/holdfast/blob/main/docs/runbooks/"
+CONFIGURATIONS = [
+    ALERTMANAGER / "alertmanager.yml",
+    *sorted((ALERTMANAGER / "examples").glob("*.yml")),
+]
 ACTIONS = {"evaluate", "evaluate_robustness"}
 SECTIONS = [
     "Meaning", "Impact", "Look", "What happens by itself", "What to do", "When to ignore it",
@@ -215,17 +219,39 @@ def test_psi_of_traffic_that_did_not_move_stays_below_the_alerts_bound(
     assert max(psi(window, reference) for window in windows) < 0.25
 
 
-def test_amtool_accepts_the_alertmanager_configuration() -> None:
-    run("amtool", "check-config", str(ALERTMANAGER / "alertmanager.yml"))
+@pytest.mark.parametrize("path", CONFIGURATIONS, ids=lambda path: path.stem)
+def test_amtool_accepts_the_configuration_and_the_examples(path: Path) -> None:
+    run("amtool", "check-config", str(path))
+
+
+def test_each_example_tells_the_same_people_as_the_configuration() -> None:
+    people = {each["name"] for each in load(CONFIGURATIONS[0])["receivers"]} - {"watcher"}
+    for path in CONFIGURATIONS[1:]:
+        receivers = load(path)["receivers"]
+        assert {each["name"] for each in receivers} == people
+        for each in receivers:
+            told = yaml.safe_dump(each)
+            assert all(f"{name}_url" in told for name in ("runbook", "console", "dashboard")), path
 
 
 @pytest.mark.parametrize("name", ALERTS)
-def test_alerts_with_an_action_reach_the_watcher_and_all_reach_the_team(name: str) -> None:
+def test_alerts_go_to_the_watcher_by_action_and_to_people_by_severity(name: str) -> None:
     labels = {"alertname": name, **ALERTS[name]["labels"]}
-    config = f"--config.file={ALERTMANAGER / 'alertmanager.yml'}"
+    config = f"--config.file={CONFIGURATIONS[0]}"
     pairs = [f"{key}={value}" for key, value in labels.items()]
-    receivers = run("amtool", "config", "routes", "test", config, *pairs).strip()
-    assert receivers == ("watcher,team" if "action" in labels else "team")
+    receivers = run("amtool", "config", "routes", "test", config, *pairs).strip().split(",")
+    people = {"critical": "page", "warning": "team", "info": "review"}[labels["severity"]]
+    assert receivers == (["watcher", people] if "action" in labels else [people])
+
+
+def test_inhibitions_name_alerts_that_exist_and_none_hides_itself() -> None:
+    for rule in load(CONFIGURATIONS[0])["inhibit_rules"]:
+        source, target = (
+            set(re.findall(r"Holdfast\w+", str(rule[key])))
+            for key in ("source_matchers", "target_matchers")
+        )
+        assert source | target <= ALERTS.keys()
+        assert not source & target
 
 
 def test_the_watchers_webhook_is_authenticated_and_told_of_the_end() -> None:
