@@ -24,6 +24,7 @@ from service.protocols import certify, feedback, health, predict, v1
 from service.protocols.v2 import endpoints as v2
 from service.protocols.v2 import repository as v2_repository
 from service.protocols.v2 import statistics as v2_statistics
+from service.runbooks import pages as runbooks
 from service.web import tracing
 from service.web.access_log import AccessLog
 from service.web.call import Endpoint
@@ -40,6 +41,8 @@ class Service:
         self.settings = settings
         self.version = _program_version()
         self.metrics = Metrics()
+        workers = 1 if metrics_dir is None else settings.workers
+        self.metrics.threads.set(settings.threads * workers)
         self.guard = guard_of(settings, metrics_dir)
         self.store = _open_store(settings.database_url)
         self.writer = None
@@ -139,6 +142,7 @@ def create_app(settings: Settings, *, metrics_dir: Path | None = None) -> Applic
         ),
         *health.endpoints(champions, exposition(registry, metrics_dir), service.version, draining),
         *openapi.endpoints(lambda: [each.manifest for each in champions.served.values()]),
+        *runbooks.endpoints(),
     )  # fmt: skip
     return Application(service, endpoints)
 

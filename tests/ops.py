@@ -107,7 +107,8 @@ def render_alertmanager(
     """
     directory.mkdir(parents=True, exist_ok=True)
     config = _load(ALERTMANAGER / "alertmanager.yml")
-    config["route"] |= {"group_wait": wait, "group_interval": wait}
+    for route in (config["route"], *config["route"]["routes"]):
+        route |= {"group_wait": wait, "group_interval": wait}
     secret = directory / "alert_token"
     secret.write_text(token, encoding="utf-8")
     (watcher,) = (each for each in config["receivers"] if each["name"] == "watcher")

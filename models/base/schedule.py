@@ -170,6 +170,10 @@ class DueTimes:
             return False
         return at <= now
 
+    def next_at(self, model: str) -> float:
+        """When the model is due next, seconds since 1970; 0: that was not noted yet."""
+        return self._due.get(model, 0.0)
+
     def done(self, model: str, now: float) -> None:
         """Note the next time of a model, after its present one led to a run or a refusal."""
         self._note(model, self.timetable.following(now))

@@ -306,6 +306,18 @@ def utc_now() -> str:
     return dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def read_instant(text: str) -> float:
+    """Seconds since 1970 of a record's time; 0, which is long ago, where it was damaged.
+
+    >>> read_instant("1970-01-01T00:01:00.000Z")
+    60.0
+    """
+    try:
+        return dt.datetime.fromisoformat(text).timestamp()
+    except (ValueError, OverflowError, OSError):
+        return 0.0
+
+
 def show_time(at: float) -> str:
     """Render seconds since 1970 as RFC 3339 in UTC; as a number beyond the calendar."""
     try:

@@ -162,7 +162,7 @@ class _Desk:
             return "already_handled"
         wish = event.model, "resolved" if event.resolved else event.action
         if (shared := self.refusals.get(wish)) is not None:
-            self.watcher.metrics.refusals.labels(shared).inc()
+            self.watcher.metrics.count_refusal(event.model, shared)
             return shared
         decision = self.watcher.dispatcher.consider(event, self.now, {"alert": alert.key})
         if decision.start is None:

@@ -46,6 +46,12 @@ class Metrics:
         self.http_duration = self._histogram(
             "http_request_duration_seconds", "Time to answer a request.", SECONDS, "route"
         )
+        self.threads = Gauge(
+            "holdfast_threads",
+            "Threads that answer requests, of all workers.",
+            registry=self.registry,
+            multiprocess_mode="max",
+        )
         self.stage_duration = self._histogram(
             "stage_duration_seconds",
             "Time of a stage of a prediction.",

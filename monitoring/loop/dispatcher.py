@@ -13,7 +13,7 @@ from typing import NamedTuple
 from models.base.errors import HoldfastError, RegistryError, UnknownModelError
 from models.base.logs import logger
 from models.versions.registry import Registry
-from models.versions.registry_state import State
+from models.versions.registry_state import State, read_instant
 from monitoring.loop.cooling import find_rest
 from monitoring.loop.jobs import Job, JobStore, JsonObject
 from monitoring.loop.metrics import WatchMetrics
@@ -83,7 +83,7 @@ class Dispatcher:
             log.exception("job_not_started", job=job.id, kind=job.kind, model=job.model)
             failure = NotStartedError(job, error)
             self.jobs.end(job.id, "failed", str(failure))
-            self.metrics.runs.labels(job.kind, "failed").inc()
+            self.metrics.runs.labels(job.model, job.kind, "failed").inc()
             raise failure from error
         log.info("job_started", job=job.id, kind=job.kind, model=job.model, why=job.reason)
 
@@ -92,7 +92,7 @@ class Dispatcher:
         if self._refused.get(key) == name and event.source not in ("alert", "person"):
             return
         self._refused[key] = name
-        self.metrics.refusals.labels(name).inc()
+        self.metrics.count_refusal(event.model, name)
         log.info(
             "job_refused",
             model=event.model,
@@ -176,7 +176,7 @@ class Dispatcher:
             return Reign()
         changed, replaced, champion, acts = 0.0, False, None, []
         for record in audit:
-            at = _instant(record.at)
+            at = read_instant(record.at)
             if record.by_person and record.action in PERSONS_ACTS:
                 acts.append(at)
             if record.action == "new_audit":  # of before nothing is known
@@ -199,11 +199,3 @@ class Dispatcher:
             options=options,
         )
         return self.jobs.put(job)
-
-
-def _instant(text: str) -> float:
-    """Seconds since 1970 of a record's time; 0, which is long ago, where it was damaged."""
-    try:
-        return datetime.fromisoformat(text).timestamp()
-    except (ValueError, OverflowError, OSError):
-        return 0.0

@@ -23,7 +23,15 @@ from monitoring.records.database import make_sqlite_file
 
 State = Literal["running", "waiting", "done"]
 UNFINISHED = ("running", "waiting")
+MOST_STAGES = 64  # that a job remembers: one that waits its turn may come to a stage often
 JsonObject = dict[str, Any]  # of a person's call, or of a version of the loop that may be another
+
+
+class StageTime(msgspec.Struct, frozen=True):
+    """How long a job stayed in a stage that it has left, in seconds."""
+
+    stage: str
+    seconds: float
 
 
 class PersonAnswer(msgspec.Struct, frozen=True):
@@ -54,7 +62,8 @@ class Job(msgspec.Struct, frozen=True):
     """One run of the loop. `outcome` and `ended_at` are set when it is done.
 
     `terms` are the settings that it depends on, as they were when it began; `waited` says how much
-    of its waits has passed, in seconds; `shadow` how champion and challenger did on the same
+    of its waits has passed, in seconds; `stage_since` when it came to its stage (0: as it was
+    made), and `left` the stages before it; `shadow` how champion and challenger did on the same
     requests when they were last compared, `uncompared` by step why that could not be done.
     """
 
@@ -81,6 +90,22 @@ class Job(msgspec.Struct, frozen=True):
     waited: dict[str, float] = {}
     shadow: Shadowed | None = None
     uncompared: dict[str, str] = {}
+    stage_since: float = 0.0
+    left: tuple[StageTime, ...] = ()
+
+    @property
+    def stage_name(self) -> str:
+        """The stage without its details, of which there are few.
+
+        >>> Job("j", "evaluate", "m", 1, "person", "", 0.0, 0.0, stage="queued (2nd)").stage_name
+        'queued'
+        """
+        return self.stage.partition(" (")[0]
+
+    @property
+    def in_stage_since(self) -> float:
+        """When it came to its stage, seconds since 1970."""
+        return self.stage_since or self.created_at
 
     @property
     def promotion_words(self) -> str:
@@ -293,12 +318,21 @@ class JobStore:
             after = change(before)
             if after == before:
                 return before
-            after = msgspec.structs.replace(after, updated_at=time.time())
+            after = _timed(before, after, time.time())
             same = sa.and_(JOBS.c.id == job_id, JOBS.c.job == stored)
             with self._writing() as connection:
                 done = connection.execute(sa.update(JOBS).where(same).values(**_row(after)))
             if done.rowcount == 1:
                 return after
+
+
+def _timed(before: Job, after: Job, now: float) -> Job:
+    """`after` with the time of the change, and of the stage that it left if it left one."""
+    if after.stage_name == before.stage_name:
+        return msgspec.structs.replace(after, updated_at=now)
+    spent = StageTime(before.stage_name, max(0.0, now - before.in_stage_since))
+    left = (*before.left, spent)[-MOST_STAGES:]
+    return msgspec.structs.replace(after, updated_at=now, stage_since=now, left=left)
 
 
 def _row(job: Job) -> dict[str, str | float | bytes]:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import get_args
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.metrics import MetricWrapperBase
 
 from models.evaluation.gates.checks import VERDICTS
@@ -27,6 +27,53 @@ STEPS = (
     "promote", "probation", "end",
 )  # fmt: skip
 
+STAGE_BUCKETS = (1, 3, 10, 30, 60, 120, 300, 600, 1800, 3600, 14_400, 86_400)
+
+
+HOLD_ENDS = ("never", "by itself")
+
+
+class StandingGauges:
+    """How the loop stands with each model: `monitoring.watching.standing` sets them."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(f"holdfast_{name}", text, labels, registry=registry)
+
+        self.champion = gauge("champion_version", "The champion's number; 0: none", "model")
+        self.made_at = gauge(
+            "version_made_timestamp_seconds", "When the watched version was made",
+            "model", "version",
+        )  # fmt: skip
+        self.stage_since = gauge(
+            "job_stage_since_timestamp_seconds", "When a job came to its stage; 0: none is there",
+            "model", "stage",
+        )  # fmt: skip
+        self.deadline = gauge(
+            "job_deadline_timestamp_seconds", "When a waiting challenger expires; 0: none waits",
+            "model",
+        )  # fmt: skip
+        self.budget_left = gauge(
+            "lifecycle_budget_left_runs", "Runs that the loop may still begin today", "model"
+        )
+        self.held_since = gauge(
+            "lifecycle_held_since_timestamp_seconds", "When a person took hold; 0: nobody",
+            "model", "ends",
+        )  # fmt: skip
+        self.due_at = gauge(
+            "evaluation_due_timestamp_seconds", "When the schedule is due next; 0: no schedule",
+            "model",
+        )  # fmt: skip
+        self.labelled_at = gauge(
+            "last_feedback_timestamp_seconds", "When the last label came; 0: none is kept", "model"
+        )
+        self.usual_gap = gauge(
+            "feedback_gap_usual_seconds", "How long labels let wait as a rule; 0: not known",
+            "model",
+        )  # fmt: skip
+        self.used_bytes = gauge("state_used_bytes", "Bytes of a part of the state", "part")
+        self.free_bytes = gauge("state_free_bytes", "Bytes that the disk of the state has left")
+
 
 class WatchMetrics:
     """The watcher's metrics; names and meanings stand in docs/metrics.md."""
@@ -34,11 +81,13 @@ class WatchMetrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self._ticks = False
+        self._models: set[str] = set()
         self._make_drift()
         self._make_accuracy()
         self._make_judgement()
         self._make_watch()
         self._make_loop()
+        self.standing = StandingGauges(self.registry)
         self._touch()
 
     def _make_drift(self) -> None:
@@ -159,8 +208,10 @@ class WatchMetrics:
 
     def _make_loop(self) -> None:
         """Jobs of the loop, and alerts that start them."""
-        self.runs = self._counter("lifecycle_runs", "Runs of the loop", "kind", "outcome")
-        self.refusals = self._counter("lifecycle_refusals", "Runs that were not started", "reason")
+        self.runs = self._counter("lifecycle_runs", "Runs of the loop", "model", "kind", "outcome")
+        self.refusals = self._counter(
+            "lifecycle_refusals", "Runs that were not started", "model", "reason"
+        )
         self.retries = self._counter(
             "lifecycle_retries", "Tries of a step that a passing fault ended", "step"
         )
@@ -174,27 +225,40 @@ class WatchMetrics:
         self.alerts = self._counter(
             "alerts_received", "Alerts from Alertmanager or Grafana", "action", "decision"
         )
+        self.stage_seconds = Histogram(
+            "holdfast_job_stage_duration_seconds", "Time that a job spent in a stage",
+            ("model", "stage"), buckets=STAGE_BUCKETS, registry=self.registry,
+        )  # fmt: skip
         self.scrape_failures = self._counter(
             "watch_scrape_failures", "Looks at the service that failed"
         )
 
     def _touch(self) -> None:
         """Series exist at 0 from the start, so that their first rise is seen."""
-        for kind in ACTIONS:
-            for outcome in OUTCOMES:
-                self.runs.labels(kind, outcome)
         for step in STEPS:
             self.retries.labels(step)
-        for reason in get_args(Refusal):
-            self.refusals.labels(reason)
         for action in (*ACTIONS, "unknown"):
             for decision in ("started", "failed", *get_args(Refusal)):
                 self.alerts.labels(action, decision)
         self.alerts.labels("unknown", "unreadable")
 
+    def touch(self, model: str) -> None:
+        """Let the counters of a model exist at 0, so that their first rise is seen."""
+        self._models.add(model)
+        for kind in ACTIONS:
+            for outcome in OUTCOMES:
+                self.runs.labels(model, kind, outcome)
+        for reason in get_args(Refusal):
+            self.refusals.labels(model, reason)
+
+    def count_refusal(self, model: str, reason: str) -> None:
+        """Count a trigger that started nothing; a name that no model has is none of a label."""
+        self.refusals.labels(model if model in self._models else "", reason).inc()
+
     def show_version(self, manifest: Manifest, references: list[ChannelReference]) -> None:
         """Export a new champion's reference and figures; those of the old one go."""
         model, version = manifest.model, str(manifest.version)
+        self.touch(model)
         for gauge in (self.reference, self.evaluation, self.evidence, self.dispersion):
             gauge.remove_by_labels({"model": model})
         self.show_references(model, version, references)
@@ -231,6 +295,12 @@ class WatchMetrics:
         if job.shadow is not None:
             self._show_shadow(job.model, job.shadow)
 
+    def count_job(self, job: Job) -> None:
+        """Count a job that ended just now, and the time that it spent in each of its stages."""
+        self.runs.labels(job.model, job.kind, job.outcome).inc()
+        for spent in job.left:
+            self.stage_seconds.labels(job.model, spent.stage).observe(spent.seconds)
+
     def _show_shadow(self, model: str, shadow: Shadowed) -> None:
         agreement, pairs = shadow.agreement, shadow.comparison
         for answers, requests in (
@@ -259,7 +329,8 @@ class WatchMetrics:
 
     def forget(self, model: str) -> None:
         """Nothing of a model that is gone stays."""
-        for metric in vars(self).values():
+        self._models.discard(model)
+        for metric in (*vars(self).values(), *vars(self.standing).values()):
             if isinstance(metric, MetricWrapperBase) and "model" in metric._labelnames:
                 metric.remove_by_labels({"model": model})
 

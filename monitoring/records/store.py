@@ -22,7 +22,7 @@ import sqlalchemy as sa
 
 from models.versions.schema import InputArray, InputSchema
 from monitoring.records.database import PATIENCE_SECONDS, Database, StoreError
-from monitoring.records.labels import GivenLabel, write_labels
+from monitoring.records.labels import GivenLabel, select_delays, select_times, write_labels
 from monitoring.records.rows import (
     FEEDBACK,
     FURTHER,
@@ -324,17 +324,15 @@ class RecordStore:
 
     def label_delays(self, model: str, version: int, last: int) -> npt.NDArray[np.float64]:
         """Return seconds from request to label of the latest `last` labelled rows, oldest first."""
-        query = (
-            sa.select(FEEDBACK.c.at - REQUESTS.c.at)
-            .select_from(REQUESTS)
-            .join(FEEDBACK, FEEDBACK.c.seq == REQUESTS.c.seq)
-            .where(REQUESTS.c.model == model, REQUESTS.c.version == version)
-            .order_by(REQUESTS.c.seq.desc())
-            .limit(last)
-        )
         with self._database.reading() as connection:
-            delays = connection.execute(query).scalars().all()
+            delays = connection.execute(select_delays(model, version, last)).scalars().all()
         return np.array(delays[::-1], dtype=np.float64)
+
+    def label_times(self, model: str, last: int) -> npt.NDArray[np.float64]:
+        """Return when the latest `last` labels of a model came, seconds since 1970, ascending."""
+        with self._database.reading() as connection:
+            times = connection.execute(select_times(model, last)).scalars().all()
+        return np.sort(np.array(times, dtype=np.float64))
 
     def counts(self, model: str, version: int | None = None) -> Counts:
         """Count the records of a model (or a version), and those with a label; for tests."""

@@ -37,6 +37,8 @@ Problem = Literal[
     "schedule_state",
     "registry",
     "prune",
+    "standing",
+    "disk",
     "unexpected",
 ]
 PROBLEMS: tuple[Problem, ...] = get_args(Problem)  # the gravest first
@@ -76,6 +78,8 @@ ADVICE: dict[Problem, str] = {
     "schedule_state": "see that watch/schedule.json of the state can be written",
     "registry": "see that the registry's folder is there and can be read: is it mounted?",
     "prune": "see that the database of records can be written and has space",
+    "standing": "see that the databases of jobs and records answer; it is shown at a later look",
+    "disk": "see that the state directory can be read",
     "unexpected": "see the watcher's log, and report it: it is a defect",
 }
 

@@ -40,6 +40,7 @@ from monitoring.watching.harm import HarmWatches, drift_event, harm_event
 from monitoring.watching.problems import ALL_MODELS, Problem, Problems, Result, in_words
 from monitoring.watching.pulse import Pulse
 from monitoring.watching.services import Services
+from monitoring.watching.standing import Standings
 from monitoring.watching.stillness import Stillness
 from monitoring.watching.watched import SCHEDULE_FILE, WatchedVersions
 
@@ -84,6 +85,7 @@ class Watcher:
     watched: WatchedVersions = field(init=False)
     harms: HarmWatches = field(init=False)
     acceptances: Acceptances = field(init=False)
+    standings: Standings = field(init=False)
     dispatcher: Dispatcher = field(init=False)
     due_times: DueTimes | None = field(init=False, default=None)
 
@@ -100,6 +102,10 @@ class Watcher:
         self.dispatcher = Dispatcher(
             plan.policy, plan.serves, self.registry, self.jobs, self.metrics, self.start_job
         )
+        self.standings = Standings(
+            plan.policy, Path(plan.state), self.registry, self.jobs, self.records, self.metrics,
+            lambda model: 0.0 if self.due_times is None else self.due_times.next_at(model),
+        )  # fmt: skip
         if plan.schedule:
             timetable = Timetable(plan.schedule, plan.timezone)
             self.due_times = DueTimes(timetable, folder / SCHEDULE_FILE)
@@ -138,6 +144,7 @@ class Watcher:
         if not 0 <= now - self._pruned_at <= PRUNE_EVERY:
             self._pruned_at = now
             self._ask_store(ALL_MODELS, "prune", now, self._prune)
+        self.problems.attempt(ALL_MODELS, "disk", now, partial(self.standings.show_disk, now))
         if not self._remembered:
             self.remember()
         self.metrics.looked(now)
@@ -167,6 +174,7 @@ class Watcher:
         if self.due_times is not None:
             self._tell(model, "schedule_state", self.due_times.fault, now)
         self._ask_store(model, "accuracy", now, partial(self._show_accuracy, stream, now))
+        self._ask_store(model, "standing", now, partial(self._show_standing, stream, now))
 
     def _answer(self, events: list[Event], now: float) -> None:
         for event in events:
@@ -256,6 +264,7 @@ class Watcher:
         self.watched.forget(model)
         self.accuracies.pop(model, None)
         self.harms.forget(model)
+        self.standings.forget(model)
         self.acceptances.forget(model)
         self._still.pop(model, None)
         self.problems.forget(model)
@@ -264,7 +273,7 @@ class Watcher:
 
     def count_job(self, job: Job) -> None:
         """Count a job that ended and export its results."""
-        self.metrics.runs.labels(job.kind, job.outcome).inc()
+        self.metrics.count_job(job)
         self._export(job)
 
     def remember(self) -> None:
@@ -326,6 +335,11 @@ class Watcher:
         bias = stream.labels.bias(stream.bundle.manifest.classes)
         accuracy = watch.look(stream.evidence, now, since, bias)
         self.metrics.show_accuracy(stream.model, accuracy)
+
+    def _show_standing(self, stream: Stream, now: float) -> None:
+        """What of the loop waits, and for whom: for people and alerts, it starts nothing."""
+        self.standings.show(stream, now)
+        self.standings.show_labels(stream.model, now)
 
     def _weigh_labels(self, stream: Stream, now: float) -> Harm:
         since = self.dispatcher.champion_since(stream.model)

@@ -113,8 +113,9 @@ def prometheus_for(stack: Stack, folder: Path, team_url: str) -> Iterator[str]:
     port = ops.free_port()
     config = ops.render_alertmanager(folder / "am", watcher_port=stack.watch_port, token="no")
     content = yaml.safe_load(config.read_text())
-    (team,) = (each for each in content["receivers"] if each["name"] == "team")
-    team["webhook_configs"] = [{"url": team_url, "send_resolved": True}]
+    people = [each for each in content["receivers"] if each["name"] != "watcher"]
+    for each in people:
+        each["webhook_configs"] = [{"url": team_url, "send_resolved": True}]
     config.write_text(yaml.safe_dump(content))
     prometheus = ops.render_prometheus(
         folder / "prom",

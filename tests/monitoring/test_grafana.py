@@ -8,32 +8,47 @@ import msgspec
 import pytest
 import yaml
 
-from monitoring.grafana import dashboard, panels, rows
+from monitoring.grafana import dashboard, panels
+from monitoring.grafana.boards import service
+from monitoring.grafana.dashboard import BOARDS, Board
+from monitoring.prometheus.alerting import loop, model, processes, watch
 from tests.monitoring.test_prometheus_rules import ALERTS, documented_metrics, unknown_metrics
 from tests.ops import ROOT
 
-PANELS: list[dict[str, Any]] = msgspec.to_builtins(dashboard.dashboard())["panels"]
-CHARTS = [panel for panel in PANELS if panel["type"] != "row"]
+PANELS: dict[str, list[dict[str, Any]]] = {
+    board.name: msgspec.to_builtins(dashboard.dashboard(board))["panels"] for board in BOARDS
+}
+CHARTS = [(name, panel) for name, charts in PANELS.items() for panel in charts]
 GRAFANA = ROOT / "monitoring" / "grafana"
-# Ids of @grafana/data 11.6 getValueFormats().
 DATASOURCE = msgspec.to_builtins(panels.DATASOURCE)
-UNITS = {"dateTimeFromNow", "none", "percentunit", "reqps", "s", "short"}
+# Ids of @grafana/data 11.6 getValueFormats(), and of the panels that Grafana has built in.
+UNITS = {"bytes", "dateTimeFromNow", "none", "percentunit", "reqps", "s", "short"}
+TYPES = {"bargauge", "gauge", "heatmap", "stat", "state-timeline", "table", "timeseries"}
+every_board = pytest.mark.parametrize("board", BOARDS, ids=lambda board: str(board.name))
 
 
-def test_the_committed_json_is_what_the_code_renders() -> None:
-    assert dashboard.PATH.read_text(encoding="utf-8") == dashboard.render(), (
+@every_board
+def test_the_committed_json_is_what_the_code_renders(board: Board) -> None:
+    path = dashboard.FOLDER / f"{board.uid}.json"
+    assert path.read_text(encoding="utf-8") == dashboard.render(board), (
         "run `python -m monitoring.grafana.dashboard`"
     )
 
 
-def test_panel_ids_and_titles_are_unique() -> None:
-    assert len({panel["id"] for panel in PANELS}) == len(PANELS)
-    assert len({panel["title"] for panel in PANELS}) == len(PANELS)
+def test_the_folder_holds_these_dashboards_only() -> None:
+    assert {path.stem for path in dashboard.FOLDER.iterdir()} == {board.uid for board in BOARDS}
 
 
-def test_panels_stay_in_the_grid_and_do_not_overlap() -> None:
+@every_board
+def test_panel_ids_and_titles_are_unique(board: Board) -> None:
+    for key in ("id", "title"):
+        assert len({panel[key] for panel in PANELS[board.name]}) == len(PANELS[board.name])
+
+
+@every_board
+def test_panels_stay_in_the_grid_and_do_not_overlap(board: Board) -> None:
     taken: set[tuple[int, int]] = set()
-    for panel in PANELS:
+    for panel in PANELS[board.name]:
         box = panel["gridPos"]
         columns, lines = range(box["x"], box["x"] + box["w"]), range(box["y"], box["y"] + box["h"])
         cells = set(itertools.product(columns, lines))
@@ -42,18 +57,22 @@ def test_panels_stay_in_the_grid_and_do_not_overlap() -> None:
         taken |= cells
 
 
-def test_rows_are_filled_to_the_right_edge() -> None:
+@every_board
+def test_rows_are_filled_to_the_right_edge(board: Board) -> None:
     widths: dict[int, int] = {}
-    for panel in PANELS:
+    for panel in PANELS[board.name]:
         y = panel["gridPos"]["y"]
         widths[y] = widths.get(y, 0) + panel["gridPos"]["w"]
     assert set(widths.values()) == {24}
 
 
-@pytest.mark.parametrize("panel", CHARTS, ids=lambda panel: str(panel["title"]))
+@pytest.mark.parametrize(
+    "panel", [chart for _, chart in CHARTS], ids=[f"{name}: {c['title']}" for name, c in CHARTS]
+)
 def test_every_panel_asks_one_question_and_explains_itself(panel: dict[str, Any]) -> None:
     assert re.fullmatch(r"[A-Z][^?.]*\?", panel["title"])
     assert panel["description"].endswith(".")
+    assert panel["type"] in TYPES
     assert panel["fieldConfig"]["defaults"]["unit"] in UNITS
     references = [target["refId"] for target in panel["targets"]]
     assert references
@@ -61,6 +80,19 @@ def test_every_panel_asks_one_question_and_explains_itself(panel: dict[str, Any]
     for target in panel["targets"]:
         assert target["datasource"] == panel["datasource"] == DATASOURCE
         assert target["legendFormat"]
+
+
+def test_links_lead_to_dashboards_views_and_runbooks_that_exist() -> None:
+    views = {"now", "tryit", "drift", "loop", "versions", "label"}
+    for _, panel in CHARTS:
+        for link in panel["links"]:
+            url = link["url"]
+            if runbook := re.fullmatch(r"\$\{console\}/runbooks/(\w+)", url):
+                assert runbook[1] in ALERTS
+            elif view := re.fullmatch(r"\$\{console\}/#(\w+)\?model=\$\{model\}", url):
+                assert view[1] in views
+            else:
+                assert url.partition("?")[0].removeprefix("/d/") in {b.uid for b in BOARDS}
 
 
 def test_expressions_use_documented_metrics_only_and_every_metric_has_a_panel() -> None:
@@ -83,20 +115,24 @@ def test_expressions_have_no_variable_left_and_take_the_given_values() -> None:
 @pytest.mark.parametrize(
     ("alert", "condition"),
     [
-        ("HoldfastErrorRatio", f"> {rows.ERROR_RATIO_BOUND}"),
-        ("HoldfastChannelShift", f"> {rows.PSI_BOUND}"),
-        ("HoldfastPerturbationRate", f"> {rows.PERTURBED_RATIO_BOUND}"),
-        ("HoldfastWatcherStale", f"> {rows.STALE_SECONDS}"),
+        ("HoldfastErrorRatio", f"> {processes.ERROR_RATIO_BOUND}"),
+        ("HoldfastChannelShift", f"> {model.PSI_BOUND}"),
+        ("HoldfastPerturbationRate", f"> {model.PERTURBED_RATIO_BOUND}"),
+        ("HoldfastWatcherStale", f"> {watch.STALE_SECONDS}"),
+        ("HoldfastApprovalWaiting", f"> {loop.WAITED_SECONDS}"),
+        ("HoldfastModelStale", rf"> {loop.STALE_DAYS} \* 86400"),
+        ("HoldfastStateDiskLow", "< 1e9"),
+        ("HoldfastStateDiskLow", "< 1e10"),
     ],
 )
 def test_bounds_drawn_are_those_of_the_alerts(alert: str, condition: str) -> None:
     assert re.search(rf"{condition}(?!\S)", ALERTS[alert]["expr"])
+    assert (service.FULL_BYTES, service.LOW_BYTES) == (1e9, 1e10)
 
 
-def test_alerts_named_in_descriptions_exist() -> None:
-    named = set(re.findall(r"Holdfast[A-Z]\w+", dashboard.render()))
-    assert named <= ALERTS.keys()
-    assert named == ALERTS.keys() - {"HoldfastServiceDown"}
+def test_every_alert_is_named_by_a_panel_and_every_alert_named_exists() -> None:
+    named = set(re.findall(r"Holdfast[A-Z]\w+", "".join(map(dashboard.render, BOARDS))))
+    assert named == ALERTS.keys()
 
 
 def test_provisioning_points_at_what_compose_mounts() -> None:

@@ -36,6 +36,7 @@ class StandIn:
         self.shifted = False
         self._rng = np.random.default_rng(0)
         self._metrics = {kind: self._register(kind) for kind in ("counter", "histogram", "gauge")}
+        self._metrics["gauge"]["holdfast_state_free_bytes"].set(1e11)
         self._alarm = self._metrics["gauge"]["holdfast_drift_alarm"]
 
     def _register(self, wanted: str) -> dict[str, Any]:
@@ -70,7 +71,9 @@ class StandIn:
         for name in ("reload", "run"):
             counters[f"holdfast_model_{name}_failures_total"].labels("digits").inc(0)
         counters["holdfast_repeats_total"].labels("digits", "1").inc(0)
+        gauges["holdfast_threads"].set(8)
         self._watcher_gauges(gauges)
+        self._standing(gauges)
         return generate_latest(self.registry)
 
     def _watcher_gauges(self, gauges: dict[str, Any]) -> None:
@@ -98,6 +101,18 @@ class StandIn:
         gauges[name].labels("digits", "1", "clean", "none", "0").set(0.98)
         name = "holdfast_evaluation_last_success_timestamp_seconds"
         gauges[name].labels("digits").set(time.time())
+
+    def _standing(self, gauges: dict[str, Any]) -> None:
+        """A loop that waits for nothing."""
+        for name in ("job_deadline_timestamp_seconds", "evaluation_due_timestamp_seconds",
+                     "last_feedback_timestamp_seconds", "feedback_gap_usual_seconds"):  # fmt: skip
+            gauges[f"holdfast_{name}"].labels("digits").set(0)
+        gauges["holdfast_champion_version"].labels("digits").set(1)
+        gauges["holdfast_lifecycle_budget_left_runs"].labels("digits").set(3)
+        for name, label in (("job_stage_since", "approval"), ("lifecycle_held_since", "never")):
+            gauges[f"holdfast_{name}_timestamp_seconds"].labels("digits", label).set(0)
+        made = gauges["holdfast_version_made_timestamp_seconds"]
+        made.labels("digits", "1").set_to_current_time()
 
 
 @contextmanager

@@ -10,11 +10,20 @@ import numpy as np
 import pytest
 import yaml
 
+from monitoring.prometheus.alerting.render import Links, render_rules
 from tests.ops import ALERTMANAGER, PROMETHEUS, ROOT, missing_programs
 
-RULE_FILES = ("recording_rules.yml", "alert_rules.yml")
-RUNBOOK = "https://github.com/holdfast/holdfast/blob/main/docs/alerts.md#"
+RULE_FILES = ("recording_rules.yml", "slo_rules.yml", "alert_rules.yml")
+ALERT_TESTS = ("alert_rules_test.yml", "alert_rules_hours_test.yml")
+RUNBOOK = "https://github.com/holdfast/holdfast/blob/main/docs/runbooks/"
+CONFIGURATIONS = [
+    ALERTMANAGER / "alertmanager.yml",
+    *sorted((ALERTMANAGER / "examples").glob("*.yml")),
+]
 ACTIONS = {"evaluate", "evaluate_robustness"}
+SECTIONS = [
+    "Meaning", "Impact", "Look", "What happens by itself", "What to do", "When to ignore it",
+]  # fmt: skip
 
 
 def load(path: Path) -> Any:
@@ -84,15 +93,32 @@ def test_promtool_rule_tests_pass(name: str) -> None:
 
 def test_every_file_of_rules_is_loaded_and_has_tests() -> None:
     assert load(PROMETHEUS / "prometheus.yml")["rule_files"] == list(RULE_FILES)
-    for name in RULE_FILES:
+    for name in ("recording_rules.yml", "alert_rules.yml"):
         assert (PROMETHEUS / name.replace(".yml", "_test.yml")).is_file()
+
+
+def test_the_committed_rules_are_what_the_code_renders() -> None:
+    for name, text in render_rules().items():
+        assert (PROMETHEUS / name).read_text(encoding="utf-8") == text, (
+            "run `python -m monitoring.prometheus`"
+        )
+
+
+def test_links_begin_where_the_generator_is_told(tmp_path: Path) -> None:
+    links = Links("https://a.example/runbooks/", "https://b.example", "https://c.example")
+    rules = yaml.safe_load(render_rules(links)["alert_rules.yml"])["groups"][0]["rules"]
+    annotations = rules[0]["annotations"]
+    assert annotations["runbook_url"] == "https://a.example/runbooks/HoldfastDrift.md"
+    assert annotations["dashboard_url"].startswith("https://b.example/d/holdfast-drift")
+    assert annotations["console_url"].startswith("https://c.example/#drift")
 
 
 @pytest.mark.parametrize("name", ALERTS)
 def test_every_alert_is_tested_to_fire_and_not_to_fire(name: str) -> None:
     cases = [
         case
-        for test in load(PROMETHEUS / "alert_rules_test.yml")["tests"]
+        for file in ALERT_TESTS
+        for test in load(PROMETHEUS / file)["tests"]
         for case in test.get("alert_rule_test", [])
         if case["alertname"] == name
     ]
@@ -109,22 +135,22 @@ def test_every_alert_says_what_a_person_needs(name: str) -> None:
     assert alert["labels"].get("action", "evaluate") in ACTIONS
     assert not re.search(r"\d|\{\{", annotations["summary"])
     assert "{{" in annotations["description"]
-    assert annotations["runbook_url"] == RUNBOOK + name.lower()
+    assert annotations["runbook_url"] == f"{RUNBOOK}{name}.md"
 
 
-def test_the_runbook_has_exactly_one_section_per_alert() -> None:
-    text = (ROOT / "docs" / "alerts.md").read_text(encoding="utf-8")
-    assert re.findall(r"^## (\w+)$", text, re.MULTILINE) == re.findall(
-        r"^\| \[(\w+)\]", text, re.MULTILINE
-    )
-    assert set(re.findall(r"^## (\w+)$", text, re.MULTILINE)) == ALERTS.keys()
-    for name, severity in re.findall(r"^\| \[(\w+)\]\S+ \| (\w+) ", text, re.MULTILINE):
-        assert ALERTS[name]["labels"]["severity"] == severity
+def test_every_alert_has_one_runbook_with_the_same_questions() -> None:
+    folder = ROOT / "docs" / "runbooks"
+    assert {path.stem for path in folder.glob("Holdfast*.md")} == ALERTS.keys()
+    for name in ALERTS:
+        text = (folder / f"{name}.md").read_text(encoding="utf-8")
+        assert re.findall(r"^# (.*)$", text, re.MULTILINE) == [name]
+        assert re.findall(r"^## (.*)$", text, re.MULTILINE) == SECTIONS
+        assert not re.search(r"^## .*\n\n(?=##|\Z)", text, re.MULTILINE), f"{name}: nothing said"
 
 
 def test_rules_use_documented_metrics_only_and_every_recorded_one_is_documented() -> None:
     known = documented_metrics()
-    recorded = rules("recording_rules.yml")
+    recorded = [*rules("recording_rules.yml"), *rules("slo_rules.yml")]
     expressions = [rule["expr"] for rule in (*recorded, *ALERTS.values())]
     descriptions = [rule["annotations"]["description"] for rule in ALERTS.values()]
     assert unknown_metrics([*expressions, *descriptions], known) == set()
@@ -193,17 +219,39 @@ def test_psi_of_traffic_that_did_not_move_stays_below_the_alerts_bound(
     assert max(psi(window, reference) for window in windows) < 0.25
 
 
-def test_amtool_accepts_the_alertmanager_configuration() -> None:
-    run("amtool", "check-config", str(ALERTMANAGER / "alertmanager.yml"))
+@pytest.mark.parametrize("path", CONFIGURATIONS, ids=lambda path: path.stem)
+def test_amtool_accepts_the_configuration_and_the_examples(path: Path) -> None:
+    run("amtool", "check-config", str(path))
+
+
+def test_each_example_tells_the_same_people_as_the_configuration() -> None:
+    people = {each["name"] for each in load(CONFIGURATIONS[0])["receivers"]} - {"watcher"}
+    for path in CONFIGURATIONS[1:]:
+        receivers = load(path)["receivers"]
+        assert {each["name"] for each in receivers} == people
+        for each in receivers:
+            told = yaml.safe_dump(each)
+            assert all(f"{name}_url" in told for name in ("runbook", "console", "dashboard")), path
 
 
 @pytest.mark.parametrize("name", ALERTS)
-def test_alerts_with_an_action_reach_the_watcher_and_all_reach_the_team(name: str) -> None:
+def test_alerts_go_to_the_watcher_by_action_and_to_people_by_severity(name: str) -> None:
     labels = {"alertname": name, **ALERTS[name]["labels"]}
-    config = f"--config.file={ALERTMANAGER / 'alertmanager.yml'}"
+    config = f"--config.file={CONFIGURATIONS[0]}"
     pairs = [f"{key}={value}" for key, value in labels.items()]
-    receivers = run("amtool", "config", "routes", "test", config, *pairs).strip()
-    assert receivers == ("watcher,team" if "action" in labels else "team")
+    receivers = run("amtool", "config", "routes", "test", config, *pairs).strip().split(",")
+    people = {"critical": "page", "warning": "team", "info": "review"}[labels["severity"]]
+    assert receivers == (["watcher", people] if "action" in labels else [people])
+
+
+def test_inhibitions_name_alerts_that_exist_and_none_hides_itself() -> None:
+    for rule in load(CONFIGURATIONS[0])["inhibit_rules"]:
+        source, target = (
+            set(re.findall(r"Holdfast\w+", str(rule[key])))
+            for key in ("source_matchers", "target_matchers")
+        )
+        assert source | target <= ALERTS.keys()
+        assert not source & target
 
 
 def test_the_watchers_webhook_is_authenticated_and_told_of_the_end() -> None:

@@ -90,7 +90,7 @@ def test_a_held_and_a_torn_model_stop_nothing_else(dispatcher: Dispatcher) -> No
     (job,) = dispatcher.jobs.all()
     assert job.model == "fine"
     refused = dispatcher.metrics.registry.get_sample_value
-    assert refused("holdfast_lifecycle_refusals_total", {"reason": "held"}) == 1
+    assert refused("holdfast_lifecycle_refusals_total", {"model": "", "reason": "held"}) == 1
 
 
 @pytest.mark.parametrize("damage", [(b'"at":"2', b'"at":"x'), (b'"actor', b"\xff"), (b"{", b"")])

@@ -167,7 +167,9 @@ def test_drift_that_labels_call_harmless_starts_nothing_over_restarts(
     assert row_again.harmless == row.harmless, "it is not asked again and again"
     assert alert(again, tmp_path, "HoldfastDrift", now + 660) == "not_harmed", "an echo of that"
     value = again.metrics.registry.get_sample_value
-    assert value("holdfast_lifecycle_refusals_total", {"reason": "not_harmed"}) == 1
+    assert (
+        value("holdfast_lifecycle_refusals_total", {"model": "digits", "reason": "not_harmed"}) == 1
+    )
     assert again.jobs.all() == []
     ask_and_label(again.records, "bad", now + 700, [k % 2 == 0 for k in range(100)])
     again.tick(now + 710)
@@ -222,7 +224,10 @@ def test_labels_of_the_hard_requests_only_are_named_corrected_and_start_nothing(
     value = watcher.metrics.registry.get_sample_value
     assert value("holdfast_labels_biased", {"model": "digits"}) == 1
     assert value("holdfast_harm_alarm", {"model": "digits"}) == 0
-    assert value("holdfast_lifecycle_refusals_total", {"reason": "labels_biased"}) == 1
+    assert (
+        value("holdfast_lifecycle_refusals_total", {"model": "digits", "reason": "labels_biased"})
+        == 1
+    )
     assert value("holdfast_corrected_accuracy_ratio", {"model": "digits", "bound": "value"}) > 0.9
 
 
@@ -270,7 +275,9 @@ def test_a_pinned_version_is_watched_and_no_event_starts_the_loop(watcher: Watch
         assert "version 1" in decision.detail
     assert watcher.jobs.all() == []
     refused = watcher.metrics.registry.get_sample_value
-    assert refused("holdfast_lifecycle_refusals_total", {"reason": "pinned"}) == 2
+    assert (
+        refused("holdfast_lifecycle_refusals_total", {"model": "digits", "reason": "pinned"}) == 2
+    )
 
 
 def test_a_model_that_is_not_served_is_not_watched_and_one_that_is_not_there_is_named(

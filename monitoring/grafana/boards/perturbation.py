@@ -1,0 +1,84 @@
+"""Perturbation: block, reject, or recalibrate?"""
+
+from monitoring.grafana.panels import RED, Panel, bars, heatmap, lines, thresholds
+from monitoring.grafana.panels import with_links as leading
+from monitoring.grafana.queries import MODEL, count, latest, or_none, rate, render_sum
+from monitoring.prometheus.alerting.model import PERTURBED_RATIO_BOUND
+
+FLAGGED = "holdfast:flagged_ratio:5m"
+WEAK = 0.5  # accuracy under attack below which a version withstands little
+
+
+def panels() -> list[Panel]:
+    """How much is flagged, by whom it may be, and what the version withstands."""
+    return [*_flagged(), *_answers()]
+
+
+def _flagged() -> list[Panel]:
+    perturbed = lines(
+        "What share of the inputs looks perturbed?",
+        "Share flagged as adversarially perturbed over 5 minutes; about 1% of clean inputs are."
+        " Alert HoldfastPerturbationRate: above the line.",
+        {"{{model}}": f'{FLAGGED}{{kind="perturbation", {MODEL}}}'},
+        unit="percentunit",
+        width=8,
+        limits=thresholds((PERTURBED_RATIO_BOUND, RED)),
+    )
+    spread = heatmap(
+        "How are the perturbation likelihoods spread?",
+        "Near 0 for clean inputs; a heap near 1 is an attack, a broad shift a detector that does"
+        " not know these inputs.",
+        render_sum("increase", "holdfast_perturbation_likelihood_bucket", MODEL, "le"),
+        width=8,
+    )
+    probing = lines(
+        "Does a client probe the model?",
+        "Inputs flagged because their client had just sent others that hardly differ. Alert"
+        " HoldfastQueryAttack: more than ten in five minutes.",
+        {"{{model}}": count("holdfast_flagged_total", f'kind="query", {MODEL}', by="model")},
+        unit="short",
+        width=8,
+        style="bars",
+    )
+    return [
+        leading(perturbed, "HoldfastPerturbationRate", "#now"),
+        spread,
+        leading(probing, "HoldfastQueryAttack"),
+    ]
+
+
+def _answers() -> list[Panel]:
+    labels = "model, version, suite, attack, eps"
+    withstood = bars(
+        "How much does the served version withstand?",
+        "Accuracy in its evaluation by suite, attack, and eps: the largest change of one feature.",
+        {
+            "{{model}} v{{version}} {{suite}} {{attack}} {{eps}}": or_none(
+                latest("holdfast_evaluation_accuracy_ratio", by=labels)
+            )
+        },
+        unit="percentunit",
+        width=10,
+        top=1,
+    )
+    foreign = lines(
+        "Did inputs become foreign at the same time?",
+        "Share of the inputs flagged by kind over 5 minutes. Drift and perturbation together: the"
+        " detector does not know these inputs.",
+        {"{{model}} {{kind}}": f"{FLAGGED}{{{MODEL}}}"},
+        unit="percentunit",
+        width=7,
+    )
+    refused = rate("holdfast_http_requests_total", 'code="409"', by="route")
+    return [
+        leading(foreign, "drift"),
+        lines(
+            "What was refused?",
+            "Requests per second answered with 409: flagged ones where the policy refuses them, and"
+            " labels of ids that are not unique.",
+            {"{{route}}": or_none(refused)},
+            unit="reqps",
+            width=7,
+        ),
+        leading(withstood, "#versions"),
+    ]

@@ -1,0 +1,1 @@
+"""Prometheus: what is scraped, what is recorded, and the alerts as code."""

@@ -1,0 +1,1 @@
+"""The alerts as records, a file for each question, and what they are rendered to."""

@@ -1,0 +1,1 @@
+"""The runbooks of the alerts as pages of the service."""
