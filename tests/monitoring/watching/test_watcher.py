@@ -51,10 +51,16 @@ def watcher(published: Published, tmp_path: Path) -> Iterator[Watcher]:
     engine.dispose()
 
 
+def refusals(watcher: Watcher, reason: str) -> float | None:
+    labels = {"model": "digits", "reason": reason}
+    return watcher.metrics.registry.get_sample_value("holdfast_lifecycle_refusals_total", labels)
+
+
 def labelled(records: RecordStore, tag: str, at: float, rows: int) -> None:
-    records.add(
-        [Record(f"{tag}{k}", 0, at, "digits", 1, b"", 0, 0.5, 0.1, 0.9, 0.3) for k in range(rows)]
+    made = (
+        Record(f"{tag}{k}", 0, at, "digits", 1, b"", 0, 0.5, 0.1, 0.9, 0.3) for k in range(rows)
     )
+    records.add(list(made))
     keys = [Key(f"{tag}{k}", 0) for k in range(rows)]
     found = records.find(keys)
     records.add_feedback([(key, found[key], 1) for key in keys])
@@ -166,10 +172,7 @@ def test_drift_that_labels_call_harmless_starts_nothing_over_restarts(
     (row_again,) = describe_models(again)
     assert row_again.harmless == row.harmless, "it is not asked again and again"
     assert alert(again, tmp_path, "HoldfastDrift", now + 660) == "not_harmed", "an echo of that"
-    value = again.metrics.registry.get_sample_value
-    assert (
-        value("holdfast_lifecycle_refusals_total", {"model": "digits", "reason": "not_harmed"}) == 1
-    )
+    assert refusals(again, "not_harmed") == 1
     assert again.jobs.all() == []
     ask_and_label(again.records, "bad", now + 700, [k % 2 == 0 for k in range(100)])
     again.tick(now + 710)
@@ -224,10 +227,7 @@ def test_labels_of_the_hard_requests_only_are_named_corrected_and_start_nothing(
     value = watcher.metrics.registry.get_sample_value
     assert value("holdfast_labels_biased", {"model": "digits"}) == 1
     assert value("holdfast_harm_alarm", {"model": "digits"}) == 0
-    assert (
-        value("holdfast_lifecycle_refusals_total", {"model": "digits", "reason": "labels_biased"})
-        == 1
-    )
+    assert refusals(watcher, "labels_biased") == 1
     assert value("holdfast_corrected_accuracy_ratio", {"model": "digits", "bound": "value"}) > 0.9
 
 
@@ -268,16 +268,12 @@ def test_a_pinned_version_is_watched_and_no_event_starts_the_loop(watcher: Watch
     watcher.tick(now)
     assert [told.version for told in describe_models(watcher)] == [1]
     for source, action in (("drift", "evaluate"), ("person", "retrain")):
-        decision = watcher.dispatcher.consider(
-            Event(source, "digits", action, now - 60, "moved"), now
-        )
+        event = Event(source, "digits", action, now - 60, "moved")
+        decision = watcher.dispatcher.consider(event, now)
         assert (decision.start, decision.refusal) == (None, "pinned")
         assert "version 1" in decision.detail
     assert watcher.jobs.all() == []
-    refused = watcher.metrics.registry.get_sample_value
-    assert (
-        refused("holdfast_lifecycle_refusals_total", {"model": "digits", "reason": "pinned"}) == 2
-    )
+    assert refusals(watcher, "pinned") == 2
 
 
 def test_a_model_that_is_not_served_is_not_watched_and_one_that_is_not_there_is_named(
@@ -298,9 +294,8 @@ def scheduled(watcher: Watcher, line: str, zone: str = "") -> Watcher:
 def planned(watcher: Watcher, **changes: Any) -> Watcher:
     """The same watcher started anew, with a changed plan."""
     plan = msgspec.structs.replace(watcher.plan, **changes)
-    return Watcher(
-        plan, watcher.registry, watcher.records, watcher.jobs, WatchMetrics(), watcher.start_job
-    )
+    parts = watcher.registry, watcher.records, watcher.jobs, WatchMetrics(), watcher.start_job
+    return Watcher(plan, *parts)
 
 
 @pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata"])
