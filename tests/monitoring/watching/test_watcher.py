@@ -57,10 +57,8 @@ def refusals(watcher: Watcher, reason: str) -> float | None:
 
 
 def labelled(records: RecordStore, tag: str, at: float, rows: int) -> None:
-    made = (
-        Record(f"{tag}{k}", 0, at, "digits", 1, b"", 0, 0.5, 0.1, 0.9, 0.3) for k in range(rows)
-    )
-    records.add(list(made))
+    rest = ("digits", 1, b"", 0, 0.5, 0.1, 0.9, 0.3)
+    records.add([Record(f"{tag}{k}", 0, at, *rest) for k in range(rows)])
     keys = [Key(f"{tag}{k}", 0) for k in range(rows)]
     found = records.find(keys)
     records.add_feedback([(key, found[key], 1) for key in keys])
