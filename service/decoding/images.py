@@ -23,6 +23,7 @@ from models.data.pictures.resize import LARGE_PIXELS, RESIZES, Size, resize_imag
 from models.versions.schema import DTYPES, InputArray, InputSchema
 from service.decoding.image_files import FILE, essential
 from service.decoding.rows import check_rows
+from service.web.call import Call
 
 MAX_PIXELS = 16_000_000
 SLENDER = 16  # pixels of a side that may be long: beside them stands a pointer per row, 32 bytes of
@@ -44,6 +45,18 @@ class Upload(NamedTuple):
 def takes_images(schema: InputSchema) -> bool:
     """Whether a row is a picture: `(1, H, W)` grey, or `(3, H, W)` red, green and blue."""
     return schema.kind == "image" and len(schema.shape) == 3 and schema.shape[0] in (1, 3)
+
+
+def read_resize(call: Call) -> str | None:
+    """What the query string says is done to pictures of another size, or None.
+
+    Raises:
+        InputError: it comes twice, or is none of `RESIZES`; also where no picture is sent.
+    """
+    resize = call.argument("resize")
+    if resize is not None and resize not in RESIZES:
+        raise InputError("resize", f"one of {', '.join(RESIZES)}", show_value(resize))
+    return resize
 
 
 def decode_images(
@@ -74,8 +87,6 @@ def decode_images(
         InputError: too many files or pixels, too long a side, no PNG or JPEG file, a broken one,
             another size, or pixels that are not `MODES`.
     """
-    if resize is not None and resize not in RESIZES:
-        raise InputError("resize", f"one of {', '.join(RESIZES)}", show_value(resize))
     check_rows(len(files), max_rows, "files")
     channels, height, width = schema.shape
     _check_pixels(len(files) * height * width, max_pixels, "files")

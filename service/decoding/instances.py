@@ -22,7 +22,7 @@ from models.base.json_body import decode_body, without_mark
 from models.versions.schema import InputArray, InputSchema
 from service.decoding.base64_file import read_base64
 from service.decoding.codec import read_instances
-from service.decoding.images import Upload, decode_images, takes_images
+from service.decoding.images import Upload, decode_images, read_resize, takes_images
 from service.decoding.json_amount import check_count, parse
 from service.web.call import Call
 
@@ -82,6 +82,7 @@ def read_rows_of(
     Raises:
         InputError: what does not fit.
     """
+    resize = read_resize(call)
     if schema.kind == "image" and _OBJECTS.match(raw):
         check_count(raw, b"{", most, field, "rows")
         if not _FILES.match(raw):
@@ -94,7 +95,7 @@ def read_rows_of(
         Upload(place, read_base64(each.b64, place))
         for place, each in zip(places, encoded, strict=True)
     ]
-    return decode_images(files, schema, most, resize=call.argument("resize"), max_pixels=max_pixels)
+    return decode_images(files, schema, most, resize=resize, max_pixels=max_pixels)
 
 
 def unwrap_member(raw: bytes, name: str, field: str) -> bytes:

@@ -7,7 +7,13 @@ import numpy.typing as npt
 import orjson
 
 from models.base.errors import show_value
-from service.decoding.images import MAX_PIXELS, Upload, decode_images, takes_images
+from service.decoding.images import (
+    MAX_PIXELS,
+    Upload,
+    decode_images,
+    read_resize,
+    takes_images,
+)
 from service.decoding.instances import FIELD, read_predict_body, read_rows_of
 from service.decoding.multipart import FORM, read_files
 from service.fleet.served import Served
@@ -44,7 +50,7 @@ def decode(call: Call, served: Served, max_pixels: int = MAX_PIXELS) -> Decoded:
         )
     files = _files(call, kind, served)
     x = decode_images(
-        files, schema, served.max_rows, resize=call.argument("resize"), max_pixels=max_pixels
+        files, schema, served.max_rows, resize=read_resize(call), max_pixels=max_pixels
     )
     return Decoded(x, request_id)
 

@@ -151,8 +151,6 @@ def test_another_size_is_refused_by_both_names_unless_a_way_to_resize_is_given()
     assert error.got == "20 x 30 pixels (width x height)"
     for resize in RESIZES:
         assert decoded(data, GREY, resize=resize).shape == (1, 8, 8)
-    error = refused(data, GREY, resize="yes")
-    assert (error.field, error.expected) == ("resize", "one of stretch, crop, pad")
 
 
 def test_a_picture_of_the_right_size_is_never_resized() -> None:

@@ -52,6 +52,18 @@ def test_predict_answers_what_one_run_gives(
         assert got["perturbation"]["flagged"] == flagged
 
 
+@pytest.mark.parametrize("argument", ["resize=yes", "resize=", "resize=pad&resize=pad"])
+@pytest.mark.parametrize("path", ["/predict", "/v1/models/digits:predict"])
+def test_a_way_to_resize_that_there_is_not_is_refused_for_rows_as_well(
+    client: FlaskClient, rows: Rows, path: str, argument: str
+) -> None:
+    answer = client.post(f"{path}?{argument}", json={"instances": rows[:1].tolist()})
+    assert answer.status_code == 400
+    assert "resize: expected one" in answer.get_data(as_text=True)
+    right = client.post(f"{path}?resize=pad", json={"instances": rows[:1].tolist()})
+    assert right.status_code == 200
+
+
 def test_the_clients_id_is_kept_and_one_is_made_where_there_is_none(
     client: FlaskClient, rows: Rows
 ) -> None:
