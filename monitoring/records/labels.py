@@ -10,7 +10,8 @@ from typing import NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from monitoring.records.rows import FEEDBACK, FURTHER, Standing, in_parts
+from monitoring.records.rows import Standing, in_parts
+from monitoring.records.tables import FEEDBACK, FURTHER
 
 LABELLING = 0x486F6C6C  # PostgreSQL's lock of who writes labels
 _MARK = (

@@ -9,7 +9,7 @@ import pytest
 
 from models.versions.schema import InputSchema
 from monitoring.records.rows import Standing
-from monitoring.records.store import Key, Record, RecordStore, StoreError
+from monitoring.records.store import Kept, Key, Record, RecordStore, StoreError
 from monitoring.records.usable import Quota
 from tests.postgres import postgres
 
@@ -29,7 +29,7 @@ def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 def store(url: str) -> Iterator[RecordStore]:
     made = RecordStore(url)
     yield made
-    made.prune(0)
+    made.prune(Kept(0))
     made.close()
 
 
