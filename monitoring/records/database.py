@@ -156,7 +156,8 @@ def _check_columns(connection: sa.Connection, table: sa.Table) -> None:
             continue
         raise StoreError(
             f"the store of records was made by another version: its table {table.name} {verb} "
-            f"{', '.join(sorted(names))}; stop service and watcher, move its file away or "
+            f"{', '.join(sorted(names))}; stop service and watcher, move its "
+            "file (and its folder of segments) away or "
             "give another HOLDFAST_DATABASE_URL, and a new store is made"
         )
 

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError
 
 from monitoring.records.database import Database, StoreError
@@ -15,9 +14,14 @@ from monitoring.records.tables import REQUESTS, SEGMENTS, WRITTEN
 
 _COLUMNS = tuple(REQUESTS.c.keys())
 # SQLite's driver takes the rows as they are; through SQLAlchemy each would cost twice as much.
-_PLAIN = (
-    f"INSERT INTO requests ({', '.join(repr(n)[1:-1] for n in _COLUMNS)}) "
-    f"VALUES ({', '.join('?' * len(_COLUMNS))})"
+_PLAIN = f"INSERT INTO requests ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"
+# As text, because building and caching the same statements costs more than SQLite takes for them.
+_NUMBER = sa.text(
+    "UPDATE written SET rows = rows + :rows, bytes = bytes + :bytes RETURNING rows, bytes"
+)
+_NOTE = sa.text(
+    "INSERT INTO segments (number, bytes, last) VALUES (:number, :bytes, :last) "
+    "ON CONFLICT (number) DO UPDATE SET bytes = excluded.bytes, last = excluded.last"
 )
 
 
@@ -112,7 +116,7 @@ def insert(
             place += r.x.nbytes
     _insert_rows(connection, rows)
     if segment is not None:
-        _note_segment(connection, segment, place, last)
+        connection.execute(_NOTE, {"number": segment, "bytes": place, "last": last})
 
 
 def begin_numbers(connection: sa.Connection, rows: int = 0, total: int = 0) -> None:
@@ -126,10 +130,7 @@ def _number(connection: sa.Connection, rows: int, size: int) -> tuple[int, int]:
 
     The row stays locked to the end of the transaction: numbers rise in the order of commits.
     """
-    columns = WRITTEN.c
-    new = {"rows": columns.rows + rows, "bytes": columns.bytes + size}
-    query = sa.update(WRITTEN).values(new).returning(columns.rows, columns.bytes)
-    found = connection.execute(query).one()
+    found = connection.execute(_NUMBER, {"rows": rows, "bytes": size}).one()
     return found.rows - rows, found.bytes - size
 
 
@@ -139,10 +140,3 @@ def _insert_rows(connection: sa.Connection, rows: list[tuple[Any, ...]]) -> None
     else:
         named: Iterable[dict[str, Any]] = (dict(zip(_COLUMNS, r, strict=True)) for r in rows)
         connection.execute(sa.insert(REQUESTS), list(named))
-
-
-def _note_segment(connection: sa.Connection, number: int, end: int | None, last: int) -> None:
-    of_dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
-    new = of_dialect.insert(SEGMENTS).values(number=number, bytes=end, last=last)
-    changed = {"bytes": new.excluded.bytes, "last": new.excluded.last}
-    connection.execute(new.on_conflict_do_update(index_elements=["number"], set_=changed))

@@ -124,10 +124,10 @@ def test_a_store_of_an_older_version_is_refused_with_the_way_out(tmp_path: Path)
     store.close()
     with sqlite3.connect(tmp_path / "r.sqlite") as older:
         older.execute("ALTER TABLE requests DROP COLUMN client")
-    with pytest.raises(StoreError, match=r"table requests lacks client; .* move its file away"):
+    with pytest.raises(StoreError, match=r"table requests lacks client; .* move its file"):
         RecordStore(f"sqlite:///{tmp_path}/r.sqlite")
     with sqlite3.connect(tmp_path / "r.sqlite") as older:
         older.execute("DROP TABLE requests")
         older.execute("ALTER TABLE feedback ADD COLUMN id VARCHAR(128)")
-    with pytest.raises(StoreError, match=r"table feedback has id; .* move its file away"):
+    with pytest.raises(StoreError, match=r"table feedback has id; .* move its file"):
         RecordStore(f"sqlite:///{tmp_path}/r.sqlite")
