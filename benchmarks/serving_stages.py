@@ -21,6 +21,7 @@ import sys
 import tempfile
 import threading
 import time
+import types
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -57,6 +58,7 @@ HTTP, THREAD = "HTTP: read, parse, write", "in a thread of its own"
 STAGES: tuple[tuple[Any, str, str], ...] = (
     (Origins, "judge", "origin"),
     (Router, "match", "route"),
+    (Front, "_respond", "body, hand-over to a thread, sending"),
     (Front, "_answer", "call, errors, id in the headers"),
     (Guard, "enter", "guard"),
     (Guard, "leave", "guard"),
@@ -73,6 +75,7 @@ STAGES: tuple[tuple[Any, str, str], ...] = (
     (RecordStore, "prune", f"records, {THREAD}"),
 )
 OBSERVE = "observe, log"
+SERVER = "what the server does inside the application"  # is in HTTP already
 
 
 class Timers:
@@ -87,17 +90,38 @@ class Timers:
 
         @functools.wraps(function)
         def timed(*arguments: Any, **named: Any) -> Any:
-            inside = getattr(self._own, "inside", 0.0)
-            self._own.inside = 0.0
-            began = time.thread_time()
+            before = self._enter()
             try:
-                return function(*arguments, **named)
+                result = function(*arguments, **named)
             finally:
-                whole = time.thread_time() - began
-                self.seconds[stage] += whole - self._own.inside
-                self._own.inside = inside + whole
+                self._leave(stage, *before)
+            return self._follow(stage, result) if asyncio.iscoroutine(result) else result
 
         return timed
+
+    @types.coroutine
+    def _follow(self, stage: str, coroutine: Any) -> Any:
+        """Time what a coroutine does between its waits."""
+        answer = None
+        while True:
+            before = self._enter()
+            try:
+                waits_for = coroutine.send(answer)
+            except StopIteration as end:
+                return end.value
+            finally:
+                self._leave(stage, *before)
+            answer = yield waits_for
+
+    def _enter(self) -> tuple[float, float]:
+        inside = getattr(self._own, "inside", 0.0)
+        self._own.inside = 0.0
+        return inside, time.thread_time()
+
+    def _leave(self, stage: str, inside: float, began: float) -> None:
+        whole = time.thread_time() - began
+        self.seconds[stage] += whole - self._own.inside
+        self._own.inside = inside + whole
 
 
 @contextmanager
@@ -106,6 +130,12 @@ def timed(timers: Timers) -> Iterator[None]:
     before = [(owner, name, getattr(owner, name)) for owner, name, _ in STAGES]
     for owner, name, stage in STAGES:
         setattr(owner, name, timers.time(stage, getattr(owner, name)))
+    respond: Any = Front._respond
+
+    def respond_beside_server(self: Front, scope: Any, receive: Any, send: Any) -> Any:
+        return respond(self, scope, *(timers.time(SERVER, each) for each in (receive, send)))
+
+    Front._respond = respond_beside_server  # type: ignore[method-assign]
     try:
         yield
     finally:
@@ -216,7 +246,11 @@ def measure(model: Model, case: str, rows: int, make: Any, options: argparse.Nam
             timers.seconds.clear()
             for _ in range(options.rounds):
                 requests.send(port, count)
-            parts = [(s, t / count / options.rounds * 1e6) for s, t in timers.seconds.items()]
+            parts = [
+                (stage, seconds / count / options.rounds * 1e6)
+                for stage, seconds in timers.seconds.items()
+                if stage != SERVER
+            ]
     http, whole = (statistics.median(costs[name]) for name in ("empty", "whole"))
     print_table(case, [(HTTP, http), *parts], whole)
 
