@@ -59,6 +59,7 @@ STAGES: tuple[tuple[Any, str, str], ...] = (
     (Origins, "judge", "origin"),
     (Router, "match", "route"),
     (Front, "_respond", "body, hand-over to a thread, sending"),
+    (Front, "_answer_paced", "body, hand-over to a thread, sending"),
     (Front, "_answer", "call, errors, id in the headers"),
     (Guard, "enter", "guard"),
     (Guard, "leave", "guard"),
@@ -141,6 +142,18 @@ def timed(timers: Timers) -> Iterator[None]:
     finally:
         for owner, name, function in before:
             setattr(owner, name, function)
+
+
+@contextmanager
+def observed(application: Application, timers: Timers) -> Iterator[None]:
+    """Timers in what the application looked up when it was made."""
+    answer, observe = application.answer, application._observe
+    application.answer = application._answer
+    application._observe = timers.time(OBSERVE, observe)
+    try:
+        yield
+    finally:
+        application.answer, application._observe = answer, observe
 
 
 async def empty(scope: Any, receive: Callable[[], Awaitable[Any]], send: Any) -> None:
@@ -236,21 +249,13 @@ def measure(model: Model, case: str, rows: int, make: Any, options: argparse.Nam
         costs: dict[str, list[float]] = {name: [] for name in ports}
         for port in ports.values():
             requests.send(port, count // 2)
-        for _ in range(options.rounds):
+        for _ in range(options.rounds):  # in turns, because other programs come and go
             for name, port in ports.items():
                 costs[name].append(requests.send(port, count))
-    with timed(timers), service(model.state, f"{case} parts") as application:
-        application._observe = timers.time(OBSERVE, application._observe)
-        with served(application, application.held) as port:
-            requests.send(port, count // 2)
-            timers.seconds.clear()
-            for _ in range(options.rounds):
-                requests.send(port, count)
-            parts = [
-                (stage, seconds / count / options.rounds * 1e6)
-                for stage, seconds in timers.seconds.items()
-                if stage != SERVER
-            ]
+            with timed(timers), observed(application, timers):
+                requests.send(ports["whole"], count)
+    timers.seconds.pop(SERVER)
+    parts = [(s, t / count / options.rounds * 1e6) for s, t in timers.seconds.items()]
     http, whole = (statistics.median(costs[name]) for name in ("empty", "whole"))
     print_table(case, [(HTTP, http), *parts], whole)
 
