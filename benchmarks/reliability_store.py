@@ -37,7 +37,8 @@ from benchmarks.reliability import (
     table,
     wait_until,
 )
-from monitoring.records.rows import FEEDBACK, REQUESTS
+from monitoring.records.reader import LABELLED
+from monitoring.records.tables import REQUESTS
 from tests.postgres import postgres
 
 PHASES = ("before", "during", "after")
@@ -119,7 +120,7 @@ def _missing(url: str, names: set[str]) -> int:
     """How many of the labels are not in the store."""
     engine = sa.create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
     with engine.connect() as connection:
-        labelled = sa.select(REQUESTS.c.id).join(FEEDBACK, FEEDBACK.c.seq == REQUESTS.c.seq)
+        labelled = sa.select(REQUESTS.c.id).select_from(LABELLED)
         there = set(connection.execute(labelled).scalars())
     engine.dispose()
     return len(names - there)

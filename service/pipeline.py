@@ -11,7 +11,7 @@ and version come from the same bundle, even if another version is promoted meanw
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple, TypedDict
 
 import numpy as np
@@ -21,7 +21,7 @@ from models.versions.runner import Answer
 from models.versions.schema import InputArray, Manifest
 from monitoring.counting.metrics import STAGES, Flags, Timer
 from monitoring.counting.queries import ProbeCheck
-from monitoring.records.store import Record
+from monitoring.records.requests import Request, pack_scores
 from monitoring.records.writer import RecordWriter
 from service.fleet.served import Served
 from service.web.errors import JSON, FlaggedError, UnavailableError
@@ -188,7 +188,7 @@ def _score_answer(
 
 
 class RowRecords:
-    """The rows of a request as records; the writer's thread makes them while it iterates."""
+    """The rows of a request as records; the writer's thread makes them."""
 
     def __init__(self, scored: Scored, x: InputArray, client: str) -> None:
         self._scored, self._x, self._client, self._at = scored, x, client, time.time()
@@ -196,22 +196,23 @@ class RowRecords:
     def __len__(self) -> int:
         return len(self._x)
 
-    def __iter__(self) -> Iterator[Record]:
+    def request(self) -> Request:
+        """Make the request as it is written."""
         scored, manifest, answer = self._scored, self._scored.manifest, self._scored.answer
         p = np.asarray(answer.probabilities, np.float64)
         entropy = -(p * np.log(np.maximum(p, LEAST_PROBABILITY))).sum(axis=1)
-        columns = (
-            scored.predicted.tolist(),
-            answer.drift_p_value.tolist(),
-            answer.perturbation_likelihood.tolist(),
-            p.max(axis=1).tolist(),
-            entropy.tolist(),
+        x = np.ascontiguousarray(self._x).reshape(-1).view(np.uint8).data
+        size = len(x) // len(self._x)
+        scores = pack_scores(
+            [x[k : k + size] for k in range(0, len(x), size)],
+            scored.predicted,
+            answer.drift_p_value,
+            answer.perturbation_likelihood,
+            p.max(axis=1),
+            entropy,
         )
-        for row, values in enumerate(zip(*columns, strict=True)):
-            yield Record(
-                scored.id, row, self._at, manifest.model, manifest.version,
-                self._x[row].tobytes(), *values, self._client,
-            )  # fmt: skip
+        model, version = manifest.model, manifest.version
+        return Request(scored.id, 0, self._at, model, version, self._client, x, scores)
 
 
 def _refuse_flagged(scored: Scored) -> None:

@@ -19,7 +19,7 @@ from monitoring.loop.supervisor import Supervisor, launch
 from monitoring.loop.terms import Terms
 from monitoring.loop.triggers import Policy
 from monitoring.records.database import make_engine, try_watch_lock
-from monitoring.records.store import RecordStore
+from monitoring.records.store import Kept, RecordStore
 from monitoring.watching.watcher import Watcher, WatchPlan
 from service.access.guard import Guard, admin_secret, alert_secret, origins_of, watch_guard_of
 from service.configuration.settings import Settings, watcher_lock
@@ -117,7 +117,11 @@ def _plan(settings: Settings) -> WatchPlan:
         ),
         schedule=settings.schedule,
         timezone=settings.timezone,
-        records_kept=settings.record_rows_kept,
+        records_kept=Kept(
+            settings.record_rows_kept,
+            settings.record_bytes_kept,
+            settings.record_days_kept,
+        ),
         serves={spec.name: spec.version for spec in settings.model_specs},
     )
 

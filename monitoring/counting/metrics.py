@@ -15,7 +15,7 @@ from prometheus_client import Counter, Gauge
 from models.statistics.arrays import IntArray
 from models.versions.runner import Answer
 from models.versions.schema import Manifest
-from monitoring.counting.shared_counters import BulkHistogram, Settled, count_places
+from monitoring.counting.shared_counters import BulkCounters, BulkHistogram, Settled, count_places
 from monitoring.counting.tally import Tally
 
 TENTHS = tuple(round(0.1 * k, 1) for k in range(1, 11))
@@ -178,13 +178,16 @@ class ModelMetrics:
         self._flagged_drift = metrics.flagged.labels(model, "drift")
         self._flagged_perturbation = metrics.flagged.labels(model, "perturbation")
         self._flagged_query = metrics.flagged.labels(model, "query")
-        self._cells = [
+        sizes = [len(channel.labels) for channel in manifest.channels]
+        self._first_cells = np.cumsum([0, *sizes[:-1]])  # of each channel, among all cells
+        self._cells = BulkCounters(
             [
                 metrics.cell_observations.labels(model, version, channel.name, f"{cell:02d}")
+                for channel in manifest.channels
                 for cell in range(len(channel.labels))
             ]
-            for channel in manifest.channels
-        ]
+        )
+        self._cell_count = sum(sizes)
         self._repeats = metrics.repeats.labels(model, version)
         self._feedback, self._model = metrics.feedback, model
         for right in ("true", "false"):
@@ -240,10 +243,8 @@ class ModelMetrics:
             a.cells if new is None else a.cells[new] for a, new in zip(answers, fresh, strict=True)
         ]
         self._repeats.inc(sum(map(len, predicted)) - sum(map(len, counted)))
-        columns = np.concatenate(counted).T
-        for series, column in zip(self._cells, columns, strict=True):
-            for cell, number in count_places(column):
-                series[cell].inc(number)
+        places = (np.concatenate(counted) + self._first_cells).ravel()
+        self._cells.add(np.bincount(places, minlength=self._cell_count))
         self._flagged_drift.inc(sum(int(np.count_nonzero(f.drift)) for f in flags))
         self._flagged_perturbation.inc(sum(int(np.count_nonzero(f.perturbation)) for f in flags))
         self._flagged_query.inc(sum(int(np.count_nonzero(f.query)) for f in flags))

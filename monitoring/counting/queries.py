@@ -185,7 +185,7 @@ def _look(
     Args:
         ring: of the client.
         vectors: `(n, width)` embeddings.
-        coarse: `(n, at most 16)` their coarse parts.
+        coarse: `(n, at most 32)` their coarse parts.
         threshold: t.
         prints: `(n,)` of the raw bytes.
     """

@@ -17,7 +17,7 @@ from models.versions.schema import InputArray, InputSchema
 
 GRID = 10  # cells of an image along each side, at most
 WIDTH = GRID * GRID  # numbers of an embedding, at most
-COARSE = 16  # numbers of its coarse part, at most
+COARSE = 32  # numbers of its coarse part, at most
 REACH = (-1.0, 2.0)  # numbers of a table are clipped to this, in units of the training range
 CAPACITY = 1000  # queries of a client that a new one is compared with
 
@@ -57,7 +57,7 @@ class Embedding:
     contrast: float
     left: Float32s  # images: (grid, height); tables: (width of the whole row, width)
     right: Float32s  # images: (width, grid)
-    coarse: Float32s  # (width, at most 16)
+    coarse: Float32s  # (width, at most 32)
 
     @classmethod
     def of(cls, schema: InputSchema, contrast: float = 1.0) -> "Embedding":
@@ -170,7 +170,7 @@ def _averages(size: int) -> Float32s:
 
 
 def _lowest(height: int, width: int) -> Float32s:
-    """`(height width, at most 16)`: the lowest frequencies (DCT-II) of a grid, orthonormal."""
+    """`(height width, at most 32)`: the lowest frequencies (DCT-II) of a grid, orthonormal."""
     vertical, horizontal = _cosines(height), _cosines(width)
     places = [(j, k) for j in range(height) for k in range(width)]
     order = sorted(places[1:], key=lambda at: (at[0] / height) ** 2 + (at[1] / width) ** 2)
@@ -186,7 +186,7 @@ def _cosines(size: int) -> FloatArray:
 
 
 def _subspace(width: int) -> Float32s:
-    """`(width, at most 16)`: orthonormal columns drawn at random, always the same ones."""
+    """`(width, at most 32)`: orthonormal columns drawn at random, always the same ones."""
     drawn = np.random.default_rng(0).normal(size=(width, min(width, COARSE)))
     return np.asarray(np.linalg.qr(drawn)[0], np.float32)
 

@@ -74,7 +74,7 @@ class Ring:
         return rows
 
     def coarse(self, width: int) -> npt.NDArray[np.float32]:
-        """`(width, 1000)` numbers of their coarse parts, a query a column; width at most 17."""
+        """`(width, 1000)` numbers of their coarse parts, a query a column; width at most 33."""
         return self._coarse[:width]
 
     def count(self, total: int) -> None:

@@ -6,8 +6,9 @@ the calling thread; `monitoring.records.breaker` is for threads that must not bl
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from models.base.errors import HoldfastError
 from models.base.files import lock_file, make_file
+from models.base.logs import logger
 
 PATIENCE_SECONDS = 30.0
 LEAST_CONNECT_SECONDS = 2  # libpq takes no less
@@ -27,20 +29,28 @@ class StoreError(HoldfastError):
     """The store of records cannot be read or written now."""
 
 
+# Opens a store in a transaction: gets what creates the tables, says whether there is room to free.
+Prepare = Callable[[sa.Connection, Callable[[], None]], bool]
+
+
 class Database:
     """Connections to a database with the tables of `metadata`; for several threads and processes.
 
     Args:
         url: SQLAlchemy's, of SQLite or PostgreSQL.
-        metadata: the tables; those that are missing are created.
+        metadata: the tables.
         patience_seconds: how long a lock, a statement or a connection is waited for.
+        prepare: opens the database, which creates the tables that are missing.
 
     Raises:
         StoreError: the URL is none, or its driver is not installed.
     """
 
-    def __init__(self, url: str, metadata: sa.MetaData, patience_seconds: float) -> None:
+    def __init__(
+        self, url: str, metadata: sa.MetaData, patience_seconds: float, prepare: Prepare
+    ) -> None:
         self._metadata = metadata
+        self._prepare = prepare
         self._patience = patience_seconds
         self._opened = False
         self._opening = threading.Lock()
@@ -71,14 +81,33 @@ class Database:
             with self._guarded("opened"), self._creating(), self._engine.begin() as connection:
                 if self.dialect == "postgresql":
                     connection.execute(sa.select(sa.func.pg_advisory_xact_lock(CREATING)))
-                for table in self._metadata.sorted_tables:
-                    connection.execute(sa.schema.CreateTable(table, if_not_exists=True))
-                    _check_columns(connection, table)
-                    for index in table.indexes:
-                        connection.execute(sa.schema.CreateIndex(index, if_not_exists=True))
+                shrink = self._prepare(connection, partial(self._create, connection))
             self._opened = True
+            if shrink and self.dialect == "sqlite":
+                self._shrink()
         finally:
             self._opening.release()
+
+    def _create(self, connection: sa.Connection) -> None:
+        """Create what is missing; where nothing is, no lock is needed, also of SQLite."""
+        there = sa.inspect(connection)
+        for table in self._metadata.sorted_tables:
+            if not there.has_table(table.name):
+                connection.execute(sa.schema.CreateTable(table))
+            _check_columns(connection, table)
+            indexes = {index["name"] for index in sa.inspect(connection).get_indexes(table.name)}
+            for index in table.indexes:
+                if index.name not in indexes:
+                    connection.execute(sa.schema.CreateIndex(index))
+
+    def _shrink(self) -> None:
+        """Give the room of what was removed back to the disk; else later rows take it."""
+        try:
+            with self._engine.connect() as connection:
+                connection.execution_options(isolation_level="AUTOCOMMIT")
+                connection.exec_driver_sql("VACUUM")
+        except SQLAlchemyError as error:
+            logger("records").warning("store_not_shrunk", reason=str(error))
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
@@ -127,7 +156,8 @@ def _check_columns(connection: sa.Connection, table: sa.Table) -> None:
             continue
         raise StoreError(
             f"the store of records was made by another version: its table {table.name} {verb} "
-            f"{', '.join(sorted(names))}; stop service and watcher, move its file away or "
+            f"{', '.join(sorted(names))}; stop service and watcher, move its "
+            "file (and its folder of segments) away or "
             "give another HOLDFAST_DATABASE_URL, and a new store is made"
         )
 

@@ -10,7 +10,8 @@ from typing import NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from monitoring.records.rows import FEEDBACK, FURTHER, REQUESTS, Standing, in_parts
+from monitoring.records.rows import Standing, in_parts
+from monitoring.records.tables import FEEDBACK, FURTHER
 
 LABELLING = 0x486F6C6C  # PostgreSQL's lock of who writes labels
 _MARK = (
@@ -28,29 +29,6 @@ class GivenLabel(NamedTuple):
     at: float  # seconds since the epoch
     client: str
     trusted: bool  # whether the client may label any request
-
-
-def select_delays(model: str, version: int, last: int) -> sa.Select[tuple[float]]:
-    """Seconds from request to label of the latest labelled rows of a version, newest first."""
-    return (
-        sa.select(FEEDBACK.c.at - REQUESTS.c.at)
-        .select_from(REQUESTS)
-        .join(FEEDBACK, FEEDBACK.c.seq == REQUESTS.c.seq)
-        .where(REQUESTS.c.model == model, REQUESTS.c.version == version)
-        .order_by(REQUESTS.c.seq.desc())
-        .limit(last)
-    )
-
-
-def select_times(model: str, last: int) -> sa.Select[tuple[float]]:
-    """When the latest labels of a model came, whichever version had answered, newest first."""
-    return (
-        sa.select(FEEDBACK.c.at)
-        .join(REQUESTS, REQUESTS.c.seq == FEEDBACK.c.seq)
-        .where(REQUESTS.c.model == model)
-        .order_by(FEEDBACK.c.number.desc())
-        .limit(last)
-    )
 
 
 def write_labels(

@@ -1,60 +1,17 @@
-"""What a store of records holds: its tables, and the rows that are written and read."""
+"""What a store of records takes and gives."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-import sqlalchemy as sa
 
 from models.statistics.arrays import IntArray
 from models.versions.schema import InputArray
 
 KEYS_PER_QUERY = 400
 T = TypeVar("T")
-METADATA = sa.MetaData()
-REQUESTS = sa.Table(
-    "requests",
-    METADATA,
-    sa.Column("seq", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
-    sa.Column("id", sa.String(128), nullable=False),
-    sa.Column("row", sa.Integer, nullable=False),
-    sa.Column("at", sa.Float, nullable=False),
-    sa.Column("model", sa.String(64), nullable=False),
-    sa.Column("version", sa.Integer, nullable=False),
-    sa.Column("x", sa.LargeBinary, nullable=False),
-    sa.Column("predicted", sa.Integer, nullable=False),
-    sa.Column("p_value", sa.Float, nullable=False),
-    sa.Column("perturbation", sa.Float, nullable=False),
-    sa.Column("confidence", sa.Float, nullable=False),
-    sa.Column("entropy", sa.Float, nullable=False),
-    sa.Column("client", sa.String(128), nullable=False),
-    sa.Index("requests_by_id", "id", "row"),
-    sqlite_autoincrement=True,
-)
-FEEDBACK = sa.Table(
-    "feedback",
-    METADATA,
-    # In the order in which records were first labelled; a label that is sent again keeps its own.
-    sa.Column("number", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
-    sa.Column("seq", sa.BigInteger, nullable=False, unique=True),
-    sa.Column("label", sa.Integer, nullable=False),
-    sa.Column("at", sa.Float, nullable=False),
-    sa.Column("client", sa.String(128), nullable=False),
-    sa.Column("trusted", sa.Boolean, nullable=False),
-    sa.Column("contradicted", sa.Boolean, nullable=False),
-    sqlite_autoincrement=True,
-)
-# What clients said of a row that another one had labelled before; it never counts as the label.
-FURTHER = sa.Table(
-    "further_labels",
-    METADATA,
-    sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
-    sa.Column("client", sa.String(128), primary_key=True),
-    sa.Column("label", sa.Integer, nullable=False),
-    sa.Column("at", sa.Float, nullable=False),
-)
 
 
 class Record(NamedTuple):
@@ -152,18 +109,6 @@ class Recent:
     confidence: npt.NDArray[np.float64]  # (N,) probability of the answer
     label: IntArray  # (N,) true class, -1 where none came
 
-    @classmethod
-    def of(cls, rows: Sequence[sa.Row[Any]]) -> "Recent":
-        """Return rows of the database as arrays."""
-        return cls(
-            seq=np.array([r.seq for r in rows], dtype=np.int64),
-            at=np.array([r.at for r in rows], dtype=np.float64),
-            predicted=np.array([r.predicted for r in rows], dtype=np.int64),
-            p_value=np.array([r.p_value for r in rows], dtype=np.float64),
-            confidence=np.array([r.confidence for r in rows], dtype=np.float64),
-            label=np.array([-1 if r.label is None else r.label for r in rows], dtype=np.int64),
-        )
-
     def __len__(self) -> int:
         return len(self.seq)
 
@@ -186,20 +131,6 @@ class LabelledAnswers:
     p_value: npt.NDArray[np.float64]  # (N,)
     confidence: npt.NDArray[np.float64]  # (N,) probability of the answer
     entropy: npt.NDArray[np.float64]  # (N,) of the probabilities, in nats
-
-    @classmethod
-    def of(cls, rows: Sequence[sa.Row[Any]]) -> "LabelledAnswers":
-        """Return rows of the database as arrays."""
-        return cls(
-            number=np.array([r.number for r in rows], dtype=np.int64),
-            seq=np.array([r.seq for r in rows], dtype=np.int64),
-            at=np.array([r.at for r in rows], dtype=np.float64),
-            label=np.array([r.label for r in rows], dtype=np.int64),
-            right=np.array([r.right for r in rows], dtype=np.bool_),
-            p_value=np.array([r.p_value for r in rows], dtype=np.float64),
-            confidence=np.array([r.confidence for r in rows], dtype=np.float64),
-            entropy=np.array([r.entropy for r in rows], dtype=np.float64),
-        )
 
     def __len__(self) -> int:
         return len(self.number)

@@ -1,6 +1,7 @@
 """The store of requests with their answers, and of the true labels that come later.
 
-    requests         one row per instance: raw input, prediction, scores, who asked
+    requests         one row per request: its instances' predictions and scores, who asked
+    segments         files with their raw inputs, beside an SQLite file; else these are in the rows
     feedback         one row per labelled instance: the label that counts, and who gave it
     further_labels   what other clients said of a labelled instance
 
@@ -12,8 +13,11 @@ A prediction never waits: records are dropped and counted if the queue is full o
 locked. A label that was accepted is on disk.
 """
 
+import threading
 import time
 from collections.abc import Iterable, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,13 +25,14 @@ import numpy.typing as npt
 import sqlalchemy as sa
 
 from models.versions.schema import InputArray, InputSchema
+from monitoring.records import reader
 from monitoring.records.database import PATIENCE_SECONDS, Database, StoreError
-from monitoring.records.labels import GivenLabel, select_delays, select_times, write_labels
+from monitoring.records.labels import GivenLabel, write_labels
+from monitoring.records.migration import prepare
+from monitoring.records.prune import Kept, prune_some
+from monitoring.records.reader import LABELLED
+from monitoring.records.requests import Request, group_records
 from monitoring.records.rows import (
-    FEEDBACK,
-    FURTHER,
-    METADATA,
-    REQUESTS,
     Answered,
     Counts,
     Key,
@@ -40,11 +45,14 @@ from monitoring.records.rows import (
     Standing,
     in_parts,
 )
+from monitoring.records.segments import remove_segments
+from monitoring.records.tables import FEEDBACK, METADATA, REQUESTS
 from monitoring.records.usable import NO_QUOTA, Quota, Usable, choose_usable
+from monitoring.records.writing import RequestWriter, segment_folder, written_bytes
 
 __all__ = [
-    "Counts", "Key", "Labelled", "LabelledAnswers", "Recent", "Record", "RecordStore", "Recorded",
-    "RecordedRow", "Standing", "StoreError", "fits", "raw_inputs",
+    "Counts", "Kept", "Key", "Labelled", "LabelledAnswers", "Recent", "Record", "RecordStore",
+    "Recorded", "RecordedRow", "Request", "Standing", "StoreError", "fits", "raw_inputs",
 ]  # fmt: skip
 
 
@@ -64,7 +72,12 @@ class RecordStore:
             patience_seconds: how long a lock, a statement or a connection is waited for.
             later: connect at the first use, and again after an error, instead of now.
         """
-        self._database = Database(url, METADATA, patience_seconds)
+        self._folder = segment_folder(url)
+        self._database = Database(
+            url, METADATA, patience_seconds, partial(prepare, folder=self._folder)
+        )
+        self._writer = RequestWriter(self._database, self._folder)
+        self._writing = threading.Lock()
         if not later:
             self._database.open()
 
@@ -72,31 +85,23 @@ class RecordStore:
         """Create what is missing, where that was not done since the last error."""
         self._database.open()
 
-    def add(self, records: Sequence[Record]) -> None:
-        """Write records in one transaction."""
-        if records:
-            with self._database.writing() as connection:
-                connection.execute(_INSERT, [record._asdict() for record in records])
+    def write(self, requests: Sequence[Request]) -> None:
+        """Write requests in one transaction."""
+        if requests:
+            with self._writing:
+                self._writer.write(requests)
+
+    def add(self, records: Iterable[Record]) -> None:
+        """Write instances in one transaction; for what has no whole requests."""
+        self.write(list(group_records(records)))
 
     def find(self, keys: Iterable[Key], client: str = "") -> dict[Key, RecordedRow]:
         """Return the latest record of each key that has one: of `client`, where it has one.
 
         Other clients may have used its id, before or since: that takes no record from its client.
         """
-        wanted = set(keys)
-        rows: dict[Key, dict[str, RecordedRow]] = {key: {} for key in wanted}
-        names = ("id", "row", "seq", "model", "version", "predicted", "client")
         with self._database.reading() as connection:
-            for part in in_parts(sorted({key.id for key in wanted})):
-                query = (
-                    sa.select(*(REQUESTS.c[n] for n in names))
-                    .where(REQUESTS.c.id.in_(part))
-                    .order_by(REQUESTS.c.seq)
-                )
-                for id_, row, *rest in connection.execute(query):
-                    if (key := Key(id_, row)) in rows:
-                        record = RecordedRow(*rest)
-                        rows[key][record.client] = record
+            rows = reader.find_by_client(connection, set(keys))
         return {
             key: (of.get(client) or max(of.values()))._replace(shared=len(of) > 1)
             for key, of in rows.items()
@@ -152,14 +157,12 @@ class RecordStore:
         names = ("seq", "client", "trusted", "contradicted")
         query = (
             sa.select(*(FEEDBACK.c[n] for n in names))
-            .join(REQUESTS, FEEDBACK.c.seq == REQUESTS.c.seq)
-            .where(REQUESTS.c.model == model, REQUESTS.c.at >= since)
-            .order_by(REQUESTS.c.seq)
+            .select_from(LABELLED)
+            .where(REQUESTS.c.at >= since)
+            .order_by(FEEDBACK.c.seq)
         )
-        if version is not None:
-            query = query.where(REQUESTS.c.version == version)
         with self._database.reading() as connection:
-            rows = connection.execute(query).all()
+            rows = connection.execute(_of(query, model, version)).all()
         return choose_usable(
             seq=np.array([r.seq for r in rows], dtype=np.int64),
             clients=[r.client for r in rows],
@@ -184,27 +187,30 @@ class RecordStore:
         Rows of another shape or dtype than `schema` are left out.
         """
         chosen = self.usable(model, since=since, version=version, quota=quota, limit=limit).seq
-        names = ("x", "predicted", "at", "p_value", "perturbation", "version")
+        names = ("last", "rows", "at", "version", "scores")
+        query = (
+            sa.select(*(REQUESTS.c[n] for n in names), REQUESTS.c.client.label("asker"))
+            .add_columns(*(FEEDBACK.c[n] for n in ("seq", "label", "client", "trusted")))
+            .select_from(LABELLED)
+            .order_by(FEEDBACK.c.seq)
+        )
         rows: list[sa.Row[Any]] = []
         with self._database.reading() as connection:
             for part in in_parts(chosen.tolist()):
-                query = (
-                    sa.select(*(REQUESTS.c[n] for n in names))
-                    .add_columns(REQUESTS.c.client.label("asker"))
-                    .add_columns(*(FEEDBACK.c[n] for n in ("label", "client", "trusted")))
-                    .join(FEEDBACK, FEEDBACK.c.seq == REQUESTS.c.seq)
-                    .where(REQUESTS.c.seq.in_(part))
-                    .order_by(REQUESTS.c.seq)
-                )
-                rows += connection.execute(query).all()
-        rows = [r for r in rows if fits(r.x, schema)]
+                rows += connection.execute(query.where(FEEDBACK.c.seq.in_(part))).all()
+            seq = np.array([r.seq for r in rows], dtype=np.int64)
+            last = np.array([r.last for r in rows], dtype=np.int64)
+            inputs = reader.read_inputs(connection, self._folder, seq, last)
+        fitting = [(row, x) for row, x in zip(rows, inputs, strict=True) if fits(x, schema)]
+        rows = [row for row, _ in fitting]
+        scores = reader.scores_of(rows)
         return Labelled(
-            x=raw_inputs([r.x for r in rows], schema),
+            x=raw_inputs([x for _, x in fitting], schema),
             y=np.array([r.label for r in rows], dtype=np.int64),
-            predicted=np.array([r.predicted for r in rows], dtype=np.int64),
+            predicted=scores["predicted"].astype(np.int64),
             at=np.array([r.at for r in rows], dtype=np.float64),
-            p_value=np.array([r.p_value for r in rows], dtype=np.float64),
-            perturbation=np.array([r.perturbation for r in rows], dtype=np.float64),
+            p_value=scores["p_value"].copy(),
+            perturbation=scores["perturbation"].copy(),
             versions=np.array([r.version for r in rows], dtype=np.int64),
             clients=tuple(r.client for r in rows),
             askers=tuple(r.asker for r in rows),
@@ -215,23 +221,15 @@ class RecordStore:
         self, model: str, version: int, last: int, *, since: float = 0.0
     ) -> npt.NDArray[np.bool_]:
         """Return whether the latest `last` labelled rows were predicted right, oldest first."""
-        query = (
-            sa.select(REQUESTS.c.predicted == FEEDBACK.c.label)
-            .join(FEEDBACK, FEEDBACK.c.seq == REQUESTS.c.seq)
-            .where(REQUESTS.c.model == model, REQUESTS.c.version == version)
-            .where(REQUESTS.c.at >= since)
-            .order_by(REQUESTS.c.seq.desc())
-            .limit(last)
-        )
+        query = _answers(model, version, since).order_by(FEEDBACK.c.seq.desc()).limit(last)
         with self._database.reading() as connection:
-            right = connection.execute(query).scalars().all()
-        return np.array(right[::-1], dtype=np.bool_)
+            return reader.labelled_answers(connection.execute(query).all()[::-1]).right
 
     def recent(self, model: str, version: int, last: int) -> Recent:
         """Return the latest `last` requests, labelled or not."""
-        query = _recent(model, version).order_by(REQUESTS.c.seq.desc()).limit(last)
+        query = _instances(model, version).order_by(REQUESTS.c.last.desc())
         with self._database.reading() as connection:
-            return Recent.of(connection.execute(query).all()[::-1])
+            return reader.with_labels(connection, reader.take(connection, query, last).latest(last))
 
     def following(
         self, model: str, version: int, after: int, limit: int, *, since: float = 0.0
@@ -240,9 +238,10 @@ class RecordStore:
 
         Those from before `since` (epoch s) are left out.
         """
-        query = _recent(model, version).where(REQUESTS.c.seq > after, REQUESTS.c.at >= since)
+        query = _instances(model, version).where(REQUESTS.c.last > after, REQUESTS.c.at >= since)
         with self._database.reading() as connection:
-            return Recent.of(connection.execute(query.order_by(REQUESTS.c.seq).limit(limit)).all())
+            rows = reader.take(connection, query.order_by(REQUESTS.c.last), limit, after)
+            return reader.with_labels(connection, rows.cut(slice(limit)))
 
     def latest_labels(
         self, model: str, version: int, last: int, *, since: float = 0.0
@@ -250,7 +249,7 @@ class RecordStore:
         """Return the latest `last` labelled requests that came at or after `since` (epoch s)."""
         query = _answers(model, version, since).order_by(FEEDBACK.c.number.desc()).limit(last)
         with self._database.reading() as connection:
-            return LabelledAnswers.of(connection.execute(query).all()[::-1])
+            return reader.labelled_answers(connection.execute(query).all()[::-1])
 
     def labels_after(
         self, model: str, version: int, number: int, limit: int, *, since: float = 0.0
@@ -259,37 +258,36 @@ class RecordStore:
         query = _answers(model, version, since).where(FEEDBACK.c.number > number)
         with self._database.reading() as connection:
             rows = connection.execute(query.order_by(FEEDBACK.c.number).limit(limit)).all()
-        return LabelledAnswers.of(rows)
+        return reader.labelled_answers(rows)
 
     def newest(self) -> int:
         """Return the highest `seq` of any request; 0 where there is none."""
         with self._database.reading() as connection:
-            return int(connection.execute(sa.select(sa.func.max(REQUESTS.c.seq))).scalar() or 0)
+            return int(connection.execute(sa.select(sa.func.max(REQUESTS.c.last))).scalar() or 0)
 
     def inputs(self, seqs: Sequence[int], schema: InputSchema) -> InputArray:
         """Return raw inputs `(N, *shape)` of recorded requests, in the order of `seq`.
 
         Requests that were pruned, or have another shape or dtype than `schema`, are left out.
         """
-        inputs: list[bytes] = []
+        seq = np.sort(np.array(seqs, dtype=np.int64))
         with self._database.reading() as connection:
-            for part in in_parts(sorted(seqs)):
-                query = sa.select(REQUESTS.c.x).where(REQUESTS.c.seq.in_(part))
-                inputs += connection.execute(query.order_by(REQUESTS.c.seq)).scalars().all()
+            last = reader.locate(connection, seq)
+            seq, last = seq[last > 0], last[last > 0]
+            inputs = reader.read_inputs(connection, self._folder, seq, last)
         return raw_inputs([x for x in inputs if fits(x, schema)], schema)
 
     def latest(self, model: str, version: int, last: int, most: int) -> list[Recorded]:
-        """Return the first `most` of the latest `last` requests, oldest first, with inputs."""
-        query = (
-            sa.select(*(REQUESTS.c[n] for n in ("id", "row", "at", "x")))
-            .where(REQUESTS.c.model == model, REQUESTS.c.version == version)
-            .order_by(REQUESTS.c.seq.desc())
-            .limit(min(last, most))
-            .offset(max(0, last - most))
-        )
+        """Return the first `most` of the latest `last` requests, oldest first, with inputs.
+
+        Those whose input is gone are left out.
+        """
+        query = _instances(model, version).order_by(REQUESTS.c.last.desc())
         with self._database.reading() as connection:
-            rows = connection.execute(query).all()
-        return [Recorded(*row) for row in reversed(rows)]
+            rows = reader.take(connection, query, last).latest(last).cut(slice(most))
+            inputs = reader.read_inputs(connection, self._folder, rows.seq, rows.last)
+        columns = rows.ids.tolist(), rows.row.tolist(), rows.at.tolist(), inputs
+        return [Recorded(*each) for each in zip(*columns, strict=True) if each[-1]]
 
     def answered(
         self,
@@ -306,61 +304,65 @@ class RecordStore:
         Those from before `since` (epoch s), or of another shape or dtype than `schema`, are left
         out.
         """
-        query = (
-            sa.select(REQUESTS.c.seq, REQUESTS.c.x, REQUESTS.c.predicted)
-            .where(REQUESTS.c.model == model, REQUESTS.c.version == version)
-            .where(REQUESTS.c.seq > after, REQUESTS.c.at >= since)
-            .order_by(REQUESTS.c.seq.desc())
-            .limit(most)
-        )
+        query = _instances(model, version).where(REQUESTS.c.last > after, REQUESTS.c.at >= since)
         with self._database.reading() as connection:
-            rows = connection.execute(query).all()
-        rows = [r for r in reversed(rows) if fits(r.x, schema)]
+            newest_first = query.order_by(REQUESTS.c.last.desc())
+            rows = reader.take(connection, newest_first, most, after).latest(most)
+            inputs = reader.read_inputs(connection, self._folder, rows.seq, rows.last)
+        rows = rows.cut(np.array([fits(x, schema) for x in inputs], dtype=np.bool_))
         return Answered(
-            seq=np.array([r.seq for r in rows], dtype=np.int64),
-            x=raw_inputs([r.x for r in rows], schema),
-            predicted=np.array([r.predicted for r in rows], dtype=np.int64),
+            seq=rows.seq,
+            x=raw_inputs([x for x in inputs if fits(x, schema)], schema),
+            predicted=rows.scores["predicted"].astype(np.int64),
         )
 
     def label_delays(self, model: str, version: int, last: int) -> npt.NDArray[np.float64]:
         """Return seconds from request to label of the latest `last` labelled rows, oldest first."""
         with self._database.reading() as connection:
-            delays = connection.execute(select_delays(model, version, last)).scalars().all()
+            delays = connection.execute(reader.select_delays(model, version, last)).scalars().all()
         return np.array(delays[::-1], dtype=np.float64)
 
     def label_times(self, model: str, last: int) -> npt.NDArray[np.float64]:
         """Return when the latest `last` labels of a model came, seconds since 1970, ascending."""
         with self._database.reading() as connection:
-            times = connection.execute(select_times(model, last)).scalars().all()
+            times = connection.execute(reader.select_times(model, last)).scalars().all()
         return np.sort(np.array(times, dtype=np.float64))
 
     def counts(self, model: str, version: int | None = None) -> Counts:
         """Count the records of a model (or a version), and those with a label; for tests."""
-        query = (
-            sa.select(sa.func.count(REQUESTS.c.seq), sa.func.count(FEEDBACK.c.seq))
-            .join(FEEDBACK, FEEDBACK.c.seq == REQUESTS.c.seq, isouter=True)
-            .where(REQUESTS.c.model == model)
-        )
-        if version is not None:
-            query = query.where(REQUESTS.c.version == version)
+        requests = sa.select(sa.func.coalesce(sa.func.sum(REQUESTS.c.rows), 0))
+        labels = sa.select(sa.func.count(FEEDBACK.c.seq)).select_from(LABELLED)
         with self._database.reading() as connection:
-            return Counts(*connection.execute(query).one())
-
-    def prune(self, rows_kept: int) -> int:
-        """Remove all but the latest `rows_kept` records with their labels; returns how many."""
-        newest = sa.select(sa.func.max(REQUESTS.c.seq)).scalar_subquery()
-        with self._database.writing() as connection:
-            gone = connection.execute(
-                sa.delete(REQUESTS).where(REQUESTS.c.seq <= newest - rows_kept)
+            return Counts(
+                *(
+                    int(connection.execute(_of(query, model, version)).scalar_one())
+                    for query in (requests, labels)
+                )
             )
-            if gone.rowcount:
-                oldest = sa.select(sa.func.min(REQUESTS.c.seq)).scalar_subquery()
-                for table in (FEEDBACK, FURTHER):
-                    connection.execute(sa.delete(table).where(table.c.seq < oldest))
-        return int(gone.rowcount)
+
+    def prune(self, kept: Kept) -> int:
+        """Remove the oldest records with their labels and inputs; returns how many instances."""
+        removed, more = 0, True
+        while more:
+            with self._database.writing() as connection:
+                some, more = prune_some(connection, kept)
+            removed += some
+        if self._folder is not None:
+            self._remove_segments(self._folder)
+        return removed
+
+    def _remove_segments(self, folder: Path) -> None:
+        """Remove the files that nothing is kept of; one that cannot be removed now may be later."""
+        with self._database.reading() as connection:
+            try:
+                remove_segments(folder, partial(written_bytes, connection))
+            except OSError as error:
+                raise StoreError(f"the store of records cannot be pruned: {error}") from error
 
     def close(self) -> None:
-        """Close the connections that are not in use."""
+        """Close the connections that are not in use, and leave the segment."""
+        with self._writing:
+            self._writer.release()
         self._database.close()
 
 
@@ -375,24 +377,16 @@ def raw_inputs(rows: Sequence[bytes], schema: InputSchema) -> InputArray:
     return x.reshape(len(rows), *schema.shape)
 
 
-_INSERT = sa.insert(REQUESTS)
+def _of(query: sa.Select[Any], model: str, version: int | None) -> sa.Select[Any]:
+    """Only what a model, or one version of it, has answered."""
+    query = query.where(REQUESTS.c.model == model)
+    return query if version is None else query.where(REQUESTS.c.version == version)
 
 
-def _recent(model: str, version: int) -> sa.Select[tuple[object, ...]]:
-    columns = (REQUESTS.c[n] for n in ("seq", "at", "predicted", "p_value", "confidence"))
-    return (
-        sa.select(*columns, FEEDBACK.c.label)
-        .join(FEEDBACK, FEEDBACK.c.seq == REQUESTS.c.seq, isouter=True)
-        .where(REQUESTS.c.model == model, REQUESTS.c.version == version)
-    )
+def _instances(model: str, version: int) -> sa.Select[Any]:
+    return _of(sa.select(*reader.INSTANCES), model, version)
 
 
-def _answers(model: str, version: int, since: float) -> sa.Select[tuple[object, ...]]:
-    columns = (REQUESTS.c[n] for n in ("seq", "at", "p_value", "confidence", "entropy"))
-    right = (REQUESTS.c.predicted == FEEDBACK.c.label).label("right")
-    return (
-        sa.select(*columns, FEEDBACK.c.number, FEEDBACK.c.label, right)
-        .join(FEEDBACK, FEEDBACK.c.seq == REQUESTS.c.seq)
-        .where(REQUESTS.c.model == model, REQUESTS.c.version == version)
-        .where(REQUESTS.c.at >= since)
-    )
+def _answers(model: str, version: int, since: float) -> sa.Select[Any]:
+    query = sa.select(*reader.ANSWERS).select_from(LABELLED).where(REQUESTS.c.at >= since)
+    return _of(query, model, version)

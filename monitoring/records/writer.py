@@ -3,26 +3,27 @@
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Protocol
 
 from models.base.logs import logger
-from monitoring.records.store import Record, RecordStore, StoreError
+from monitoring.records.store import Kept, RecordStore, Request, StoreError
 
 BATCH_ROWS = 2000
 PRUNE_EVERY_ROWS = 5000
+PRUNES_OF_BYTES = 16  # prunes while so many bytes are written as are kept
 PAUSE_SECONDS = 0.1
 LOG_EVERY_SECONDS = 10.0
 
 
 class Records(Protocol):
-    """The records of a request: a list, or an object that makes them while it is iterated."""
+    """The instances of a request, which are made only when they are written."""
 
     def __len__(self) -> int:
         """How many."""
 
-    def __iter__(self) -> Iterator[Record]:
-        """One after the other."""
+    def request(self) -> Request:
+        """Make them."""
 
 
 class RecordWriter:
@@ -33,7 +34,7 @@ class RecordWriter:
     Args:
         store: the store.
         capacity: rows that may wait; further ones are dropped.
-        rows_kept: rows that pruning leaves.
+        kept: what pruning leaves.
         dropped: called with `(reason, rows)`: "queue" (full) or "store" (not made or not written).
     """
 
@@ -42,17 +43,19 @@ class RecordWriter:
         store: RecordStore,
         *,
         capacity: int,
-        rows_kept: int,
+        kept: Kept,
         dropped: Callable[[str, int], None],
     ) -> None:
         self._store = store
         self._capacity = capacity
-        self._rows_kept = rows_kept
+        self._kept = kept
         self._dropped = dropped
         self._queue: queue.SimpleQueue[Records | None] = queue.SimpleQueue()
         self._waiting = 0
         self._lock = threading.Lock()
-        self._since_prune = PRUNE_EVERY_ROWS  # the first batch prunes what an earlier run left
+        # The first batch prunes what an earlier run left.
+        self._since_prune = PRUNE_EVERY_ROWS
+        self._bytes_since_prune = 0
         self._last_log = -LOG_EVERY_SECONDS
         self._thread = threading.Thread(target=self._run, name="records", daemon=True)
         self._thread.start()
@@ -77,33 +80,36 @@ class RecordWriter:
         going = True
         while going:
             batch, going = self._next_batch()
+            rows = sum(request.rows for request in batch)
             try:
-                self._store.add(batch)
-                self._prune(len(batch))
+                self._store.write(batch)
+                self._prune(rows, sum(request.x.nbytes for request in batch))
             except Exception as error:  # a thread that died would drop all that follows
-                self._dropped("store", len(batch))
-                self._log(error, len(batch))
+                self._dropped("store", rows)
+                self._log(error, rows)
             finally:
                 with self._lock:
-                    self._waiting -= len(batch)
+                    self._waiting -= rows
             if going:
                 time.sleep(PAUSE_SECONDS)  # lets the next batch gather: one commit, not many
 
-    def _next_batch(self) -> tuple[list[Record], bool]:
+    def _next_batch(self) -> tuple[list[Request], bool]:
         """Wait for records and take all that wait; False at the end."""
-        batch: list[Record] = []
+        batch: list[Request] = []
+        rows = 0
         part = self._queue.get()
         while part is not None:
-            batch.extend(self._make(part))
-            if len(batch) >= BATCH_ROWS or self._queue.empty():
+            batch += self._make(part)
+            rows += len(part)
+            if rows >= BATCH_ROWS or self._queue.empty():
                 return batch, True
             part = self._queue.get()
         return batch, False
 
-    def _make(self, part: Records) -> list[Record]:
-        """The records of one request, which are made only here; none where that fails."""
+    def _make(self, part: Records) -> list[Request]:
+        """The request, which is made only here; none where that fails."""
         try:
-            return list(part)
+            return [part.request()]
         except Exception as error:  # a thread that died would drop all that follows
             self._dropped("store", len(part))
             self._log(error, len(part))
@@ -111,14 +117,16 @@ class RecordWriter:
                 self._waiting -= len(part)
             return []
 
-    def _prune(self, rows: int) -> None:
+    def _prune(self, rows: int, size: int) -> None:
         """Remove old records now and then; a failure loses none of the new ones."""
         self._since_prune += rows
-        if self._since_prune < PRUNE_EVERY_ROWS:
+        self._bytes_since_prune += size
+        often = self._bytes_since_prune >= self._kept.bytes // PRUNES_OF_BYTES
+        if self._since_prune < PRUNE_EVERY_ROWS and not often:
             return
-        self._since_prune = 0
+        self._since_prune = self._bytes_since_prune = 0
         try:
-            self._store.prune(self._rows_kept)
+            self._store.prune(self._kept)
         except StoreError as error:
             logger("records").warning("prune_failed", reason=str(error))
 

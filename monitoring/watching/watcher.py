@@ -34,7 +34,7 @@ from monitoring.loop.dispatcher import Dispatcher
 from monitoring.loop.jobs import Job, JobStore
 from monitoring.loop.metrics import WatchMetrics
 from monitoring.loop.triggers import DAY, Event, Policy
-from monitoring.records.store import RecordStore, StoreError
+from monitoring.records.store import Kept, RecordStore, StoreError
 from monitoring.watching.acceptance import Acceptances
 from monitoring.watching.harm import HarmWatches, drift_event, harm_event
 from monitoring.watching.problems import ALL_MODELS, Problem, Problems, Result, in_words
@@ -60,7 +60,7 @@ class WatchPlan(msgspec.Struct, frozen=True):
     policy: Policy
     schedule: str = ""
     timezone: str = ""
-    records_kept: int = 200_000
+    records_kept: Kept = Kept()
     serves: Mapping[str, int | None] = msgspec.field(default_factory=dict)  # and pinned to what
 
 

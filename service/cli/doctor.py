@@ -22,8 +22,7 @@ from service.access.guard import exposure
 from service.cli import start_checks
 from service.cli.serve import ask_ready
 from service.cli.terminal.output import emit, json_option, table
-from service.configuration import settings as table_of
-from service.configuration import sizing
+from service.configuration import settings_table, sizing
 from service.configuration.addresses import near, url_of
 from service.configuration.checks import hide_password
 from service.configuration.model_specs import ModelSpec
@@ -76,7 +75,7 @@ def doctor(settings: Settings, as_json: bool) -> None:
     report = Report(
         [
             SettingValue(each.variable, _show_setting(settings, each.name), each.unit, each.help)
-            for each in table_of.table()
+            for each in settings_table.table()
         ],
         [
             *_packages(),

@@ -1,4 +1,4 @@
-"""All settings in one table: name, type, bounds, default, meaning and unit.
+"""All settings in one record: name, type, bounds, default, meaning and unit.
 
 The composition root reads the record once from `holdfast.toml` and `HOLDFAST_*` variables (which
 win) and passes it down. Help, documentation and checks are made from the fields below.
@@ -7,7 +7,7 @@ win) and passes it down. Help, documentation and checks are made from the fields
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 
 import msgspec
 from msgspec import Meta
@@ -18,7 +18,7 @@ from service.configuration.addresses import near, url_of
 from service.configuration.checks import check_schedule
 from service.configuration.model_specs import ModelLimits, ModelSpec, parse_limits, parse_models
 from service.configuration.platform_variables import without_platforms
-from service.configuration.values import collect, read_toml, read_value, type_text, unknown
+from service.configuration.values import collect, read_toml, read_value, unknown
 from service.web.errors import SettingsError, raise_faults
 
 PREFIX = "HOLDFAST_"
@@ -142,6 +142,12 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     record_rows_kept: Annotated[
         int, _about("records kept for feedback and retraining", "rows", ge=1)
     ] = 200_000
+    record_bytes_kept: Annotated[
+        int, _about("inputs kept with them; the oldest records go first", "bytes", ge=1)
+    ] = 1 << 32
+    record_days_kept: Annotated[
+        float, _about("age at which a record goes with its label; 0: none", "days", ge=0)
+    ] = 0.0
     feedback_wait_seconds: Annotated[
         float, _about("how long feedback waits for the record it names", "s", ge=0, le=60)
     ] = 2.0
@@ -300,17 +306,6 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 _DEFAULTS = Settings()
 
 
-class Setting(msgspec.Struct, frozen=True):
-    """One row of the table of settings."""
-
-    name: str
-    variable: str
-    type: str
-    default: str
-    unit: str
-    help: str
-
-
 def service_lock(settings: Settings) -> Path:
     """The lock that one service holds on its state directory."""
     return settings.metrics_dir / "service.lock"
@@ -375,26 +370,3 @@ def environment(settings: Settings) -> dict[str, str]:
     """Return the variables from which `load` makes these settings."""
     values = msgspec.structs.asdict(settings)
     return {f"{PREFIX}{name.upper()}": str(value) for name, value in values.items()}
-
-
-def table() -> tuple[Setting, ...]:
-    """Return the settings as rows, in order of declaration."""
-    hints = get_type_hints(Settings, include_extras=True)
-    return tuple(
-        _row(field.name, field.default, hints[field.name])
-        for field in msgspec.structs.fields(Settings)
-    )
-
-
-def _row(name: str, default: Any, hint: Any) -> Setting:
-    kind, about = get_args(hint)
-    unit = (about.extra or {}).get("unit", "")
-    default_text = f"{default:g}" if isinstance(default, float) else str(default)
-    return Setting(
-        name,
-        f"{PREFIX}{name.upper()}",
-        type_text(kind),
-        default_text,
-        unit,
-        about.description or "",
-    )

@@ -27,6 +27,7 @@ from service.decoding.json_amount import (
     check_numbers,
     check_table,
     lists_of,
+    occurs_once,
     parse,
     show_json,
 )
@@ -65,9 +66,15 @@ def read_numbers(
     Raises:
         InputError: ragged, of another shape, or something in it is no finite number.
     """
-    check_numbers(raw, _whole(shape, most), field)
+    flat = len(shape) == 1  # simdjson tells the length of one list before it gives a number
+    if not flat:
+        check_numbers(raw, _whole(shape, most), field)
     numbers = None if nulls and b"null" in raw else _read_fast(raw, shape, most)
-    return _read_slow(raw, shape, most, field, nulls) if numbers is None else numbers
+    if numbers is not None:
+        return numbers
+    if flat:
+        check_numbers(raw, _whole(shape, most), field)
+    return _read_slow(raw, shape, most, field, nulls)
 
 
 def to_input(numbers: Float64s, schema: InputSchema, field: str) -> InputArray:
@@ -116,9 +123,7 @@ def _read_fast(raw: bytes, shape: Shape, most: int) -> Float64s | None:
     try:
         document = _parser().parse(raw)
         full = _whole(shape, len(document))
-        usual = (
-            1 <= full[0] <= most and raw.count(b"[") == lists_of(full) and _nests(document, full)
-        )
+        usual = 1 <= full[0] <= most and _nests(document, full) and _has_lists(raw, full)
         numbers = np.frombuffer(document.as_buffer(of_type="d"), np.float64) if usual else None
     except (RuntimeError, ValueError, TypeError, AttributeError):
         # A parser whose document is still held by a traceback cannot be used again.
@@ -135,6 +140,12 @@ def _parser() -> Any:
     if parser is None:
         parser = _parsers.parser = simdjson.Parser()
     return parser
+
+
+def _has_lists(raw: bytes, shape: tuple[int, ...]) -> bool:
+    """Whether a text has as many lists as nested lists of `shape`."""
+    lists = lists_of(shape)
+    return occurs_once(raw, b"[") if lists == 1 else raw.count(b"[") == lists
 
 
 def _whole(shape: Shape, length: int) -> tuple[int, ...]:

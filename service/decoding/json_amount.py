@@ -57,8 +57,24 @@ def check_count(raw: bytes, sign: bytes, most: int, field: str, what: str) -> No
     Raises:
         InputError: says how many of `what` there may be.
     """
-    if len(raw) > SMALL_BYTES and (count := raw.count(sign)) > most:
-        raise InputError(field, f"at most {most} {what}", f"{count}")
+    if len(raw) > SMALL_BYTES and not _occurs_at_most(raw, sign, most):
+        raise InputError(field, f"at most {most} {what}", f"{raw.count(sign)}")
+
+
+def occurs_once(raw: bytes, sign: bytes) -> bool:
+    """Whether `sign` stands in a text exactly once; much quicker than counting it."""
+    first = raw.find(sign)
+    return first >= 0 and raw.find(sign, first + 1) < 0
+
+
+def _occurs_at_most(raw: bytes, sign: bytes, most: int) -> bool:
+    """As `raw.count(sign) <= most`; where there are few, the search for the next one is quicker."""
+    at = -1
+    for _ in range(most + 1):
+        at = raw.find(sign, at + 1)
+        if at < 0:
+            return True
+    return False
 
 
 def row_form(width: int) -> str:

@@ -17,13 +17,11 @@ def test_records_hold_what_evidence_from_labels_needs(
     predicted = answer.probabilities.argmax(axis=1)
     flags = Flags.of(answer, manifest, None)
     records = RowRecords(Scored("a", manifest, answer, predicted, flags, None), x, "token shop")
-    rows = list(records)
-    assert {row.client for row in rows} == {"token shop"}
-    assert len(rows) == len(records) == 20
+    request = records.request()
+    assert (request.client, request.row) == ("token shop", 0)
+    assert request.rows == len(records) == 20
+    assert bytes(request.x) == x.tobytes()
     probabilities = answer.probabilities.astype(np.float64)
-    np.testing.assert_allclose([row.confidence for row in rows], probabilities.max(axis=1))
-    np.testing.assert_allclose(
-        [row.entropy for row in rows], entropy(probabilities, axis=1), atol=1e-5
-    )
-    assert [row.predicted for row in rows] == predicted.tolist()
-    assert [row.row for row in rows] == list(range(20))
+    np.testing.assert_allclose(request.scores["confidence"], probabilities.max(axis=1))
+    np.testing.assert_allclose(request.scores["entropy"], entropy(probabilities, axis=1), atol=1e-5)
+    assert request.scores["predicted"].tolist() == predicted.tolist()

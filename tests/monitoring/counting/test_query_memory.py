@@ -44,7 +44,7 @@ def test_the_clients_that_asked_last_are_remembered_and_no_more(order: list[int]
 
 
 def test_a_client_takes_what_the_settings_say() -> None:
-    assert SLOT_BYTES <= 0.5 * 10**6 < SLOT_BYTES + 2**15
+    assert SLOT_BYTES <= 0.55 * 10**6 < SLOT_BYTES + 2**15
     assert SLOT_BYTES >= CAPACITY * 4 * (WIDTH + 1)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from monitoring.records.store import Key, Record, RecordStore, StoreError
+from monitoring.records.store import Kept, Key, Record, RecordStore, StoreError
 from tests.postgres import Postgres, postgres
 from tests.waiting import PATIENCE_SECONDS
 
@@ -127,13 +127,14 @@ print(failed, kept + 1 - store.counts("m").requests)
 
 def test_postgres_keeps_records_and_labels_as_sqlite_does(remote: RecordStore) -> None:
     before = remote.counts("m").requests
-    remote.add([RECORD, RECORD._replace(row=1, predicted=2)])
+    remote.add([RECORD])
+    remote.add([RECORD._replace(row=1, predicted=2)])  # what is removed is whole requests
     assert remote.find([Key("a", 1), Key("b", 0)])[Key("a", 1)].predicted == 2
     label(remote, 3)
     label(remote, 4)
     assert remote.recent("m", 1, 2).label.tolist() == [4, -1]
     assert remote.counts("m").requests == before + 2
-    assert remote.prune(1) == before + 1
+    assert remote.prune(Kept(1)) == before + 1
     assert remote.counts("m") == (1, 0)
 
 

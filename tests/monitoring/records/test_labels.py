@@ -9,7 +9,7 @@ import pytest
 
 from models.versions.schema import InputSchema
 from monitoring.records.rows import Standing
-from monitoring.records.store import Key, Record, RecordStore, StoreError
+from monitoring.records.store import Kept, Key, Record, RecordStore, StoreError
 from monitoring.records.usable import Quota
 from tests.postgres import postgres
 
@@ -29,7 +29,7 @@ def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 def store(url: str) -> Iterator[RecordStore]:
     made = RecordStore(url)
     yield made
-    made.prune(0)
+    made.prune(Kept(0))
     made.close()
 
 
@@ -124,10 +124,10 @@ def test_a_store_of_an_older_version_is_refused_with_the_way_out(tmp_path: Path)
     store.close()
     with sqlite3.connect(tmp_path / "r.sqlite") as older:
         older.execute("ALTER TABLE requests DROP COLUMN client")
-    with pytest.raises(StoreError, match=r"table requests lacks client; .* move its file away"):
+    with pytest.raises(StoreError, match=r"table requests lacks client; .* move its file"):
         RecordStore(f"sqlite:///{tmp_path}/r.sqlite")
     with sqlite3.connect(tmp_path / "r.sqlite") as older:
         older.execute("DROP TABLE requests")
         older.execute("ALTER TABLE feedback ADD COLUMN id VARCHAR(128)")
-    with pytest.raises(StoreError, match=r"table feedback has id; .* move its file away"):
+    with pytest.raises(StoreError, match=r"table feedback has id; .* move its file"):
         RecordStore(f"sqlite:///{tmp_path}/r.sqlite")

@@ -9,7 +9,16 @@ import numpy as np
 import pytest
 
 from models.versions.schema import InputSchema
-from monitoring.records.store import Key, Record, RecordedRow, RecordStore, StoreError
+from monitoring.records.requests import group_records
+from monitoring.records.store import (
+    Kept,
+    Key,
+    Record,
+    RecordedRow,
+    RecordStore,
+    Request,
+    StoreError,
+)
 from monitoring.records.writer import RecordWriter
 from tests.waiting import wait_until
 
@@ -99,9 +108,9 @@ def test_prune_keeps_the_latest_records_and_their_labels(store: RecordStore) -> 
     for index in range(10):
         store.add([record(f"r{index}")])
         label(store, f"r{index}", 1)
-    assert store.prune(4) == 6
+    assert store.prune(Kept(4)) == 6
     assert store.counts("m") == (4, 4)
-    assert store.prune(4) == 0
+    assert store.prune(Kept(4)) == 0
     assert len(store.labelled("m", SCHEMA)) == 4
     assert not store.find([Key("r0", 0)])
 
@@ -144,17 +153,17 @@ def writer(store: RecordStore, drops: Counter[str], capacity: int = 1000) -> Rec
     def dropped(reason: str, rows: int) -> None:
         drops[reason] += rows
 
-    return RecordWriter(store, capacity=capacity, rows_kept=10**6, dropped=dropped)
+    return RecordWriter(store, capacity=capacity, kept=Kept(10**6), dropped=dropped)
 
 
 def test_the_writer_writes_within_a_moment_and_drains_at_the_end(store: RecordStore) -> None:
     drops: Counter[str] = Counter()
     made = writer(store, drops)
-    made.put([record("a")])
+    made.put(Asked([record("a")]))
     wait_until(lambda: store.counts("m").requests, what="the record is written")
     assert store.counts("m").requests == 1
     for index in range(500):
-        made.put([record(f"r{index}")])
+        made.put(Asked([record(f"r{index}")]))
     made.close()
     assert store.counts("m").requests == 501
     assert not drops
@@ -166,22 +175,29 @@ def test_a_full_queue_drops_and_counts_and_recovers(store: RecordStore, tmp_path
     blocker.execute("BEGIN EXCLUSIVE")
     made = writer(store, drops, capacity=10)
     for index in range(50):
-        made.put([record(f"r{index}")])
+        made.put(Asked([record(f"r{index}")]))
     assert drops["queue"] == 40  # putting never waits: the store is locked still
     blocker.execute("COMMIT")
     blocker.close()
     wait_until(lambda: store.counts("m").requests >= 10, what="what waited is written")
-    made.put([record("later")])
+    made.put(Asked([record("later")]))
     made.close()
     assert store.counts("m").requests == 11
     assert drops == {"queue": 40}
 
 
-class Unmakeable(list[Record]):
-    """Records of which the second cannot be made."""
+class Asked(list[Record]):
+    """The instances of a request, as the service hands them over."""
 
-    def __iter__(self) -> Iterator[Record]:
-        yield record("first")
+    def request(self) -> Request:
+        (request,) = group_records(self)
+        return request
+
+
+class Unmakeable(Asked):
+    """Records that cannot be made."""
+
+    def request(self) -> Request:
         raise ValueError("no such class")
 
 
@@ -189,9 +205,9 @@ def test_records_that_cannot_be_made_cost_themselves_only(store: RecordStore) ->
     drops: Counter[str] = Counter()
     made = writer(store, drops, capacity=4)
     for _ in range(3):  # their room in the queue is free again each time
-        made.put(Unmakeable([record("a"), record("b"), record("c")]))
+        made.put(Unmakeable([record("a"), record("a", row=1), record("a", row=2)]))
         wait_until(lambda: made._waiting == 0, what="the queue is empty")
-    made.put([record("later")])
+    made.put(Asked([record("later")]))
     made.close()
     assert store.counts("m").requests == 1
     assert drops == {"store": 9}
@@ -206,12 +222,12 @@ def test_a_store_that_fails_costs_records_not_the_thread(
         raise StoreError("disk full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(store, "add", fail)
+        patch.setattr(store, "write", fail)
         made = writer(store, drops)
-        made.put([record("a"), record("b")])
+        made.put(Asked([record("a"), record("a", row=1)]))
         wait_until(lambda: drops["store"] == 2, what="the records are dropped")
     assert drops == {"store": 2}
-    made.put([record("c")])
+    made.put(Asked([record("c")]))
     made.close()
     assert store.counts("m").requests == 1
 
@@ -259,7 +275,7 @@ def test_labels_are_numbered_as_they_came_and_keep_their_number(store: RecordSto
     assert len(store.labels_after("m", 1, latest, 10)) == 0
     assert store.latest_labels("m", 1, 2).seq.tolist() == [1, 3]
     assert store.latest_labels("m", 1, 2).right.tolist() == [True, True]
-    store.prune(1)  # the numbers go on
+    store.prune(Kept(1))  # the numbers go on
     label(store, "other", 1)
     store.add([record("new")])
     label(store, "new", 1)
@@ -287,13 +303,13 @@ def test_label_delays_are_the_time_from_request_to_label(store: RecordStore) -> 
 def test_records_that_were_written_are_not_counted_as_dropped_where_pruning_fails(
     store: RecordStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fails(rows_kept: int) -> int:
+    def fails(kept: Kept) -> int:
         raise StoreError("the store of records cannot be written: it is full")
 
     monkeypatch.setattr(store, "prune", fails)  # the first batch of a writer prunes
     drops: Counter[str] = Counter()
     made = writer(store, drops)
-    made.put([record("a")])
+    made.put(Asked([record("a")]))
     made.close()
     assert store.counts("m").requests == 1
     assert not drops

@@ -7,9 +7,12 @@ import tracemalloc
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from werkzeug.test import Client
 
 from models.base.errors import InputError
+from service.decoding import json_amount
 from service.decoding.json_amount import SMALL_BYTES, check_numbers, check_table
 from tests.asgi import client_of
 from tests.service import pictures, tables
@@ -109,3 +112,10 @@ def test_what_a_shape_may_have_is_let_through() -> None:
     check_numbers(b"[" + row + b"," + row + b"]", (2, 50_000), "instances")
     with pytest.raises(InputError, match="at most 1 rows: 50000 values in 2 lists"):
         check_numbers(b"[" + row + b"," + row + b"]", (1, 50_000), "instances")
+
+
+@given(text=st.text("[{,1", max_size=12), most=st.integers(0, 5))
+def test_counting_by_searching_is_counting(text: str, most: int) -> None:
+    raw = text.encode()
+    assert json_amount.occurs_once(raw, b"[") == (raw.count(b"[") == 1)
+    assert json_amount._occurs_at_most(raw, b"{", most) == (raw.count(b"{") <= most)
