@@ -45,6 +45,7 @@ class Result(msgspec.Struct, frozen=True):
     requests: int
     failed: dict[str, int]
     labels: int
+    labels_refused: int
     labels_failed: dict[str, int]
     seconds: float
 
@@ -108,6 +109,7 @@ def run(
         requests=len(books.at) + books.failed.total(),
         failed=dict(books.failed),
         labels=books.labels,
+        labels_refused=books.labels_refused,
         labels_failed=dict(books.labels_failed),
         seconds=seconds,
     )

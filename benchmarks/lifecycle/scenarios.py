@@ -51,7 +51,7 @@ class Scenario:
     name: str
     phases: tuple[Phase, ...]
     rate: float = 150.0
-    delay_seconds: float = 0.0
+    delay_seconds: float = 1.0
     labelled: float = 1.0
     only: int | None = None
 
@@ -85,7 +85,6 @@ SHIFTS: dict[str, Callable[[Array, Rng], InputArray]] = {
     "class mix": lambda x, rng: x,
     "swapped labels": lambda x, rng: x,
 }
-_QUIET = {"mendable": False, "seconds": QUIET_SECONDS}
 SCENARIOS: tuple[Scenario, ...] = (
     *(Scenario(s, (Phase(s),)) for s in ("rotate", "noise", "blur", "contrast", "mirror")),
     Scenario("translate", (Phase("translate"),)),

@@ -18,7 +18,10 @@ def render_table(results: list[Result]) -> str:
             lines.append(f"| {' | '.join(cells)} |")
     lines.append("")
     for result in results:
-        lines.append(f"{result.name}, {result.asked_rate:.0f} a second, {result.labels} labels:")
+        lines.append(
+            f"{result.name}, {result.asked_rate:.0f} a second, {result.labels} labels, "
+            f"{result.labels_refused} refused for a while:"
+        )
         for cycle in result.cycles:
             live = " -> ".join("?" if a is None else f"{a:.1%}" for a in cycle.live)
             lines.append(f"  {cycle.shift}: clients saw {live}; {cycle.trained} trained")

@@ -1,7 +1,7 @@
 """Ten clients that ask at an even pace and label what they asked, each from an address of its own.
 
 What they ask can be changed while they run. A connection that the server closed before it read a
-request is opened again once, as HTTP clients do.
+request is opened again once, as HTTP clients do; a label that is refused with 503 is sent again.
 """
 
 import heapq
@@ -20,6 +20,7 @@ from models.data import Rows
 
 CLIENTS = 10
 LABEL_SECONDS = 1.0  # labels that are due are sent together this often
+AGAIN_SECONDS = 1.0  # after a 503, which says that no label was kept
 TIMEOUT_SECONDS = 30.0
 
 
@@ -50,6 +51,7 @@ class Books:
     version: list[int] = field(default_factory=list)
     failed: Counter[str] = field(default_factory=Counter)
     labels: int = 0
+    labels_refused: int = 0  # 503: sent again
     labels_failed: Counter[str] = field(default_factory=Counter)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -122,10 +124,17 @@ class Clients:
             return
         answer = line.post("/feedback", json.dumps(batch).encode(), None)
         with self.books.lock:
-            if isinstance(answer, str):
-                self.books.labels_failed[answer] += len(batch)
-            else:
+            if not isinstance(answer, str):
                 self.books.labels += len(batch)
+                return
+            busy = answer.startswith("status 503")
+            self.books.labels_refused += len(batch) if busy else 0
+            if not busy:
+                self.books.labels_failed[answer] += len(batch)
+                return
+        again = time.monotonic() + AGAIN_SECONDS
+        for label in batch:
+            heapq.heappush(labels, (again, label["id"], label["label"]))
 
 
 class _Line:

@@ -19,6 +19,7 @@ from dbos import DBOS, DBOSConfiguredInstance
 from models.base.logs import logger
 from models.evaluation.gates.catalogue import plan, undecided
 from models.evaluation.gates.checks import with_judged, words_of
+from models.evaluation.gates.live import with_shadow
 from models.statistics.shadow import Verdict, decided
 from models.versions.registry import Registry
 from monitoring.loop import promotion
@@ -255,6 +256,8 @@ class Lifecycle(DBOSConfiguredInstance):
         with self._beside(job, "shadow") as latest:
             seconds = terms_of(job).shadow_seconds
             seen = self._wait(job_id, "shadow", seconds, lambda: decided(latest()))
+            checks = with_shadow(job.checks, seen or latest())
+        self.jobs.advance(job_id, checks=checks)
         return seen.words() if seen is not None and seen.verdict == "worse" else None
 
     @recorded

@@ -22,6 +22,7 @@ from models.evaluation.gates.accuracy import (
     window_accuracy,
 )
 from models.evaluation.gates.checks import Bounds, Check, Verdict, verdict_of
+from models.evaluation.gates.live import SHADOW
 from models.statistics.arrays import IntArray
 from models.statistics.intervals import Bools, false_positive_interval
 from models.versions.schema import Calibration, Manifest
@@ -192,7 +193,7 @@ class Gate:
         name: of its check.
         passes_when: in words, for the docs.
         judge: the check, of what was compared; None for what is judged before the training
-            (`monitoring.loop.refereeing`).
+            (`monitoring.loop.refereeing`) or after the gates (`models.evaluation.gates.live`).
         deciding: whether a challenger waits for a person where it is unknown.
         unmeasured: the verdict where its figure cannot be measured.
     """
@@ -301,6 +302,12 @@ GATES: tuple[Gate, ...] = (
         "size",
         _COSTS,
         lambda c: ratio("size", c.size.challenger, c.size.champion, c.bounds.size_ratio, "bytes"),
+    ),
+    Gate(
+        SHADOW,
+        "on live requests less than 3 points worse than the champion (e-values, 5 %); unknown where"
+        " traffic or labels did not show it in time",
+        deciding=False,
     ),
 )
 
