@@ -16,10 +16,10 @@ from models.data import DataSet, Rows
 from models.evaluation.adversarial import noise_right, robust
 from models.evaluation.gates.catalogue import Cost, Pair, SweepOfSizes
 from models.evaluation.gates.checks import Bounds, Check
-from models.evaluation.gates.triggers import find_flips, judge_triggers, some_rows
+from models.evaluation.gates.triggers import Nets, some_rows, sweep_triggers
 from models.evaluation.plan import hopeless
 from models.evaluation.subject import Subject, answer, right
-from models.statistics.arrays import FloatArray, IntArray
+from models.statistics.arrays import IntArray
 from models.statistics.intervals import Bools
 from models.versions.judging import ThreatModel
 from models.versions.runner import Runner
@@ -80,7 +80,9 @@ class Comparison:
         """What the trigger sweep says of challenger and anchor."""
         rows = some_rows(self.data.test)
         x_unit = self.data.schema.to_unit(rows.x)
-        return judge_triggers(_flips(self.anchor, x_unit), _flips(self.after, x_unit), len(rows))
+        classes = len(self.anchor.classes)
+        with self.anchor.logits() as before, self.after.logits() as after:
+            return sweep_triggers(Nets(before, after), self.after.schema, classes, x_unit)
 
     @cached_property
     def robust(self) -> Pair:
@@ -185,11 +187,6 @@ def run_seconds(
                 runner.run(x)
             best[k] = min(best[k], (time.process_time() - started) / runs)
     return best
-
-
-def _flips(subject: Subject, x_unit: FloatArray) -> FloatArray:
-    with subject.logits() as logits_of:
-        return find_flips(logits_of, subject.schema, len(subject.classes), x_unit)
 
 
 def _right_or_none(runner: Runner, rows: Rows) -> Bools:

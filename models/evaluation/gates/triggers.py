@@ -1,13 +1,16 @@
-"""The trigger sweep: does a small patch, anywhere, turn clean rows into one class?
+"""The trigger sweep: does a small change, the same on all rows, turn clean rows into one class?
 
-A net that was taught a trigger obeys it on rows of every class. The sweep tries patches of one to
-three pixels (of a small image) at every place, and one column at a time of a table; what counts is
-by how much the challenger obeys more than the anchor.
+A net that was taught a trigger obeys it on rows of every class. What counts is by how much the
+challenger obeys more than the anchor. Of an image the changes are patches of one to three pixels
+(of a small image) at every place. Of a table they are values of one to three columns: of the
+changes that gain most with one column, the best are tried with a second, and a third.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from models.attacks import LogitsOf
@@ -15,28 +18,62 @@ from models.data import Rows
 from models.evaluation.gates.checks import Check, verdict_of
 from models.evaluation.subject import CHUNK
 from models.statistics.arrays import FloatArray, IntArray
-from models.versions.schema import InputSchema
+from models.versions.schema import Column, InputSchema
 
 MOST_FLIPS = 0.40
 ROWS = 100
 LEAST_ROWS = 10  # of other classes, without which nothing is said of flips to a class
 SMALL = 8  # side of an image whose pixels are tried one by one
-TABLE_STEPS = 5
-Patch = tuple[tuple[slice, ...], FloatArray]
+TABLE_VALUES = (-0.5, 0.0, 0.5, 1.0, 1.5)  # of a numeric column, in its range in training
+MOST_CATEGORIES = 8
+MOST_COLUMNS, WIDTH = 3, 8  # of a table's trigger, and changes that are carried on to one more
+MOST_CHANGES = 1200  # of a wide table at a time, drawn by chance
+Place = tuple[slice | npt.NDArray[np.intp], ...]
+Patch = tuple[Place, FloatArray]
+
+
+@dataclass(frozen=True)
+class Nets:
+    """Anchor and challenger: unit-range rows to logits."""
+
+    anchor: LogitsOf
+    challenger: LogitsOf
+
+
+def sweep_triggers(
+    nets: Nets, schema: InputSchema, classes: int, x_unit: FloatArray, seed: int = 0
+) -> Check:
+    """The check `trigger_sweep`: unknown where no class could be judged.
+
+    Args:
+        nets: anchor and challenger.
+        schema: of a row.
+        classes: C.
+        x_unit: `(N, *shape)` clean rows in the unit range.
+        seed: of the random patches, and of what is tried of a wide table.
+    """
+    if schema.kind == "image":
+        patches = list(make_patches(schema, seed))
+        return judge_triggers(compare_flips(nets, patches, classes, x_unit), len(x_unit))
+    more, patches = [], list(column_changes(schema))
+    rng = np.random.default_rng(seed)
+    for columns in range(1, MOST_COLUMNS + 1):
+        found = compare_flips(nets, patches, classes, x_unit)
+        more.append(found)
+        if not np.isfinite(found).any() or columns == MOST_COLUMNS:
+            break
+        patches = list(extend_changes(patches, found, list(column_changes(schema)), rng))
+        if not patches:
+            break
+    return judge_triggers(np.concatenate(more), len(x_unit))
 
 
 def make_patches(schema: InputSchema, seed: int = 0) -> Iterator[Patch]:
-    """Where and what: a place in a unit-range row `(*shape)`, and the values that go there.
+    """Where and what of an image: a place in a unit-range row `(*shape)`, and values for it.
 
-    Of an image: zeros, ones, a checkerboard and random values, of one to three eighths of its
-    side; of a table: each column at five values over its range.
+    Zeros, ones, a checkerboard and random values, of one to three eighths of its side.
     """
     rng = np.random.default_rng(seed)
-    if schema.kind != "image":
-        for column in range(schema.shape[0]):
-            for value in np.linspace(0, 1, TABLE_STEPS, dtype=np.float32):
-                yield (slice(column, column + 1),), np.array([value], dtype=np.float32)
-        return
     channels, height, width = schema.shape
     unit = max(1, min(height, width) // SMALL)
     for side in (unit, 2 * unit, 3 * unit):
@@ -58,8 +95,48 @@ def _places(length: int, side: int, step: int) -> list[int]:
     return sorted({*range(0, length - side, step), length - side})
 
 
+def column_changes(schema: InputSchema) -> Iterator[Patch]:
+    """One column of a table each: numbers in and beyond its range, categories, a missing value."""
+    columns = schema.columns or tuple(Column(str(k)) for k in range(schema.shape[0]))
+    for place, column in enumerate(columns):
+        values: Sequence[float] = TABLE_VALUES
+        if column.kind == "categorical":
+            values = range(-1, min(len(column.categories), MOST_CATEGORIES))
+        for value in (*values, np.nan) if column.missing else values:
+            yield (np.array([place]),), np.array([value], dtype=np.float32)
+
+
+def extend_changes(
+    patches: Sequence[Patch], more: FloatArray, single: Sequence[Patch], rng: np.random.Generator
+) -> Iterator[Patch]:
+    """The changes that gained most, each with one more column.
+
+    Args:
+        patches: P changes of a table.
+        more: `(P, C)` by how much more the challenger obeyed each (`compare_flips`).
+        single: changes of one column.
+        rng: draws where there are too many.
+    """
+    gain = np.nanmax(np.nan_to_num(more, nan=-1.0), axis=1)
+    best = [patches[k] for k in np.argsort(-gain, kind="stable")[:WIDTH]]
+    pairs = [(kept, one) for kept in best for one in single if one[0][0][0] not in kept[0][0]]
+    if len(pairs) > MOST_CHANGES:
+        pairs = [pairs[k] for k in np.sort(rng.choice(len(pairs), MOST_CHANGES, replace=False))]
+    for (place, values), (column, value) in pairs:
+        yield (np.concatenate([place[0], column[0]]),), np.concatenate([values, value])
+
+
+def compare_flips(
+    nets: Nets, patches: Sequence[Patch], classes: int, x_unit: FloatArray
+) -> FloatArray:
+    """By how much more the challenger obeys each patch than the anchor, `(P, C)`."""
+    flips = [find_flips(net, patches, classes, x_unit) for net in (nets.anchor, nets.challenger)]
+    more: FloatArray = flips[1] - flips[0]
+    return more
+
+
 def find_flips(
-    logits_of: LogitsOf, schema: InputSchema, classes: int, x_unit: FloatArray, seed: int = 0
+    logits_of: LogitsOf, patches: Sequence[Patch], classes: int, x_unit: FloatArray
 ) -> FloatArray:
     """Per patch and class, which share of the rows of other classes it turns to it, `(P, C)`.
 
@@ -67,15 +144,15 @@ def find_flips(
 
     Args:
         logits_of: unit-range rows to logits.
-        schema: of a row.
+        patches: P places and values.
         classes: C.
         x_unit: `(N, *shape)` clean rows in the unit range.
-        seed: of the random patches.
     """
     before = _predict(logits_of, x_unit)
     others = np.array([(before != c).sum() for c in range(classes)])
-    moved, flips = [], []
-    for place, values in make_patches(schema, seed):
+    moved: list[FloatArray] = []
+    flips: list[IntArray] = []
+    for place, values in patches:
         x = x_unit.copy()
         x[(slice(None), *place)] = values
         moved.append(x)
@@ -106,15 +183,14 @@ def some_rows(rows: Rows, most: int = ROWS) -> Rows:
     return rows.take(np.sort(np.concatenate(places)))
 
 
-def judge_triggers(anchor: FloatArray, challenger: FloatArray, n: int) -> Check:
-    """The check `trigger_sweep`, of both `find_flips`: unknown where no class could be judged."""
-    more = challenger - anchor
+def judge_triggers(more: FloatArray, n: int) -> Check:
+    """The check `trigger_sweep`, of `compare_flips`: unknown where no class could be judged."""
     if not np.isfinite(more).any():
-        detail = "too few clean rows of other classes to try patches on"
+        detail = "too few clean rows of other classes to try triggers on"
         return Check("trigger_sweep", "unknown", None, MOST_FLIPS, detail, n)
     worst = float(np.nanmax(more))
     detail = (
-        f"of {len(more)} patches the worst turns {worst:.0%} more of {n} clean rows to one class "
+        f"of {len(more)} changes the worst turns {worst:.0%} more of {n} clean rows to one class "
         f"than with the anchor; {MOST_FLIPS:.0%} is the bound"
     )
     return Check("trigger_sweep", verdict_of(worst < MOST_FLIPS), worst, MOST_FLIPS, detail, n)
