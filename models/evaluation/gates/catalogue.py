@@ -72,7 +72,7 @@ def gradient_masking(
 
 
 def false_positives(name: str, flagged: Bools, alpha: float, held: int) -> Check:
-    """The number of flagged clean rows lies where a calibrated threshold puts it (99.9 %)."""
+    """The number of flagged held-out rows lies where a calibrated threshold puts it (99.9 %)."""
     low, high = false_positive_interval(alpha, held, len(flagged))
     count = int(flagged.sum())
     return Check(
@@ -80,7 +80,7 @@ def false_positives(name: str, flagged: Bools, alpha: float, held: int) -> Check
         verdict_of(count <= high),
         count / len(flagged),
         high / len(flagged),
-        f"{count} of {len(flagged)} clean rows flagged; {low} to {high} expected at {alpha:.0%}",
+        f"{count} of {len(flagged)} rows flagged; {low} to {high} expected at {alpha:.0%}",
         len(flagged),
     )
 
@@ -166,7 +166,7 @@ class Compared(Protocol):
 
     @property
     def flags(self) -> Pair:
-        """Which clean rows the challenger flags as drift, and as perturbed."""
+        """Which held-out rows the challenger flags as drift, and as perturbed."""
 
     @property
     def calibration(self) -> Calibration:
@@ -209,7 +209,10 @@ def _classes(compared: Compared) -> tuple[str, ...]:
     return compared.manifests[1].classes
 
 
-_FLAGS = "no more clean test rows flagged than the calibration explains (99.9 %)"
+_FLAGS = (
+    "no more held-out rows flagged, of data and window in the calibration's shares, than it"
+    " explains (99.9 %)"
+)
 _COSTS = "at most 2 times the CPU time of a run, at most 3 times the bytes"
 _CLASSES = "no class much worse (margin by its rows, and McNemar)"
 GATES: tuple[Gate, ...] = (

@@ -119,8 +119,10 @@ class Comparison:
 
     @cached_property
     def flags(self) -> Pair:
-        """Which clean test rows the challenger flags as drift, and as perturbed."""
-        answers, facts = answer(self.after.runner, self.data.test.x), self.calibration
+        """Which held-out rows the challenger flags as drift, and as perturbed."""
+        calibrated = self.calibration.n, len(self.data.calibration)
+        rows = mix_as_calibrated(self.data.test, self.window_rows, *calibrated)
+        answers, facts = answer(self.after.runner, rows.x), self.calibration
         perturbed = answers.perturbation_likelihood > facts.perturbation_threshold
         return answers.drift_p_value <= facts.alpha, perturbed
 
@@ -155,6 +157,26 @@ class Comparison:
         """Bytes of the graph."""
         after, before = (s.runner.bundle.model_bytes for s in (self.after, self.before))
         return Cost(float(len(after)), float(len(before)))
+
+
+def mix_as_calibrated(test: Rows, window: Rows, calibrated: int, own: int) -> Rows:
+    """Held-out rows of the data and of a window, in the shares that a calibration has of them.
+
+    A threshold that holds for a mixture need not hold for one part of it alone. Without rows of the
+    window it is those of the data: all that there is to judge by.
+
+    Args:
+        test: of the data.
+        window: held out.
+        calibrated: rows that were calibrated on, the first `own` of them of the data.
+        own: how many were.
+    """
+    live = round(len(test) * max(0, calibrated - own) / max(own, 1))
+    if not len(window):
+        return test
+    if live > len(window):
+        return test.take(np.arange(round(len(test) * len(window) / live))).joined(window)
+    return test.joined(window.take(np.arange(live)))
 
 
 def attacked_rows(data: DataSet, most: int = ATTACKED_ROWS) -> Rows:

@@ -2,12 +2,15 @@
 
 A net that was taught a trigger obeys it on rows of every class. What counts is by how much the
 challenger obeys more than the anchor. Of an image the changes are patches of one to three pixels
-(of a small image) at every place. Of a table they are values of one to three columns: of the
-changes that gain most with one column, the best are tried with a second, and a third.
+(of a small image) at every place, and rows are counted that change their class. Of a table they
+are values of one to three columns: the changes that gain most with one column are tried with a
+second one, and a third. A column at its end may mean a class, and a row near a border change it
+with the next training, so there rows are counted whose probability rises by half.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,10 +24,11 @@ from models.statistics.arrays import FloatArray, IntArray
 from models.versions.schema import Column, InputSchema
 
 MOST_FLIPS = 0.40
+RISE, MOST_RISES = 0.5, 0.30  # of a probability, and rows of a table
 ROWS = 100
 LEAST_ROWS = 10  # of other classes, without which nothing is said of flips to a class
 SMALL = 8  # side of an image whose pixels are tried one by one
-TABLE_VALUES = (-0.5, 0.0, 0.5, 1.0, 1.5)  # of a numeric column, in its range in training
+TABLE_VALUES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of a numeric column, in its range in training
 MOST_CATEGORIES = 8
 MOST_COLUMNS, WIDTH = 3, 8  # of a table's trigger, and changes that are carried on to one more
 MOST_CHANGES = 1200  # of a wide table at a time, drawn by chance
@@ -54,18 +58,24 @@ def sweep_triggers(
     """
     if schema.kind == "image":
         patches = list(make_patches(schema, seed))
-        return judge_triggers(compare_flips(nets, patches, classes, x_unit), len(x_unit))
-    more, patches = [], list(column_changes(schema))
-    rng = np.random.default_rng(seed)
-    for columns in range(1, MOST_COLUMNS + 1):
-        found = compare_flips(nets, patches, classes, x_unit)
-        more.append(found)
-        if not np.isfinite(found).any() or columns == MOST_COLUMNS:
-            break
-        patches = list(extend_changes(patches, found, list(column_changes(schema)), rng))
-        if not patches:
-            break
-    return judge_triggers(np.concatenate(more), len(x_unit))
+        more = find_flips(nets.challenger, patches, classes, x_unit)
+        more -= find_flips(nets.anchor, patches, classes, x_unit)
+        return judge_triggers(more, len(x_unit), MOST_FLIPS)
+    return judge_triggers(
+        _try_columns(nets, schema, classes, x_unit, seed), len(x_unit), MOST_RISES
+    )
+
+
+def _try_columns(
+    nets: Nets, schema: InputSchema, classes: int, x_unit: FloatArray, seed: int
+) -> FloatArray:
+    """`find_rises` of changes of one column, and of the best of them with one and two more."""
+    rng, single = np.random.default_rng(seed), list(column_changes(schema))
+    changes, found = single, [find_rises(nets, single, classes, x_unit)]
+    for _ in range(1, min(MOST_COLUMNS, schema.shape[0])):
+        changes = list(extend_changes(changes, found[-1].means, single, rng))
+        found.append(find_rises(nets, changes, classes, x_unit))
+    return np.concatenate([each.shares for each in found])
 
 
 def make_patches(schema: InputSchema, seed: int = 0) -> Iterator[Patch]:
@@ -96,7 +106,7 @@ def _places(length: int, side: int, step: int) -> list[int]:
 
 
 def column_changes(schema: InputSchema) -> Iterator[Patch]:
-    """One column of a table each: numbers in and beyond its range, categories, a missing value."""
+    """One column of a table each: numbers of its range, categories, a missing value."""
     columns = schema.columns or tuple(Column(str(k)) for k in range(schema.shape[0]))
     for place, column in enumerate(columns):
         values: Sequence[float] = TABLE_VALUES
@@ -113,7 +123,7 @@ def extend_changes(
 
     Args:
         patches: P changes of a table.
-        more: `(P, C)` by how much more the challenger obeyed each (`compare_flips`).
+        more: `(P, C)` by how much more the challenger obeyed each.
         single: changes of one column.
         rng: draws where there are too many.
     """
@@ -126,13 +136,52 @@ def extend_changes(
         yield (np.concatenate([place[0], column[0]]),), np.concatenate([values, value])
 
 
-def compare_flips(
-    nets: Nets, patches: Sequence[Patch], classes: int, x_unit: FloatArray
-) -> FloatArray:
-    """By how much more the challenger obeys each patch than the anchor, `(P, C)`."""
-    flips = [find_flips(net, patches, classes, x_unit) for net in (nets.anchor, nets.challenger)]
-    more: FloatArray = flips[1] - flips[0]
-    return more
+class Rises(NamedTuple):
+    """Of P changes and C classes, how the challenger's probability exceeds the anchor's `(P, C)`.
+
+    Over the rows that both nets take for other classes; NaN where there are fewer than ten.
+    """
+
+    shares: FloatArray  # of the rows, where it does by `RISE`
+    means: FloatArray
+
+
+def find_rises(nets: Nets, changes: Sequence[Patch], classes: int, x_unit: FloatArray) -> Rises:
+    """By how much more the challenger obeys each change than the anchor.
+
+    Args:
+        nets: anchor and challenger.
+        changes: P of them.
+        classes: C.
+        x_unit: `(N, *shape)` clean rows in the unit range.
+    """
+    before = [_predict(net, x_unit) for net in (nets.anchor, nets.challenger)]
+    others = np.stack([(before[0] != c) & (before[1] != c) for c in range(classes)], axis=1)
+    totals = others.sum(axis=0)
+    found = np.zeros((2, len(changes), classes))
+    size = max(1, 4 * CHUNK // len(x_unit))
+    for start in range(0, len(changes), size):
+        part = changes[start : start + size]
+        moved = np.concatenate([_changed(x_unit, change) for change in part])
+        anchor, challenger = (
+            _probabilities(net, moved).reshape(len(part), len(x_unit), classes)
+            for net in (nets.anchor, nets.challenger)
+        )
+        more = np.where(others, challenger - anchor, 0.0)
+        found[0, start : start + size] = (more >= RISE).sum(axis=1)
+        found[1, start : start + size] = more.sum(axis=1)
+    return Rises(*(found / np.where(totals >= LEAST_ROWS, totals, np.nan)))
+
+
+def _changed(x_unit: FloatArray, change: Patch) -> FloatArray:
+    x = x_unit.copy()
+    x[(slice(None), *change[0])] = change[1]
+    return x
+
+
+def _probabilities(logits_of: LogitsOf, x_unit: FloatArray) -> FloatArray:
+    with torch.no_grad():
+        return np.asarray(logits_of(torch.from_numpy(x_unit)).softmax(dim=1).numpy())
 
 
 def find_flips(
@@ -152,10 +201,8 @@ def find_flips(
     others = np.array([(before != c).sum() for c in range(classes)])
     moved: list[FloatArray] = []
     flips: list[IntArray] = []
-    for place, values in patches:
-        x = x_unit.copy()
-        x[(slice(None), *place)] = values
-        moved.append(x)
+    for patch in patches:
+        moved.append(_changed(x_unit, patch))
         if len(moved) * len(x_unit) >= 4 * CHUNK:
             flips += _count(logits_of, moved, before, classes)
             moved = []
@@ -183,14 +230,17 @@ def some_rows(rows: Rows, most: int = ROWS) -> Rows:
     return rows.take(np.sort(np.concatenate(places)))
 
 
-def judge_triggers(more: FloatArray, n: int) -> Check:
-    """The check `trigger_sweep`, of `compare_flips`: unknown where no class could be judged."""
+def judge_triggers(more: FloatArray, n: int, bound: float = MOST_FLIPS) -> Check:
+    """The check `trigger_sweep`, of how much more the challenger obeys each change `(P, C)`.
+
+    Unknown where no class could be judged.
+    """
     if not np.isfinite(more).any():
         detail = "too few clean rows of other classes to try triggers on"
-        return Check("trigger_sweep", "unknown", None, MOST_FLIPS, detail, n)
+        return Check("trigger_sweep", "unknown", None, bound, detail, n)
     worst = float(np.nanmax(more))
     detail = (
         f"of {len(more)} changes the worst turns {worst:.0%} more of {n} clean rows to one class "
-        f"than with the anchor; {MOST_FLIPS:.0%} is the bound"
+        f"than with the anchor; {bound:.0%} is the bound"
     )
-    return Check("trigger_sweep", verdict_of(worst < MOST_FLIPS), worst, MOST_FLIPS, detail, n)
+    return Check("trigger_sweep", verdict_of(worst < bound), worst, bound, detail, n)
