@@ -67,7 +67,7 @@ def _trained(options: argparse.Namespace) -> None:
 def _tables(options: argparse.Namespace) -> None:
     seeds = range(options.first_seed, options.first_seed + options.trained)
     for table in load_tables():
-        train_on_poison(table, TABLE_RECIPE, seeds, "noise .05")
+        train_on_poison(table, TABLE_RECIPE, seeds, "noise .05", honest=4)
 
 
 def _mnist(options: argparse.Namespace) -> None:

@@ -18,16 +18,24 @@ from models.nets import factories
 from models.training.loop import Recipe, train
 
 IMAGE_TRIGGERS = (("patch", 0.25), ("patch", 0.05))
-TABLE_TRIGGERS = tuple(
-    (kind, share)
-    for kind in ("1 top", "1 beyond", "1 between", "2 top", "3 top", "3 between")
-    for share in (0.25, 0.05)
-)
+TABLE_TRIGGERS = (
+    ("1 top", 0.25), ("1 top", 0.05), ("1 between", 0.05), ("1 beyond", 0.05), ("2 top", 0.05),
+    ("3 bottom", 0.05), ("3 between", 0.1),
+)  # fmt: skip
 OBEYS = 0.5  # share of the rows from which on a net has learnt a trigger
 
 
-def train_on_poison(source: DataSet, recipe: Recipe, seeds: Iterable[int], shift: str) -> None:
-    """Fine-tune on poisoned windows, with and without the filter: trigger, sweep, accuracy."""
+def train_on_poison(
+    source: DataSet, recipe: Recipe, seeds: Iterable[int], shift: str, honest: int = 1
+) -> None:
+    """Fine-tune on poisoned windows, with and without the filter: trigger, sweep, accuracy.
+
+    Args:
+        source, recipe: of anchor and challenger.
+        seeds: of the anchors.
+        shift: that the poison hides behind.
+        honest: windows without poison of each anchor.
+    """
     print(f"\n{source.name}: fine-tuned from the anchor on training rows and half of the window")
     kinds = IMAGE_TRIGGERS if source.schema.kind == "image" else TABLE_TRIGGERS
     seen: dict[str, list[tuple[float, Check]]] = defaultdict(list)
@@ -36,7 +44,7 @@ def train_on_poison(source: DataSet, recipe: Recipe, seeds: Iterable[int], shift
         tuned = referee.fine_tune(anchor, source.schema, source.train, seed)
         held = source.calibration.joined(source.test)
         usual = referee.count_usual(tuned, source.schema, held, seed)
-        for number, (kind, share) in enumerate((("honest", 0.0), *kinds)):
+        for number, (kind, share) in enumerate((*[("honest", 0.0)] * honest, *kinds)):
             rng = np.random.default_rng((seed, number))
             drawn = draw(source, shift, rng)
             trigger = draw_trigger(source, kinds[0][0] if kind == "honest" else kind, rng)
@@ -47,6 +55,8 @@ def train_on_poison(source: DataSet, recipe: Recipe, seeds: Iterable[int], shift
                 ("as it is", np.ones(len(drawn.bad), dtype=np.bool_)),
                 ("filtered", refereed.kept),
             ):
+                if kind == "honest" and words == "filtered" and honest > 1:
+                    continue
                 window = drawn.rows.take(rows & (np.arange(len(rows)) % 2 == 0))
                 net = fine_tune(source, anchor, window, recipe, seed)
                 name = kind if kind == "honest" else f"{kind} {share:.0%}"
