@@ -14,6 +14,7 @@ from models.statistics.shadow import ShadowComparison
 def pair(n: int, loss: float, discordant: float, rng: np.random.Generator) -> tuple[Bools, Bools]:
     """Right rows of an anchor and of a challenger that is `loss` worse."""
     lost, won = (discordant + loss) / 2, (discordant - loss) / 2
+    assert won <= 0.05, "the anchor is wrong on as many rows only"
     u = rng.random(n)
     before = u < 0.95
     after = np.where(u < lost, False, np.where(u > 1 - won, True, before))
@@ -83,7 +84,7 @@ def simulate_classes(runs: int = 1000) -> None:
 
 def simulate_canary(streams: int = 2000, labels: int = 5000) -> None:
     """How often a canary is aborted that answers as well as the champion, looked at every label."""
-    for discordant in (0.01, 0.03, 0.1, 0.3):
+    for discordant in (0.01, 0.03, 0.1):
         rng, said = np.random.default_rng(13), Counter[str]()
         for _ in range(streams):
             before, after = pair(labels, 0.0, discordant, rng)

@@ -8,7 +8,7 @@ import numpy as np
 from torch import nn
 
 from benchmarks.gates.refereed import judge, make_anchor
-from benchmarks.gates.windows import Trigger, draw, draw_trigger, plant, shifted, stamped
+from benchmarks.gates.windows import Trigger, draw, draw_trigger, move, plant, stamped
 from models.attacks import frozen, logits_only
 from models.data import DataSet, Rows
 from models.evaluation.gates import referee
@@ -120,10 +120,7 @@ def show(
 ) -> None:
     """Print a line: trigger success, accuracy on clean and on moved test rows, the sweep."""
     test, begun = source.test, time.process_time()
-    x_unit = shifted(source.schema.to_unit(test.x), shift, np.random.default_rng(0))
-    moved = source.schema.from_unit(
-        np.clip(x_unit, 0, 1) if source.schema.kind == "image" else x_unit
-    )
+    moved = move(source, test.x, shift, np.random.default_rng(0))
     clean, after = (
         np.mean(referee.probabilities_of(net, source.schema, x).argmax(axis=1) == test.y)
         for x in (test.x, moved)

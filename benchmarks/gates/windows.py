@@ -37,20 +37,25 @@ def draw(source: DataSet, shift: str, rng: Rng) -> Drawn:
     n = min(WINDOW, int(0.8 * len(pool)))
     rows = pool.take(rng.choice(len(pool), n, replace=False))
     clients = np.array([f"c{k}" for k in rng.integers(0, CLIENTS, n)])
-    x_unit = source.schema.to_unit(rows.x)
-    kept = x_unit.copy()
     one = clients == "c0"
+    x = rows.x.copy()
     if shift.startswith("one client"):
-        x_unit[one] = shifted(x_unit[one], "rotate 25" if "rot" in shift else "noise .05", rng)
+        x[one] = move(source, x[one], "rotate 25" if "rot" in shift else "noise .05", rng)
     else:
-        x_unit = shifted(x_unit, shift, rng)
+        x = move(source, x, shift, rng)
+    return Drawn(Rows(x, rows.y.copy()), clients, np.zeros(n, dtype=np.bool_))
+
+
+def move(source: DataSet, x: InputArray, shift: str, rng: Rng) -> InputArray:
+    """Raw rows, moved: images stay in their range, and categories what they are."""
+    x_unit = source.schema.to_unit(x)
+    moved = shifted(x_unit, shift, rng)
     if source.schema.kind == "image":
-        x_unit = np.clip(x_unit, 0, 1)
+        moved = np.clip(moved, 0, 1)
     for place, column in enumerate(source.schema.columns):
         if column.kind == "categorical":
-            x_unit[:, place] = kept[:, place]
-    x = source.schema.from_unit(x_unit.astype(np.float32))
-    return Drawn(Rows(x, rows.y.copy()), clients, np.zeros(n, dtype=np.bool_))
+            moved[:, place] = x_unit[:, place]
+    return source.schema.from_unit(moved.astype(np.float32))
 
 
 def shifted(x: Array, shift: str, rng: Rng) -> Array:
