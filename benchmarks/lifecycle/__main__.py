@@ -1,7 +1,7 @@
 """The whole loop for real: shifts that come, labels that lie or are late, and what became of it.
 
     python -m benchmarks.lifecycle --into lifecycle.json [--only rotate] [--only "late labels"]
-        [--rate 40] [--quick] [--again] [--list]
+        [--rate 40] [--patience 1800] [--quick] [--again] [--list]
 
 Each scenario starts `holdfast up` in a state of its own and drives it over HTTP by ten clients.
 Results are added to the file as they come, and a scenario that is in it is not run again, so a long
@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 import msgspec
 
 from benchmarks.lifecycle.runs import Result, run
-from benchmarks.lifecycle.scenarios import SCENARIOS
+from benchmarks.lifecycle.scenarios import PATIENCE_SECONDS, SCENARIOS, Scenario
 from benchmarks.lifecycle.table import render_table
 from models import data
 from models.base.files import write_atomic
@@ -34,6 +34,9 @@ def main() -> None:
     names = [scenario.name for scenario in SCENARIOS]
     parser.add_argument("--only", action="append", choices=names, help="may be given repeatedly")
     parser.add_argument("--rate", type=float, help="requests a second, instead of the scenario's")
+    parser.add_argument(
+        "--patience", type=float, help="seconds for the loop to answer a shift; a busy machine's"
+    )
     parser.add_argument("--seed", type=int, default=1, help="of rows, clients and noise")
     parser.add_argument("--quick", action="store_true", help="short waits, less training, two runs")
     parser.add_argument("--again", action="store_true", help="also what is in the file already")
@@ -50,8 +53,7 @@ def main() -> None:
         for scenario in SCENARIOS:
             if scenario.name not in wanted:
                 continue
-            if options.rate is not None:
-                scenario = dataclasses.replace(scenario, rate=options.rate)
+            scenario = adapt(scenario, options.rate, options.patience)
             done = read_results(options.into)
             key = (scenario.name, scenario.rate)
             if not options.again and any((r.name, r.rate) == key for r in done):
@@ -65,6 +67,17 @@ def main() -> None:
             kept = [r for r in read_results(options.into) if (r.name, r.rate) != key]
             write_atomic(options.into, msgspec.json.format(msgspec.json.encode([*kept, found])))
     print(render_table(read_results(options.into)))
+
+
+def adapt(scenario: Scenario, rate: float | None, patience: float | None) -> Scenario:
+    """The scenario at another rate, and with other patience with what the loop should answer."""
+    phases = [
+        dataclasses.replace(p, seconds=patience)
+        if patience and p.seconds == PATIENCE_SECONDS
+        else p
+        for p in scenario.phases
+    ]
+    return dataclasses.replace(scenario, rate=rate or scenario.rate, phases=tuple(phases))
 
 
 def read_results(path: Path) -> list[Result]:

@@ -32,8 +32,10 @@ TABLE_VALUES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of a numeric column, in its range 
 MOST_CATEGORIES = 8
 MOST_COLUMNS, WIDTH = 3, 8  # of a table's trigger, and changes that are carried on to one more
 MOST_CHANGES = 1200  # of a wide table at a time, drawn by chance
-Place = tuple[slice | npt.NDArray[np.intp], ...]
+Columns = tuple[npt.NDArray[np.intp]]
+Place = tuple[slice, ...] | Columns
 Patch = tuple[Place, FloatArray]
+Change = tuple[Columns, FloatArray]  # a patch of a table
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ def _places(length: int, side: int, step: int) -> list[int]:
     return sorted({*range(0, length - side, step), length - side})
 
 
-def column_changes(schema: InputSchema) -> Iterator[Patch]:
+def column_changes(schema: InputSchema) -> Iterator[Change]:
     """One column of a table each: numbers of its range, categories, a missing value."""
     columns = schema.columns or tuple(Column(str(k)) for k in range(schema.shape[0]))
     for place, column in enumerate(columns):
@@ -117,18 +119,18 @@ def column_changes(schema: InputSchema) -> Iterator[Patch]:
 
 
 def extend_changes(
-    patches: Sequence[Patch], more: FloatArray, single: Sequence[Patch], rng: np.random.Generator
-) -> Iterator[Patch]:
+    changes: Sequence[Change], more: FloatArray, single: Sequence[Change], rng: np.random.Generator
+) -> Iterator[Change]:
     """The changes that gained most, each with one more column.
 
     Args:
-        patches: P changes of a table.
+        changes: P of them.
         more: `(P, C)` by how much more the challenger obeyed each.
         single: changes of one column.
         rng: draws where there are too many.
     """
     gain = np.nanmax(np.nan_to_num(more, nan=-1.0), axis=1)
-    best = [patches[k] for k in np.argsort(-gain, kind="stable")[:WIDTH]]
+    best = [changes[k] for k in np.argsort(-gain, kind="stable")[:WIDTH]]
     pairs = [(kept, one) for kept in best for one in single if one[0][0][0] not in kept[0][0]]
     if len(pairs) > MOST_CHANGES:
         pairs = [pairs[k] for k in np.sort(rng.choice(len(pairs), MOST_CHANGES, replace=False))]
