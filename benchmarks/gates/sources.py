@@ -20,7 +20,7 @@ MNIST_ROWS, MNIST_HELD = 4000, 1000
 DIGITS_RECIPE, TABLE_RECIPE = Recipe(epochs=12), Recipe(eps=0.05, beta=2.0, epochs=30)
 MNIST_RECIPE = Recipe(eps=0.2, epochs=2, attack_steps=3, batch_size=128)
 SURVEYS = ("anes96", "fair")  # of statsmodels
-SURVEY_ROWS = 2000
+SURVEY_ROWS = 1000
 
 
 def load_mnist() -> DataSet | None:

@@ -19,8 +19,8 @@ from models.training.loop import Recipe, train
 
 IMAGE_TRIGGERS = (("patch", 0.25), ("patch", 0.05))
 TABLE_TRIGGERS = (
-    ("1 top", 0.25), ("1 top", 0.05), ("1 between", 0.05), ("1 beyond", 0.05), ("2 top", 0.05),
-    ("3 bottom", 0.05), ("3 between", 0.1),
+    ("1 top", 0.25), ("1 top", 0.05), ("1 between", 0.25), ("1 between", 0.05), ("2 top", 0.25),
+    ("3 bottom", 0.25), ("3 bottom", 0.05), ("3 between", 0.25),
 )  # fmt: skip
 OBEYS = 0.5  # share of the rows from which on a net has learnt a trigger
 
