@@ -36,10 +36,10 @@ class World:
     only: int | None
 
     @classmethod
-    def of(cls, renderings: list[Rows], names: tuple[str, ...], **labels: Any) -> "World":
-        """From renderings of rows; each is one request's."""
-        bodies = [json.dumps({"instances": [x.tolist()]}).encode() for r in renderings for x in r.x]
-        return cls(tuple(bodies), np.concatenate([r.y for r in renderings]), names, **labels)
+    def of(cls, rows: Rows, names: tuple[str, ...], **labels: Any) -> "World":
+        """From rows; each is a request."""
+        bodies = [json.dumps({"instances": [x.tolist()]}).encode() for x in rows.x]
+        return cls(tuple(bodies), rows.y, names, **labels)
 
 
 @dataclass
