@@ -16,7 +16,7 @@ from models.training.loop import Recipe
 from tests import applicants
 
 MNIST = (Path(__file__).parents[2] / "../shared/data/mnist").resolve()
-MNIST_ROWS, MNIST_HELD = 4000, 1000
+MNIST_ROWS, MNIST_HELD = 2000, 700
 DIGITS_RECIPE, TABLE_RECIPE = Recipe(epochs=12), Recipe(eps=0.05, beta=2.0, epochs=30)
 MNIST_RECIPE = Recipe(eps=0.2, epochs=2, attack_steps=3, batch_size=128)
 SURVEYS = ("anes96", "fair")  # of statsmodels
