@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 import msgspec
 
 from benchmarks.lifecycle.runs import Result, run
-from benchmarks.lifecycle.scenarios import PATIENCE_SECONDS, SCENARIOS, Scenario
+from benchmarks.lifecycle.scenarios import QUIET_SECONDS, SCENARIOS, Scenario
 from benchmarks.lifecycle.table import render_table
 from models import data
 from models.base.files import write_atomic
@@ -72,9 +72,7 @@ def main() -> None:
 def adapt(scenario: Scenario, rate: float | None, patience: float | None) -> Scenario:
     """The scenario at another rate, and with other patience with what the loop should answer."""
     phases = [
-        dataclasses.replace(p, seconds=patience)
-        if patience and p.seconds == PATIENCE_SECONDS
-        else p
+        dataclasses.replace(p, seconds=patience) if patience and p.seconds > QUIET_SECONDS else p
         for p in scenario.phases
     ]
     return dataclasses.replace(scenario, rate=rate or scenario.rate, phases=tuple(phases))

@@ -15,7 +15,7 @@ from models.versions.schema import InputArray
 
 Array = npt.NDArray[np.float32]
 Rng = np.random.Generator
-PATIENCE_SECONDS, QUIET_SECONDS = 900.0, 180.0
+PATIENCE_SECONDS, REFUSED_SECONDS, QUIET_SECONDS = 900.0, 420.0, 180.0
 HARM_POINTS = 0.03  # a fall of accuracy that a retraining answers
 SWAPPED = (3, 8)  # classes whose labels change places
 
@@ -91,11 +91,11 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario("class mix", (Phase("class mix", mendable=False, seconds=QUIET_SECONDS),)),
     Scenario("two in a row", (Phase("rotate"), Phase("blur"))),
     Scenario("A-B-A", (Phase("rotate"), Phase("mirror"), Phase("rotate"))),
-    Scenario("swapped labels", (Phase("swapped labels", seconds=420.0),)),
+    Scenario("swapped labels", (Phase("swapped labels", seconds=REFUSED_SECONDS),)),
     Scenario("late labels", (Phase("rotate"),), delay_seconds=60.0),
     Scenario("a tenth labelled", (Phase("rotate"),), labelled=0.1),
-    Scenario("one class labelled", (Phase("rotate", seconds=420.0),), only=3),
-    Scenario("unmendable", (Phase("shuffled", mendable=False, seconds=420.0),)),
+    Scenario("one class labelled", (Phase("rotate", seconds=REFUSED_SECONDS),), only=3),
+    Scenario("unmendable", (Phase("shuffled", mendable=False, seconds=REFUSED_SECONDS),)),
     Scenario("rotate, 5 a second", (Phase("rotate"),), rate=5.0),
 )
 
