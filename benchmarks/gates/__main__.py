@@ -1,7 +1,7 @@
 """Gates against poison, small steps and honest shifts (docs/benchmarks.md).
 
     OMP_NUM_THREADS=1 python -m benchmarks.gates [--part simulated|windows|trained|tables|mnist ...]
-        [--seeds 3] [--draws 4] [--trained 2]
+        [--seeds 3] [--draws 4] [--trained 2] [--on wine]
 
 Windows are drawn from held-out rows and moved; a poison is put in, or not. Seeds are others than
 those that thresholds and moves were set on (0 to 5).
@@ -25,6 +25,7 @@ from benchmarks.gates.sources import (
 from benchmarks.gates.trained import train_on_poison
 from benchmarks.gates.windows import FAR, NEAR, POISONS, TABLE_NEAR, TABLE_POISONS
 from models import data
+from models.data import DataSet
 
 FIRST_SEED = 6
 
@@ -33,6 +34,7 @@ def main() -> None:
     """Measure the parts that are asked for, and print them."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--part", action="append", choices=PARTS, help="all of them if not given")
+    parser.add_argument("--on", action="append", help="a data set by name; all if not given")
     parser.add_argument("--seeds", type=int, default=3, help="anchors")
     parser.add_argument("--first-seed", type=int, default=FIRST_SEED)
     parser.add_argument("--draws", type=int, default=4, help="windows of each kind and anchor")
@@ -51,11 +53,16 @@ def _simulated(options: argparse.Namespace) -> None:
     simulate_canary()
 
 
+def _tables_of(options: argparse.Namespace) -> list[DataSet]:
+    return [t for t in load_tables() if not options.on or t.name in options.on]
+
+
 def _windows(options: argparse.Namespace) -> None:
     seeds = range(options.first_seed, options.first_seed + options.seeds)
-    digits = data.load("digits")
-    judge_windows(digits, DIGITS_RECIPE, seeds, options.draws, NEAR, FAR, POISONS)
-    for table in load_tables():
+    if not options.on or "digits" in options.on:
+        digits = data.load("digits")
+        judge_windows(digits, DIGITS_RECIPE, seeds, options.draws, NEAR, FAR, POISONS)
+    for table in _tables_of(options):
         judge_windows(table, TABLE_RECIPE, seeds, options.draws, TABLE_NEAR, (), TABLE_POISONS)
 
 
@@ -66,7 +73,7 @@ def _trained(options: argparse.Namespace) -> None:
 
 def _tables(options: argparse.Namespace) -> None:
     seeds = range(options.first_seed, options.first_seed + options.trained)
-    for table in load_tables():
+    for table in _tables_of(options):
         train_on_poison(table, TABLE_RECIPE, seeds, "noise .05", honest=4)
 
 
