@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from models.base.errors import HoldfastError
 from models.evaluation.gates.checks import Bounds, Check
+from models.evaluation.gates.live import SHADOW
 from models.statistics.shadow import Shadowed
 from models.versions.signature import Keys
 from monitoring.loop.results import Look
@@ -111,6 +112,9 @@ class Job(msgspec.Struct, frozen=True):
     def promotion_words(self) -> str:
         """What replaced what, and where the two were not compared."""
         lost = "".join(f"; not compared in {step}: {why}" for step, why in self.uncompared.items())
+        if SHADOW not in self.uncompared:
+            shown = (c for c in self.checks if c.name == SHADOW and c.verdict == "unknown")
+            lost = "".join(f"; shadow unknown: {check.detail}" for check in shown) + lost
         return f"version {self.challenger} replaced {self.champion}{lost}"
 
 

@@ -2,9 +2,8 @@
 
 It is one durable function: every step's result is kept by DBOS, so a process killed at any line
 goes on at that line. Steps may run twice (a crash between the work and its record), so each is
-idempotent: versions are published once per job id, a job promotes once, by compare-and-swap. Any
-exception ends the job by name; what passes is waited for (`monitoring.loop.durable.patience`), and
-what stops the process (`Interrupted`) ends nothing.
+idempotent: a job publishes once and promotes once, by compare-and-swap. Any exception ends the job
+by name; what passes is waited for (`durable.patience`); an `Interrupted` process ends nothing.
 """
 
 import threading
@@ -19,6 +18,7 @@ from dbos import DBOS, DBOSConfiguredInstance
 from models.base.logs import logger
 from models.evaluation.gates.catalogue import plan, undecided
 from models.evaluation.gates.checks import with_judged, words_of
+from models.evaluation.gates.live import with_shadow
 from models.statistics.shadow import Verdict, decided
 from models.versions.registry import Registry
 from monitoring.loop import promotion
@@ -255,6 +255,7 @@ class Lifecycle(DBOSConfiguredInstance):
         with self._beside(job, "shadow") as latest:
             seconds = terms_of(job).shadow_seconds
             seen = self._wait(job_id, "shadow", seconds, lambda: decided(latest()))
+            self.jobs.advance(job_id, checks=with_shadow(job.checks, seen or latest()))
         return seen.words() if seen is not None and seen.verdict == "worse" else None
 
     @recorded

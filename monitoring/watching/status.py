@@ -4,6 +4,7 @@ Any thread may ask while the watcher looks. Each part of a row is read by itself
 be read is null.
 """
 
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -11,7 +12,7 @@ import msgspec
 
 from models.base.logs import logger
 from models.statistics.shares import Proportion
-from models.versions.registry_state import Aliases, Hold
+from models.versions.registry_state import Aliases, Anchor, Canary, Hold
 from monitoring.evidence.accuracy_watch import Accuracy
 from monitoring.evidence.labels.watch import Harm
 from monitoring.evidence.performance import expected_accuracy, promised_accuracy
@@ -29,6 +30,7 @@ class ModelStatus(DriftStatus, frozen=True, kw_only=True):
     """A model's watched version, its evidence and accuracy, and its problems with advice.
 
     Times are seconds since 1970. `problem`, `since` and `advice` are of the gravest of `problems`.
+    `anchor` is the version that challengers are compared with; `canary` answers requests now.
     """
 
     expected_accuracy: float | None = None
@@ -42,6 +44,8 @@ class ModelStatus(DriftStatus, frozen=True, kw_only=True):
     problems: list[Trouble]
     services: list[ServiceState]
     hold: Hold | None = None
+    anchor: Anchor | None = None
+    canary: Canary | None = None
 
 
 def describe_models(watcher: Watcher) -> list[ModelStatus]:
@@ -67,6 +71,8 @@ def _describe(watcher: Watcher, model: str) -> ModelStatus:
         problems=troubles,
         services=watcher.services.states(),
         hold=_try(model, lambda: registry.find_hold(model)),
+        anchor=_try(model, lambda: registry.state(model).anchor),
+        canary=_try(model, lambda: registry.state(model).find_canary(time.time())),
     )
     if stream is None:
         return status

@@ -37,7 +37,7 @@ class Proxies:
     def client(self, peer: str, forwarded: str | None) -> str:
         """Return the client's address (the first 64 bits of IPv6), or the name of the peer."""
         if not self._networks or forwarded is None:
-            return _name_address(peer)
+            return name_address(peer)
         client = peer
         hops = [peer, *forwarded.rsplit(",", LONGEST_FORWARDED)[::-1]]
         for hop in hops:
@@ -47,7 +47,7 @@ class Proxies:
             client = hop
             if not any(address in network for network in self._networks):
                 break
-        return _name_address(client)
+        return name_address(client)
 
 
 def _address(text: str) -> IPv4Address | IPv6Address | None:
@@ -66,8 +66,18 @@ def _address(text: str) -> IPv4Address | IPv6Address | None:
 
 
 @lru_cache(maxsize=1024)
-def _name_address(text: str) -> str:
+def name_address(text: str) -> str:
+    """Name the client at an address: of IPv6 its network; what is no address stays as it is."""
     address = _address(text)
     if isinstance(address, IPv6Address):
         return str(IPv6Network((address, HOME_PREFIX), strict=False))
     return str(address or text)
+
+
+def is_loopback(name: str) -> bool:
+    """Whether `name_address` named this machine itself.
+
+    >>> [is_loopback(name_address(text)) for text in ("127.0.0.1", "::1", "2001:db8::1")]
+    [True, True, False]
+    """
+    return name.startswith("127.") or name == name_address("::1")

@@ -1,8 +1,9 @@
 """A challenger that answers a share of the requests: whose, and for how long.
 
-Who has a token always gets the same version, in every worker and after a restart: the hash of the
-token's name, salted with the canary's job, decides. Without tokens the request's id does, or
-chance: an address may stand for everybody behind a proxy, and would get all requests or none.
+A client always gets the same version, in every worker and after a restart: the hash of its token's
+name, or of its address where there are no tokens, salted with the canary's job, decides. An address
+that stands for many, which would get all requests or none, is no client: of a proxy on this machine
+or one that is not trusted. There the request's id decides, or chance.
 """
 
 import os
@@ -12,6 +13,7 @@ from hashlib import blake2b
 
 from models.base.errors import RegistryError
 from models.versions.registry_state import Canary
+from service.configuration.proxies import is_loopback, name_address
 from service.fleet.loader import Loader
 from service.fleet.served import Served
 from service.web.call import Call
@@ -33,7 +35,7 @@ class ServedCanary:
         """Return the version for a request; the champion where the challenger does not run."""
         if self.over() or self.challenger.runner.failing:
             return self.champion
-        client = call.actor or call.id() or os.urandom(16).hex()
+        client = client_of(call) or call.id() or os.urandom(16).hex()
         if place(self.canary.event, client) >= self.canary.share:
             return self.champion
         return self.challenger
@@ -54,6 +56,18 @@ def open_canary(loader: Loader, canary: Canary, champion: Served) -> ServedCanar
             f"{theirs.version}: it cannot answer a share of its requests"
         )
     return ServedCanary(canary, replace(challenger, instead=champion), champion)
+
+
+def client_of(call: Call) -> str:
+    """Return who asks: the token's owner, else the client's address; empty where neither is known.
+
+    The guard has found the address behind the proxies that are trusted. It is hashed, and not kept.
+    """
+    if call.actor or not call.caller:
+        return call.actor
+    forwarded = call.header("x-forwarded-for") or call.header("forwarded")
+    untrusted = forwarded is not None and call.caller == name_address(call.peer)
+    return "" if untrusted or is_loopback(call.caller) else f"address {call.caller}"
 
 
 def place(salt: str, client: str) -> float:

@@ -1,5 +1,6 @@
 """What the watcher is asked: metrics and health by all, alerts and changes by who has a token."""
 
+import re
 from collections.abc import Callable
 from http import HTTPStatus
 
@@ -8,12 +9,16 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from monitoring.alerts import webhook
 from monitoring.alerts.decisions import UndecidedError, decide_alerts
 from monitoring.alerts.handled_alerts import HandledAlerts
+from monitoring.loop.verdict_page import render_job
 from monitoring.watching.status import describe_models
 from monitoring.watching.watcher import Watcher
 from service.watcher.changes import Changes, say_what_passes
 from service.web.call import Call, Endpoint
-from service.web.errors import UnavailableError
+from service.web.errors import ConflictError, UnavailableError
+from service.web.page_headers import page_headers
 from service.web.reply import Reply, json_reply
+
+STYLES = re.compile("<style>(.*?)</style>", re.DOTALL)
 
 
 def endpoints(
@@ -42,6 +47,14 @@ def endpoints(
     def job(call: Call, job_id: str) -> Reply:
         return json_reply(changes.find(job_id))
 
+    def verdict(call: Call, job_id: str) -> Reply:
+        found = changes.find(job_id)
+        if found.outcome is None:
+            raise ConflictError(f"job {job_id} has not ended: it is {found.stage}")
+        page = render_job(found)
+        headers = page_headers(styles=STYLES.findall(page))
+        return Reply(page.encode(), media="text/html; charset=utf-8", headers=headers)
+
     def alerts(call: Call) -> Reply:
         payload = webhook.parse(call.body())
         try:
@@ -57,6 +70,7 @@ def endpoints(
         Endpoint("GET", "/models", models),
         Endpoint("GET", "/jobs", say_what_passes(jobs)),
         Endpoint("GET", "/jobs/<job_id>", say_what_passes(job)),
+        Endpoint("GET", "/jobs/<job_id>/verdict", say_what_passes(verdict)),
         Endpoint("POST", "/alerts", alerts, "alert"),
         *changes.endpoints(),
     )

@@ -16,10 +16,10 @@ from models.data import DataSet, Rows
 from models.evaluation.adversarial import noise_right, robust
 from models.evaluation.gates.catalogue import Cost, Pair, SweepOfSizes
 from models.evaluation.gates.checks import Bounds, Check
-from models.evaluation.gates.triggers import find_flips, judge_triggers, some_rows
+from models.evaluation.gates.triggers import Nets, some_rows, sweep_triggers
 from models.evaluation.plan import hopeless
 from models.evaluation.subject import Subject, answer, right
-from models.statistics.arrays import FloatArray, IntArray
+from models.statistics.arrays import IntArray
 from models.statistics.intervals import Bools
 from models.versions.judging import ThreatModel
 from models.versions.runner import Runner
@@ -80,7 +80,9 @@ class Comparison:
         """What the trigger sweep says of challenger and anchor."""
         rows = some_rows(self.data.test)
         x_unit = self.data.schema.to_unit(rows.x)
-        return judge_triggers(_flips(self.anchor, x_unit), _flips(self.after, x_unit), len(rows))
+        classes = len(self.anchor.classes)
+        with self.anchor.logits() as before, self.after.logits() as after:
+            return sweep_triggers(Nets(before, after), self.after.schema, classes, x_unit)
 
     @cached_property
     def robust(self) -> Pair:
@@ -117,8 +119,10 @@ class Comparison:
 
     @cached_property
     def flags(self) -> Pair:
-        """Which clean test rows the challenger flags as drift, and as perturbed."""
-        answers, facts = answer(self.after.runner, self.data.test.x), self.calibration
+        """Which held-out rows the challenger flags as drift, and as perturbed."""
+        calibrated = self.calibration.n, len(self.data.calibration)
+        rows = mix_as_calibrated(self.data.test, self.window_rows, *calibrated)
+        answers, facts = answer(self.after.runner, rows.x), self.calibration
         perturbed = answers.perturbation_likelihood > facts.perturbation_threshold
         return answers.drift_p_value <= facts.alpha, perturbed
 
@@ -155,6 +159,26 @@ class Comparison:
         return Cost(float(len(after)), float(len(before)))
 
 
+def mix_as_calibrated(test: Rows, window: Rows, calibrated: int, own: int) -> Rows:
+    """Held-out rows of the data and of a window, in the shares that a calibration has of them.
+
+    A threshold that holds for a mixture need not hold for one part of it alone. Without rows of the
+    window it is those of the data: all that there is to judge by.
+
+    Args:
+        test: of the data.
+        window: held out.
+        calibrated: rows that were calibrated on, the first `own` of them of the data.
+        own: how many were.
+    """
+    live = round(len(test) * max(0, calibrated - own) / max(own, 1))
+    if not len(window):
+        return test
+    if live > len(window):
+        return test.take(np.arange(round(len(test) * len(window) / live))).joined(window)
+    return test.joined(window.take(np.arange(live)))
+
+
 def attacked_rows(data: DataSet, most: int = ATTACKED_ROWS) -> Rows:
     """The test rows that are attacked: always the same ones of a data set."""
     count = min(len(data.test), most)
@@ -185,11 +209,6 @@ def run_seconds(
                 runner.run(x)
             best[k] = min(best[k], (time.process_time() - started) / runs)
     return best
-
-
-def _flips(subject: Subject, x_unit: FloatArray) -> FloatArray:
-    with subject.logits() as logits_of:
-        return find_flips(logits_of, subject.schema, len(subject.classes), x_unit)
 
 
 def _right_or_none(runner: Runner, rows: Rows) -> Bools:

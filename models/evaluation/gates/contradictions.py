@@ -6,6 +6,7 @@ it seldom and without a pattern; a trigger, a flip or a bad client does it often
 one label.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -89,7 +90,8 @@ def judge_labels(
     kept = np.ones(len(y), dtype=np.bool_) if clients is None else ~np.isin(clients, aside)
     improbable = probabilities[np.arange(len(y)), y] < IMPROBABLE
     rest = kept & first_of(np.where(kept, contents, -1))
-    verdict, words = _judge(against & rest, confident & rest, improbable & rest, rest)
+    bound = most_contradictions(usual, int((confident & rest).sum()))
+    verdict, words = _judge(against & rest, confident & rest, improbable & rest, rest, bound)
     pattern = find_pattern(predicted[against & rest], y[against & rest], usual)
     if pattern is not None:
         label, count, sources = pattern
@@ -103,7 +105,7 @@ def judge_labels(
     if aside:
         words += f"; {int((~kept).sum())} rows of {len(aside)} of the clients are set aside"
     share = float((against & rest).sum() / max(1, (confident & rest).sum()))
-    check = Check("referee", verdict, share, MOST_CONTRADICTIONS, words, int(rest.sum()))
+    check = Check("referee", verdict, share, bound, words, int(rest.sum()))
     return Refereed(check, kept & ~improbable, rest, aside)
 
 
@@ -125,7 +127,23 @@ def first_of(contents: IntArray, clients: Sequence[str] | None = None) -> Bools:
     return first
 
 
-def _judge(against: Bools, confident: Bools, improbable: Bools, rest: Bools) -> tuple[Verdict, str]:
+def most_contradictions(usual: IntArray, n: int) -> float:
+    """Which share of `n` rows that the referee is sure of may contradict their labels.
+
+    A tenth; or, where the classes overlap and right labels contradict it more often, the share of
+    those in `usual` `(C, C)` and three standard errors of its difference.
+    """
+    total = int(usual.sum())
+    if not total or not n:
+        return MOST_CONTRADICTIONS
+    share = 1 - usual.trace() / total
+    error = math.sqrt(share * (1 - share) * (1 / n + 1 / total))
+    return max(MOST_CONTRADICTIONS, float(share + 3 * error))
+
+
+def _judge(
+    against: Bools, confident: Bools, improbable: Bools, rest: Bools, bound: float
+) -> tuple[Verdict, str]:
     n = max(1, int(rest.sum()))
     sure, dropped = confident.sum() / n, improbable.sum() / n
     share = against.sum() / max(1, confident.sum())
@@ -135,7 +153,7 @@ def _judge(against: Bools, confident: Bools, improbable: Bools, rest: Bools) -> 
     )
     if sure < LEAST_CONFIDENT or dropped > MOST_DROPPED:
         return "unknown", f"{words}: it cannot judge these rows"
-    if share <= MOST_CONTRADICTIONS:
+    if share <= bound:
         return "pass", words
     return ("fail" if sure >= SURE_ENOUGH else "unknown"), words
 

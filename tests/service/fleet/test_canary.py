@@ -12,6 +12,7 @@ from models.versions.registry_state import MOST_SHARE, Canary
 from monitoring.counting.metrics import Metrics
 from monitoring.records.store import Key, RecordStore
 from service.app import Application
+from service.configuration.proxies import Proxies
 from service.fleet.canary import place
 from service.fleet.served_models import Champions
 from service.web.call import Call
@@ -29,6 +30,14 @@ CLIENTS = 4000
 def begin(registry: Registry, share: float = MOST_SHARE, seconds: float = 600.0) -> None:
     canary = Canary(2, share, time.time() + seconds, "job")
     registry.begin_canary("digits", canary, expected=1, **WHY)
+
+
+def call_from(peer: str, *headers: tuple[str, str], proxies: str = "") -> Call:
+    """A call without a token, as the guard lets it in."""
+    sent = [(name.encode(), value.encode()) for name, value in headers]
+    call = Call({**SCOPE, "headers": sent, "client": (peer, 1)}, 1)
+    call.caller = Proxies(proxies).client(peer, call.header("x-forwarded-for"))
+    return call
 
 
 def version_for(champions: Champions, client: str) -> int:
@@ -75,6 +84,45 @@ def test_every_worker_sends_a_client_to_the_same_version(registry: Registry) -> 
         sides[0] == sides[1] == [2 if place("job", f"token {k}") < 0.3 else 1 for k in range(300)]
     )
     assert set(sides[0]) == {1, 2}
+
+
+@pytest.mark.parametrize("proxied", [False, True], ids=["direct", "behind a trusted proxy"])
+def test_a_client_without_a_token_keeps_its_version_by_its_address(
+    registry: Registry, proxied: bool
+) -> None:
+    begin(registry, 0.3)
+    champions = Champions(registry, Metrics())
+    champions.refresh()
+
+    def version(address: str, number: int) -> int:
+        sent = [("x-request-id", f"r{number}")]
+        if proxied:
+            sent.append(("x-forwarded-for", address))
+        call = call_from("10.0.0.1" if proxied else address, *sent, proxies="10.0.0.0/8")
+        return champions.choose("digits", call).manifest.version
+
+    addresses = [f"192.0.2.{k}" for k in range(200)]
+    expected = [2 if place("job", f"address {a}") < 0.3 else 1 for a in addresses]
+    for number in range(3):
+        assert [version(a, number) for a in addresses] == expected
+    assert set(expected) == {1, 2}
+
+
+@pytest.mark.parametrize(
+    ("peer", "header"),
+    [("127.0.0.1", None), ("::1", None), ("203.0.113.1", "x-forwarded-for"),
+     ("2001:db8::1", "x-forwarded-for"), ("::ffff:203.0.113.1", "forwarded")],
+)  # fmt: skip
+def test_an_address_that_stands_for_many_clients_does_not_get_all_or_nothing(
+    registry: Registry, peer: str, header: str | None
+) -> None:
+    begin(registry, 0.3)
+    champions = Champions(registry, Metrics())
+    champions.refresh()
+    sent = [] if header is None else [(header, "198.51.100.7")]
+    calls = [call_from(peer, *sent, ("x-request-id", f"r{k}")) for k in range(200)]
+    found = [champions.choose("digits", call).manifest.version for call in calls]
+    assert found == [2 if place("job", f"r{k}") < 0.3 else 1 for k in range(200)]
 
 
 @pytest.mark.parametrize("how", ["end", "until", "hold", "rollback", "promote", "withdraw"])

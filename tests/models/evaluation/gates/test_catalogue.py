@@ -116,10 +116,12 @@ def test_no_check_drops_out_and_none_comes_in() -> None:
         with_judged(planned, [Check("another", "pass", None, None, "not planned")])
 
 
-def test_a_person_decides_about_every_unknown_but_those_of_single_classes() -> None:
+def test_a_person_decides_about_every_unknown_but_those_of_single_classes_and_of_the_shadow() -> (
+    None
+):
     waiting = {check.name for check in catalogue.undecided(catalogue.plan())}
     left_out = {gate.name for gate in catalogue.GATES} - waiting
-    assert left_out == {"class_precision", "class_accuracy", "class_window"}
+    assert left_out == {"class_precision", "class_accuracy", "class_window", "shadow"}
     assert words_of([catalogue.parity(1, BOUNDS)], "fail").startswith("parity: largest")
 
 

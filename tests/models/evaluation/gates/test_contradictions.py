@@ -44,6 +44,18 @@ def test_honest_labels_pass_and_nearly_all_rows_are_kept(seed: int) -> None:
     assert find_changes(p, y, clients) == ()
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_classes_that_overlap_are_no_poison_and_flips_on_top_of_them_are(seed: int) -> None:
+    overlapping = sum(count_confident(*opinion(2000 + k, wrong=0.16)) for k in range(4))
+    p, y = opinion(seed, wrong=0.16)
+    honest = judge_labels(p, y, NAMES, overlapping).check
+    assert honest.verdict == "pass", honest.detail
+    assert judge_labels(p, y, NAMES, usual()).check.verdict == "fail", "that is not usual there"
+    rng = np.random.default_rng(seed)
+    flipped = np.where(rng.random(ROWS) < 0.2, rng.integers(0, 10, ROWS), y)
+    assert judge_labels(p, flipped, NAMES, overlapping).check.verdict != "pass"
+
+
 @pytest.mark.parametrize("share", [0.05, 0.25])
 def test_rows_of_many_classes_labelled_as_one_look_like_a_trigger(share: float) -> None:
     p, y = opinion(1)

@@ -1,0 +1,1 @@
+"""Gates against poison, peeking and missing data, measured."""
