@@ -191,6 +191,10 @@ class Calibration(msgspec.Struct, frozen=True):
     The perturbation threshold flags at most `alpha` of clean rows *and* `benign_alpha` of every
     one of `benign_kinds` kinds of benign corruption. `repeat_probability` is None where it was not
     measured.
+
+    The drift p-value of a table with few rows rests on more rows than those held out: on
+    `drift_rows`, each calibrated by channels of the other four of five folds. Where the test rows
+    are among them (`drift_tested` is false), how many of these are flagged says nothing.
     """
 
     n: int
@@ -202,6 +206,13 @@ class Calibration(msgspec.Struct, frozen=True):
     benign_alpha: float
     benign_kinds: int
     repeat_probability: float | None = None  # of two different reference rows being equal
+    drift_rows: int | None = None  # None: `n`
+    drift_tested: bool = True
+
+    @property
+    def drift_n(self) -> int:
+        """Rows that the drift p-value is calibrated on."""
+        return self.n if self.drift_rows is None else self.drift_rows
 
 
 class Manifest(msgspec.Struct, frozen=True):
