@@ -102,6 +102,19 @@ class InputSchema(msgspec.Struct, frozen=True):
         raw = spans if self.kind == "tabular" else self.high - self.low
         return np.asarray(raw, dtype=np.float32)
 
+    @property
+    def reach(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]] | None:
+        """Ends `(D,)` of a table's numbers: the range of training, and a span beyond on each side.
+
+        Categories have no ends; None for images, and for tables without columns.
+        """
+        if self.kind != "tabular" or not self.columns:
+            return None
+        numeric = np.array([c.kind == "numeric" for c in self.columns])
+        low = np.where(numeric, self.offset - self.span, -np.inf)
+        high = np.where(numeric, self.offset + 2 * self.span, np.inf)
+        return low.astype(np.float32), high.astype(np.float32)
+
     def to_unit(self, x: InputArray) -> npt.NDArray[np.float32]:
         """Raw `(N, *shape)` to float32; images and numbers of the training range to [0, 1]."""
         return ((x.astype(np.float32) - self.offset) / self.span).astype(np.float32)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import onnx
+from scipy.linalg import block_diag
 from scipy.special import expit, ndtri
 
 from models.statistics.arrays import FloatArray, IntArray
@@ -66,9 +67,9 @@ class ShuffledRow:
         rng = np.random.default_rng(seed)
         real, box = ramps.inputs(x_unit), ramps.inputs(_draw_box(schema, x_unit, rng))
         w1, b1, w2, b2 = _train(real, box, ramps.owners, rng)
-        arrays = (ramps.tie @ w1, b1, w2, b2)
+        first, b1, w2, b2 = (a.astype(np.float32) for a in (ramps.tie @ w1, b1, w2, b2))
         parts = (ramps.places, ramps.knots, ramps.slopes, ramps.fill, ramps.gaps)
-        return cls(*parts, *(a.astype(np.float32) for a in arrays))
+        return cls(*parts, first, b1, w2, b2)
 
     def scores(self, rows: PlainAnswers) -> FloatArray:
         """`(N,)`, about 0 where neither is likelier."""
@@ -108,31 +109,25 @@ class _Ramps:
     @classmethod
     def of(cls, schema: InputSchema, x_unit: FloatArray) -> "_Ramps":
         """Those of the columns that vary in training rows `(R, D)`."""
-        places, owners = [np.zeros(0, np.int64)], []
-        knots, slopes, fill = ([np.zeros(0, np.float32)] for _ in range(3))
-        ties, inputs, gaps = [], 0, []
-        for j in choose_together(schema, x_unit):
-            ends, tie, middle = _cut_ramps(schema.columns[j], x_unit[:, j])
-            if schema.columns[j].missing and np.isnan(x_unit[:, j]).any():
-                gaps.append(j)
-            if len(tie) == 0:
-                continue
-            places.append(np.full(len(tie), j))
-            knots.append(ends[:, 0].astype(np.float32))
-            width = np.maximum(ends[:, 1].astype(np.float32) - knots[-1], NARROW)
-            slopes.append((1 / width).astype(np.float32))
-            fill.append(np.full(len(tie), middle, np.float32))
-            ties.append(tie)
-            owners += [j] * tie.shape[1]
-            inputs += tie.shape[1]
-        ties.append(np.eye(len(gaps)))
-        whole = np.zeros((sum(map(len, ties)), inputs + len(gaps)))
-        row = column = 0
-        for tie in ties:
-            whole[row : row + len(tie), column : column + tie.shape[1]] = tie
-            row, column = row + len(tie), column + tie.shape[1]
-        joined = (np.concatenate(part) for part in (places, knots, slopes, fill))
-        return cls(*joined, np.array(gaps, np.int64), whole, np.array(owners + gaps, np.int64))
+        together = choose_together(schema, x_unit)
+        gaps = [j for j in together if schema.columns[j].missing and np.isnan(x_unit[:, j]).any()]
+        cut = {j: _cut_ramps(schema.columns[j], x_unit[:, j]) for j in together}
+        cut = {j: ramps for j, ramps in cut.items() if len(ramps[1])}
+        ends = np.concatenate([np.zeros((0, 2)), *(e for e, _, _ in cut.values())])
+        knots, tops = ends.astype(np.float32).T
+        return cls(
+            places=np.repeat(list(cut), [len(tie) for _, tie, _ in cut.values()]).astype(np.int64),
+            knots=knots,
+            slopes=(1 / np.maximum(tops - knots, NARROW)).astype(np.float32),
+            fill=np.repeat(
+                [middle for _, _, middle in cut.values()], [len(tie) for _, tie, _ in cut.values()]
+            ).astype(np.float32),
+            gaps=np.array(gaps, np.int64),
+            tie=block_diag(*(tie for _, tie, _ in cut.values()), np.eye(len(gaps))),
+            owners=np.array(
+                [j for j, (_, tie, _) in cut.items() for _ in range(tie.shape[1])] + gaps, np.int64
+            ),
+        )
 
     def inputs(self, x_unit: FloatArray) -> npt.NDArray[np.float32]:
         """`(N, P)` of rows `(N, D)`."""
@@ -224,7 +219,9 @@ def _train(
         rng.normal(0, np.sqrt(1 / HIDDEN), (HIDDEN, 1)).astype(np.float32),
         np.zeros(1, np.float32),
     ]
-    target = np.repeat(np.float32([0, 1, 1]), [BATCH // 2, BATCH // 4, BATCH // 4])[:, None]
+    target = np.repeat(np.array([0, 1, 1], np.float32), [BATCH // 2, BATCH // 4, BATCH // 4])[
+        :, None
+    ]
     optimiser = _AdamW(w)
     for step in range(STEPS):
         own = real[rng.integers(len(real), size=BATCH // 2)]
