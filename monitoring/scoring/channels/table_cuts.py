@@ -14,7 +14,7 @@ FEWEST_BINS, MOST_BINS, GROWTH = 4, 12, 0.4  # n^.4 bins of a number, within the
 MOST_CATEGORIES = 24  # runs of rarer ones share a bin
 MOST_TOGETHER = 64  # columns that are looked at together
 LOWEST = np.float32(-3e38)  # below it lie only missing values
-END = 1e-6  # rounding at the ends of the range is inside
+END = 1e-6  # of a number, or of 1: rounding beside it is the same number
 
 
 def count_bins(rows: int) -> int:
@@ -51,7 +51,7 @@ def few_values(known: FloatArray) -> FloatArray | None:
     """
     different = np.unique(known.astype(np.float64))
     few = len(different) <= min(MOST_BINS, max(1, len(known) // 5))
-    return different if few and (np.diff(different) > 4 * END).all() else None
+    return different if few and (np.diff(different) > 4 * _room(different[1:])).all() else None
 
 
 def find_bins(values: FloatArray, cuts: npt.NDArray[np.float32]) -> IntArray:
@@ -95,12 +95,18 @@ def _between_numbers(known: FloatArray, bins: int) -> FloatArray:
         return np.zeros(1)
     few = few_values(known)
     if few is not None:  # what lies between them was never seen
-        return np.ravel([few - END, few + END], order="F")
+        return np.ravel([few - _room(few), few + _room(few)], order="F")
     different = np.unique(known.astype(np.float64))
     inner = np.unique(np.quantile(known, np.arange(1, bins) / bins, method="inverted_cdf"))
     # A cut lies halfway to the value below, so that rounding parts no equal values.
     place = np.searchsorted(different, inner)
     inner = np.unique((different[place] + different[np.maximum(place - 1, 0)]) / 2)
     inner = inner[inner > different[0]]
-    low, high = different[0] - END, different[-1] + END
-    return np.concatenate([[low], inner, [high]])
+    ends = different[[0, -1]] + _room(different[[0, -1]]) * (-1, 1)
+    return np.concatenate([ends[:1], inner, ends[1:]])
+
+
+def _room(numbers: FloatArray) -> FloatArray:
+    """How far rounding may move numbers `(n,)`."""
+    room: FloatArray = END * np.maximum(1, np.abs(numbers))
+    return room
