@@ -58,11 +58,10 @@ def test_card_follows_every_change_of_the_manifest(window: Proportion | None) ->
 
 
 def test_card_shows_how_often_clean_rows_of_every_class_are_strange() -> None:
-    manifest, _ = example()
+    plain, figures = example()
+    manifest = msgspec.structs.replace(plain, evaluation=figures)
     lines = [line for line in card(manifest).splitlines() if "drift p <= .1" in line]
     assert lines == ["| clean rows predicted as | flagged as drift (1%) | drift p <= .1 |"]
-    rates = manifest.evaluation.scores.drift_by_class
-    assert list(rates) == ["3", "8"]
     body = card(manifest).partition(lines[0])[2].splitlines()[2:4]
     assert [row.split("|")[1].strip() for row in body] == ["8", "3"], "the most strange first"
     assert "20.0% (" in body[0]
