@@ -50,8 +50,9 @@ class Scored:
         )
         self.channels = score_channels(rows.schema.kind, fitting)
         self.fit = self.of(rows.train.x[order[half : half + FIT_ROWS]])
-        names, count = [c.name for c in self.channels], len(rows.classes)
-        self.measure = fit_strangeness(rows.schema.kind, names, *self.fit, count)
+        names, schema = [c.name for c in self.channels], rows.schema
+        sizes = len(rows.classes), len(schema.columns)
+        self.measure = fit_strangeness(schema.kind, names, *self.fit, *sizes)
 
     def of(self, x: InputArray) -> tuple[FloatArray, IntArray]:
         """`(N, S)` float32 scores of raw rows, and their predicted classes `(N,)`."""

@@ -104,7 +104,8 @@ class Scored:
 
     def measure(self) -> ClassStrangeness:
         """As it is served."""
-        return fit_strangeness("tabular", self.names, *self.fit, len(self.rows.classes))
+        sizes = len(self.rows.classes), len(self.schema.columns)
+        return fit_strangeness("tabular", self.names, *self.fit, *sizes)
 
     def before(self) -> Callable[[FloatArray, IntArray], FloatArray]:
         """As version 2 of the manifest had it."""
@@ -200,7 +201,7 @@ def _one_small(rows: DataSet, whole: Rows, count: int, seed: int) -> tuple[float
     schema = InputSchema("row", rows.schema.shape, "float32", 0.0, 1.0, "tabular", columns)
     fitted, apart = cross_fit(schema, schema.to_unit(known), seed)
     nobody = np.zeros(used, dtype=np.int64)  # no model: one class
-    measure = fit_strangeness("tabular", fitted.names, apart, nobody, 1)
+    measure = fit_strangeness("tabular", fitted.names, apart, nobody, 1, len(columns))
     held, flagged = measure.of(apart, nobody), []
     for x in (fresh, shuffle(fresh, rng), box(schema, fresh, rng)):
         told = measure.of(fitted.scores(schema.to_unit(x)), np.zeros(len(x), dtype=np.int64))

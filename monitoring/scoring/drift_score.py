@@ -11,14 +11,26 @@ import onnx
 from models.statistics.arrays import FloatArray, IntArray
 from monitoring.scoring.channels.catalogue import CATALOGUE, Kind
 from monitoring.scoring.graph import GraphBuilder
-from monitoring.scoring.strangeness import ClassStrangeness, Excess, Measure, Strangeness
+from monitoring.scoring.strangeness import (
+    COLUMN_SPREAD,
+    LEAST_SPREAD,
+    ClassStrangeness,
+    Excess,
+    Measure,
+    Strangeness,
+)
 
 TABLE = 1024  # entries of the p-value table at most
 HAIR = 1e-5  # room for rounding: what lies beside a calibrated number is not parted from it
 
 
 def fit_strangeness(
-    kind: Kind, names: Sequence[str], scores: FloatArray, predicted: IntArray, classes: int
+    kind: Kind,
+    names: Sequence[str],
+    scores: FloatArray,
+    predicted: IntArray,
+    classes: int,
+    columns: int = 1,
 ) -> ClassStrangeness:
     """What measures the strangeness of a kind of input, fitted on training rows.
 
@@ -28,10 +40,14 @@ def fit_strangeness(
         scores: `(M, S)`.
         predicted: `(M,)` classes of the same rows, of `classes`.
         classes: how many there are.
+        columns: of a table.
     """
     measure: Measure
     if kind == "tabular":
-        measure = Excess.fit(scores, np.array([CATALOGUE[name].sign for name in names]))
+        channels = [CATALOGUE[name] for name in names]
+        of_column = COLUMN_SPREAD / max(columns, 1)
+        least = [max(LEAST_SPREAD, of_column * channel.is_mean) for channel in channels]
+        measure = Excess.fit(scores, np.array([c.sign for c in channels]), np.array(least))
     else:
         measure = Strangeness.fit(scores)
     return ClassStrangeness.fit(measure, scores, predicted, classes)

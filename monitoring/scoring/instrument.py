@@ -172,8 +172,8 @@ def instrument(
     graph.output("probabilities", graph.op("Softmax", cooled, axis=1), "batch", len(classes))
     predicted = graph.op("ArgMax", logits, axis=1, keepdims=1)
     if material.drift is None:
-        names, count = [c.name for c in fitted], len(classes)
-        measure = fit_strangeness(schema.kind, names, fit.scores, fit.predicted, count)
+        names, count, width = [c.name for c in fitted], len(classes), len(schema.columns)
+        measure = fit_strangeness(schema.kind, names, fit.scores, fit.predicted, count, width)
         strange = measure.of(held.scores, held.predicted)
         p_value = emit_p_value(graph, scores, predicted, measure, strange)
     else:

@@ -89,7 +89,8 @@ def emit_jackknife(
         seed: of folds and channels.
     """
     columns, apart = cross_fit(schema, rows[0], seed)
-    measure = fit_strangeness("tabular", columns.names, apart, rows[1], classes)
+    width = len(schema.columns)
+    measure = fit_strangeness("tabular", columns.names, apart, rows[1], classes, width)
     held = measure.of(apart, rows[1])
     return emit_p_value(graph, columns.emit(graph, x_unit), predicted, measure, held)
 

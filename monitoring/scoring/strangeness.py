@@ -19,6 +19,7 @@ LOPSIDED = 10.0  # how much wider one side may be than the other
 UPPER = (0.5, 0.95, 0.99)
 TAIL = 1.6  # how much farther out the .99 quantile of a usual score lies than its .95 one
 LEAST_SPREAD = 1e-3  # of a table's score: one that never varies in training
+COLUMN_SPREAD = 0.04  # of a column, where a score is a mean over columns: a whole one counts 25
 MOST = 50.0  # spreads that a table's score counts at most
 ABOVE_ZERO = 1e-3  # a strangeness of 0 has a logarithm
 SHARED_ROWS = 10.0  # rows that all classes together count for in each
@@ -100,10 +101,18 @@ class Excess:
     slope: FloatArray
 
     @classmethod
-    def fit(cls, scores: FloatArray, signs: FloatArray) -> "Excess":
-        """From `(M, S)` scores of training rows; signs `(S,)`: -1 where low scores are strange."""
+    def fit(
+        cls, scores: FloatArray, signs: FloatArray, least: FloatArray | float = LEAST_SPREAD
+    ) -> "Excess":
+        """From scores of training rows.
+
+        Args:
+            scores: `(M, S)`.
+            signs: `(S,)` -1 where low scores are strange.
+            least: `(S,)` the least spread of each score.
+        """
         middle, high, top = np.quantile(scores.astype(np.float64) * signs, UPPER, axis=0)
-        spread = np.maximum(np.maximum(high - middle, (top - middle) / TAIL), LEAST_SPREAD)
+        spread = np.maximum(np.maximum(high - middle, (top - middle) / TAIL), least)
         return cls((signs * middle).astype(np.float32), (signs / spread).astype(np.float32))
 
     def of(self, scores: FloatArray) -> FloatArray:

@@ -77,6 +77,7 @@ class Channel:
         fit: from training rows; None where they lack what it needs.
         kinds: of the inputs that it makes sense for.
         sign: -1 where a table's low scores are the strange ones.
+        is_mean: whether it is a mean over a table's columns.
         of_columns: whether it rests on a table's columns alone, not on the model.
     """
 
@@ -84,6 +85,7 @@ class Channel:
     fit: Callable[[Fitting], ScoreChannel | None]
     kinds: tuple[Kind, ...] = ("image", "tabular")
     sign: int = 1
+    is_mean: bool = False
     of_columns: bool = False
 
 
@@ -112,6 +114,7 @@ _ALL = (
         lambda rows: None if rows.table is None else TableStatistic("inside", 0, rows.table),
         _TABLE,
         sign=-1,
+        is_mean=True,
         of_columns=True,
     ),
     Channel(

@@ -33,7 +33,7 @@ def test_p_values_are_valid_over_fifty_resplits(kind: str) -> None:
     scores = np.stack([c.scores(PlainAnswers(x, x, x)) for c in channels], axis=1)
     predicted = (x[:, 0] > 0.5).astype(np.int64)
     names, fit = [c.name for c in channels], slice(300, 600)
-    measure = fit_strangeness("tabular", names, scores[fit], predicted[fit], 2)
+    measure = fit_strangeness("tabular", names, scores[fit], predicted[fit], 2, 3)
     pool = measure.of(scores[600:], predicted[600:])
     rng = np.random.default_rng(1)
     for alpha in (0.01, 0.1):
