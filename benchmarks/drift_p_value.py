@@ -19,17 +19,16 @@ from models import corruptions, data
 from models.corruptions import tables, ten
 from models.data import DataSet, Rows, load_digits, split
 from models.nets import export, factories
-from models.statistics.arrays import FloatArray
+from models.statistics.arrays import FloatArray, IntArray
 from models.statistics.intervals import auroc, false_positive_interval
 from models.training.loop import train
 from models.training.recipe import Recipe
-from models.versions.runner import session
 from models.versions.schema import Column, InputArray, InputSchema
 from monitoring.scoring.channels import base as ch
 from monitoring.scoring.channels.catalogue import Fitting, score_channels
 from monitoring.scoring.channels.table_statistics import TableStatistics
-from monitoring.scoring.drift_score import Strangeness, emit_p_value
-from monitoring.scoring.graph import GraphBuilder
+from monitoring.scoring.drift_score import HAIR, conformal_table, fit_strangeness
+from monitoring.scoring.strangeness import Strangeness
 
 SPLITS, ALPHA, POOL, SHOWN, FIT_ROWS = 50, 0.01, 10_000, 600, 1500
 
@@ -46,15 +45,24 @@ class Scored:
         table = None
         if rows.schema.kind == "tabular":
             table = TableStatistics.fit(rows.schema, reference.x_unit)
-        fitting = Fitting(reference.logits, reference.features, reference.x_unit, table)
+        fitting = Fitting(
+            reference.logits, reference.features, reference.x_unit, table, rows.schema
+        )
         self.channels = score_channels(rows.schema.kind, fitting)
         self.fit = self.of(rows.train.x[order[half : half + FIT_ROWS]])
+        names, schema = [c.name for c in self.channels], rows.schema
+        sizes = len(rows.classes), len(schema.columns)
+        self.measure = fit_strangeness(schema.kind, names, *self.fit, *sizes)
 
-    def of(self, x: InputArray) -> FloatArray:
-        """`(N, S)` float32 scores of raw rows."""
+    def of(self, x: InputArray) -> tuple[FloatArray, IntArray]:
+        """`(N, S)` float32 scores of raw rows, and their predicted classes `(N,)`."""
         rows = self._rows(x)
         scores = np.stack([c.scores(rows) for c in self.channels], axis=1)
-        return scores.astype(np.float32)
+        return scores.astype(np.float32), rows.logits.argmax(axis=1)
+
+    def strangeness(self, x: InputArray) -> FloatArray:
+        """`(N,)` of raw rows."""
+        return self.measure.of(*self.of(x))
 
     def _rows(self, x: InputArray) -> ch.PlainAnswers:
         unit = self.data.schema.to_unit(x)
@@ -76,29 +84,24 @@ def _net(rows: DataSet, load: Path | None) -> torch.nn.Module:
     return train(net, some, rows.schema, Recipe(method="standard", epochs=epochs)).net.eval()
 
 
-def p_values(fit: FloatArray, held: FloatArray, fresh: FloatArray) -> FloatArray:
-    """`(N,)` p-values of fresh scores by the nodes that a version serves."""
-    from onnx import TensorProto, helper
-
-    info = helper.make_tensor_value_info("s", TensorProto.FLOAT, ["batch", fit.shape[1]])
-    opset = helper.make_opsetid("", 18)
-    empty = helper.make_graph([], "p", [info], [])
-    graph = GraphBuilder(helper.make_model(empty, opset_imports=[opset], ir_version=9))
-    graph.output("p", emit_p_value(graph, "s", fit, held), "batch")
-    told: FloatArray = session(graph.build().SerializeToString()).run(["p"], {"s": fresh})[0]
+def p_values(held: FloatArray, fresh: FloatArray) -> FloatArray:
+    """`(N,)` p-values of fresh strangeness by the table that a version serves."""
+    edges, table = conformal_table(held + HAIR * (1 + np.abs(held)))
+    above = edges[None, :] >= fresh.astype(np.float32)[:, None]
+    told: FloatArray = table[above.sum(axis=1)]
     return told
 
 
 def law(scored: Scored) -> str:
     """A row of the table of realised rates."""
-    pool = scored.of(scored.data.calibration.joined(scored.data.test).x[:POOL])
+    pool = scored.strangeness(scored.data.calibration.joined(scored.data.test).x[:POOL])
     n = len(pool) // 2
     low, high = false_positive_interval(ALPHA, n, len(pool) - n)
     near, far = false_positive_interval(ALPHA, n, len(pool) - n, level=0.95)
     rng, counts = np.random.default_rng(1), []
     for _ in range(SPLITS):
         order = rng.permutation(len(pool))
-        told = p_values(scored.fit, pool[order[:n]], pool[order[n:]])
+        told = p_values(pool[order[:n]], pool[order[n:]])
         counts.append(int((told <= ALPHA).sum()))
     found = np.array(counts)
     inside = int(((found >= low) & (found <= high)).sum())
@@ -116,19 +119,19 @@ def power(scored: Scored) -> list[str]:
     """Rows of the table of AUROCs."""
     rows = scored.data
     x = rows.test.x[np.random.default_rng(2).permutation(len(rows.test))[:SHOWN]]
-    held, clean = scored.of(rows.calibration.x[:5000]), scored.of(x)
-    single = [Strangeness.fit(scored.fit[:, [k]]) for k in range(len(scored.channels))]
-    whole = Strangeness.fit(scored.fit)
+    held, (clean, _) = scored.strangeness(rows.calibration.x[:5000]), scored.of(x)
+    single = [Strangeness.fit(scored.fit[0][:, [k]]) for k in range(len(scored.channels))]
+    usual = scored.strangeness(x)
     lines = [
         f"| {rows.name} | " + " | ".join(c.name for c in scored.channels) + " | all | at 1 % |",
         "|---" * (len(single) + 3) + "|",
     ]
     figures = []
     for name, changed in _changed(rows, x).items():
-        scores = scored.of(changed)
+        scores, strange = scored.of(changed)[0], scored.strangeness(changed)
         row = [auroc(s.of(clean[:, [k]]), s.of(scores[:, [k]])) for k, s in enumerate(single)]
-        row.append(auroc(whole.of(clean), whole.of(scores)))
-        row.append(float((p_values(scored.fit, held, scores) <= ALPHA).mean()))
+        row.append(auroc(usual, strange))
+        row.append(float((p_values(held, strange) <= ALPHA).mean()))
         figures.append((name.startswith("far"), row))
         lines.append(f"| {name} | " + " | ".join(f"{v:.2f}" for v in row) + " |")
     for far in (True, False):

@@ -12,7 +12,7 @@ and version come from the same bundle, even if another version is promoted meanw
 import os
 import time
 from collections.abc import Callable, Mapping
-from typing import Literal, NamedTuple, TypedDict
+from typing import Literal, NamedTuple, NotRequired, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -48,6 +48,7 @@ class Scored(NamedTuple):
     predicted: npt.NDArray[np.int64]  # (N,)
     flags: Flags
     near: npt.NDArray[np.int64] | None  # (N,) near queries of the client; None: not checked
+    out_of_range: npt.NDArray[np.bool_] | None = None  # (N,) of a table; None: no table
 
     def reply(
         self, body: bytes, media: str = JSON, headers: tuple[tuple[str, str], ...] = ()
@@ -62,6 +63,7 @@ class DriftScore(TypedDict):
 
     p_value: float
     flagged: bool
+    out_of_range: NotRequired[bool]  # of tables
 
 
 class PerturbationScore(TypedDict):
@@ -143,7 +145,7 @@ class Pipeline:
         prints = served.prints(x)
         probes = None if served.queries is None else served.queries.look(client, x, prints)
         fresh = None if served.repeats is None else served.repeats.fresh(client, x, prints)
-        scored = _score_answer(request_id or new_id(), served.manifest, answer, probes)
+        scored = _score_answer(request_id or new_id(), served, x, answer, probes)
         served.metrics.count(answer, scored.predicted, scored.flags, fresh)
         if self._writer is not None:
             self._writer.put(RowRecords(scored, x, client))
@@ -179,12 +181,13 @@ def new_id() -> str:
 
 
 def _score_answer(
-    request_id: str, manifest: Manifest, answer: Answer, probes: ProbeCheck | None
+    request_id: str, served: Served, x: InputArray, answer: Answer, probes: ProbeCheck | None
 ) -> Scored:
+    manifest, far = served.manifest, served.runner.out_of_range(x)
     predicted = answer.probabilities.argmax(axis=1)
     near, probing = probes or (None, None)
     flags = Flags.of(answer, manifest, probing)
-    return Scored(request_id, manifest, answer, predicted, flags, near)
+    return Scored(request_id, manifest, answer, predicted, flags, near, far)
 
 
 class RowRecords:
@@ -228,14 +231,22 @@ def _refuse_flagged(scored: Scored) -> None:
         )
 
 
+def drift_scores(scored: Scored) -> list[DriftScore]:
+    """The drift scores of all rows, for JSON."""
+    told, flagged = scored.answer.drift_p_value.tolist(), scored.flags.drift.tolist()
+    if scored.out_of_range is None:
+        return [{"p_value": p, "flagged": f} for p, f in zip(told, flagged, strict=True)]
+    return [
+        {"p_value": p, "flagged": f, "out_of_range": far}
+        for p, f, far in zip(told, flagged, scored.out_of_range.tolist(), strict=True)
+    ]
+
+
 def scores(scored: Scored, row: int) -> RowScores:
     """The scores of a row, for JSON."""
     answer, flags = scored.answer, scored.flags
     return {
-        "drift": {
-            "p_value": float(answer.drift_p_value[row]),
-            "flagged": bool(flags.drift[row]),
-        },
+        "drift": drift_scores(scored)[row],
         "perturbation": {
             "likelihood": float(answer.perturbation_likelihood[row]),
             "corruption": float(answer.corruption_likelihood[row]),

@@ -60,7 +60,8 @@ class WhiteBox:
         excess = [self._log_odds(tensors) - self._threshold]
         if self._counted is not None:
             above = (self._alpha / tensors["drift_p_value"]).log()
-            excess.append(straight(above, tensors[self._counted].flatten().log1p()))
+            counted = tensors[self._counted].flatten()
+            excess.append(straight(above, counted.sign() * counted.abs().log1p()))
         return self._logits(tensors), torch.stack(excess, dim=1)
 
     def _logits(self, tensors: Mapping[str, Tensor]) -> Tensor:

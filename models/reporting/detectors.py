@@ -211,11 +211,13 @@ def _reliability(facts: Scores) -> Plate | None:
 
 
 def _flags(view: View, facts: Scores) -> WordTable:
-    expected, n = facts.false_positives_expected, view.figures.n
-    usual = DASH if expected is None else f"{expected[0]} to {expected[1]} of {n} rows"
+    drift, perturbed = (
+        DASH if usual is None else f"{usual[0]} to {usual[1]} of {view.figures.n} rows"
+        for usual in (facts.drift_usual, facts.false_positives_expected)
+    )
     shares = (
-        ("clean rows flagged as drift", facts.drift_false_positives, usual),
-        ("clean rows flagged as perturbed", facts.perturbation_false_positives, usual),
+        ("clean rows flagged as drift", facts.drift_false_positives, drift),
+        ("clean rows flagged as perturbed", facts.perturbation_false_positives, perturbed),
         ("attacked rows flagged as perturbed", facts.perturbation_detected, DASH),
     )
     rows = [(what, interval(share), usually) for what, share, usually in shares if share]

@@ -71,7 +71,9 @@ def card(manifest: Manifest) -> str:
         figures=_table(("what", "value (95 % interval)"), _figures(view)),
         attacks=_table(("attack", f"eps ({_unit(view)})", "accuracy"), _attacks(view)),
         more="\n\n".join(
-            block for block in (_classes(view), _corruptions(view), _stress(view)) if block
+            block
+            for block in (_classes(view), _drift_classes(view), _corruptions(view), _stress(view))
+            if block
         ),
         recipe=_safe(plain(None if training is None else training.recipe)),
         data=_safe("unknown" if data is None else data.name),
@@ -139,14 +141,15 @@ def _score_figures(view: View) -> list[tuple[str, Share | None]]:
     scores, alpha = view.figures.scores, view.alpha
     if scores is None:
         return []
-    usual = ""
-    if expected := scores.false_positives_expected:
-        usual = f"; {expected[0]} to {expected[1]} of {view.figures.n} rows are usual"
+    drift, perturbed = (
+        f"; {usual[0]} to {usual[1]} of {view.figures.n} rows are usual" if usual else ""
+        for usual in (scores.drift_usual, scores.false_positives_expected)
+    )
     static, adaptive = summary.fooled_unseen(view.figures) or (None, None)
     return [
-        (f"clean rows flagged as drift (set to {alpha:.0%}{usual})", scores.drift_false_positives),
+        (f"clean rows flagged as drift (set to {alpha:.0%}{drift})", scores.drift_false_positives),
         (
-            f"clean rows flagged as perturbed (set to {alpha:.0%}{usual})",
+            f"clean rows flagged as perturbed (set to {alpha:.0%}{perturbed})",
             scores.perturbation_false_positives,
         ),
         ("attacked rows flagged as perturbed", scores.perturbation_detected),
@@ -193,6 +196,19 @@ def _classes(view: View) -> str:
         for name in ranked[:MOST_CLASSES]
     ]
     return _table(("class", "recall", "precision"), rows)
+
+
+def _drift_classes(view: View) -> str:
+    """How many clean rows of every predicted class are strange, the most first."""
+    scores = view.figures.scores
+    rates = {} if scores is None else scores.drift_by_class
+    ranked = sorted(rates, key=lambda name: rates[name].tenth.share or 0.0, reverse=True)
+    rows = [
+        (clip(name, 60), interval(rates[name].flagged), interval(rates[name].tenth))
+        for name in ranked[:MOST_CLASSES]
+    ]
+    head = ("clean rows predicted as", f"flagged as drift ({view.alpha:.0%})", "drift p <= .1")
+    return _table(head, rows)
 
 
 def _corruptions(view: View) -> str:

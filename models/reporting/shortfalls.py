@@ -65,8 +65,9 @@ def too_few_to_flag(calibration: Calibration) -> list[str]:
     needed = math.ceil(1 / calibration.alpha - 1e-9) - 1
     if calibration.n >= needed:
         return []
+    what = "Nothing" if calibration.drift_n < needed else "Nothing but drift"
     return [
-        f"Nothing is ever flagged: the scores are calibrated on {calibration.n} rows, and to flag"
+        f"{what} is ever flagged: the scores are calibrated on {calibration.n} rows, and to flag"
         f" {calibration.alpha:.0%} of clean rows takes at least {needed}. Give more rows."
     ]
 
@@ -219,14 +220,14 @@ def _flag_checks(scores: Scores | None) -> list[Finding]:
     """Whether no more clean rows are flagged than the calibration explains."""
     if scores is None or scores.false_positives_expected is None:
         return []
-    low, high = scores.false_positives_expected
     shares = (
-        ("drift", scores.drift_false_positives),
-        ("perturbed", scores.perturbation_false_positives),
+        ("drift", scores.drift_false_positives, scores.drift_usual),
+        ("perturbed", scores.perturbation_false_positives, scores.false_positives_expected),
     )
     checks = []
-    for what, flagged in shares:
-        if known(flagged):
+    for what, flagged, usual in shares:
+        if known(flagged) and usual is not None:
+            low, high = usual
             count = round(flagged.value * flagged.n)
             detail = f"{count} of {flagged.n}; {low} to {high} are usual."
             checks.append(Finding(f"clean rows flagged as {what}", low <= count <= high, detail))

@@ -159,11 +159,20 @@ class Adaptive(msgspec.Struct, frozen=True, kw_only=True):
     flat: float | None
 
 
+class DriftRates(msgspec.Struct, frozen=True):
+    """Clean rows of a predicted class: flagged as drift, and with a p-value of at most .1."""
+
+    flagged: Proportion
+    tenth: Proportion
+
+
 class Scores(msgspec.Struct, frozen=True, kw_only=True):
     """How the two scores of every answer do.
 
     Args:
         false_positives_expected: least and most clean rows that calibration explains (95 %).
+        drift_expected: the same for drift, where it is calibrated on other rows.
+        drift_by_class: by the name of the predicted class.
         drift_false_positives, perturbation_false_positives: clean rows that were flagged.
         perturbation_detected, perturbation_auroc: of the rows under the strongest attack.
         severity_3: of benign changes of the middle severity, by name.
@@ -181,6 +190,13 @@ class Scores(msgspec.Struct, frozen=True, kw_only=True):
     roc: tuple[RocCurve, ...] = ()
     likelihood: Reliability | None = None
     adaptive: Adaptive | None = None
+    drift_expected: tuple[int, int] | None = None
+    drift_by_class: dict[str, DriftRates] = {}
+
+    @property
+    def drift_usual(self) -> tuple[int, int] | None:
+        """Least and most clean rows that are usually flagged as drift."""
+        return self.drift_expected or self.false_positives_expected
 
 
 class CertifiedPoint(Proportion, frozen=True, kw_only=True):

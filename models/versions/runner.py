@@ -47,6 +47,7 @@ class Runner:
         self.bundle = bundle
         self.manifest = bundle.manifest
         self._outputs = list(OUTPUTS)
+        self._reach = self.manifest.input.reach
         try:
             self._session = session(bundle.model_bytes, threads)
         except Exception as error:  # onnxruntime raises a family of pybind classes
@@ -56,6 +57,19 @@ class Runner:
     def run(self, x: InputArray) -> Answer:
         """Answer `(N, *shape)` raw inputs that have passed `InputSchema.check`."""
         return Answer(*self._session.run(self._outputs, {self.manifest.input.name: x}))
+
+    def out_of_range(self, x: InputArray) -> npt.NDArray[np.bool_] | None:
+        """`(N,)`: some number of the row lies beyond the range of training by more than a span.
+
+        It needs no calibration. A missing value is not out of range. None for images.
+
+        Args:
+            x: `(N, D)` raw rows that have passed `InputSchema.check`.
+        """
+        if self._reach is None:
+            return None
+        low, high = self._reach
+        return np.asarray(((x < low) | (x > high)).any(axis=1))
 
     def _check_and_warm(self) -> None:
         schema, path = self.manifest.input, self.bundle.path

@@ -102,6 +102,19 @@ class InputSchema(msgspec.Struct, frozen=True):
         raw = spans if self.kind == "tabular" else self.high - self.low
         return np.asarray(raw, dtype=np.float32)
 
+    @property
+    def reach(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]] | None:
+        """Ends `(D,)` of a table's numbers: the range of training, and a span beyond on each side.
+
+        Categories have no ends; None for images, and for tables without columns.
+        """
+        if self.kind != "tabular" or not self.columns:
+            return None
+        numeric = np.array([c.kind == "numeric" for c in self.columns])
+        low = np.where(numeric, self.offset - self.span, -np.inf)
+        high = np.where(numeric, self.offset + 2 * self.span, np.inf)
+        return low.astype(np.float32), high.astype(np.float32)
+
     def to_unit(self, x: InputArray) -> npt.NDArray[np.float32]:
         """Raw `(N, *shape)` to float32; images and numbers of the training range to [0, 1]."""
         return ((x.astype(np.float32) - self.offset) / self.span).astype(np.float32)
@@ -191,6 +204,10 @@ class Calibration(msgspec.Struct, frozen=True):
     The perturbation threshold flags at most `alpha` of clean rows *and* `benign_alpha` of every
     one of `benign_kinds` kinds of benign corruption. `repeat_probability` is None where it was not
     measured.
+
+    The drift p-value of a table with few rows rests on more rows than those held out: on
+    `drift_rows`, each calibrated by channels of the other four of five folds. Where the test rows
+    are among them (`drift_tested` is false), how many of these are flagged says nothing.
     """
 
     n: int
@@ -202,6 +219,13 @@ class Calibration(msgspec.Struct, frozen=True):
     benign_alpha: float
     benign_kinds: int
     repeat_probability: float | None = None  # of two different reference rows being equal
+    drift_rows: int | None = None  # None: `n`
+    drift_tested: bool = True
+
+    @property
+    def drift_n(self) -> int:
+        """Rows that the drift p-value is calibrated on."""
+        return self.n if self.drift_rows is None else self.drift_rows
 
 
 class Manifest(msgspec.Struct, frozen=True):

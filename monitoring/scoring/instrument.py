@@ -38,11 +38,12 @@ from monitoring.scoring.channels import base as ch
 from monitoring.scoring.channels.catalogue import Fitting, score_channels
 from monitoring.scoring.channels.columns import TableColumn, choose_columns
 from monitoring.scoring.channels.table_statistics import TableStatistics
-from monitoring.scoring.drift_score import HAIR, emit_p_value
+from monitoring.scoring.drift_score import HAIR, emit_p_value, fit_strangeness
 from monitoring.scoring.graph import GraphBuilder
 from monitoring.scoring.perturbation import head as pb
 from monitoring.scoring.perturbation.fit import fit_with_filters
 from monitoring.scoring.pieces import SILENT, Part, Pieces
+from monitoring.scoring.small_sets import DriftRows, emit_jackknife
 
 ALPHA = 0.01
 BENIGN_ALPHA = 0.03  # of every benign kind, so that fresh rows stay below 5 %
@@ -69,6 +70,7 @@ class Material:
     recalibrated: bool = True  # False leaves the probabilities as they are
     fit_moved: InputArray | None = None  # images off their pixel grid: clean to the head
     held_kinds: IntArray | None = None  # which kind each row of `held_corrupted` is; None: one
+    drift: DriftRows | None = None  # None: the drift p-value is calibrated on `held_clean`
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,7 @@ def instrument(
         pieces: progress.
     """
     pieces.begin("scores")
-    table, fitted, columns = _channels(model, schema, material.references)
+    table, fitted, columns = _channels(model, schema, material.references, seed)
     graph = GraphBuilder(model, reserved=OUTPUTS)
     logits = _emit_logits(graph, schema)
     x_unit = _emit_unit(graph, schema)
@@ -168,7 +170,15 @@ def instrument(
         heat = temperature(held.logits, material.held_labels)
     cooled = graph.op("Mul", logits, graph.const(np.float32(1 / heat)))
     graph.output("probabilities", graph.op("Softmax", cooled, axis=1), "batch", len(classes))
-    p_value = emit_p_value(graph, scores, fit.scores, held.scores)
+    predicted = graph.op("ArgMax", logits, axis=1, keepdims=1)
+    if material.drift is None:
+        names, count, width = [c.name for c in fitted], len(classes), len(schema.columns)
+        measure = fit_strangeness(schema.kind, names, fit.scores, fit.predicted, count, width)
+        strange = measure.of(held.scores, held.predicted)
+        p_value = emit_p_value(graph, scores, predicted, measure, strange)
+    else:
+        rows = schema.to_unit(material.drift.x), score(material.drift.x).predicted
+        p_value = emit_jackknife(graph, schema, x_unit, predicted, rows, len(classes), seed)
     graph.output("drift_p_value", p_value, "batch")
     part_done = pieces.begin("perturbation head")
     limits = _add_head(graph, schema, x_unit, evidence, material, seed, part_done)
@@ -186,6 +196,8 @@ def instrument(
         benign_alpha=BENIGN_ALPHA,
         benign_kinds=limits.benign_kinds,
         repeat_probability=repeat_probability,
+        drift_rows=None if material.drift is None else len(material.drift.x),
+        drift_tested=material.drift is None or material.drift.tested,
     )
     built, reference = graph.build(), dict(counted.reference)
     reference |= query_embedding.calibrate(schema, material.held_clean) | natural
@@ -207,7 +219,7 @@ def run_graph(
 
 
 def _channels(
-    model: onnx.ModelProto, schema: InputSchema, references: InputArray
+    model: onnx.ModelProto, schema: InputSchema, references: InputArray, seed: int
 ) -> tuple[TableStatistics | None, list[ch.ScoreChannel], list[TableColumn]]:
     """A table's statistics, score channels and columns, fitted on training rows."""
     has_features = any(output.name == "features" for output in model.graph.output)
@@ -216,9 +228,10 @@ def _channels(
     table, x_unit = None, schema.to_unit(references)
     if schema.kind == "tabular" and schema.columns:
         table = TableStatistics.fit(schema, x_unit)
-    rows = Fitting(np.nan_to_num(logits), features[0] if features else None, x_unit, table)
+    known = np.nan_to_num(logits)
+    rows = Fitting(known, features[0] if features else None, x_unit, table, schema, seed)
     fitted = score_channels(schema.kind, rows)
-    return table, fitted, choose_columns(schema, x_unit, np.nan_to_num(logits).argmax(axis=1))
+    return table, fitted, choose_columns(schema, x_unit, known.argmax(axis=1))
 
 
 def _emit_logits(graph: GraphBuilder, schema: InputSchema) -> str:

@@ -29,6 +29,7 @@ from monitoring.scoring.perturbation import negatives as hn
 from monitoring.scoring.perturbation.attacks import PASSES, SIZES, attack_families
 from monitoring.scoring.perturbation.benign import Benign
 from monitoring.scoring.pieces import SILENT, Part, Pieces
+from monitoring.scoring.small_sets import ENOUGH, DriftRows
 
 REFERENCE_ROWS, FIT_ROWS, HELD_ROWS, KIND_ROWS = 2048, 1500, 5000, 360
 BENIGN_ROWS, LEAST_COPIES, MOST_COPIES = 12_000, 6, 20  # of the rows that are fitted on
@@ -185,8 +186,9 @@ def head_material(
         recalibrated=victim.net is not None,
         fit_moved=_off_the_grid(schema, fit.x, step, rng),
         held_kinds=np.append(held_kinds, np.full(len(own[1][:KIND_ROWS]), len(kinds))),
+        drift=_drift_rows(data, training, held),
     )
-    return material, source
+    return material, source + _tell_drift_rows(material.drift)
 
 
 def _clean(data: DataSet, window: Window | None) -> tuple[Rows, Rows, Rows, str]:
@@ -203,6 +205,26 @@ def _clean(data: DataSet, window: Window | None) -> tuple[Rows, Rows, Rows, str]
             stream = live
             source += " (which the stream is compared with)"
     return training, held, stream, source
+
+
+def _drift_rows(data: DataSet, training: Rows, held: Rows) -> DriftRows | None:
+    """All rows of a table whose held-out rows are too few for a p-value of 1 %.
+
+    The test rows join where training and held-out rows together are too few as well.
+    """
+    if data.schema.kind != "tabular" or not data.schema.columns or len(held) >= ENOUGH:
+        return None
+    known = np.concatenate([training.x, held.x])
+    if len(known) >= ENOUGH:
+        return DriftRows(known)
+    return DriftRows(np.concatenate([known, data.test.x]), tested=False)
+
+
+def _tell_drift_rows(drift: DriftRows | None) -> str:
+    if drift is None:
+        return ""
+    parts = "training and held-out" if drift.tested else "training, held-out and test"
+    return f"; the drift p-value on all {len(drift.x)} {parts} rows, each by what the others taught"
 
 
 def _check_counts(training: Rows, held: Rows) -> None:

@@ -17,7 +17,7 @@ from service.decoding.images import (
 from service.decoding.instances import FIELD, read_predict_body, read_rows_of
 from service.decoding.multipart import FORM, read_files
 from service.fleet.served import Served
-from service.pipeline import Decoded, Pipeline, QueryScore, RowScores, Scored
+from service.pipeline import Decoded, Pipeline, QueryScore, RowScores, Scored, drift_scores
 from service.web.call import Call, Endpoint
 from service.web.errors import JSON, MediaTypeError
 from service.web.reply import Reply
@@ -94,8 +94,7 @@ def predictions(scored: Scored) -> list[Prediction]:
     columns = (
         scored.predicted.tolist(),
         answer.probabilities,
-        answer.drift_p_value,
-        scored.flags.drift.tolist(),
+        drift_scores(scored),
         answer.perturbation_likelihood,
         answer.corruption_likelihood,
         scored.flags.perturbation.tolist(),
@@ -107,7 +106,7 @@ def predictions(scored: Scored) -> list[Prediction]:
             "index": index,
             "probability": row[index],
             "probabilities": row,
-            "drift": {"p_value": p_value, "flagged": drifted},
+            "drift": drift,
             "perturbation": {
                 "likelihood": likelihood,
                 "corruption": corruption,
@@ -115,7 +114,7 @@ def predictions(scored: Scored) -> list[Prediction]:
             },
             "query": query,
         }
-        for index, row, p_value, drifted, likelihood, corruption, perturbed, query in zip(
+        for index, row, drift, likelihood, corruption, perturbed, query in zip(
             *columns, strict=True
         )
     ]

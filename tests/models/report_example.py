@@ -137,6 +137,11 @@ def _scores() -> dict[str, Any]:
             "bins": _bins(),
         },
         "adaptive": _adaptive(),
+        "drift_expected": [0, 9],
+        "drift_by_class": {
+            "3": {"flagged": share(0.0, 40), "tenth": share(0.05, 40)},
+            "8": {"flagged": share(0.025, 40), "tenth": share(0.2, 40)},
+        },
     }
 
 

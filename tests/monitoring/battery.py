@@ -14,11 +14,11 @@ from onnx import TensorProto, helper
 from sklearn.linear_model import LogisticRegression
 
 from models.data import DataSet
-from models.statistics.arrays import FloatArray
+from models.statistics.arrays import FloatArray, IntArray
 from models.versions.runner import session
 from models.versions.schema import InputArray
 from monitoring.scoring.channels import base as ch
-from monitoring.scoring.channels.catalogue import Fitting, score_channels
+from monitoring.scoring.channels.catalogue import Fitting, Kind, score_channels
 from monitoring.scoring.channels.columns import (
     CategoryColumn,
     NumericColumn,
@@ -27,10 +27,11 @@ from monitoring.scoring.channels.columns import (
     emit_values,
 )
 from monitoring.scoring.channels.table_statistics import TableStatistics
-from monitoring.scoring.drift_score import Strangeness
+from monitoring.scoring.drift_score import fit_strangeness
 from monitoring.scoring.graph import GraphBuilder
 from monitoring.scoring.perturbation import head as pb
 from monitoring.scoring.perturbation.filters import Filters
+from monitoring.scoring.strangeness import ClassStrangeness
 from tests import bundles
 
 ABSURD_IMAGES = (0.0, 1e-30, 0.5, 1.0)
@@ -130,7 +131,8 @@ def _image_channels(fit: ch.PlainAnswers) -> list[ch.ScoreChannel]:
 
 def _table_channels(fit: ch.PlainAnswers, data: DataSet) -> list[ch.ScoreChannel]:
     statistics = TableStatistics.fit(data.schema, fit.x_unit)
-    return score_channels("tabular", Fitting(fit.logits, fit.features, table=statistics))
+    fitting = Fitting(fit.logits, fit.features, fit.x_unit, statistics, data.schema)
+    return score_channels("tabular", fitting)
 
 
 def _image_cases(fit: ch.PlainAnswers) -> tuple[Case, ...]:
@@ -151,7 +153,12 @@ def _image_cases(fit: ch.PlainAnswers) -> tuple[Case, ...]:
         lambda graph, tensors: filters.emit(graph, tensors.x_unit),
         Filters,
     )
-    return (*_channel_cases(channels), statistics, learned, *_detector_cases(channels, fit))
+    return (
+        *_channel_cases(channels),
+        statistics,
+        learned,
+        *_detector_cases("image", channels, fit),
+    )
 
 
 def _table_cases(fit: ch.PlainAnswers, data: DataSet) -> tuple[Case, ...]:
@@ -162,7 +169,7 @@ def _table_cases(fit: ch.PlainAnswers, data: DataSet) -> tuple[Case, ...]:
     categories = [c for c in columns if isinstance(c, CategoryColumn)]
     return (
         *_channel_cases(channels),
-        *_detector_cases(channels, fit),
+        *_detector_cases("tabular", channels, fit),
         Case(
             "statistics",
             2,
@@ -198,7 +205,9 @@ def _channel_cases(channels: Sequence[ch.ScoreChannel]) -> list[Case]:
     ]
 
 
-def _detector_cases(channels: Sequence[ch.ScoreChannel], fit: ch.PlainAnswers) -> list[Case]:
+def _detector_cases(
+    kind: Kind, channels: Sequence[ch.ScoreChannel], fit: ch.PlainAnswers
+) -> list[Case]:
     """The drift score, and the perturbation head, both over all scores."""
 
     def scores(rows: ch.PlainAnswers) -> FloatArray:
@@ -207,7 +216,15 @@ def _detector_cases(channels: Sequence[ch.ScoreChannel], fit: ch.PlainAnswers) -
     def emitted(graph: GraphBuilder, tensors: ch.Tensors) -> str:
         return graph.op("Concat", *(c.emit(graph, tensors) for c in channels), axis=1)
 
-    strange = Strangeness.fit(scores(fit))
+    def predicted(rows: ch.PlainAnswers) -> IntArray:
+        labels: IntArray = rows.logits.argmax(axis=1)
+        return labels
+
+    def emitted_class(graph: GraphBuilder, tensors: ch.Tensors) -> str:
+        return graph.op("ArgMax", tensors.logits, axis=1, keepdims=1)
+
+    names, classes = [c.name for c in channels], fit.logits.shape[1]
+    strange = fit_strangeness(kind, names, scores(fit), predicted(fit), classes)
     mean, scale = scores(fit).mean(axis=0), scores(fit).std(axis=0) + 1e-3
     rng = np.random.default_rng(0)  # any weights will do: what they are fitted to is not tried here
     w1 = rng.normal(size=(len(mean), pb.HIDDEN)) / scale[:, None]
@@ -222,11 +239,20 @@ def _detector_cases(channels: Sequence[ch.ScoreChannel], fit: ch.PlainAnswers) -
 
     return [
         Case(
+            "strangeness",
+            1,
+            lambda rows: strange.measure.of(scores(rows))[:, None],
+            lambda graph, tensors: strange.measure.emit(graph, emitted(graph, tensors)),
+            type(strange.measure),
+        ),
+        Case(
             "drift_score",
             1,
-            lambda rows: strange.of(scores(rows))[:, None],
-            lambda graph, tensors: strange.emit(graph, emitted(graph, tensors)),
-            Strangeness,
+            lambda rows: strange.of(scores(rows), predicted(rows))[:, None],
+            lambda graph, tensors: strange.emit(
+                graph, emitted(graph, tensors), emitted_class(graph, tensors)
+            ),
+            ClassStrangeness,
         ),
         Case(
             "perturbation_head",

@@ -145,6 +145,10 @@ def _add_changed(
     before = () if previous is None else previous.corruptions
     version = None if previous is None else previous.version
     benign = _middle({**kinds, **stressed})
+    if not runner.manifest.calibration.drift_tested:
+        gaps.add(
+            "clean rows flagged as drift", "the drift score is calibrated on the test rows, too"
+        )
     cases = gaps.attempt(
         "unexpected inputs", lambda: edge_cases(runner, seed=seed, examples=tasks.rows.x)
     )

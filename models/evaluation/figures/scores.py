@@ -17,9 +17,11 @@ from models.statistics.intervals import (
     roc,
 )
 from models.statistics.shares import Reliability
-from models.versions.figures import Adaptive, BenignFigure, RocCurve, Scores
+from models.versions.figures import Adaptive, BenignFigure, DriftRates, RocCurve, Scores
 from models.versions.runner import Runner
+from models.versions.schema import Calibration
 
+TENTH = 0.1  # a rate that few rows of a class can show
 RATES = (0.01, 0.05)  # of false alarms, at which the share caught is given
 Column = npt.NDArray[np.float64]
 
@@ -54,7 +56,9 @@ def scores(
         false_positives_expected=false_positive_interval(
             facts.alpha, facts.n, len(likely), level=0.95
         ),
-        drift_false_positives=proportion(usual <= facts.alpha),
+        drift_expected=_expected_drift(facts, len(usual)),
+        drift_false_positives=proportion(usual <= facts.alpha) if facts.drift_tested else None,
+        drift_by_class=_drift_by_class(runner, clean) if facts.drift_tested else {},
         perturbation_false_positives=proportion(likely > limit),
         perturbation_detected=None if attacked is None else proportion(attacked > limit),
         perturbation_auroc=None if attacked is None else round(auroc(likely, attacked), 4),
@@ -63,6 +67,23 @@ def scores(
         likelihood=likelihood(results, plan, benign, seed=seed),
         adaptive=adaptive,
     )
+
+
+def _expected_drift(facts: Calibration, rows: int) -> tuple[int, int] | None:
+    if facts.drift_rows is None:
+        return None
+    return false_positive_interval(facts.alpha, facts.drift_n, rows, level=0.95)
+
+
+def _drift_by_class(runner: Runner, clean: Arrays) -> dict[str, DriftRates]:
+    """Of every class that some clean row is predicted as."""
+    drift, predicted = _column(clean, "drift"), clean["predicted"].astype(np.int64)
+    alpha, rates = runner.manifest.calibration.alpha, {}
+    for label, name in enumerate(runner.manifest.classes):
+        own = drift[predicted == label]
+        if len(own):
+            rates[name] = DriftRates(proportion(own <= alpha), proportion(own <= TENTH))
+    return rates
 
 
 def likelihood(

@@ -85,6 +85,18 @@ def false_positives(name: str, flagged: Bools, alpha: float, held: int) -> Check
     )
 
 
+def _untested_drift(calibration: Calibration) -> Check:
+    """So few rows that the drift score is calibrated on the test rows as well."""
+    return Check(
+        "drift_false_positives",
+        "unknown",
+        None,
+        None,
+        f"the drift score is calibrated on all {calibration.drift_n} rows, the test rows among"
+        " them: none is left to judge it on",
+    )
+
+
 def ratio(name: str, value: float, reference: float, bound: float, unit: str) -> Check:
     """A cost of the challenger over that of the champion, both measured in one run."""
     quotient = value / reference
@@ -283,7 +295,11 @@ GATES: tuple[Gate, ...] = (
     Gate(
         "drift_false_positives",
         _FLAGS,
-        lambda c: false_positives("drift", c.flags[0], c.calibration.alpha, c.calibration.n),
+        lambda c: (
+            false_positives("drift", c.flags[0], c.calibration.alpha, c.calibration.drift_n)
+            if c.calibration.drift_tested
+            else _untested_drift(c.calibration)
+        ),
     ),
     Gate(
         "perturbation_false_positives",

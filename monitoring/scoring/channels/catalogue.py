@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 
 from models.statistics.arrays import FloatArray
+from models.versions.schema import InputSchema
 from monitoring.scoring.channels.base import (
     Energy,
     FeatureDistance,
@@ -21,6 +22,8 @@ from monitoring.scoring.channels.base import (
     TableStatistic,
     Uncertainty,
 )
+from monitoring.scoring.channels.chow_liu import ChowLiu
+from monitoring.scoring.channels.shuffled_rows import ShuffledRow
 from monitoring.scoring.channels.table_statistics import TableStatistics
 from monitoring.scoring.inputs import PlainAnswers, ScoreChannel
 
@@ -37,12 +40,23 @@ class Fitting:
         features: `(R, F)`.
         x_unit: `(R, *shape)`.
         table: statistics of a table's rows.
+        schema: a table's, where columns are looked at together.
+        seed: of channels that are trained.
     """
 
     logits: FloatArray | None = None
     features: FloatArray | None = None
     x_unit: FloatArray | None = None
     table: TableStatistics | None = None
+    schema: InputSchema | None = None
+    seed: int = 0
+
+    @property
+    def columns(self) -> tuple[InputSchema, FloatArray] | None:
+        """Schema and rows of a table with columns."""
+        if self.schema is None or not self.schema.columns or self.x_unit is None:
+            return None
+        return self.schema, self.x_unit
 
     @property
     def has_energy(self) -> bool:
@@ -62,11 +76,17 @@ class Channel:
         name: in the manifest, metrics and alarms.
         fit: from training rows; None where they lack what it needs.
         kinds: of the inputs that it makes sense for.
+        sign: -1 where a table's low scores are the strange ones.
+        is_mean: whether it is a mean over a table's columns.
+        of_columns: whether it rests on a table's columns alone, not on the model.
     """
 
     name: str
     fit: Callable[[Fitting], ScoreChannel | None]
     kinds: tuple[Kind, ...] = ("image", "tabular")
+    sign: int = 1
+    is_mean: bool = False
+    of_columns: bool = False
 
 
 _IMAGE: tuple[Kind, ...] = ("image",)
@@ -93,6 +113,9 @@ _ALL = (
         "inside",
         lambda rows: None if rows.table is None else TableStatistic("inside", 0, rows.table),
         _TABLE,
+        sign=-1,
+        is_mean=True,
+        of_columns=True,
     ),
     Channel(
         "row_distance",
@@ -102,6 +125,19 @@ _ALL = (
             else TableStatistic("row_distance", 1, rows.table)
         ),
         _TABLE,
+        of_columns=True,
+    ),
+    Channel(
+        "chow_liu",
+        lambda rows: None if rows.columns is None else ChowLiu.fit(*rows.columns),
+        _TABLE,
+        of_columns=True,
+    ),
+    Channel(
+        "shuffled_row",
+        lambda rows: None if rows.columns is None else ShuffledRow.fit(*rows.columns, rows.seed),
+        _TABLE,
+        of_columns=True,
     ),
 )
 CATALOGUE: Mapping[str, Channel] = MappingProxyType({each.name: each for each in _ALL})
@@ -115,4 +151,10 @@ def score_channels(kind: Kind, rows: Fitting) -> list[ScoreChannel]:
     ['energy', 'uncertainty']
     """
     fitted = (each.fit(rows) for each in _ALL if kind in each.kinds)
+    return [channel for channel in fitted if channel is not None]
+
+
+def column_channels(rows: Fitting) -> list[ScoreChannel]:
+    """The score channels of a table that rest on its columns alone, fitted on rows."""
+    fitted = (each.fit(rows) for each in _ALL if each.of_columns)
     return [channel for channel in fitted if channel is not None]

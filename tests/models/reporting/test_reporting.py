@@ -57,6 +57,17 @@ def test_card_follows_every_change_of_the_manifest(window: Proportion | None) ->
     assert "{" not in text, "a field that was not filled in"
 
 
+def test_card_shows_how_often_clean_rows_of_every_class_are_strange() -> None:
+    plain, figures = example()
+    manifest = msgspec.structs.replace(plain, evaluation=figures)
+    lines = [line for line in card(manifest).splitlines() if "drift p <= .1" in line]
+    assert lines == ["| clean rows predicted as | flagged as drift (1%) | drift p <= .1 |"]
+    body = card(manifest).partition(lines[0])[2].splitlines()[2:4]
+    assert [row.split("|")[1].strip() for row in body] == ["8", "3"], "the most strange first"
+    assert "20.0% (" in body[0]
+    assert ", n = 40)" in body[0]
+
+
 def test_card_has_the_new_figures_of_a_full_evaluation() -> None:
     text = _card(*example())
     figures = example()[1]

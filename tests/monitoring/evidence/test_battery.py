@@ -8,9 +8,15 @@ import pytest
 from models import corruptions
 from models.corruptions import tables as stress
 from models.statistics.arrays import FloatArray
-from monitoring.scoring import drift_score
+from monitoring.scoring import strangeness
 from monitoring.scoring.channels import base as channels
-from monitoring.scoring.channels import columns, image_channels, table_statistics
+from monitoring.scoring.channels import (
+    chow_liu,
+    columns,
+    image_channels,
+    shuffled_rows,
+    table_statistics,
+)
 from monitoring.scoring.channels.base import PlainAnswers
 from monitoring.scoring.perturbation import filters as head_filters
 from monitoring.scoring.perturbation import head as perturbation
@@ -18,11 +24,11 @@ from tests.monitoring.battery import absurd, rows_of, world
 
 IMAGE = (
     "energy", "feature_distance", "mean", "gradient", "grain", "pixel_distance", "uncertainty",
-    "statistics", "filters", "drift_score", "perturbation_head",
+    "statistics", "filters", "strangeness", "drift_score", "perturbation_head",
 )  # fmt: skip
 TABLE = (
-    "energy", "feature_distance", "inside", "row_distance", "drift_score", "perturbation_head",
-    "statistics", "numbers", "categories",
+    "energy", "feature_distance", "inside", "row_distance", "chow_liu", "shuffled_row",
+    "strangeness", "drift_score", "perturbation_head", "statistics", "numbers", "categories",
 )  # fmt: skip
 battery = pytest.mark.parametrize(
     ("kind", "name"), [("image", n) for n in IMAGE] + [("table", n) for n in TABLE]
@@ -39,6 +45,9 @@ MOVES = {
     "drift_score": ("junk", 1),
     "inside": ("out_of_range", -1),
     "row_distance": ("swapped_columns", 1),
+    "chow_liu": ("shuffled", 1),
+    "shuffled_row": ("shuffled", 1),
+    "strangeness": ("junk", 1),
 }
 VECTORS = {
     "statistics",
@@ -68,12 +77,16 @@ def test_battery_forgets_nothing() -> None:
     assert set(IMAGE) | set(TABLE) == set(MOVES) | VECTORS, "say what moves it"
     tried = {c.of for cases in made.values() for c in cases}
     modules = (
-        channels, image_channels, columns, drift_score, perturbation, head_filters,
-        table_statistics,
+        channels, image_channels, columns, strangeness, perturbation, head_filters,
+        table_statistics, chow_liu, shuffled_rows,
     )  # fmt: skip
     for module in modules:
         for _, found in inspect.getmembers(module, inspect.isclass):
-            if found.__module__ == module.__name__ and hasattr(found, "emit"):
+            if (
+                found.__module__ == module.__name__
+                and hasattr(found, "emit")
+                and not getattr(found, "_is_protocol", False)
+            ):
                 assert found in tried, f"{found.__name__} is not in tests/monitoring/battery.py"
 
 
@@ -129,6 +142,7 @@ def test_scores_move_the_way_their_names_say(kind: str) -> None:
     else:
         for name in ("out_of_range", "swapped_columns"):
             changed[name] = stress.apply(name, schema, x, 5, rng)
+        changed["shuffled"] = np.stack([rng.permutation(column) for column in x.T], axis=1)
         changed["junk"] = np.where(np.isnan(x), x, schema.from_unit(rng.uniform(-3, 4, x.shape)))
     before, moved = made.rows(x), {k: rows_of(made.data, v) for k, v in changed.items()}
     for case in made.cases:

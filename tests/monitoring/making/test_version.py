@@ -234,7 +234,7 @@ def test_version_of_a_table_answers_raw_rows_and_is_judged(version: int, tables:
     assert {row.name for row in figures.stress} > {"missing", "noise", "unseen_category"}
     names = [c.name for c in manifest.channels]
     scores = [name for name in names if not name.startswith("column:")]
-    assert scores[-3:] == ["inside", "row_distance", "class"]
+    assert scores[-5:] == ["inside", "row_distance", "chow_liu", "shuffled_row", "class"]
     assert len(names) - len(scores) == len(data.schema.columns)
     assert ("feature_distance" in names) is (version == 1)
     strange = data.test.x[:4].copy()

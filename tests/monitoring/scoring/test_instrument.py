@@ -12,7 +12,7 @@ from models.statistics.arrays import FloatArray
 from models.statistics.intervals import false_positive_interval
 from models.versions.runner import Answer, session
 from models.versions.schema import OUTPUTS
-from monitoring.scoring.drift_score import TABLE, conformal_table, whitening
+from monitoring.scoring.drift_score import TABLE, conformal_table
 from tests import bundles
 from tests.conftest import Published
 
@@ -193,7 +193,16 @@ def test_graph_without_features_gets_what_there_is(asked_session: ort.InferenceS
     made, data = bundles.prepared("asked"), bundles.table()
     names = [c.name for c in made.channels]
     columns = [f"column:{column.name}" for column in data.schema.columns]
-    assert names == ["energy", "uncertainty", "inside", "row_distance", *columns, "class"]
+    assert names == [
+        "energy",
+        "uncertainty",
+        "inside",
+        "row_distance",
+        "chow_liu",
+        "shuffled_row",
+        *columns,
+        "class",
+    ]
     assert [o.name for o in asked_session.get_outputs()] == list(OUTPUTS)
     told = ask(asked_session, data.test.x)
     assert (told.probabilities.argmax(axis=1) == data.test.y).mean() > 0.7
@@ -248,19 +257,3 @@ def test_no_score_is_undefined_on_absurd_values(
     for name, output in zip(OUTPUTS, told, strict=True):
         assert np.isfinite(output).all(), name
     np.testing.assert_allclose(told.probabilities.sum(axis=1), 1, atol=1e-4)
-
-
-@given(
-    st.lists(st.sampled_from([0.0, 1e-6, 0.1, 1.0, 1e4, -1e4]), min_size=12, max_size=60),
-    st.integers(1, 4),
-)
-def test_whitening_is_finite_for_scores_that_hardly_vary_or_repeat_each_other(
-    values: list[float], columns: int
-) -> None:
-    one = np.array(values)
-    scores = np.stack([one * 10.0**-k for k in range(columns)], axis=1).astype(np.float32)
-    centre, matrix = whitening(scores)
-    distance = ((scores @ matrix - centre @ matrix) ** 2).sum(axis=1)
-    assert np.isfinite(matrix).all()
-    assert np.isfinite(distance).all()
-    assert np.median(distance) <= 2e3

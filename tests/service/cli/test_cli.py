@@ -114,6 +114,9 @@ def test_notes_say_what_few_rows_and_a_standing_champion_mean(
     said = capsys.readouterr().err
     assert "note: Nothing is ever flagged: the scores are calibrated on 98 rows" in said
     assert f"note: version {manifest.version + 1} stays champion" in said
+    jackknife = msgspec.structs.replace(few, drift_rows=200)
+    tell_notes(msgspec.structs.replace(manifest, calibration=jackknife), manifest.version + 1)
+    assert "note: Nothing but drift is ever flagged" in capsys.readouterr().err
 
 
 def test_if_empty_knows_the_model_of_a_path(tmp_path: Path) -> None:

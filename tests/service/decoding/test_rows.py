@@ -276,6 +276,18 @@ def test_a_category_never_seen_is_answered(client: FlaskClient) -> None:
     assert client.post("/predict?model=wine", json={"instances": [row]}).status_code == 200
 
 
+def test_a_number_far_out_of_range_is_told_apart_from_a_strange_row(client: FlaskClient) -> None:
+    data = tables.wine()
+    usual = tables.as_objects(data, data.test.x[:1])[0]
+    hue = next(c for c in data.schema.columns if c.name == "hue")
+    span = hue.high - hue.low
+    rows = [usual, *(usual | {"hue": v} for v in (hue.high + 0.9 * span, hue.high + 1.1 * span))]
+    rows.append(usual | {"hue": hue.low - 1.1 * span})
+    answer = client.post("/predict?model=wine", json={"instances": rows}).get_json()
+    told = [row["drift"]["out_of_range"] for row in answer["predictions"]]
+    assert told == [False, False, True, True]
+
+
 def test_metadata_tells_what_a_client_needs_to_fill_the_tensor(client: FlaskClient) -> None:
     (told,) = client.get("/v2/models/wine").get_json()["inputs"]
     assert (told["datatype"], told["shape"]) == ("FP32", [-1, 7])

@@ -45,6 +45,7 @@ def test_predict_answers_what_one_run_gives(
         assert got["probability"] == got["probabilities"][index]
         p_value, likelihood = truth.drift_p_value[row], truth.perturbation_likelihood[row]
         assert np.float32(got["drift"]["p_value"]) == p_value
+        assert "out_of_range" not in got["drift"], "a picture has no columns"
         assert got["drift"]["flagged"] == (p_value <= np.float32(calibration.alpha))
         assert np.float32(got["perturbation"]["likelihood"]) == likelihood
         assert np.float32(got["perturbation"]["corruption"]) == truth.corruption_likelihood[row]

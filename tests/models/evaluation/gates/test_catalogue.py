@@ -1,6 +1,8 @@
 """Every gate lets the good pass and stops the bad; masked gradients do not look like robustness."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import msgspec
 import numpy as np
@@ -19,6 +21,7 @@ from models.nets import export, factories
 from models.training.loop import Recipe, train
 from models.versions.bundle import Bundle
 from models.versions.runner import Runner
+from models.versions.schema import Calibration
 from tests.bundles import instrumented
 from tests.conftest import NET, Published
 from tests.models.versions.test_bundle import manifest
@@ -98,6 +101,18 @@ def test_false_positive_gate_stops_more_than_chance_explains() -> None:
     judged(catalogue.false_positives("drift", right(0.0, 368), 0.01, 361), name, True)
     judged(catalogue.false_positives("drift", right(0.06, 368), 0.01, 361), name, False)
     judged(catalogue.false_positives("drift", right(1.0, 368), 0.01, 361), name, False)
+
+
+def test_gate_on_drift_knows_nothing_where_the_test_rows_were_calibrated_on() -> None:
+    gate = next(gate for gate in catalogue.GATES if gate.name == "drift_false_positives")
+    facts = Calibration(20, 0.01, 0.5, 0.5, "", 1.0, 0.03, 1, drift_rows=100)
+    flags = (right(0.02, 100), right(0.0, 100))
+    judge = cast(Any, gate.judge)
+    judged(judge(SimpleNamespace(flags=flags, calibration=facts)), gate.name, True)
+    whole = msgspec.structs.replace(facts, drift_tested=False)
+    check = judge(SimpleNamespace(flags=flags, calibration=whole))
+    assert (check.verdict, check.value) == ("unknown", None)
+    assert "all 100 rows" in check.detail
 
 
 def test_cost_gate_compares_with_the_champion() -> None:

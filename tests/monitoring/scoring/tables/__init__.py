@@ -1,0 +1,1 @@
+"""Channels of a table's columns together, and tables of few rows."""
