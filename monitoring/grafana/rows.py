@@ -17,7 +17,7 @@ from monitoring.grafana.panels import (
 
 ERROR_RATIO_BOUND = 0.01
 PSI_BOUND = 0.25
-PERTURBED_RATIO_BOUND = 0.05
+ATTACK_EVIDENCE_BOUND = 6
 STALE_SECONDS = 60
 
 MODEL = 'model=~"$model"'
@@ -228,14 +228,17 @@ def tampering_row() -> list[Panel]:
     flagged = "holdfast:flagged_ratio:5m"
     return [
         lines(
-            "What share of the inputs looks perturbed?",
-            "Share flagged as adversarially perturbed over 5 minutes; about 1% of clean inputs are."
-            " Alert HoldfastPerturbationRate: above the line."
-            " Alert HoldfastQueryAttack: more than ten flagged queries in five minutes.",
-            {"{{model}}": f'{flagged}{{kind="perturbation", {MODEL}}}'},
-            unit="percentunit",
+            "Are inputs attacked, or only corrupted?",
+            "Evidence, log10, of the stream of likelihoods. Slow: attacked, which no mix of clean and"
+            " corrupted inputs explains; alert HoldfastPerturbationRate: above the line. Quick:"
+            " corrupted or attacked; it only informs. Alert HoldfastQueryAttack: more than ten"
+            " flagged queries in five minutes.",
+            {
+                "{{model}} {{stream}}": f"max by (model, stream) ("
+                f"holdfast_perturbation_evidence_log10{{{MODEL}}})"
+            },
             width=8,
-            limits=thresholds((PERTURBED_RATIO_BOUND, RED)),
+            limits=thresholds((ATTACK_EVIDENCE_BOUND, RED)),
         ),
         heatmap(
             "How are the perturbation likelihoods spread?",

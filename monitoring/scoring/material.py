@@ -26,7 +26,7 @@ from models.versions.runner import session
 from models.versions.schema import InputArray, InputSchema
 from monitoring.scoring.instrument import Material
 from monitoring.scoring.perturbation import negatives as hn
-from monitoring.scoring.perturbation.attacks import PASSES, SIZES, attack_families
+from monitoring.scoring.perturbation.attacks import PASSES, SIZES, attack_families, attack_freely
 from monitoring.scoring.perturbation.benign import Benign
 from monitoring.scoring.pieces import SILENT, Part, Pieces
 
@@ -99,7 +99,16 @@ class Victim:
             change = np.nan_to_num(np.abs(self.schema.to_unit(x) - unit))
             changed = change.reshape(len(rows), -1).max(axis=1) > 1e-3 * self._at(size).eps
             parts.append(x[changed] if changed.any() else x)
-        return np.concatenate(parts)
+        found = attack_freely(
+            ask,
+            torch.from_numpy(unit),
+            torch.from_numpy(rows.y),
+            self._at(1.0),
+            generator=torch.Generator().manual_seed(seed),
+            without=self.without,
+            black_box=True,
+        )
+        return np.concatenate([*parts, *(self.schema.from_unit(x.numpy()) for x in found)])
 
     def _affordable(self, net: nn.Module) -> int:
         """Rows that may be attacked in every way: forward and backward, every pass."""
@@ -185,6 +194,7 @@ def head_material(
         recalibrated=victim.net is not None,
         fit_moved=_off_the_grid(schema, fit.x, step, rng),
         held_kinds=np.append(held_kinds, np.full(len(own[1][:KIND_ROWS]), len(kinds))),
+        kind_names=(*kinds, "your own"),
     )
     return material, source
 

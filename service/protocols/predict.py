@@ -11,7 +11,7 @@ from service.decoding.images import MAX_PIXELS, Upload, decode_images, takes_ima
 from service.decoding.instances import FIELD, read_predict_body, read_rows_of
 from service.decoding.multipart import FORM, read_files
 from service.fleet.served import Served
-from service.pipeline import Decoded, Pipeline, QueryScore, RowScores, Scored
+from service.pipeline import Decoded, Pipeline, QueryScore, RowScores, Scored, verdict
 from service.web.call import Call, Endpoint
 from service.web.errors import JSON, MediaTypeError
 from service.web.reply import Reply
@@ -93,6 +93,8 @@ def predictions(scored: Scored) -> list[Prediction]:
         answer.perturbation_likelihood,
         answer.corruption_likelihood,
         scored.flags.perturbation.tolist(),
+        scored.flags.suspicious.tolist(),
+        scored.flags.attack.tolist(),
         _queries(scored),
     )
     return [
@@ -106,12 +108,23 @@ def predictions(scored: Scored) -> list[Prediction]:
                 "likelihood": likelihood,
                 "corruption": corruption,
                 "flagged": perturbed,
+                "suspicious": suspicious,
+                "verdict": verdict(suspicious, attack),
             },
             "query": query,
         }
-        for index, row, p_value, drifted, likelihood, corruption, perturbed, query in zip(
-            *columns, strict=True
-        )
+        for (
+            index,
+            row,
+            p_value,
+            drifted,
+            likelihood,
+            corruption,
+            perturbed,
+            suspicious,
+            attack,
+            query,
+        ) in zip(*columns, strict=True)
     ]
 
 

@@ -85,7 +85,7 @@ def test_expressions_have_no_variable_left_and_take_the_given_values() -> None:
     [
         ("HoldfastErrorRatio", f"> {rows.ERROR_RATIO_BOUND}"),
         ("HoldfastChannelShift", f"> {rows.PSI_BOUND}"),
-        ("HoldfastPerturbationRate", f"> {rows.PERTURBED_RATIO_BOUND}"),
+        ("HoldfastPerturbationRate", f"> {rows.ATTACK_EVIDENCE_BOUND}"),
         ("HoldfastWatcherStale", f"> {rows.STALE_SECONDS}"),
     ],
 )

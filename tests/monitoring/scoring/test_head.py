@@ -75,7 +75,7 @@ def test_negatives_cover_every_kind_and_pass_the_schema() -> None:
     x, rng = load_digits().test.x[:30], np.random.default_rng(1)
     kinds = hn.kinds_of(DIGITS)
     assert len(kinds) == len(corruptions.suite(DIGITS))
-    rows, places = hn.by_kind(kinds, x, rng)
+    rows, places, _ = hn.by_kind(kinds, x, rng)
     assert len(rows) == len(places) == 30 * len(kinds)
     DIGITS.check(rows)
     DIGITS.check(hn.random_changes(kinds, x, rng))
