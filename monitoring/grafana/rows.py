@@ -229,14 +229,15 @@ def tampering_row() -> list[Panel]:
     return [
         lines(
             "Are inputs attacked, or only corrupted?",
-            "Evidence, log10, of the stream of likelihoods. Slow: attacked, which no mix of clean and"
-            " corrupted inputs explains; alert HoldfastPerturbationRate: above the line. Quick:"
+            "Evidence, log10, of the stream of likelihoods. Slow: attacked, which no mix of clean"
+            " and corrupted inputs explains; alert HoldfastPerturbationRate: above the line. Quick:"
             " corrupted or attacked; it only informs. Alert HoldfastQueryAttack: more than ten"
             " flagged queries in five minutes.",
             {
                 "{{model}} {{stream}}": f"max by (model, stream) ("
                 f"holdfast_perturbation_evidence_log10{{{MODEL}}})"
             },
+            unit="short",
             width=8,
             limits=thresholds((ATTACK_EVIDENCE_BOUND, RED)),
         ),

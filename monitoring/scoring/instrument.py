@@ -70,13 +70,17 @@ class Material:
     recalibrated: bool = True  # False leaves the probabilities as they are
     fit_moved: InputArray | None = None  # images off their pixel grid: clean to the head
     held_kinds: IntArray | None = None  # which kind each row of `held_corrupted` is; None: one
+    held_severities: IntArray | None = None  # and how strong, 1 to 5; None: not known
     kind_names: tuple[str, ...] = ()  # of the kinds; empty: they have none
 
     @property
     def benign_kinds(self) -> BenignKinds:
         """What the rows of `held_corrupted` are."""
         one = np.zeros(len(self.held_corrupted), dtype=np.int64)
-        return BenignKinds(one if self.held_kinds is None else self.held_kinds, self.kind_names)
+        kinds, severities = (
+            one if each is None else each for each in (self.held_kinds, self.held_severities)
+        )
+        return BenignKinds(kinds, severities, self.kind_names)
 
 
 @dataclass(frozen=True)

@@ -172,7 +172,7 @@ def head_material(
     few = held.take(_spread(len(held), min(KIND_ROWS, _most(schema, len(kinds)))))
     own = (fit.x[:0], fit.x[:0]) if benign is None else benign.halves()
     pieces.begin("benign rows")
-    held_corrupted, held_kinds = hn.by_kind(kinds, few.x, rng)
+    held_corrupted, held_kinds, severities = hn.by_kind(kinds, few.x, rng)
     fit_corrupted = _benign(schema, kinds, fit.x, rng)
     fit_attacked = victim.attack(fit, seed, pieces.begin("attacks to learn from"))
     held_attacked = victim.attack(few, seed, pieces.begin("attacks to calibrate on"))
@@ -194,6 +194,7 @@ def head_material(
         recalibrated=victim.net is not None,
         fit_moved=_off_the_grid(schema, fit.x, step, rng),
         held_kinds=np.append(held_kinds, np.full(len(own[1][:KIND_ROWS]), len(kinds))),
+        held_severities=np.append(severities, np.zeros(len(own[1][:KIND_ROWS]), dtype=np.int64)),
         kind_names=(*kinds, "your own"),
     )
     return material, source

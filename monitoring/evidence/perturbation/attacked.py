@@ -10,7 +10,7 @@ import numpy as np
 from monitoring.evidence.bets import FloatArray, IntArray
 from monitoring.evidence.perturbation.mixture import most_likely_mix
 
-SHARES = (0.01, 0.03, 0.1, 0.3, 0.9)  # of the traffic that may be attacked: the bets
+SHARES = (0.02, 0.05, 0.15, 0.5)  # of the traffic that may be attacked: the bets
 BLOCK = 50  # requests that are weighed at once, at least
 KEPT = 6  # blocks for which every beginning is kept; then every second, every fourth, ...
 MEMORY = 5000.0  # requests by which the mix seen so far is known

@@ -49,15 +49,14 @@ class LikelihoodCells:
         """Cut the suspicion at ranks of the stream's reference, and count all kinds of rows.
 
         The null has a component for the reference, for held-out clean rows, and for every benign
-        kind; p = (n_g + m prior_g) / (n + m), so that no cell is impossible. The bets are on all
-        attacked rows, and on those that are likely or very likely attacked: small changes look
-        clean, so an attack is mostly one of those.
+        kind; p = (n_g + m prior_g) / (n + m), so that no cell is impossible. The bets are
+        mostly on rows that are likely or very likely attacked: small changes look clean.
 
         Args:
             stream: held-out rows that the stream is compared with.
             clean: held-out clean rows.
             corrupted: held-out rows, each of one benign kind.
-            kinds: `(m,)`, which kind each is of.
+            kinds: `(m,)`, which kind (and strength) each is of.
             attacked: held-out rows under attack.
         """
         edges = steady(rank_edges(stream.suspicion, SUSPICION_RANKS))
@@ -82,9 +81,9 @@ class LikelihoodCells:
 
 
 def _bets(counts: FloatArray, base: FloatArray) -> FloatArray:
-    """`(3, G)`: all attacked rows, and for most of a bet those above a likelihood of .5, of .8."""
+    """`(2, G)`: attacked rows, for most of a bet those above a likelihood of .5, or of .8."""
     whole = _shares(counts, base, 1.0)
-    rows = [whole]
+    rows = []
     for limit in SEEN:
         place = np.arange(len(whole)) % (len(LIKELIHOOD_EDGES) + 1)
         seen = np.where(place <= LIKELIHOOD_EDGES.index(limit), whole, 0.0)

@@ -12,23 +12,35 @@ from monitoring.scoring.perturbation.cells import LikelihoodCells, ScoredRows
 
 BENIGN_ALPHA = 0.03  # of all benign kinds together, so that fresh rows stay below 5 %
 NAMED_ABOVE = 0.05  # share flagged of a benign kind from which the manifest names it
+STRENGTHS = np.array([0, 0, 0, 1, 2, 2])  # of severities 0 (not known) to 5
 
 
 @dataclass(frozen=True)
 class BenignKinds:
-    """Which kind each of the held-out corrupted rows is of, and what the kinds are called.
+    """What the held-out corrupted rows are.
 
     Args:
-        kind: `(n,)`.
+        kind: `(n,)`, which kind each is of.
+        severity: `(n,)`, how strong, 1 to 5; 0 where that is not known.
         names: by kind; empty: they have none.
     """
 
     kind: IntArray
+    severity: IntArray
     names: tuple[str, ...] = ()
 
     def name(self, kind: int) -> str:
         """What a kind is called."""
         return self.names[kind] if kind < len(self.names) else f"kind {kind}"
+
+    def parted(self, flagged: FloatArray) -> IntArray:
+        """`(n,)`: kinds, those parted by strength of which too many rows are flagged `(n,)`.
+
+        What looks like an attack does so at some strengths only: the stream must know them apart.
+        """
+        often = [k for k in np.unique(self.kind) if flagged[self.kind == k].mean() > NAMED_ABOVE]
+        strength = np.where(np.isin(self.kind, often), STRENGTHS[self.severity], 0)
+        return (STRENGTHS.max() + 1) * self.kind + strength
 
 
 @dataclass(frozen=True)
@@ -72,11 +84,12 @@ class Limits:
         scored = [
             ScoredRows(suspicion[rows], likelihood[rows]) for rows in (clean, corrupted, attacked)
         ]
+        flagged = likelihood[corrupted] > limit
         cells = LikelihoodCells.fit(
             ScoredRows(head.suspicion(stream), head.likelihoods(stream)[0]),
-            scored[0], scored[1], benign.kind, scored[2],
+            scored[0], scored[1], benign.parted(flagged), scored[2],
         )  # fmt: skip
-        kinds, above = _find_above(likelihood[corrupted] > limit, benign)
+        kinds, above = _find_above(flagged, benign)
         return cls(limit, own[0], own[1], kinds, above, cells)
 
 

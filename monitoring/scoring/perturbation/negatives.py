@@ -64,16 +64,22 @@ def random_changes(
 
 def by_kind(
     kinds: dict[str, Change], x_raw: InputArray, rng: np.random.Generator
-) -> tuple[InputArray, IntArray]:
-    """All rows under every kind, each at a random severity, and the place of the kind `(N,)`."""
-    changed = []
+) -> tuple[InputArray, IntArray, IntArray]:
+    """All rows under every kind, each at a random severity.
+
+    Returns:
+        The rows, the place of the kind of each `(N,)`, and its severity `(N,)`.
+    """
+    changed, severities = [], []
     for change in kinds.values():
         severity, rows = rng.choice(SEVERITIES, size=len(x_raw)), x_raw.copy()
         for s in SEVERITIES:
             if (severity == s).any():
                 rows[severity == s] = change(x_raw[severity == s], s, rng)
         changed.append(rows)
-    return np.concatenate(changed), np.repeat(np.arange(len(kinds)), len(x_raw))
+        severities.append(severity)
+    places = np.repeat(np.arange(len(kinds)), len(x_raw))
+    return np.concatenate(changed), places, np.concatenate(severities)
 
 
 def grid_step(x_unit: Images) -> float:
