@@ -185,9 +185,10 @@ def instrument(
     p_value = emit_p_value(graph, scores, fit.scores, held.scores)
     graph.output("drift_p_value", p_value, "batch")
     part_done = pieces.begin("perturbation head")
-    limits = _add_head(graph, schema, evidence, material, seed, part_done)
+    limits, suspected = _add_head(graph, schema, evidence, material, seed, part_done)
     cells = counted.emit(graph, scores, x_unit, logits)
     graph.output("cells", cells, "batch", len(counted.channels), integer=True)
+    graph.output("suspicion", suspected, "batch")
 
     repeat_probability, natural = repeats.calibrate(material.reference)
     calibration = Calibration(
@@ -315,8 +316,8 @@ def _add_head(
     material: Material,
     seed: int,
     part_done: Part,
-) -> Limits:
-    """Fit the perturbation head and add it with its outputs; returns where they flag."""
+) -> tuple[Limits, str]:
+    """Fit the perturbation head and add it with its likelihoods; where they flag, and suspicion."""
 
     def rows_of(x: InputArray) -> FloatArray:
         (rows,) = run_graph(graph.probe(evidence=evidence.rows), schema, x, "probe_evidence")
@@ -335,11 +336,12 @@ def _add_head(
     x, kind = _three_kinds(material.held_clean, material.held_corrupted, material.held_adversarial)
     rows = rows_of(x)
     head = pb.calibrate(head, rows, kind)
-    outputs = ("perturbation_likelihood", "corruption_likelihood", "suspicion")
-    for name, tensor in zip(outputs, head.emit(graph, evidence.rows), strict=True):
-        graph.output(name, tensor, "batch")
+    perturbed, corrupted, suspected = head.emit(graph, evidence.rows)
+    graph.output("perturbation_likelihood", perturbed, "batch")
+    graph.output("corruption_likelihood", corrupted, "batch")
     stream = rows_of(material.reference)
-    return Limits.set_by(head, (rows, kind), stream, material.benign_kinds, ALPHA)
+    limits = Limits.set_by(head, (rows, kind), stream, material.benign_kinds, ALPHA)
+    return limits, suspected
 
 
 def _three_kinds(
