@@ -4,6 +4,8 @@ The null is composite: every request is of some known kind (clean, or a benign c
 unknown shares. Against it stands what the mix seen so far would give if a share lam were attacked.
 """
 
+from collections.abc import Sequence
+
 import msgspec
 import numpy as np
 
@@ -169,7 +171,8 @@ class AttackedEvidence:
     def load(self, state: AttackedState) -> None:
         """Take over a snapshot. Raises ValueError where it is of other cells."""
         cells, bets = self._kinds.shape[1], self._ln_q.shape[1]
-        rows = [state.pending, state.seen, *(each.counts for each in state.beginnings)]
+        rows: list[Sequence[float]] = [state.pending, state.seen]
+        rows += [each.counts for each in state.beginnings]
         other = any(len(each.ln_q) != bets for each in state.beginnings)
         if other or any(len(row) != cells for row in rows):
             raise ValueError(f"counts of other cells or bets, expected {cells} and {bets}")
