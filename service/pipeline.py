@@ -23,6 +23,7 @@ from monitoring.counting.metrics import STAGES, Flags, Timer
 from monitoring.counting.queries import ProbeCheck
 from monitoring.records.store import Record
 from monitoring.records.writer import RecordWriter
+from service.configuration.values import Policy
 from service.fleet.served import Served
 from service.web.errors import JSON, FlaggedError, UnavailableError
 from service.web.reply import Reply
@@ -32,7 +33,6 @@ LEAST_PROBABILITY = 1e-300  # whose logarithm is still a number
 _PAIRS = [a + b for a in _BASE32 for b in _BASE32]
 
 
-Policy = Literal["observe", "reject", "reject_suspicious"]
 # The flags (`Flags`) for which a policy refuses a request.
 REFUSED: Mapping[Policy, tuple[str, ...]] = {
     "observe": (),

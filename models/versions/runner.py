@@ -43,7 +43,8 @@ def suspicion_of(
     r = p / (2 * (1 - p))
     k = q * (1 + r) / np.maximum(2 * (1 - q) - q * r, 1e-9)
     odds = r * (1 + k) + k
-    return (odds / (2 + odds)).astype(np.float32)
+    suspicion: npt.NDArray[np.float32] = (odds / (2 + odds)).astype(np.float32)
+    return suspicion
 
 
 def session(model: bytes, threads: int = 1) -> ort.InferenceSession:
@@ -81,7 +82,9 @@ class Runner:
     def run(self, x: InputArray) -> Answer:
         """Answer `(N, *shape)` raw inputs that have passed `InputSchema.check`."""
         told = self._session.run(self._outputs, {self.manifest.input.name: x})
-        return Answer(*told, suspicion_of(*told[2:4])) if self._derived else Answer(*told)
+        if self._derived:
+            told.append(suspicion_of(told[2], told[3]))
+        return Answer(*told)
 
     def _check_and_warm(self) -> None:
         schema, path = self.manifest.input, self.bundle.path

@@ -235,7 +235,9 @@ def tampering_row() -> list[Panel]:
             " flagged queries in five minutes.",
             {
                 "{{model}} {{stream}}": f"max by (model, stream) ("
-                f"holdfast_perturbation_evidence_log10{{{MODEL}}})"
+                f"holdfast_perturbation_evidence_log10{{{MODEL}}})",
+                "{{model}} threshold": f"holdfast_perturbation_alarm_threshold_log10{{{MODEL}}}",
+                "{{model}} alarm": f"holdfast_perturbation_alarm{{{MODEL}}}",
             },
             unit="short",
             width=8,

@@ -40,7 +40,8 @@ class BenignKinds:
         """
         often = [k for k in np.unique(self.kind) if flagged[self.kind == k].mean() > NAMED_ABOVE]
         strength = np.where(np.isin(self.kind, often), STRENGTHS[self.severity], 0)
-        return (STRENGTHS.max() + 1) * self.kind + strength
+        parts: IntArray = (STRENGTHS.max() + 1) * self.kind + strength
+        return parts
 
 
 @dataclass(frozen=True)

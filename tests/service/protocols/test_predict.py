@@ -126,9 +126,13 @@ def test_reject_suspicious_refuses_what_is_not_clean_and_counts_it(
     make_app: MakeApp, published_state: Path, tmp_path: Path, rows: Rows
 ) -> None:
     url = f"sqlite:///{tmp_path}/records.sqlite"
-    dark = (rows * np.float32(0.3)).astype(rows.dtype)
+    rng = np.random.default_rng(0)
+    noisy = [rows + rng.normal(0, 16 * sigma, rows.shape) for sigma in (0.03, 0.05, 0.07, 0.1)]
+    changed = np.clip(np.concatenate(noisy), 0, 16).astype(rows.dtype)
     observing = client_of(make_app(published_state, database_url=url))
-    told = observing.post("/predict", json={"instances": dark.tolist()}).get_json()["predictions"]
+    told = observing.post("/predict", json={"instances": changed.tolist()}).get_json()[
+        "predictions"
+    ]
     seen = [
         k
         for k, row in enumerate(told)
@@ -136,7 +140,7 @@ def test_reject_suspicious_refuses_what_is_not_clean_and_counts_it(
         and not (row["drift"]["flagged"] or row["perturbation"]["flagged"])
     ]
     assert seen, "some are only suspicious"
-    one = dark[seen[0]][None].tolist()
+    one = changed[seen[0]][None].tolist()
     for policy, status in (("reject", 200), ("reject_suspicious", 409)):
         client = client_of(make_app(published_state, policy=policy, database_url=url))
         answer = client.post("/predict", json={"instances": one})
