@@ -127,7 +127,8 @@ def test_reject_suspicious_refuses_what_is_not_clean_and_counts_it(
 ) -> None:
     url = f"sqlite:///{tmp_path}/records.sqlite"
     rng = np.random.default_rng(0)
-    noisy = [rows + rng.normal(0, 16 * sigma, rows.shape) for sigma in (0.03, 0.05, 0.07, 0.1)]
+    some = rows[:60]
+    noisy = [some + rng.normal(0, 16 * sigma, some.shape) for sigma in (0.05, 0.07, 0.1)]
     changed = np.clip(np.concatenate(noisy), 0, 16).astype(rows.dtype)
     observing = client_of(make_app(published_state, database_url=url))
     told = observing.post("/predict", json={"instances": changed.tolist()}).get_json()[
