@@ -213,9 +213,8 @@ class Stream:
             if service not in distrusted:
                 self._put(table, increments(before, whole))
         self._bound(table)
-        counts = table.pop(CHANNEL, None)
-        if self.perturbation is not None and counts is not None:
-            self.attacked = self.perturbation.update(counts, now)
+        if self.perturbation is not None:
+            self.attacked = self.perturbation.update(table.pop(CHANNEL), now)
         return self._weigh({name: row for name, row in table.items() if row.any()}, now, new)
 
     def _put(self, table: dict[str, IntArray], gains: Mapping[str, float]) -> None:

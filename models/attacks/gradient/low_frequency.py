@@ -38,7 +38,7 @@ def low_frequency(
     down, across = (_low_pass(size, kept, x) for size in x.shape[2:])
 
     def smooth(change: Tensor) -> Tensor:
-        low = down @ change @ across
+        low: Tensor = down @ change @ across
         return low / low.abs().flatten(1).amax(dim=1).clamp_min(1e-12).view(-1, 1, 1, 1)
 
     noise = torch.rand(x.shape, generator=generator, dtype=x.dtype, device=x.device) - 0.5
@@ -59,4 +59,5 @@ def _low_pass(size: int, kept: float, x: Tensor) -> Tensor:
     rows = torch.cos(math.pi / size * (place + 0.5) * place[:, None]) * (2 / size) ** 0.5
     rows[0] /= 2**0.5
     low = rows[: max(1, round(kept * size))]
-    return low.T @ low
+    projection: Tensor = low.T @ low
+    return projection

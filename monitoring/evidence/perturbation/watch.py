@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from models.statistics.arrays import FloatArray
 from models.versions.bundle import Bundle
 from monitoring.counting.likelihood_cells import CHANNEL, LIKELIHOOD_EDGES
 from monitoring.evidence.bets import ChannelReference, IntArray
@@ -41,7 +42,7 @@ class PerturbationWatch:
         c: requests per false alarm of each.
     """
 
-    def __init__(self, reference: Mapping[str, npt.NDArray[np.float64]], *, c: float) -> None:
+    def __init__(self, reference: Mapping[str, FloatArray], *, c: float) -> None:
         alpha = reference[ALPHA].astype(np.float64)
         labels = tuple(f"{cell:02d}" for cell in range(len(alpha)))
         self._reference = ChannelReference("suspicion", "score", alpha, labels)

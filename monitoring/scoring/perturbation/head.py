@@ -46,7 +46,8 @@ class PerturbationHead:
     def suspicion(self, evidence: FloatArray) -> FloatArray:
         """1 - p(clean), `(N,)`, at equal odds of clean and not clean: priors (1/2, 1/4, 1/4)."""
         weighted = softmax(self.logits(evidence), axis=1) * CLEAN_ODDS
-        return 1 - weighted[:, CLEAN] / weighted.sum(axis=1)
+        suspicion: FloatArray = 1 - weighted[:, CLEAN] / weighted.sum(axis=1)
+        return suspicion
 
     def emit(self, graph: GraphBuilder, evidence: str) -> tuple[str, str, str]:
         """Nodes for both likelihoods and the suspicion, `(N,)` each."""
