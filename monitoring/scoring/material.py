@@ -34,7 +34,7 @@ REFERENCE_ROWS, FIT_ROWS, HELD_ROWS, KIND_ROWS = 2048, 1500, 5000, 360
 BENIGN_ROWS, LEAST_COPIES, MOST_COPIES = 12_000, 6, 20  # of the rows that are fitted on
 MOST_VALUES = 2**27  # of all benign rows of one part: fewer rows of large images
 QUERIES, QUERIED_ROWS = 150, 250
-ATTACK_FLOPS = 1e12  # of all attacks on one set of rows; a large net is attacked on fewer rows
+ATTACK_FLOPS = 1.9e12  # of all attacks on one set of rows; a large net is attacked on fewer rows
 FEWEST_ROWS, LEAST_PART = 120, 0.15
 WINDOW_REFERENCE = 40  # held-out window rows from which the stream is compared with the window
 

@@ -25,7 +25,7 @@ LONG_STEPS = 8
 CANDIDATES = 4  # classes whose boundary is looked for
 L2_SHARE = 0.7  # length of an L-inf attack that is clipped to [0, 1], in units of eps sqrt(D)
 LEAST = 1e-3  # change of a value that counts as one
-PASSES = 80  # forward and backward passes that all families take per row
+PASSES = 150  # forward and backward passes that all families take per row
 At = Callable[[float], Threat]  # the threat at a share of its eps
 Attacked = Callable[[Tensor, Tensor, float], Tensor]  # rows, labels, share of eps
 
