@@ -4,8 +4,9 @@
 
 Trains a net (or takes `--load`), fits the head, and prints per attack and size AUROC and TPR at
 1 % and 5 % false positives (clean rows as negatives; in brackets the AUROC of 1 - the largest
-probability), the share of every benign kind that is flagged at the served threshold, and the
-reliability of the probability. With held-out families the head is fitted anew without each family
+probability), the shares that are flagged, suspicious, and both suspicious and rather attacked than
+corrupted as served; the share of every benign kind that is flagged, and the reliability of the
+probability. With held-out families the head is fitted anew without each family
 of attacks and of corruptions, and judged on that family. Equal prior odds: half attacked, a
 quarter clean, a quarter corrupted.
 """
@@ -25,7 +26,10 @@ from benchmarks.perturbation_data import (
     ATTACKS,
     CORRUPTION_FAMILIES,
     FOUND,
+    FREE,
+    LINF,
     SHARES,
+    SPARSE,
     Judged,
     family_of,
     judged,
@@ -73,12 +77,13 @@ class Fitted:
         eps: float,
         attacks: tuple[str, ...] = (),
         kinds: tuple[str, ...] = (),
+        seed: int = 0,
     ) -> None:
         began = time.process_time()
         victim = Victim(rows.schema, ThreatModel(eps=eps), net, plain, frozenset(attacks))
-        material, source = head_material(victim, rows, None, 0, without=kinds)
+        material, source = head_material(victim, rows, None, seed, without=kinds)
         self.made: Instrumented = instrument(
-            plain, rows.schema, rows.classes, material, source=source
+            plain, rows.schema, rows.classes, material, source=source, seed=seed
         )
         self.cpu_seconds = time.process_time() - began
         self.threshold = self.made.calibration.perturbation_threshold
@@ -86,6 +91,14 @@ class Fitted:
 
     def likelihood(self, x_unit: FloatArray) -> FloatArray:
         return self._asked(x_unit, "perturbation_likelihood")
+
+    def suspicious(self, x_unit: FloatArray) -> tuple[float, float]:
+        """Shares that are suspicious, and of those that rather are attacks."""
+        limit = self.made.calibration.suspicion_threshold
+        assert limit is not None
+        likely, corrupted = self.likelihood(x_unit), self._asked(x_unit, "corruption_likelihood")
+        above = self._asked(x_unit, "suspicion") > limit
+        return float(above.mean()), float((above & (likely > corrupted)).mean())
 
     def doubt(self, x_unit: FloatArray) -> FloatArray:
         """1 - the largest probability."""
@@ -98,10 +111,10 @@ class Fitted:
 def attack_table(head: Fitted, rows: Judged, step: float) -> None:
     clean, doubt = head.likelihood(rows.clean), head.doubt(rows.clean)
     limits = np.quantile(clean, [0.99, 0.95])
-    print("\n| attack | size | AUROC (softmax) | rounded | TPR 1 % | TPR 5 % | flagged |")
-    print("|---|---|---|---|---|---|---|")
-    means = []
-    for name in ATTACKS:
+    head_row = "attack | size | AUROC (softmax) | rounded | TPR 1 % | TPR 5 % | flagged"
+    print(f"\n| {head_row} | suspicious | an attack |\n|---|---|---|---|---|---|---|---|---|")
+    means: dict[str, list[list[float]]] = {}
+    for name in (*ATTACKS, *FREE):
         for share in (*SHARES, FOUND):
             if (name, share) not in rows.attacked:
                 continue
@@ -110,20 +123,29 @@ def attack_table(head: Fitted, rows: Judged, step: float) -> None:
             mended = head.likelihood(np.clip(np.rint(x / step) * step, 0, 1).astype(np.float32))
             figures = [auroc(clean, p), auroc(doubt, head.doubt(x)), auroc(clean, mended)]
             figures += [float((p > limit).mean()) for limit in (*limits, head.threshold)]
-            size = f"{share:g} eps" if share else "as found"
-            a, s, q, one, five, flagged = figures
-            print(
-                f"| {name} | {size} | {a:.3f} ({s:.3f}) | {q:.3f} | {one:.1%} | {five:.1%} "
-                f"| {flagged:.1%} |"
-            )
-            if share:
-                means.append(figures)
-    a, s, q, one, five, flagged = np.mean(means, axis=0)
+            figures += head.suspicious(x)
+            print(attack_row(name, f"{share:g} eps" if share else "as found", figures))
+            for group, inside in (
+                ("all of fixed sizes", bool(share)),
+                ("L-inf at eps", name in LINF and share == 1),
+                ("sparse, learnt", name in SPARSE),
+            ):
+                if inside:
+                    means.setdefault(group, []).append(figures)
+    for group, rows_of in means.items():
+        print(attack_row(f"**mean: {group}**", "", list(np.mean(rows_of, axis=0))))
+    suspicious = head.suspicious(rows.clean)[0]
     print(
-        f"| **mean of the fixed sizes** | | **{a:.3f}** ({s:.3f}) | {q:.3f} | {one:.1%} "
-        f"| {five:.1%} | {flagged:.1%} |"
+        f"\nclean rows flagged: {(clean > head.threshold).mean():.2%} at {head.threshold:.4f}, "
+        f"suspicious: {suspicious:.2%}"
     )
-    print(f"\nclean rows flagged: {(clean > head.threshold).mean():.2%} at {head.threshold:.4f}")
+
+
+def attack_row(name: str, size: str, figures: list[float]) -> str:
+    """A row of the table of attacks."""
+    a, s, q, *shares = figures
+    told = " | ".join(f"{share:.1%}" for share in shares)
+    return f"| {name} | {size} | {a:.3f} ({s:.3f}) | {q:.3f} | {told} |"
 
 
 def flagged(head: Fitted, rows: Judged, family: str = "") -> dict[str, list[float]]:
@@ -148,7 +170,7 @@ def weighed(
     head: Fitted, rows: Judged, attacks: tuple[str, ...] = ATTACKS, family: str = ""
 ) -> Weighed:
     """Probabilities of attacked, clean and corrupted rows with their weights at equal odds."""
-    found = [x for (name, share), x in rows.attacked.items() if name in attacks and share]
+    found = [x for (name, share), x in rows.attacked.items() if in_family(name, share, attacks)]
     benign = [
         x for (kind, _), x in rows.corrupted.items() if not family or family_of(kind) == family
     ]
@@ -158,6 +180,11 @@ def weighed(
     weight = [np.full(len(p), w / len(p)) for p, w in zip(parts, (0.5, 0.25, 0.25), strict=True)]
     truth = np.repeat([1.0, 0.0, 0.0], [len(p) for p in parts])
     return np.concatenate(parts), truth, np.concatenate(weight)
+
+
+def in_family(name: str, share: float, attacks: tuple[str, ...]) -> bool:
+    """Whether rows are of these attacks, at a size that is judged."""
+    return name in attacks and bool(share or name in FREE)
 
 
 def joined(parts: list[Weighed]) -> Weighed:
@@ -198,25 +225,30 @@ def run_cost(made: Instrumented, plain: onnx.ModelProto, rows: DataSet) -> str:
 
 
 def held_out_families(
-    net: nn.Module, plain: onnx.ModelProto, data_set: DataSet, rows: Judged, eps: float
+    net: nn.Module,
+    plain: onnx.ModelProto,
+    data_set: DataSet,
+    rows: Judged,
+    eps: float,
+    seed: int,
 ) -> dict[str, list[float]]:
     """Fits without each family, their ECE; shares flagged of the held-out kinds."""
     print("\n| held-out family | AUROC | ECE |\n|---|---|---|")
     unseen: list[Weighed] = []
     for name, (attacks, families) in ATTACK_FAMILIES.items():
-        head = Fitted(net, plain, data_set, eps, attacks=families)
+        head = Fitted(net, plain, data_set, eps, attacks=families, seed=seed)
         clean = head.likelihood(rows.clean)
         figures = [
             auroc(clean, head.likelihood(x))
             for (attack, share), x in rows.attacked.items()
-            if attack in attacks and share
+            if in_family(attack, share, attacks)
         ]
         unseen.append(weighed(head, rows, attacks))
         print(f"| {name} | {np.mean(figures):.3f} | {reliability(unseen[-1])[0]:.3f} |", flush=True)
     apart: list[Weighed] = []
     shares: dict[str, list[float]] = {}
     for name, kinds in CORRUPTION_FAMILIES.items():
-        head = Fitted(net, plain, data_set, eps, kinds=kinds)
+        head = Fitted(net, plain, data_set, eps, kinds=kinds, seed=seed)
         shares |= flagged(head, rows, name)
         apart.append(weighed(head, rows, family=name))
         print(f"| {name} | - | {reliability(apart[-1])[0]:.3f} |", flush=True)
@@ -241,6 +273,7 @@ def main() -> None:
     parser.add_argument("--eps", type=float)
     parser.add_argument("--rows", type=int, default=360, help="test rows")
     parser.add_argument("--no-held-out", action="store_true")
+    parser.add_argument("--seed", type=int, default=0, help="of the head's material and fit")
     options = parser.parse_args()
     torch.set_num_threads(1)
     keep_freed_memory()
@@ -250,7 +283,7 @@ def main() -> None:
     net = trained(data_set, options).eval()
     plain = export.to_onnx(net, data_set.schema)
     rows = judged(net, data_set, eps, options.rows)
-    head = Fitted(net, plain, data_set, eps)
+    head = Fitted(net, plain, data_set, eps, seed=options.seed)
     what = "loaded" if options.load else options.method
     print(f"{data_set.name}, {what}, eps {eps:.4g}; material and fit {head.cpu_seconds:.1f} CPU-s")
     print(run_cost(head.made, plain, data_set), flush=True)
@@ -259,7 +292,7 @@ def main() -> None:
     reliability_table(parts)
     apart = {}
     if not options.no_held_out:
-        apart = held_out_families(net, plain, data_set, rows, eps)
+        apart = held_out_families(net, plain, data_set, rows, eps, options.seed)
     corruption_table(flagged(head, rows), apart)
 
 

@@ -11,7 +11,7 @@ and version come from the same bundle, even if another version is promoted meanw
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple, NotRequired, TypedDict
 
 import numpy as np
@@ -23,6 +23,7 @@ from monitoring.counting.metrics import STAGES, Flags, Timer
 from monitoring.counting.queries import ProbeCheck
 from monitoring.records.requests import Request, pack_scores
 from monitoring.records.writer import RecordWriter
+from service.configuration.values import Policy
 from service.fleet.served import Served
 from service.web.errors import JSON, FlaggedError, UnavailableError
 from service.web.reply import Reply
@@ -30,6 +31,15 @@ from service.web.reply import Reply
 _BASE32 = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 LEAST_PROBABILITY = 1e-300  # whose logarithm is still a number
 _PAIRS = [a + b for a in _BASE32 for b in _BASE32]
+
+
+# The flags (`Flags`) for which a policy refuses a request.
+REFUSED: Mapping[Policy, tuple[str, ...]] = {
+    "observe": (),
+    "reject": ("drift", "perturbation", "query"),
+    "reject_suspicious": ("drift", "perturbation", "query", "suspicious"),
+}
+Verdict = Literal["clean", "attack", "corruption"]
 
 
 class Decoded(NamedTuple):
@@ -72,6 +82,8 @@ class PerturbationScore(TypedDict):
     likelihood: float
     corruption: float
     flagged: bool
+    suspicious: bool
+    verdict: Verdict
 
 
 class QueryScore(TypedDict):
@@ -95,11 +107,11 @@ class Pipeline:
     def __init__(
         self,
         writer: RecordWriter | None,
-        policy: Literal["observe", "reject"] = "observe",
+        policy: Policy = "observe",
         timed: Callable[[Mapping[str, Timer]], Mapping[str, Timer]] | None = None,
     ) -> None:
         self._writer = writer
-        self._reject = policy == "reject"
+        self._refused = REFUSED[policy]
         self._timed = timed  # wraps the timers of a version; tracing uses it
 
     def handle(
@@ -120,7 +132,7 @@ class Pipeline:
 
         Raises:
             InputError: from `decode`, where the body does not fit.
-            FlaggedError: the policy is `reject` and a row is flagged.
+            FlaggedError: the policy refuses a row that is flagged.
             UnavailableError: the model does not run, or too many requests to it run already.
         """
         began = time.perf_counter()
@@ -150,8 +162,8 @@ class Pipeline:
         if self._writer is not None:
             self._writer.put(RowRecords(scored, x, client))
         counted = time.perf_counter()
-        if self._reject:
-            _refuse_flagged(scored)
+        if self._refused:
+            _refuse_flagged(scored, self._refused)
         reply = encode(scored)
         ended = time.perf_counter()
         seconds = (decoded - began, ran - decoded, counted - ran, ended - counted)
@@ -218,9 +230,9 @@ class RowRecords:
         return Request(scored.id, 0, self._at, model, version, self._client, x, scores)
 
 
-def _refuse_flagged(scored: Scored) -> None:
-    flags = scored.flags
-    rows = np.flatnonzero(flags.drift | flags.perturbation | flags.query).tolist()
+def _refuse_flagged(scored: Scored, kinds: Sequence[str]) -> None:
+    flagged = [getattr(scored.flags, kind) for kind in kinds]
+    rows = np.flatnonzero(np.any(flagged, axis=0)).tolist()
     if rows:
         raise FlaggedError(
             f"{len(rows)} of {len(scored.predicted)} rows flagged; this service refuses those",
@@ -242,6 +254,13 @@ def drift_scores(scored: Scored) -> list[DriftScore]:
     ]
 
 
+def verdict(suspicious: bool, attack: bool) -> Verdict:
+    """What a row most likely is, for JSON."""
+    if not suspicious:
+        return "clean"
+    return "attack" if attack else "corruption"
+
+
 def scores(scored: Scored, row: int) -> RowScores:
     """The scores of a row, for JSON."""
     answer, flags = scored.answer, scored.flags
@@ -251,6 +270,8 @@ def scores(scored: Scored, row: int) -> RowScores:
             "likelihood": float(answer.perturbation_likelihood[row]),
             "corruption": float(answer.corruption_likelihood[row]),
             "flagged": bool(flags.perturbation[row]),
+            "suspicious": bool(flags.suspicious[row]),
+            "verdict": verdict(bool(flags.suspicious[row]), bool(flags.attack[row])),
         },
         "query": None
         if scored.near is None

@@ -18,9 +18,19 @@ from models.attacks.base import LogitsOf, Loss, cross_entropy, dlr, margin
 from models.attacks.gradient.apgd import apgd
 from models.attacks.gradient.cw import cw_l2
 from models.attacks.gradient.deepfool import deepfool
+from models.attacks.gradient.low_frequency import low_frequency
 from models.attacks.gradient.pgd import fgsm, pgd
 from models.attacks.gradient.targeted import apgd_targeted
+from models.attacks.gradient.universal import universal
+from models.attacks.queries.boundary import boundary
+from models.attacks.queries.hop_skip_jump import hop_skip_jump
+from models.attacks.queries.spatial import spatial
 from models.attacks.queries.square import square
+from models.attacks.sparse.deepfool_l1 import deepfool_l1
+from models.attacks.sparse.ead import ead
+from models.attacks.sparse.patch import patch
+from models.attacks.sparse.pixels import SIDE, pixels, scaled_count
+from models.attacks.sparse.sparsefool import sparsefool
 from models.attacks.threat import Columns, Threat
 from models.versions.judging import SUITES, Suite
 
@@ -50,10 +60,20 @@ NOWHERE = Roles()
 
 
 class Learnt(NamedTuple):
-    """How the perturbation head meets an attack: weak, but at several sizes."""
+    """How the perturbation head meets an attack: weak, but at several sizes.
+
+    An attack that is bound by the threat meets it at several eps; one that is not, with several
+    budgets.
+    """
 
     budget: int
     share: float = SHARE
+    more: tuple[int, ...] = ()  # budgets beside the first
+
+    @property
+    def budgets(self) -> tuple[int, ...]:
+        """All of them."""
+        return (self.budget, *self.more)
 
 
 @dataclass(frozen=True)
@@ -63,9 +83,11 @@ class Attack:
     Args:
         name: what it is called in figures, manifests and metrics.
         run: `(logits_of, x, y, threat, effort)` to points `(N, *shape)` in [0, 1].
-        counts: what its budget counts; `step`: it has only one.
+        counts: what its budget counts; `step`: it has only one; `pixels`: of an 8x8 image.
         gradient: whether it needs one; a black box meets only those that do not.
         nearest: looks for the smallest change: of a threat it takes what may change at all.
+        free: bound by no norm: a few pixels, a patch, a turn. Of a threat it takes nothing.
+        images: makes sense for images only.
         least_classes, most_classes: of the models that it makes sense for.
         roles: in the suites, where there is a gradient.
         black_box: in the suites, where there is none.
@@ -75,9 +97,11 @@ class Attack:
 
     name: str
     run: Run
-    counts: Literal["step", "steps", "queries"] = "steps"
+    counts: Literal["step", "steps", "queries", "pixels"] = "steps"
     gradient: bool = True
     nearest: bool = False
+    free: bool = False
+    images: bool = False
     least_classes: int = 2
     most_classes: int | None = None
     roles: Roles = NOWHERE
@@ -203,6 +227,109 @@ _ALL = (
         learnt=Learnt(8, share=0.5),
         passes=15,
     ),
+    Attack(
+        "low-frequency",
+        lambda f, x, y, threat, effort: low_frequency(
+            f, x, y, threat, steps=effort.budget, generator=effort.generator
+        ),
+        images=True,
+        learnt=Learnt(6, share=0.12),
+    ),
+    Attack(
+        "universal",
+        lambda f, x, y, threat, effort: universal(
+            f, x, y, threat, steps=effort.budget, generator=effort.generator
+        ),
+        images=True,
+        learnt=Learnt(15, share=0.12),
+    ),
+    Attack(
+        "pixels",
+        lambda f, x, y, threat, effort: pixels(
+            f,
+            x,
+            y,
+            count=scaled_count(effort.budget, *x.shape[2:]),
+            generator=effort.generator,
+        ),
+        counts="pixels",
+        gradient=False,
+        free=True,
+        images=True,
+        learnt=Learnt(1, share=0.12, more=(2, 3, 5)),
+        passes=100,
+    ),
+    Attack(
+        "patch",
+        lambda f, x, y, threat, effort: patch(
+            f,
+            x,
+            y,
+            side=max(1, round(effort.budget * min(x.shape[2:]) / SIDE)),
+            generator=effort.generator,
+        ),
+        counts="pixels",
+        free=True,
+        images=True,
+        learnt=Learnt(2, share=0.12, more=(3,)),
+        passes=40,
+    ),
+    Attack(
+        "ead",
+        lambda f, x, y, threat, effort: ead(f, x, y, steps=effort.budget),
+        nearest=True,
+        images=True,
+        learnt=Learnt(20, share=0.1),
+        passes=10,
+    ),
+    Attack(
+        "deepfool-l1",
+        lambda f, x, y, threat, effort: deepfool_l1(f, x, y, steps=effort.budget),
+        nearest=True,
+        images=True,
+        learnt=Learnt(40, share=0.15),
+        passes=10,
+    ),
+    Attack(
+        "sparsefool",
+        lambda f, x, y, threat, effort: sparsefool(f, x, y, steps=effort.budget),
+        nearest=True,
+        images=True,
+        passes=60,
+    ),
+    Attack(
+        "boundary",
+        lambda f, x, y, threat, effort: boundary(
+            f, x, y, queries=effort.budget, generator=effort.generator
+        ),
+        counts="queries",
+        gradient=False,
+        nearest=True,
+        images=True,
+        learnt=Learnt(400, share=0.025),
+        passes=1,
+    ),
+    Attack(
+        "hop-skip-jump",
+        lambda f, x, y, threat, effort: hop_skip_jump(
+            f, x, y, queries=effort.budget, generator=effort.generator
+        ),
+        counts="queries",
+        gradient=False,
+        nearest=True,
+        images=True,
+        learnt=Learnt(800, share=0.025, more=(2500,)),
+        passes=1,
+    ),
+    Attack(
+        "spatial",
+        lambda f, x, y, threat, effort: spatial(f, x, y, places=effort.budget),
+        counts="queries",
+        gradient=False,
+        free=True,
+        images=True,
+        passes=25,
+    ),
 )
 CATALOGUE: Mapping[str, Attack] = MappingProxyType({attack.name: attack for attack in _ALL})
 
@@ -237,6 +364,10 @@ def strengths(
     return tuple(found)
 
 
-def learnt_attacks(*, black_box: bool) -> Sequence[Attack]:
-    """The attacks that the perturbation head is fitted on."""
-    return [a for a in _ALL if a.learnt is not None and not (black_box and a.gradient)]
+def learnt_attacks(*, black_box: bool, images: bool = True) -> Sequence[Attack]:
+    """The attacks that the perturbation head is fitted on, for images or for tables."""
+    return [
+        a
+        for a in _ALL
+        if a.learnt is not None and not (black_box and a.gradient) and (images or not a.images)
+    ]

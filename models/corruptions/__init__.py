@@ -5,9 +5,10 @@ Gilmer 2019), for images from 8x8 grey to 224x224 colour: each takes `(x_unit, s
 gives the same shape in [0, 1]. Published strengths are interpolated between those for 32 and for
 224 pixels, and lengths are shares of the side. They are not the published files, so figures
 compare versions of one's own, not entries of the public tables. Frost is generated, not
-photographed.
+photographed. Faults of sensors (`sensor`) are no part of the suites.
 """
 
+from models.corruptions import sensor
 from models.corruptions.base import SEVERITIES, Corruption, Images, Kind
 from models.corruptions.catalogue import GROUPS, QUICK
 from models.corruptions.suites import random_benign, random_corruptions, suite
@@ -27,5 +28,6 @@ __all__ = [
     "random_benign",
     "random_corruptions",
     "rotated",
+    "sensor",
     "suite",
 ]

@@ -85,7 +85,8 @@ def ask_rows(runner: Runner, rows: Rows, *, whole: bool = False) -> Arrays:
     """What is kept of the answers to `rows`: an array `(N,)` each.
 
     `right`, `predicted` (class), `confidence` (its probability), `drift` (p-value), `perturbation`
-    (likelihood), `finite` (whether every probability was); where `whole`, `probabilities` `(N, C)`.
+    (likelihood), `suspicion`, `finite` (whether every probability was); where `whole`,
+    `probabilities` `(N, C)`.
     """
     answers = answer(runner, rows.x)
     predicted = answers.probabilities.argmax(axis=1)
@@ -95,6 +96,7 @@ def ask_rows(runner: Runner, rows: Rows, *, whole: bool = False) -> Arrays:
         "confidence": answers.probabilities.max(axis=1),
         "drift": answers.drift_p_value,
         "perturbation": answers.perturbation_likelihood,
+        "suspicion": answers.suspicion,
         "finite": np.asarray(np.isfinite(answers.probabilities).all(axis=1)),
     }
     return columns | ({"probabilities": answers.probabilities} if whole else {})

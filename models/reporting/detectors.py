@@ -110,6 +110,23 @@ def _words_on_caught(view: View, facts: Scores) -> list[str]:
             f"Of the attacks it was not trained on, {worst.attack} is caught least:"
             f" {percent(at_rate(worst.points, view.alpha))} at the threshold."
         )
+    if known(facts.suspicious_detected):
+        seen = interval(facts.suspicious_detected)
+        lines.append(f"Of the attacked rows {seen} are suspicious: not clean, whatever they are.")
+    return [*lines, *words_on_kinds(view)]
+
+
+def words_on_kinds(view: View) -> list[str]:
+    """Benign kinds that are flagged more often than they should, and what stays open."""
+    lines, above = [], view.manifest.calibration.kinds_above
+    if above:
+        kinds = ", ".join(f"{space_digits(kind.name)} ({percent(kind.share)})" for kind in above)
+        lines.append(f"Benign, and flagged as perturbed more often than 5%: {kinds}.")
+    if view.kind == "image":
+        lines.append(
+            "Small turns and shifts are not taken for attacks, and an attacker who knows the scores"
+            " sets a patch or a few pixels past them."
+        )
     return lines
 
 
@@ -219,6 +236,8 @@ def _flags(view: View, facts: Scores) -> WordTable:
         ("clean rows flagged as drift", facts.drift_false_positives, drift),
         ("clean rows flagged as perturbed", facts.perturbation_false_positives, perturbed),
         ("attacked rows flagged as perturbed", facts.perturbation_detected, DASH),
+        ("clean rows that are suspicious", facts.suspicious_false_positives, perturbed),
+        ("attacked rows that are suspicious", facts.suspicious_detected, DASH),
     )
     rows = [(what, interval(share), usually) for what, share, usually in shares if share]
     if facts.perturbation_auroc is not None:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from models.reporting import shortfalls, summary
 from models.reporting.conditions import GROUPS
+from models.reporting.detectors import words_on_kinds
 from models.reporting.numbers import DASH, Share, clip, interval, known, number, percent
 from models.reporting.numbers import size as sized
 from models.reporting.origin import plain
@@ -82,7 +83,7 @@ def card(manifest: Manifest) -> str:
         cpu_seconds=number(None if training is None else training.cpu_seconds, 4),
         calibrated=manifest.calibration.n,
         source=_safe(manifest.calibration.source),
-        limits=_bullets(summary.limits(figures, view.kind, view.levels)),
+        limits=_bullets([*summary.limits(figures, view.kind, view.levels), *words_on_kinds(view)]),
     )
 
 
@@ -153,6 +154,11 @@ def _score_figures(view: View) -> list[tuple[str, Share | None]]:
             scores.perturbation_false_positives,
         ),
         ("attacked rows flagged as perturbed", scores.perturbation_detected),
+        (
+            f"clean rows that are suspicious (set to {alpha:.0%}{perturbed})",
+            scores.suspicious_false_positives,
+        ),
+        ("attacked rows that are suspicious", scores.suspicious_detected),
         ("attacked rows that fool it unseen", static),
         ("attacked rows that fool it unseen, attacker who knows the score", adaptive),
         (

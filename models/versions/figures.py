@@ -175,6 +175,8 @@ class Scores(msgspec.Struct, frozen=True, kw_only=True):
         drift_by_class: by the name of the predicted class.
         drift_false_positives, perturbation_false_positives: clean rows that were flagged.
         perturbation_detected, perturbation_auroc: of the rows under the strongest attack.
+        suspicious_false_positives, suspicious_detected: clean and attacked rows that are
+            suspicious; None for a version without that threshold (schema 2).
         severity_3: of benign changes of the middle severity, by name.
         roc: one curve per attack.
         likelihood: whether the perturbation likelihood is a probability.
@@ -186,6 +188,8 @@ class Scores(msgspec.Struct, frozen=True, kw_only=True):
     perturbation_false_positives: Proportion | None = None
     perturbation_detected: Proportion | None = None
     perturbation_auroc: float | None = None
+    suspicious_false_positives: Proportion | None = None
+    suspicious_detected: Proportion | None = None
     severity_3: dict[str, BenignFigure] = {}
     roc: tuple[RocCurve, ...] = ()
     likelihood: Reliability | None = None

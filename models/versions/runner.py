@@ -9,7 +9,7 @@ import onnxruntime as ort
 
 from models.base.errors import BundleError
 from models.versions.bundle import Bundle
-from models.versions.schema import DTYPES, OUTPUTS, InputArray
+from models.versions.schema import DTYPES, OUTPUTS, SCHEMA_VERSION, InputArray
 
 
 class Answer(NamedTuple):
@@ -20,6 +20,31 @@ class Answer(NamedTuple):
     perturbation_likelihood: npt.NDArray[np.float32]  # (N,)
     corruption_likelihood: npt.NDArray[np.float32]  # (N,)
     cells: npt.NDArray[np.int32]  # (N, K)
+    suspicion: npt.NDArray[np.float32]  # (N,), 1 - p(clean)
+
+
+def suspicion_of(
+    perturbation: npt.NDArray[np.float32], corruption: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float32]:
+    """The suspicion that both likelihoods imply, for graphs that do not answer it.
+
+    With a, k the densities of attacked and corrupted rows over that of clean ones:
+    P = 2a / (1 + k + 2a), Q = 2k / (1 + 2k + a); so k = Q (1 + r) / (2 (1 - Q) - Q r) with
+    r = P / (2 (1 - P)), a = r (1 + k), and the suspicion is (a + k) / (2 + a + k).
+
+    Args:
+        perturbation, corruption: `(N,)` in [0, 1], each at equal prior odds.
+
+    >>> suspicion_of(np.float32([0.5, 0.0]), np.float32([0.5, 0.0])).round(3).tolist()
+    [0.5, 0.0]
+    """
+    most = 1 - 1e-6  # float32 has no finer ones
+    p, q = (np.minimum(np.asarray(v, np.float64), most) for v in (perturbation, corruption))
+    r = p / (2 * (1 - p))
+    k = q * (1 + r) / np.maximum(2 * (1 - q) - q * r, 1e-9)
+    odds = r * (1 + k) + k
+    suspicion: npt.NDArray[np.float32] = (odds / (2 + odds)).astype(np.float32)
+    return suspicion
 
 
 def session(model: bytes, threads: int = 1) -> ort.InferenceSession:
@@ -46,7 +71,8 @@ class Runner:
     def __init__(self, bundle: Bundle, *, threads: int = 1) -> None:
         self.bundle = bundle
         self.manifest = bundle.manifest
-        self._outputs = list(OUTPUTS)
+        self._derived = self.manifest.schema_version < SCHEMA_VERSION
+        self._outputs = [name for name in OUTPUTS if not (self._derived and name == "suspicion")]
         self._reach = self.manifest.input.reach
         try:
             self._session = session(bundle.model_bytes, threads)
@@ -56,7 +82,10 @@ class Runner:
 
     def run(self, x: InputArray) -> Answer:
         """Answer `(N, *shape)` raw inputs that have passed `InputSchema.check`."""
-        return Answer(*self._session.run(self._outputs, {self.manifest.input.name: x}))
+        told = self._session.run(self._outputs, {self.manifest.input.name: x})
+        if self._derived:
+            told.append(suspicion_of(told[2], told[3]))
+        return Answer(*told)
 
     def out_of_range(self, x: InputArray) -> npt.NDArray[np.bool_] | None:
         """`(N,)`: some number of the row lies beyond the range of training by more than a span.
@@ -76,7 +105,7 @@ class Runner:
         inputs = [i.name for i in self._session.get_inputs()]
         if inputs != [schema.name]:
             raise BundleError(path, f"the graph takes {inputs}, the manifest says {schema.name!r}")
-        missing = set(OUTPUTS) - {o.name for o in self._session.get_outputs()}
+        missing = set(self._outputs) - {o.name for o in self._session.get_outputs()}
         if missing:
             raise BundleError(path, f"the graph lacks the outputs {sorted(missing)}")
         for rows in (1, 2):

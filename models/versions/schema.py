@@ -14,7 +14,8 @@ from models.versions.figures import Evaluation
 
 InputArray = npt.NDArray[Any]
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+OLDEST_SCHEMA = 2  # that is still read; what it lacks is told in `Calibration`
 DTYPES: dict[str, np.dtype[Any]] = {"float32": np.dtype(np.float32), "uint8": np.dtype(np.uint8)}
 OUTPUTS = (
     "probabilities",
@@ -22,6 +23,7 @@ OUTPUTS = (
     "perturbation_likelihood",
     "corruption_likelihood",
     "cells",
+    "suspicion",
 )
 
 
@@ -197,13 +199,23 @@ class ChannelInfo(msgspec.Struct, frozen=True):
     groups: tuple[CellGroup, ...] = ()
 
 
+class KindShare(msgspec.Struct, frozen=True):
+    """A kind of benign corruption, and the share of its held-out rows that is flagged."""
+
+    name: str
+    share: float
+
+
 class Calibration(msgspec.Struct, frozen=True):
     """What the scores rest on: held-out rows and false-positive rates of the thresholds.
 
     `temperature` divides the logits before the softmax, so that probabilities are frequencies.
-    The perturbation threshold flags at most `alpha` of clean rows *and* `benign_alpha` of every
-    one of `benign_kinds` kinds of benign corruption. `repeat_probability` is None where it was not
-    measured.
+    The perturbation threshold flags at most `alpha` of clean rows *and* `benign_alpha` of
+    `benign_kinds` kinds of benign corruption: of all of them together where `benign_pooled`, else
+    of every one (schema version 2). `kinds_above` are the held-out kinds of which it flags more
+    than 5 %. `repeat_probability` is None where it was not measured, and `suspicion_threshold`
+    where the version is of schema 2: its graph has no suspicion, and a row is suspicious there
+    that either of the other two thresholds flags.
 
     The drift p-value of a table with few rows rests on more rows than those held out: on
     `drift_rows`, each calibrated by channels of the other four of five folds. Where the test rows
@@ -219,6 +231,10 @@ class Calibration(msgspec.Struct, frozen=True):
     benign_alpha: float
     benign_kinds: int
     repeat_probability: float | None = None  # of two different reference rows being equal
+    suspicion_threshold: float | None = None
+    suspicion_edges: tuple[float, ...] = ()  # falling, of the cells of the stream of attacks
+    benign_pooled: bool = False
+    kinds_above: tuple[KindShare, ...] = ()
     drift_rows: int | None = None  # None: `n`
     drift_tested: bool = True
 
@@ -265,7 +281,7 @@ def decode_manifest(encoded: bytes, path: Path) -> Manifest:
     """
     try:
         version = msgspec.json.decode(encoded, type=_Head).schema_version
-        if version < SCHEMA_VERSION:
+        if version < OLDEST_SCHEMA:
             raise BundleError(
                 path,
                 f"made by an older Holdfast (schema version {version}, this program reads"

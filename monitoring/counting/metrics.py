@@ -15,6 +15,7 @@ from prometheus_client import Counter, Gauge
 from models.statistics.arrays import IntArray
 from models.versions.runner import Answer
 from models.versions.schema import Manifest
+from monitoring.counting.likelihood_cells import CHANNEL, count_cells, likelihood_cells
 from monitoring.counting.shared_counters import BulkCounters, BulkHistogram, Settled, count_places
 from monitoring.counting.tally import Tally
 
@@ -143,17 +144,30 @@ class Flags(NamedTuple):
     drift: npt.NDArray[np.bool_]
     perturbation: npt.NDArray[np.bool_]
     query: npt.NDArray[np.bool_]
+    suspicious: npt.NDArray[np.bool_]  # not clean
+    attack: npt.NDArray[np.bool_]  # of the suspicious: rather attacked than corrupted
 
     @classmethod
     def of(
         cls, answer: Answer, manifest: Manifest, query: npt.NDArray[np.bool_] | None = None
     ) -> "Flags":
-        """p-values at most alpha, likelihoods above their threshold, and queries that probe."""
+        """p-values at most alpha, scores above their thresholds, and queries that probe.
+
+        At equal odds of attack and corruption the larger of both likelihoods tells them apart.
+        """
         calibration = manifest.calibration
+        perturbed = answer.perturbation_likelihood > calibration.perturbation_threshold
+        if calibration.suspicion_threshold is None:  # of schema 2
+            corrupted = answer.corruption_likelihood > calibration.corruption_threshold
+            suspicious = perturbed | corrupted
+        else:
+            suspicious = answer.suspicion > calibration.suspicion_threshold
         return cls(
             answer.drift_p_value <= calibration.alpha,
-            answer.perturbation_likelihood > calibration.perturbation_threshold,
+            perturbed,
             np.zeros(len(answer.cells), np.bool_) if query is None else query,
+            suspicious,
+            suspicious & (answer.perturbation_likelihood > answer.corruption_likelihood),
         )
 
 
@@ -177,6 +191,7 @@ class ModelMetrics:
         self._likelihood: BulkHistogram = metrics.perturbation_likelihood.labels(model)
         self._flagged_drift = metrics.flagged.labels(model, "drift")
         self._flagged_perturbation = metrics.flagged.labels(model, "perturbation")
+        self._flagged_suspicious = metrics.flagged.labels(model, "suspicious")
         self._flagged_query = metrics.flagged.labels(model, "query")
         sizes = [len(channel.labels) for channel in manifest.channels]
         self._first_cells = np.cumsum([0, *sizes[:-1]])  # of each channel, among all cells
@@ -188,6 +203,11 @@ class ModelMetrics:
             ]
         )
         self._cell_count = sum(sizes)
+        self._edges = np.asarray(manifest.calibration.suspicion_edges, dtype=np.float32)
+        self._likelihood_cells = [
+            metrics.cell_observations.labels(model, version, CHANNEL, f"{cell:02d}")
+            for cell in range(count_cells(manifest.calibration))
+        ]
         self._repeats = metrics.repeats.labels(model, version)
         self._feedback, self._model = metrics.feedback, model
         for right in ("true", "false"):
@@ -245,6 +265,25 @@ class ModelMetrics:
         self._repeats.inc(sum(map(len, predicted)) - sum(map(len, counted)))
         places = (np.concatenate(counted) + self._first_cells).ravel()
         self._cells.add(np.bincount(places, minlength=self._cell_count))
+        if self._likelihood_cells:
+            self._count_likelihoods(answers, fresh)
         self._flagged_drift.inc(sum(int(np.count_nonzero(f.drift)) for f in flags))
         self._flagged_perturbation.inc(sum(int(np.count_nonzero(f.perturbation)) for f in flags))
+        self._flagged_suspicious.inc(sum(int(np.count_nonzero(f.suspicious)) for f in flags))
         self._flagged_query.inc(sum(int(np.count_nonzero(f.query)) for f in flags))
+
+    def _count_likelihoods(
+        self, answers: Sequence[Answer], fresh: Sequence[npt.NDArray[np.bool_] | None]
+    ) -> None:
+        """Count suspicion and likelihood of the rows that are no repeats."""
+        suspicion, likelihood = (
+            np.concatenate(
+                [v if new is None else v[new] for v, new in zip(each, fresh, strict=True)]
+            )
+            for each in (
+                [a.suspicion for a in answers],
+                [a.perturbation_likelihood for a in answers],
+            )
+        )
+        for cell, number in count_places(likelihood_cells(suspicion, likelihood, self._edges)):
+            self._likelihood_cells[cell].inc(number)

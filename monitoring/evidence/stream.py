@@ -18,6 +18,7 @@ from models.base.logs import logger
 from models.versions.bundle import Bundle
 from models.versions.registry_state import Acceptance
 from monitoring.counting.counters import Counts, increments
+from monitoring.counting.likelihood_cells import CHANNEL
 from monitoring.evidence.accepted import Accepted
 from monitoring.evidence.alarm import Alarm, promise
 from monitoring.evidence.bets import ChannelReference, IntArray
@@ -25,6 +26,7 @@ from monitoring.evidence.channel_evidence import Eta
 from monitoring.evidence.channels import StreamEvidence, decode_state
 from monitoring.evidence.explanation import Explanation
 from monitoring.evidence.labels.watch import LabelState
+from monitoring.evidence.perturbation.watch import PerturbationState, PerturbationWatch, open_watch
 
 RATE_LOOKS = 3600  # looks that the rate of requests is measured over
 GAP_SECONDS = 3600.0  # between two looks, beyond which the rate starts anew
@@ -60,6 +62,7 @@ class _State(msgspec.Struct, frozen=True):
     doubt: str
     repeats: float | None
     evidence: msgspec.Raw
+    perturbation: PerturbationState | None = None
 
 
 @dataclass
@@ -84,6 +87,8 @@ class Stream:
     # the reference of the version
     repeats: float | None = None  # share of rows that repeat a client's within a minute, of late;
     # None: not known
+    perturbation: PerturbationWatch | None = None  # None: the version has no such cells
+    attacked: bool = False  # whether the last look raised or renewed the alarm of attacks
     weighed: Mapping[str, IntArray] = field(default_factory=dict)  # by the last look
     refused: set[str] = field(default_factory=set)  # what the last look could not weigh, in words
     fault: str = ""  # of the file, in words; empty once it is as it should be
@@ -114,7 +119,10 @@ class Stream:
             with suppress(OSError):  # else the next save says what is in its way
                 path.replace(path.with_name(f"{path.name}.damaged"))
         fresh = StreamEvidence(references(bundle), c=c, eta=eta)
-        return cls(bundle, fresh, path, explained=explained, fault=fault)
+        return cls(
+            bundle, fresh, path, explained=explained, fault=fault,
+            perturbation=open_watch(bundle, c=c),
+        )  # fmt: skip
 
     @classmethod
     def read(
@@ -141,10 +149,14 @@ class Stream:
         evidence = StreamEvidence.restore(
             references(bundle), decode_state(bytes(state.evidence)), c=c, eta=eta
         )
+        watch = open_watch(bundle, c=c)
+        if watch is not None and state.perturbation is not None:
+            watch.load(state.perturbation)
         return cls(
             bundle, evidence, path, state.alarm_since, state.totals, state.explained,
             labels=state.labels, doubt=state.doubt, harmless=state.harmless,
-            accepted=state.accepted, repeats=state.repeats, _written=_signature(path),
+            accepted=state.accepted, repeats=state.repeats, perturbation=watch,
+            _written=_signature(path),
         )  # fmt: skip
 
     @property
@@ -181,6 +193,8 @@ class Stream:
             c.name: np.zeros(len(self.bundle.reference[f"{c.name}/alpha"]), dtype=np.int64)
             for c in self.bundle.manifest.channels
         }
+        if self.perturbation is not None:
+            table[CHANNEL] = np.zeros(self.perturbation.cells, dtype=np.int64)
         new = False
         for service, counts in looks.items():
             totals = {
@@ -199,6 +213,8 @@ class Stream:
             if service not in distrusted:
                 self._put(table, increments(before, whole))
         self._bound(table)
+        if self.perturbation is not None:
+            self.attacked = self.perturbation.update(table.pop(CHANNEL), now)
         return self._weigh({name: row for name, row in table.items() if row.any()}, now, new)
 
     def _put(self, table: dict[str, IntArray], gains: Mapping[str, float]) -> None:
@@ -207,7 +223,7 @@ class Stream:
             row, cell = table.get(channel), int(number)
             if row is None or not 0 <= cell < len(row):
                 self._refuse("unknown_cell", f"cell {key} is not in the reference")
-            elif not self.bundle.reference[f"{channel}/alpha"][cell]:
+            elif channel != CHANNEL and not self.bundle.reference[f"{channel}/alpha"][cell]:
                 self._refuse("impossible_cell", f"cell {key} cannot have any requests")
             else:
                 row[cell] += int(count)
@@ -276,6 +292,7 @@ class Stream:
         state = _State(
             self.version, self.alarm_since, self.harmless, self.accepted, self.totals,
             self.explained, self.labels, self.doubt, self.repeats, evidence,
+            None if self.perturbation is None else self.perturbation.snapshot(),
         )  # fmt: skip
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)

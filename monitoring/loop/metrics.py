@@ -97,6 +97,17 @@ class WatchMetrics:
             "drift_alarm_threshold_log10", "Evidence at which the alarm is raised", "model"
         )
         self.alarm = self._gauge("drift_alarm", "1 while traffic has drifted", "model")
+        self.attacks = self._gauge(
+            "perturbation_evidence_log10",
+            "Evidence that requests are corrupted or attacked (quick), attacked (slow)",
+            "model", "stream",
+        )  # fmt: skip
+        self.attack_threshold = self._gauge(
+            "perturbation_alarm_threshold_log10", "Evidence at which attacks are told", "model"
+        )
+        self.attack_alarm = self._gauge(
+            "perturbation_alarm", "1 while requests look attacked (the slow stream)", "model"
+        )
         self.reference = self._gauge(
             "reference_ratio", "Share of the reference in a cell",
             "model", "version", "channel", "cell",
@@ -259,7 +270,10 @@ class WatchMetrics:
         """Export a new champion's reference and figures; those of the old one go."""
         model, version = manifest.model, str(manifest.version)
         self.touch(model)
-        for gauge in (self.reference, self.evaluation, self.evidence, self.dispersion):
+        of_version = (self.attacks, self.attack_threshold, self.attack_alarm)
+        for gauge in (
+            self.reference, self.evaluation, self.evidence, self.dispersion, *of_version,
+        ):  # fmt: skip
             gauge.remove_by_labels({"model": model})
         self.show_references(model, version, references)
         self.expected.labels(model).set(expected_accuracy(promised_accuracy(manifest.evaluation)))
@@ -284,6 +298,12 @@ class WatchMetrics:
             self.dispersion.labels(model, channel).set(phi)
         self.threshold.labels(model).set(evidence.threshold_log10)
         self.alarm.labels(model).set(evidence.alarm is not None)
+        watch = stream.perturbation
+        if watch is not None:
+            for speed, value in watch.log10_evidence().items():
+                self.attacks.labels(model, speed).set(value)
+            self.attack_threshold.labels(model).set(watch.slow.threshold_log10)
+            self.attack_alarm.labels(model).set(watch.slow.alarm)
 
     def show_job(self, job: Job) -> None:
         """Export what a job that ended found."""

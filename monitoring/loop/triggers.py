@@ -3,7 +3,8 @@
 Two promises: drift says that inputs moved, harm that answers got worse. Where labels show within a
 cool-down that drift does no harm, it starts nothing. Where they do not, it starts one
 re-evaluation, which says "moved, not harmed", or goes on to training where it fails; after that
-only harm or a person starts more for the same alarm. A refusal has a name, so that it can be
+only harm or a person starts more for the same alarm. Requests that look attacked start an
+evaluation of robustness and never a training. A refusal has a name, so that it can be
 counted and shown. A person is obeyed: what bounds the loop's own eagerness (a hold, the budget, the
 rest after a run, doubt about labels) is no bound for people.
 """
@@ -17,7 +18,7 @@ from monitoring.loop.cooling import DAY as DAY
 from monitoring.loop.cooling import Rest
 
 Kind = Literal["evaluate", "evaluate_robustness", "retrain"]
-Source = Literal["drift", "alert", "accuracy", "schedule", "person"]
+Source = Literal["drift", "perturbation", "alert", "accuracy", "schedule", "person"]
 Refusal = Literal[
     "already_running",
     "held",

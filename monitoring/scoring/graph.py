@@ -54,6 +54,12 @@ class GraphBuilder:
         self.graph.initializer.append(numpy_helper.from_array(array, name))
         return name
 
+    def replace(self, name: str, value: FloatArray) -> None:
+        """Give an initializer that `const` has added other values, of another shape if need be."""
+        array = np.asarray(value, dtype=np.float32)
+        place = [i.name for i in self.graph.initializer].index(name)
+        self.graph.initializer[place].CopyFrom(numpy_helper.from_array(array, name))
+
     def output(
         self, name: str, tensor: str, *shape: str | int | None, integer: bool = False
     ) -> None:

@@ -24,8 +24,7 @@ class Tensors:
     logits: str
     features: str
     log_sum_exp: str  # (N, 1)
-    statistics: str  # (N, 5) of an image, see `input_statistics`; (N, 2) of a table's row
-    edges: str = ""  # of an image, see `emit_edges`
+    statistics: str  # (N, 4) of an image, see `input_statistics`; (N, 2) of a table's row
 
 
 class ScoreChannel(Protocol):

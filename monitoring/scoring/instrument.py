@@ -1,10 +1,9 @@
 """Compile score heads into the model's own ONNX graph, calibrated on held-out rows.
 
 logits, features ─┬─ probabilities
-x ── statistics ──┼─ scores of the channels ─┬─ cells
-│                 │                          └─ drift score ── conformal p-value
-│                 └─ evidence features ─┬─ perturbation head ── likelihoods
-└─ learned filters (images) ────────────┘
+x ── filters ─────┼─ scores of the channels ─┬─ cells
+     (images: one │                          └─ drift score ── conformal p-value
+     convolution) └─ evidence ── perturbation head ── likelihoods, suspicion
 
 A graph without features (a wrapped model) has fewer channels. Scores may be tied: whatever is
 compared with a calibrated number is given a hair of room, so that rounding never parts equals.
@@ -38,15 +37,17 @@ from monitoring.scoring.channels import base as ch
 from monitoring.scoring.channels.catalogue import Fitting, score_channels
 from monitoring.scoring.channels.columns import TableColumn, choose_columns
 from monitoring.scoring.channels.table_statistics import TableStatistics
-from monitoring.scoring.drift_score import HAIR, emit_p_value, fit_strangeness
+from monitoring.scoring.drift_score import emit_p_value, fit_strangeness
 from monitoring.scoring.graph import GraphBuilder
 from monitoring.scoring.perturbation import head as pb
+from monitoring.scoring.perturbation.filters import FilterNodes
 from monitoring.scoring.perturbation.fit import fit_with_filters
+from monitoring.scoring.perturbation.limits import BENIGN_ALPHA, BenignKinds, Limits
+from monitoring.scoring.perturbation.residual import PixelResidual
 from monitoring.scoring.pieces import SILENT, Part, Pieces
 from monitoring.scoring.small_sets import DriftRows, emit_jackknife
 
 ALPHA = 0.01
-BENIGN_ALPHA = 0.03  # of every benign kind, so that fresh rows stay below 5 %
 TOP, FEATURES = 10, 512  # largest logits, and widest feature layer, that are evidence as they are
 LOGIT_LIMIT = 1e4  # of a model that was given absurd numbers
 
@@ -71,6 +72,17 @@ class Material:
     fit_moved: InputArray | None = None  # images off their pixel grid: clean to the head
     held_kinds: IntArray | None = None  # which kind each row of `held_corrupted` is; None: one
     drift: DriftRows | None = None  # None: the drift p-value is calibrated on `held_clean`
+    held_severities: IntArray | None = None  # and how strong, 1 to 5; None: not known
+    kind_names: tuple[str, ...] = ()  # of the kinds; empty: they have none
+
+    @property
+    def benign_kinds(self) -> BenignKinds:
+        """What the rows of `held_corrupted` are."""
+        one = np.zeros(len(self.held_corrupted), dtype=np.int64)
+        kinds, severities = (
+            one if each is None else each for each in (self.held_kinds, self.held_severities)
+        )
+        return BenignKinds(kinds, severities, self.kind_names)
 
 
 @dataclass(frozen=True)
@@ -148,7 +160,9 @@ def instrument(
     graph = GraphBuilder(model, reserved=OUTPUTS)
     logits = _emit_logits(graph, schema)
     x_unit = _emit_unit(graph, schema)
-    scores, evidence = _emit_scores(graph, schema, x_unit, logits, fitted, table, len(classes))
+    scores, evidence = _emit_scores(
+        graph, schema, x_unit, logits, fitted, table, material.references, len(classes)
+    )
     probe = graph.probe(scores=scores, logits=logits)
 
     def score(x: InputArray) -> _Scores:
@@ -181,9 +195,10 @@ def instrument(
         p_value = emit_jackknife(graph, schema, x_unit, predicted, rows, len(classes), seed)
     graph.output("drift_p_value", p_value, "batch")
     part_done = pieces.begin("perturbation head")
-    limits = _add_head(graph, schema, x_unit, evidence, material, seed, part_done)
+    limits, suspected = _add_head(graph, schema, evidence, material, seed, part_done)
     cells = counted.emit(graph, scores, x_unit, logits)
     graph.output("cells", cells, "batch", len(counted.channels), integer=True)
+    graph.output("suspicion", suspected, "batch")
 
     repeat_probability, natural = repeats.calibrate(material.reference)
     calibration = Calibration(
@@ -195,11 +210,15 @@ def instrument(
         corruption_threshold=limits.corruption,
         benign_alpha=BENIGN_ALPHA,
         benign_kinds=limits.benign_kinds,
+        suspicion_threshold=limits.suspicion,
+        suspicion_edges=limits.cells.edges,
+        benign_pooled=True,
+        kinds_above=limits.kinds_above,
         repeat_probability=repeat_probability,
         drift_rows=None if material.drift is None else len(material.drift.x),
         drift_tested=material.drift is None or material.drift.tested,
     )
-    built, reference = graph.build(), dict(counted.reference)
+    built, reference = graph.build(), dict(counted.reference) | limits.cells.arrays
     reference |= query_embedding.calibrate(schema, material.held_clean) | natural
     if material.held_labels is not None:
         pieces.begin("accuracy estimate")
@@ -257,6 +276,14 @@ def _emit_unit(graph: GraphBuilder, schema: InputSchema) -> str:
     return graph.op("Mul", x, graph.const(np.float32(1 / schema.span)))
 
 
+@dataclass(frozen=True)
+class Evidence:
+    """What the perturbation head sees: rows `(N, P)`, and the filters of an image."""
+
+    rows: str
+    filters: FilterNodes | None
+
+
 def _emit_scores(
     graph: GraphBuilder,
     schema: InputSchema,
@@ -264,21 +291,21 @@ def _emit_scores(
     logits: str,
     fitted: list[ch.ScoreChannel],
     table: TableStatistics | None,
+    references: InputArray,
     classes: int,
-) -> tuple[str, str]:
-    """All scores `(N, S)` and the evidence features `(N, P)` of the perturbation head."""
-    features = "features"
+) -> tuple[str, Evidence]:
+    """All scores `(N, S)` and the evidence of the perturbation head."""
+    features, statistics, filters = "features", "", None
     distances = [c for c in fitted if isinstance(c, ch.FeatureDistance)]
-    edges = ""
     if schema.kind == "image":
-        edges = ch.emit_edges(graph, x_unit, schema.shape[0])
-        statistics = ch.emit_input_statistics(graph, x_unit, edges, schema.shape[0])
+        filters = FilterNodes.emit(graph, x_unit, schema.shape[0])
+        statistics = filters.statistics
     else:
         statistics = table.emit(graph, x_unit) if table is not None else ""
         if distances:
             features = _emit_finite(graph, features)
     lse = graph.op("ReduceLogSumExp", logits, graph.const([1]), keepdims=1)
-    tensors = ch.Tensors(x_unit, logits, features, lse, statistics, edges)
+    tensors = ch.Tensors(x_unit, logits, features, lse, statistics)
     scores = graph.op("Concat", *(c.emit(graph, tensors) for c in fitted), axis=1)
     top, _ = graph.ops("TopK", logits, graph.const([min(classes, TOP)]), outputs=2)
     evidence = [scores, graph.op("Sub", top, lse)]
@@ -287,31 +314,26 @@ def _emit_scores(
     if statistics:
         shifted = graph.op("Add", statistics, graph.const(np.float32(1e-3)))
         evidence.append(graph.op("Log", shifted))
-    return scores, graph.op("Concat", *evidence, axis=1)
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Where the outputs of the perturbation head flag, and on how many benign kinds that rests."""
-
-    perturbation: float
-    corruption: float
-    benign_kinds: int
+    residual = None
+    if schema.kind == "image":
+        residual = PixelResidual.fit(schema.to_unit(references))
+    if residual is not None:
+        evidence.append(residual.emit(graph, x_unit))
+    return scores, Evidence(graph.op("Concat", *evidence, axis=1), filters)
 
 
 def _add_head(
     graph: GraphBuilder,
     schema: InputSchema,
-    x_unit: str,
-    evidence: str,
+    evidence: Evidence,
     material: Material,
     seed: int,
     part_done: Part,
-) -> Limits:
-    """Fit the perturbation head and add it with its outputs; returns where they flag."""
+) -> tuple[Limits, str]:
+    """Fit the perturbation head and add it with its likelihoods; where they flag, and suspicion."""
 
-    def evidence_of(x: InputArray) -> FloatArray:
-        (rows,) = run_graph(graph.probe(evidence=evidence), schema, x, "probe_evidence")
+    def rows_of(x: InputArray) -> FloatArray:
+        (rows,) = run_graph(graph.probe(evidence=evidence.rows), schema, x, "probe_evidence")
         return rows
 
     clean = material.fit_clean
@@ -319,28 +341,20 @@ def _add_head(
         clean = np.concatenate([clean, material.fit_moved])
     x, kind = _three_kinds(clean, material.fit_corrupted, material.fit_adversarial)
     images = schema.to_unit(x) if schema.kind == "image" else None
-    filters, head = fit_with_filters(evidence_of(x), kind, images, seed=seed, part_done=part_done)
-    if filters is not None:
-        evidence = graph.op("Concat", evidence, filters.emit(graph, x_unit), axis=1)
+    filters, head = fit_with_filters(rows_of(x), kind, images, seed=seed, part_done=part_done)
+    if filters is not None and evidence.filters is not None:
+        evidence.filters.grow(graph, filters)
+        joined = graph.op("Concat", evidence.rows, evidence.filters.pooled, axis=1)
+        evidence = Evidence(joined, evidence.filters)
     x, kind = _three_kinds(material.held_clean, material.held_corrupted, material.held_adversarial)
-    rows = evidence_of(x)
+    rows = rows_of(x)
     head = pb.calibrate(head, rows, kind)
-    perturbed, corrupted = head.emit(graph, evidence)
+    perturbed, corrupted, suspected = head.emit(graph, evidence.rows)
     graph.output("perturbation_likelihood", perturbed, "batch")
     graph.output("corruption_likelihood", corrupted, "batch")
-    likelihood, corruption = head.likelihoods(rows)
-    kinds = material.held_kinds
-    kinds = np.zeros(len(material.held_corrupted), dtype=np.int64) if kinds is None else kinds
-    limits = (
-        pb.threshold(likelihood[kind == pb.CLEAN], ALPHA),
-        pb.threshold_for_kinds(likelihood[kind == pb.CORRUPTED], kinds, BENIGN_ALPHA),
-    )
-    corruption_limit = pb.threshold(corruption[kind == pb.CLEAN], ALPHA)
-    return Limits(
-        perturbation=min(1.0, max(limits) + HAIR),
-        corruption=min(1.0, corruption_limit + HAIR),
-        benign_kinds=len(np.unique(kinds)),
-    )
+    stream = rows_of(material.reference)
+    limits = Limits.set_by(head, (rows, kind), stream, material.benign_kinds, ALPHA)
+    return limits, suspected
 
 
 def _three_kinds(

@@ -26,7 +26,7 @@ from models.versions.runner import session
 from models.versions.schema import InputArray, InputSchema
 from monitoring.scoring.instrument import Material
 from monitoring.scoring.perturbation import negatives as hn
-from monitoring.scoring.perturbation.attacks import PASSES, SIZES, attack_families
+from monitoring.scoring.perturbation.attacks import PASSES, SIZES, attack_families, attack_freely
 from monitoring.scoring.perturbation.benign import Benign
 from monitoring.scoring.pieces import SILENT, Part, Pieces
 from monitoring.scoring.small_sets import ENOUGH, DriftRows
@@ -35,7 +35,7 @@ REFERENCE_ROWS, FIT_ROWS, HELD_ROWS, KIND_ROWS = 2048, 1500, 5000, 360
 BENIGN_ROWS, LEAST_COPIES, MOST_COPIES = 12_000, 6, 20  # of the rows that are fitted on
 MOST_VALUES = 2**27  # of all benign rows of one part: fewer rows of large images
 QUERIES, QUERIED_ROWS = 150, 250
-ATTACK_FLOPS = 1e12  # of all attacks on one set of rows; a large net is attacked on fewer rows
+ATTACK_FLOPS = 1.9e12  # of all attacks on one set of rows; a large net is attacked on fewer rows
 FEWEST_ROWS, LEAST_PART = 120, 0.15
 WINDOW_REFERENCE = 40  # held-out window rows from which the stream is compared with the window
 
@@ -100,7 +100,16 @@ class Victim:
             change = np.nan_to_num(np.abs(self.schema.to_unit(x) - unit))
             changed = change.reshape(len(rows), -1).max(axis=1) > 1e-3 * self._at(size).eps
             parts.append(x[changed] if changed.any() else x)
-        return np.concatenate(parts)
+        found = attack_freely(
+            ask,
+            torch.from_numpy(unit),
+            torch.from_numpy(rows.y),
+            self._at(1.0),
+            generator=torch.Generator().manual_seed(seed),
+            without=self.without,
+            black_box=True,
+        )
+        return np.concatenate([*parts, *(self.schema.from_unit(x.numpy()) for x in found)])
 
     def _affordable(self, net: nn.Module) -> int:
         """Rows that may be attacked in every way: forward and backward, every pass."""
@@ -164,7 +173,7 @@ def head_material(
     few = held.take(_spread(len(held), min(KIND_ROWS, _most(schema, len(kinds)))))
     own = (fit.x[:0], fit.x[:0]) if benign is None else benign.halves()
     pieces.begin("benign rows")
-    held_corrupted, held_kinds = hn.by_kind(kinds, few.x, rng)
+    held_corrupted, held_kinds, severities = hn.by_kind(kinds, few.x, rng)
     fit_corrupted = _benign(schema, kinds, fit.x, rng)
     fit_attacked = victim.attack(fit, seed, pieces.begin("attacks to learn from"))
     held_attacked = victim.attack(few, seed, pieces.begin("attacks to calibrate on"))
@@ -187,6 +196,8 @@ def head_material(
         fit_moved=_off_the_grid(schema, fit.x, step, rng),
         held_kinds=np.append(held_kinds, np.full(len(own[1][:KIND_ROWS]), len(kinds))),
         drift=_drift_rows(data, training, held),
+        held_severities=np.append(severities, np.zeros(len(own[1][:KIND_ROWS]), dtype=np.int64)),
+        kind_names=(*kinds, "your own"),
     )
     return material, source + _tell_drift_rows(material.drift)
 

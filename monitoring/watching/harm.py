@@ -110,6 +110,16 @@ def harm_event(stream: Stream, harm: Harm) -> Event | None:
     )  # fmt: skip
 
 
+def attack_event(stream: Stream) -> Event | None:
+    """The event of a look that raised or renewed the alarm of attacks; None without one."""
+    watch = stream.perturbation
+    if watch is None or not stream.attacked or watch.alarm_since is None:
+        return None
+    return Event(
+        "perturbation", stream.model, "evaluate_robustness", watch.alarm_since, watch.words
+    )
+
+
 def drift_event(stream: Stream, alarm: Alarm) -> Event:
     """The event of an alarm of drift; it says so where labels have shown that it does no harm."""
     assert stream.alarm_since is not None, "an alarm has a time"

@@ -36,7 +36,7 @@ from monitoring.loop.metrics import WatchMetrics
 from monitoring.loop.triggers import DAY, Event, Policy
 from monitoring.records.store import Kept, RecordStore, StoreError
 from monitoring.watching.acceptance import Acceptances
-from monitoring.watching.harm import HarmWatches, drift_event, harm_event
+from monitoring.watching.harm import HarmWatches, attack_event, drift_event, harm_event
 from monitoring.watching.problems import ALL_MODELS, Problem, Problems, Result, in_words
 from monitoring.watching.pulse import Pulse
 from monitoring.watching.services import Services
@@ -243,6 +243,9 @@ class Watcher:
                 stream.save()
         elif stream.evidence.alarm is None:
             self.problems.clear(model, "explanation", now)
+        if stream.attacked and stream.perturbation is not None:
+            words = stream.perturbation.words
+            log.warning("attack_alarm", model=model, version=stream.version, words=words)
         ours = f"{model}/{stream.version}/"
         spoiled = {
             f"{name} has a value in {channel} that is no count"
@@ -356,6 +359,9 @@ class Watcher:
             events.append(worse)
         if alarm is not None and (harm is None or not harm.acts):
             events.append(drift_event(stream, alarm))
+        attack = attack_event(stream)
+        if attack is not None:
+            events.append(attack)
         if self.due_times is not None and self.due_times.due(model, now):
             events.append(Event("schedule", model, "evaluate", now - DAY, "scheduled"))
         return events

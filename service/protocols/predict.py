@@ -17,7 +17,15 @@ from service.decoding.images import (
 from service.decoding.instances import FIELD, read_predict_body, read_rows_of
 from service.decoding.multipart import FORM, read_files
 from service.fleet.served import Served
-from service.pipeline import Decoded, Pipeline, QueryScore, RowScores, Scored, drift_scores
+from service.pipeline import (
+    Decoded,
+    Pipeline,
+    QueryScore,
+    RowScores,
+    Scored,
+    drift_scores,
+    verdict,
+)
 from service.web.call import Call, Endpoint
 from service.web.errors import JSON, MediaTypeError
 from service.web.reply import Reply
@@ -98,6 +106,8 @@ def predictions(scored: Scored) -> list[Prediction]:
         answer.perturbation_likelihood,
         answer.corruption_likelihood,
         scored.flags.perturbation.tolist(),
+        scored.flags.suspicious.tolist(),
+        scored.flags.attack.tolist(),
         _queries(scored),
     )
     return [
@@ -111,12 +121,22 @@ def predictions(scored: Scored) -> list[Prediction]:
                 "likelihood": likelihood,
                 "corruption": corruption,
                 "flagged": perturbed,
+                "suspicious": suspicious,
+                "verdict": verdict(suspicious, attack),
             },
             "query": query,
         }
-        for index, row, drift, likelihood, corruption, perturbed, query in zip(
-            *columns, strict=True
-        )
+        for (
+            index,
+            row,
+            drift,
+            likelihood,
+            corruption,
+            perturbed,
+            suspicious,
+            attack,
+            query,
+        ) in zip(*columns, strict=True)
     ]
 
 

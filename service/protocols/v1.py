@@ -23,7 +23,7 @@ from service.decoding.images import MAX_PIXELS
 from service.decoding.instances import read_rows_of, unwrap_member
 from service.fleet.served import Served
 from service.fleet.served_models import DOES_NOT_RUN, Champions
-from service.pipeline import Decoded, Pipeline, Scored
+from service.pipeline import Decoded, Pipeline, Scored, verdict
 from service.protocols.predict import Prediction, predictions
 from service.protocols.v2.metadata import version_of
 from service.web.call import Call, Endpoint
@@ -166,5 +166,7 @@ def _columns(scored: Scored) -> dict[str, Column]:
         "label": [classes[index] for index in scored.predicted],
         "drift_flagged": flags.drift,
         "perturbation_flagged": flags.perturbation,
+        "suspicious": flags.suspicious,
+        "verdict": list(map(verdict, flags.suspicious.tolist(), flags.attack.tolist())),
         "query_flagged": flags.query,
     }

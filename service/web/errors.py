@@ -15,7 +15,7 @@ models.base.errors.HoldfastError
     ├── MediaTypeError       415: the media type is not supported
     ├── TooManyError         429 with Retry-After: beyond the client's rate or share
     ├── ConflictError        409: the state is not what the call expects
-    ├── FlaggedError         409: the policy `reject` and a flagged row
+    ├── FlaggedError         409: the policy refuses a flagged row
     └── UnavailableError     503 with Retry-After: no model yet, or the store cannot write
 """
 
@@ -157,7 +157,7 @@ class ConflictError(RequestError):
 
 
 class FlaggedError(RequestError):
-    """The policy is `reject` and at least one row is flagged; the scores are in `members`."""
+    """The policy refuses what is flagged, and at least one row is; the scores are in `members`."""
 
     status = HTTPStatus.CONFLICT
 

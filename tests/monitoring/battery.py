@@ -30,7 +30,8 @@ from monitoring.scoring.channels.table_statistics import TableStatistics
 from monitoring.scoring.drift_score import fit_strangeness
 from monitoring.scoring.graph import GraphBuilder
 from monitoring.scoring.perturbation import head as pb
-from monitoring.scoring.perturbation.filters import Filters
+from monitoring.scoring.perturbation.filters import FilterNodes, Filters
+from monitoring.scoring.perturbation.residual import PixelResidual
 from monitoring.scoring.strangeness import ClassStrangeness
 from tests import bundles
 
@@ -139,26 +140,41 @@ def _image_cases(fit: ch.PlainAnswers) -> tuple[Case, ...]:
     channels = _image_channels(fit)
     statistics = Case(
         "statistics",
-        5,
+        4,
         lambda rows: ch.input_statistics(rows.x_unit),
         lambda graph, tensors: graph.op("Identity", tensors.statistics),
         object,
     )
     weights = np.random.default_rng(0).normal(size=(4, 1, 3, 3)).astype(np.float32)
-    filters = Filters(weights, np.zeros(4, np.float32), 2)
+    fixed = Filters.fixed(1)
+    filters = Filters(
+        np.concatenate([fixed.kernels, weights]), np.append(fixed.bias, np.zeros(4, np.float32))
+    )
     learned = Case(
         "filters",
-        8,
+        2 * len(filters.bias),
         lambda rows: filters.pool(rows.x_unit),
-        lambda graph, tensors: filters.emit(graph, tensors.x_unit),
+        lambda graph, tensors: emit_grown(graph, tensors.x_unit, filters),
         Filters,
     )
-    return (
-        *_channel_cases(channels),
-        statistics,
-        learned,
-        *_detector_cases("image", channels, fit),
+    residual = PixelResidual.fit(fit.x_unit)
+    assert residual is not None
+    pixels = Case(
+        "residual",
+        6,
+        lambda rows: residual.values(rows.x_unit),
+        lambda graph, tensors: residual.emit(graph, tensors.x_unit),
+        PixelResidual,
     )
+    detectors = _detector_cases("image", channels, fit)
+    return (*_channel_cases(channels), statistics, learned, pixels, *detectors)
+
+
+def emit_grown(graph: GraphBuilder, x_unit: str, filters: Filters) -> str:
+    """Nodes that began with the filters of the statistics and grew to these, `(N, 2 K)`."""
+    nodes = FilterNodes.emit(graph, x_unit, filters.kernels.shape[1])
+    nodes.grow(graph, filters)
+    return nodes.pooled
 
 
 def _table_cases(fit: ch.PlainAnswers, data: DataSet) -> tuple[Case, ...]:
@@ -256,8 +272,10 @@ def _detector_cases(
         ),
         Case(
             "perturbation_head",
-            2,
-            lambda rows: np.stack(head.likelihoods(scores(rows)), axis=1),
+            3,
+            lambda rows: np.stack(
+                [*head.likelihoods(scores(rows)), head.suspicion(scores(rows))], axis=1
+            ),
             likelihoods,
             pb.PerturbationHead,
         ),
@@ -280,14 +298,12 @@ def _graph(cases: Sequence[Case], rows: ch.PlainAnswers, kind: str) -> onnx.Mode
     )
     graph = GraphBuilder(model)
     lse = graph.op("ReduceLogSumExp", "logits", graph.const([1]), keepdims=1)
-    edges = ""
     if kind == "image":
-        edges = ch.emit_edges(graph, "x", rows.x_unit.shape[1])
-        statistics = ch.emit_input_statistics(graph, "x", edges, rows.x_unit.shape[1])
+        statistics = FilterNodes.emit(graph, "x", rows.x_unit.shape[1]).statistics
     else:
         fitted = TableStatistics.fit(bundles.table().schema, rows.x_unit)
         statistics = fitted.emit(graph, "x")
-    tensors = ch.Tensors("x", "logits", "features", lse, statistics, edges)
+    tensors = ch.Tensors("x", "logits", "features", lse, statistics)
     for case in cases:
         graph.output(f"of_{case.name}", case.emit(graph, tensors), "batch", case.width)
     return graph.build()

@@ -117,7 +117,6 @@ def test_expressions_have_no_variable_left_and_take_the_given_values() -> None:
     [
         ("HoldfastErrorRatio", f"> {processes.ERROR_RATIO_BOUND}"),
         ("HoldfastChannelShift", f"> {model.PSI_BOUND}"),
-        ("HoldfastPerturbationRate", f"> {model.PERTURBED_RATIO_BOUND}"),
         ("HoldfastWatcherStale", f"> {watch.STALE_SECONDS}"),
         ("HoldfastApprovalWaiting", f"> {loop.WAITED_SECONDS}"),
         ("HoldfastModelStale", rf"> {loop.STALE_DAYS} \* 86400"),

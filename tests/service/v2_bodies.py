@@ -51,8 +51,9 @@ def scored(rows: int, seed: int = 0) -> Scored:
         rng.dirichlet(np.ones(len(CLASSES)), rows).astype(np.float32),
         *(rng.random(rows).astype(np.float32) for _ in range(3)),
         rng.integers(-(2**31), 2**31, (rows, 5)).astype(np.int32),
+        rng.random(rows).astype(np.float32),
     )
     manifest: Any = SimpleNamespace(model="pets", version=3, classes=CLASSES)
-    flags = Flags(*(rng.random(rows) < 0.5 for _ in range(3)))
+    flags = Flags(*(rng.random(rows) < 0.5 for _ in range(5)))
     predicted = answer.probabilities.argmax(axis=1)
     return Scored("mine", manifest, answer, predicted, flags, None)

@@ -16,7 +16,7 @@ from models.statistics.intervals import (
     proportion,
     roc,
 )
-from models.statistics.shares import Reliability
+from models.statistics.shares import Proportion, Reliability
 from models.versions.figures import Adaptive, BenignFigure, DriftRates, RocCurve, Scores
 from models.versions.runner import Runner
 from models.versions.schema import Calibration
@@ -62,6 +62,8 @@ def scores(
         perturbation_false_positives=proportion(likely > limit),
         perturbation_detected=None if attacked is None else proportion(attacked > limit),
         perturbation_auroc=None if attacked is None else round(auroc(likely, attacked), 4),
+        suspicious_false_positives=_suspicious(clean, facts.suspicion_threshold),
+        suspicious_detected=_suspicious(strongest, facts.suspicion_threshold),
         severity_3={name: _benign(clean, rows, limit) for name, rows in benign.items()},
         roc=_curves(results, plan, black_box=black_box),
         likelihood=likelihood(results, plan, benign, seed=seed),
@@ -162,6 +164,13 @@ def _measure_separation(
         caught={f"{rate:g}": proportion(positive > cut) for rate, cut in cuts.items()},
         points=roc(negative, positive),
     )
+
+
+def _suspicious(rows: Arrays | None, limit: float | None) -> Proportion | None:
+    """The share that is suspicious; None where there are no such rows, or no threshold."""
+    if rows is None or limit is None or "suspicion" not in rows:
+        return None
+    return proportion(_column(rows, "suspicion") > limit)
 
 
 def _column(rows: Arrays, name: str) -> Column:

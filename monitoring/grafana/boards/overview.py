@@ -1,10 +1,20 @@
 """Overview: who has to act, and on what?"""
 
-from monitoring.grafana.panels import AMBER, GREEN, RED, Panel, bars, lines, stat, table, thresholds
+from monitoring.grafana.panels import (
+    AMBER,
+    GREEN,
+    RED,
+    Panel,
+    bars,
+    lines,
+    stat,
+    table,
+    thresholds,
+    value_map,
+)
 from monitoring.grafana.panels import with_links as leading
-from monitoring.grafana.queries import MODEL, latest, rate
+from monitoring.grafana.queries import MODEL, latest, or_none, rate
 from monitoring.prometheus.alerting.loop import WAITED_SECONDS
-from monitoring.prometheus.alerting.model import PERTURBED_RATIO_BOUND
 from monitoring.prometheus.alerting.processes import ERROR_RATIO_BOUND
 from monitoring.prometheus.alerting.watch import STALE_SECONDS
 
@@ -64,12 +74,13 @@ def _first() -> list[Panel]:
         leading(
             stat(
                 "Is someone tampering?",
-                "Share flagged as adversarially perturbed over 5 minutes; about 1% of clean inputs"
-                " are.",
-                {"{{model}}": f'holdfast:flagged_ratio:5m{{kind="perturbation", {MODEL}}}'},
-                unit="percentunit",
+                "Whether the stream of likelihoods looks attacked; 0 also where the version cannot"
+                " tell.",
+                {"{{model}}": or_none(latest("holdfast_perturbation_alarm"))},
+                unit="none",
                 width=5,
-                limits=thresholds((PERTURBED_RATIO_BOUND, RED)),
+                limits=thresholds((1, RED)),
+                mappings=[value_map({"0": ("no evidence", GREEN), "1": ("ATTACKED", RED)})],
             ),
             "HoldfastPerturbationRate",
             "perturbation",

@@ -1,12 +1,10 @@
 """Perturbation: block, reject, or recalibrate?"""
 
-from monitoring.grafana.panels import RED, Panel, bars, heatmap, lines, thresholds
+from monitoring.grafana.panels import Panel, bars, heatmap, lines
 from monitoring.grafana.panels import with_links as leading
 from monitoring.grafana.queries import MODEL, count, latest, or_none, rate, render_sum
-from monitoring.prometheus.alerting.model import PERTURBED_RATIO_BOUND
 
 FLAGGED = "holdfast:flagged_ratio:5m"
-WEAK = 0.5  # accuracy under attack below which a version withstands little
 
 
 def panels() -> list[Panel]:
@@ -15,14 +13,18 @@ def panels() -> list[Panel]:
 
 
 def _flagged() -> list[Panel]:
+    evidence = latest("holdfast_perturbation_evidence_log10", by="model, stream")
     perturbed = lines(
-        "What share of the inputs looks perturbed?",
-        "Share flagged as adversarially perturbed over 5 minutes; about 1% of clean inputs are."
-        " Alert HoldfastPerturbationRate: above the line.",
-        {"{{model}}": f'{FLAGGED}{{kind="perturbation", {MODEL}}}'},
-        unit="percentunit",
+        "Are inputs attacked, or only corrupted?",
+        "Evidence of the stream of likelihoods, as a power of ten. Slow: attacked, which no mix of"
+        " clean and corrupted inputs explains. Quick: corrupted or attacked; it only informs. Alert"
+        " HoldfastPerturbationRate: the slow one above the threshold.",
+        {
+            "{{model}} {{stream}}": or_none(evidence),
+            "{{model}} threshold": or_none(latest("holdfast_perturbation_alarm_threshold_log10")),
+        },
+        unit="none",
         width=8,
-        limits=thresholds((PERTURBED_RATIO_BOUND, RED)),
     )
     spread = heatmap(
         "How are the perturbation likelihoods spread?",

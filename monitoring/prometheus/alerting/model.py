@@ -3,7 +3,6 @@
 from monitoring.prometheus.alerting.alert import Alert, bridge
 
 PSI_BOUND = 0.25
-PERTURBED_RATIO_BOUND = 0.05
 ESTIMATE_BOUND = 0.05
 FEW_LABELS = 100
 
@@ -40,19 +39,17 @@ ALERTS = (
     ),
     Alert(
         name="HoldfastPerturbationRate",
-        expr=(
-            f'holdfast:flagged_ratio:5m{{kind="perturbation"}} > {PERTURBED_RATIO_BOUND}\n'
-            "and on (model) holdfast:predictions:5m >= 200"
-        ),
+        expr=f"{bridge('holdfast_perturbation_alarm')} == 1",
         after="1m",
         keep="5m",
         severity="warning",
         action="evaluate_robustness",
-        summary="Many more inputs than usual look adversarially perturbed.",
+        summary="Inputs look attacked, and no mix of clean and corrupted ones explains it.",
         description=(
-            "Model {{ $labels.model }}: {{ $value | humanizePercentage }} of the inputs of the last"
-            " 5 minutes are flagged as perturbed (set-point: 1%, bound:"
-            f" {PERTURBED_RATIO_BOUND:.0%})."
+            "Model {{ $labels.model }}: the evidence of attacks has passed the alarm's threshold."
+            ' {{- with printf "max(holdfast_perturbation_evidence_log10{model=%q,'
+            'stream="slow"})" $labels.model | query }} Evidence:'
+            ' 10^{{ . | first | value | printf "%.1f" }} to 1.{{ end }}'
         ),
         dashboard="holdfast-perturbation",
         view="now",

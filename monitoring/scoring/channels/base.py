@@ -11,11 +11,7 @@ import numpy as np
 
 from models.statistics.arrays import FloatArray
 from monitoring.scoring.channels.image_channels import Grain, PixelDistance
-from monitoring.scoring.channels.image_statistics import (
-    emit_edges,
-    emit_input_statistics,
-    input_statistics,
-)
+from monitoring.scoring.channels.image_statistics import input_statistics
 from monitoring.scoring.channels.table_statistics import TableStatistics
 from monitoring.scoring.graph import GraphBuilder
 from monitoring.scoring.inputs import PlainAnswers, ScoreChannel, Tensors
@@ -31,8 +27,6 @@ __all__ = [
     "TableStatistic",
     "Tensors",
     "Uncertainty",
-    "emit_edges",
-    "emit_input_statistics",
     "input_statistics",
 ]
 

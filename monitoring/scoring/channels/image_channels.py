@@ -8,12 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.statistics.arrays import FloatArray
-from monitoring.scoring.channels.image_statistics import laplacian
+from monitoring.scoring.channels.image_statistics import input_statistics
 from monitoring.scoring.graph import GraphBuilder
 from monitoring.scoring.inputs import PlainAnswers, Tensors
 
-GRAIN_LIMIT = 4 / 255  # about the smallest noise that an eye sees on a screen
-LAST = 2**31 - 1  # as the end of a slice
 GRID = 8  # cells of the coarse image along a side, at most
 SHRINKAGE = 0.01  # of the covariance, towards the mean variance
 
@@ -30,17 +28,11 @@ class Grain:
 
     def scores(self, rows: PlainAnswers) -> FloatArray:
         """`(N,)`, in [0, 4/255]."""
-        rough = np.abs(laplacian(np.asarray(rows.x_unit, dtype=np.float64)))
-        mean: FloatArray = np.minimum(rough, GRAIN_LIMIT).mean(axis=(1, 2, 3))
-        return mean
+        return input_statistics(rows.x_unit)[:, 3]
 
     def emit(self, graph: GraphBuilder, tensors: Tensors) -> str:
         """`(N, 1)`."""
-        every_third = (graph.const([n]) for n in (2, LAST, 1, 3))  # start, end, axis, step
-        rough = graph.op("Abs", graph.op("Slice", tensors.edges, *every_third))
-        cut = graph.op("Min", rough, graph.const(np.float32(GRAIN_LIMIT)))
-        mean = graph.op("ReduceMean", cut, graph.const([1, 2, 3]), keepdims=1)
-        return graph.op("Flatten", mean)
+        return graph.op("Slice", tensors.statistics, *(graph.const([n]) for n in (3, 4, 1)))
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,9 @@
-"""Statistics of images: mean, gradient and Laplacian, as NumPy maths and as nodes of the graph."""
+"""Statistics of images: mean, gradient, Laplacian, grain, as NumPy maths and as nodes of the graph.
+
+In the graph one convolution with rectified filters and a global mean gives all of them: |v| is
+max(v, 0) + max(-v, 0), and min(|v|, c) is |v| - max(v - c, 0) - max(-v - c, 0). The filters that
+the perturbation head learns stand in the same convolution (`monitoring.scoring.perturbation`).
+"""
 
 import numpy as np
 import numpy.typing as npt
@@ -6,9 +11,12 @@ import numpy.typing as npt
 from models.statistics.arrays import FloatArray
 from monitoring.scoring.graph import GraphBuilder
 
+GRAIN_LIMIT = 4 / 255  # about the smallest noise that an eye sees on a screen
+PER_CHANNEL = 8  # rectified filters that the statistics take
+
 
 def input_statistics(x_unit: FloatArray) -> npt.NDArray[np.float64]:
-    """Mean, mean |gradient|, mean |Laplacian|, and root mean squares of both; `(N, 5)`.
+    """Mean, mean |gradient|, mean |Laplacian| and mean of min(|Laplacian|, 4/255); `(N, 4)`.
 
     Gradients are central differences of inner pixels in both directions, the Laplacian is the
     four-neighbour stencil. `x_unit` is `(N, channels, height, width)` in [0, 1].
@@ -16,17 +24,14 @@ def input_statistics(x_unit: FloatArray) -> npt.NDArray[np.float64]:
     x = np.asarray(x_unit, dtype=np.float64)
     right = (x[..., 1:-1, 2:] - x[..., 1:-1, :-2]) / 2
     down = (x[..., 2:, 1:-1] - x[..., :-2, 1:-1]) / 2
-    rough = laplacian(x)
+    rough = np.abs(laplacian(x))
     axes = (1, 2, 3)
-    gradient = np.abs(right).mean(axes) + np.abs(down).mean(axes)
-    squares = (right**2).mean(axes) + (down**2).mean(axes)
     return np.stack(
         [
             x.mean(axes),
-            gradient,
-            np.abs(rough).mean(axes),
-            np.sqrt(squares),
-            np.sqrt((rough**2).mean(axes)),
+            np.abs(right).mean(axes) + np.abs(down).mean(axes),
+            rough.mean(axes),
+            np.minimum(rough, GRAIN_LIMIT).mean(axes),
         ],
         axis=1,
     )
@@ -39,32 +44,35 @@ def laplacian(x: FloatArray) -> FloatArray:
     return rough
 
 
-def emit_edges(graph: GraphBuilder, x_unit: str, channels: int) -> str:
-    """Both gradients and the Laplacian of every channel, `(N, 3 * channels, ...)`: one convolution.
+def stencils(channels: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """The filters of the statistics, `(8 C, C, 3, 3)`, and their bias `(8 C,)`.
 
-    `[:, 2::3]` is the Laplacian.
+    Of every channel: both gradients and the Laplacian, each with both signs, and the Laplacian
+    with both signs less 4/255.
     """
-    stencils = np.zeros((3, 3, 3), dtype=np.float32)
-    stencils[0, 1, 0], stencils[0, 1, 2] = -0.5, 0.5
-    stencils[1, 0, 1], stencils[1, 2, 1] = -0.5, 0.5
-    stencils[2, 0, 1] = stencils[2, 1, 0] = stencils[2, 1, 2] = stencils[2, 2, 1] = 1.0
-    stencils[2, 1, 1] = -4.0
-    kernels = np.tile(stencils[:, None], (channels, 1, 1, 1))
-    return graph.op("Conv", x_unit, graph.const(kernels), group=channels)
+    one = np.zeros((3, 3, 3), dtype=np.float32)
+    one[0, 1, 0], one[0, 1, 2] = -0.5, 0.5
+    one[1, 0, 1], one[1, 2, 1] = -0.5, 0.5
+    one[2, 0, 1] = one[2, 1, 0] = one[2, 1, 2] = one[2, 2, 1] = 1.0
+    one[2, 1, 1] = -4.0
+    right, down, rough = one
+    filters = np.stack([right, -right, down, -down, rough, -rough, rough, -rough])
+    kernels = np.zeros((channels, PER_CHANNEL, channels, 3, 3), dtype=np.float32)
+    for channel in range(channels):
+        kernels[channel, :, channel] = filters
+    limits = np.array([0.0] * 6 + [-GRAIN_LIMIT] * 2, dtype=np.float32)
+    return kernels.reshape(-1, channels, 3, 3), np.tile(limits, channels)
 
 
-def emit_input_statistics(graph: GraphBuilder, x_unit: str, edges: str, channels: int) -> str:
-    """`input_statistics` as nodes: reductions of the image and of its `emit_edges`."""
-    axes = graph.const([2, 3])
-    absolute = graph.op("ReduceMean", graph.op("Abs", edges), axes, keepdims=0)
-    square = graph.op("ReduceMean", graph.op("Mul", edges, edges), axes, keepdims=0)
-    merge = np.tile(np.array([[1, 0], [1, 0], [0, 1]], dtype=np.float32), (channels, 1)) / channels
-    columns = graph.const(merge)
+def merge_matrix(channels: int, filters: int) -> npt.NDArray[np.float32]:
+    """`(filters, 3)`: what of the means of all filters are gradient, Laplacian and grain."""
+    own = np.array([[1, 0, 0]] * 4 + [[0, 1, 1]] * 2 + [[0, 0, -1]] * 2, dtype=np.float32)
+    merged = np.zeros((filters, 3), dtype=np.float32)
+    merged[: channels * PER_CHANNEL] = np.tile(own, (channels, 1)) / channels
+    return merged
+
+
+def emit_input_statistics(graph: GraphBuilder, x_unit: str, means: str, merge: str) -> str:
+    """`input_statistics` as nodes, `(N, 4)`: of the image, and of the means `(N, F)` of filters."""
     mean = graph.op("ReduceMean", x_unit, graph.const([1, 2, 3]), keepdims=1)
-    return graph.op(
-        "Concat",
-        graph.op("Flatten", mean),
-        graph.op("MatMul", absolute, columns),
-        graph.op("Sqrt", graph.op("MatMul", square, columns)),
-        axis=1,
-    )
+    return graph.op("Concat", graph.op("Flatten", mean), graph.op("MatMul", means, merge), axis=1)

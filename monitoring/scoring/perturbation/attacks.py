@@ -1,7 +1,8 @@
 """Attacked rows that the perturbation head learns from: several families, small and large.
 
 A family is a direction and a geometry. The sizes reach from a sixth of the threat's eps to twice
-it; L2 changes are as long as an L-inf attack of the same eps is in practice.
+it; L2 changes are as long as an L-inf attack of the same eps is in practice. What no eps bounds (a
+few pixels, a patch, the least change in L1, what labels alone give) is taken as it is found.
 """
 
 import math
@@ -23,7 +24,8 @@ FAMILIES = (*(attack.name for attack in learnt_attacks(black_box=False)), LONG)
 LONG_STEPS = 8
 CANDIDATES = 4  # classes whose boundary is looked for
 L2_SHARE = 0.7  # length of an L-inf attack that is clipped to [0, 1], in units of eps sqrt(D)
-PASSES = 80  # forward and backward passes that all families take per row
+LEAST = 1e-3  # change of a value that counts as one
+PASSES = 150  # forward and backward passes that all families take per row
 At = Callable[[float], Threat]  # the threat at a share of its eps
 Attacked = Callable[[Tensor, Tensor, float], Tensor]  # rows, labels, share of eps
 
@@ -53,7 +55,7 @@ def attack_families(
     Returns:
         `(M, *shape)`; a row that an attack left as it is (it was wrong before) is left out.
     """
-    families = _families(logits_of, at, generator).items()
+    families = _families(logits_of, at, generator, images=x.dim() == 4).items()
     runs = [(attack, share, size) for name, (attack, share) in families if name not in without
             for size in SIZES]  # fmt: skip
     changed = []
@@ -61,16 +63,57 @@ def attack_families(
         part_done(number, len(runs))
         rows = _some(len(x), part * share, generator)
         changed.append(_keep_changed(x[rows], attack(x[rows], y[rows], size), at(size).eps))
-    for nearest in (a for a in learnt_attacks(black_box=False) if a.nearest):
-        if x.dim() == 4 and nearest.name not in without and nearest.learnt is not None:
-            rows = _some(len(x), part * nearest.learnt.share, generator)
-            length, steps = _length(at(1.0), x), nearest.learnt.budget
-            changed += _stretch_changes(logits_of, x[rows], y[rows], length, steps)
+    deepfool = find_attack("deepfool")
+    if x.dim() == 4 and deepfool.name not in without and deepfool.learnt is not None:
+        rows = _some(len(x), part * deepfool.learnt.share, generator)
+        length, steps = _length(at(1.0), x), deepfool.learnt.budget
+        changed += _stretch_changes(logits_of, x[rows], y[rows], length, steps)
+    changed += attack_freely(
+        logits_of, x, y, at(1.0), generator=generator, part=part, without=without
+    )
     return torch.cat(changed)
 
 
+def attack_freely(
+    logits_of: LogitsOf,
+    x: Tensor,
+    y: Tensor,
+    threat: Threat,
+    *,
+    generator: torch.Generator,
+    part: float = 1.0,
+    without: Collection[str] = (),
+    black_box: bool = False,
+) -> list[Tensor]:
+    """Images under every attack that no eps bounds, as it is found; nothing of a table.
+
+    Args:
+        logits_of, x, y, generator, part, without: as for `attack_families`.
+        threat: what the attacks are told, who do not mind it.
+        black_box: only attacks that need no gradient.
+
+    Returns:
+        Parts `(m, *shape)`; a row that an attack left as it is is left out.
+    """
+    changed = []
+    for attack in learnt_attacks(black_box=black_box, images=x.dim() == 4):
+        if attack.learnt is None or attack.name in without or not is_unbound(attack):
+            continue
+        for budget in attack.learnt.budgets:
+            rows = _some(len(x), part * attack.learnt.share, generator)
+            found = attack.run(logits_of, x[rows], y[rows], threat, Effort(budget, generator))
+            moved = (found - x[rows]).abs().flatten(1).amax(dim=1) > LEAST
+            changed.append(found[moved])
+    return changed
+
+
+def is_unbound(attack: Attack) -> bool:
+    """Whether the head meets an attack as it is found: DeepFool's direction is stretched."""
+    return attack.free or (attack.nearest and attack.name != "deepfool")
+
+
 def _families(
-    logits_of: LogitsOf, at: At, generator: torch.Generator
+    logits_of: LogitsOf, at: At, generator: torch.Generator, *, images: bool
 ) -> dict[str, tuple[Attacked, float]]:
     """By name, what changes rows at a share of the threat's size, and on which share of rows."""
 
@@ -84,8 +127,8 @@ def _families(
 
     families = {
         attack.name: (by(attack, attack.learnt.budget), attack.learnt.share)
-        for attack in learnt_attacks(black_box=False)
-        if attack.learnt is not None and not attack.nearest
+        for attack in learnt_attacks(black_box=False, images=images)
+        if attack.learnt is not None and not (attack.nearest or attack.free)
     }
     if at(1.0).norm == "linf":
         families[LONG] = (climb_in_l2, SHARE)

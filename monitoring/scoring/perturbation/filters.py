@@ -1,7 +1,8 @@
-"""Learned filters on the image: the part of the perturbation head's evidence that sees pixels.
+"""Filters on the image: one convolution that serves the statistics and the perturbation head.
 
 A change that fools a net leaves traces which no logit shows: weak structure on flat ground, steps
-between neighbours that pictures do not have. A few small filters find them.
+between neighbours that pictures do not have. The first filters are those of the statistics
+(`channels.image_statistics`); the head learns the others.
 """
 
 from dataclasses import dataclass
@@ -9,41 +10,69 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.statistics.arrays import FloatArray
+from monitoring.scoring.channels.image_statistics import (
+    emit_input_statistics,
+    merge_matrix,
+    stencils,
+)
 from monitoring.scoring.graph import GraphBuilder
 
 
 @dataclass(frozen=True)
 class Filters:
-    """K filters of k x k, rectified; per filter the mean and the largest answer of the image.
+    """K filters of 3 x 3, rectified; per filter the mean and the largest answer of the image.
 
-    r_f = max(w_f * x + b_f, 0); the evidence is (mean r_1 .. mean r_K, max r_1 .. max r_K).
+    r_f = max(w_f * x + b_f, 0) at the inner pixels; the evidence is (mean r_1 .. mean r_K, max r_1
+    .. max r_K).
 
     Args:
-        kernels: `(K, channels, k, k)`, k odd; edges are padded with black.
+        kernels: `(K, channels, 3, 3)`.
         bias: `(K,)`.
-        stride: in pixels.
     """
 
     kernels: FloatArray
     bias: FloatArray
-    stride: int
+
+    @classmethod
+    def fixed(cls, channels: int) -> "Filters":
+        """Those of the statistics alone."""
+        return cls(*stencils(channels))
 
     def pool(self, x_unit: FloatArray) -> FloatArray:
         """`(N, 2 K)` of images `(N, channels, height, width)` in [0, 1]."""
-        k = self.kernels.shape[-1]
-        around = ((0, 0), (0, 0), (k // 2, k // 2), (k // 2, k // 2))
-        windows = np.lib.stride_tricks.sliding_window_view(np.pad(x_unit, around), (k, k), (2, 3))
-        windows = windows[:, :, :: self.stride, :: self.stride]
+        windows = np.lib.stride_tricks.sliding_window_view(x_unit, (3, 3), (2, 3))
         answers = np.einsum("nchwij,fcij->nfhw", windows, self.kernels, optimize=True)
         answers = np.maximum(answers + self.bias[:, None, None], 0)
         return np.concatenate([answers.mean((2, 3)), answers.max((2, 3))], axis=1)
 
-    def emit(self, graph: GraphBuilder, x_unit: str) -> str:
-        """Nodes for `pooled`, `(N, 2 K)`."""
-        pad, stride = self.kernels.shape[-1] // 2, self.stride
-        kernels, bias = graph.const(self.kernels), graph.const(self.bias)
-        answers = graph.op("Conv", x_unit, kernels, bias, pads=[pad] * 4, strides=[stride] * 2)
-        answers = graph.op("Relu", answers)
-        axes = graph.const([2, 3])
-        pooled = (graph.op(f"Reduce{how}", answers, axes, keepdims=0) for how in ("Mean", "Max"))
-        return graph.op("Concat", *pooled, axis=1)
+
+@dataclass(frozen=True)
+class FilterNodes:
+    """The convolution in a graph, as names of its tensors; it can grow by learned filters."""
+
+    kernels: str
+    bias: str
+    merge: str
+    statistics: str  # (N, 4)
+    pooled: str  # (N, 2 K)
+    channels: int
+
+    @classmethod
+    def emit(cls, graph: GraphBuilder, x_unit: str, channels: int) -> "FilterNodes":
+        """Nodes with the filters of the statistics alone."""
+        fixed = Filters.fixed(channels)
+        kernels, bias = graph.const(fixed.kernels), graph.const(fixed.bias)
+        merge = graph.const(merge_matrix(channels, len(fixed.bias)))
+        answers = graph.op("Relu", graph.op("Conv", x_unit, kernels, bias))
+        means = graph.op("Flatten", graph.op("GlobalAveragePool", answers))
+        largest = graph.op("Flatten", graph.op("GlobalMaxPool", answers))
+        statistics = emit_input_statistics(graph, x_unit, means, merge)
+        pooled = graph.op("Concat", means, largest, axis=1)
+        return cls(kernels, bias, merge, statistics, pooled, channels)
+
+    def grow(self, graph: GraphBuilder, filters: Filters) -> None:
+        """Put other filters in, whose first are those of the statistics."""
+        assert len(filters.bias) >= len(Filters.fixed(self.channels).bias)
+        graph.replace(self.kernels, filters.kernels)
+        graph.replace(self.bias, filters.bias)
+        graph.replace(self.merge, merge_matrix(self.channels, len(filters.bias)))

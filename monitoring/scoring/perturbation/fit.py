@@ -13,9 +13,9 @@ from monitoring.scoring.perturbation.filters import Filters
 from monitoring.scoring.perturbation.head import HIDDEN, SHARES, PerturbationHead
 from monitoring.scoring.pieces import Part
 
-FILTERS = 12
-LARGE_SIDE = 64  # pixels; from there on filters are 5x5 with stride 2, below 3x3 with stride 1
-STEPS, BATCH, RATE, DECAY = 900, 256, 4e-3, 1e-2
+LEARNED = 8  # filters beside those of the statistics
+STEPS, BATCH, RATE, DECAY = 1500, 256, 4e-3, 1e-2
+DROPPED, DROPPED_HIDDEN = 0.2, 0.3  # shares of evidence and hidden units that a batch leaves out
 LOOKED_AT = 2000  # rows that the scale of the evidence is taken from
 
 
@@ -29,7 +29,8 @@ def fit_with_filters(
 ) -> tuple[Filters | None, PerturbationHead]:
     """Fit filters on the images and the classifier on the evidence and what the filters give.
 
-    AdamW with a cosine schedule on the cross-entropy, 900 batches of 256 rows.
+    AdamW with a cosine schedule on the cross-entropy and dropout (few images stand behind many
+    rows), 1500 batches of 256 rows.
 
     Args:
         evidence: `(N, P)`.
@@ -39,7 +40,8 @@ def fit_with_filters(
         part_done: called with how many of the batches are done, and how many there are.
 
     Returns:
-        The filters (None without images) and a head on `(P + 2 K,)`: evidence, then filters.
+        The filters, those of the statistics first (None without images), and a head on
+        `(P + 2 K,)`: evidence, then filters.
     """
     import torch
     from torch.nn import functional as F
@@ -51,6 +53,7 @@ def fit_with_filters(
         share = (np.asarray(SHARES) / np.maximum(np.bincount(kind, minlength=3), 1))[kind]
         order = _draw(share, rng, STEPS * BATCH + LOOKED_AT)
         net.scale_by(*_batch(order[:LOOKED_AT], evidence, x_unit))
+        net.train()
         optimiser = torch.optim.AdamW(net.parameters(), lr=RATE, weight_decay=DECAY)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=STEPS)
         for number, rows in enumerate(np.split(order[LOOKED_AT:], STEPS)):
@@ -85,19 +88,23 @@ def _net(evidence: FloatArray, x_unit: FloatArray | None) -> Any:
     """The head as a torch module (its class needs torch, so it is made here)."""
     import torch
     from torch import Tensor, nn
+    from torch.nn import functional as F
 
     class Net(nn.Module):
         mean: Tensor
         std: Tensor
+        kernels: Tensor
+        bias: Tensor
 
         def __init__(self) -> None:
             super().__init__()
-            self.conv = None
+            self.conv, width = None, evidence.shape[1]
             if x_unit is not None:
-                size, stride = (5, 2) if min(x_unit.shape[2:]) >= LARGE_SIDE else (3, 1)
-                channels = x_unit.shape[1]
-                self.conv = nn.Conv2d(channels, FILTERS, size, stride=stride, padding=size // 2)
-            width = evidence.shape[1] + (0 if self.conv is None else 2 * FILTERS)
+                fixed = Filters.fixed(x_unit.shape[1])
+                self.conv = nn.Conv2d(x_unit.shape[1], LEARNED, 3)
+                self.register_buffer("kernels", torch.from_numpy(fixed.kernels))
+                self.register_buffer("bias", torch.from_numpy(fixed.bias))
+                width += 2 * (len(fixed.bias) + LEARNED)
             self.register_buffer("mean", torch.zeros(width))
             self.register_buffer("std", torch.ones(width))
             self.first, self.second = nn.Linear(width, HIDDEN), nn.Linear(HIDDEN, 3)
@@ -105,12 +112,19 @@ def _net(evidence: FloatArray, x_unit: FloatArray | None) -> Any:
         def joined(self, rows: Tensor, images: Tensor | None) -> Tensor:
             if self.conv is None or images is None:
                 return rows
-            answers = torch.relu(self.conv(images))
+            answers = torch.relu(F.conv2d(images, *self.joined_filters()))
             return torch.cat([rows, answers.mean((2, 3)), answers.amax((2, 3))], dim=1)
+
+        def joined_filters(self) -> tuple[Tensor, Tensor]:
+            assert self.conv is not None
+            assert self.conv.bias is not None
+            kernels = torch.cat([self.kernels, self.conv.weight])
+            return kernels, torch.cat([self.bias, self.conv.bias])
 
         def forward(self, rows: Tensor, images: Tensor | None) -> Tensor:
             scaled = (self.joined(rows, images) - self.mean) / self.std
-            logits: Tensor = self.second(torch.relu(self.first(scaled)))
+            hidden = torch.relu(self.first(F.dropout(scaled, DROPPED, self.training)))
+            logits: Tensor = self.second(F.dropout(hidden, DROPPED_HIDDEN, self.training))
             return logits
 
         @torch.no_grad()
@@ -120,10 +134,9 @@ def _net(evidence: FloatArray, x_unit: FloatArray | None) -> Any:
             self.std.copy_(seen.std(0) + 1e-4 * (1 + seen.abs().mean(0)))
 
         def filters(self) -> Filters | None:
-            if self.conv is None or self.conv.bias is None:
+            if self.conv is None:
                 return None
-            kernels, bias = (p.detach().numpy() for p in (self.conv.weight, self.conv.bias))
-            return Filters(kernels, bias, self.conv.stride[0])
+            return Filters(*(p.detach().numpy() for p in self.joined_filters()))
 
         @torch.no_grad()
         def head(self) -> PerturbationHead:

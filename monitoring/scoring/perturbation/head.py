@@ -16,7 +16,7 @@ from models.statistics.arrays import FloatArray, IntArray
 from monitoring.scoring.graph import GraphBuilder
 
 CLEAN, CORRUPTED, ADVERSARIAL = 0, 1, 2
-HIDDEN = 32
+HIDDEN = 64
 SHARES = (0.25, 0.25, 0.5)  # priors in training: adversarial against everything else is 1 : 1
 
 
@@ -24,9 +24,9 @@ SHARES = (0.25, 0.25, 0.5)  # priors in training: adversarial against everything
 class PerturbationHead:
     """Weights of a two-layer net over P evidence features; standardisation is folded in."""
 
-    w1: FloatArray  # (P, 32)
-    b1: FloatArray  # (32,)
-    w2: FloatArray  # (32, 3), divided by the temperature
+    w1: FloatArray  # (P, 64)
+    b1: FloatArray  # (64,)
+    w2: FloatArray  # (64, 3), divided by the temperature
     b2: FloatArray  # (3,), calibrated as well
 
     def logits(self, evidence: FloatArray) -> FloatArray:
@@ -43,8 +43,14 @@ class PerturbationHead:
         weighted = p * CORRUPTION_ODDS
         return p[:, ADVERSARIAL], weighted[:, CORRUPTED] / weighted.sum(axis=1)
 
-    def emit(self, graph: GraphBuilder, evidence: str) -> tuple[str, str]:
-        """Nodes for both likelihoods, `(N,)` each."""
+    def suspicion(self, evidence: FloatArray) -> FloatArray:
+        """1 - p(clean), `(N,)`, at equal odds of clean and not clean: priors (1/2, 1/4, 1/4)."""
+        weighted = softmax(self.logits(evidence), axis=1) * CLEAN_ODDS
+        suspicion: FloatArray = 1 - weighted[:, CLEAN] / weighted.sum(axis=1)
+        return suspicion
+
+    def emit(self, graph: GraphBuilder, evidence: str) -> tuple[str, str, str]:
+        """Nodes for both likelihoods and the suspicion, `(N,)` each."""
         hidden = graph.op(
             "Relu", graph.op("Gemm", evidence, graph.const(self.w1), graph.const(self.b1))
         )
@@ -53,10 +59,20 @@ class PerturbationHead:
         shifted = graph.op("Add", logits, graph.const(np.log(CORRUPTION_ODDS)))
         q = graph.op("Softmax", shifted, axis=1)
         index = [graph.const(np.int64(k)) for k in (ADVERSARIAL, CORRUPTED)]
-        return graph.op("Gather", p, index[0], axis=1), graph.op("Gather", q, index[1], axis=1)
+        # 1 - p(clean) is a sum, so that what is near 0 keeps its digits
+        odds = graph.op("Mul", p, graph.const(np.asarray(CLEAN_ODDS / CLEAN_ODDS[CLEAN])))
+        total = graph.op("ReduceSum", odds, graph.const([1]), keepdims=0)
+        others = graph.op("Slice", odds, *(graph.const([k]) for k in (CORRUPTED, 3, 1)))
+        doubt = graph.op("ReduceSum", others, graph.const([1]), keepdims=0)
+        return (
+            graph.op("Gather", p, index[0], axis=1),
+            graph.op("Gather", q, index[1], axis=1),
+            graph.op("Div", doubt, total),
+        )
 
 
 CORRUPTION_ODDS = np.array([1.0, 2.0, 0.5], dtype=np.float32)
+CLEAN_ODDS = np.array([2.0, 1.0, 0.5], dtype=np.float32)
 
 
 def calibrate(head: PerturbationHead, evidence: FloatArray, kind: IntArray) -> PerturbationHead:
@@ -89,21 +105,25 @@ def threshold(likelihoods: FloatArray, alpha: float) -> float:
     return 1.0 if rank > len(likelihoods) else float(np.sort(likelihoods)[rank - 1])
 
 
-def threshold_for_kinds(likelihoods: FloatArray, kind: IntArray, alpha: float) -> float:
-    """The least value that holds for every benign kind what `threshold` holds for clean rows.
+def pooled_threshold(likelihoods: FloatArray, kind: IntArray, alpha: float) -> float:
+    """The least value that at most `alpha` of benign rows exceed, every kind weighing the same.
 
     Args:
         likelihoods: `(n,)` of held-out benign rows.
-        kind: `(n,)`, which kind each row is of. A kind of too few rows for `alpha` counts by its
-            largest likelihood, without a guarantee: else five examples would switch the alarm off.
-        alpha: share of a kind that may be flagged.
+        kind: `(n,)`, which kind each row is of. A kind of many rows counts no more than one of few.
+        alpha: share of all kinds together that may be flagged.
 
-    >>> threshold_for_kinds(np.array([0.1, 0.2, 0.7, 0.3]), np.array([0, 0, 1, 1]), 0.05)
-    0.7
+    >>> pooled_threshold(np.array([0.1, 0.2, 0.7, 0.3]), np.array([0, 0, 0, 1]), 0.4)
+    0.3
     """
-    parts = (likelihoods[kind == k] for k in np.unique(kind))
-    limits = (min(threshold(part, alpha), float(part.max())) for part in parts)
-    return max(limits, default=0.0)
+    if len(likelihoods) == 0:
+        return 0.0
+    _, place, counts = np.unique(kind, return_inverse=True, return_counts=True)
+    order = np.argsort(likelihoods)[::-1]
+    weight = 1 / (counts[place[order]] * len(counts))
+    # A row flags if it is above: the value at which the rows above weigh `alpha` at most.
+    above = np.cumsum(weight) - weight
+    return float(likelihoods[order][int(np.nonzero(above <= alpha + 1e-12)[0][-1])])
 
 
 def _float32(*arrays: FloatArray) -> PerturbationHead:

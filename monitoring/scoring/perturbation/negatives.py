@@ -1,9 +1,10 @@
 """Benign rows that the perturbation head learns not to flag, and the hiding of the pixel grid.
 
-All kinds of `models.corruptions.suite` at all severities, one after the other and two at once:
-what the negatives do not cover is flagged. Pixels of clean images lie on a grid (17 grey levels
-of the digits, 256 of a byte), which changed ones leave: a head would learn that, and a rounded
-attack would pass. So part of the changed images is rounded to the grid, and clean ones leave it.
+All kinds of `models.corruptions.suite` and the faults of sensors at all severities, one after the
+other and two at once: what the negatives do not cover is flagged. Pixels of clean images lie on a
+grid (17 grey levels of the digits, 256 of a byte), which changed ones leave: a head would learn
+that, and a rounded attack would pass. So part of the changed images is rounded to the grid, and
+clean ones leave it.
 """
 
 from collections.abc import Callable, Collection
@@ -11,7 +12,7 @@ from functools import partial
 
 import numpy as np
 
-from models.corruptions import SEVERITIES, suite, tables
+from models.corruptions import SEVERITIES, sensor, suite, tables
 from models.corruptions.base import Images
 from models.statistics.arrays import IntArray
 from models.versions.schema import InputArray, InputSchema
@@ -31,7 +32,7 @@ def kinds_of(schema: InputSchema, without: Collection[str] = ()) -> dict[str, Ch
 
     >>> digits = InputSchema("x", (1, 8, 8), "float32", 0.0, 16.0, "image")
     >>> len(kinds_of(digits)), len(kinds_of(digits, without=["blur"]))
-    (43, 42)
+    (48, 47)
     """
     if schema.kind == "tabular":
         return {
@@ -41,7 +42,7 @@ def kinds_of(schema: InputSchema, without: Collection[str] = ()) -> dict[str, Ch
         }
     return {
         f"{kind.group}/{kind.name}": partial(kind.on_raw, schema)
-        for kind in suite(schema)
+        for kind in (*suite(schema), *sensor.KINDS)
         if kind.name not in without
     }
 
@@ -63,16 +64,22 @@ def random_changes(
 
 def by_kind(
     kinds: dict[str, Change], x_raw: InputArray, rng: np.random.Generator
-) -> tuple[InputArray, IntArray]:
-    """All rows under every kind, each at a random severity, and the place of the kind `(N,)`."""
-    changed = []
+) -> tuple[InputArray, IntArray, IntArray]:
+    """All rows under every kind, each at a random severity.
+
+    Returns:
+        The rows, the place of the kind of each `(N,)`, and its severity `(N,)`.
+    """
+    changed, severities = [], []
     for change in kinds.values():
         severity, rows = rng.choice(SEVERITIES, size=len(x_raw)), x_raw.copy()
         for s in SEVERITIES:
             if (severity == s).any():
                 rows[severity == s] = change(x_raw[severity == s], s, rng)
         changed.append(rows)
-    return np.concatenate(changed), np.repeat(np.arange(len(kinds)), len(x_raw))
+        severities.append(severity)
+    places = np.repeat(np.arange(len(kinds)), len(x_raw))
+    return np.concatenate(changed), places, np.concatenate(severities)
 
 
 def grid_step(x_unit: Images) -> float:

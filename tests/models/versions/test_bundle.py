@@ -157,11 +157,22 @@ def test_file_changed_after_opening_is_refused_when_it_is_read(tmp_path: Path) -
 
 def test_other_schema_version_is_refused_with_both_numbers_and_the_way_out(tmp_path: Path) -> None:
     folder = written(tmp_path / "b")
-    for version, words in ((1, "older Holdfast"), (3, "newer Holdfast")):
+    for version, words in ((1, "older Holdfast"), (4, "newer Holdfast")):
         forged(folder, schema_version=version)
         both = rf"{words} \(schema version {version}, this program reads {SCHEMA_VERSION}\)"
         with pytest.raises(BundleError, match=both + ".*train or wrap it again"):
             open_bundle(folder)
+
+
+def test_a_manifest_of_schema_2_is_read_with_the_fields_that_came_later_at_their_defaults(
+    tmp_path: Path,
+) -> None:
+    folder = written(tmp_path / "b")
+    forged(folder, schema_version=2)
+    calibration = open_bundle(folder).manifest.calibration
+    assert calibration.suspicion_threshold is None
+    assert not calibration.benign_pooled
+    assert calibration.kinds_above == calibration.suspicion_edges == ()
 
 
 def test_an_older_manifest_is_refused_by_its_version_whatever_else_it_holds(tmp_path: Path) -> None:

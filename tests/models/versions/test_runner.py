@@ -31,6 +31,25 @@ def test_answer_has_the_documented_shapes_and_types(published: Published, digits
     np.testing.assert_allclose(told.probabilities.sum(axis=1), 1, atol=1e-5)
 
 
+def test_a_version_of_schema_2_is_served_with_the_suspicion_that_both_likelihoods_imply(
+    published: Published, digits: DataSet
+) -> None:
+    model = onnx.load_from_string(published.bundle.model_bytes)
+    kept = [o for o in model.graph.output if o.name != "suspicion"]
+    del model.graph.output[:]
+    model.graph.output.extend(kept)
+    manifest = msgspec.structs.replace(published.bundle.manifest, schema_version=2)
+    old = replace(published.bundle, manifest=manifest, model_bytes=model.SerializeToString())
+    told, whole = Runner(old).run(digits.test.x), published.runner.run(digits.test.x)
+    assert told._fields == OUTPUTS
+    assert told.suspicion.dtype == np.float32
+    np.testing.assert_array_equal(told.cells, whole.cells)
+    np.testing.assert_allclose(told.suspicion, whole.suspicion, atol=2e-3)
+    current = replace(published.bundle, model_bytes=model.SerializeToString())
+    with pytest.raises(BundleError, match=r"lacks the outputs \['suspicion'\]"):
+        Runner(current)
+
+
 def test_threads_get_the_answers_of_one(published: Published, digits: DataSet) -> None:
     x = digits.test.x
     expected, wrong = answer(published.runner, x), []

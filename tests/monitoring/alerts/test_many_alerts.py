@@ -95,7 +95,7 @@ def alert(number: int, model: str = "alpha", **members: Any) -> dict[str, Any]:
     return {
         "status": "firing",
         "labels": {
-            "alertname": "HoldfastPerturbationRate", "model": model, "kind": "perturbation",
+            "alertname": "HoldfastPerturbationRate", "model": model,
             "instance": f"host-{number}.example.org:8080", **rule["labels"],
         },
         "annotations": rule["annotations"],

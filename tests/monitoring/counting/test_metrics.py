@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 
 from models.versions.registry import Registry
 from models.versions.runner import Runner
+from monitoring.counting.likelihood_cells import CHANNEL, count_cells, likelihood_cells
 from monitoring.counting.metrics import Flags, Metrics, ModelMetrics
 from monitoring.counting.shared_counters import exposition
 from monitoring.loop.metrics import WatchMetrics
@@ -68,6 +69,25 @@ def test_cells_are_counted_under_channel_and_two_digit_index(runner: Runner) -> 
             labels["cell"] = f"{cell:02d}"
             key = ("holdfast_cell_observations_total", frozenset(labels.items()))
             assert found[key] == rows
+
+
+def test_suspicion_and_likelihood_are_counted_beside_the_channels_without_repeats(
+    runner: Runner,
+) -> None:
+    x, fresh = bundles.digits().test.x[:60], np.arange(60) % 3 > 0
+    answer, calibration = runner.run(x), runner.manifest.calibration
+    metrics = Metrics()
+    counted = ModelMetrics(metrics, runner.manifest)
+    flags = Flags.of(answer, runner.manifest)
+    counted.count(answer, answer.probabilities.argmax(axis=1), flags, fresh)
+    found = samples(exposition(metrics.registry, None)())
+    edges = calibration.suspicion_edges
+    cells = likelihood_cells(answer.suspicion, answer.perturbation_likelihood, edges)
+    for cell, rows in enumerate(np.bincount(cells[fresh], minlength=count_cells(calibration))):
+        labels = {"model": "digits", "version": "1", "channel": CHANNEL, "cell": f"{cell:02d}"}
+        assert found["holdfast_cell_observations_total", frozenset(labels.items())] == rows
+    kind = frozenset({"model": "digits", "kind": "suspicious"}.items())
+    assert found["holdfast_flagged_total", kind] == flags.suspicious.sum()
 
 
 def test_the_last_p_value_bucket_holds_all_rows(runner: Runner) -> None:

@@ -143,7 +143,7 @@ def test_fit_is_the_same_with_the_same_seed() -> None:
 def test_evidence_of_extreme_answers_is_finite() -> None:
     p = np.array([[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]], dtype=np.float32)
     zeros = np.zeros(3, dtype=np.float32)
-    told = evidence(Answer(p, zeros, zeros, zeros, np.zeros((3, 1), dtype=np.int32)))
+    told = evidence(Answer(p, zeros, zeros, zeros, np.zeros((3, 1), dtype=np.int32), zeros))
     assert np.isfinite(told).all()
     assert told[1] == pytest.approx([0, np.log(2), np.log(1e-6)])
 

@@ -23,6 +23,7 @@ from monitoring.scoring.perturbation.benign import again, load_benign
 from monitoring.scoring.perturbation.filters import Filters
 from monitoring.scoring.perturbation.fit import fit_with_filters
 from tests import bundles
+from tests.monitoring.battery import emit_grown
 
 DIGITS = load_digits().schema
 
@@ -36,17 +37,19 @@ def asked(filters: Filters, x: np.ndarray) -> np.ndarray:
         ir_version=9,
     )
     graph = GraphBuilder(model)
-    graph.output("pooled", filters.emit(graph, "x"), "batch", None)
+    graph.output("pooled", emit_grown(graph, "x", filters), "batch", None)
     (told,) = session(graph.build().SerializeToString()).run(["pooled"], {"x": x})
     return np.asarray(told)
 
 
-@pytest.mark.parametrize(("size", "stride"), [(3, 1), (5, 2)])
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 7, 9), (1, 28, 28)])
-def test_filters_in_numpy_equal_the_graph(shape: tuple[int, ...], size: int, stride: int) -> None:
-    rng = np.random.default_rng(0)
-    kernels = rng.normal(size=(4, shape[0], size, size)).astype(np.float32)
-    filters = Filters(kernels, rng.normal(size=4).astype(np.float32), stride)
+def test_filters_in_numpy_equal_the_graph(shape: tuple[int, ...]) -> None:
+    rng, fixed = np.random.default_rng(0), Filters.fixed(shape[0])
+    kernels = rng.normal(size=(4, shape[0], 3, 3)).astype(np.float32)
+    filters = Filters(
+        np.concatenate([fixed.kernels, kernels]),
+        np.append(fixed.bias, rng.normal(size=4).astype(np.float32)),
+    )
     x = rng.random((3, *shape), dtype=np.float32)
     np.testing.assert_allclose(asked(filters, x), filters.pool(x), atol=1e-4)
 
@@ -74,9 +77,9 @@ def test_head_learns_from_pixels_alone_and_follows_its_seed() -> None:
 def test_negatives_cover_every_kind_and_pass_the_schema() -> None:
     x, rng = load_digits().test.x[:30], np.random.default_rng(1)
     kinds = hn.kinds_of(DIGITS)
-    assert len(kinds) == len(corruptions.suite(DIGITS))
-    rows, places = hn.by_kind(kinds, x, rng)
-    assert len(rows) == len(places) == 30 * len(kinds)
+    assert len(kinds) == len(corruptions.suite(DIGITS)) + len(corruptions.sensor.KINDS)
+    rows, places, severities = hn.by_kind(kinds, x, rng)
+    assert len(rows) == len(places) == len(severities) == 30 * len(kinds)
     DIGITS.check(rows)
     DIGITS.check(hn.random_changes(kinds, x, rng))
     fewer = hn.kinds_of(DIGITS, without=["fog", "gaussian_noise"])

@@ -90,9 +90,7 @@ def told(published: Published, digits: DataSet) -> Answer:
     return answer(published.runner, digits.test.x)
 
 
-def test_one_run_answers_all_five_outputs(
-    told: Answer, published: Published, digits: DataSet
-) -> None:
+def test_one_run_answers_all_outputs(told: Answer, published: Published, digits: DataSet) -> None:
     assert [o.name for o in published.runner._session.get_outputs()] == list(OUTPUTS)
     assert all(len(output) == len(digits.test) for output in told)
     assert (told.cells[:, -1] == told.probabilities.argmax(axis=1)).all()
@@ -151,6 +149,7 @@ def test_clean_rows_are_flagged_as_often_as_the_law_says(
         told.drift_p_value <= facts.alpha,
         told.perturbation_likelihood > facts.perturbation_threshold,
         told.corruption_likelihood > facts.corruption_threshold,
+        told.suspicion > facts.suspicion_threshold,
     ):
         assert low <= flags.sum() <= high
 

@@ -60,7 +60,11 @@ def test_attacked_rows_stay_in_the_largest_ball_and_what_cannot_change_stays(
     victim, data = {"asked": asked, "white": white}[name], bundles.table()
     rows = data.test.take(np.arange(40))
     x = victim.attack(rows)
-    shares = [a.learnt.share for a in learnt_attacks(black_box=False) if a.learnt and not a.nearest]
+    shares = [
+        a.learnt.share
+        for a in learnt_attacks(black_box=False, images=False)
+        if a.learnt and not a.nearest
+    ]
     copies = 1 if victim.net is None else sum(shares)
     assert 0.5 * len(SIZES) * copies * 40 <= len(x) <= len(SIZES) * copies * 40
     unit, clean = data.schema.to_unit(x), data.schema.to_unit(rows.x)

@@ -33,7 +33,7 @@ def test_urls_are_filled_in_from_what_they_depend_on() -> None:
         ("port", "eighty", "integer >= 1 <= 65535"),
         ("port", "70000", "integer >= 1 <= 65535"),
         ("workers", "-1", "integer >= 0"),
-        ("policy", "refuse", "observe | reject"),
+        ("policy", "refuse", "observe | reject | reject_suspicious"),
         ("reload_interval_seconds", "0", "number > 0"),
         ("drift_c", "nan", "number >= 100"),
     ],

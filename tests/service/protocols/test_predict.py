@@ -51,6 +51,11 @@ def test_predict_answers_what_one_run_gives(
         assert np.float32(got["perturbation"]["corruption"]) == truth.corruption_likelihood[row]
         flagged = bool(likelihood > calibration.perturbation_threshold)
         assert got["perturbation"]["flagged"] == flagged
+        suspicious = bool(truth.suspicion[row] > calibration.suspicion_threshold)
+        assert got["perturbation"]["suspicious"] == suspicious
+        attack = likelihood > truth.corruption_likelihood[row]
+        verdict = ("attack" if attack else "corruption") if suspicious else "clean"
+        assert got["perturbation"]["verdict"] == verdict
 
 
 @pytest.mark.parametrize("argument", ["resize=yes", "resize=", "resize=pad&resize=pad"])
@@ -128,6 +133,38 @@ def test_reject_refuses_flagged_rows_with_their_scores_and_counts_them(
     assert list(refused.get_json()) == ["error"]
     metrics = client.get("/metrics").text
     assert 'holdfast_flagged_total{kind="drift",model="digits"} 2.0' in metrics
+
+
+def test_reject_suspicious_refuses_what_is_not_clean_and_counts_it(
+    make_app: MakeApp, published_state: Path, tmp_path: Path, rows: Rows
+) -> None:
+    url = f"sqlite:///{tmp_path}/records.sqlite"
+    rng = np.random.default_rng(0)
+    some = rows[:60]
+    noisy = [some + rng.normal(0, 16 * sigma, some.shape) for sigma in (0.05, 0.07, 0.1)]
+    changed = np.clip(np.concatenate(noisy), 0, 16).astype(rows.dtype)
+    observing = client_of(make_app(published_state, database_url=url))
+    told = observing.post("/predict", json={"instances": changed.tolist()}).get_json()[
+        "predictions"
+    ]
+    seen = [
+        k
+        for k, row in enumerate(told)
+        if row["perturbation"]["suspicious"]
+        and not (row["drift"]["flagged"] or row["perturbation"]["flagged"])
+    ]
+    assert seen, "some are only suspicious"
+    one = changed[seen[0]][None].tolist()
+    for policy, status in (("reject", 200), ("reject_suspicious", 409)):
+        client = client_of(make_app(published_state, policy=policy, database_url=url))
+        answer = client.post("/predict", json={"instances": one})
+        assert answer.status_code == status
+        if status == 409:
+            flagged = answer.get_json()["flagged"][0]["perturbation"]
+            assert flagged["suspicious"]
+            assert flagged["verdict"] in ("attack", "corruption")
+            metrics = client.get("/metrics").text
+            assert 'holdfast_flagged_total{kind="suspicious",model="digits"} 1.0' in metrics
 
 
 def test_answers_are_recorded_as_they_were_given(

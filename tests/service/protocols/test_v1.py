@@ -99,7 +99,8 @@ def test_inputs_are_answered_by_the_names_of_the_outputs_too(client: Client) -> 
     document = client.post(PREDICT, json={"inputs": X.tolist()}).get_json()
     rows, outputs = document["predictions"], document["outputs"]
     assert set(outputs) == {
-        *OUTPUTS, "label", "drift_flagged", "perturbation_flagged", "query_flagged",
+        *OUTPUTS, "label", "drift_flagged", "perturbation_flagged", "suspicious", "verdict",
+        "query_flagged",
     }  # fmt: skip
     assert outputs["label"] == [row["label"] for row in rows]
     assert outputs["probabilities"] == [row["probabilities"] for row in rows]

@@ -1,0 +1,1 @@
+"""Evidence of attacks over the stream, from counts of suspicion and likelihood."""

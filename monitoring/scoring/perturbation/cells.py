@@ -1,0 +1,97 @@
+"""The cells of suspicion and likelihood: what clean, corrupted and attacked rows weigh in them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from models.statistics.arrays import FloatArray, IntArray
+from models.statistics.ranks import rank_edges, score_weights, steady
+from monitoring.counting.likelihood_cells import (
+    CHANNEL,
+    LIKELIHOOD_EDGES,
+    SUSPICION_RANKS,
+    likelihood_cells,
+)
+
+PRIOR = 5.0  # rows' worth of what all kinds share, in every kind's shares
+SEEN = (0.5, 0.8)  # likelihoods above which an attack is seen
+TRACE = 0.5  # rows' worth that every cell has of all rows together
+
+
+@dataclass(frozen=True)
+class ScoredRows:
+    """Suspicion and likelihood of N rows."""
+
+    suspicion: FloatArray  # (N,)
+    likelihood: FloatArray  # (N,)
+
+    def cells(self, edges: FloatArray) -> IntArray:
+        """`(N,)`."""
+        return likelihood_cells(self.suspicion, self.likelihood, edges)
+
+
+@dataclass(frozen=True)
+class LikelihoodCells:
+    """Edges of the suspicion, and the arrays of the reference (`perturbation/...`)."""
+
+    edges: tuple[float, ...]
+    arrays: dict[str, FloatArray]
+
+    @classmethod
+    def fit(
+        cls,
+        stream: ScoredRows,
+        clean: ScoredRows,
+        corrupted: ScoredRows,
+        kinds: IntArray,
+        attacked: ScoredRows,
+    ) -> "LikelihoodCells":
+        """Cut the suspicion at ranks of the stream's reference, and count all kinds of rows.
+
+        The null has a component for the reference, for held-out clean rows, and for every benign
+        kind; p = (n_g + m prior_g) / (n + m), so that no cell is impossible. The bets are
+        mostly on rows that are likely or very likely attacked: small changes look clean.
+
+        Args:
+            stream: held-out rows that the stream is compared with.
+            clean: held-out clean rows.
+            corrupted: held-out rows, each of one benign kind.
+            kinds: `(m,)`, which kind (and strength) each is of.
+            attacked: held-out rows under attack.
+        """
+        edges = steady(rank_edges(stream.suspicion, SUSPICION_RANKS))
+        cells = (len(edges) + 1) * (len(LIKELIHOOD_EDGES) + 1)
+
+        def count(rows: ScoredRows) -> FloatArray:
+            return np.bincount(rows.cells(edges), minlength=cells).astype(np.float64)
+
+        everything = count(clean) + count(corrupted) + TRACE
+        base = everything / everything.sum()
+        parts = [_shares(count(rows), base, PRIOR) for rows in (stream, clean)]
+        changed = corrupted.cells(edges)
+        for kind in np.unique(kinds):
+            counts = np.bincount(changed[kinds == kind], minlength=cells)
+            parts.append(_shares(counts, base, PRIOR))
+        arrays = {
+            f"{CHANNEL}/alpha": score_weights(stream.suspicion, edges),
+            f"{CHANNEL}/kinds": np.stack(parts),
+            f"{CHANNEL}/attacks": _bets(count(attacked), base),
+        }
+        return cls(tuple(float(edge) for edge in edges), arrays)
+
+
+def _bets(counts: FloatArray, base: FloatArray) -> FloatArray:
+    """`(2, G)`: attacked rows, for most of a bet those above a likelihood of .5, or of .8."""
+    whole = _shares(counts, base, 1.0)
+    rows = []
+    for limit in SEEN:
+        place = np.arange(len(whole)) % (len(LIKELIHOOD_EDGES) + 1)
+        seen = np.where(place <= LIKELIHOOD_EDGES.index(limit), whole, 0.0)
+        rows.append(0.95 * seen / seen.sum() + 0.05 * whole)
+    return np.stack(rows)
+
+
+def _shares(counts: FloatArray | IntArray, prior: FloatArray, rows: float) -> FloatArray:
+    """`(G,)` that sum to 1: counts with so many rows of the prior."""
+    shares: FloatArray = (counts + rows * prior) / (counts.sum() + rows)
+    return shares
