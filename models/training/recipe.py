@@ -8,7 +8,7 @@ from models.versions.judging import Norm, Reach, ThreatModel
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Share = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
-Method = Literal["trades", "pgd", "fgsm", "nfgsm", "standard"]
+Method = Literal["trades", "pgd", "fgsm", "nfgsm", "standard", "certified"]
 Augmentation = Literal["shift", "flip", "crop", "noise", "cutout", "augmix"]
 Precision = Literal["auto", "fp32", "bf16"]
 METHODS: tuple[Method, ...] = get_args(Method)

@@ -12,7 +12,8 @@ from models.attacks.threat import Linf, Threat, geometry_of
 from models.data import DataSet
 from models.nets import factories
 from models.training import methods
-from models.training.methods import METHODS, Adversary, resize_threat
+from models.training.adversary import Adversary, resize_threat
+from models.training.methods import METHODS
 from models.versions.judging import ThreatModel
 from models.versions.schema import Column, InputSchema
 from tests.conftest import Published
