@@ -4,7 +4,6 @@ A linear layer takes the centre and the radius of a box: c <- W c + b, r <- |W| 
 with its input (ReLU, the largest of a patch) takes both ends.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -34,8 +33,8 @@ class Passed:
 def box_around(x_unit: Tensor, threat: Threat) -> Box:
     """All that a threat allows around unit-range inputs `(N, ...)`.
 
-    Images stay in [0, 1]. In tables the numbers inside the training range stay inside; held columns
-    and missing values do not move.
+    Images stay in [0, 1]. Numbers of a table may leave their training range; held columns and
+    missing values do not move.
 
     Raises:
         TypeError: the threat is no box.
@@ -45,12 +44,17 @@ def box_around(x_unit: Tensor, threat: Threat) -> Box:
     if not isinstance(threat, Columns):
         raise TypeError(f"interval bounds are for boxes, not for the norm {threat.norm}")
     down, up = threat.eps * threat.down.to(x_unit), threat.eps * threat.up.to(x_unit)
-    return Box(threat.project(x_unit - down, x_unit), threat.project(x_unit + up, x_unit))
+    return Box(x_unit - down, x_unit + up)  # a missing value stays NaN
 
 
 def propagate(chain: Chain, box: Box) -> Passed:
     """The box of unit-range inputs through all layers but the last, in the box's precision."""
-    low, high = chain.encode(box.low), chain.encode(box.high)
+    return pass_layers(chain, Box(chain.encode(box.low), chain.encode(box.high)))
+
+
+def pass_layers(chain: Chain, box: Box) -> Passed:
+    """The box of encoded inputs through all layers but the last."""
+    low, high = box
     active: list[Box] = []
     for layer in chain.body:
         if isinstance(layer, Relu):
@@ -80,7 +84,9 @@ def margins(last: nn.Linear, box: Box, y: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def worst_margins(chain: Chain, x_unit: Tensor, y: Tensor, threat: Threat) -> Tensor:
+def worst_margins(
+    chain: Chain, x_unit: Tensor, y: Tensor, threat: Threat, rows: int = 256
+) -> Tensor:
     """Lower bounds `(N,)` of f_y - max_{j != y} f_j over all that the threat allows, in float64.
 
     Args:
@@ -88,26 +94,16 @@ def worst_margins(chain: Chain, x_unit: Tensor, y: Tensor, threat: Threat) -> Te
         x_unit: `(N, *shape)` unit-range inputs.
         y: `(N,)` classes.
         threat: a box.
+        rows: at a time.
     """
-    box = box_around(x_unit.double(), threat)
-    lower = margins(chain.last, propagate(chain, box).box, y)
-    lower[torch.arange(len(y)), y] = torch.inf
-    return lower.amin(dim=1)
-
-
-def certified_rows(
-    chain: Chain, x_unit: Tensor, y: Tensor, threats: Sequence[Threat], rows: int = 256
-) -> list[Tensor]:
-    """Which rows `(N,)` keep class `y` whatever each of the threats does, one tensor a threat."""
-    return [
-        torch.cat(
-            [
-                worst_margins(chain, x_unit[k : k + rows], y[k : k + rows], threat) > 0
-                for k in range(0, len(y), rows)
-            ]
-        )
-        for threat in threats
-    ]
+    found = [torch.zeros(0, dtype=torch.float64)]
+    for start in range(0, len(y), rows):
+        part = y[start : start + rows]
+        box = box_around(x_unit[start : start + rows].double(), threat)
+        lower = margins(chain.last, propagate(chain, box).box, part)
+        lower[torch.arange(len(part)), part] = torch.inf
+        found.append(lower.amin(dim=1))
+    return torch.cat(found)
 
 
 def _step(layer: Layer, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:

@@ -56,6 +56,7 @@ class Chain:
 
     encode: Callable[[Tensor], Tensor]
     layers: tuple[Layer, ...]
+    has_encoder: bool = False
 
     @property
     def body(self) -> tuple[Layer, ...]:
@@ -107,7 +108,7 @@ def _trace(net: nn.Module) -> Chain:
             f"certified training cannot bound: {'; '.join(dict.fromkeys(reader.faults))}. "
             f"It takes one chain of {SUPPORTED}"
         )
-    return Chain(encode or (lambda x: x), tuple(layers))
+    return Chain(encode or (lambda x: x), tuple(layers), encode is not None)
 
 
 class _Reader:

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.attacks.threat import Columns, Linf
+from models.base.errors import TrainingError
 from models.certificates.bounds import Box, box_around, margins, propagate
 from models.certificates.layers import chain_of
 from models.training.adversary import Adversary, forward
@@ -37,15 +39,23 @@ def start_certified(net: nn.Module, generator: torch.Generator) -> None:
 def certified(net: nn.Module, x: Tensor, y: Tensor, adversary: Adversary, beta: float) -> Tensor:
     """(1 - kappa) CE(-m) + kappa CE(f(x)), and the hinges while the boxes grow.
 
-    m_j is the lower bound of f_y - f_j over the box. kappa falls from 1 to `beta` as the box grows to
-    its full size.
+    m_j is the lower bound of f_y - f_j over the box. kappa falls from 1 to `beta` as the box grows
+    to its full size.
 
     Args:
         net: a chain of layers.
         x, y: unit-range inputs `(N, ...)`, and classes `(N,)`.
         adversary: its threat is the box, its `reach` the share of the full size.
         beta: weight of the plain loss at the end, 0 to 1.
+
+    Raises:
+        TrainingError: layers that bounds cannot pass, a weight beyond 1, or a box that is none.
     """
+    if not 0 <= beta <= 1 or not isinstance(adversary.threat, (Linf, Columns)):
+        raise TrainingError(
+            f"certified training takes norm linf and a beta of 0 to 1 (the weight of the plain loss"
+            f" at the end); got {adversary.threat.norm} and {beta:g}"
+        )
     chain, reach = chain_of(net), adversary.reach
     kappa = 1 - (1 - beta) * reach
     box = box_around(x, adversary.threat)

@@ -25,9 +25,9 @@ from models.data import Rows
 from models.nets import factories
 from models.training import checkpoint as checkpoints
 from models.training import distributed
+from models.training.adversary import Adversary
 from models.training.augment import chain
 from models.training.methods import METHODS
-from models.training.adversary import Adversary
 from models.training.precision import choose_precision
 from models.training.recipe import Recipe
 from models.versions.schema import InputSchema

@@ -9,7 +9,7 @@ import onnxruntime as ort
 
 from models.base.errors import BundleError
 from models.versions.bundle import Bundle
-from models.versions.schema import DTYPES, OUTPUTS, InputArray
+from models.versions.schema import DTYPES, InputArray
 
 
 class Answer(NamedTuple):
@@ -20,6 +20,8 @@ class Answer(NamedTuple):
     perturbation_likelihood: npt.NDArray[np.float32]  # (N,)
     corruption_likelihood: npt.NDArray[np.float32]  # (N,)
     cells: npt.NDArray[np.int32]  # (N, K)
+    certified: npt.NDArray[np.bool_] | None = None  # (N,); None: not trained for certificates
+    certified_eps: npt.NDArray[np.float32] | None = None  # (N,)
 
 
 def session(model: bytes, threads: int = 1) -> ort.InferenceSession:
@@ -33,11 +35,17 @@ def session(model: bytes, threads: int = 1) -> ort.InferenceSession:
 
 
 def in_pieces(
-    run: Callable[[InputArray], Sequence[npt.NDArray[np.generic]]], x: InputArray, rows: int = 512
-) -> list[npt.NDArray[Any]]:
-    """Call `run` on pieces of `(N, *shape)`, so that memory is bounded, and join the results."""
+    run: Callable[[InputArray], Sequence[npt.NDArray[np.generic] | None]],
+    x: InputArray,
+    rows: int = 512,
+) -> list[Any]:
+    """Call `run` on pieces of `(N, *shape)`, so that memory is bounded, and join the results.
+
+    A result that is None stays None.
+    """
     parts = [run(x[start : start + rows]) for start in range(0, len(x), rows)]
-    return [np.concatenate(columns) for columns in zip(*parts, strict=True)]
+    columns = zip(*parts, strict=True)
+    return [None if column[0] is None else np.concatenate(column) for column in columns]
 
 
 class Runner:
@@ -46,7 +54,7 @@ class Runner:
     def __init__(self, bundle: Bundle, *, threads: int = 1) -> None:
         self.bundle = bundle
         self.manifest = bundle.manifest
-        self._outputs = list(OUTPUTS)
+        self._outputs = list(bundle.manifest.outputs)
         try:
             self._session = session(bundle.model_bytes, threads)
         except Exception as error:  # onnxruntime raises a family of pybind classes
@@ -62,7 +70,7 @@ class Runner:
         inputs = [i.name for i in self._session.get_inputs()]
         if inputs != [schema.name]:
             raise BundleError(path, f"the graph takes {inputs}, the manifest says {schema.name!r}")
-        missing = set(OUTPUTS) - {o.name for o in self._session.get_outputs()}
+        missing = set(self._outputs) - {o.name for o in self._session.get_outputs()}
         if missing:
             raise BundleError(path, f"the graph lacks the outputs {sorted(missing)}")
         for rows in (1, 2):

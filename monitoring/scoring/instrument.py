@@ -20,6 +20,7 @@ import onnx
 from models.statistics.arrays import FloatArray, IntArray
 from models.statistics.calibration import temperature
 from models.versions.bundle import MODEL, Bundle
+from models.versions.promises import CERTIFICATE_OUTPUTS, CertificateFacts, SetFacts
 from models.versions.registry import utc_now
 from models.versions.runner import in_pieces, session
 from models.versions.schema import (
@@ -34,6 +35,7 @@ from models.versions.schema import (
 from monitoring.counting import query_embedding, repeats
 from monitoring.scoring.accuracy_fit import accuracy_facts
 from monitoring.scoring.cells import Cells
+from monitoring.scoring.certificate import Certifying, emit_certificate
 from monitoring.scoring.channels import base as ch
 from monitoring.scoring.channels.catalogue import Fitting, score_channels
 from monitoring.scoring.channels.columns import TableColumn, choose_columns
@@ -43,6 +45,7 @@ from monitoring.scoring.graph import GraphBuilder
 from monitoring.scoring.perturbation import head as pb
 from monitoring.scoring.perturbation.fit import fit_with_filters
 from monitoring.scoring.pieces import SILENT, Part, Pieces
+from monitoring.scoring.sets import fit_sets
 
 ALPHA = 0.01
 BENIGN_ALPHA = 0.03  # of every benign kind, so that fresh rows stay below 5 %
@@ -79,6 +82,8 @@ class Instrumented:
     channels: tuple[ChannelInfo, ...]
     reference: Mapping[str, FloatArray]  # "<channel>/edges", "<channel>/alpha", "accuracy/..."
     calibration: Calibration
+    certificate: CertificateFacts | None = None
+    sets: SetFacts | None = None
 
     def manifest(
         self, model: str, schema: InputSchema, classes: tuple[str, ...], version: int = 0
@@ -99,6 +104,8 @@ class Instrumented:
             event=None,
             files={},
             sizes={},
+            certificate=self.certificate,
+            sets=self.sets,
         )
 
     def bundle(self, manifest: Manifest) -> Bundle:
@@ -129,6 +136,7 @@ def instrument(
     source: str,
     seed: int = 0,
     pieces: Pieces = SILENT,
+    certifying: Certifying | None = None,
 ) -> Instrumented:
     """Add and calibrate the heads.
 
@@ -140,10 +148,11 @@ def instrument(
         source: words that say what the calibration rows are, for the manifest.
         seed: of the head's training.
         pieces: progress.
+        certifying: the net's layers, and the boxes of the certificates; None: there are none.
     """
     pieces.begin("scores")
     table, fitted, columns = _channels(model, schema, material.references)
-    graph = GraphBuilder(model, reserved=OUTPUTS)
+    graph = GraphBuilder(model, reserved=(*OUTPUTS, *CERTIFICATE_OUTPUTS))
     logits = _emit_logits(graph, schema)
     x_unit = _emit_unit(graph, schema)
     scores, evidence = _emit_scores(graph, schema, x_unit, logits, fitted, table, len(classes))
@@ -173,7 +182,10 @@ def instrument(
     part_done = pieces.begin("perturbation head")
     limits = _add_head(graph, schema, x_unit, evidence, material, seed, part_done)
     cells = counted.emit(graph, scores, x_unit, logits)
-    graph.output("cells", cells, "batch", len(counted.channels), integer=True)
+    graph.output("cells", cells, "batch", len(counted.channels), kind=onnx.TensorProto.INT32)
+
+    if certifying is not None:
+        emit_certificate(graph, schema, x_unit, certifying, heat)
 
     repeat_probability, natural = repeats.calibrate(material.reference)
     calibration = Calibration(
@@ -195,7 +207,27 @@ def instrument(
             built, schema, material.held_clean, material.held_labels, seed=seed
         )
     pieces.end()
-    return Instrumented(built, counted.channels, reference, calibration)
+    return Instrumented(
+        built, counted.channels, reference, calibration,
+        None if certifying is None else certifying.facts,
+        _sets(schema, material, held, heat, certifying),
+    )  # fmt: skip
+
+
+def _sets(
+    schema: InputSchema,
+    material: Material,
+    held: _Scores,
+    heat: float,
+    certifying: Certifying | None,
+) -> SetFacts | None:
+    """The rule of the prediction sets; None without labels."""
+    if material.held_labels is None:
+        return None
+    y, worst = material.held_labels, None
+    if certifying is not None:
+        worst = certifying.worst(schema, material.held_clean, y)
+    return fit_sets(held.logits, y, heat, worst)
 
 
 def run_graph(
