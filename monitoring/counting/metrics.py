@@ -79,6 +79,9 @@ class Metrics:
             "perturbation_likelihood", "Perturbation likelihood of each row.", TENTHS, "model"
         )
         self.flagged = self._counter("flagged", "Rows flagged.", "model", "kind")
+        self.certified = self._counter(
+            "certified", "Rows answered, by whether the answer is proven.", "model", "certified"
+        )
         self.cell_observations = self._counter(
             "cell_observations",
             "Rows per cell of a channel.",
@@ -172,6 +175,8 @@ class ModelMetrics:
         self._flagged_drift = metrics.flagged.labels(model, "drift")
         self._flagged_perturbation = metrics.flagged.labels(model, "perturbation")
         self._flagged_query = metrics.flagged.labels(model, "query")
+        words = () if manifest.certificate is None else ("false", "true")
+        self._certified = [metrics.certified.labels(model, word) for word in words]
         self._cells = [
             [
                 metrics.cell_observations.labels(model, version, channel.name, f"{cell:02d}")
@@ -238,6 +243,10 @@ class ModelMetrics:
         for series, column in zip(self._cells, columns, strict=True):
             for cell, number in count_places(column):
                 series[cell].inc(number)
+        if self._certified:
+            proven = sum(int(np.count_nonzero(a.certified)) for a in answers)
+            self._certified[1].inc(proven)
+            self._certified[0].inc(sum(map(len, predicted)) - proven)
         self._flagged_drift.inc(sum(int(np.count_nonzero(f.drift)) for f in flags))
         self._flagged_perturbation.inc(sum(int(np.count_nonzero(f.perturbation)) for f in flags))
         self._flagged_query.inc(sum(int(np.count_nonzero(f.query)) for f in flags))

@@ -154,7 +154,7 @@ def instrument(
     table, fitted, columns = _channels(model, schema, material.references)
     graph = GraphBuilder(model, reserved=(*OUTPUTS, *CERTIFICATE_OUTPUTS))
     logits = _emit_logits(graph, schema)
-    x_unit = _emit_unit(graph, schema)
+    x_unit = emit_unit(graph, schema)
     scores, evidence = _emit_scores(graph, schema, x_unit, logits, fitted, table, len(classes))
     probe = graph.probe(scores=scores, logits=logits)
 
@@ -264,7 +264,7 @@ def _emit_finite(graph: GraphBuilder, tensor: str) -> str:
     return graph.op("Clip", known, graph.const(np.float32(-LOGIT_LIMIT)), limit)
 
 
-def _emit_unit(graph: GraphBuilder, schema: InputSchema) -> str:
+def emit_unit(graph: GraphBuilder, schema: InputSchema) -> str:
     """`InputSchema.to_unit` as nodes."""
     x = graph.input
     if schema.dtype != "float32":

@@ -103,7 +103,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         int, _about("most noisy rows that one /certify request may run", "rows", ge=1000, le=10**8)
     ] = 20_000
     policy: Annotated[
-        Literal["observe", "reject"], _about("flagged requests are answered, or refused with 409")
+        Literal["observe", "reject", "require_certified"],
+        _about(
+            "flagged requests are answered, or refused with 409; `require_certified` also refuses"
+            " rows whose answer is not certified"
+        ),
     ] = "observe"
     query_detection: Annotated[
         Literal["on", "off"], _about("watch each client's queries for attacks that probe the model")

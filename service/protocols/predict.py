@@ -11,7 +11,15 @@ from service.decoding.images import MAX_PIXELS, Upload, decode_images, takes_ima
 from service.decoding.instances import FIELD, read_predict_body, read_rows_of
 from service.decoding.multipart import FORM, read_files
 from service.fleet.served import Served
-from service.pipeline import Decoded, Pipeline, QueryScore, RowScores, Scored
+from service.pipeline import (
+    Decoded,
+    Pipeline,
+    QueryScore,
+    RowScores,
+    Scored,
+    certificates,
+    class_sets,
+)
 from service.web.call import Call, Endpoint
 from service.web.errors import JSON, MediaTypeError
 from service.web.reply import Reply
@@ -80,11 +88,12 @@ class Prediction(RowScores):
     index: int
     probability: np.float32
     probabilities: npt.NDArray[np.float32]  # (C,)
+    set: list[str] | None  # the true class is among these as often as told; None: not calibrated
 
 
 def predictions(scored: Scored) -> list[Prediction]:
     """Return one object per row."""
-    answer, classes = scored.answer, scored.manifest.classes
+    answer, classes, sets = scored.answer, scored.manifest.classes, scored.manifest.sets
     columns = (
         scored.predicted.tolist(),
         answer.probabilities,
@@ -94,6 +103,8 @@ def predictions(scored: Scored) -> list[Prediction]:
         answer.corruption_likelihood,
         scored.flags.perturbation.tolist(),
         _queries(scored),
+        certificates(scored),
+        class_sets(scored, None if sets is None else sets.ratio),
     )
     return [
         {
@@ -108,10 +119,21 @@ def predictions(scored: Scored) -> list[Prediction]:
                 "flagged": perturbed,
             },
             "query": query,
+            "certificate": certificate,
+            "set": members,
         }
-        for index, row, p_value, drifted, likelihood, corruption, perturbed, query in zip(
-            *columns, strict=True
-        )
+        for (
+            index,
+            row,
+            p_value,
+            drifted,
+            likelihood,
+            corruption,
+            perturbed,
+            query,
+            certificate,
+            members,
+        ) in zip(*columns, strict=True)
     ]
 
 
