@@ -4,6 +4,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from models.statistics.shares import Proportion
 from models.versions.judging import Reach
 
 CERTIFICATE_OUTPUTS = ("certified", "certified_eps")  # only in graphs that were trained for it
@@ -39,6 +40,43 @@ class SetFacts(msgspec.Struct, frozen=True):
     n: int
     ratio: float
     certified_ratio: float | None = None
+
+
+class ProvenPoint(Proportion, frozen=True, kw_only=True):
+    """Rows that interval bounds prove right under any change of a size."""
+
+    eps: float
+
+
+class Proven(msgspec.Struct, frozen=True):
+    """Certified accuracy by interval bounds, on held-out rows.
+
+    Args:
+        eps: size of the change that `certified` is about.
+        points: rows proven right, by the size of the change (bounds in float64).
+        served: rows that are right and that the served graph certifies at `eps`.
+        right_where_certified: accuracy of the answers that are certified at `eps`.
+    """
+
+    eps: float
+    points: tuple[ProvenPoint, ...]
+    served: Proportion
+    right_where_certified: Proportion
+
+
+class SetFigure(Proportion, frozen=True, kw_only=True):
+    """Rows whose prediction set holds the true class.
+
+    Args:
+        name: which sets: `as sent`, or `under any change within eps` (then a proof, row by row).
+        promised: least share of rows, on rows like those of calibration.
+        mean_size: classes in a set; `single`: share of sets of one class.
+    """
+
+    name: str
+    promised: float
+    mean_size: float
+    single: float
 
 
 def sets_of(probabilities: npt.NDArray[np.floating], ratio: float) -> npt.NDArray[np.bool_]:
