@@ -21,7 +21,9 @@ from models.nets import export, factories
 from models.training.certified import start_certified
 from models.training.loop import Progress as TrainingProgress
 from models.training.loop import TrainResult, train
+from models.training.recipe import Recipe
 from models.versions.facts import BenignFacts, DataFacts, TrainingFacts
+from models.versions.judging import ThreatModel
 from models.versions.promises import CertificateFacts
 from models.versions.registry import Registry
 from models.versions.schema import Manifest
@@ -72,7 +74,7 @@ def make_version(
     )  # fmt: skip
     pieces = Pieces(CALIBRATING, of_stage(progress, "calibrating"))
     pieces.begin("the graph")
-    certifying = _certifying(trained.net, order)
+    certifying = certifying_of(trained.net, order.recipe, order.threat)
     clip = certifying is not None and data.schema.kind == "image"
     plain = export.to_onnx(trained.net, data.schema, clip=clip)
     seen = data.test.x[:PARITY_ROWS]
@@ -168,13 +170,19 @@ def _start(order: Order) -> nn.Module:
     return net
 
 
-def _certifying(net: nn.Module, order: Order) -> Certifying | None:
-    """What is proven of the answers of a version that was trained for it."""
-    if order.recipe.method != "certified":
+def certifying_of(net: nn.Module, recipe: Recipe, threat: ThreatModel) -> Certifying | None:
+    """What is proven of the answers of a net; None where it was not trained for it.
+
+    Args:
+        net: trained.
+        recipe: of its training.
+        threat: what the version is judged by, and what certificates are about.
+    """
+    if recipe.method != "certified":
         return None
-    eps, shares = order.threat.eps, (*order.recipe.certified_shares, 1.0)
-    radii = tuple(sorted({round(share * eps, 6) for share in shares} | {eps}))
-    return Certifying(net, chain_of(net), CertificateFacts(eps, radii, dict(order.threat.columns)))
+    sizes = {round(share * threat.eps, 6) for share in recipe.certified_shares}
+    radii = tuple(sorted(sizes - {0.0} | {threat.eps}))
+    return Certifying(net, chain_of(net), CertificateFacts(threat.eps, radii, threat.columns))
 
 
 def _training_rows(data: DataSet, order: Order) -> Rows:
