@@ -14,6 +14,7 @@ classes; an answer is certified if one class beats all others everywhere in the 
 several sizes are stacked along the batch.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -86,12 +87,14 @@ def emit_certificate(
         what: chain and boxes.
         heat: temperature of the served probabilities.
     """
-    radii = what.facts.radii
+    radii, hair = what.facts.radii, least_lead(what, schema, heat)
+    if not math.isfinite(hair):
+        _emit_nothing(graph, schema, x_unit)
+        return
     ends, inside = _emit_boxes(graph, schema, x_unit, what)
     for layer in what.chain.body:
         ends = _emit_layer(graph, layer, ends)
     lead = _emit_lead(graph, what.chain.last, ends)
-    hair = least_lead(what, schema, heat)
     proven = graph.op("Greater", lead, graph.const(np.float32(hair)))
     if len(radii) > 1:
         proven = graph.op("Reshape", proven, graph.const([len(radii), -1]))
@@ -104,6 +107,15 @@ def emit_certificate(
     certified = graph.op("GreaterOrEqual", largest, graph.const(np.float32(what.facts.eps)))
     graph.output("certified", certified, "batch", kind=onnx.TensorProto.BOOL)
     graph.output("certified_eps", largest, "batch")
+
+
+def _emit_nothing(graph: GraphBuilder, schema: InputSchema, x_unit: str) -> None:
+    """No row is certified."""
+    axes = graph.const(list(range(1, len(schema.shape) + 1)))
+    never = graph.op("Less", graph.op("ReduceSumSquare", x_unit, axes, keepdims=0),
+                     graph.const(np.float32(-1)))  # fmt: skip
+    graph.output("certified", never, "batch", kind=onnx.TensorProto.BOOL)
+    graph.output("certified_eps", graph.op("Cast", never, to=onnx.TensorProto.FLOAT), "batch")
 
 
 def least_lead(what: Certifying, schema: InputSchema, heat: float) -> float:
@@ -194,7 +206,8 @@ def _emit_table_boxes(
     limits = graph.const(np.where(numbers, BEYOND, FARTHEST_CODE))
     fine = graph.op("Less", centred, limits)
     if any(c.missing for c in schema.columns):
-        fine = graph.op("Or", fine, graph.op("IsNaN", x_unit))
+        may = graph.const(np.array([c.missing for c in schema.columns]))
+        fine = graph.op("Or", fine, graph.op("And", graph.op("IsNaN", x_unit), may))
     bad = graph.op("Cast", graph.op("Not", fine), to=onnx.TensorProto.FLOAT)
     worst = graph.op("ReduceMax", bad, graph.const([1]), keepdims=0)
     inside = graph.op("Less", worst, graph.const(np.float32(0.5)))
