@@ -16,7 +16,7 @@ from models.versions.figures import Evaluation
 from models.versions.promises import CertificateFacts
 from models.versions.registry import Registry
 from models.versions.schema import Column, InputSchema, Manifest
-from monitoring.scoring.certificate import Certifying
+from monitoring.scoring.certificates.outputs import Certifying
 from monitoring.scoring.instrument import Instrumented, Material, instrument
 
 OPSET = 18

@@ -23,7 +23,7 @@ from models.versions.judging import ThreatModel
 from models.versions.promises import CERTIFICATE_OUTPUTS, CertificateFacts
 from models.versions.runner import session
 from models.versions.schema import InputSchema
-from monitoring.scoring.certificate import Certifying, emit_certificate
+from monitoring.scoring.certificates.outputs import Certifying, emit_certificate
 from monitoring.scoring.graph import OWN, GraphBuilder
 from monitoring.scoring.instrument import emit_unit
 from tests import bundles

@@ -31,7 +31,7 @@ from monitoring.making.opening import rebuild
 from monitoring.making.orders import Order, WrapOrder
 from monitoring.making.progress import CALIBRATING, Progress, of_stage
 from monitoring.making.publishing import judge_and_publish
-from monitoring.scoring.certificate import Certifying
+from monitoring.scoring.certificates.outputs import Certifying
 from monitoring.scoring.instrument import Instrumented, instrument, run_graph
 from monitoring.scoring.material import Victim, head_material
 from monitoring.scoring.pieces import Pieces

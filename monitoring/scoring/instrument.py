@@ -35,7 +35,7 @@ from models.versions.schema import (
 from monitoring.counting import query_embedding, repeats
 from monitoring.scoring.accuracy_fit import accuracy_facts
 from monitoring.scoring.cells import Cells
-from monitoring.scoring.certificate import Certifying, emit_certificate
+from monitoring.scoring.certificates.outputs import Certifying, emit_certificate
 from monitoring.scoring.channels import base as ch
 from monitoring.scoring.channels.catalogue import Fitting, score_channels
 from monitoring.scoring.channels.columns import TableColumn, choose_columns

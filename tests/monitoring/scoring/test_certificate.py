@@ -18,7 +18,9 @@ from models.attacks.base import margin
 from models.certificates.bounds import box_around, worst_margins
 from models.certificates.layers import chain_of
 from models.versions.promises import CertificateFacts
-from monitoring.scoring.certificate import MOST_CLASSES, gamma, least_lead, pairwise
+from monitoring.scoring.certificates.last import pairwise
+from monitoring.scoring.certificates.outputs import least_lead
+from monitoring.scoring.certificates.rounding import MOST_CLASSES, gamma
 from tests import bundles, certified
 from tests.certified import Small, compiled, small
 
