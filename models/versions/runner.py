@@ -8,8 +8,12 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from models.base.errors import BundleError
+from models.base.logs import logger
 from models.versions.bundle import Bundle
 from models.versions.schema import DTYPES, InputArray
+
+PROVIDER = "CPUExecutionProvider"  # sums in float32, on which certificates rest
+log = logger("runner")
 
 
 class Answer(NamedTuple):
@@ -31,7 +35,7 @@ def session(model: bytes, threads: int = 1) -> ort.InferenceSession:
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    return ort.InferenceSession(model, options, providers=[PROVIDER])
 
 
 def in_pieces(
@@ -59,11 +63,29 @@ class Runner:
             self._session = session(bundle.model_bytes, threads)
         except Exception as error:  # onnxruntime raises a family of pybind classes
             raise BundleError(bundle.path, f"onnxruntime cannot load the model: {error}") from error
+        self._void = self._find_what_voids_certificates()
         self._check_and_warm()
 
     def run(self, x: InputArray) -> Answer:
         """Answer `(N, *shape)` raw inputs that have passed `InputSchema.check`."""
-        return Answer(*self._session.run(self._outputs, {self.manifest.input.name: x}))
+        answer = Answer(*self._session.run(self._outputs, {self.manifest.input.name: x}))
+        if self._void:
+            none = np.zeros(len(x), np.float32)
+            return answer._replace(certified=none.astype(np.bool_), certified_eps=none)
+        return answer
+
+    def _find_what_voids_certificates(self) -> bool:
+        """Whether the bounds' roundings are not those that the graph was built for; says so."""
+        providers = self._session.get_providers()
+        if self.manifest.certificate is None or providers == [PROVIDER]:
+            return False
+        log.warning(
+            "certificates_off",
+            model=self.manifest.model,
+            version=self.manifest.version,
+            why=f"proofs are for {PROVIDER} alone, this session runs on {', '.join(providers)}",
+        )
+        return True
 
     def _check_and_warm(self) -> None:
         schema, path = self.manifest.input, self.bundle.path

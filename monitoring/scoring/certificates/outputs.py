@@ -109,6 +109,7 @@ def least_lead(what: Certifying, schema: InputSchema, heat: float) -> float:
         largest = float(torch.stack([*peaks, size.max(), logits.max()]).max())
     weights = [p.detach() for p in what.net.parameters()]
     finite = all(bool(torch.isfinite(w).all()) for w in weights)
+    finite &= all(w.dtype == torch.float32 for w in weights)  # what gamma is about
     logit = float(logits.max())
     limit = LOGIT_LIMIT if schema.kind == "tabular" else LARGEST
     if not finite or not largest < LARGEST or not logit < limit:

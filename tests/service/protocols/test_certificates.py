@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime as ort
 import pytest
 from flask.testing import FlaskClient
 
@@ -61,6 +62,22 @@ def test_predict_tells_certificate_and_sets(client: FlaskClient, runner: Runner,
         assert told["certified"] is bool(truth.certified[row])
         assert np.float32(told["eps"]) == truth.certified_eps[row]
         assert set(got["set"]) <= set(told["set"])  # what holds under change holds without
+
+
+def test_another_provider_turns_certificates_off_and_says_so(
+    state: Path, x: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[dict[str, Any]] = []
+    monkeypatch.setattr(
+        "models.versions.runner.log.warning", lambda event, **facts: told.append(facts)
+    )
+    other = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(ort.InferenceSession, "get_providers", lambda self: other)
+    runner = Runner(Registry(state / "registry").open("proven"))
+    answer = runner.run(x)
+    assert not answer.certified.any()  # type: ignore[union-attr]
+    assert not answer.certified_eps.any()  # type: ignore[union-attr]
+    assert "CUDAExecutionProvider" in told[0]["why"]
 
 
 def test_a_version_without_certificates_says_null(client: FlaskClient, x: Any) -> None:
