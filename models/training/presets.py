@@ -63,7 +63,7 @@ def _certified(schema: InputSchema) -> tuple[Recipe, float, tuple[int, int, int]
     )
     if schema.kind == "tabular":
         table = msgspec.structs.replace(
-            boxes, eps=0.02, beta=0.5, learning_rate=2e-3, ema=0.98, weight_decay=1e-2
+            boxes, eps=0.025, beta=0.5, ema=0.98, weight_decay=1e-2, precision="fp32"
         )
         return table, 0.02, (60_000, 10, 150)
     if schema.shape[0] == 3:
