@@ -12,7 +12,7 @@ and version come from the same bundle, even if another version is promoted meanw
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Literal, NamedTuple, TypedDict
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,7 @@ from monitoring.counting.metrics import STAGES, Flags, Timer
 from monitoring.counting.queries import ProbeCheck
 from monitoring.records.store import Record
 from monitoring.records.writer import RecordWriter
+from service.configuration.values import Policy
 from service.fleet.served import Served
 from service.web.errors import JSON, FlaggedError, UnavailableError
 from service.web.reply import Reply
@@ -107,7 +108,7 @@ class Pipeline:
     def __init__(
         self,
         writer: RecordWriter | None,
-        policy: Literal["observe", "reject", "require_certified"] = "observe",
+        policy: Policy = "observe",
         timed: Callable[[Mapping[str, Timer]], Mapping[str, Timer]] | None = None,
     ) -> None:
         self._writer = writer

@@ -18,7 +18,7 @@ from service.configuration.addresses import near, url_of
 from service.configuration.checks import check_schedule
 from service.configuration.model_specs import ModelLimits, ModelSpec, parse_limits, parse_models
 from service.configuration.platform_variables import without_platforms
-from service.configuration.values import collect, read_toml, read_value, type_text, unknown
+from service.configuration.values import Policy, collect, read_toml, read_value, type_text, unknown
 from service.web.errors import SettingsError, raise_faults
 
 PREFIX = "HOLDFAST_"
@@ -103,11 +103,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         int, _about("most noisy rows that one /certify request may run", "rows", ge=1000, le=10**8)
     ] = 20_000
     policy: Annotated[
-        Literal["observe", "reject", "require_certified"],
-        _about(
-            "flagged requests are answered, or refused with 409; `require_certified` also refuses"
-            " rows whose answer is not certified"
-        ),
+        Policy,
+        _about("flagged requests are answered, or refused with 409; or uncertified ones, too"),
     ] = "observe"
     query_detection: Annotated[
         Literal["on", "off"], _about("watch each client's queries for attacks that probe the model")

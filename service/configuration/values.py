@@ -13,6 +13,7 @@ from service.configuration.checks import CHECKS
 from service.web.errors import SettingsError
 
 T = TypeVar("T")
+Policy = Literal["observe", "reject", "require_certified"]  # of the service, for doubtful rows
 
 
 def read_value(name: str, value: Any, hint: Any) -> Any:
