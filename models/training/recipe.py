@@ -44,7 +44,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     augment: tuple[Augmentation, ...] = ()
     corrupted_copies: Annotated[int, msgspec.Meta(ge=0)] = 0
     precision: Precision = "auto"
-    certified_shares: tuple[Share, ...] = (2 / 3,)
+    certified_shares: tuple[Share, ...] = ()
     max_steps: Positive | None = None
     seed: int = 0
 

@@ -64,6 +64,13 @@ def need_training() -> None:
 @click.option(
     "--corrupted-copies", type=click.IntRange(0, 20), help="Copies of every row, corrupted (0)."
 )
+@click.option(
+    "--certified-share",
+    "certified_shares",
+    multiple=True,
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="A further size to prove answers for, as a share of eps (method certified).",
+)
 @click.option("--precision", type=click.Choice(PRECISIONS), help="Of the layers (auto).")
 @click.option(
     "--net",

@@ -9,7 +9,7 @@ from models.nets.export import encoder_to_onnx
 from models.versions.judging import ThreatModel
 from models.versions.promises import CertificateFacts
 from models.versions.schema import InputSchema
-from monitoring.scoring.certificates.layers import Ends
+from monitoring.scoring.certificates.layers import Ends, join
 from monitoring.scoring.certificates.rounding import (
     BEYOND,
     ENCODED_HAIR,
@@ -42,7 +42,7 @@ def _emit_image_boxes(
     low = stack(graph, schema, "Sub", clipped, eps.reshape(-1, *[1] * len(axes)))
     high = stack(graph, schema, "Add", clipped, eps.reshape(-1, *[1] * len(axes)))
     low, high = (graph.op("Clip", end, zero, one) for end in (low, high))
-    return Ends(low, high, positive=True), inside
+    return join(graph, low, high, positive=True), inside
 
 
 def stack(graph: GraphBuilder, schema: InputSchema, kind: str, x: str, amounts: Array) -> str:
@@ -75,8 +75,9 @@ def _emit_table_boxes(
     inside = graph.op("Less", worst, graph.const(np.float32(0.5)))
     encoder = encoder_to_onnx(net, schema)
     if encoder is None:
-        return Ends(low, high, positive=False), inside
+        return join(graph, low, high, positive=False), inside
     hair = graph.const(np.float32(ENCODED_HAIR))
     (low,) = graph.inline(encoder, low)
     (high,) = graph.inline(encoder, high)
-    return Ends(graph.op("Sub", low, hair), graph.op("Add", high, hair), positive=False), inside
+    low, high = graph.op("Sub", low, hair), graph.op("Add", high, hair)
+    return join(graph, low, high, positive=False), inside

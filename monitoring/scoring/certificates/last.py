@@ -3,7 +3,7 @@
 import numpy as np
 from torch import nn
 
-from monitoring.scoring.certificates.layers import Ends, weights_of
+from monitoring.scoring.certificates.layers import Ends, split, weights_of
 from monitoring.scoring.certificates.rounding import LARGEST, MOST_CLASSES, TINY, Array, gamma
 from monitoring.scoring.graph import GraphBuilder
 
@@ -12,10 +12,10 @@ def emit_lead(graph: GraphBuilder, last: nn.Linear, ends: Ends) -> str:
     """max_i min_{j != i} of the lower bounds of f_i - f_j `(K N,)`; above 0: class i everywhere."""
     weight, bias = weights_of(last)
     classes = len(weight)
-    parts = [ends.low, ends.high]
+    joined = ends.joined
     if not ends.positive:
-        parts.append(graph.op("Max", *(graph.op("Abs", end) for end in parts)))
-    joined = graph.op("Concat", *parts, axis=1)
+        size = graph.op("Max", *(graph.op("Abs", end) for end in split(graph, ends)))
+        joined = graph.op("Concat", joined, size, axis=1)
     if classes > MOST_CLASSES:
         return _emit_lead_of_many(graph, weight, bias, joined, ends.positive)
     matrix, shift = pairwise(weight, bias, ends.positive)
