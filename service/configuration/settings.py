@@ -104,7 +104,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = 20_000
     policy: Annotated[
         Policy,
-        _about("flagged requests are answered, or refused with 409; or uncertified ones, too"),
+        _about("flagged requests are answered or refused with 409, or uncertified ones, too"),
     ] = "observe"
     query_detection: Annotated[
         Literal["on", "off"], _about("watch each client's queries for attacks that probe the model")
