@@ -59,7 +59,7 @@ def cells_alone(cells: Cells) -> bytes:
     scores = graph.op("Slice", "same", *(graph.const([k]) for k in (0, SCORES, 1)))
     logits = graph.op("Slice", "same", *(graph.const([k]) for k in (SCORES, width, 1)))
     found = cells.emit(graph, scores, scores, logits)
-    graph.output("cells", found, "batch", len(cells.channels), integer=True)
+    graph.output("cells", found, "batch", len(cells.channels), kind=TensorProto.INT32)
     built: onnx.ModelProto = graph.build()
     return bytes(built.SerializeToString())
 

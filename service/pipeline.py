@@ -17,6 +17,7 @@ from typing import Literal, NamedTuple, NotRequired, TypedDict
 import numpy as np
 import numpy.typing as npt
 
+from models.versions.promises import sets_of
 from models.versions.runner import Answer
 from models.versions.schema import InputArray, Manifest
 from monitoring.counting.metrics import STAGES, Flags, Timer
@@ -37,6 +38,7 @@ _PAIRS = [a + b for a in _BASE32 for b in _BASE32]
 REFUSED: Mapping[Policy, tuple[str, ...]] = {
     "observe": (),
     "reject": ("drift", "perturbation", "query"),
+    "require_certified": ("drift", "perturbation", "query"),
     "reject_suspicious": ("drift", "perturbation", "query", "suspicious"),
 }
 Verdict = Literal["clean", "attack", "corruption"]
@@ -93,12 +95,25 @@ class QueryScore(TypedDict):
     flagged: bool
 
 
+class RowCertificate(TypedDict):
+    """What is proven of a row: no change within eps turns the answer.
+
+    `set` holds the true class as often as the manifest says, whatever the change within the
+    version's eps. A certificate says nothing of an input of another kind: see `drift`.
+    """
+
+    certified: bool  # at the version's eps
+    eps: float  # the largest size that is proven; 0: none
+    set: list[str] | None  # None: not calibrated
+
+
 class RowScores(TypedDict):
     """The scores of a row. Plain dictionaries, as all JSON that is made for every request."""
 
     drift: DriftScore
     perturbation: PerturbationScore
     query: QueryScore | None  # None: queries are not watched
+    certificate: RowCertificate | None  # None: the version was not trained for certificates
 
 
 class Pipeline:
@@ -111,7 +126,7 @@ class Pipeline:
         timed: Callable[[Mapping[str, Timer]], Mapping[str, Timer]] | None = None,
     ) -> None:
         self._writer = writer
-        self._refused = REFUSED[policy]
+        self._refused, self._proven = REFUSED[policy], policy == "require_certified"
         self._timed = timed  # wraps the timers of a version; tracing uses it
 
     def handle(
@@ -132,7 +147,7 @@ class Pipeline:
 
         Raises:
             InputError: from `decode`, where the body does not fit.
-            FlaggedError: the policy refuses a row that is flagged.
+            FlaggedError: the policy refuses a row: it is flagged, or its answer is not certified.
             UnavailableError: the model does not run, or too many requests to it run already.
         """
         began = time.perf_counter()
@@ -163,7 +178,7 @@ class Pipeline:
             self._writer.put(RowRecords(scored, x, client))
         counted = time.perf_counter()
         if self._refused:
-            _refuse_flagged(scored, self._refused)
+            _refuse_rows(scored, self._refused, proven=self._proven)
         reply = encode(scored)
         ended = time.perf_counter()
         seconds = (decoded - began, ran - decoded, counted - ran, ended - counted)
@@ -230,12 +245,24 @@ class RowRecords:
         return Request(scored.id, 0, self._at, model, version, self._client, x, scores)
 
 
-def _refuse_flagged(scored: Scored, kinds: Sequence[str]) -> None:
-    flagged = [getattr(scored.flags, kind) for kind in kinds]
-    rows = np.flatnonzero(np.any(flagged, axis=0)).tolist()
+def _refuse_rows(scored: Scored, kinds: Sequence[str], *, proven: bool) -> None:
+    """Refuse rows flagged by these kinds and, where answers must be `proven`, those without a proof.
+
+    Flags count there, too: a certificate says nothing of an input of another kind.
+    """
+    n = len(scored.predicted)
+    refused = np.any([getattr(scored.flags, kind) for kind in kinds], axis=0)
+    words = "flagged"
+    if proven:
+        certified = scored.answer.certified
+        refused = refused | (np.True_ if certified is None else ~certified)
+        words = "flagged or not certified"
+        if certified is None:
+            words += " (this version was not trained for certificates)"
+    rows = np.flatnonzero(refused).tolist()
     if rows:
         raise FlaggedError(
-            f"{len(rows)} of {len(scored.predicted)} rows flagged; this service refuses those",
+            f"{len(rows)} of {n} rows {words}; this service refuses those",
             id=scored.id,
             model=scored.manifest.model,
             version=scored.manifest.version,
@@ -276,4 +303,39 @@ def scores(scored: Scored, row: int) -> RowScores:
         "query": None
         if scored.near is None
         else {"near": int(scored.near[row]), "flagged": bool(flags.query[row])},
+        "certificate": certificates(scored)[row],
     }
+
+
+def column_of(scored: Scored, name: str) -> npt.NDArray[np.generic]:
+    """An output of the graph by name.
+
+    A version that answers in place of another may prove nothing: then nothing is certified.
+    """
+    values: npt.NDArray[np.generic] | None = getattr(scored.answer, name)
+    if values is None:
+        kind = np.bool_ if name == "certified" else np.float32
+        return np.zeros(len(scored.predicted), dtype=kind)
+    return values
+
+
+def certificates(scored: Scored) -> Sequence[RowCertificate | None]:
+    """What is proven of each row; nulls where the version was not trained for certificates."""
+    answer, facts = scored.answer, scored.manifest.sets
+    if answer.certified is None or answer.certified_eps is None:
+        return [None] * len(scored.predicted)
+    sets = class_sets(scored, None if facts is None else facts.certified_ratio)
+    proven = (answer.certified.tolist(), answer.certified_eps.tolist(), sets)
+    return [
+        {"certified": certified, "eps": round(eps, 6), "set": classes}
+        for certified, eps, classes in zip(*proven, strict=True)
+    ]
+
+
+def class_sets(scored: Scored, ratio: float | None) -> Sequence[list[str] | None]:
+    """The classes of each row with p_k >= ratio max p, by name; nulls without a ratio."""
+    if ratio is None:
+        return [None] * len(scored.predicted)
+    names = scored.manifest.classes
+    members = sets_of(scored.answer.probabilities, ratio).tolist()
+    return [[name for name, inside in zip(names, row, strict=True) if inside] for row in members]

@@ -13,8 +13,10 @@ from models.data import DataSet, Rows, load_digits, split
 from models.statistics.arrays import FloatArray
 from models.versions import bundle as files
 from models.versions.figures import Evaluation
+from models.versions.promises import CertificateFacts
 from models.versions.registry import Registry
 from models.versions.schema import Column, InputSchema, Manifest
+from monitoring.scoring.certificates.outputs import Certifying
 from monitoring.scoring.instrument import Instrumented, Material, instrument
 
 OPSET = 18
@@ -159,8 +161,35 @@ def convolutional(data: DataSet) -> onnx.ModelProto:
     return _model(nodes, weights, data, features=64)
 
 
-def instrumented(data: DataSet, model: onnx.ModelProto) -> Instrumented:
-    """Heads fitted with noise for corruptions and sign noise for attacks."""
+def proving(data: DataSet, model: onnx.ModelProto) -> Certifying:
+    """Certificates of what `linear` gives, for changes so small that they reach some rows."""
+    import torch
+    from torch import nn
+
+    from models.certificates.layers import chain_of
+
+    arrays = {i.name: numpy_helper.to_array(i) for i in model.graph.initializer}
+    net = nn.Sequential(
+        nn.Flatten(), nn.Linear(data.schema.size, 64), nn.ReLU(), nn.Linear(64, len(data.classes))
+    )
+    first, last = net[1], net[3]
+    assert isinstance(first, nn.Linear)
+    assert isinstance(last, nn.Linear)
+    with torch.no_grad():
+        first.weight.copy_(torch.tensor(arrays["projection"].T * data.schema.high))
+        first.bias.zero_()
+        last.weight.copy_(torch.tensor(arrays["w"].T))
+        last.bias.copy_(torch.tensor(arrays["b"]))
+    return Certifying(net, chain_of(net), CertificateFacts(0.01, (0.005, 0.01)))
+
+
+def instrumented(
+    data: DataSet, model: onnx.ModelProto, certifying: Certifying | None = None
+) -> Instrumented:
+    """Heads fitted with noise for corruptions and sign noise for attacks.
+
+    Where answers are proven, labels are known as well, for prediction sets.
+    """
     rng, schema = np.random.default_rng(1), data.schema
     held, fit = data.calibration, data.train.take(np.arange(400))
     fixed = np.array([c.kind == "categorical" for c in schema.columns], dtype=bool)
@@ -188,13 +217,15 @@ def instrumented(data: DataSet, model: onnx.ModelProto) -> Instrumented:
         held_corrupted=noisy(calibration),
         held_adversarial=signs(calibration),
         reference=reference,
+        held_labels=None if certifying is None else held.y[:half],
     )
-    return instrument(model, schema, data.classes, material, source=f"held-out {data.name}")
+    source = f"held-out {data.name}"
+    return instrument(model, schema, data.classes, material, source=source, certifying=certifying)
 
 
 def data_of(name: str) -> DataSet:
     """The data that `prepared(name)` is for."""
-    sets = {"small": digits, "asked": table}
+    sets = {"small": digits, "certified": digits, "asked": table}
     return sets.get(name, large_digits)()
 
 
@@ -202,11 +233,15 @@ def data_of(name: str) -> DataSet:
 def prepared(name: str, bend: float = 1.0) -> Instrumented:
     """A version made once per session.
 
-    `small` (8x8), `large` (28x28), `timing` (28x28, convolutions), `asked` (`asked_only`).
+    `small` (8x8), `certified` (the same with certificates), `large` (28x28), `timing` (28x28,
+    convolutions), `asked` (`asked_only`).
     """
     data = data_of(name)
     if name == "asked":
         return instrumented(data, asked_only(data))
+    if name == "certified":
+        model = linear(data)
+        return instrumented(data, model, proving(data, model))
     plain = convolutional(data) if name == "timing" else linear(data, bend=bend)
     return instrumented(data, plain)
 

@@ -85,8 +85,8 @@ def ask_rows(runner: Runner, rows: Rows, *, whole: bool = False) -> Arrays:
     """What is kept of the answers to `rows`: an array `(N,)` each.
 
     `right`, `predicted` (class), `confidence` (its probability), `drift` (p-value), `perturbation`
-    (likelihood), `suspicion`, `finite` (whether every probability was); where `whole`,
-    `probabilities` `(N, C)`.
+    (likelihood), `suspicion`, `certified` (of versions that prove answers), `finite` (whether every
+    probability was); where `whole`, `probabilities` `(N, C)`.
     """
     answers = answer(runner, rows.x)
     predicted = answers.probabilities.argmax(axis=1)
@@ -99,6 +99,8 @@ def ask_rows(runner: Runner, rows: Rows, *, whole: bool = False) -> Arrays:
         "suspicion": answers.suspicion,
         "finite": np.asarray(np.isfinite(answers.probabilities).all(axis=1)),
     }
+    if answers.certified is not None:
+        columns["certified"] = answers.certified
     return columns | ({"probabilities": answers.probabilities} if whole else {})
 
 

@@ -16,6 +16,7 @@ from models.evaluation.adversarial import attack_subject, noisy_rows
 from models.evaluation.certify import certify
 from models.evaluation.gaps import Gaps
 from models.evaluation.plan import Plan
+from models.evaluation.proven import bound_rows
 from models.evaluation.subject import Arrays, Subject, ask_rows
 from models.evaluation.units import BLOCK, Block, Results, Unit
 from models.statistics.intervals import Bools
@@ -53,6 +54,11 @@ class Tasks:
                 units.append(self._make_certificate_unit())
             else:
                 gaps.add(CERTIFICATES, "a length over categories or missing values means nothing")
+        if self.subject.runner.manifest.certificate is not None and self.subject.net is not None:
+            units.append(
+                Unit("bounds", self.rows, lambda block: bound_rows(self.subject, self.plan, block),
+                     len(self.plan.sizes) * 4, "certified accuracy")
+            )  # fmt: skip
         return units + [self._smallest()] * (self.plan.gallery_rows > 0)
 
     def _clean(self, window: Rows | None) -> list[Unit]:

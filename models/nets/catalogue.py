@@ -26,6 +26,7 @@ class Net:
         words: what it is, for people.
         arguments: what the factory gets for a schema, besides shape and classes.
         default: whether `--net auto` takes it for a schema of its kind.
+        certifiable: whether interval bounds can pass it.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Net:
     words: str
     arguments: Callable[[InputSchema], dict[str, Any]] = lambda schema: {}
     default: Callable[[InputSchema], bool] = lambda schema: False
+    certifiable: bool = True
 
 
 def columns_of(schema: InputSchema) -> list[list[int]]:
@@ -66,12 +68,14 @@ _ALL = (
         "resnet18", "resnet", "PreActResNet", "image",
         "pre-activation ResNet-18, 11 million weights",
         lambda schema: {"width": 64},
+        certifiable=False,
     ),
     Net(
         "resnet_narrow", "resnet", "PreActResNet", "image",
         "the same with a quarter of the width, 0.7 million weights: colour images",
         lambda schema: {"width": 16},
         default=lambda schema: schema.shape[0] == 3,
+        certifiable=False,
     ),
     Net(
         "mlp", "table_net", "TableMLP", "tabular",
@@ -83,10 +87,11 @@ _ALL = (
 CATALOGUE: Mapping[str, Net] = MappingProxyType({net.name: net for net in _ALL})
 
 
-def default_net(schema: InputSchema) -> Net:
-    """What `--net auto` is for a schema.
+def default_net(schema: InputSchema, *, certifiable: bool = False) -> Net:
+    """What `--net auto` is for a schema; where `certifiable`, one that interval bounds can pass.
 
     >>> default_net(InputSchema("x", (1, 8, 8), "float32", 0.0, 16.0, "image")).name
     'small_conv'
     """
-    return next(net for net in _ALL if net.kind == schema.kind and net.default(schema))
+    net = next(net for net in _ALL if net.kind == schema.kind and net.default(schema))
+    return CATALOGUE["conv4"] if certifiable and not net.certifiable else net

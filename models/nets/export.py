@@ -27,35 +27,65 @@ class _Raw(nn.Module):
     offset: Tensor
     span: Tensor
 
-    def __init__(self, net: nn.Module, schema: InputSchema) -> None:
+    def __init__(self, net: nn.Module, schema: InputSchema, clip: bool) -> None:
         super().__init__()
-        self.net = net
+        self.net, self.clip = net, clip
         self.register_buffer("offset", torch.tensor(schema.offset))
         self.register_buffer("span", torch.tensor(schema.span))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        logits, features = self.net((x.float() - self.offset) / self.span)
+        x_unit = (x.float() - self.offset) / self.span
+        logits, features = self.net(x_unit.clamp(0, 1) if self.clip else x_unit)
         return logits, features
 
 
-def to_onnx(net: nn.Module, schema: InputSchema) -> onnx.ModelProto:
+class _Encoder(nn.Module):
+    """The part of a net that stands before its first layer."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x_unit: Tensor) -> Tensor:
+        encoded: Tensor = self.net.encode(x_unit)  # type: ignore[operator]
+        return encoded
+
+
+def to_onnx(net: nn.Module, schema: InputSchema, *, clip: bool = False) -> onnx.ModelProto:
     """Export `net`; the graph has the input of the schema, outputs `logits` and `features`.
+
+    Args:
+        net: on unit-range inputs.
+        schema: of the raw inputs.
+        clip: whether the unit range is enforced: for what is proven of images.
 
     Raises:
         TrainingError: torch cannot export the net.
     """
     valid = np.broadcast_to(schema.offset, (2, *schema.shape))
     example = torch.from_numpy(valid.astype(DTYPES[schema.dtype]))
+    names = ["logits", "features"]
+    return _export(_Raw(net, schema, clip), example, schema.name, names)
+
+
+def encoder_to_onnx(net: nn.Module, schema: InputSchema) -> onnx.ModelProto | None:
+    """What a net does to unit-range rows before its first layer; None where it has no such part."""
+    if getattr(net, "encode", None) is None:
+        return None
+    return _export(_Encoder(net), torch.zeros(2, *schema.shape), "x_unit", ["encoded"])
+
+
+def _export(module: nn.Module, example: Tensor, given: str, answers: list[str]) -> onnx.ModelProto:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             # It tells of every torchvision operator that is not installed; none is used.
             logging.getLogger("torch.onnx").setLevel(logging.ERROR)
             program = torch.onnx.export(
-                _Raw(net, schema).eval(),
+                module.eval(),
                 (example,),
-                input_names=[schema.name],
-                output_names=["logits", "features"],
+                input_names=[given],
+                output_names=answers,
                 opset_version=OPSET,
                 dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
                 dynamo=True,

@@ -33,7 +33,14 @@ class NetSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     folder: str = ""
 
 
-def spec_for(schema: InputSchema, classes: int, name: str = "auto", **options: Any) -> NetSpec:
+def spec_for(
+    schema: InputSchema,
+    classes: int,
+    name: str = "auto",
+    *,
+    certifiable: bool = False,
+    **options: Any,
+) -> NetSpec:
     """The spec of a named net (or `module:factory`) for inputs of `schema`.
 
     Args:
@@ -41,6 +48,7 @@ def spec_for(schema: InputSchema, classes: int, name: str = "auto", **options: A
         classes: how many classes it tells apart.
         name: one of the catalogue, `module:factory` (a module of the working directory, or one
             that is installed), `file.py:factory`, or `auto`: by the kind and size of the input.
+        certifiable: whether `auto` must be a net that interval bounds can pass.
         options: further arguments of the factory, such as `dropout` and `batch_norm`.
 
     Raises:
@@ -50,7 +58,7 @@ def spec_for(schema: InputSchema, classes: int, name: str = "auto", **options: A
     if ":" in name:
         factory, folder = locate(name, Path.cwd())
         return NetSpec(factory, common | {k: v for k, v in options.items() if v}, folder)
-    net = default_net(schema) if name == "auto" else _find_net(name)
+    net = default_net(schema, certifiable=certifiable) if name == "auto" else _find_net(name)
     if net.kind != schema.kind:
         raise TrainingError(f"net {name!r} does not take {schema.kind} input; try --net auto")
     return NetSpec(net.name, common | net.arguments(schema) | options)

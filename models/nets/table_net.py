@@ -79,6 +79,10 @@ class TableMLP(nn.Module):
 
     def forward(self, x_unit: Tensor) -> tuple[Tensor, Tensor]:
         """Logits `(N, classes)` and features `(N, hidden[-1])` of rows as `to_unit` gives them."""
+        return self.decide(self.encode(x_unit))
+
+    def encode(self, x_unit: Tensor) -> Tensor:
+        """What the first layer sees `(N, width)`: every value for itself, rising with it."""
         parts: list[Tensor] = []
         if self.numbers:
             values = x_unit[:, self.numbers]
@@ -89,5 +93,9 @@ class TableMLP(nn.Module):
         for column, count in self.categories:
             codes = torch.arange(count, dtype=x_unit.dtype, device=x_unit.device)
             parts.append((x_unit[:, column : column + 1] == codes).to(x_unit.dtype))
-        features = self.body(torch.cat(parts, dim=1))
+        return torch.cat(parts, dim=1)
+
+    def decide(self, encoded: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits and features of encoded rows."""
+        features = self.body(encoded)
         return self.head(features), features

@@ -104,6 +104,7 @@ def _brief(view: View) -> list[str]:
     short = shortfalls.shortfalls(view.figures, view.manifest.calibration)
     return [
         *summary.lead(view.figures, view.kind, view.levels),
+        *summary.promises(view.figures),
         *summary.against(view.figures),
         *[f"Falls short: {line}" for line in short],
         *([] if short else ["Nothing falls short by the report's own bounds."]),
@@ -182,6 +183,10 @@ def _attacks(view: View) -> list[tuple[str, str, str]]:
             for p in (*figures.attacks, *figures.robust_curve)
         ),
         *(("random noise", sized(p.eps, levels), interval(p)) for p in figures.noise_curve),
+        *(
+            ("proven by interval bounds", sized(p.eps, levels), interval(p))
+            for p in (() if figures.proven is None else figures.proven.points)
+        ),
         *(("certified, L2 radius", number(p.radius), interval(p)) for p in certified),
     ]
 

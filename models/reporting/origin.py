@@ -72,7 +72,7 @@ TERMS: tuple[tuple[str, str, Callable[[Evaluation], object]], ...] = (
     (
         "certificate",
         "a proof that no change up to a radius alters the answer",
-        lambda f: f.certified,
+        lambda f: f.certified or f.proven,
     ),
 )
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from markupsafe import Markup
 
+from models.reporting import summary
 from models.reporting.drawing import charts, grids
 from models.reporting.drawing.charts import Axis, Mark, Series
 from models.reporting.numbers import DASH, Share, interval, known, number, of_100, percent
@@ -13,10 +14,12 @@ from models.reporting.parts import Plate, Section, View, WordTable
 from models.reporting.shortfalls import findings
 from models.reporting.summary import attacker, norm_of
 from models.versions.figures import AttackFigure, NoiseFigure
+from models.versions.promises import ProvenPoint
 
 MOST_SERIES, MOST_EARLIER = 5, 2
 FAR = 4.0  # times the size before it: such an end would squeeze the rest into a corner
 WIDE = 760.0
+SETS = ("prediction sets", "promised", "hold the true class", "classes", "of one class")
 
 
 def robustness(view: View) -> Section:
@@ -27,7 +30,7 @@ def robustness(view: View) -> Section:
         "Under attack",
         words=_words(view),
         plates=[plate for plate in plates if plate is not None],
-        tables=_bounds(view),
+        tables=[*_tables_of_promises(view), *_bounds(view)],
     )
 
 
@@ -73,6 +76,7 @@ def _words(view: View) -> list[str]:
             f"Of 100 rows {of_100(lost) if lost else '0'} are right when left alone and fall to the"
             " worst of the attacks."
         )
+    lines += summary.promises(view.figures)
     if view.figures.black_box:
         lines.append("Only the answers were at hand (black box): the attack had no gradients.")
     return lines
@@ -149,16 +153,18 @@ def _series(view: View) -> list[Series]:
         Series(f"{view.before}, {name}", _points(points, before), "before", k)
         for k, (name, points) in enumerate(list(earlier.items())[:MOST_EARLIER])
     ]
+    if (proven := view.figures.proven) is not None:
+        series.append(Series("proven by bounds", _points(proven.points, clean), "k4", 2))
     if noise:
         series.append(Series("random noise of the same size", _points(noise, clean), "noise", 3))
     return series
 
 
 def _points(
-    curve: Iterable[AttackFigure | NoiseFigure], clean: Share | None
+    curve: Iterable[AttackFigure | NoiseFigure | ProvenPoint], clean: Share | None
 ) -> tuple[tuple[float, float, float | None, float | None], ...]:
     points: list[tuple[float, float, float | None, float | None]] = [
-        (p.eps, p.value, p.low, p.high) for p in curve
+        (p.eps, p.value, p.low, p.high) for p in curve if known(p)
     ]
     if known(clean) and (not points or points[0][0] > 0):
         points.insert(0, (0.0, clean.value, clean.low, clean.high))
@@ -254,6 +260,22 @@ def _draw_certificates(view: View) -> Plate | None:
             [(number(p.radius), interval(p)) for p in curve],
         ),
     )
+
+
+def _tables_of_promises(view: View) -> list[WordTable]:
+    """Certified accuracy by size, and the prediction sets."""
+    tables, figures = [], view.figures
+    if figures.proven is not None:
+        rows = [(sized(p.eps, view.levels), interval(p)) for p in figures.proven.points]
+        head = ("eps", "proven right (95% interval)")
+        tables.append(WordTable(head, rows, "What bounds prove of the rows", half=True))
+    if figures.sets:
+        sets = [
+            (s.name, percent(s.promised), interval(s), number(s.mean_size), percent(s.single))
+            for s in figures.sets
+        ]
+        tables.append(WordTable(SETS, sets, "Prediction sets"))
+    return tables
 
 
 def _bounds(view: View) -> list[WordTable]:

@@ -249,6 +249,25 @@ def limits(figures: Evaluation, kind: str = "image", levels: int | None = None) 
     return [*lines, _tripwire(figures)]
 
 
+def promises(figures: Evaluation) -> list[str]:
+    """What is proven of single answers, and what that does not say."""
+    lines = []
+    if (proven := figures.proven) is not None and known(proven.served):
+        lines.append(
+            f"Of 100 rows {of_100(proven.served.value)} are right and certified: no change of any"
+            f" value by up to {number(proven.eps)} of its range can turn the answer"
+            f" ({bounds(proven.served)}, n = {proven.served.n}). A certificate is about changes of"
+            " that size and nothing else: an input of another kind may be certified and wrong, so"
+            " read the drift p-value beside it."
+        )
+    for made in filter(known, figures.sets):
+        lines.append(
+            f"Prediction sets ({made.name}) hold the true class of {interval(made)};"
+            f" {percent(made.promised)} was promised, with {number(made.mean_size)} classes a set."
+        )
+    return lines
+
+
 def fooled_unseen(figures: Evaluation) -> tuple[Share, Share] | None:
     """Shares fooled unseen by the static and by the adaptive attack; None if not measured."""
     adaptive = None if figures.scores is None else figures.scores.adaptive

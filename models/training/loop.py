@@ -25,8 +25,9 @@ from models.data import Rows
 from models.nets import factories
 from models.training import checkpoint as checkpoints
 from models.training import distributed
+from models.training.adversary import Adversary
 from models.training.augment import chain
-from models.training.methods import METHODS, Adversary
+from models.training.methods import METHODS
 from models.training.precision import choose_precision
 from models.training.recipe import Recipe
 from models.versions.schema import InputSchema
@@ -179,12 +180,13 @@ class _Run:
         torch.manual_seed(seed)  # dropout draws from here
         batch = self._batch(step)
         own = batch[distributed.rank() :: distributed.world()]
-        size = recipe.eps * min(1.0, share / max(recipe.eps_warm_up, 1e-9))
+        reach = min(1.0, share / max(recipe.eps_warm_up, 1e-9))
         adversary = Adversary(
-            geometry_of(recipe.threat_model, self.schema, size),
+            geometry_of(recipe.threat_model, self.schema, recipe.eps * reach),
             recipe.steps_at(share),
             self.generator,
             self.precision,
+            reach,
         )
         for group in self.optimizer.param_groups:
             group["lr"] = recipe.learning_rate * _schedule(share, recipe.warm_up)

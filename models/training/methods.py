@@ -4,70 +4,17 @@ The adversary's gradients go to the input alone (parameters frozen, eval mode fo
 and to lower precision where the processor has it.
 """
 
-import dataclasses
 from collections.abc import Callable
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.attacks.base import frozen, value_and_gradient
-from models.attacks.threat import Linf, Threat
-
-Precision = Callable[[], AbstractContextManager[object]]
-
-
-@dataclass(frozen=True)
-class Adversary:
-    """Who perturbs the batches: where to, in how many steps, and with which randomness."""
-
-    threat: Threat
-    steps: int
-    generator: torch.Generator
-    precision: Precision
-
-    def climb(self, net: nn.Module, start: Tensor, x: Tensor, target: Tensor) -> Tensor:
-        """PGD from `start` on the cross-entropy to the distribution `target` `(N, C)`.
-
-        Its gradient is that of KL(target || f(x_adv)), so the methods share it.
-        """
-        size, x_adv = 2.5 * self.threat.eps / self.steps, start
-        for _ in range(self.steps):
-            gradient = self.gradient(net, x_adv, target)
-            x_adv = self.threat.project(self.threat.step(x_adv, gradient, size), x)
-        return x_adv
-
-    def gradient(self, net: nn.Module, x: Tensor, target: Tensor) -> Tensor:
-        """Gradient `(N, ...)` of the summed cross-entropy at `x`; the net must be frozen."""
-
-        def logits_of(z: Tensor) -> Tensor:
-            with self.precision():
-                return forward(net, z)
-
-        return value_and_gradient(logits_of, x, target, _soft_cross_entropy)[1]
-
-    def noise(self, x: Tensor, factor: float = 1.0) -> Tensor:
-        """A random point of `factor` times the ball, inside the range."""
-        return resize_threat(self.threat, factor).random(x, self.generator)
-
+from models.attacks.base import frozen
+from models.training.adversary import Adversary, forward, resize_threat
+from models.training.certified import certified
 
 Method = Callable[[nn.Module, Tensor, Tensor, Adversary, float], Tensor]
-
-
-def forward(net: nn.Module, x: Tensor) -> Tensor:
-    """float32 logits `(N, C)`, whatever precision the layers run in."""
-    logits: Tensor = net(x)[0]
-    return logits.float()
-
-
-def resize_threat(threat: Threat, factor: float) -> Threat:
-    """The same geometry at `factor` times the size (for L-inf at most the whole range)."""
-    size = threat.eps * factor
-    if isinstance(threat, Linf):
-        size = min(size, 1.0)
-    return dataclasses.replace(threat, eps=size)  # type: ignore[type-var]
 
 
 def trades(net: nn.Module, x: Tensor, y: Tensor, adversary: Adversary, beta: float) -> Tensor:
@@ -125,6 +72,7 @@ def standard(net: nn.Module, x: Tensor, y: Tensor, adversary: Adversary, beta: f
 
 METHODS: dict[str, Method] = {
     "trades": trades, "pgd": pgd, "fgsm": fgsm, "nfgsm": nfgsm, "standard": standard,
+    "certified": certified,
 }  # fmt: skip
 
 
@@ -137,7 +85,3 @@ def _one_hot(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     with torch.no_grad():
         classes = net(x[:1])[0].shape[1]
     return F.one_hot(y, classes).to(x.dtype)
-
-
-def _soft_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    return -(target * logits.log_softmax(dim=1)).sum(dim=1)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from models.training.methods import Precision
+from models.training.adversary import Precision
 
 
 def choose_precision(wanted: str) -> tuple[str, Precision]:

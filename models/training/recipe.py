@@ -8,7 +8,7 @@ from models.versions.judging import Norm, Reach, ThreatModel
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Share = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
-Method = Literal["trades", "pgd", "fgsm", "nfgsm", "standard"]
+Method = Literal["trades", "pgd", "fgsm", "nfgsm", "standard", "certified"]
 Augmentation = Literal["shift", "flip", "crop", "noise", "cutout", "augmix"]
 Precision = Literal["auto", "fp32", "bf16"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -21,6 +21,9 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `attack_ramp` raises the number of attack steps while training: pairs of (share of training
     from which, steps). Strong attacks are wasted on a net that has learnt little.
+    `certified_shares` are sizes that answers are proven for beside the eps that the version is
+    judged by, as shares of it (method `certified`; there `beta` is the weight of the plain loss at
+    the end, 0 to 1).
     `corrupted_copies` adds copies of every training row, each with a random benign corruption.
     """
 
@@ -41,6 +44,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     augment: tuple[Augmentation, ...] = ()
     corrupted_copies: Annotated[int, msgspec.Meta(ge=0)] = 0
     precision: Precision = "auto"
+    certified_shares: tuple[Share, ...] = ()
     max_steps: Positive | None = None
     seed: int = 0
 

@@ -9,6 +9,7 @@ import msgspec
 
 from models.statistics.shares import Proportion, Reliability
 from models.versions.judging import Suite, ThreatModel
+from models.versions.promises import Proven, SetFigure
 
 
 class AttackFigure(Proportion, frozen=True, kw_only=True):
@@ -269,7 +270,8 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
         corruptions, mce, stress, edge_cases: bad conditions.
         calibration: whether stated confidence is the share of right answers.
         scores: of drift and perturbation.
-        certified, gallery: certificates, and the smallest changes (not in the manifest).
+        certified: certificates by smoothing; proven: by interval bounds; sets: prediction sets.
+        gallery: the smallest changes (not in the manifest).
         previous: the previous champion.
         not_measured: what could not be measured, and why.
     """
@@ -301,6 +303,8 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     calibration: Reliability | None = None
     scores: Scores | None = None
     certified: Certified | None = None
+    proven: Proven | None = None
+    sets: tuple[SetFigure, ...] = ()
     gallery: tuple[ChangedPicture, ...] = ()
     previous: Previous | None = None
     not_measured: tuple[NotMeasured, ...] = ()

@@ -8,8 +8,12 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from models.base.errors import BundleError
+from models.base.logs import logger
 from models.versions.bundle import Bundle
-from models.versions.schema import DTYPES, OUTPUTS, SCHEMA_VERSION, InputArray
+from models.versions.schema import DTYPES, SCHEMA_VERSION, InputArray
+
+PROVIDER = "CPUExecutionProvider"  # sums in float32, on which certificates rest
+log = logger("runner")
 
 
 class Answer(NamedTuple):
@@ -21,6 +25,8 @@ class Answer(NamedTuple):
     corruption_likelihood: npt.NDArray[np.float32]  # (N,)
     cells: npt.NDArray[np.int32]  # (N, K)
     suspicion: npt.NDArray[np.float32]  # (N,), 1 - p(clean)
+    certified: npt.NDArray[np.bool_] | None = None  # (N,); None: not trained for certificates
+    certified_eps: npt.NDArray[np.float32] | None = None  # (N,)
 
 
 def suspicion_of(
@@ -54,15 +60,21 @@ def session(model: bytes, threads: int = 1) -> ort.InferenceSession:
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    return ort.InferenceSession(model, options, providers=[PROVIDER])
 
 
 def in_pieces(
-    run: Callable[[InputArray], Sequence[npt.NDArray[np.generic]]], x: InputArray, rows: int = 512
-) -> list[npt.NDArray[Any]]:
-    """Call `run` on pieces of `(N, *shape)`, so that memory is bounded, and join the results."""
+    run: Callable[[InputArray], Sequence[npt.NDArray[np.generic] | None]],
+    x: InputArray,
+    rows: int = 512,
+) -> list[Any]:
+    """Call `run` on pieces of `(N, *shape)`, so that memory is bounded, and join the results.
+
+    A result that is None stays None.
+    """
     parts = [run(x[start : start + rows]) for start in range(0, len(x), rows)]
-    return [np.concatenate(columns) for columns in zip(*parts, strict=True)]
+    columns = zip(*parts, strict=True)
+    return [None if column[0] is None else np.concatenate(column) for column in columns]
 
 
 class Runner:
@@ -72,12 +84,15 @@ class Runner:
         self.bundle = bundle
         self.manifest = bundle.manifest
         self._derived = self.manifest.schema_version < SCHEMA_VERSION
-        self._outputs = [name for name in OUTPUTS if not (self._derived and name == "suspicion")]
+        self._outputs = [
+            name for name in bundle.manifest.outputs if not (self._derived and name == "suspicion")
+        ]
         self._reach = self.manifest.input.reach
         try:
             self._session = session(bundle.model_bytes, threads)
         except Exception as error:  # onnxruntime raises a family of pybind classes
             raise BundleError(bundle.path, f"onnxruntime cannot load the model: {error}") from error
+        self._void = self._find_what_voids_certificates()
         self._check_and_warm()
 
     def run(self, x: InputArray) -> Answer:
@@ -85,7 +100,11 @@ class Runner:
         told = self._session.run(self._outputs, {self.manifest.input.name: x})
         if self._derived:
             told.append(suspicion_of(told[2], told[3]))
-        return Answer(*told)
+        answer = Answer(*told)
+        if self._void:
+            none = np.zeros(len(x), np.float32)
+            return answer._replace(certified=none.astype(np.bool_), certified_eps=none)
+        return answer
 
     def out_of_range(self, x: InputArray) -> npt.NDArray[np.bool_] | None:
         """`(N,)`: some number of the row lies beyond the range of training by more than a span.
@@ -99,6 +118,19 @@ class Runner:
             return None
         low, high = self._reach
         return np.asarray(((x < low) | (x > high)).any(axis=1))
+
+    def _find_what_voids_certificates(self) -> bool:
+        """Whether the bounds' roundings are not those that the graph was built for; says so."""
+        providers = self._session.get_providers()
+        if self.manifest.certificate is None or providers == [PROVIDER]:
+            return False
+        log.warning(
+            "certificates_off",
+            model=self.manifest.model,
+            version=self.manifest.version,
+            why=f"proofs are for {PROVIDER} alone, this session runs on {', '.join(providers)}",
+        )
+        return True
 
     def _check_and_warm(self) -> None:
         schema, path = self.manifest.input, self.bundle.path

@@ -11,6 +11,7 @@ from models.base.errors import BundleError, InputError
 from models.statistics.arrays import FloatArray
 from models.versions.facts import EventFacts, TrainingFacts
 from models.versions.figures import Evaluation
+from models.versions.promises import CERTIFICATE_OUTPUTS, CertificateFacts, SetFacts
 
 InputArray = npt.NDArray[Any]
 
@@ -248,7 +249,8 @@ class Manifest(msgspec.Struct, frozen=True):
     """All that is known of a model version.
 
     `training`, `evaluation` and `event` are None until the version was made, judged and published.
-    `files` holds the sha256 of every other file, `sizes` their bytes.
+    `files` holds the sha256 of every other file, `sizes` their bytes. `certificate` is there where
+    the graph proves answers, `sets` where prediction sets were calibrated.
     """
 
     schema_version: int
@@ -265,6 +267,13 @@ class Manifest(msgspec.Struct, frozen=True):
     event: EventFacts | None
     files: dict[str, str]
     sizes: dict[str, int]
+    certificate: CertificateFacts | None = None
+    sets: SetFacts | None = None
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The outputs of this version's graph."""
+        return OUTPUTS if self.certificate is None else (*OUTPUTS, *CERTIFICATE_OUTPUTS)
 
 
 class _Head(msgspec.Struct):

@@ -86,6 +86,9 @@ class Metrics:
             "perturbation_likelihood", "Perturbation likelihood of each row.", TENTHS, "model"
         )
         self.flagged = self._counter("flagged", "Rows flagged.", "model", "kind")
+        self.certified = self._counter(
+            "certified", "Rows answered, by whether the answer is proven.", "model", "certified"
+        )
         self.cell_observations = self._counter(
             "cell_observations",
             "Rows per cell of a channel.",
@@ -193,6 +196,8 @@ class ModelMetrics:
         self._flagged_perturbation = metrics.flagged.labels(model, "perturbation")
         self._flagged_suspicious = metrics.flagged.labels(model, "suspicious")
         self._flagged_query = metrics.flagged.labels(model, "query")
+        words = () if manifest.certificate is None else ("false", "true")
+        self._certified = [metrics.certified.labels(model, word) for word in words]
         sizes = [len(channel.labels) for channel in manifest.channels]
         self._first_cells = np.cumsum([0, *sizes[:-1]])  # of each channel, among all cells
         self._cells = BulkCounters(
@@ -267,6 +272,10 @@ class ModelMetrics:
         self._cells.add(np.bincount(places, minlength=self._cell_count))
         if self._likelihood_cells:
             self._count_likelihoods(answers, fresh)
+        if self._certified:
+            proven = sum(int(np.count_nonzero(a.certified)) for a in answers)
+            self._certified[1].inc(proven)
+            self._certified[0].inc(sum(map(len, predicted)) - proven)
         self._flagged_drift.inc(sum(int(np.count_nonzero(f.drift)) for f in flags))
         self._flagged_perturbation.inc(sum(int(np.count_nonzero(f.perturbation)) for f in flags))
         self._flagged_suspicious.inc(sum(int(np.count_nonzero(f.suspicious)) for f in flags))

@@ -14,18 +14,24 @@ from torch import nn
 
 from models.attacks.threat import geometry_of
 from models.base.errors import TrainingError
+from models.certificates.layers import chain_of
 from models.corruptions import random_benign
 from models.data import DataSet, Rows
 from models.nets import export, factories
+from models.training.certified import start_certified
 from models.training.loop import Progress as TrainingProgress
 from models.training.loop import TrainResult, train
+from models.training.recipe import Recipe
 from models.versions.facts import BenignFacts, DataFacts, TrainingFacts
+from models.versions.judging import ThreatModel
+from models.versions.promises import CertificateFacts
 from models.versions.registry import Registry
 from models.versions.schema import Manifest
 from monitoring.making.opening import rebuild
 from monitoring.making.orders import Order, WrapOrder
 from monitoring.making.progress import CALIBRATING, Progress, of_stage
 from monitoring.making.publishing import judge_and_publish
+from monitoring.scoring.certificates.outputs import Certifying
 from monitoring.scoring.instrument import Instrumented, instrument, run_graph
 from monitoring.scoring.material import Victim, head_material
 from monitoring.scoring.pieces import Pieces
@@ -68,7 +74,9 @@ def make_version(
     )  # fmt: skip
     pieces = Pieces(CALIBRATING, of_stage(progress, "calibrating"))
     pieces.begin("the graph")
-    plain = export.to_onnx(trained.net, data.schema)
+    certifying = certifying_of(trained.net, order.recipe, order.threat)
+    clip = certifying is not None and data.schema.kind == "image"
+    plain = export.to_onnx(trained.net, data.schema, clip=clip)
     seen = data.test.x[:PARITY_ROWS]
     difference = export.parity(trained.net, plain, data.schema, seen)
     if not difference <= export.TOLERANCE:  # NaN is no parity either
@@ -79,7 +87,7 @@ def make_version(
     )
     made = instrument(
         plain, data.schema, data.classes, material,
-        source=source, seed=order.recipe.seed, pieces=pieces,
+        source=source, seed=order.recipe.seed, pieces=pieces, certifying=certifying,
     )  # fmt: skip
     training = _training(data, order, rows, trained, difference)
     manifest = _manifest(data, order, made, training)
@@ -153,7 +161,28 @@ def _show_loss(progress: Progress | None) -> TrainingProgress | None:
 
 
 def _start(order: Order) -> nn.Module:
-    return factories.build(order.net) if order.parent is None else rebuild(order.parent)
+    """The net to begin with: the parent's weights, or fresh ones."""
+    if order.parent is not None:
+        return rebuild(order.parent)
+    net = factories.build(order.net)
+    if order.recipe.method == "certified":
+        start_certified(net, torch.Generator().manual_seed(order.recipe.seed))
+    return net
+
+
+def certifying_of(net: nn.Module, recipe: Recipe, threat: ThreatModel) -> Certifying | None:
+    """What is proven of the answers of a net; None where it was not trained for it.
+
+    Args:
+        net: trained.
+        recipe: of its training.
+        threat: what the version is judged by, and what certificates are about.
+    """
+    if recipe.method != "certified":
+        return None
+    sizes = {round(share * threat.eps, 6) for share in recipe.certified_shares}
+    radii = tuple(sorted(sizes - {0.0} | {threat.eps}))
+    return Certifying(net, chain_of(net), CertificateFacts(threat.eps, radii, threat.columns))
 
 
 def _training_rows(data: DataSet, order: Order) -> Rows:

@@ -60,12 +60,34 @@ class GraphBuilder:
         place = [i.name for i in self.graph.initializer].index(name)
         self.graph.initializer[place].CopyFrom(numpy_helper.from_array(array, name))
 
+    def inline(self, model: onnx.ModelProto, *inputs: str) -> list[str]:
+        """Add the nodes of another model, fed with tensors; gives the names of its outputs.
+
+        A model may be added repeatedly. It must have no bodies of loops and branches.
+        """
+        other = onnx.GraphProto()
+        other.CopyFrom(model.graph)
+        given = dict(zip((i.name for i in other.input), inputs, strict=True))
+        inner = {n for node in other.node for n in (*node.input, *node.output)}
+        inner = (inner | {value.name for value in other.initializer}) - given.keys() - {""}
+        prefix = self._name("inline")
+        names = {name: f"{prefix}/{name}" for name in inner} | given
+        _rename(other, names)
+        for node in other.node:
+            node.name = f"{prefix}/{node.name}"
+        self.graph.node.extend(other.node)
+        self.graph.initializer.extend(other.initializer)
+        return [value.name for value in other.output]
+
     def output(
-        self, name: str, tensor: str, *shape: str | int | None, integer: bool = False
+        self,
+        name: str,
+        tensor: str,
+        *shape: str | int | None,
+        kind: TensorProto.DataType = TensorProto.FLOAT,
     ) -> None:
         """Answer `tensor` as the output `name` with the given shape."""
         self.graph.node.append(helper.make_node("Identity", [tensor], [name], name=f"out_{name}"))
-        kind = TensorProto.INT32 if integer else TensorProto.FLOAT
         self.graph.output.append(helper.make_tensor_value_info(name, kind, shape))
 
     def build(self) -> onnx.ModelProto:

@@ -19,6 +19,7 @@ import onnx
 from models.statistics.arrays import FloatArray, IntArray
 from models.statistics.calibration import temperature
 from models.versions.bundle import MODEL, Bundle
+from models.versions.promises import CERTIFICATE_OUTPUTS, CertificateFacts, SetFacts
 from models.versions.registry import utc_now
 from models.versions.runner import in_pieces, session
 from models.versions.schema import (
@@ -33,6 +34,7 @@ from models.versions.schema import (
 from monitoring.counting import query_embedding, repeats
 from monitoring.scoring.accuracy_fit import accuracy_facts
 from monitoring.scoring.cells import Cells
+from monitoring.scoring.certificates.outputs import Certifying, emit_certificate
 from monitoring.scoring.channels import base as ch
 from monitoring.scoring.channels.catalogue import Fitting, score_channels
 from monitoring.scoring.channels.columns import TableColumn, choose_columns
@@ -45,6 +47,7 @@ from monitoring.scoring.perturbation.fit import fit_with_filters
 from monitoring.scoring.perturbation.limits import BENIGN_ALPHA, BenignKinds, Limits
 from monitoring.scoring.perturbation.residual import PixelResidual
 from monitoring.scoring.pieces import SILENT, Part, Pieces
+from monitoring.scoring.sets import fit_sets
 from monitoring.scoring.small_sets import DriftRows, emit_jackknife
 
 ALPHA = 0.01
@@ -93,6 +96,8 @@ class Instrumented:
     channels: tuple[ChannelInfo, ...]
     reference: Mapping[str, FloatArray]  # "<channel>/edges", "<channel>/alpha", "accuracy/..."
     calibration: Calibration
+    certificate: CertificateFacts | None = None
+    sets: SetFacts | None = None
 
     def manifest(
         self, model: str, schema: InputSchema, classes: tuple[str, ...], version: int = 0
@@ -113,6 +118,8 @@ class Instrumented:
             event=None,
             files={},
             sizes={},
+            certificate=self.certificate,
+            sets=self.sets,
         )
 
     def bundle(self, manifest: Manifest) -> Bundle:
@@ -143,6 +150,7 @@ def instrument(
     source: str,
     seed: int = 0,
     pieces: Pieces = SILENT,
+    certifying: Certifying | None = None,
 ) -> Instrumented:
     """Add and calibrate the heads.
 
@@ -154,12 +162,13 @@ def instrument(
         source: words that say what the calibration rows are, for the manifest.
         seed: of the head's training.
         pieces: progress.
+        certifying: the net's layers, and the boxes of the certificates; None: there are none.
     """
     pieces.begin("scores")
     table, fitted, columns = _channels(model, schema, material.references, seed)
-    graph = GraphBuilder(model, reserved=OUTPUTS)
+    graph = GraphBuilder(model, reserved=(*OUTPUTS, *CERTIFICATE_OUTPUTS))
     logits = _emit_logits(graph, schema)
-    x_unit = _emit_unit(graph, schema)
+    x_unit = emit_unit(graph, schema)
     scores, evidence = _emit_scores(
         graph, schema, x_unit, logits, fitted, table, material.references, len(classes)
     )
@@ -197,8 +206,11 @@ def instrument(
     part_done = pieces.begin("perturbation head")
     limits, suspected = _add_head(graph, schema, evidence, material, seed, part_done)
     cells = counted.emit(graph, scores, x_unit, logits)
-    graph.output("cells", cells, "batch", len(counted.channels), integer=True)
+    graph.output("cells", cells, "batch", len(counted.channels), kind=onnx.TensorProto.INT32)
     graph.output("suspicion", suspected, "batch")
+
+    if certifying is not None:
+        emit_certificate(graph, schema, x_unit, certifying, heat)
 
     repeat_probability, natural = repeats.calibrate(material.reference)
     calibration = Calibration(
@@ -226,7 +238,27 @@ def instrument(
             built, schema, material.held_clean, material.held_labels, seed=seed
         )
     pieces.end()
-    return Instrumented(built, counted.channels, reference, calibration)
+    return Instrumented(
+        built, counted.channels, reference, calibration,
+        None if certifying is None else certifying.facts,
+        _sets(schema, material, held, heat, certifying),
+    )  # fmt: skip
+
+
+def _sets(
+    schema: InputSchema,
+    material: Material,
+    held: _Scores,
+    heat: float,
+    certifying: Certifying | None,
+) -> SetFacts | None:
+    """The rule of the prediction sets; None without labels."""
+    if material.held_labels is None:
+        return None
+    y, worst = material.held_labels, None
+    if certifying is not None:
+        worst = certifying.worst(schema, material.held_clean, y)
+    return fit_sets(held.logits, y, heat, worst)
 
 
 def run_graph(
@@ -264,7 +296,7 @@ def _emit_finite(graph: GraphBuilder, tensor: str) -> str:
     return graph.op("Clip", known, graph.const(np.float32(-LOGIT_LIMIT)), limit)
 
 
-def _emit_unit(graph: GraphBuilder, schema: InputSchema) -> str:
+def emit_unit(graph: GraphBuilder, schema: InputSchema) -> str:
     """`InputSchema.to_unit` as nodes."""
     x = graph.input
     if schema.dtype != "float32":

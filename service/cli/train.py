@@ -64,6 +64,13 @@ def need_training() -> None:
 @click.option(
     "--corrupted-copies", type=click.IntRange(0, 20), help="Copies of every row, corrupted (0)."
 )
+@click.option(
+    "--certified-share",
+    "certified_shares",
+    multiple=True,
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="A further size to prove answers for, as a share of eps (method certified).",
+)
 @click.option("--precision", type=click.Choice(PRECISIONS), help="Of the layers (auto).")
 @click.option(
     "--net",
@@ -209,7 +216,7 @@ def _order(
     from models.training.recipe import Recipe
     from monitoring.making.orders import Order
 
-    start = preset(rows.schema, len(rows.train), quick=chosen.pop("quick"))
+    start = preset(rows.schema, len(rows.train), quick=chosen.pop("quick"), method=chosen["method"])
     test_eps, columns = chosen.pop("test_eps"), _columns(chosen.pop("fixed"), chosen.pop("bound"))
     changes = {k: v for k, v in chosen.items() if v is not None and v != ()} | {"columns": columns}
     if "attack_steps" in changes:
@@ -225,7 +232,9 @@ def _order(
             about = f"{option}: " if str(error).startswith("eps ") else ""
             raise HoldfastError(f"{about}{error}") from None
     parent = None if init_from is None else registry.open(name, init_from)
-    spec = spec_for(rows.schema, len(rows.classes), net, **options)
+    spec = spec_for(
+        rows.schema, len(rows.classes), net, certifiable=recipe.method == "certified", **options
+    )
     if parent is not None:
         training = parent.manifest.training
         if training is None or training.net is None:

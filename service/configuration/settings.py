@@ -103,7 +103,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         int, _about("most noisy rows that one /certify request may run", "rows", ge=1000, le=10**8)
     ] = 20_000
     policy: Annotated[
-        Policy, _about("flagged requests, or suspicious too, are answered or refused with 409")
+        Policy, _about("flagged, suspicious or uncertified rows are answered, or refused with 409")
     ] = "observe"
     query_detection: Annotated[
         Literal["on", "off"], _about("watch each client's queries for attacks that probe the model")

@@ -13,7 +13,8 @@ from service.configuration.checks import CHECKS
 from service.web.errors import SettingsError
 
 T = TypeVar("T")
-Policy = Literal["observe", "reject", "reject_suspicious"]  # what is done with flagged requests
+# What is done with flagged, suspicious or uncertified rows.
+Policy = Literal["observe", "reject", "reject_suspicious", "require_certified"]
 
 
 def read_value(name: str, value: Any, hint: Any) -> Any:

@@ -23,6 +23,8 @@ from service.pipeline import (
     QueryScore,
     RowScores,
     Scored,
+    certificates,
+    class_sets,
     drift_scores,
     verdict,
 )
@@ -94,11 +96,12 @@ class Prediction(RowScores):
     index: int
     probability: np.float32
     probabilities: npt.NDArray[np.float32]  # (C,)
+    set: list[str] | None  # the true class is among these as often as told; None: not calibrated
 
 
 def predictions(scored: Scored) -> list[Prediction]:
     """Return one object per row."""
-    answer, classes = scored.answer, scored.manifest.classes
+    answer, classes, sets = scored.answer, scored.manifest.classes, scored.manifest.sets
     columns = (
         scored.predicted.tolist(),
         answer.probabilities,
@@ -109,6 +112,8 @@ def predictions(scored: Scored) -> list[Prediction]:
         scored.flags.suspicious.tolist(),
         scored.flags.attack.tolist(),
         _queries(scored),
+        certificates(scored),
+        class_sets(scored, None if sets is None else sets.ratio),
     )
     return [
         {
@@ -125,6 +130,8 @@ def predictions(scored: Scored) -> list[Prediction]:
                 "verdict": verdict(suspicious, attack),
             },
             "query": query,
+            "certificate": certificate,
+            "set": members,
         }
         for (
             index,
@@ -136,6 +143,8 @@ def predictions(scored: Scored) -> list[Prediction]:
             suspicious,
             attack,
             query,
+            certificate,
+            members,
         ) in zip(*columns, strict=True)
     ]
 

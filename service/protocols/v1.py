@@ -18,12 +18,11 @@ import orjson
 
 from models.base.errors import InputError, show_value
 from models.base.json_body import decode_body
-from models.versions.schema import OUTPUTS
 from service.decoding.images import MAX_PIXELS
 from service.decoding.instances import read_rows_of, unwrap_member
 from service.fleet.served import Served
 from service.fleet.served_models import DOES_NOT_RUN, Champions
-from service.pipeline import Decoded, Pipeline, Scored, verdict
+from service.pipeline import Decoded, Pipeline, Scored, column_of, verdict
 from service.protocols.predict import Prediction, predictions
 from service.protocols.v2.metadata import version_of
 from service.web.call import Call, Endpoint
@@ -162,7 +161,7 @@ def _columns(scored: Scored) -> dict[str, Column]:
     """Return the outputs of the graph, flags and labels, each with N rows."""
     classes, flags = scored.manifest.classes, scored.flags
     return {
-        **{name: getattr(scored.answer, name) for name in OUTPUTS},
+        **{name: column_of(scored, name) for name in scored.manifest.outputs},
         "label": [classes[index] for index in scored.predicted],
         "drift_flagged": flags.drift,
         "perturbation_flagged": flags.perturbation,

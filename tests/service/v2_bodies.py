@@ -11,7 +11,7 @@ import numpy as np
 from tritonclient.http import InferResult
 
 from models.versions.runner import Answer
-from models.versions.schema import InputSchema
+from models.versions.schema import OUTPUTS, InputSchema
 from monitoring.counting.metrics import Flags
 from service.pipeline import Scored
 from service.protocols.v2.binary import HEADER
@@ -53,7 +53,9 @@ def scored(rows: int, seed: int = 0) -> Scored:
         rng.integers(-(2**31), 2**31, (rows, 5)).astype(np.int32),
         rng.random(rows).astype(np.float32),
     )
-    manifest: Any = SimpleNamespace(model="pets", version=3, classes=CLASSES)
+    manifest: Any = SimpleNamespace(
+        model="pets", version=3, classes=CLASSES, sets=None, outputs=OUTPUTS
+    )
     flags = Flags(*(rng.random(rows) < 0.5 for _ in range(5)))
     predicted = answer.probabilities.argmax(axis=1)
     return Scored("mine", manifest, answer, predicted, flags, None)

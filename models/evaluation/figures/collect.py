@@ -20,6 +20,7 @@ from models.evaluation.figures.imbalance import balanced_accuracy, mean_auroc, p
 from models.evaluation.figures.masking import masking
 from models.evaluation.figures.scores import scores
 from models.evaluation.gaps import Gaps
+from models.evaluation.proven import proven_figures, set_figures
 from models.evaluation.subject import Arrays, Subject, right_rows
 from models.evaluation.tasks import SAMPLES, SIGMA, Tasks
 from models.statistics.arrays import IntArray
@@ -75,6 +76,13 @@ def figures_of(
         clean=proportion(clean, groups),
         clean_unseen=None if unseen is None else _on(unseen, clean, groups),
         certified=_compute_certified_accuracy(tasks.results),
+        proven=gaps.attempt(
+            "certified accuracy", lambda: proven_figures(tasks.subject, plan, tasks.results)
+        ),
+        sets=gaps.attempt(
+            "prediction sets", lambda: set_figures(tasks.subject, tasks.rows.y, tasks.results)
+        )
+        or (),
         gallery=gaps.attempt("smallest changes", lambda: _gallery(tasks)) or (),
         previous=None if previous is None else _of_previous(previous, previous_version),
     )

@@ -43,6 +43,24 @@ def robust_floor(after: Bools, bounds: Bounds, champion: float | None = None) ->
     return Check("robust_floor", verdict_of(value >= floor), value, floor, detail, len(after))
 
 
+def certified_accuracy(before: Bools | None, after: Bools | None, bounds: Bounds) -> Check:
+    """Non-inferior in rows that are right and certified; a challenger that proves nothing fails.
+
+    Args:
+        before, after: `(N,)` of anchor (or champion) and challenger, at the eps of the former; None
+            where the version proves nothing.
+        bounds: of the gates.
+    """
+    name, bound = "certified_accuracy", -bounds.certified_margin
+    if before is None:
+        detail = "neither anchor nor champion certifies answers: there is nothing to lose"
+        return Check(name, "pass", None, bound, detail)
+    if after is None:
+        detail = f"certified {before.mean():.1%} -> none: the challenger certifies no answers"
+        return Check(name, "fail", -float(before.mean()), bound, detail, len(before))
+    return _non_inferior(name, before, after, bounds.certified_margin, LEVEL)
+
+
 def window_accuracy(before: Bools, after: Bools, margin: float = 0.0) -> Check:
     """Better on held-out rows of the window that raised the alarm (paired, one-sided 80 %).
 

@@ -15,6 +15,7 @@ import msgspec
 from models.base.logs import logger
 from models.evaluation.gaps import reason_of
 from models.evaluation.gates.accuracy import (
+    certified_accuracy,
     class_accuracy,
     clean_accuracy,
     robust_accuracy,
@@ -157,6 +158,10 @@ class Compared(Protocol):
         """Which stay right under attack."""
 
     @property
+    def certified(self) -> tuple[Bools | None, Bools | None]:
+        """Which held-out rows are right and certified, of anchor (or champion) and challenger."""
+
+    @property
     def sweep(self) -> SweepOfSizes:
         """The challenger under attacks of rising size."""
 
@@ -269,6 +274,12 @@ GATES: tuple[Gate, ...] = (
         "robust accuracy of at least 50 %, or of three quarters of the champion's where that is"
         " lower",
         lambda c: robust_floor(c.robust[1], c.bounds, champion=float(c.robust[0].mean())),
+    ),
+    Gate(
+        "certified_accuracy",
+        "where anchor or champion certifies answers: at most 6 points fewer rows that are right and"
+        " certified, at its eps (paired, one-sided 95 %)",
+        lambda c: certified_accuracy(*c.certified, c.bounds),
     ),
     Gate(
         "gradient_masking",

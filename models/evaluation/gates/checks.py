@@ -40,6 +40,7 @@ class Bounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     clean_margin: float = 0.03
     robust_margin: float = 0.06
     robust_floor: float = 0.5
+    certified_margin: float = 0.06
     parity: float = 1e-4
     latency_ratio: float = 2.0
     size_ratio: float = 3.0

@@ -91,6 +91,18 @@ class Comparison:
         return robust(self.before, some, geometry), robust(self.after, some, geometry)
 
     @cached_property
+    def certified(self) -> tuple[Bools | None, Bools | None]:
+        """Which rows of the test part are right and certified, at the eps of the first version."""
+        first = next((v for v in (self.anchor, self.before) if _eps_of(v) is not None), None)
+        eps = None if first is None else _eps_of(first)
+        if first is None or eps is None:
+            return None, None
+        after = (
+            None if _eps_of(self.after) is None else certified(self.after.runner, self.data, eps)
+        )
+        return certified(first.runner, self.data, eps), after
+
+    @cached_property
     def sweep(self) -> SweepOfSizes:
         """The challenger under attacks of rising size.
 
@@ -209,6 +221,20 @@ def run_seconds(
                 runner.run(x)
             best[k] = min(best[k], (time.process_time() - started) / runs)
     return best
+
+
+def certified(runner: Runner, data: DataSet, eps: float) -> Bools:
+    """Which test rows `(N,)` are right and proven for changes of at least `eps`."""
+    answers = answer(runner, data.test.x)
+    assert answers.certified_eps is not None
+    right_ones = answers.probabilities.argmax(axis=1) == data.test.y
+    return np.asarray(right_ones & (answers.certified_eps >= np.float32(eps)))
+
+
+def _eps_of(subject: Subject) -> float | None:
+    """What a version certifies its answers for; None: it does not."""
+    facts = subject.runner.manifest.certificate
+    return None if facts is None else facts.eps
 
 
 def _right_or_none(runner: Runner, rows: Rows) -> Bools:

@@ -8,6 +8,7 @@ another), and unknown ones.
 """
 
 from collections.abc import Sequence
+from functools import cache
 from math import prod
 from typing import NamedTuple, NotRequired, TypedDict
 
@@ -18,11 +19,12 @@ import orjson
 
 from models.base.errors import InputError, show_value
 from models.base.json_body import decode_body
-from models.versions.schema import OUTPUTS, InputArray, InputSchema
+from models.versions.promises import CERTIFICATE_OUTPUTS
+from models.versions.schema import OUTPUTS, InputArray, InputSchema, Manifest
 from service.decoding.codec import read_numbers, to_input
 from service.decoding.json_amount import MOST_OBJECTS, check_count
 from service.decoding.rows import check_rows, table_of
-from service.pipeline import Scored
+from service.pipeline import Scored, column_of
 from service.protocols.v2.binary import HEADER, MEDIA, from_bytes, split, texts_to_bytes, to_bytes
 from service.protocols.v2.classification import CLASSIFIED, classify
 from service.web.errors import RequestError
@@ -31,8 +33,12 @@ from service.web.request_id import is_fit_id
 
 DATATYPES = {"float32": "FP32", "uint8": "UINT8"}
 QUERY_FLAGGED = "query_flagged"  # of the service, not of the graph
-ANSWERED = (*OUTPUTS, QUERY_FLAGGED)
-OUTPUT_DATATYPES = dict.fromkeys(OUTPUTS, "FP32") | {"cells": "INT32", QUERY_FLAGGED: "BOOL"}
+ANSWERED = (*OUTPUTS, QUERY_FLAGGED)  # by a version that proves nothing
+OUTPUT_DATATYPES = dict.fromkeys((*OUTPUTS, *CERTIFICATE_OUTPUTS), "FP32") | {
+    "cells": "INT32",
+    "certified": "BOOL",
+    QUERY_FLAGGED: "BOOL",
+}
 LONGEST_SHAPE_BYTES = 16_384
 NO_SHARED_MEMORY = "shared memory is not supported: send tensors in the body of the request"
 
@@ -121,14 +127,26 @@ class InferRequest(msgspec.Struct, frozen=True):
     outputs: tuple[WantedOutput, ...]
 
 
-_ALL = tuple(WantedOutput(name) for name in ANSWERED)
-_ALL_BINARY = tuple(WantedOutput(name, binary=True) for name in ANSWERED)
+@cache
+def _all(answered: tuple[str, ...], binary: bool) -> tuple[WantedOutput, ...]:
+    return tuple(WantedOutput(name, binary) for name in answered)
+
+
+def answered_by(manifest: Manifest) -> tuple[str, ...]:
+    """The names of all outputs of a version."""
+    return (*manifest.outputs, QUERY_FLAGGED)
+
+
 _decoder = msgspec.json.Decoder(InferBody)
 _integers: msgspec.json.Decoder[list[int]] = msgspec.json.Decoder(list[int])
 
 
 def decode_infer(
-    body: bytes, schema: InputSchema, max_rows: int, header_length: str | None = None
+    body: bytes,
+    schema: InputSchema,
+    max_rows: int,
+    header_length: str | None = None,
+    answered: tuple[str, ...] = ANSWERED,
 ) -> InferRequest:
     """Decode and check a request.
 
@@ -137,6 +155,7 @@ def decode_infer(
         schema: of the model's input.
         max_rows: the most rows of a request.
         header_length: the header `Inference-Header-Content-Length`; None: all is JSON.
+        answered: the outputs that the version has.
 
     Raises:
         InputError: the request does not fit; names the field.
@@ -145,7 +164,7 @@ def decode_infer(
     text, raw = split(body, header_length)
     check_count(text, b"{", MOST_OBJECTS, "body", "objects")
     content = decode_body(_decoder, text)
-    outputs = _outputs(content)
+    outputs = _outputs(content, answered)
     if len(content.inputs) != 1:
         raise InputError("inputs", f"one tensor, {schema.name!r}", f"{len(content.inputs)} tensors")
     given_id = content.id or ""
@@ -155,7 +174,7 @@ def decode_infer(
 
 
 def encode_infer(
-    scored: Scored, outputs: Sequence[WantedOutput] = _ALL, given_id: str = ""
+    scored: Scored, outputs: Sequence[WantedOutput] = _all(ANSWERED, False), given_id: str = ""
 ) -> Reply:
     """Encode the answer: tensors in the JSON are flat in row-major order, others come after it.
 
@@ -227,14 +246,14 @@ def _numbers(raw: bytes, shape: tuple[int, ...], schema: InputSchema, field: str
     return to_input(numbers.reshape(shape), schema, field)
 
 
-def _outputs(content: InferBody) -> tuple[WantedOutput, ...]:
+def _outputs(content: InferBody, answered: tuple[str, ...]) -> tuple[WantedOutput, ...]:
     binary = content.parameters is not None and bool(content.parameters.binary_data_output)
     if not content.outputs:
-        return _ALL_BINARY if binary else _ALL
-    if len(content.outputs) > len(ANSWERED):
-        raise InputError("outputs", f"at most {len(ANSWERED)}", f"{len(content.outputs)}")
+        return _all(answered, binary)
+    if len(content.outputs) > len(answered):
+        raise InputError("outputs", f"at most {len(answered)}", f"{len(content.outputs)}")
     outputs = tuple(
-        _parse_output(output, binary, f"outputs[{index}]")
+        _parse_output(output, binary, f"outputs[{index}]", answered)
         for index, output in enumerate(content.outputs)
     )
     if len({output.name for output in outputs}) < len(outputs):
@@ -242,9 +261,11 @@ def _outputs(content: InferBody) -> tuple[WantedOutput, ...]:
     return outputs
 
 
-def _parse_output(output: RequestedOutput, binary: bool, field: str) -> WantedOutput:
-    if output.name not in ANSWERED:
-        raise InputError(f"{field}.name", f"one of {', '.join(ANSWERED)}", show_value(output.name))
+def _parse_output(
+    output: RequestedOutput, binary: bool, field: str, answered: tuple[str, ...]
+) -> WantedOutput:
+    if output.name not in answered:
+        raise InputError(f"{field}.name", f"one of {', '.join(answered)}", show_value(output.name))
     parameters = output.parameters
     if parameters is None:
         return WantedOutput(output.name, binary)
@@ -263,7 +284,7 @@ def _parse_output(output: RequestedOutput, binary: bool, field: str) -> WantedOu
 def _output(scored: Scored, output: WantedOutput, behind: list[bytes]) -> OutputTensor:
     """Make the JSON of an output; the bytes of a binary one are appended to `behind`."""
     name = output.name
-    values = scored.flags.query if name == QUERY_FLAGGED else getattr(scored.answer, name)
+    values = scored.flags.query if name == QUERY_FLAGGED else column_of(scored, name)
     if output.classes:
         return _classes(scored, output, behind)
     tensor: OutputTensor = {

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from service.fleet.served_models import Champions
 from service.pipeline import Decoded, Pipeline, Scored
 from service.protocols.v2.binary import HEADER
-from service.protocols.v2.codec import WantedOutput, decode_infer, encode_infer
+from service.protocols.v2.codec import WantedOutput, answered_by, decode_infer, encode_infer
 from service.protocols.v2.metadata import configuration, metadata, version_of
 from service.web.call import Call, Endpoint
 from service.web.reply import Reply, json_reply
@@ -74,7 +74,9 @@ def endpoints(
             nonlocal outputs, given_id
             header, length = call.id(), call.header(HEADER)
             schema, max_rows = served.manifest.input, served.max_rows
-            request = decode_infer(call.body(), schema, max_rows, length)
+            request = decode_infer(
+                call.body(), schema, max_rows, length, answered_by(served.manifest)
+            )
             outputs, given_id = request.outputs, request.given_id
             return Decoded(request.x, request.id or header)
 

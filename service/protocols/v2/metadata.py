@@ -14,7 +14,7 @@ from models.base.errors import show_value
 from models.versions.schema import PLAIN, Column, Manifest, Notation
 from service.fleet.served import Served
 from service.protocols.v2.classification import CLASSIFIED
-from service.protocols.v2.codec import ANSWERED, DATATYPES, OUTPUT_DATATYPES
+from service.protocols.v2.codec import DATATYPES, OUTPUT_DATATYPES, answered_by
 from service.web.errors import NotFoundError
 
 PLATFORM = "onnxruntime_onnx"
@@ -153,7 +153,7 @@ def configuration(manifest: Manifest, max_rows: int) -> ModelConfiguration:
 def _outputs(manifest: Manifest) -> Iterator[tuple[str, str, tuple[int, ...]]]:
     """Yield name, datatype and shape of a row of every output."""
     widths = {"probabilities": (len(manifest.classes),), "cells": (len(manifest.channels),)}
-    for name in ANSWERED:
+    for name in answered_by(manifest):
         yield name, OUTPUT_DATATYPES[name], widths.get(name, ())
 
 

@@ -12,7 +12,8 @@ from models.attacks.threat import Linf, Threat, geometry_of
 from models.data import DataSet
 from models.nets import factories
 from models.training import methods
-from models.training.methods import METHODS, Adversary, resize_threat
+from models.training.adversary import Adversary, resize_threat, soft_cross_entropy
+from models.training.methods import METHODS
 from models.versions.judging import ThreatModel
 from models.versions.schema import Column, InputSchema
 from tests.conftest import Published
@@ -52,9 +53,12 @@ def batch(norm: str) -> tuple[torch.nn.Module, torch.Tensor, torch.Tensor]:
 def test_every_method_gives_a_loss_whose_gradient_reaches_all_weights(
     norm: str, method: str
 ) -> None:
+    if method == "certified" and norm == "l2":
+        pytest.skip("bounds are for boxes")
     net, x, y = batch(norm)
     before = x.clone()
-    loss = METHODS[method](net.train(), x, y, adversary(threat_of(norm)), 6.0)
+    beta = 0.5 if method == "certified" else 6.0
+    loss = METHODS[method](net.train(), x, y, adversary(threat_of(norm)), beta)
     loss.backward()
     assert loss.dim() == 0
     assert torch.equal(x, before)
@@ -71,7 +75,7 @@ def test_climbing_stays_in_the_threat_model_and_raises_the_loss(norm: str) -> No
     threat, target = threat_of(norm), F.one_hot(y, 3).float()
     with frozen(net):
         x_adv = adversary(threat).climb(net, threat.random(x), x, target)
-        losses = [methods._soft_cross_entropy(net(z)[0], target) for z in (x, x_adv)]
+        losses = [soft_cross_entropy(net(z)[0], target) for z in (x, x_adv)]
     torch.testing.assert_close(threat.project(x_adv, x), x_adv)
     assert (losses[1] > losses[0]).float().mean() > 0.8
 

@@ -13,6 +13,7 @@ from models.base.errors import BundleError
 from models.data import DataSet
 from models.evaluation.subject import answer
 from models.versions.bundle import Bundle
+from models.versions.promises import CERTIFICATE_OUTPUTS
 from models.versions.registry import Registry
 from models.versions.runner import Runner
 from models.versions.schema import OUTPUTS
@@ -22,7 +23,7 @@ from tests.conftest import Published
 
 def test_answer_has_the_documented_shapes_and_types(published: Published, digits: DataSet) -> None:
     told = published.runner.run(digits.test.x[:5])
-    assert told._fields == OUTPUTS
+    assert told._fields == (*OUTPUTS, *CERTIFICATE_OUTPUTS)
     assert told.probabilities.shape == (5, 10)
     assert told.cells.shape == (5, len(published.bundle.manifest.channels))
     assert told.cells.dtype == np.int32

@@ -97,8 +97,8 @@ def test_champion_of_a_table_is_retrained_and_every_gate_is_a_record(
     checks = child.gate(again, tmp_path).checks
     assert [check.name for check in checks] == [
         "input_contract", "clean_accuracy", "class_accuracy", "robust_accuracy", "robust_floor",
-        "gradient_masking", "window_accuracy", "class_window", "trigger_sweep",
-        "drift_false_positives", "perturbation_false_positives",
+        "certified_accuracy", "gradient_masking", "window_accuracy", "class_window",
+        "trigger_sweep", "drift_false_positives", "perturbation_false_positives",
         "parity", "latency", "size",
     ]  # fmt: skip
     judged = {check.name: check for check in checks}

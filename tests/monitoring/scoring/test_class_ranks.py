@@ -61,7 +61,7 @@ def asked(cells: Cells, values: FloatArray, predicted: IntArray, classes: int) -
     )
     count = len(cells.channels)
     found = cells.emit(graph, scores, x_unit, logits)
-    graph.output("cells", found, "batch", count, integer=True)
+    graph.output("cells", found, "batch", count, kind=TensorProto.INT32)
     model: onnx.ModelProto = graph.build()
     rows = np.column_stack([values, np.eye(classes)[predicted]]).astype(np.float32)
     (told,) = session(model.SerializeToString()).run(["cells"], {"x": rows})

@@ -38,6 +38,7 @@ def test_predict_answers_what_one_run_gives(
         index = int(truth.probabilities[row].argmax())
         assert list(got) == [
             "label", "index", "probability", "probabilities", "drift", "perturbation", "query",
+            "certificate", "set",
         ]  # fmt: skip
         assert got["label"] == runner.manifest.classes[index]
         assert got["index"] == index

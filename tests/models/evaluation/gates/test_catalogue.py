@@ -62,6 +62,7 @@ def test_parity_gate_stops_at_its_bound() -> None:
     [
         (accuracy.clean_accuracy, "clean_accuracy", 0.03),
         (accuracy.robust_accuracy, "robust_accuracy", 0.06),
+        (accuracy.certified_accuracy, "certified_accuracy", 0.06),
     ],
 )
 def test_accuracy_gates_allow_their_margin_and_no_more(gate, name: str, margin: float) -> None:
@@ -73,6 +74,14 @@ def test_accuracy_gates_allow_their_margin_and_no_more(gate, name: str, margin: 
     judged(gate(before, right(0.5), BOUNDS), name, False)
     judged(gate(before[:10], right(0.9, 10), BOUNDS), name, None)  # ten rows prove nothing
     judged(gate(right(1.0, 10), right(0.0, 10), BOUNDS), name, False)  # but a collapse shows
+
+
+def test_a_challenger_that_certifies_nothing_fails_where_the_anchor_does() -> None:
+    name = "certified_accuracy"
+    judged(accuracy.certified_accuracy(right(0.7), None, BOUNDS), name, False)
+    judged(accuracy.certified_accuracy(right(0.7, 10), None, BOUNDS), name, False)
+    judged(accuracy.certified_accuracy(None, right(0.7), BOUNDS), name, True)
+    judged(accuracy.certified_accuracy(None, None, BOUNDS), name, True)
 
 
 def test_robust_floor_is_absolute() -> None:
@@ -289,6 +298,7 @@ class Broken:
             "window_labels": np.zeros(400, dtype=np.int64),
             "triggers": Check("trigger_sweep", "pass", 0.0, 0.4, "none obeys"),
             "robust": pair,
+            "certified": pair,
             "window": (right(0.6), right(0.9)),
             "flags": (right(0.0), right(0.0)),
             "difference": 0.0,
@@ -302,6 +312,7 @@ class Broken:
         ("", []),
         ("clean", ["clean_accuracy", "class_accuracy"]),
         ("robust", ["robust_accuracy", "robust_floor"]),
+        ("certified", ["certified_accuracy"]),
         ("sweep", ["gradient_masking"]),
         ("window", ["window_accuracy", "class_window"]),
         ("triggers", ["trigger_sweep"]),
