@@ -12,7 +12,7 @@ from types import MappingProxyType
 import click
 
 from service.cli import main
-from service.configuration.settings import Setting, table
+from service.configuration.table import Setting, table
 
 DOCS = Path(__file__).parent.parent / "docs"
 WIDTH = 88

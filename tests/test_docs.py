@@ -28,7 +28,8 @@ from service import pages
 from service.access.guard import watch_guard_of
 from service.app import create_app
 from service.cli import main
-from service.configuration.settings import Settings, load, table
+from service.configuration.settings import Settings, load
+from service.configuration.table import table
 from service.watcher import calls as watch_calls
 from service.web.front import Front, RequestBounds
 from tests import house

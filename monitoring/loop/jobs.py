@@ -55,7 +55,8 @@ class Job(msgspec.Struct, frozen=True):
 
     `terms` are the settings that it depends on, as they were when it began; `waited` says how much
     of its waits has passed, in seconds; `shadow` how champion and challenger did on the same
-    requests when they were last compared, `uncompared` by step why that could not be done.
+    requests when they were last compared, `uncompared` by step why that could not be done; `stages`
+    when each stage was last entered.
     """
 
     id: str
@@ -81,6 +82,7 @@ class Job(msgspec.Struct, frozen=True):
     waited: dict[str, float] = {}
     shadow: Shadowed | None = None
     uncompared: dict[str, str] = {}
+    stages: dict[str, float] = {}
 
     @property
     def promotion_words(self) -> str:
@@ -293,7 +295,10 @@ class JobStore:
             after = change(before)
             if after == before:
                 return before
-            after = msgspec.structs.replace(after, updated_at=time.time())
+            now, stages = time.time(), after.stages
+            if after.stage != before.stage:
+                stages = {**stages, after.stage: now}
+            after = msgspec.structs.replace(after, updated_at=now, stages=stages)
             same = sa.and_(JOBS.c.id == job_id, JOBS.c.job == stored)
             with self._writing() as connection:
                 done = connection.execute(sa.update(JOBS).where(same).values(**_row(after)))

@@ -36,15 +36,18 @@ from monitoring.records.rows import (
     Recent,
     Record,
     Recorded,
+    RecordedInput,
     RecordedRow,
     Standing,
+    fits,
     in_parts,
+    raw_inputs,
 )
 from monitoring.records.usable import NO_QUOTA, Quota, Usable, choose_usable
 
 __all__ = [
     "Counts", "Key", "Labelled", "LabelledAnswers", "Recent", "Record", "RecordStore", "Recorded",
-    "RecordedRow", "Standing", "StoreError", "fits", "raw_inputs",
+    "RecordedInput", "RecordedRow", "Standing", "StoreError", "fits", "raw_inputs",
 ]  # fmt: skip
 
 
@@ -271,12 +274,17 @@ class RecordStore:
 
         Requests that were pruned, or have another shape or dtype than `schema`, are left out.
         """
-        inputs: list[bytes] = []
+        return raw_inputs([r.x for r in self.pick(seqs) if fits(r.x, schema)], schema)
+
+    def pick(self, seqs: Sequence[int]) -> list[RecordedInput]:
+        """Return these requests with their inputs, in the order of `seq`; pruned ones are gone."""
+        names = ("seq", "id", "row", "at", "x", "client")
+        rows: list[sa.Row[Any]] = []
         with self._database.reading() as connection:
             for part in in_parts(sorted(seqs)):
-                query = sa.select(REQUESTS.c.x).where(REQUESTS.c.seq.in_(part))
-                inputs += connection.execute(query.order_by(REQUESTS.c.seq)).scalars().all()
-        return raw_inputs([x for x in inputs if fits(x, schema)], schema)
+                query = sa.select(*(REQUESTS.c[n] for n in names)).where(REQUESTS.c.seq.in_(part))
+                rows += connection.execute(query.order_by(REQUESTS.c.seq)).all()
+        return [RecordedInput(*row) for row in rows]  # type: ignore[call-arg]
 
     def latest(self, model: str, version: int, last: int, most: int) -> list[Recorded]:
         """Return the first `most` of the latest `last` requests, oldest first, with inputs."""
@@ -364,17 +372,6 @@ class RecordStore:
     def close(self) -> None:
         """Close the connections that are not in use."""
         self._database.close()
-
-
-def fits(x: bytes, schema: InputSchema) -> bool:
-    """Whether recorded bytes have the length of a row of this shape and dtype."""
-    return len(x) == schema.size * np.dtype(schema.dtype).itemsize
-
-
-def raw_inputs(rows: Sequence[bytes], schema: InputSchema) -> InputArray:
-    """Convert recorded bytes, each of which `fits`, to raw inputs `(N, *shape)`."""
-    x: InputArray = np.frombuffer(b"".join(rows), np.dtype(schema.dtype))
-    return x.reshape(len(rows), *schema.shape)
 
 
 _INSERT = sa.insert(REQUESTS)

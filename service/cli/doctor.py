@@ -22,8 +22,8 @@ from service.access.guard import exposure
 from service.cli import start_checks
 from service.cli.serve import ask_ready
 from service.cli.terminal.output import emit, json_option, table
-from service.configuration import settings as table_of
 from service.configuration import sizing
+from service.configuration import table as table_of
 from service.configuration.addresses import near, url_of
 from service.configuration.checks import hide_password
 from service.configuration.model_specs import ModelSpec

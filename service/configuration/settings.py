@@ -7,7 +7,7 @@ win) and passes it down. Help, documentation and checks are made from the fields
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 
 import msgspec
 from msgspec import Meta
@@ -18,7 +18,7 @@ from service.configuration.addresses import near, url_of
 from service.configuration.checks import check_schedule
 from service.configuration.model_specs import ModelLimits, ModelSpec, parse_limits, parse_models
 from service.configuration.platform_variables import without_platforms
-from service.configuration.values import collect, read_toml, read_value, type_text, unknown
+from service.configuration.values import collect, read_toml, read_value, unknown
 from service.web.errors import SettingsError, raise_faults
 
 PREFIX = "HOLDFAST_"
@@ -80,6 +80,17 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "at host and port"
         ),
     ] = ""
+    watch_url: Annotated[
+        str,
+        _about("where the console finds the watcher; empty: on this machine, at its host and port"),
+    ] = ""
+    console: Annotated[
+        Literal["on", "token", "off"],
+        _about(
+            "the page at /; on: who sits at this machine needs no token where there are none; "
+            "token: everybody does, for inputs and actions; off: there is none"
+        ),
+    ] = "on"
     database_url: Annotated[
         str, _about("SQLAlchemy URL of records and feedback; empty: SQLite in the state directory")
     ] = ""
@@ -262,6 +273,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return Path(self.state) / "run" / "draining"
 
     @property
+    def progress_file(self) -> Path:
+        """How a training that a person began comes along, for the console."""
+        return Path(self.state) / "run" / "progress.json"
+
+    @property
     def metrics_dir(self) -> Path:
         """Counter files of the workers."""
         return Path(self.state) / "run" / "metrics"
@@ -298,17 +314,6 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 _DEFAULTS = Settings()
-
-
-class Setting(msgspec.Struct, frozen=True):
-    """One row of the table of settings."""
-
-    name: str
-    variable: str
-    type: str
-    default: str
-    unit: str
-    help: str
 
 
 def service_lock(settings: Settings) -> Path:
@@ -363,6 +368,7 @@ def _fill_settings(settings: Settings) -> Settings:
         settings,
         **choice._asdict(),
         service_url=settings.service_url or url_of(near(settings.host), settings.port),
+        watch_url=settings.watch_url or url_of(near(settings.watch_host), settings.watch_port),
         database_url=settings.database_url or f"sqlite:///{database}",
     )
 
@@ -375,26 +381,3 @@ def environment(settings: Settings) -> dict[str, str]:
     """Return the variables from which `load` makes these settings."""
     values = msgspec.structs.asdict(settings)
     return {f"{PREFIX}{name.upper()}": str(value) for name, value in values.items()}
-
-
-def table() -> tuple[Setting, ...]:
-    """Return the settings as rows, in order of declaration."""
-    hints = get_type_hints(Settings, include_extras=True)
-    return tuple(
-        _row(field.name, field.default, hints[field.name])
-        for field in msgspec.structs.fields(Settings)
-    )
-
-
-def _row(name: str, default: Any, hint: Any) -> Setting:
-    kind, about = get_args(hint)
-    unit = (about.extra or {}).get("unit", "")
-    default_text = f"{default:g}" if isinstance(default, float) else str(default)
-    return Setting(
-        name,
-        f"{PREFIX}{name.upper()}",
-        type_text(kind),
-        default_text,
-        unit,
-        about.description or "",
-    )

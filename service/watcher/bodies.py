@@ -43,8 +43,9 @@ class FaultsError(RequestError):
 
 
 class ReasonBody(msgspec.Struct, frozen=True):
-    """A body that has nothing but a reason."""
+    """A reason, and the champion that was seen, where it matters."""
 
+    expected: int | None = None
     reason: str = NO_REASON
 
 
@@ -53,6 +54,7 @@ class HoldBody(msgspec.Struct, frozen=True):
 
     hours: float | None = None  # the end of these hours, seconds since 1970
     until: float | None = None
+    expected: int | None = None
     reason: str = NO_REASON
 
     @property
@@ -91,6 +93,13 @@ class PromoteBody(msgspec.Struct, frozen=True):
     version: int
     expected: int | Literal["any"] = "any"
     reason: str = NO_REASON
+
+
+class DemoBody(msgspec.Struct, frozen=True):
+    """Whether the demonstration shall run, and for which model."""
+
+    run: bool
+    model: str = ""
 
 
 class StartBody(msgspec.Struct, frozen=True):
@@ -252,6 +261,7 @@ CHECKS: Mapping[str, Check] = {
     "options": _object,
     "cycle": length_of_time,
     "undo": _flag,
+    "run": _flag,
 }
 OWN_CHECKS: Mapping[type[msgspec.Struct], Mapping[str, Check]] = {
     AcceptBody: {"since": time_at, "until": time_at},

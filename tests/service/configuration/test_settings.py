@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from service.configuration.model_specs import ModelSpec
-from service.configuration.settings import Settings, environment, load, table
+from service.configuration.settings import Settings, environment, load
+from service.configuration.table import table
 from service.web.errors import ManySettingsError, SettingsError
 
 

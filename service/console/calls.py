@@ -1,0 +1,199 @@
+"""What the console asks for. These addresses are its own: they are no part of the contract.
+
+Figures are open, as `/metrics` is; inputs need a token of scope `feedback` or `admin`, actions one
+of scope `admin`. Where nobody but this machine can call and there are no tokens, the page needs
+none (`service.access.guard.Guard.trusts`).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import sha256
+
+import msgspec
+
+from models.base.errors import InputError, show_value
+from models.versions.registry import Registry
+from service.access.guard import Guard
+from service.console.inputs import Inputs, read_report
+from service.console.page import page_reply_headers, read_page
+from service.console.relay import Reading, Relay
+from service.console.state import States
+from service.console.versions import list_changes, list_versions
+from service.web.call import Call, Endpoint
+from service.web.errors import JSON, NotFoundError, UnavailableError
+from service.web.reply import Reply, json_reply
+
+SPANS = ("10m", "6h", "7d")
+HTML = "text/html; charset=utf-8"
+# A report has styles of its own and pictures as data, and runs nothing.
+REPORT_POLICY = (
+    "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'"
+)
+PRIVATE = (("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff"))
+
+
+@dataclass(frozen=True)
+class Console:
+    """The calls of the page; threads share one."""
+
+    states: States
+    inputs: Inputs
+    relay: Relay
+    registry: Registry
+    guard: Guard
+
+    def page(self) -> Reply:
+        """The page itself."""
+        return Reply(read_page().html, 200, HTML, page_reply_headers())
+
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """Their addresses."""
+        reads: dict[str, Callable[..., Reply]] = {
+            "/console/page/<name>": self.asset,
+            "/console/state": self.state,
+            "/console/history": self.history,
+            "/console/drift": self.drift,
+            "/console/jobs": self.jobs,
+            "/console/jobs/<job_id>": self.job,
+            "/console/versions": self.versions,
+            "/console/audit": self.audit,
+        }
+        return (
+            *(Endpoint("GET", rule, handler) for rule, handler in reads.items()),
+            Endpoint("GET", "/console/report/<model>/<version>", self.report, "inputs"),
+            Endpoint("GET", "/console/examples", _private(self.inputs.examples), "inputs"),
+            Endpoint("GET", "/console/rows", _private(self.inputs.rows), "inputs"),
+            Endpoint("POST", "/console/predict", _private(self.inputs.predict), "console"),
+            Endpoint("POST", "/console/jobs", self.start, "console"),
+            Endpoint(
+                "POST", "/console/jobs/<job_id>/<any(approve,reject):answer>", self.answer,
+                "console",
+            ),
+            Endpoint(
+                "POST",
+                "/console/models/<model>/<any(promote,rollback,hold,release,accept-drift):change>",
+                self.change, "console",
+            ),
+            Endpoint("POST", "/console/demo", self.demo, "console"),
+        )  # fmt: skip
+
+    def asset(self, call: Call, name: str) -> Reply:
+        """A module or the style of the page."""
+        found = read_page().assets.get(name)
+        if found is None:
+            raise NotFoundError(f"no file of the page: {show_value(name)}")
+        return Reply(found.body, 200, found.media, found.headers)
+
+    def state(self, call: Call) -> Reply:
+        """What the page shows first, or 304 where it has it already."""
+        body = self.states.encode(call.argument("model"))
+        # Whether a token is needed is of the caller, not of the model.
+        free = b"true" if self.guard.trusts(call) else b"false"
+        return _tagged(call, b'{"free":%s,%s' % (free, body.removeprefix(b"{")))
+
+    def history(self, call: Call) -> Reply:
+        """Points of a picture."""
+        span = call.argument("span") or "10m"
+        if span not in SPANS:
+            raise InputError("span", f"one of {', '.join(SPANS)}", show_value(span))
+        model = self.states.choose(call.argument("model"))
+        return _tagged(call, _said(self.relay.read("/history", model=model, span=span)))
+
+    def drift(self, call: Call) -> Reply:
+        """All that the watcher knows of a model."""
+        model = self.states.choose(call.argument("model"))
+        body = _said(self.relay.read("/overview"))
+        rows = msgspec.json.decode(body, type=_Rows).models
+        for row in rows:
+            if msgspec.json.decode(row, type=_Named).model == model:
+                return _tagged(call, bytes(row))
+        raise NotFoundError(f"the watcher knows no model {show_value(model)}")
+
+    def jobs(self, call: Call) -> Reply:
+        """The newest runs of the loop, without their figures."""
+        body = _said(self.relay.read("/overview"))
+        return _tagged(call, bytes(msgspec.json.decode(body, type=_Jobs).jobs))
+
+    def job(self, call: Call, job_id: str) -> Reply:
+        """A run with all its figures."""
+        return _tagged(call, _said(self.relay.read("/jobs/{}", job_id)))
+
+    def versions(self, call: Call) -> Reply:
+        """The versions of a model."""
+        model = self.states.choose(call.argument("model"))
+        return _tagged(call, msgspec.json.encode(list_versions(self.registry, model)))
+
+    def audit(self, call: Call) -> Reply:
+        """Who changed what."""
+        model = self.states.choose(call.argument("model"))
+        return _tagged(call, msgspec.json.encode(list_changes(self.registry, model)))
+
+    def report(self, call: Call, model: str, version: str) -> Reply:
+        """The evaluation of a version, in a sandbox."""
+        headers = (("Content-Security-Policy", REPORT_POLICY), ("Referrer-Policy", "no-referrer"))
+        return Reply(read_report(self.registry, model, version), 200, HTML, (*headers, *PRIVATE))
+
+    def start(self, call: Call) -> Reply:
+        """Start a run of the loop."""
+        return self._send(call, "/jobs")
+
+    def answer(self, call: Call, job_id: str, answer: str) -> Reply:
+        """Approve or reject a challenger."""
+        return self._send(call, f"/jobs/{{}}/{answer}", job_id)
+
+    def change(self, call: Call, model: str, change: str) -> Reply:
+        """Promote, roll back, hold, release, or accept traffic as normal."""
+        return self._send(call, f"/models/{{}}/{change}", model)
+
+    def demo(self, call: Call) -> Reply:
+        """Begin or end the demonstration."""
+        return self._send(call, "/demo")
+
+    def _send(self, call: Call, address: str, *names: str) -> Reply:
+        call.require_json()
+        reply = self.relay.send(address, names, call.body(), call.header("authorization") or "")
+        self.states.forget()
+        return reply
+
+
+class _Rows(msgspec.Struct):
+    models: tuple[msgspec.Raw, ...] = ()
+
+
+class _Named(msgspec.Struct):
+    model: str
+
+
+class _Jobs(msgspec.Struct):
+    jobs: msgspec.Raw = msgspec.Raw(b"[]")
+
+
+def _said(reading: Reading) -> bytes:
+    """What the watcher said. Raises UnavailableError where it is away, NotFoundError for a 404."""
+    if reading.away:
+        raise UnavailableError(f"the watcher does not answer: {reading.away}")
+    if reading.status == 404:
+        raise NotFoundError("the watcher knows no such thing")
+    if reading.status != 200:
+        raise UnavailableError(f"the watcher answered {reading.status}")
+    return reading.body
+
+
+def _tagged(call: Call, body: bytes) -> Reply:
+    """JSON with a tag, by which a page that has it already is told so."""
+    tag = f'"{sha256(body).hexdigest()[:20]}"'
+    headers = (("ETag", tag), ("Cache-Control", "no-cache"), ("X-Content-Type-Options", "nosniff"))
+    if call.header("if-none-match") == tag:
+        return Reply(b"", 304, JSON, headers)
+    return json_reply(body, headers=headers)
+
+
+def _private(handler: Callable[[Call], Reply]) -> Callable[[Call], Reply]:
+    """The handler, whose answers no cache keeps."""
+
+    def answer(call: Call) -> Reply:
+        reply = handler(call)
+        return reply._replace(headers=(*reply.headers, *PRIVATE))
+
+    return answer
