@@ -72,9 +72,10 @@ class Console:
             ),
             Endpoint(
                 "POST",
-                "/console/models/<model>/<any(promote,rollback,hold,release,accept-drift):change>",
+                "/console/models/<model>/<any(promote,rollback,hold,release):change>",
                 self.change, "console",
             ),
+            Endpoint("POST", "/console/models/<model>/accept-drift", self.accept, "console"),
             Endpoint("POST", "/console/demo", self.demo, "console"),
         )  # fmt: skip
 
@@ -143,8 +144,12 @@ class Console:
         return self._send(call, f"/jobs/{{}}/{answer}", job_id)
 
     def change(self, call: Call, model: str, change: str) -> Reply:
-        """Promote, roll back, hold, release, or accept traffic as normal."""
+        """Promote, roll back, hold or release."""
         return self._send(call, f"/models/{{}}/{change}", model)
+
+    def accept(self, call: Call, model: str) -> Reply:
+        """Take the traffic since the alarm for normal."""
+        return self._send(call, "/models/{}/accept-drift", model)
 
     def demo(self, call: Call) -> Reply:
         """Begin or end the demonstration."""

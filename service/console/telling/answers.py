@@ -21,7 +21,7 @@ FAILED = 0.001  # share of answers with a status of 500 and above
 
 
 class Scale(msgspec.Struct, frozen=True):
-    """A figure on a scale from 0 to `most`: the value, its interval, and marks with words."""
+    """A figure between `least` and `most`: the value, its interval, and marks with words."""
 
     value: float | None
     most: float
@@ -29,6 +29,7 @@ class Scale(msgspec.Struct, frozen=True):
     high: float | None = None
     marks: tuple[tuple[float, str], ...] = ()
     grey: bool = False  # it is an estimate
+    least: float = 0.0
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -137,7 +138,7 @@ def _tell_right(view: View) -> Answer:
     text += "; nothing was promised" if promised is None else f"; {percent(promised)} promised"
     text += note
     marks = () if promised is None else ((promised, "promised"),)
-    scale = Scale(value, 1.0, live.low, live.high, marks)
+    scale = _zoom(Scale(value, 1.0, live.low, live.high, marks))
     if live.n < LEAST:
         return Answer(question, "Too early to say", "unknown", text, "label", scale)
     if promised is None:
@@ -165,8 +166,14 @@ def _tell_estimate(question: str, row: Row) -> Answer:
         text += f"; not to be trusted: {estimated.why}"
     promised = row.expected_accuracy
     marks = () if promised is None else ((promised, "promised"),)
-    scale = Scale(estimated.value, 1.0, estimated.low, estimated.high, marks, grey=True)
+    scale = _zoom(Scale(estimated.value, 1.0, estimated.low, estimated.high, marks, grey=True))
     return Answer(question, word, "unknown", text, "label", scale)
+
+
+def _zoom(scale: Scale) -> Scale:
+    """The scale from below everything that it shows; a whole one would show a dot at its end."""
+    shown = [mark for mark, _ in scale.marks] + [scale.value or 0.0, scale.low or 0.0]
+    return msgspec.structs.replace(scale, least=max(0.0, 1.0 - 2.2 * (1.0 - min(shown))))
 
 
 def _harmed(row: Row) -> bool:
