@@ -5,6 +5,7 @@ of scope `admin`. Where nobody but this machine can call and there are no tokens
 none (`service.access.guard.Guard.trusts`).
 """
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
@@ -15,10 +16,15 @@ from models.base.errors import InputError, show_value
 from models.versions.registry import Registry
 from service.access.guard import Guard
 from service.console.inputs import Inputs, read_report
+from service.console.listing import Versions, list_changes, list_versions
 from service.console.page import page_reply_headers, read_page
 from service.console.relay import Reading, Relay
 from service.console.state import States
-from service.console.versions import list_changes, list_versions
+from service.console.telling.blocks import Document
+from service.console.telling.drift import tell_drift
+from service.console.telling.loop import tell_loop
+from service.console.telling.versions import tell_versions
+from service.console.watched import FullJob, View
 from service.web.call import Call, Endpoint
 from service.web.errors import JSON, NotFoundError, UnavailableError
 from service.web.reply import Reply, json_reply
@@ -58,6 +64,7 @@ class Console:
             "/console/jobs/<job_id>": self.job,
             "/console/versions": self.versions,
             "/console/audit": self.audit,
+            "/console/view/<any(drift,loop,versions):name>": self.view,
         }
         return (
             *(Endpoint("GET", rule, handler) for rule, handler in reads.items()),
@@ -130,6 +137,31 @@ class Console:
         model = self.states.choose(call.argument("model"))
         return _tagged(call, msgspec.json.encode(list_changes(self.registry, model)))
 
+    def view(self, call: Call, name: str) -> Reply:
+        """What a view says, as the page draws it."""
+        model = self.states.choose(call.argument("model"))
+        view = self.states.view(model, time.time())
+        made: Document
+        if name == "drift":
+            made = tell_drift(view)
+        elif name == "loop":
+            made = tell_loop(view, self._full_job(view, call.argument("job")))
+        else:
+            listed = list_versions(self.registry, model) if model else Versions("", 0, [])
+            made = tell_versions(view, listed, _numbers(call.argument("compare") or ""))
+        return _tagged(call, msgspec.json.encode(made))
+
+    def _full_job(self, view: View, chosen: str | None) -> FullJob | None:
+        """The run that is asked for, else the one that is open, else the last one."""
+        job = view.open_job or next(iter(view.jobs), None)
+        which = chosen or (None if job is None else job.id)
+        if which is None:
+            return None
+        reading = self.relay.read("/jobs/{}", which)
+        if reading.away or reading.status != 200:
+            return None
+        return msgspec.json.decode(reading.body, type=FullJob)
+
     def report(self, call: Call, model: str, version: str) -> Reply:
         """The evaluation of a version, in a sandbox."""
         headers = (("Content-Security-Policy", REPORT_POLICY), ("Referrer-Policy", "no-referrer"))
@@ -172,6 +204,13 @@ class _Named(msgspec.Struct):
 
 class _Jobs(msgspec.Struct):
     jobs: msgspec.Raw = msgspec.Raw(b"[]")
+
+
+def _numbers(text: str) -> list[int]:
+    """Two numbers of versions, as `2,1`; none where it is no such text."""
+    parts = text.split(",")
+    fit = len(parts) == 2 and all(p.isascii() and p.isdigit() and len(p) < 10 for p in parts)
+    return [int(part) for part in parts] if fit else []
 
 
 def _said(reading: Reading) -> bytes:

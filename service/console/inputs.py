@@ -27,6 +27,8 @@ from monitoring.evidence.labels.poststratified import Poststratified, poststrati
 from monitoring.records.store import Key, RecordedInput, RecordStore, StoreError, fits, raw_inputs
 from service.console.relay import Relay
 from service.console.state import read_overview
+from service.console.telling.answer import tell_answer
+from service.console.watched import Mover, Overview
 from service.fleet.served import Served
 from service.pipeline import Scored, new_id
 from service.protocols import predict
@@ -56,7 +58,6 @@ class Examples(msgspec.Struct, frozen=True, kw_only=True):
 
     Args:
         eps, norm: what the version was trained against; None: it was not judged.
-        sure: held-out answers by their confidence: lowest, highest, share that was right, rows.
         left_out: whether the version was made without examples.
     """
 
@@ -68,7 +69,6 @@ class Examples(msgspec.Struct, frozen=True, kw_only=True):
     perturbation_threshold: float
     eps: float | None
     norm: str
-    sure: list[tuple[float, float, float, int]]
     rows: list[Example]
     left_out: bool
 
@@ -157,7 +157,12 @@ class Inputs:
         scored = Scored(
             call.id() or f"console-{new_id()}", manifest, answer, predicted, flags, near
         )
-        return predict.encode(scored)
+        reply = predict.encode(scored)
+        if len(x) > 1 or call.argument("told") is None:
+            return reply
+        (row,) = predict.predictions(scored)
+        blocks = msgspec.json.encode(tell_answer(row, manifest, scored.id))
+        return reply._replace(body=b'%s,"blocks":%s}' % (reply.body.removesuffix(b"}"), blocks))
 
     def _detector(self, served: Served) -> Detector | None:
         """The detector of a version on the memory of the tabs; the clients' is not touched."""
@@ -186,7 +191,6 @@ class Inputs:
             perturbation_threshold=manifest.calibration.perturbation_threshold,
             eps=None if evaluation is None else evaluation.threat.eps,
             norm="linf" if evaluation is None else evaluation.threat.norm,
-            sure=_confidences(manifest),
             rows=rows,
             left_out=found is None,
         )
@@ -242,8 +246,8 @@ class Inputs:
         )
 
     def _movers(self, manifest: Manifest, store: RecordStore, owner: str | None) -> AskedRows:
-        reading = self.relay.read("/overview")
-        movers = read_movers(reading.body, manifest.model, manifest.version)
+        overview = read_overview(self.relay.read("/overview"))
+        movers = find_movers(overview, manifest.model, manifest.version)
         keys = {Key(mover.id, mover.row): mover for mover in movers}
         records = store.find(keys)
         seqs = {record.seq: keys[key] for key, record in records.items()}
@@ -262,36 +266,9 @@ class Inputs:
         )  # fmt: skip
 
 
-class Mover(msgspec.Struct, frozen=True):
-    """A request that moved the evidence, as the watcher tells it."""
-
-    id: str
-    row: int = 0
-    cell: str = ""
-    gain: float = 0.0
-
-
-class _Explained(msgspec.Struct, frozen=True):
-    version: int = 0
-    movers: tuple[Mover, ...] = ()
-
-
-class _Moved(msgspec.Struct, frozen=True):
-    model: str
-    last_alarm: _Explained | None = None
-
-
-class _Rows(msgspec.Struct, frozen=True):
-    models: tuple[_Moved, ...] = ()
-
-
-def read_movers(body: bytes, model: str, version: int) -> tuple[Mover, ...]:
+def find_movers(overview: Overview, model: str, version: int) -> tuple[Mover, ...]:
     """The requests that moved the evidence most before the last alarm of a version."""
-    try:
-        rows = msgspec.json.decode(body or b"{}", type=_Rows).models
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return ()
-    alarm = next((row.last_alarm for row in rows if row.model == model), None)
+    alarm = next((row.last_alarm for row in overview.models if row.model == model), None)
     return () if alarm is None or alarm.version != version else alarm.movers
 
 
@@ -321,13 +298,6 @@ def _show_cell(schema: InputSchema, index: int, value: float) -> float | str | N
 def _asked(records: Sequence[RecordedInput], schema: InputSchema) -> list[AskedRow]:
     shown = show_inputs(raw_inputs([r.x for r in records], schema), schema) if records else []
     return [AskedRow(r.id, r.row, r.at, x) for r, x in zip(records, shown, strict=True)]
-
-
-def _confidences(manifest: Manifest) -> list[tuple[float, float, float, int]]:
-    evaluation = manifest.evaluation
-    if evaluation is None or evaluation.calibration is None:
-        return []
-    return [(b.low, b.high, b.accuracy, b.n) for b in evaluation.calibration.bins]
 
 
 def _count(call: Call) -> int:

@@ -10,6 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
+from service.console.squeeze import squeeze_script, squeeze_style
 from service.web.page_headers import page_headers
 
 FOLDER = Path(__file__).parent / "files"
@@ -54,8 +55,8 @@ def read_page(folder: Path = FOLDER) -> Page:
         if name not in named:
             text = (folder / name).read_text(encoding="utf-8")
             text = IMPORT.sub(lambda m: f'{m[1]}{PREFIX}{add(m[2], (*on_the_way, name))}"', text)
-            body = text.encode()
             stem, dot, kind = name.partition(".")
+            body = (squeeze_script(text) if kind == "js" else squeeze_style(text)).encode()
             named[name] = f"{stem}.{sha256(body).hexdigest()[:DIGITS]}{dot}{kind}"
             media = MEDIA[f".{kind}"]
             nosniff = ("X-Content-Type-Options", "nosniff")

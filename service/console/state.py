@@ -20,8 +20,15 @@ from models.versions.registry import Registry
 from models.versions.schema import Manifest
 from monitoring.records.store import RecordStore, StoreError
 from service.console.relay import Reading, Relay
+from service.console.telling.acts import Act, rollback
 from service.console.telling.answers import Answer, tell_answers
-from service.console.telling.asks import Ask, Happening, tell_asks, tell_happened
+from service.console.telling.asks import (
+    Ask,
+    Happening,
+    subject_of,
+    tell_asks,
+    tell_happened,
+)
 from service.console.telling.headline import Headline, Tone, tell_headline
 from service.console.watched import (
     Change,
@@ -91,7 +98,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     loading: Progress | None
     demo: Demo
     demo_possible: bool
-    accepted: bool
+    back: Act | None  # the rollback, where there is a version to go back to
 
 
 @dataclass
@@ -175,8 +182,14 @@ class States:
             loading=view.loading,
             demo=view.demo,
             demo_possible=view.watcher == "here" and _is_bundled(manifest),
-            accepted=row is not None and row.accepted is not None,
+            back=_way_back(view),
         )
+
+    def view(self, model: str, now: float) -> View:
+        """All that the sentences about a model rest on."""
+        reading = self.relay.read("/overview")
+        served = self.champions.served.get(model)
+        return self._view(model, now, reading, read_overview(reading), served)
 
     def _view(
         self, model: str, now: float, reading: Reading, overview: Overview, served: Served | None
@@ -306,6 +319,11 @@ def _word(row: Row | None, version: int | None) -> tuple[str, Tone]:
     if row.alarm is not None:
         return "moved" if not row.harmless else "moved, not harmed", "warn"
     return "nothing moved", "good"
+
+
+def _way_back(view: View) -> Act | None:
+    of = subject_of(view)
+    return None if of.previous is None else rollback(of)
 
 
 def _is_bundled(manifest: Manifest | None) -> bool:

@@ -136,6 +136,39 @@ class Accepted(msgspec.Struct, frozen=True):
     reason: str = ""
 
 
+class Mover(msgspec.Struct, frozen=True):
+    """A request that moved the evidence; `gain` in nats."""
+
+    id: str
+    row: int = 0
+    cell: str = ""
+    gain: float = 0.0
+
+
+class Bin(msgspec.Struct, frozen=True):
+    """Shares of requests before and after."""
+
+    label: str = ""
+    before: float = 0.0
+    after: float = 0.0
+
+
+class Explained(msgspec.Struct, frozen=True):
+    """The last alarm, explained when it was raised."""
+
+    version: int = 0
+    raised_at: float = 0.0
+    channel: str = ""
+    words: str = ""
+    requests: int = 0
+    first_at: float | None = None
+    last_at: float | None = None
+    confidence: float = 0.95
+    histogram: tuple[Bin, ...] = ()
+    movers: tuple[Mover, ...] = ()
+    note: str = ""
+
+
 class Row(msgspec.Struct, frozen=True):
     """A model as the watcher sees it."""
 
@@ -148,6 +181,7 @@ class Row(msgspec.Struct, frozen=True):
     alarm_since: float | None = None
     harmless: str | None = None
     promise: str | None = None
+    last_alarm: Explained | None = None
     accepted: Accepted | None = None
     expected_accuracy: float | None = None
     accuracy: Accuracy | None = None
@@ -203,6 +237,42 @@ class Job(msgspec.Struct, frozen=True):
     failed: int = 0
     unknown: int = 0
     waits_until: float | None = None
+
+
+class Check(msgspec.Struct, frozen=True):
+    """A gate's verdict."""
+
+    name: str
+    verdict: str = "unknown"
+    value: float | None = None
+    bound: float | None = None
+    detail: str = ""
+    n: int | None = None
+
+
+class Look(msgspec.Struct, frozen=True):
+    """What an evaluation found."""
+
+    words: str = ""
+
+
+class Answered(msgspec.Struct, frozen=True):
+    """What a person said."""
+
+    approved: bool = False
+    actor: str = ""
+    reason: str = ""
+
+
+class FullJob(Job, frozen=True):
+    """A run with its figures; `shadow` is as the watcher has it."""
+
+    checks: tuple[Check, ...] = ()
+    stages: dict[str, float] = {}
+    evaluation: Look | None = None
+    shadow: msgspec.Raw = msgspec.Raw(b"null")
+    uncompared: dict[str, str] = {}
+    answer: Answered | None = None
 
 
 class Demo(msgspec.Struct, frozen=True):

@@ -1,5 +1,5 @@
 // Pictures as SVG: geometry in attributes, colours by class, and shapes beside colours.
-import { s, h, clock, lasting, n0 } from "./core.js";
+import { s, h, clock, n0 } from "./core.js";
 
 const nice = (most) => { const p = 10 ** Math.floor(Math.log10(Math.max(most, 1e-9))); return [1, 2, 2.5, 5, 10].map((k) => k * p).find((k) => most / k <= 5) || p; };
 const fixed = (x) => +x.toFixed(1);
@@ -47,7 +47,7 @@ export const lines = (all, { bound, wide = 640, high = 260, x: name, marks = [],
   const parts = narrow() ? 2 : 3;
   for (let k = 0; k <= parts; k += 1) {
     const at = least + span * k / parts;
-    kids.push(s("text", { x: px(at), y: high - 8, "text-anchor": k === 0 ? "start" : k === parts ? "end" : "middle" }, name === "time" ? clock(at) : n0(at) + (k === parts ? " requests" : "")));
+    kids.push(s("text", { x: px(at), y: high - 8, "text-anchor": k === 0 ? "start" : k === parts ? "end" : "middle" }, name === "at" ? clock(at) : n0(at) + (k === parts ? " requests" : "")));
   }
   for (const [x, words] of marks) if (x >= least && x <= least + span) kids.push(s("line", { x1: px(x), x2: px(x), y1: 12, y2: foot, class: "mark" }), s("text", { x: px(x) + (px(x) > right - 150 ? -5 : 5), y: 24, "text-anchor": px(x) > right - 150 ? "end" : "start" }, words));
   const path = (each) => each.map(([x, y], k) => `${k ? "L" : "M"}${px(x)} ${py(y)}`).join("");
@@ -80,7 +80,8 @@ export const bars = (rows, { bound, label, show = (x) => x.toFixed(1) }) => {
 };
 
 // Shares before (a line) and after (a bar), by bin.
-export const before = (bins, label) => {
+export const histogram = (rows, label) => {
+  const bins = rows.map(([name, then, now]) => ({ label: name, before: then, after: now }));
   const most = Math.max(...bins.flatMap((b) => [b.before, b.after]), 0.01), step = nice(most), top = step * Math.ceil(most / step), wide = 500, high = 200;
   const each = (wide - 44) / bins.length, y = (v) => fixed(166 - 154 * v / top), kids = [];
   for (let v = 0; v <= top + 1e-9; v += step) kids.push(s("line", { x1: 40, x2: wide, y1: y(v), y2: y(v), class: "axis" }), s("text", { x: 34, y: y(v) + 4, "text-anchor": "end" }, `${Math.round(100 * v)}%`));
@@ -93,11 +94,9 @@ export const before = (bins, label) => {
 
 // A gate: its value against its bound; the shaded side passes.
 export const gate = (check) => {
-  if (check.value === null || check.bound === null) return null;
   const spread = Math.abs(check.value - check.bound) || Math.abs(check.bound) || 1, middle = (check.value + check.bound) / 2;
   const x = (v) => fixed(85 + 60 * (v - middle) / spread), up = (check.value >= check.bound) === (check.verdict === "pass"), at = x(check.bound);
   return s("svg", { viewBox: "0 0 170 26", role: "img", "aria-label": `${check.value} against ${check.bound}` },
     check.verdict === "unknown" ? null : s("rect", { x: up ? at : 4, y: 5, width: up ? 166 - at : at - 4, height: 16, class: "tint" }),
     s("line", { x1: 4, x2: 166, y1: 13, y2: 13, class: "axis" }), s("line", { x1: at, x2: at, y1: 3, y2: 23, class: "bound" }), s("circle", { cx: x(check.value), cy: 13, r: 5, class: check.verdict === "fail" ? "no" : "bar" }));
 };
-export { lasting };

@@ -11,6 +11,7 @@ const put = (node, kids) => {
 };
 export const h = (tag, props, ...kids) => {
   const node = document.createElement(tag);
+  if (tag === "button" && !props.submit) node.type = "button";
   for (const [name, value] of Object.entries(props || {})) {
     if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
     else if (value === true) node.setAttribute(name, "");
@@ -96,16 +97,15 @@ export const lasting = (seconds) => {
   return seconds < 172800 ? `${Math.round(seconds / 3600)} h` : `${Math.round(seconds / 86400)} d`;
 };
 export const when = (seconds) => h("time", { datetime: new Date(1000 * seconds).toISOString(), title: new Date(1000 * seconds).toLocaleString() }, clock(seconds));
-// Evidence 10^6.85 with a true exponent.
-export const sup = (text) => text.split(/(10\^-?[\d.]*\d)/).map((part) => (/^10\^/.test(part) ? ["10", h("sup", {}, part.slice(3))] : part));
+// Texts of the service: 10^6.85 gets an exponent, @{seconds} a time, `words` are code.
+export const rich = (text) => text.split(/(10\^-?[\d.]*\d|@\{\d+\}|`[^`]+`)/).map((part) => (/^10\^/.test(part) ? ["10", h("sup", {}, part.slice(3))] : /^@\{\d+\}$/.test(part) ? when(+part.slice(2, -1)) : /^`.+`$/.test(part) ? h("code", {}, part.slice(1, -1)) : part));
 export const table = (head, rows, label) => h("div", { class: "wide", tabindex: "0", role: "region", "aria-label": label }, h("table", {},
   h("thead", {}, h("tr", {}, head.map((name) => h("th", { scope: "col" }, name)))),
   h("tbody", {}, rows.map((cells) => h("tr", {}, cells.map((cell) => h("td", {}, cell)))))));
-export const asTable = (k, head, rows) => h("details", { "data-k": k }, h("summary", { "data-k": `${k}-s` }, "As a table"), table(head, rows, "The figures of the picture"));
 // A card that asks for a token where one is missing; `then` is called once there is one.
 export const tokenCard = (then, why = "Names and figures are open, rows of your users are not.") => {
   const field = h("input", { type: "password", autocomplete: "off", placeholder: "holdfast_…", id: "token-field", "data-k": "token" });
   return h("form", { class: "card tokencard", onsubmit: (e) => { e.preventDefault(); setToken(field.value); field.value = ""; then(); } },
     h("h3", {}, "Inputs need a token."), h("p", {}, `${why} It is kept until this page is left or reloaded, nowhere else.`),
-    h("label", { class: "f", for: "token-field" }, "Token of scope feedback or admin"), field, h("button", { class: "main", type: "submit" }, "Use it"));
+    h("label", { class: "f", for: "token-field" }, "Token of scope feedback or admin"), field, h("button", { class: "main", submit: true }, "Use it"));
 };

@@ -2,12 +2,10 @@
 import { at, h, s, fill, poll, onState, lasting } from "./core.js";
 import * as now from "./now.js";
 import * as tryit from "./tryit.js";
-import * as drift from "./drift.js";
-import * as loop from "./loop.js";
-import * as versions from "./versions.js";
 import * as label from "./label.js";
+import { view as worded } from "./views.js";
 
-const VIEWS = { now, try: tryit, drift, loop, versions, label };
+const VIEWS = { now: now.build, try: tryit.build, drift: worded("drift"), loop: worded("loop"), versions: worded("versions"), label: label.build };
 const KEYS = { n: "now", t: "try", d: "drift", l: "loop", v: "versions", b: "label" };
 const $ = (id) => document.getElementById(id);
 const main = $("main");
@@ -25,7 +23,7 @@ const show = (focus) => {
   shown = target; at.view = name;
   if (view?.leave) view.leave();
   main.replaceChildren();
-  view = VIEWS[name].build(main, query);
+  view = VIEWS[name](main, query);
   for (const link of document.querySelectorAll("nav a")) {
     if (link.getAttribute("href") === `#${name}`) link.setAttribute("aria-current", "page"); else link.removeAttribute("aria-current");
   }
@@ -41,7 +39,7 @@ const live = () => {
   const old = $("old");
   old.hidden = !away;
   document.body.classList.toggle("stale", Boolean(away));
-  fill(old, away, () => [h("b", {}, `The service has not answered for ${lasting(away)}.`), " Tried again every 2, 4, 8, then 15 s. What is below is old. ", h("button", { type: "button", class: "link", "data-k": "again", onclick: poll }, "Try now")]);
+  fill(old, away, () => [h("b", {}, `The service has not answered for ${lasting(away)}.`), " Tried again every 2, 4, 8, then 15 s. What is below is old. ", h("button", { class: "link", "data-k": "again", onclick: poll }, "Try now")]);
 };
 
 const update = (state) => {
@@ -64,7 +62,7 @@ const update = (state) => {
 const help = () => {
   const dialog = $("dialog");
   dialog.replaceChildren(h("h2", { id: "dialog-title" }, "Keys"), h("p", {}, "G, then N now, T try it, D drift, L loop, V versions, B label. ? shows this. On the canvas: arrows move, space paints, delete erases. On Label: digits or letters choose, S skips, U undoes."),
-    h("div", { class: "row" }, h("button", { type: "button", class: "main", onclick: () => dialog.close() }, "Close")));
+    h("div", { class: "row" }, h("button", { class: "main", onclick: () => dialog.close() }, "Close")));
   dialog.showModal();
 };
 let going = 0;

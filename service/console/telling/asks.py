@@ -1,18 +1,16 @@
 """What the page asks of a person: each with the reason, and the buttons that answer it."""
 
 from collections.abc import Iterator
-from typing import Literal
 
 import msgspec
 
+from service.console.telling import acts
+from service.console.telling.acts import Act, Subject
 from service.console.telling.answers import labels_of
 from service.console.telling.headline import Tone, doing
 from service.console.telling.numbers import as_sentence, count, lasting
 from service.console.watched import Change, Job, View
 
-Act = Literal[
-    "approve", "reject", "hold", "release", "accept", "rollback", "label", "loop", "drift"
-]
 UNLABELLED_REQUESTS = 200  # without one label, before the page asks for some
 MOST_HAPPENED = 8
 DONE = {
@@ -51,22 +49,27 @@ class Ask(msgspec.Struct, frozen=True):
     text: str
     tone: Tone = "warn"
     acts: tuple[Act, ...] = ()
-    job: str = ""
-    challenger: int | None = None
 
 
 class Happening(msgspec.Struct, frozen=True):
-    """Something that happened; `job` is the run behind it."""
+    """Something that happened; `href` leads to the run behind it."""
 
     at: float
     text: str
-    job: str = ""
+    href: str = ""
 
 
 def tell_asks(view: View) -> tuple[Ask, ...]:
     """Everything that waits for a person, the most pressing first."""
     return (*_ask_for_approval(view), *_ask_about_loop(view), *_ask_about_drift(view),
             *_ask_for_labels(view), *_ask_about_troubles(view))  # fmt: skip
+
+
+def subject_of(view: View) -> Subject:
+    """What an act of this model is about: the champion is the one that the person sees."""
+    aliases = None if view.row is None else view.row.aliases
+    champion = view.served if aliases is None else aliases.champion
+    return Subject(view.model, champion, None if aliases is None else aliases.previous)
 
 
 def _ask_for_approval(view: View) -> Iterator[Ask]:
@@ -80,9 +83,10 @@ def _ask_for_approval(view: View) -> Iterator[Ask]:
         if job.waits_until is not None:
             text += f". It expires in {lasting(job.waits_until - view.now)}"
         text += f". Requests go on; version {job.champion} stays one step away."
+        of = msgspec.structs.replace(subject_of(view), version=job.challenger, job=job.id)
         yield Ask(
             f"approve {job.id}", f"Promote version {job.challenger} of {job.model}?", text,
-            acts=("approve", "reject", "hold"), job=job.id, challenger=job.challenger,
+            acts=(acts.approve(of), acts.reject(of), acts.hold(of)),
         )  # fmt: skip
 
 
@@ -94,10 +98,10 @@ def _ask_about_loop(view: View) -> Iterator[Ask]:
         if hold.until is not None:
             until = f"for another {lasting(hold.until - view.now)}"
         text = f"{hold.actor} holds it {until}: {hold.reason}. The loop {means} meanwhile."
-        yield Ask("held", "The loop is held.", text, acts=("release",))
+        yield Ask("held", "The loop is held.", text, acts=(acts.release(subject_of(view)),))
     for wait in () if view.row is None else view.row.waits:
         yield Ask(f"waits {wait.reason}", "The loop waits.", as_sentence(wait.sentence), "plain",
-                  ("loop",))  # fmt: skip
+                  (acts.LOOP,))  # fmt: skip
 
 
 def _ask_about_drift(view: View) -> Iterator[Ask]:
@@ -107,24 +111,32 @@ def _ask_about_drift(view: View) -> Iterator[Ask]:
     job = view.open_job
     text = "The loop looks at it." if job is None else f"The loop is at it: {doing(job)}."
     text += " If this is how things are from now on, say so: then it is compared with that."
-    yield Ask("moved", "Is this normal now?", text, acts=("drift", "accept"))
+    yield Ask(
+        "moved", "Is this normal now?", text, acts=(acts.DRIFT, acts.accept(subject_of(view)))
+    )
 
 
 def _ask_for_labels(view: View) -> Iterator[Ask]:
     job = next((j for j in view.jobs if j.state != "done" and j.stage == "awaiting labels"), None)
     if job is not None:
         text = f"A retraining needs {count(view.min_labels)} labelled rows since the cause began."
-        yield Ask(f"labels {job.id}", "A run waits for labels.", text, acts=("label",))
+        yield Ask(f"labels {job.id}", "A run waits for labels.", text, acts=(acts.LABEL,))
         return
     requests = 0 if view.row is None else view.row.requests or 0
     if requests >= UNLABELLED_REQUESTS and labels_of(view.row) is None:
         text = "Without labels nobody knows whether the answers are right."
-        yield Ask("unlabelled", "Label 20 rows?", text, "plain", ("label",))
+        yield Ask("unlabelled", "Label 20 rows?", text, "plain", (acts.LABEL,))
 
 
 def _ask_about_troubles(view: View) -> Iterator[Ask]:
     if view.refused and view.served is not None:
-        yield Ask("refused", "A version cannot be loaded.", view.refused, "bad", ("rollback",))
+        yield Ask(
+            "refused",
+            "A version cannot be loaded.",
+            view.refused,
+            "bad",
+            (acts.rollback(subject_of(view)),),
+        )
     for trouble in () if view.row is None else view.row.problems[:4]:
         lasts = f"for {lasting(view.now - trouble.since)}"
         text = f"{as_sentence(trouble.detail)} {as_sentence(trouble.advice)}"
@@ -156,8 +168,9 @@ def tell_change(change: Change) -> str:
 
 def _tell_job(job: Job) -> Happening:
     if job.state != "done":
-        return Happening(job.updated_at, as_sentence(f"run: {doing(job)}"), job.id)
+        return Happening(job.updated_at, as_sentence(f"run: {doing(job)}"), f"#loop?job={job.id}")
     words = OUTCOMES.get(job.outcome or "", job.outcome or "ended")
+    href = f"#loop?job={job.id}"
     text = words.format(challenger=job.challenger)
     detail = f": {job.detail[:160]}" if job.detail else ""
-    return Happening(job.ended_at or job.updated_at, f"{as_sentence(text)[:-1]}{detail}", job.id)
+    return Happening(job.ended_at or job.updated_at, f"{as_sentence(text)[:-1]}{detail}", href)
