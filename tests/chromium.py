@@ -21,7 +21,7 @@ import pytest
 from models.base.processes import ends_with_parent
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
-PATIENCE_SECONDS = 90.0
+PATIENCE_SECONDS = 60.0
 FLAGS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
@@ -83,7 +83,8 @@ class Browser:
         with self._arrived:
             while number not in self._replies:
                 left = deadline - time.monotonic()
-                assert left > 0 and not self._ended, f"{method}: no answer of Chromium"
+                assert not self._ended, f"{method}: Chromium has ended"
+                assert left > 0, f"{method}: no answer of Chromium"
                 self._arrived.wait(min(left, 1.0))
             reply = self._replies.pop(number)
         assert "error" not in reply, (method, reply.get("error"))
@@ -109,9 +110,9 @@ class Browser:
         """A tab in a context of its own; it is closed at the end."""
         context = self.send("Target.createBrowserContext")["browserContextId"]
         target = self.send("Target.createTarget", url="about:blank", browserContextId=context)
-        session = self.send(
-            "Target.attachToTarget", targetId=target["targetId"], flatten=True
-        )["sessionId"]
+        session = self.send("Target.attachToTarget", targetId=target["targetId"], flatten=True)[
+            "sessionId"
+        ]
         page = Page(self, session)
         page.resize(**{"width": 1280, "height": 900, **size})
         try:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import TypeVar
 
 import msgspec
 
@@ -36,6 +37,7 @@ REPORT_POLICY = (
     "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'"
 )
+Record = TypeVar("Record")
 PRIVATE = (("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff"))
 
 
@@ -112,16 +114,15 @@ class Console:
         """All that the watcher knows of a model."""
         model = self.states.choose(call.argument("model"))
         body = _said(self.relay.read("/overview"))
-        rows = msgspec.json.decode(body, type=_Rows).models
-        for row in rows:
-            if msgspec.json.decode(row, type=_Named).model == model:
+        for row in _read(body, _Rows).models:
+            if _read(bytes(row), _Named).model == model:
                 return _tagged(call, bytes(row))
         raise NotFoundError(f"the watcher knows no model {show_value(model)}")
 
     def jobs(self, call: Call) -> Reply:
         """The newest runs of the loop, without their figures."""
         body = _said(self.relay.read("/overview"))
-        return _tagged(call, bytes(msgspec.json.decode(body, type=_Jobs).jobs))
+        return _tagged(call, bytes(_read(body, _Jobs).jobs))
 
     def job(self, call: Call, job_id: str) -> Reply:
         """A run with all its figures."""
@@ -152,15 +153,19 @@ class Console:
         return _tagged(call, msgspec.json.encode(made))
 
     def _full_job(self, view: View, chosen: str | None) -> FullJob | None:
-        """The run that is asked for, else the one that is open, else the last one."""
-        job = view.open_job or next(iter(view.jobs), None)
+        """The run that is asked for, else one that waits, or is open, else the last one."""
+        waiting = next((job for job in view.jobs if job.state == "waiting"), None)
+        job = waiting or view.open_job or next(iter(view.jobs), None)
         which = chosen or (None if job is None else job.id)
         if which is None:
             return None
         reading = self.relay.read("/jobs/{}", which)
         if reading.away or reading.status != 200:
             return None
-        return msgspec.json.decode(reading.body, type=FullJob)
+        try:
+            return msgspec.json.decode(reading.body, type=FullJob)
+        except (msgspec.DecodeError, UnicodeDecodeError):  # of a watcher of another version
+            return None
 
     def report(self, call: Call, model: str, version: str) -> Reply:
         """The evaluation of a version, in a sandbox."""
@@ -199,11 +204,19 @@ class _Rows(msgspec.Struct):
 
 
 class _Named(msgspec.Struct):
-    model: str
+    model: str = ""
 
 
 class _Jobs(msgspec.Struct):
     jobs: msgspec.Raw = msgspec.Raw(b"[]")
+
+
+def _read(body: bytes, kind: type[Record]) -> Record:
+    """What the watcher said, as a record. Raises UnavailableError where it does not fit."""
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise UnavailableError("the watcher is of another version than the service") from None
 
 
 def _numbers(text: str) -> list[int]:

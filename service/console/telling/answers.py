@@ -65,7 +65,7 @@ def _tell_serving(view: View) -> Answer:
     if rates.p50 is not None and rates.p99 is not None:
         half, most = milliseconds(rates.p50), milliseconds(rates.p99)
         speed = f"half within {half}, 99 of 100 within {most}, "
-    rate = "" if rates.per_second is None else f"{rates.per_second:.1f} requests a second, "
+    rate = "" if not rates.per_second else f"{rates.per_second:.1f} requests a second, "
     text = f"{rate}{speed}{errors} in {count(rates.answered_hour)} requests of an hour"
     if failed > FAILED:
         return Answer(question, "With errors", "bad", text, "now")

@@ -25,7 +25,7 @@ DONE = {
     "canary": "gave version {version} a share of the requests",
     "end_canary": "ended the canary of version {version}",
     "approve": "approved version {version}",
-    "compare": "compared version {version} with the anchor",
+    "compare": "compared version {version}",
 }
 OUTCOMES = {
     "passed": "the run found nothing wrong",

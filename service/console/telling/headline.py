@@ -214,7 +214,7 @@ RULES: tuple[Callable[[View], Headline | None], ...] = (
 
 def _tell_rate(view: View) -> str:
     rate = None if view.rates is None else view.rates.per_second
-    if rate is None:
+    if not rate:
         return f"Version {view.served} answers."
     shown = f"{rate:.0f}" if rate >= 10 else f"{rate:.1f}"
     return f"Version {view.served} answers {shown} requests a second."

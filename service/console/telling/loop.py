@@ -129,7 +129,17 @@ def _tell_gates(job: FullJob) -> tuple[Block, ...]:
         "Unknown is no pass: it waits for a person. Judged on rows that nothing was trained on.",
         small=True, href=f"/console/jobs/{job.id}", link="This run as JSON",
     )  # fmt: skip
-    return Table("Gates of the run", head, tuple(map(_gate, job.checks))), link
+    judged = job.checks if "gating" in job.stages else tuple(c for c in job.checks if _judged(c))
+    rest = [f"`{check.name}`" for check in job.checks if check not in judged]
+    blocks: list[Block] = [Table("Gates of the run", head, tuple(map(_gate, judged)))]
+    if rest:
+        told = "never judged" if job.state == "done" else "still to come"
+        blocks.append(Text(f"{len(rest)} {told}: {', '.join(rest)}."))
+    return *blocks, link
+
+
+def _judged(check: Check) -> bool:
+    return check.verdict != "unknown" or check.value is not None
 
 
 def _gate(check: Check) -> tuple[Cell | str, ...]:

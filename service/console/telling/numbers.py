@@ -94,13 +94,15 @@ def interval(hits: float, n: float) -> tuple[float, float]:
 
 
 def as_sentence(text: str) -> str:
-    """A text as a sentence: with a capital, and a full stop.
+    """A text as a sentence: with a capital, and a full stop; a name at its start stays as it is.
 
-    >>> as_sentence("energy higher"), as_sentence("")
-    ('Energy higher.', '')
+    >>> as_sentence("labels came"), as_sentence("pixel_distance: higher"), as_sentence("")
+    ('Labels came.', 'pixel_distance: higher.', '')
     """
     text = text.strip()
     if not text:
         return ""
     end = "" if text[-1] in ".!?" else "."
-    return f"{text[0].upper()}{text[1:]}{end}"
+    first = text.split()[0]
+    is_name = first.endswith(":") or "_" in first
+    return f"{text if is_name else text[0].upper() + text[1:]}{end}"
