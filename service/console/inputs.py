@@ -28,6 +28,7 @@ from monitoring.records.store import Key, RecordedInput, RecordStore, StoreError
 from service.console.relay import Relay
 from service.console.state import read_overview
 from service.console.telling.answer import tell_answer
+from service.console.telling.numbers import percent
 from service.console.watched import Mover, Overview
 from service.fleet.served import Served
 from service.pipeline import Scored, new_id
@@ -44,6 +45,11 @@ WANTED = ("label", "movers")
 SURVEYED = 2000  # latest requests that labels are chosen from
 MOST_LABELS = 50
 ANY = "feedback:any"
+WAYS = {
+    "random": "drawn at random, so that the figures they give hold for all",
+    "stratified": "chosen where a label tells most about the accuracy; within each level of "
+    "confidence at random, and weighted, so that the figure stays unbiased",
+}
 
 
 class Example(msgspec.Struct, frozen=True):
@@ -97,11 +103,13 @@ class AskedRows(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     version: int
     how: str
+    why: str = ""  # they were chosen, in words
     since: float | None
     rows: list[AskedRow]
     surveyed: int
     labelled: int
     accuracy: Poststratified | None
+    words: str = ""  # the same
     needed: tuple[int, int]
 
 
@@ -233,15 +241,20 @@ class Inputs:
         schema = manifest.input
         whole = [each for each in chosen if fits(each.x, schema)]
         known = int(labelled.sum())
+        accuracy = poststratify(confidence, confidence[labelled], right[labelled])
+        how = "random" if known < RANDOM_FIRST else "stratified"
+        period = "of late" if since is None else "since the alarm"
         return AskedRows(
             model=manifest.model,
             version=manifest.version,
-            how="random" if known < RANDOM_FIRST else "stratified",
+            how=how,
+            why=f"{len(whole)} rows of {len(seqs):,} {period}, {WAYS[how]}.",
             since=since,
             rows=_asked(whole, schema),
             surveyed=len(seqs),
             labelled=known,
-            accuracy=poststratify(confidence, confidence[labelled], right[labelled]),
+            accuracy=accuracy,
+            words=tell_accuracy(accuracy, known),
             needed=(RANDOM_FIRST, overview.min_labels),
         )
 
@@ -264,6 +277,18 @@ class Inputs:
             model=manifest.model, version=manifest.version, how="movers", since=None, rows=rows,
             surveyed=len(movers), labelled=0, accuracy=None, needed=(RANDOM_FIRST, 0),
         )  # fmt: skip
+
+
+def tell_accuracy(accuracy: Poststratified | None, labels: int) -> str:
+    """The weighted accuracy in words.
+
+    >>> tell_accuracy(None, 3)
+    '3 labels; too few for a figure'
+    """
+    if accuracy is None:
+        return f"{labels} labels; too few for a figure"
+    between = f"{100 * accuracy.low:.1f} to {100 * accuracy.high:.1f}"
+    return f"model right on {percent(accuracy.value)} ({between}), weighted, on {accuracy.n} labels"
 
 
 def find_movers(overview: Overview, model: str, version: int) -> tuple[Mover, ...]:

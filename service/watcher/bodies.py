@@ -45,8 +45,8 @@ class FaultsError(RequestError):
 class ReasonBody(msgspec.Struct, frozen=True):
     """A reason, and the champion that was seen, where it matters."""
 
-    expected: int | None = None
     reason: str = NO_REASON
+    expected: int | None = None
 
 
 class HoldBody(msgspec.Struct, frozen=True):
@@ -54,8 +54,8 @@ class HoldBody(msgspec.Struct, frozen=True):
 
     hours: float | None = None  # the end of these hours, seconds since 1970
     until: float | None = None
-    expected: int | None = None
     reason: str = NO_REASON
+    expected: int | None = None
 
     @property
     def end(self) -> float | None:

@@ -1,6 +1,6 @@
 // Draws the parts of a view that the service has put into words.
-import { h, s, rich, when, table, pct } from "./core.js";
-import { bars, histogram, gate } from "./charts.js";
+import { h, rich, when, table, pct } from "./core.js";
+import { bars, histogram, gate, svg, rect, line, dot, text } from "./charts.js";
 import { button } from "./actions.js";
 
 export const headline = (of, side) => [h("div", {}, h("h1", {}, of.title), of.lead && h("p", { class: "lead" }, rich(of.lead)), of.commands?.length ? h("pre", {}, of.commands.join("\n")) : null, of.note && h("p", { class: "note" }, rich(of.note))), h("div", {}, side)];
@@ -8,19 +8,18 @@ export const box = (of) => h("div", { class: `ask ${of.tone || "plain"}` }, h("d
 export const feed = (items) => (items.length ? h("ol", { class: "feed" }, items.map((each) => h("li", {}, when(each.at), h("span", {}, rich(each.text), each.href ? [" ", h("a", { href: each.href, "data-k": each.href }, "The run")] : null)))) : h("p", { class: "small" }, "Nothing yet."));
 const cell = (of) => {
   if (typeof of === "string") return rich(of);
-  const text = of.href ? h("a", { href: of.href, "data-k": of.href, target: of.new ? "_blank" : null, rel: of.new ? "noopener" : null }, rich(of.text)) : h("span", { class: of.tone }, rich(of.text || ""));
-  return [of.strong ? h("b", {}, text) : text, of.sub ? h("div", { class: "small" }, of.sub) : null, of.gate ? gate(of.gate) : null, of.act ? button(of.act) : null];
+  const words = of.href ? h("a", { href: of.href, "data-k": of.href, target: of.new ? "_blank" : null, rel: of.new ? "noopener" : null }, rich(of.text)) : h("span", { class: of.tone }, rich(of.text || ""));
+  return [of.strong ? h("b", {}, words) : words, of.sub ? h("div", { class: "small" }, of.sub) : null, of.gate ? gate(of.gate) : null, of.act ? button(of.act) : null];
 };
 const strip = ({ p, alpha }) => {
   const x = (value) => 4 + 532 * Math.max(0, 3 + Math.log10(Math.max(value, 0.001))) / 3, bound = x(alpha);
-  return s("svg", { viewBox: "0 0 540 36", role: "img", "aria-label": `p-value ${p.toFixed(3)}, flagged at ${alpha} or less` }, s("rect", { x: 4, y: 6, width: 532, height: 6, rx: 3, class: "track" }), s("rect", { x: 4, y: 6, width: bound - 4, height: 6, rx: 3, class: "hot" }),
-    s("line", { x1: bound, x2: bound, y1: 1, y2: 17, class: "bound" }), s("circle", { cx: x(p), cy: 9, r: 6, class: p <= alpha ? "no" : "bar" }), s("text", { x: 4, y: 32 }, `flagged at ${alpha} or less`), s("text", { x: 536, y: 32, "text-anchor": "end" }, "as ordinary as can be"));
+  return svg(540, 36, `p-value ${p.toFixed(3)}, flagged at ${alpha} or less`, rect(4, 6, 532, 6, "track"), rect(4, 6, bound - 4, 6, "hot"), line(bound, 1, bound, 17, "bound"), dot(x(p), 9, 6, p <= alpha ? "no" : "bar"), text(4, 32, `flagged at ${alpha} or less`), text(536, 32, "as ordinary as can be", "end"));
 };
 const shares = ({ parts }) => {
   const sum = parts.reduce((all, [, v]) => all + v, 0) || 1, words = parts.map(([name, v]) => `${name} ${pct(v / sum, 0)}`);
   let x = 0;
-  return [s("svg", { viewBox: "0 0 540 12", role: "img", "aria-label": words.join(", ") }, parts.map(([, v, colour]) => { const width = 540 * v / sum; x += width; return s("rect", { x: x - width + 1, y: 0, width: Math.max(1, width - 2), height: 12, rx: 2, class: colour }); })),
-    h("ul", { class: "legend", "aria-hidden": "true" }, parts.map(([,, colour], k) => h("li", {}, s("svg", { viewBox: "0 0 12 12" }, s("rect", { width: 12, height: 12, class: colour })), words[k])))];
+  return [svg(540, 12, words.join(", "), parts.map(([, v, colour]) => { const width = 540 * v / sum; x += width; return rect(x - width + 1, 0, Math.max(1, width - 2), 12, colour); })),
+    h("ul", { class: "legend", "aria-hidden": "true" }, parts.map(([,, colour], k) => h("li", {}, svg(12, 12, "", rect(0, 0, 12, 12, colour)), words[k])))];
 };
 const KINDS = {
   strip, shares,

@@ -3,7 +3,7 @@ const SVG = "http://www.w3.org/2000/svg";
 const POLL = 2000, PAUSES = [2000, 4000, 8000, 15000];
 let token = ""; // kept until the page is left or reloaded, nowhere else
 const listeners = new Set();
-export const at = { state: null, model: null, view: "now", etag: "", fails: 0, seen: 0, polls: 0 };
+export const at = { state: null, model: null, view: "now", etag: "", fails: 0, seen: 0 };
 
 const put = (node, kids) => {
   for (const kid of kids.flat(9)) if (kid !== null && kid !== undefined && kid !== false) node.append(kid);
@@ -69,7 +69,6 @@ let timer = 0;
 export const poll = async () => {
   clearTimeout(timer);
   if (document.hidden) return;
-  at.polls += 1;
   try {
     const query = at.model ? `?model=${encodeURIComponent(at.model)}` : "";
     const answer = await call(`/console/state${query}`, { etag: at.etag });
@@ -102,10 +101,11 @@ export const rich = (text) => text.split(/(10\^-?[\d.]*\d|@\{\d+\}|`[^`]+`)/).ma
 export const table = (head, rows, label) => h("div", { class: "wide", tabindex: "0", role: "region", "aria-label": label }, h("table", {},
   h("thead", {}, h("tr", {}, head.map((name) => h("th", { scope: "col" }, name)))),
   h("tbody", {}, rows.map((cells) => h("tr", {}, cells.map((cell) => h("td", {}, cell)))))));
+export const pairs = (lines) => h("table", {}, h("tbody", {}, lines.map((line) => h("tr", {}, line.map((cell, k) => (k ? h("td", {}, cell) : h("th", { scope: "row" }, cell)))))));
 // A card that asks for a token where one is missing; `then` is called once there is one.
 export const tokenCard = (then, why = "Names and figures are open, rows of your users are not.") => {
   const field = h("input", { type: "password", autocomplete: "off", placeholder: "holdfast_…", id: "token-field", "data-k": "token" });
-  return h("form", { class: "card tokencard", onsubmit: (e) => { e.preventDefault(); setToken(field.value); field.value = ""; then(); } },
+  return h("form", { class: "card", onsubmit: (e) => { e.preventDefault(); setToken(field.value); field.value = ""; then(); } },
     h("h3", {}, "Inputs need a token."), h("p", {}, `${why} It is kept until this page is left or reloaded, nowhere else.`),
     h("label", { class: "f", for: "token-field" }, "Token of scope feedback or admin"), field, h("button", { class: "main", submit: true }, "Use it"));
 };

@@ -1,8 +1,8 @@
 // Label: what a person sees in a row. The model's answer comes afterwards, so that it does not sway.
-import { h, fill, get, of, at, call, mayCall, tokenCard, pct, Refused } from "./core.js";
+import { h, fill, get, of, at, call, mayCall, tokenCard, pairs, Refused } from "./core.js";
 import { picture, flat, isPaper } from "./pixels.js";
 
-const BATCH = 20, WAYS = { random: "drawn at random, so that the figures they give hold for all", stratified: "chosen where a label tells most about the accuracy; within each level of confidence at random, and weighted, so that the figure stays unbiased" };
+const BATCH = 20;
 const LETTERS = "abcdefghijklmnopqrtvwxyz"; // S skips, U undoes
 export const build = (main) => {
   const top = main.appendChild(h("div", { class: "top" })), body = main.appendChild(h("div", { class: "tryit" }));
@@ -12,7 +12,7 @@ export const build = (main) => {
     if (!state || state.version === null || (!force && want === key)) return;
     key = want; problem = "";
     if (!mayCall()) { draw(); return; }
-    try { given = await get(of("/console/examples")); batch = await get(of("/console/rows", `&want=label&n=${BATCH}`)); k = 0; } catch (error) { batch = null; problem = error.message; if ([401, 403].includes(error.status)) problem = `${error.message} `; }
+    try { given = await get(of("/console/examples")); batch = await get(of("/console/rows", `&want=label&n=${BATCH}`)); k = 0; } catch (error) { batch = null; problem = error.message; }
     draw();
   };
   const say = async (name) => {
@@ -39,16 +39,16 @@ export const build = (main) => {
   const draw = () => {
     const state = at.state, row = batch?.rows[k];
     if (!state) return;
-    const head = state.version === null ? ["There is nothing to label yet.", "No model answers."] : !mayCall() ? ["What do you see?", ""] : !batch ? [problem ? "No rows can be shown." : "Rows are being chosen.", problem] : !row ? ["There is nothing to label now.", batch.surveyed ? "Every recorded request that is looked at has a label, or was skipped." : "No request was recorded yet."] : ["What do you see?", `${batch.rows.length} rows of ${batch.surveyed.toLocaleString("en")} ${batch.since ? "since the alarm" : "of late"}, ${WAYS[batch.how]}.`];
+    const head = state.version === null ? ["There is nothing to label yet.", "No model answers."] : !mayCall() ? ["What do you see?", ""] : !batch ? [problem ? "No rows can be shown." : "Rows are being chosen.", problem] : !row ? ["There is nothing to label now.", batch.surveyed ? "Every recorded request that is looked at has a label, or was skipped." : "No request was recorded yet."] : ["What do you see?", batch.why];
     fill(top, [head, k, batch?.rows.length], () => [h("div", {}, h("h1", {}, head[0]), h("p", { class: "lead" }, head[1])), row ? h("div", {}, h("p", { class: "small" }, `${k + 1} of ${batch.rows.length}`), h("progress", { max: batch.rows.length, value: k, "aria-label": "Rows of this batch" })) : h("div", {}, state.version !== null && mayCall() ? h("button", { onclick: () => load(true) }, "Look again") : null)]);
     fill(body, [row, last, problem, done, mayCall(), state.version], () => (state.version === null ? null : !mayCall() ? tokenCard(() => load(true)) : !row ? null : [
-      given.input.kind === "image" ? h("div", { class: "big" }, picture(given.input, flat(row.x), isPaper(given.input, [flat(row.x)]), "The row to label")) : h("div", {}, h("table", {}, h("tbody", {}, given.input.columns.map((column, i) => h("tr", {}, h("th", { scope: "row" }, h("bdi", {}, column.name)), h("td", {}, h("bdi", {}, row.x[i] === null ? "missing" : `${row.x[i]}`))))))),
+      given.input.kind === "image" ? h("div", { class: "big" }, picture(given.input, flat(row.x), isPaper(given.input, [flat(row.x)]), "The row to label")) : pairs(given.input.columns.map((column, i) => [h("bdi", {}, column.name), h("bdi", {}, `${row.x[i] ?? "missing"}`)])),
       h("div", {}, h("div", { class: `digits${given.classes.some((name) => name.length > 6) ? " words" : ""}` }, given.classes.map((name, i) => h("button", { "data-k": `l${i}`, "aria-keyshortcuts": keyOf(given.classes, i) || null, onclick: () => say(name) }, h("bdi", {}, name), keyOf(given.classes, i) && keyOf(given.classes, i) !== name ? h("kbd", { class: "small" }, ` ${keyOf(given.classes, i)}`) : null))),
-        h("p", {}), h("div", { class: "row" }, h("button", { "data-k": "skip", onclick: () => say(null) }, "I cannot tell (S)"), h("button", { "data-k": "undo", disabled: !last, onclick: undo }, "Undo (U)")),
-        h("p", { class: "small" }, "Press the key of a class. The model's answer is shown after yours. A label is on disk once it is counted; with U you see the row again and may say something else. Labels steer retraining."),
+        h("div", { class: "row" }, h("button", { "data-k": "skip", onclick: () => say(null) }, "I cannot tell (S)"), h("button", { "data-k": "undo", disabled: !last, onclick: undo }, "Undo (U)")),
+        h("p", { class: "small" }, "Press the key of a class. The model's answer is shown after yours. A label is on disk once it is counted, and steers retraining; U shows the row again."),
         problem ? h("p", { class: "bad", role: "alert" }, problem) : null,
-        h("h3", {}, "So far"), h("table", {}, h("tbody", {}, [["by you", `${done} rows`], ["of these requests", batch.accuracy ? `model right on ${pct(batch.accuracy.value)} (${(100 * batch.accuracy.low).toFixed(1)} to ${(100 * batch.accuracy.high).toFixed(1)}), weighted, on ${batch.accuracy.n} labels` : `${batch.labelled} labels; too few for a figure`], ["needed", `${batch.needed[0]} to judge version ${batch.version}, ${batch.needed[1]} to retrain`],
-          ["last", last ? ["you said ", h("b", {}, h("bdi", {}, last.label)), ", the model said ", h("bdi", {}, last.predicted), last.counts ? "" : "; another client's label counts"] : "nothing yet"]].map(([name, text]) => h("tr", {}, h("th", { scope: "row" }, name), h("td", {}, text)))))) ]));
+        h("h3", {}, "So far"), pairs([["by you", `${done} rows`], ["of these requests", batch.words], ["needed", `${batch.needed[0]} to judge version ${batch.version}, ${batch.needed[1]} to retrain`],
+          ["last", last ? ["you said ", h("b", {}, h("bdi", {}, last.label)), ", the model said ", h("bdi", {}, last.predicted), last.counts ? "" : "; another client's label counts"] : "nothing yet"]]))]));
   };
   return { update: () => { load(); draw(); }, leave: () => removeEventListener("keydown", pressed) };
 };

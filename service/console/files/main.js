@@ -1,5 +1,6 @@
 // Begins: views by the address after #, keys, the live mark, and what is spoken.
-import { at, h, s, fill, poll, onState, lasting } from "./core.js";
+import { at, h, fill, poll, onState, lasting } from "./core.js";
+import { svg, rect, dot } from "./charts.js";
 import * as now from "./now.js";
 import * as tryit from "./tryit.js";
 import * as label from "./label.js";
@@ -35,7 +36,7 @@ const show = (focus) => {
 const live = () => {
   const state = at.state, away = at.fails > 1 ? Math.round((Date.now() - at.seen) / 1000) : 0;
   const words = away ? "no answer" : !state ? "asking" : state.version === null ? "no model" : "live";
-  fill($("live"), words, () => [s("svg", { viewBox: "0 0 10 10", "aria-hidden": "true" }, s(away ? "rect" : "circle", away ? { x: 1, y: 1, width: 8, height: 8, class: "no" } : { cx: 5, cy: 5, r: 5, class: words === "live" ? "ok" : "grey" })), words]);
+  fill($("live"), words, () => [svg(10, 10, "", away ? rect(1, 1, 8, 8, "no") : dot(5, 5, 5, words === "live" ? "ok" : "grey")), words]);
   const old = $("old");
   old.hidden = !away;
   document.body.classList.toggle("stale", Boolean(away));
@@ -61,7 +62,7 @@ const update = (state) => {
 
 const help = () => {
   const dialog = $("dialog");
-  dialog.replaceChildren(h("h2", { id: "dialog-title" }, "Keys"), h("p", {}, "G, then N now, T try it, D drift, L loop, V versions, B label. ? shows this. On the canvas: arrows move, space paints, delete erases. On Label: digits or letters choose, S skips, U undoes."),
+  dialog.replaceChildren(h("h2", { id: "dialog-title" }, "Keys"), h("p", {}, "G, then N now, T try it, D drift, L loop, V versions, B label. On the canvas arrows move, space paints, delete erases. On Label digits or letters choose, S skips, U undoes."),
     h("div", { class: "row" }, h("button", { class: "main", onclick: () => dialog.close() }, "Close")));
   dialog.showModal();
 };

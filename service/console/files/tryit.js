@@ -1,6 +1,7 @@
 // Try it: an input drawn, taken from a file or filled in; its answer with all scores; an attack on it.
-import { h, s, fill, get, of, call, at, mayCall, tokenCard, pct } from "./core.js";
+import { h, fill, get, of, call, at, mayCall, tokenCard, pct, pairs } from "./core.js";
 import { draw } from "./blocks.js";
+import { svg, rect, dot } from "./charts.js";
 import { MOST, shape, flat, nest, isPaper, picture, pad, fromFile } from "./pixels.js";
 import { QUERIES, askRows, square } from "./attack.js";
 
@@ -8,7 +9,6 @@ import { QUERIES, askRows, square } from "./attack.js";
 const DEMO = { version: null, input: { kind: "image", shape: [1, 8, 8], low: 0, high: 16, columns: [] }, rows: [] };
 const short = (x) => (x === null ? "" : typeof x === "number" ? `${+x.toPrecision(6)}` : x);
 const flag = (on) => (on ? h("b", { class: "bad" }, "flagged") : "not flagged");
-const rowsOf = (lines) => h("table", {}, h("tbody", {}, lines.map((line) => h("tr", {}, line.map((cell, k) => (k ? h("td", {}, cell) : h("th", { scope: "row" }, cell)))))));
 
 // A form with a field for each column, and below a number the range that the model was trained on.
 const form = (columns, first) => {
@@ -19,7 +19,7 @@ const form = (columns, first) => {
     input.value = short(x[k]);
     const show = () => {
       const left = 100 + 150 * (x[k] - c.low) / (c.high - c.low || 1);
-      mark.replaceChildren(names || x[k] === null ? "" : s("svg", { viewBox: "0 0 350 14", role: "img", "aria-label": `trained on ${short(c.low)} to ${short(c.high)}` }, s("rect", { x: 100, y: 5, width: 150, height: 3, class: "track" }), s("circle", { cx: Math.min(344, Math.max(6, left)), cy: 6.5, r: 5, class: left < 100 || left > 250 ? "hot" : "bar" })));
+      mark.replaceChildren(names || x[k] === null ? "" : svg(350, 14, `trained on ${short(c.low)} to ${short(c.high)}`, rect(100, 5, 150, 3, "track"), dot(Math.min(344, Math.max(6, left)), 6.5, 5, left < 100 || left > 250 ? "hot" : "bar")));
     };
     input.addEventListener("input", () => { x[k] = input.value === "" ? null : names ? input.value : +input.value; show(); });
     show();
@@ -102,13 +102,13 @@ export const build = (main, query) => {
       try { await square(input, asked.x, +eps.value, before.index, (step) => fill(outcome, step.done, () => show(step)), () => stop); } catch (error) { outcome.append(fault(error)); }
       busy = false; go.textContent = name;
     } }, name);
-    const show = ({ done, x, row, flipped, probing }) => [h("p", { class: "small" }, `${done} of ${QUERIES} queries`), rowsOf([
+    const show = ({ done, x, row, flipped, probing }) => [h("p", { class: "small" }, `${done} of ${QUERIES} queries`), pairs([
       ["answer", [`${before.label} → `, h("b", {}, row.label), flipped ? h("b", { class: "bad" }, ", flipped") : ", holds"], `${pct(before.probability)} → ${pct(row.probability)}`],
       ["unlike training", `p = ${before.drift.p_value.toFixed(3)} → ${row.drift.p_value.toFixed(3)}`, flag(row.drift.flagged)],
       ["tampered", `${pct(before.perturbation.likelihood, 0)} → ${pct(row.perturbation.likelihood, 0)}`, [flag(row.perturbation.flagged), row.perturbation.suspicious ? ", suspicious" : ""]],
       ["probing client", probing ? `from query ${probing} on` : "not seen", flag(probing)]]),
     image() ? h("div", { class: "shots" }, [["before", asked.x], ["what it changed (grey: nothing)", x.map((v, k) => v - asked.x[k]), true], ["after", x]].map(([caption, each, difference]) => h("figure", {}, picture(input, each, paper(), caption, difference), h("figcaption", {}, caption))))
-      : rowsOf(input.columns.map((c, k) => (x[k] === asked.x[k] ? null : [h("bdi", {}, c.name), `${short(asked.x[k])} → ${short(x[k])}`])).filter(Boolean))];
+      : pairs(input.columns.map((c, k) => (x[k] === asked.x[k] ? null : [h("bdi", {}, c.name), `${short(asked.x[k])} → ${short(x[k])}`])).filter(Boolean))];
     const certify = async (e) => {
       e.target.disabled = true; radius.textContent = "Thousands of noisy copies are asked …";
       try { const { data } = await call(of("/certify"), { body: { instances: [raw(asked.x, 6)] } }), c = data.certificates[0]; radius.textContent = c.abstained ? "The smoothed classifier abstains: nothing is certified." : `No change shorter than ${c.radius.toFixed(3)} in all (L2, in units of the range) alters the smoothed answer ${c.label}; wrong once in ${Math.round(1 / data.alpha).toLocaleString("en")} at most.`; } catch (error) { radius.textContent = error.message; }

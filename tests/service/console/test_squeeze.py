@@ -8,7 +8,7 @@ import pytest
 from service.console.page import FOLDER, read_page
 from service.console.squeeze import squeeze_script, squeeze_style
 
-MOST_BYTES, MOST_ZIPPED = 65 << 10, 28 << 10
+MOST_BYTES, MOST_ZIPPED = 65_000, 29_000
 
 
 @pytest.mark.parametrize(
