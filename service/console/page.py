@@ -63,7 +63,7 @@ def read_page(folder: Path = FOLDER) -> Page:
             assets[named[name]] = Asset(named[name], media, body, (nosniff, FOR_EVER))
         return named[name]
 
-    html = (folder / INDEX).read_text(encoding="utf-8")
+    html = re.sub(r">\n<", "><", (folder / INDEX).read_text(encoding="utf-8"))
     for name in (STYLE, ENTRY):
         html = html.replace(f'"./{name}"', f'"{PREFIX}{add(name)}"')
     return Page(html.encode(), assets)

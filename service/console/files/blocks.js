@@ -12,8 +12,8 @@ const cell = (of) => {
   return [of.strong ? h("b", {}, words) : words, of.sub ? h("div", { class: "small" }, of.sub) : null, of.gate ? gate(of.gate) : null, of.act ? button(of.act) : null];
 };
 const strip = ({ p, alpha }) => {
-  const x = (value) => 4 + 532 * Math.max(0, 3 + Math.log10(Math.max(value, 0.001))) / 3, bound = x(alpha);
-  return svg(540, 36, `p-value ${p.toFixed(3)}, flagged at ${alpha} or less`, rect(4, 6, 532, 6, "track"), rect(4, 6, bound - 4, 6, "hot"), line(bound, 1, bound, 17, "bound"), dot(x(p), 9, 6, p <= alpha ? "no" : "bar"), text(4, 32, `flagged at ${alpha} or less`), text(536, 32, "as ordinary as can be", "end"));
+  const w = innerWidth < 600 ? 360 : 540, x = (value) => 4 + (w - 8) * Math.max(0, 3 + Math.log10(Math.max(value, 0.001))) / 3, bound = x(alpha);
+  return svg(w, 36, `p-value ${p.toFixed(3)}, flagged at ${alpha} or less`, rect(4, 6, w - 8, 6, "track"), rect(4, 6, bound - 4, 6, "hot"), line(bound, 1, bound, 17, "bound"), dot(x(p), 9, 6, p <= alpha ? "no" : "bar"), text(4, 32, `flagged at ${alpha} or less`), text(w - 4, 32, "as ordinary as can be", "end"));
 };
 const shares = ({ parts }) => {
   const sum = parts.reduce((all, [, v]) => all + v, 0) || 1, words = parts.map(([name, v]) => `${name} ${pct(v / sum, 0)}`);

@@ -9,6 +9,7 @@ export const dot = (x, y, r, kind) => s("circle", { cx: one(x), cy: one(y), r, c
 export const text = (x, y, words, anchor = "start", kind = "") => s("text", { x: one(x), y: one(y), "text-anchor": anchor, class: kind }, words);
 const path = (points, kind) => s("path", { d: points.map(([x, y], k) => `${k ? "L" : "M"}${one(x)} ${one(y)}`).join(""), class: kind });
 const short = (name, most) => (name.length > most ? `${name.slice(0, most - 1)}…` : name);
+const wide = (most) => (innerWidth < 600 ? 366 : most);
 const limit = (x) => Math.min(1, Math.max(0, x));
 // Where the lines of a scale from 0 stand, and its top.
 const grid = (most) => { const p = 10 ** Math.floor(Math.log10(most)), step = [1, 2, 2.5, 5, 10].map((k) => k * p).find((k) => most / k <= 5), n = Math.ceil(most / step); return [Array.from({ length: n + 1 }, (_, k) => k * step), n * step]; };
@@ -29,15 +30,16 @@ export const scale = (of, words) => {
 };
 
 // Lines over time or requests; `all` are [name, [[x, y], ...]], the first is the strong one.
-export const lines = (all, { bound, wide = 640, high = 260, x: axis, marks = [], label, names }) => {
-  if (innerWidth < 600) { wide = 370; high = 220; names = false; }
+export const lines = (all, { bound, size = 640, high = 260, x: axis, marks = [], label, names }) => {
+  const w = wide(size);
+  if (w < 400) { high = 220; names = false; }
   const points = all.flatMap(([, each]) => each), xs = points.map(([x]) => x), least = Math.min(...xs), span = Math.max(...xs) - least;
   if (!(span > 0)) return h("p", { class: "small" }, "Too little is known for a picture yet.");
-  const [steps, top] = grid(Math.max(...points.map(([, y]) => y), bound * 1.16)), left = 40, right = wide - (names ? 132 : 12), foot = high - 26, parts = wide < 400 ? 2 : 3;
+  const [steps, top] = grid(Math.max(...points.map(([, y]) => y), bound * 1.16)), left = 40, right = w - (names ? 132 : 12), foot = high - 26, parts = w < 400 ? 2 : 3;
   const px = (x) => left + (right - left) * (x - least) / span, py = (y) => foot - (foot - 12) * Math.max(0, y) / top;
   let last = -9;
   const ends = all.map(([name, each], k) => [py(each.at(-1)[1]), name, k]).sort((a, b) => a[0] - b[0]).map(([y, name, k]) => { last = Math.max(y, last + 15); return text(right + 8, last + 4, short(name, 18), "start", k ? "" : "strong"); });
-  return svg(wide, high, label, rect(left, 12, right - left, py(bound) - 12, "warmth"), steps.map((y) => [line(left, py(y), right, py(y), "axis"), text(left - 7, py(y) + 4, `${+y.toFixed(2)}`, "end")]),
+  return svg(w, high, label, rect(left, 12, right - left, py(bound) - 12, "warmth"), steps.map((y) => [line(left, py(y), right, py(y), "axis"), text(left - 7, py(y) + 4, `${+y.toFixed(2)}`, "end")]),
     Array.from({ length: parts + 1 }, (_, k) => { const at = least + span * k / parts; return text(px(at), high - 8, axis === "at" ? clock(at) : n0(at) + (k === parts ? " requests" : ""), k === 0 ? "start" : k === parts ? "end" : "middle"); }),
     marks.map(([x, words]) => [line(px(x), 12, px(x), foot, "mark"), text(px(x) + (px(x) > right - 150 ? -5 : 5), 24, words, px(x) > right - 150 ? "end" : "start")]),
     all.map(([, each], k) => path(each.map(([x, y]) => [px(x), py(y)]), k ? "line" : "line first")).reverse(), line(left, py(bound), right, py(bound), "bound"), text(left + 6, py(bound) - 6, `alarm at ${bound.toFixed(2)}`, "start", "alarm"), names && ends);
@@ -46,15 +48,15 @@ export const spark = (values, label) => (values.length < 2 ? null : svg(220, 38,
 
 // Named bars with a bound; rows are [name, value].
 export const bars = (rows, { bound, label, show = (x) => x.toFixed(1) }) => {
-  const most = Math.max(...rows.map(([, value]) => value), bound ? bound * 1.25 : 0, 1e-9), high = 26 * rows.length + (bound ? 26 : 4), x = (value) => 150 + 300 * limit(value / most), over = (value) => bound && value >= bound;
-  return svg(500, high, label, rows.map(([name, value], k) => [rect(150, 26 * k + 5, 300, 10, "track"), rect(150, 26 * k + 5, Math.max(1, x(value) - 150), 10, over(value) ? "hot" : "bar"), text(0, 26 * k + 15, short(name, 20), "start", over(value) ? "strong" : ""), text(498, 26 * k + 15, show(value), "end", k ? "" : "strong")]),
+  const most = Math.max(...rows.map(([, value]) => value), bound ? bound * 1.25 : 0, 1e-9), high = 26 * rows.length + (bound ? 26 : 4), w = wide(500), from = 0.3 * w, long = w - from - 50, x = (value) => from + long * limit(value / most), over = (value) => bound && value >= bound;
+  return svg(w, high, label, rows.map(([name, value], k) => [rect(from, 26 * k + 5, long, 10, "track"), rect(from, 26 * k + 5, Math.max(1, x(value) - from), 10, over(value) ? "hot" : "bar"), text(0, 26 * k + 15, short(name, w / 25), "start", over(value) ? "strong" : ""), text(w - 2, 26 * k + 15, show(value), "end", k ? "" : "strong")]),
     bound && [line(x(bound), 0, x(bound), high - 22, "bound"), text(x(bound), high - 6, `alarm at ${bound.toFixed(2)}`, "middle", "alarm")]);
 };
 // Shares before (a line) and after (a bar); bins are [name, before, after].
 export const histogram = (bins, label) => {
-  const [steps, top] = grid(Math.max(...bins.flatMap(([, a, b]) => [a, b]), 0.01)), each = 456 / bins.length, y = (v) => 166 - 154 * v / top;
-  return svg(500, 200, label, steps.map((v) => [line(40, y(v), 500, y(v), "axis"), text(34, y(v) + 4, `${Math.round(100 * v)}%`, "end")]), bins.map(([, then, now], k) => [rect(46 + each * k, y(now), each - 4, 166 - y(now), "bar"), line(44 + each * k, y(then), 44 + each * (k + 1), y(then), "mark thick")]),
-    bins.length && [text(44, 186, bins[0][0]), text(500, 186, bins.at(-1)[0], "end")]);
+  const [steps, top] = grid(Math.max(...bins.flatMap(([, a, b]) => [a, b]), 0.01)), w = wide(500), each = (w - 44) / bins.length, y = (v) => 166 - 154 * v / top;
+  return svg(w, 200, label, steps.map((v) => [line(40, y(v), w, y(v), "axis"), text(34, y(v) + 4, `${Math.round(100 * v)}%`, "end")]), bins.map(([, then, now], k) => [rect(46 + each * k, y(now), each - 4, 166 - y(now), "bar"), line(44 + each * k, y(then), 44 + each * (k + 1), y(then), "mark thick")]),
+    bins.length && [text(44, 186, bins[0][0]), text(w, 186, bins.at(-1)[0], "end")]);
 };
 // A gate: its value against its bound; the shaded side passes.
 export const gate = ({ verdict, value, bound }) => {

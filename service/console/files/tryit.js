@@ -46,7 +46,7 @@ export const build = (main, query) => {
       showAttack();
     } catch (error) { if ([401, 403].includes(error.status)) token(error); else fill(right, `${error}`, () => fault(error)); }
   };
-  const hint = () => h("p", { class: "lead" }, tab === "Draw" ? "Draw, or take one below. The answer comes here, with its scores." : "The answer comes here, with its scores.");
+  const hint = () => h("p", { class: "lead" }, tab === "Draw" ? "Draw, or take one below." : "Fill in, and ask.");
 
   const TABS = {
     Draw: (node, x) => {

@@ -6,7 +6,7 @@ import { picture, flat, isPaper } from "./pixels.js";
 
 const EVERY = 3000;
 export const view = (name) => (main, query) => {
-  const top = main.appendChild(h("div", { class: "top" })), rest = main.appendChild(h("div")), drawn = name === "drift" ? history({ wide: 1128, high: 300 }) : null;
+  const top = main.appendChild(h("div", { class: "top" })), rest = main.appendChild(h("div")), drawn = name === "drift" ? history({ size: 1128, high: 300 }) : null;
   const movers = h("div"), demo = h("div", { class: "cards" });
   let doc = null, asked = 0, shown = "";
   const more = ["job", "compare"].filter((each) => query.has(each)).map((each) => `&${each}=${encodeURIComponent(query.get(each))}`).join("");

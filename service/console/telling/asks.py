@@ -1,6 +1,6 @@
 """What the page asks of a person: each with the reason, and the buttons that answer it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -13,6 +13,7 @@ from service.console.watched import Change, Job, View
 
 UNLABELLED_REQUESTS = 200  # without one label, before the page asks for some
 MOST_HAPPENED = 8
+BRIEF = 110  # characters of a reason in the list of what happened
 DONE = {
     "publish": "published version {version}",
     "promote": "made version {version} the champion",
@@ -146,13 +147,26 @@ def _ask_about_troubles(view: View) -> Iterator[Ask]:
 
 
 def tell_happened(view: View) -> tuple[Happening, ...]:
-    """What happened of late, the newest first."""
+    """What happened of late, the newest first; runs that ended alike are told once."""
     found = [Happening(change.at, tell_change(change)) for change in view.changes]
-    found += [_tell_job(job) for job in view.jobs]
+    found += _tell_jobs(view.jobs)
     row = view.row
     if row is not None and row.alarm is not None and row.alarm_since is not None:
         found.append(Happening(row.alarm_since, f"Alarm: {row.alarm.words}."))
     return tuple(sorted(found, key=lambda each: -each.at)[:MOST_HAPPENED])
+
+
+def _tell_jobs(jobs: Sequence[Job]) -> Iterator[Happening]:
+    alike: dict[tuple[str, str], int] = {}
+    for job in jobs:
+        key = job.outcome or job.id, job.detail
+        alike[key] = alike.get(key, 0) + 1
+    for job in jobs:
+        more = alike.pop((job.outcome or job.id, job.detail), 0) - 1
+        if more >= 0:
+            told = _tell_job(job)
+            again = f" ({more} more like it)" if more else ""
+            yield msgspec.structs.replace(told, text=f"{told.text}{again}")
 
 
 def tell_change(change: Change) -> str:
@@ -167,10 +181,10 @@ def tell_change(change: Change) -> str:
 
 
 def _tell_job(job: Job) -> Happening:
-    if job.state != "done":
-        return Happening(job.updated_at, as_sentence(f"run: {doing(job)}"), f"#loop?job={job.id}")
-    words = OUTCOMES.get(job.outcome or "", job.outcome or "ended")
     href = f"#loop?job={job.id}"
+    if job.state != "done":
+        return Happening(job.updated_at, f"A run: {doing(job)}.", href)
+    words = OUTCOMES.get(job.outcome or "", job.outcome or "ended")
     text = words.format(challenger=job.challenger)
-    detail = f": {job.detail[:160]}" if job.detail else ""
+    detail = f": {job.detail[:BRIEF]}" if job.detail else ""
     return Happening(job.ended_at or job.updated_at, f"{as_sentence(text)[:-1]}{detail}", href)

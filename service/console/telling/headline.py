@@ -138,6 +138,7 @@ def _tell_approval(view: View) -> Headline | None:
         return None
     version = f"Version {job.challenger}"
     lead = f"It was made because of {SOURCES.get(job.source, job.source)}: {job.reason}"
+    lead = as_sentence(lead)
     if job.failed or job.unknown:
         open_ = f"{job.unknown} of its gates {_could(job.unknown)} not tell"
         return Headline(f"{version} waits for your word; {open_}.", lead, tone="warn")

@@ -27,7 +27,7 @@ from service.console.telling.headline import SOURCES, Headline, Tone
 from service.console.telling.numbers import as_sentence, lasting
 from service.console.watched import Check, FullJob, Job, View
 
-MOST_RUNS, MOST_CHANGES = 20, 20
+MOST_RUNS, MOST_CHANGES, BRIEF = 12, 20, 100
 ORDER = (
     ("collecting", "Collect"), ("evaluating", "Evaluate"), ("awaiting labels", "Labels"),
     ("refereeing", "Referee"), ("training", "Train"), ("gating", "Gates"),
@@ -183,7 +183,7 @@ def _run(job: Job, shown: FullJob | None) -> tuple[Cell | str, ...]:
     return (
         Cell(f"@{{{job.created_at:.0f}}}", strong=here, href=f"#loop?job={job.id}"),
         job.source,
-        Cell(outcome, sub=job.detail[:140], strong=True, tone=tone),
+        Cell(outcome, sub=job.detail[:BRIEF], strong=True, tone=tone),
         took,
     )
 
