@@ -21,7 +21,7 @@ import pytest
 from models.base.processes import ends_with_parent
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 120.0
 FLAGS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",

@@ -233,7 +233,7 @@ class Inputs:
         labelled, right = recent.labelled[here], (recent.predicted == recent.label)[here]
         confidence, seqs = recent.confidence[here], recent.seq[here]
         most = len(seqs) if owner is not None else count
-        order = seqs[choose_to_label(confidence, labelled, right, most, self.rng)].tolist()
+        order = seqs[choose_to_label(confidence, labelled, most, self.rng)].tolist()
         found = {each.seq: each for each in store.pick(order)}
         chosen = [found[seq] for seq in order if seq in found]
         if owner is not None:

@@ -22,7 +22,7 @@ const ask = (act) => {
       poll();
     } catch (error) {
       go.disabled = false;
-      said.textContent = error instanceof Refused ? `Refused (${error.status}): ${error.message}` : "No answer came; look how it stands before you try again.";
+      said.textContent = error instanceof Refused ? `Refused (${error.status}): ${error.message}` : "No answer came; see how it stands first.";
       if (error.status === 401 || error.status === 403) setToken("");
     }
   };

@@ -38,7 +38,7 @@ export const fill = (node, key, make) => {
 };
 
 export class Refused extends Error {
-  constructor(status, detail, data) { super(detail); this.status = status; this.data = data; }
+  constructor(status, detail) { super(detail); this.status = status; }
 }
 export const call = async (path, { body, etag, type } = {}) => {
   const headers = { Accept: "application/json" };
@@ -54,7 +54,7 @@ export const call = async (path, { body, etag, type } = {}) => {
   const text = await answer.text();
   let data = null;
   try { data = JSON.parse(text); } catch { data = { detail: `status ${answer.status}` }; }
-  if (!answer.ok) throw new Refused(answer.status, data.detail || data.error || `status ${answer.status}`, data);
+  if (!answer.ok) throw new Refused(answer.status, data.detail || data.error || `status ${answer.status}`);
   return { status: answer.status, data, etag: answer.headers.get("ETag") || "" };
 };
 export const get = async (path) => (await call(path)).data;

@@ -1,0 +1,29 @@
+"""Makes docs/pictures of a console that runs: `python -m tests.console_pictures URL`."""
+
+import sys
+import time
+from pathlib import Path
+
+from tests.chromium import Browser
+
+FOLDER = Path(__file__).parent.parent / "docs" / "pictures"
+VIEWS = {"now": "now", "loop": "loop"}
+SETTLED_SECONDS = 8.0  # the history is drawn
+
+
+def main(url: str) -> None:
+    """Open each view, wait until it is drawn, and take its picture."""
+    browser = Browser()
+    for name, view in VIEWS.items():
+        with browser.page() as page:
+            page.open(f"{url}/#{view}")
+            page.until("document.querySelector('main h1')", f"{view} is drawn")
+            time.sleep(SETTLED_SECONDS)
+            high = int(page.run("document.documentElement.scrollHeight"))
+            page.resize(1280, min(high, 1600))
+            page.picture(FOLDER / f"{name}.png", whole=False)
+    browser.close()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
