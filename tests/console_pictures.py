@@ -4,6 +4,8 @@ import sys
 import time
 from pathlib import Path
 
+from PIL import Image
+
 from tests.chromium import Browser
 
 FOLDER = Path(__file__).parent.parent / "docs" / "pictures"
@@ -21,7 +23,9 @@ def main(url: str) -> None:
             time.sleep(SETTLED_SECONDS)
             high = int(page.run("document.documentElement.scrollHeight"))
             page.resize(1280, min(high, 1600))
-            page.picture(FOLDER / f"{name}.png", whole=False)
+            path = FOLDER / f"{name}.png"
+            page.picture(path, whole=False)
+        Image.open(path).quantize(128).save(path, optimize=True)
     browser.close()
 
 
