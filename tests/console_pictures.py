@@ -1,9 +1,13 @@
-"""Makes docs/pictures of a console that runs: `python -m tests.console_pictures URL`."""
+"""Makes docs/pictures of a console that runs: `python -m tests.console_pictures URL`.
+
+The view Loop shows the run that promoted the champion, where there is one.
+"""
 
 import sys
 import time
 from pathlib import Path
 
+import requests
 from PIL import Image
 
 from tests.chromium import Browser
@@ -18,7 +22,10 @@ def main(url: str) -> None:
     browser = Browser()
     for name, view in VIEWS.items():
         with browser.page() as page:
-            page.open(f"{url}/#{view}")
+            jobs = requests.get(f"{url}/console/jobs", timeout=10).json()
+            promoted = [job["id"] for job in jobs if job["outcome"] == "promoted"]
+            chosen = f"?job={promoted[0]}" if view == "loop" and promoted else ""
+            page.open(f"{url}/#{view}{chosen}")
             page.until("document.querySelector('main h1')", f"{view} is drawn")
             time.sleep(SETTLED_SECONDS)
             high = int(page.run("document.documentElement.scrollHeight"))

@@ -5,6 +5,7 @@
 
 import msgspec
 
+from monitoring.evidence.labels.watch import THUMBS_UP
 from service.console.telling.headline import Tone
 from service.console.telling.numbers import (
     LEAST,
@@ -125,11 +126,13 @@ def _tell_right(view: View) -> Answer:
     if observed is None or not observed.accuracy.n or observed.accuracy.value is None:
         return _tell_estimate(question, row)
     live: Share | Mended = observed.accuracy
+    # Labels that depend on whether the answer was right cannot be mended.
+    mended = None if THUMBS_UP in observed.bias else observed.corrected
     note = ""
     if observed.bias:
         note = f"; labels are no random sample ({observed.bias})"
-        if observed.corrected is not None:
-            live, note = observed.corrected, f"{note}: corrected for it"
+        if mended is not None:
+            live, note = mended, f"{note}: corrected for it"
     value = live.value
     assert value is not None
     promised, floor = row.expected_accuracy, None if row.harm is None else row.harm.floor
@@ -145,10 +148,10 @@ def _tell_right(view: View) -> Answer:
         return Answer(question, percent(value), "plain", text, "label", scale)
     if _harmed(row) or live.high < (promised if floor is None else floor):
         return Answer(question, "Less often", "bad", text, "label", scale)
+    if observed.bias and mended is None:
+        return Answer(question, "Unknown", "unknown", text, "label", scale)
     if live.low > promised:
         return Answer(question, "Better", "good", text, "label", scale)
-    if observed.bias and observed.corrected is None:
-        return Answer(question, "Unknown", "unknown", text, "label", scale)
     return Answer(question, "As promised", "good", text, "label", scale)
 
 

@@ -229,9 +229,10 @@ def _tell_accuracy(row: Row) -> str:
     assert live.value is not None
     told = f"Of the last {count(live.n)} answers whose truth came back, {of_hundred(live.value)}"
     promised = row.expected_accuracy
+    bias = " Their labels are no random sample." if observed.bias else ""
     if promised is None:
-        return f"{told} were right."
-    return f"{told} were right; {of_hundred(promised)} were promised."
+        return f"{told} were right.{bias}"
+    return f"{told} were right; {of_hundred(promised)} were promised.{bias}"
 
 
 def _tell_loop(view: View) -> str:

@@ -64,7 +64,7 @@ def title_of(job: FullJob) -> str:
         return f"Version {job.challenger} passed {how} and waits for your word."
     if job.state != "done":
         return f"A run is under way: {job.stage}."
-    return f"The last run ended: {(job.outcome or 'done').replace('_', ' ')}."
+    return f"The run ended: {(job.outcome or 'done').replace('_', ' ')}."
 
 
 def _top(view: View, job: FullJob | None) -> Headline:

@@ -3,6 +3,7 @@
 import msgspec
 import pytest
 
+from monitoring.evidence.labels.watch import THUMBS_UP
 from service.console.telling.answers import Answer, tell_answers
 from service.console.telling.asks import tell_asks, tell_happened
 from service.console.telling.drift import tell_drift
@@ -180,6 +181,13 @@ def test_labels_that_are_no_random_sample_are_corrected_and_said_so() -> None:
     assert told.word == "As promised"
     assert "hard rows" in told.text
     assert "corrected" in told.text
+
+
+def test_thumbs_up_alone_are_never_good_news_however_they_are_corrected() -> None:
+    observed = Observed(Share(0.99, 0.97, 1.0, 500), THUMBS_UP, Mended(0.99, 0.97, 1.0, 500))
+    view = with_row(accuracy=Accuracy(observed))
+    assert answer(view, "right").word == "Unknown"
+    assert "no random sample" in tell_headline(view).lead
 
 
 def test_an_estimate_is_grey_and_says_when_it_is_not_to_be_trusted() -> None:
