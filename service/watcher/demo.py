@@ -109,6 +109,7 @@ class Demo:
                     child.kill()
                     child.wait()
             self._child = None
+            self._take_words()
             self._state = DemoState()
             return self._state
 
@@ -123,8 +124,19 @@ class Demo:
         if self._child is None or (status := self._child.poll()) is None:
             return
         self._child = None
-        failed = "" if status in (0, -signal.SIGINT) else _last_line(self._said)
-        self._state = DemoState(failed=failed)
+        words = self._take_words()
+        self._state = DemoState(failed="" if status in (0, -signal.SIGINT) else words)
+
+    def _take_words(self) -> str:
+        """The last line that the child has said; its file is closed."""
+        said, self._said = self._said, None
+        if said is None:
+            return ""
+        with said:
+            said.seek(0, os.SEEK_END)
+            said.seek(max(0, said.tell() - SAID_BYTES))
+            lines = said.read().decode(errors="replace").strip().splitlines()
+        return lines[-1] if lines else "it ended early, without a word"
 
     def _kind_of(self, model: str) -> str:
         champion = self.registry.aliases(model).champion
@@ -138,12 +150,3 @@ class Demo:
                 "your own model; `holdfast traffic` does so if you want it"
             )
         return manifest.input.kind
-
-
-def _last_line(said: IO[bytes] | None) -> str:
-    if said is None:
-        return "it ended early"
-    said.seek(0, os.SEEK_END)
-    said.seek(max(0, said.tell() - SAID_BYTES))
-    lines = said.read().decode(errors="replace").strip().splitlines()
-    return lines[-1] if lines else "it ended early, without a word"
