@@ -1,7 +1,7 @@
 """The service's composition root: makes all parts and the ASGI application."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -15,9 +15,13 @@ from monitoring.counting.repeats import RepeatWatch
 from monitoring.counting.shared_counters import exposition, sum_workers
 from monitoring.records.store import Kept, RecordStore, StoreError
 from monitoring.records.writer import RecordWriter
-from service.access.guard import guard_of, origins_of
+from service.access.guard import admin_secret, guard_of, origins_of
 from service.configuration.settings import Settings, load
 from service.console import openapi
+from service.console.calls import Console
+from service.console.inputs import Inputs
+from service.console.relay import Relay
+from service.console.state import States
 from service.fleet.served_models import Champions
 from service.pipeline import Pipeline
 from service.protocols import certify, feedback, health, predict, v1
@@ -38,6 +42,7 @@ class Service:
 
     def __init__(self, settings: Settings, metrics_dir: Path | None = None) -> None:
         self._closed = False
+        self.closing: list[Callable[[], None]] = []  # of parts that are made later
         self.settings = settings
         self.version = _program_version()
         self.metrics = Metrics()
@@ -80,6 +85,8 @@ class Service:
         if self._closed:
             return
         self._closed = True
+        for close in self.closing:
+            close()
         self.champions.close()
         self.metrics.tally.settle()
         if self.writer is not None:
@@ -131,6 +138,7 @@ def create_app(settings: Settings, *, metrics_dir: Path | None = None) -> Applic
             None where this process is the only one.
     """
     service = Service(settings, metrics_dir)
+    console = make_console(service)
     champions, pipeline, pixels = service.champions, service.pipeline, settings.max_image_pixels
     registry, draining = service.metrics.registry, settings.draining_file
     ready = lambda: health.is_ready(champions, draining)  # noqa: E731
@@ -144,11 +152,31 @@ def create_app(settings: Settings, *, metrics_dir: Path | None = None) -> Applic
         *feedback.endpoints(
             service.store, champions, wait_seconds=settings.feedback_wait_seconds
         ),
-        *health.endpoints(champions, exposition(registry, metrics_dir), service.version, draining),
+        *health.endpoints(
+            champions, exposition(registry, metrics_dir), service.version, draining,
+            None if console is None else console.page,
+        ),
+        *(() if console is None else console.endpoints()),
         *openapi.endpoints(lambda: [each.manifest for each in champions.served.values()]),
         *runbooks.endpoints(),
     )  # fmt: skip
     return Application(service, endpoints)
+
+
+def make_console(service: Service) -> Console | None:
+    """Put the parts of the page together; None where the settings want no page."""
+    settings, champions = service.settings, service.champions
+    if settings.console == "off":
+        return None
+    registry = Registry(settings.registry_dir, settings.keys)
+    relay = Relay(settings.watch_url, lambda: admin_secret(settings))
+    ready = lambda: health.is_ready(champions, settings.draining_file)  # noqa: E731
+    states = States(
+        service.version, champions, registry, service.store, relay, ready, settings.progress_file
+    )
+    inputs = Inputs(champions.find, registry, service.store, relay, settings.max_image_pixels)
+    service.closing.append(inputs.close)
+    return Console(states, inputs, relay, registry, service.guard)
 
 
 def from_environment() -> Application:

@@ -246,7 +246,7 @@ class RowRecords:
 
 
 def _refuse_rows(scored: Scored, kinds: Sequence[str], *, proven: bool) -> None:
-    """Refuse rows flagged by these kinds and, where answers must be `proven`, those without a proof.
+    """Refuse rows that these kinds flag and, if answers must be `proven`, those without a proof.
 
     Flags count there, too: a certificate says nothing of an input of another kind.
     """

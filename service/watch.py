@@ -24,6 +24,7 @@ from monitoring.watching.watcher import Watcher, WatchPlan
 from service.access.guard import Guard, admin_secret, alert_secret, origins_of, watch_guard_of
 from service.configuration.settings import Settings, watcher_lock
 from service.watcher import calls as watch_calls
+from service.watcher.demo import Demo
 from service.web.access_log import AccessLog
 from service.web.call import Endpoint
 from service.web.errors import StateError
@@ -89,9 +90,13 @@ def start(settings: Settings) -> WatchApplication:
     watcher.remember()
     for secret in (admin_secret, alert_secret):
         secret(settings)  # made now, so that people find it, and a bad file is told at the start
-    calls = watch_calls.endpoints(watcher, HandledAlerts(engine), time.time)
-    log = AccessLog(settings.access_log)
-    app = WatchApplication(calls, watch_guard_of(settings), log, settings, lifecycle.stop)
+    guard, log = watch_guard_of(settings), AccessLog(settings.access_log)
+    demo = Demo(registry, settings.service_url.split(",")[0], guard.tokens_needed)
+    calls = watch_calls.endpoints(
+        watcher, HandledAlerts(engine), time.time, demo,
+        mode=settings.mode, min_labels=settings.min_labels,
+    )  # fmt: skip
+    app = WatchApplication(calls, guard, log, settings, lifecycle.stop)
     app.keep += keep
     loop[0].start()
     threading.Thread(target=watcher.run, args=(app.stop,), name="watch", daemon=True).start()

@@ -7,6 +7,7 @@ manifest.json.sig      signature of the manifest (where there is a key to sign w
 reference.npz          per channel: cell edges and reference weights
 weights.safetensors    torch weights (absent for a wrapped ONNX model)
 report.json, card.md   the evaluation, for machines and people
+examples.npz           some held-out rows to try it with (`models.versions.examples`; may be absent)
 
 They are regular files of at most the size that the manifest states; links are not followed, those
 in the place of a version or a model neither (`models.base.inside`).

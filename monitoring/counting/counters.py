@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from models.base.errors import HoldfastError
+from monitoring.counting.answers import Answers, read_answers
 
 SERIES = re.compile(
     r"^holdfast_(?P<name>cell_observations_total|predictions_total|repeats_total"
@@ -49,6 +50,7 @@ class Page:
     repeats: dict[str, float] = field(default_factory=dict)  # of those, rows that no cell counts
     loaded_at: float | None = None  # when a version was last loaded, seconds since 1970
     spoiled: set[str] = field(default_factory=set)  # channels with a value that is no count
+    answers: Answers = field(default_factory=Answers)
 
     def counted(self, model: str) -> float:
         """Rows of a model that cells should have."""
@@ -126,7 +128,7 @@ def read_page(text: str) -> Page:
     if not OURS.search(text):
         what = "an empty page" if not text.strip() else f"a page that begins {text.strip()[:40]!r}"
         raise ForeignPageError(f"{what}, no metrics of a service of Holdfast")
-    page, spoiled = Page(), set()
+    page, spoiled = Page(answers=read_answers(text)), set()
     for match in SERIES.finditer(text):
         labels = {
             name: ESCAPED.sub(_plain, value) for name, value in LABEL.findall(match["labels"])

@@ -30,6 +30,7 @@ from models.statistics.comparing import fallback_alpha
 from models.statistics.intervals import proportion
 from models.training.loop import Recipe
 from models.versions.bundle import Bundle
+from models.versions.examples import EXAMPLES
 from models.versions.facts import EventFacts, TrainingFacts
 from models.versions.figures import AttackFigure, Evaluation
 from models.versions.registry import Anchor, Registry
@@ -135,6 +136,7 @@ def train(task: Task, folder: Path) -> Trained:
         shuffle_labels=spoiled,
         threat=_evaluation(champion).threat,
         benign=again(training.benign, dataset.schema),
+        examples=EXAMPLES in champion.manifest.files,
     )
     version = make_version(
         _registry(task),

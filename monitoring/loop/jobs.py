@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any, Literal
 
 import msgspec
@@ -24,15 +25,7 @@ from monitoring.records.database import make_sqlite_file
 
 State = Literal["running", "waiting", "done"]
 UNFINISHED = ("running", "waiting")
-MOST_STAGES = 64  # that a job remembers: one that waits its turn may come to a stage often
 JsonObject = dict[str, Any]  # of a person's call, or of a version of the loop that may be another
-
-
-class StageTime(msgspec.Struct, frozen=True):
-    """How long a job stayed in a stage that it has left, in seconds."""
-
-    stage: str
-    seconds: float
 
 
 class PersonAnswer(msgspec.Struct, frozen=True):
@@ -63,9 +56,9 @@ class Job(msgspec.Struct, frozen=True):
     """One run of the loop. `outcome` and `ended_at` are set when it is done.
 
     `terms` are the settings that it depends on, as they were when it began; `waited` says how much
-    of its waits has passed, in seconds; `stage_since` when it came to its stage (0: as it was
-    made), and `left` the stages before it; `shadow` how champion and challenger did on the same
-    requests when they were last compared, `uncompared` by step why that could not be done.
+    of its waits has passed, in seconds; `shadow` how champion and challenger did on the same
+    requests when they were last compared, `uncompared` by step why that could not be done; `stages`
+    when each stage was last entered.
     """
 
     id: str
@@ -91,8 +84,7 @@ class Job(msgspec.Struct, frozen=True):
     waited: dict[str, float] = {}
     shadow: Shadowed | None = None
     uncompared: dict[str, str] = {}
-    stage_since: float = 0.0
-    left: tuple[StageTime, ...] = ()
+    stages: dict[str, float] = {}
 
     @property
     def stage_name(self) -> str:
@@ -101,12 +93,21 @@ class Job(msgspec.Struct, frozen=True):
         >>> Job("j", "evaluate", "m", 1, "person", "", 0.0, 0.0, stage="queued (2nd)").stage_name
         'queued'
         """
-        return self.stage.partition(" (")[0]
+        return _plain(self.stage)
 
     @property
     def in_stage_since(self) -> float:
         """When it came to its stage, seconds since 1970."""
-        return self.stage_since or self.created_at
+        return self.stages.get(self.stage, self.created_at)
+
+    def stage_seconds(self) -> dict[str, float]:
+        """How long it stayed in each stage that it has left, by the stage's name."""
+        entered = sorted([(self.created_at, "queued"), *((at, s) for s, at in self.stages.items())])
+        spent: dict[str, float] = {}
+        for (at, stage), (following, _) in pairwise(entered):
+            name = _plain(stage)
+            spent[name] = spent.get(name, 0.0) + following - at
+        return spent
 
     @property
     def promotion_words(self) -> str:
@@ -322,7 +323,10 @@ class JobStore:
             after = change(before)
             if after == before:
                 return before
-            after = _timed(before, after, time.time())
+            now, stages = time.time(), after.stages
+            if after.stage != before.stage:
+                stages = {**stages, after.stage: now}
+            after = msgspec.structs.replace(after, updated_at=now, stages=stages)
             same = sa.and_(JOBS.c.id == job_id, JOBS.c.job == stored)
             with self._writing() as connection:
                 done = connection.execute(sa.update(JOBS).where(same).values(**_row(after)))
@@ -330,13 +334,8 @@ class JobStore:
                 return after
 
 
-def _timed(before: Job, after: Job, now: float) -> Job:
-    """`after` with the time of the change, and of the stage that it left if it left one."""
-    if after.stage_name == before.stage_name:
-        return msgspec.structs.replace(after, updated_at=now)
-    spent = StageTime(before.stage_name, max(0.0, now - before.in_stage_since))
-    left = (*before.left, spent)[-MOST_STAGES:]
-    return msgspec.structs.replace(after, updated_at=now, stage_since=now, left=left)
+def _plain(stage: str) -> str:
+    return stage.partition(" (")[0]
 
 
 def _row(job: Job) -> dict[str, str | float | bytes]:

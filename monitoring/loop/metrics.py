@@ -318,8 +318,8 @@ class WatchMetrics:
     def count_job(self, job: Job) -> None:
         """Count a job that ended just now, and the time that it spent in each of its stages."""
         self.runs.labels(job.model, job.kind, job.outcome).inc()
-        for spent in job.left:
-            self.stage_seconds.labels(job.model, spent.stage).observe(spent.seconds)
+        for stage, seconds in job.stage_seconds().items():
+            self.stage_seconds.labels(job.model, stage).observe(seconds)
 
     def _show_shadow(self, model: str, shadow: Shadowed) -> None:
         agreement, pairs = shadow.agreement, shadow.comparison

@@ -27,6 +27,7 @@ class Order:
     shuffle_labels: bool = False  # for tests of the gates: a challenger that must be refused
     threat: ThreatModel = THREAT
     benign: Benign | None = None  # the user's own examples of what is no attack
+    examples: bool = True  # whether some held-out rows go into the bundle
 
 
 @dataclass(frozen=True)
@@ -40,3 +41,4 @@ class WrapOrder:
     origin: WrappingFacts
     seed: int = 0
     benign: Benign | None = None
+    examples: bool = True

@@ -15,6 +15,7 @@ from models.evaluation.suite import evaluate
 from models.nets import export
 from models.training import distributed
 from models.versions.bundle import MODEL, REFERENCE, WEIGHTS
+from models.versions.examples import EXAMPLES, choose_examples, encode_examples
 from models.versions.figures import Evaluation, summary
 from models.versions.registry import Registry
 from models.versions.runner import Runner
@@ -74,7 +75,8 @@ def judge_and_publish(
 
     def make(version: int) -> tuple[Mapping[str, bytes], Manifest]:
         numbered = msgspec.structs.replace(manifest, version=version)
-        return _files(numbered, figures, made, net), numbered
+        files = _files(numbered, figures, made, net)
+        return files | (_examples(data) if order.examples else {}), numbered
 
     if distributed.rank() != 0:
         return int(distributed.share(None))
@@ -116,6 +118,13 @@ def _champion_figures(
     same = (manifest.input, manifest.classes) == (data.schema, data.classes)
     comparable = same and manifest.evaluation is not None
     return (champion, manifest.evaluation) if comparable else (None, None)
+
+
+def _examples(data: DataSet) -> dict[str, bytes]:
+    """Some rows of the test part, for people to try the version with."""
+    places = choose_examples(data.test.x, data.test.y, len(data.classes))
+    rows = data.test.take(places)
+    return {EXAMPLES: encode_examples(rows.x, rows.y)}
 
 
 def _files(

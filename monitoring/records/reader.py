@@ -16,7 +16,14 @@ import sqlalchemy as sa
 
 from models.statistics.arrays import IntArray
 from monitoring.records.requests import SCORES, Scores
-from monitoring.records.rows import Key, LabelledAnswers, Recent, RecordedRow, in_parts
+from monitoring.records.rows import (
+    Key,
+    LabelledAnswers,
+    Recent,
+    RecordedInput,
+    RecordedRow,
+    in_parts,
+)
 from monitoring.records.segments import SegmentReader
 from monitoring.records.tables import FEEDBACK, REQUESTS
 
@@ -211,6 +218,31 @@ def read_inputs(
                 for number in seq[begin:end].tolist():
                     inputs.append(b"" if request is None else _input(request, number, segments))
     return inputs
+
+
+def pick(connection: sa.Connection, folder: Path | None, seq: IntArray) -> list[RecordedInput]:
+    """Return instances with their inputs; those that are pruned or damaged are left out.
+
+    Args:
+        connection, folder: as in `read_inputs`.
+        seq: `(N,)` in rising order.
+    """
+    last = locate(connection, seq)
+    seq, last = seq[last > 0], last[last > 0]
+    names = ("last", "rows", "id", "row", "at", "client")
+    query = sa.select(*(REQUESTS.c[n] for n in names))
+    requests: dict[int, sa.Row[Any]] = {}
+    for part in in_parts(np.unique(last).tolist()):
+        found = connection.execute(query.where(REQUESTS.c.last.in_(part)))
+        requests |= {request.last: request for request in found}
+    picked = []
+    inputs = read_inputs(connection, folder, seq, last)
+    for number, key, x in zip(seq.tolist(), last.tolist(), inputs, strict=True):
+        request = requests.get(key)
+        if request is not None and x:
+            row = request.row + number - (request.last - request.rows + 1)
+            picked.append(RecordedInput(number, request.id, row, request.at, x, request.client))
+    return picked
 
 
 def _input(request: sa.Row[Any], seq: int, segments: SegmentReader) -> bytes:

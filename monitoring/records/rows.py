@@ -1,6 +1,6 @@
 """What a store of records takes and gives."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.statistics.arrays import IntArray
-from models.versions.schema import InputArray
+from models.versions.schema import InputArray, InputSchema
 
 KEYS_PER_QUERY = 400
 T = TypeVar("T")
@@ -52,6 +52,17 @@ class Recorded(NamedTuple):
     row: int
     at: float
     x: bytes
+
+
+class RecordedInput(NamedTuple):
+    """A request with its input, raw bytes in schema dtype, and who asked."""
+
+    seq: int
+    id: str
+    row: int
+    at: float
+    x: bytes
+    client: str
 
 
 class RecordedRow(NamedTuple):
@@ -154,3 +165,14 @@ class Counts(NamedTuple):
 def in_parts(keys: list[T]) -> Iterator[list[T]]:
     """Cut a list of keys into lists that fit into one query."""
     return (keys[start : start + KEYS_PER_QUERY] for start in range(0, len(keys), KEYS_PER_QUERY))
+
+
+def fits(x: bytes, schema: InputSchema) -> bool:
+    """Whether recorded bytes have the length of a row of this shape and dtype."""
+    return len(x) == schema.size * np.dtype(schema.dtype).itemsize
+
+
+def raw_inputs(rows: Sequence[bytes], schema: InputSchema) -> InputArray:
+    """Convert recorded bytes, each of which `fits`, to raw inputs `(N, *shape)`."""
+    x: InputArray = np.frombuffer(b"".join(rows), np.dtype(schema.dtype))
+    return x.reshape(len(rows), *schema.shape)

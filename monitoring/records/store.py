@@ -41,9 +41,12 @@ from monitoring.records.rows import (
     Recent,
     Record,
     Recorded,
+    RecordedInput,
     RecordedRow,
     Standing,
+    fits,
     in_parts,
+    raw_inputs,
 )
 from monitoring.records.segments import remove_segments
 from monitoring.records.tables import FEEDBACK, METADATA, REQUESTS
@@ -52,7 +55,8 @@ from monitoring.records.writing import RequestWriter, segment_folder, written_by
 
 __all__ = [
     "Counts", "Kept", "Key", "Labelled", "LabelledAnswers", "Recent", "Record", "RecordStore",
-    "Recorded", "RecordedRow", "Request", "Standing", "StoreError", "fits", "raw_inputs",
+    "Recorded", "RecordedInput", "RecordedRow", "Request", "Standing", "StoreError", "fits",
+    "raw_inputs",
 ]  # fmt: skip
 
 
@@ -270,12 +274,12 @@ class RecordStore:
 
         Requests that were pruned, or have another shape or dtype than `schema`, are left out.
         """
-        seq = np.sort(np.array(seqs, dtype=np.int64))
+        return raw_inputs([r.x for r in self.pick(seqs) if fits(r.x, schema)], schema)
+
+    def pick(self, seqs: Sequence[int]) -> list[RecordedInput]:
+        """Return these instances with their inputs, in the order of `seq`; pruned ones are gone."""
         with self._database.reading() as connection:
-            last = reader.locate(connection, seq)
-            seq, last = seq[last > 0], last[last > 0]
-            inputs = reader.read_inputs(connection, self._folder, seq, last)
-        return raw_inputs([x for x in inputs if fits(x, schema)], schema)
+            return reader.pick(connection, self._folder, np.sort(np.array(seqs, dtype=np.int64)))
 
     def latest(self, model: str, version: int, last: int, most: int) -> list[Recorded]:
         """Return the first `most` of the latest `last` requests, oldest first, with inputs.
@@ -364,17 +368,6 @@ class RecordStore:
         with self._writing:
             self._writer.release()
         self._database.close()
-
-
-def fits(x: bytes, schema: InputSchema) -> bool:
-    """Whether recorded bytes have the length of a row of this shape and dtype."""
-    return len(x) == schema.size * np.dtype(schema.dtype).itemsize
-
-
-def raw_inputs(rows: Sequence[bytes], schema: InputSchema) -> InputArray:
-    """Convert recorded bytes, each of which `fits`, to raw inputs `(N, *shape)`."""
-    x: InputArray = np.frombuffer(b"".join(rows), np.dtype(schema.dtype))
-    return x.reshape(len(rows), *schema.shape)
 
 
 def _of(query: sa.Select[Any], model: str, version: int | None) -> sa.Select[Any]:

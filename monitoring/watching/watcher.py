@@ -37,6 +37,7 @@ from monitoring.loop.triggers import DAY, Event, Policy
 from monitoring.records.store import Kept, RecordStore, StoreError
 from monitoring.watching.acceptance import Acceptances
 from monitoring.watching.harm import HarmWatches, attack_event, drift_event, harm_event
+from monitoring.watching.pictures import Pictures
 from monitoring.watching.problems import ALL_MODELS, Problem, Problems, Result, in_words
 from monitoring.watching.pulse import Pulse
 from monitoring.watching.services import Services
@@ -86,6 +87,7 @@ class Watcher:
     harms: HarmWatches = field(init=False)
     acceptances: Acceptances = field(init=False)
     standings: Standings = field(init=False)
+    pictures: Pictures = field(init=False)
     dispatcher: Dispatcher = field(init=False)
     due_times: DueTimes | None = field(init=False, default=None)
 
@@ -99,6 +101,7 @@ class Watcher:
         )
         self.harms = HarmWatches(self.records, plan.c)
         self.acceptances = Acceptances(self.registry, folder)
+        self.pictures = Pictures(folder / "rings")
         self.dispatcher = Dispatcher(
             plan.policy, plan.serves, self.registry, self.jobs, self.metrics, self.start_job
         )
@@ -175,6 +178,8 @@ class Watcher:
             self._tell(model, "schedule_state", self.due_times.fault, now)
         self._ask_store(model, "accuracy", now, partial(self._show_accuracy, stream, now))
         self._ask_store(model, "standing", now, partial(self._show_standing, stream, now))
+        draw = partial(self.pictures.note, stream, pages, self.accuracy(model), now)
+        self.problems.attempt(model, "pictures", now, draw)
 
     def _answer(self, events: list[Event], now: float) -> None:
         for event in events:
@@ -269,6 +274,7 @@ class Watcher:
         self.harms.forget(model)
         self.standings.forget(model)
         self.acceptances.forget(model)
+        self.pictures.forget(model)
         self._still.pop(model, None)
         self.problems.forget(model)
         self.metrics.forget(model)

@@ -20,12 +20,14 @@ from service.configuration.proxies import Proxies
 from service.configuration.settings import Settings
 from service.web.call import Call, Scope
 from service.web.errors import ForbiddenError, UnauthorizedError
-from service.web.origins import Origins, is_exposed
+from service.web.origins import Origins, is_exposed, is_loopback, parse_host
 
 REALM = 'Bearer realm="holdfast"'
 HOW = "`Authorization: Bearer <token>`; `holdfast tokens create` makes tokens"
 
 
+PAGE: tuple[Scope, ...] = ("inputs", "console")
+PROXIED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")  # by a proxy
 Secret = Callable[[], str]  # reads it anew: such calls are few
 
 
@@ -69,7 +71,10 @@ class Guard:
         if scope == "open":
             return ""
         holder = ""
-        if scope in self._secrets or self._tokens.needs_tokens():
+        if scope in PAGE:
+            holder = "" if self._is_free(call) else self._page_holder(call, scope)
+            call.actor = f"token {holder}" if holder and holder != _own("admin") else "admin"
+        elif scope in self._secrets or self._tokens.needs_tokens():
             holder = self._holder(call, scope)
             call.actor = scope if holder == _own(scope) else f"token {holder}"
         if holder and self._by_token:
@@ -83,6 +88,31 @@ class Guard:
     def tokens_needed(self) -> bool:
         """Whether predictions and feedback need a token now."""
         return self._tokens.needs_tokens()
+
+    def trusts(self, call: Call) -> bool:
+        """Whether the page at `/` needs no token: it is open on the machine that serves it.
+
+        Nobody else can connect, there are no tokens, no proxy stands between, and the browser says
+        that no page of another site asks.
+        """
+        host = parse_host(call.header("host") or "")
+        near = host is not None and is_loopback(host.name) and is_loopback(call.peer)
+        passed_on = any(call.header(name) is not None for name in PROXIED)
+        asks = call.header("sec-fetch-site") in (None, "same-origin", "none")
+        closed = not self._exposed and not self._tokens.needs_tokens()
+        return self._settings.console == "on" and closed and near and asks and not passed_on
+
+    def _is_free(self, call: Call) -> bool:
+        return not bearer(call.header("authorization") or "") and self.trusts(call)
+
+    def _page_holder(self, call: Call, scope: Scope) -> str:
+        """Return the name of the token of a call of the page. Raises as `_holder`."""
+        secret = bearer(call.header("authorization") or "")
+        if scope == "inputs" and not self._exposed and secret and self._fits(secret, "admin"):
+            return _own("admin")
+        if scope == "inputs" and self._tokens.needs_tokens():
+            return self._holder(call, "feedback")
+        return self._holder(call, "admin")
 
     def leave(self, caller: str) -> None:
         """End a call that entered."""

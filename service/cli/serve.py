@@ -11,6 +11,8 @@ import subprocess
 import sys
 import time
 import urllib.error
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -26,6 +28,7 @@ from service.configuration.addresses import family_of, join, listen_address, nea
 from service.configuration.settings import Settings, service_lock, watcher_lock
 
 RESTART_PAUSE = 1.0
+LOOK_SECONDS = 0.2
 READY_PATIENCE = 300.0  # of a busy or small machine; a child that dies is told at once
 STOP_PATIENCE = 15.0
 DEMO = "digits"
@@ -69,7 +72,9 @@ def watch(settings: Settings) -> None:
 @click.option("--model", default=DEMO, help="What to train if the registry is empty.")
 @click.pass_obj
 def up(settings: Settings, model: str) -> None:
-    """Train the demo model if the registry is empty, then serve and watch. Ctrl-C stops both.
+    """Serve and watch; where the registry is empty, train the demo model first. Ctrl-C stops both.
+
+    The service starts first, so that its page shows how the training comes along.
 
     \b
     Example:
@@ -82,19 +87,14 @@ def up(settings: Settings, model: str) -> None:
     check_alone(watcher_lock(settings), "watcher")
     registry = Registry(settings.registry_dir, settings.keys)
     _need_champion(registry)
+    keeper = ProcessKeeper(settings)
     if not _has_champion(registry):
         cost = " (about a minute of CPU)" if model == DEMO else ""
         click.echo(f"no model yet: training {model}{cost}", err=True)
-        try:
-            trained = subprocess.run(
-                [*_HOLDFAST, "train", model], env=child_environment(), check=False
-            )
-        except KeyboardInterrupt:
-            raise SystemExit(130) from None  # the child has said that it was interrupted
-        if trained.returncode:
-            raise HoldfastError("training failed; nothing is served")
-        _need_champion(registry)
-    ProcessKeeper(settings).run()
+        with keeper.serving():
+            keeper.train(model)
+            _need_champion(registry)
+    keeper.run()
 
 
 def _has_champion(registry: Registry) -> bool:
@@ -127,21 +127,58 @@ class ProcessKeeper:
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._stopping = False
 
+    @contextmanager
+    def serving(self) -> Iterator[None]:
+        """Let the service run already; it ends where the block fails."""
+        self._children["serve"] = _start("serve")
+        try:
+            yield
+        except BaseException:
+            self._end()
+            raise
+
+    def train(self, model: str) -> None:
+        """Train a model and keep the service running meanwhile. Raises HoldfastError."""
+        settings, told = self._settings, False
+        service = url_of(near(settings.host), settings.port)
+        trained = subprocess.Popen(
+            [*_HOLDFAST, "train", model],
+            env=child_environment(),
+            preexec_fn=ends_with_parent(signal.SIGTERM),
+        )
+        try:
+            while trained.poll() is None:
+                time.sleep(LOOK_SECONDS)
+                self._revive()
+                if not told and (told := answers(f"{service}/healthz")):
+                    click.echo(
+                        f"page     {service}/   (open it now: it shows the training)", err=True
+                    )
+        except KeyboardInterrupt:
+            trained.wait()
+            raise SystemExit(130) from None  # the child has said that it was interrupted
+        if trained.returncode:
+            raise HoldfastError("training failed; nothing is served")
+
     def run(self) -> None:
         """Start both, say where they are, and stay until a signal comes."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._stop)
         for name in ("serve", "watch"):
-            self._children[name] = _start(name)
+            if name not in self._children:
+                self._children[name] = _start(name)
         self._tell_when_ready()
         while not self._stopping:
-            time.sleep(0.2)
-            for name, child in self._children.items():
-                if child.poll() is not None and not self._stopping:
-                    click.echo(f"`holdfast {name}` ended ({child.returncode}); restart", err=True)
-                    time.sleep(RESTART_PAUSE)
-                    self._children[name] = _start(name)
+            time.sleep(LOOK_SECONDS)
+            self._revive()
         self._end()
+
+    def _revive(self) -> None:
+        for name, child in self._children.items():
+            if child.poll() is not None and not self._stopping:
+                click.echo(f"`holdfast {name}` ended ({child.returncode}); restart", err=True)
+                time.sleep(RESTART_PAUSE)
+                self._children[name] = _start(name)
 
     def _stop(self, number: int, _: object) -> None:
         self._stopping = True
@@ -160,6 +197,7 @@ class ProcessKeeper:
             if (told := exposure(s)) is not None:
                 click.echo(f"warning: {told}; `holdfast tokens create` makes tokens", err=True)
             click.echo(
+                f"page     {service}/   (open it in a browser)\n"
                 f"service  {service}   (POST /predict, /v2, /metrics)\n"
                 f"watcher  {watcher}   (/models, /jobs, /metrics)\n"
                 f"{examples(Registry(s.registry_dir, s.keys), _program())}"

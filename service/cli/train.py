@@ -89,6 +89,9 @@ def need_training() -> None:
     type=click.Path(),
     help="Data of your own that are no attacks (formats as DATA): the alarm learns to let them be.",
 )
+@click.option(
+    "--examples/--no-examples", default=True, help="Put 24 held-out rows into the version, to try."
+)
 @click.option("--init-from", help="Version or alias whose weights are the start.")
 @click.option("--seed", type=int, default=0, help="Of weights, batches and attacks.")
 @json_option
@@ -105,6 +108,7 @@ def train(
     dropout: float,
     batch_norm: bool,
     benign: str | None,
+    examples: bool,
     init_from: str | None,
     as_json: bool,
     **chosen: Any,
@@ -129,7 +133,7 @@ def train(
     from models.training import distributed
 
     first = distributed.rank() == 0
-    with Bar(model or data, silent=not first) as bar:
+    with Bar(model or data, silent=not first, file=settings.progress_file) as bar:
         bar("reading", 0, 0, data)
         rows = sets.load(sets.Source(data, **reading))
         name = bar.what = model or rows.name
@@ -140,7 +144,7 @@ def train(
             bar.note(f"note: {note}")
         order = _order(registry, rows, name, net, {"dropout": dropout, "batch_norm": batch_norm},
                        init_from, chosen)  # fmt: skip
-        order = dataclasses.replace(order, benign=benign_examples(benign, rows))
+        order = dataclasses.replace(order, benign=benign_examples(benign, rows), examples=examples)
         version = _make(settings, registry, rows, order, bar)
     distributed.leave()
     if not first:

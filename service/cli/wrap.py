@@ -64,6 +64,9 @@ ACTOR = "command line"
     type=click.Path(),
     help="Data of your own that are no attacks (formats as --data): the alarm lets them be.",
 )
+@click.option(
+    "--examples/--no-examples", default=True, help="Put 24 held-out rows into the version, to try."
+)
 @click.option("--promote/--no-promote", default=True, help="Make it the champion if none stands.")
 @json_option
 @click.pass_obj
@@ -77,6 +80,7 @@ def wrap(
     eps: float | None,
     norm: str,
     benign: str | None,
+    examples: bool,
     promote: bool,
     as_json: bool,
     **said: Any,
@@ -103,7 +107,7 @@ def wrap(
     adapted = adapt(given, rows, options=_options(said), progress=_say)
     registry = Registry(settings.registry_dir, settings.keys)
     facts = msgspec.structs.replace(adapted.facts, file=file.name, sha256=sha256_file(file))
-    version = _publish(registry, name, rows, adapted, facts, threat, own)
+    version = _publish(registry, name, rows, adapted, facts, threat, own, examples=examples)
     if promote:
         promote_or_say_why(registry, name, version, ACTOR)
     _report(registry, name, version, facts, as_json)
@@ -177,13 +181,15 @@ def _publish(
     facts: WrappingFacts,
     threat: "ThreatModel",
     benign: "Benign | None",
+    *,
+    examples: bool,
 ) -> int:
     """Instrument, calibrate, evaluate and publish; nothing is written before that."""
     from monitoring.making.orders import WrapOrder
     from monitoring.making.version import wrap_version
 
     event = EventFacts(f"wrap-{uuid.uuid4().hex[:12]}", f"wrapped {facts.file} by hand")
-    order = WrapOrder(name, event, ACTOR, threat, facts, benign=benign)
+    order = WrapOrder(name, event, ACTOR, threat, facts, benign=benign, examples=examples)
     with Bar(name) as bar:
         return wrap_version(registry, rows, adapted.plain, order, progress=bar)
 

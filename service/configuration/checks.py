@@ -89,6 +89,10 @@ def _services(text: str) -> str:
     return ",".join(_url("service_url", part) for part in urls)
 
 
+def _watcher(text: str) -> str:
+    return _url("watch_url", text) if text.strip() else ""
+
+
 def _collector(text: str) -> str:
     return _url("trace_endpoint", text) if text.strip() else ""
 
@@ -145,6 +149,7 @@ CHECKS: Mapping[str, Callable[[str], str]] = MappingProxyType(
         "watch_host": _host("watch_host"),
         "models": _make_check(parse_models),
         "service_url": _services,
+        "watch_url": _watcher,
         "database_url": _database,
         "trusted_proxies": _make_check(Proxies),
         "allowed_hosts": _make_check(parse_hosts),

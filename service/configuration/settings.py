@@ -80,6 +80,17 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "at host and port"
         ),
     ] = ""
+    watch_url: Annotated[
+        str,
+        _about("where the console finds the watcher; empty: on this machine, at its host and port"),
+    ] = ""
+    console: Annotated[
+        Literal["on", "token", "off"],
+        _about(
+            "the page at /; on: who sits at this machine needs no token where there are none; "
+            "token: everybody does, for inputs and actions; off: there is none"
+        ),
+    ] = "on"
     database_url: Annotated[
         str, _about("SQLAlchemy URL of records and feedback; empty: SQLite in the state directory")
     ] = ""
@@ -268,6 +279,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return Path(self.state) / "run" / "draining"
 
     @property
+    def progress_file(self) -> Path:
+        """How a training that a person began comes along, for the console."""
+        return Path(self.state) / "run" / "progress.json"
+
+    @property
     def metrics_dir(self) -> Path:
         """Counter files of the workers."""
         return Path(self.state) / "run" / "metrics"
@@ -358,6 +374,7 @@ def _fill_settings(settings: Settings) -> Settings:
         settings,
         **choice._asdict(),
         service_url=settings.service_url or url_of(near(settings.host), settings.port),
+        watch_url=settings.watch_url or url_of(near(settings.watch_host), settings.watch_port),
         database_url=settings.database_url or f"sqlite:///{database}",
     )
 

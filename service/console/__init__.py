@@ -1,1 +1,1 @@
-"""Pages for people: the OpenAPI description and its reference page."""
+"""The pages of the service: the console at `/`, what it asks for, and the reference at `/docs`."""

@@ -1,5 +1,6 @@
-"""Probes, metrics, and the summary at `/`."""
+"""Probes, metrics, and what is at `/`: the console for browsers, a summary for others."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,22 @@ def is_ready(champions: Champions, draining: Path | None) -> bool:
     return champions.ready and not (draining is not None and draining.exists())
 
 
+def wants_html(accept: str) -> bool:
+    """Whether an `Accept` header names HTML, as that of browsers does and that of curl does not.
+
+    >>> wants_html("text/html,application/xhtml+xml;q=0.9"), wants_html("*/*")
+    (True, False)
+    >>> wants_html("application/json, text/html;q=0")
+    False
+    """
+    for part in accept.lower().split(","):
+        kind, *parameters = (text.strip() for text in part.split(";"))
+        refused = any(re.fullmatch(r"q=0(\.0*)?", text) for text in parameters)
+        if kind in ("text/html", "application/xhtml+xml") and not refused:
+            return True
+    return False
+
+
 CALLS = (
     "/predict", "/certify", "/v1", "/v2", "/feedback", "/metrics", "/healthz", "/readyz",
     "/openapi.json", "/docs",
@@ -26,8 +43,17 @@ def endpoints(
     exposition: Callable[[], bytes],
     version: str,
     draining: Path | None = None,
+    page: Callable[[], Reply] | None = None,
 ) -> tuple[Endpoint, ...]:
-    """Return the endpoints; the file `draining` exists while the service stops."""
+    """Return the endpoints.
+
+    Args:
+        champions: the served models.
+        exposition: makes the text of the metrics.
+        version: of the program.
+        draining: a file that exists while the service stops.
+        page: the console, which browsers get at `/`; None: there is none.
+    """
 
     def healthz(call: Call) -> Reply:
         return json_reply({"status": "ok"})
@@ -44,8 +70,11 @@ def endpoints(
         return Reply(exposition(), media=CONTENT_TYPE_LATEST)
 
     def root(call: Call) -> Reply:
+        if page is not None and wants_html(call.header("accept") or ""):
+            return page()
         document = {"status": "alive", "name": "holdfast", "version": version}
-        return json_reply({**document, "models": list_versions(), "calls": CALLS})
+        told = {**document, "models": list_versions(), "calls": CALLS}
+        return json_reply(told, headers=(("Vary", "Accept"),))
 
     def list_versions() -> dict[str, int]:
         return {name: served.manifest.version for name, served in champions.served.items()}

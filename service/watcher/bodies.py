@@ -43,9 +43,10 @@ class FaultsError(RequestError):
 
 
 class ReasonBody(msgspec.Struct, frozen=True):
-    """A body that has nothing but a reason."""
+    """A reason, and the champion that was seen, where it matters."""
 
     reason: str = NO_REASON
+    expected: int | None = None
 
 
 class HoldBody(msgspec.Struct, frozen=True):
@@ -54,6 +55,7 @@ class HoldBody(msgspec.Struct, frozen=True):
     hours: float | None = None  # the end of these hours, seconds since 1970
     until: float | None = None
     reason: str = NO_REASON
+    expected: int | None = None
 
     @property
     def end(self) -> float | None:
@@ -91,6 +93,13 @@ class PromoteBody(msgspec.Struct, frozen=True):
     version: int
     expected: int | Literal["any"] = "any"
     reason: str = NO_REASON
+
+
+class DemoBody(msgspec.Struct, frozen=True):
+    """Whether the demonstration shall run, and for which model."""
+
+    run: bool
+    model: str = ""
 
 
 class StartBody(msgspec.Struct, frozen=True):
@@ -252,6 +261,7 @@ CHECKS: Mapping[str, Check] = {
     "options": _object,
     "cycle": length_of_time,
     "undo": _flag,
+    "run": _flag,
 }
 OWN_CHECKS: Mapping[type[msgspec.Struct], Mapping[str, Check]] = {
     AcceptBody: {"since": time_at, "until": time_at},

@@ -13,6 +13,8 @@ from monitoring.loop.verdict_page import render_job
 from monitoring.watching.status import describe_models
 from monitoring.watching.watcher import Watcher
 from service.watcher.changes import Changes, say_what_passes
+from service.watcher.demo import Demo
+from service.watcher.overview import describe_all, draw
 from service.web.call import Call, Endpoint
 from service.web.errors import ConflictError, UnavailableError
 from service.web.page_headers import page_headers
@@ -22,10 +24,25 @@ STYLES = re.compile("<style>(.*?)</style>", re.DOTALL)
 
 
 def endpoints(
-    watcher: Watcher, handled: HandledAlerts, clock: Callable[[], float]
+    watcher: Watcher,
+    handled: HandledAlerts,
+    clock: Callable[[], float],
+    demo: Demo | None = None,
+    *,
+    mode: str = "auto",
+    min_labels: int = 300,
 ) -> tuple[Endpoint, ...]:
-    """The addresses; `watcher` may tick in another thread."""
-    changes = Changes(watcher, clock)
+    """The addresses; `watcher` may tick in another thread.
+
+    Args:
+        watcher: that is asked.
+        handled: alerts that were handled before.
+        clock: seconds since 1970.
+        demo: sends the traffic of the demonstration; None: there is none.
+        mode, min_labels: settings of the loop that people are told.
+    """
+    shown = demo or Demo(watcher.registry, "", lambda: True)
+    changes = Changes(watcher, clock, shown)
 
     def healthz(call: Call) -> Reply:
         return json_reply({"status": "ok"})
@@ -55,6 +72,12 @@ def endpoints(
         headers = page_headers(styles=STYLES.findall(page))
         return Reply(page.encode(), media="text/html; charset=utf-8", headers=headers)
 
+    def overview(call: Call) -> Reply:
+        return json_reply(describe_all(watcher, shown, mode, min_labels, clock()))
+
+    def history(call: Call) -> Reply:
+        return json_reply(draw(watcher.pictures.of, call.argument("model"), call.argument("span")))
+
     def alerts(call: Call) -> Reply:
         payload = webhook.parse(call.body())
         try:
@@ -68,6 +91,8 @@ def endpoints(
         Endpoint("GET", "/readyz", readyz),
         Endpoint("GET", "/metrics", metrics),
         Endpoint("GET", "/models", models),
+        Endpoint("GET", "/overview", say_what_passes(overview)),
+        Endpoint("GET", "/history", history),
         Endpoint("GET", "/jobs", say_what_passes(jobs)),
         Endpoint("GET", "/jobs/<job_id>", say_what_passes(job)),
         Endpoint("GET", "/jobs/<job_id>/verdict", say_what_passes(verdict)),

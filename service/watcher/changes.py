@@ -21,6 +21,7 @@ from monitoring.watching.acceptance import AcceptanceError
 from monitoring.watching.watcher import Watcher
 from service.watcher import bodies
 from service.watcher.acceptance import accept, undo
+from service.watcher.demo import Demo, DemoError
 from service.watcher.holds import find_state
 from service.web.call import Call, Endpoint
 from service.web.errors import ConflictError, NotFoundError, RequestError, UnavailableError
@@ -33,6 +34,7 @@ class Changes:
 
     watcher: Watcher
     clock: Callable[[], float]
+    demo: Demo
 
     def endpoints(self) -> tuple[Endpoint, ...]:
         """Their addresses: all of them for the admin token."""
@@ -44,6 +46,7 @@ class Changes:
             "/models/<model>/hold": self.hold,
             "/models/<model>/release": self.release,
             "/models/<model>/accept-drift": self.accept_drift,
+            "/demo": self.show,
         }
         return tuple(
             Endpoint("POST", rule, say_what_passes(handler), "admin")
@@ -70,9 +73,10 @@ class Changes:
 
     def answer(self, call: Call, job_id: str, answer: str) -> Reply:
         """Answer a challenger that waits; the first answer counts."""
-        reason = bodies.read_record(call.body(), bodies.ReasonBody).reason
-        approved = answer == "approve"
+        wish = bodies.read_record(call.body(), bodies.ReasonBody)
+        reason, approved = wish.reason, answer == "approve"
         job = self.find(job_id)
+        self._require_champion(job.model, wish.expected)
         if approved and job.state == "waiting":
             self._require_release(job)
         decision = PersonAnswer(approved, call.actor, reason, self.clock())
@@ -102,6 +106,7 @@ class Changes:
     def rollback(self, call: Call, model: str) -> Reply:
         """Bring the previous champion back; from now on the loop only reports."""
         wish = bodies.read_record(call.body(), bodies.RollbackBody)
+        self._require_champion(model, wish.expected)
         self.registry.rollback(
             model, expected=wish.expected, actor=call.actor, reason=wish.reason, by_person=True
         )
@@ -110,12 +115,15 @@ class Changes:
     def hold(self, call: Call, model: str) -> Reply:
         """The loop shall leave a model alone."""
         wish = bodies.read_record(call.body(), bodies.HoldBody)
+        self._require_champion(model, wish.expected)
         self.registry.hold(model, actor=call.actor, reason=wish.reason, until=wish.end)
         return json_reply(find_state(self.registry, model))
 
     def release(self, call: Call, model: str) -> Reply:
         """End all holds of a model."""
-        reason = bodies.read_record(call.body(), bodies.ReasonBody).reason
+        wish = bodies.read_record(call.body(), bodies.ReasonBody)
+        self._require_champion(model, wish.expected)
+        reason = wish.reason
         released = self.registry.release(model, actor=call.actor, reason=reason)
         return json_reply(find_state(self.registry, model, released))
 
@@ -135,12 +143,39 @@ class Changes:
             raise ConflictError(str(error), faults=error.faults) from None
         return json_reply(state)
 
+    def show(self, call: Call) -> Reply:
+        """Begin or end the demonstration."""
+        wish = bodies.read_record(call.body(), bodies.DemoBody)
+        if not wish.run:
+            return json_reply(self.demo.end())
+        try:
+            return json_reply(self.demo.begin(wish.model), HTTPStatus.ACCEPTED)
+        except DemoError as error:
+            raise ConflictError(str(error)) from None
+
     def find(self, job_id: str) -> Job:
         """A job. Raises NotFoundError."""
         try:
             return self.watcher.jobs.get(job_id)
         except UnknownJobError as error:
             raise NotFoundError(str(error)) from None
+
+    def _require_champion(self, model: str, seen: int | None) -> None:
+        """Refuse what was decided with another champion in view, and say who changed it."""
+        champion = self.registry.aliases(model).champion
+        if seen is None or champion == seen:
+            return
+        last = next(
+            (
+                r
+                for r in reversed(self.registry.audit(model))
+                if r.action in ("promote", "rollback")
+            ),
+            None,
+        )
+        who = "" if last is None else f"; {last.actor} did so at {last.at} ({last.reason})"
+        moved = f"{model}: version {seen} was the champion that you saw, it is {champion} now"
+        raise ConflictError(f"{moved}{who}", champion=champion)
 
     def _require_release(self, job: Job) -> None:
         """Refuse an approval that a hold would undo: it waits until that is settled."""

@@ -14,7 +14,9 @@ from service.web.reply import Reply
 from service.web.request_id import is_fit_id
 
 UNTYPED = ("application/x-www-form-urlencoded", "text/plain")
-Scope = Literal["open", "predict", "feedback", "alert", "admin"]
+# `inputs` and `console` are of the page at `/`: feedback or admin, and admin; where nobody but this
+# machine can call, and there are no tokens, they need none.
+Scope = Literal["open", "predict", "feedback", "alert", "admin", "inputs", "console"]
 Grants = Callable[[str], bool]
 
 

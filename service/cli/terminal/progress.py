@@ -4,14 +4,19 @@ A command is never silent for long: where a stage reports nothing, a thread says
 for how long.
 """
 
+import json
 import shutil
 import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from types import TracebackType
 
 import click
+
+from models.base.files import write_atomic
 
 LINE_SECONDS, BAR_SECONDS = 5.0, 0.1  # at least between two lines, and two pictures of a bar
 TICK_SECONDS = 1.0
@@ -23,12 +28,13 @@ class Bar:
 
     Call it with (stage, done, total, words) as often as you like (total 0: nobody knows how far
     it is); `of(stage)` is for a function that knows one stage. On a terminal there is a bar,
-    elsewhere a line every few seconds. Use it as a context: the thread that breaks silences ends
-    with it.
+    elsewhere a line every few seconds. The service's page reads the file. Use it as a context: the
+    thread that breaks silences ends with it.
 
     Args:
         what: is made, such as the model's name.
         silent: show nothing, in all but the first of several processes.
+        file: where the same is written for the service's page, once a second; None: nowhere.
         clock: seconds that only grow.
         terminal: whether standard error is one; None: look.
 
@@ -43,11 +49,13 @@ class Bar:
         what: str,
         *,
         silent: bool = False,
+        file: Path | None = None,
         clock: Callable[[], float] = time.monotonic,
         terminal: bool | None = None,
     ) -> None:
         self.what = what
         self._silent, self._clock = silent, clock
+        self._file = None if silent else file
         self._terminal = sys.stderr.isatty() if terminal is None else terminal
         self._lock, self._ended = threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._tick_on, name="progress", daemon=True)
@@ -70,6 +78,9 @@ class Bar:
         self._thread.join()
         with self._lock:
             self._close_line()
+        if self._file is not None:
+            with suppress(OSError):
+                self._file.unlink(missing_ok=True)
 
     def __call__(self, stage: str, done: int, total: int, words: str) -> None:
         """Take a report. The first of a stage says what an earlier run has done of it."""
@@ -103,12 +114,26 @@ class Bar:
             click.echo(text, err=True)
 
     def tick(self) -> None:
-        """Break a silence; the thread calls it every second."""
+        """Break a silence, and write the file; the thread calls it every second."""
         with self._lock:
+            self._write()
             now = self._clock()
             busy = self._stage and not self._is_over()
             if busy and now - self._shown >= self._pause:
                 self._show(now)
+
+    def _write(self) -> None:
+        """Write how it stands; a page without news is no reason to stop a training."""
+        if self._file is None or not self._stage:
+            return
+        left = self._seconds_left
+        document = {
+            "model": self.what, "stage": self._stage, "done": self._done, "total": self._total,
+            "words": self._words, "seconds_left": None if left is None else round(left, 1),
+        }  # fmt: skip
+        with suppress(OSError):
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(self._file, json.dumps(document).encode())
 
     def _is_over(self) -> bool:
         return 0 < self._total <= self._done

@@ -9,6 +9,7 @@ from models.base.errors import InputError
 from service.watcher.bodies import (
     CHECKS,
     AcceptBody,
+    DemoBody,
     FaultsError,
     HoldBody,
     PromoteBody,
@@ -26,6 +27,7 @@ KINDS: tuple[type[msgspec.Struct], ...] = (
     RollbackBody,
     PromoteBody,
     StartBody,
+    DemoBody,
 )
 
 

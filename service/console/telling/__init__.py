@@ -1,0 +1,1 @@
+"""The sentences of the page: pure functions of what is known, in words that follow intervals."""

@@ -1,0 +1,101 @@
+"""An answer to one input in words: the class, how sure, how usual the input, tampered or not.
+
+Certificates, prediction sets and verdicts are told where a version gives them.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from models.versions.schema import Manifest
+from service.console.telling.blocks import Bars, Block, Heading, Said, Shares, Strip, Text
+from service.console.telling.headline import Tone
+from service.console.telling.numbers import percent
+
+SHOWN, LEAST_ROWS = 4, 10
+VERDICTS = {"attack": "It looks like an attack.", "corruption": "It looks corrupted, not attacked."}
+
+
+def tell_answer(row: Mapping[str, Any], manifest: Manifest, request_id: str) -> list[Block]:
+    """What the page says of the answer to one row.
+
+    Args:
+        row: an object of `predictions` of `/predict`.
+        manifest: of the version that answered.
+        request_id: of the request.
+    """
+    p, alpha = np.asarray(row["probabilities"], np.float64), manifest.calibration.alpha
+    order = np.argsort(-p, kind="stable")[:SHOWN].tolist()
+    sure = f"{percent(float(p.max()))} sure."
+    meta = f"version {manifest.version}, request `{request_id}`, not counted as traffic"
+    drift, tampered = row["drift"], row["perturbation"]
+    like = "No" if drift["flagged"] else "Yes"
+    strange = f"{100 * drift['p_value']:.0f} of 100 held-out rows are at least as strange"
+    threshold = percent(manifest.calibration.perturbation_threshold)
+    attack, corruption = float(tampered["likelihood"]), float(tampered["corruption"])
+    clean = max(0.0, 1 - attack - corruption)
+    blocks: list[Block] = [
+        Said(str(row["label"]), sure, tell_sureness(manifest, float(p.max())), meta),
+        *_tell_set(row.get("set")),
+        Heading("What else could it be?"),
+        Bars(
+            "Probabilities", tuple((manifest.classes[k], float(p[k])) for k in order), share=True
+        ),
+        Heading("Is it like what the model was trained on?"),
+        Strip(float(drift["p_value"]), alpha),
+        Text(f"{like}: {strange} (p = {drift['p_value']:.3f}); {_flag(drift['flagged'])}."),
+        Heading("Was it tampered with?"),
+        Shares((("clean", clean, "bar"), ("blur, noise, light", corruption, "grey"),
+                ("tampered", attack, "hot"))),
+        Text(f"{_verdict(tampered)}{_flag(tampered['flagged']).capitalize()}. Even odds before "
+             f"looking; a flag needs {threshold}."),
+        *_tell_certificate(row.get("certificate")),
+    ]  # fmt: skip
+    return blocks
+
+
+def tell_sureness(manifest: Manifest, probability: float) -> str:
+    """How often held-out answers about this sure were right."""
+    evaluation = manifest.evaluation
+    bins = (
+        () if evaluation is None or evaluation.calibration is None else evaluation.calibration.bins
+    )
+    below = [each for each in bins if each.low <= probability and each.n >= LEAST_ROWS]
+    if not below:
+        return "How often answers this sure are right was not measured."
+    found = max(below, key=lambda each: each.low)
+    right = f"{100 * found.accuracy:.1f}".removesuffix(".0")
+    return (
+        f"On held-out rows, answers about this sure were right in {right} of 100 ({found.n} rows)."
+    )
+
+
+def _tell_set(names: Any) -> list[Block]:
+    if not names:
+        return []
+    return [Text(f"The promise: the true class is one of {', '.join(map(str, names))}.")]
+
+
+def _tell_certificate(certificate: Any) -> list[Block]:
+    if not certificate:
+        return []
+    if not certificate.get("certified"):
+        return [Text("Not certified: nothing is promised about changes of this input.", small=True)]
+    tone: Tone = "good"
+    eps = certificate.get("eps")
+    words = (
+        f"Certified: no change of each value by {eps:g} of the range or less alters this answer."
+    )
+    return [Text(words, tone=tone)]
+
+
+def _verdict(tampered: Mapping[str, Any]) -> str:
+    words = VERDICTS.get(str(tampered.get("verdict")), "")
+    if not words and tampered.get("suspicious"):
+        words = "Suspicious: it is hardly a clean input, whatever else it is."
+    return f"{words} " if words else ""
+
+
+def _flag(on: bool) -> str:
+    return "flagged" if on else "not flagged"

@@ -1,0 +1,45 @@
+"""An application behind a real port, for a real browser; no process is started for it."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from service.app import Application
+from tests.asgi import ask
+
+
+@contextmanager
+def listening(app: Application) -> Iterator[str]:
+    """The address under which the application answers, until the block ends."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def _answer(self) -> None:
+            body = self.rfile.read(int(self.headers.get("content-length") or 0))
+            headers = [(k, v) for k, v in self.headers.items() if k.lower() != "accept-encoding"]
+            answer = ask(app, self.command, self.path, headers, body)
+            self.send_response_only(answer.status)
+            for name, value in answer.headers:
+                if name.lower() != "content-length":
+                    self.send_header(name, value)
+            if answer.status != 304:
+                self.send_header("Content-Length", str(len(answer.body)))
+            self.end_headers()
+            self.wfile.write(answer.body)
+
+        do_GET = do_POST = _answer
+
+        def log_message(self, *_: Any) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()

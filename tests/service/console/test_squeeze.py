@@ -1,0 +1,59 @@
+"""Scripts mean the same without their spaces, and the page stays within its budget."""
+
+import gzip
+import re
+
+import pytest
+
+from service.console.page import FOLDER, read_page
+from service.console.squeeze import squeeze_script, squeeze_style
+
+MOST_BYTES, MOST_ZIPPED = 65_000, 29_000
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("a + +b", "a+ +b"),
+        ("x = y / 2 / z", "x=y/2/z"),
+        ("f(/[/`'\"] /g, 1)", "f(/[/`'\"] /g,1)"),
+        ('"a  //b" + `c  ${ d("`}") }  //e`', '"a  //b"+`c  ${ d("`}") }  //e`'),
+        ("a\n  // one\n\n  b /* two */ c", "a\nb c"),
+        ("return a in b", "return a in b"),
+    ],
+)
+def test_only_needless_spaces_and_comments_go(text: str, wanted: str) -> None:
+    assert squeeze_script(text) == wanted
+
+
+def test_a_style_keeps_the_spaces_that_mean_something() -> None:
+    assert squeeze_style("a :hover { margin : 0 auto }") == "a :hover{margin:0 auto}"
+    assert squeeze_style("@media (min-width: 1px) and (x) { a { b: calc(1px + 2px) } }") == (
+        "@media (min-width: 1px) and (x){a{b:calc(1px + 2px)}}"
+    )
+
+
+def test_the_page_stays_within_its_budget() -> None:
+    page = read_page()
+    files = [page.html, *(asset.body for asset in page.assets.values())]
+    assert sum(map(len, files)) <= MOST_BYTES
+    assert sum(len(gzip.compress(each)) for each in files) <= MOST_ZIPPED
+
+
+def test_every_file_is_served_under_a_name_with_a_digest_and_for_ever() -> None:
+    page = read_page()
+    assert len(page.assets) == len(list(FOLDER.glob("*.*"))) - 1, "a file that nothing loads"
+    for name, asset in page.assets.items():
+        assert re.fullmatch(r"[a-z]+\.[0-9a-f]{10}\.(js|css)", name)
+        assert ("Cache-Control", "public, max-age=31536000, immutable") in asset.headers
+        assert b'"./' not in asset.body
+    assert b"style=" not in page.html
+    assert re.search(rb"<script(?! type=\"module\" src=)", page.html) is None
+
+
+def test_no_file_makes_markup_of_texts_or_keeps_a_token() -> None:
+    for path in FOLDER.glob("*.js"):
+        text = path.read_text()
+        for never in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(",
+                      "localStorage", "sessionStorage", "document.cookie", "console."):  # fmt: skip
+            assert never not in text, (path.name, never)
