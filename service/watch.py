@@ -119,6 +119,8 @@ def _plan(settings: Settings) -> WatchPlan:
         timezone=settings.timezone,
         records_kept=settings.record_rows_kept,
         serves={spec.name: spec.version for spec in settings.model_specs},
+        min_labels=settings.min_labels,
+        labeller_share=settings.labeller_share,
     )
 
 
@@ -133,6 +135,9 @@ def _terms(settings: Settings) -> Terms:
         retrain_epochs=settings.retrain_epochs,
         min_labels=settings.min_labels,
         labeller_share=settings.labeller_share,
+        trusted_labellers=tuple(
+            filter(None, map(str.strip, settings.trusted_labellers.split(",")))
+        ),
         label_patience_seconds=settings.label_patience_seconds,
         step_timeout_seconds=settings.step_timeout_seconds,
     )

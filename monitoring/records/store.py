@@ -23,6 +23,14 @@ import sqlalchemy as sa
 from models.versions.schema import InputArray, InputSchema
 from monitoring.records.database import PATIENCE_SECONDS, Database, StoreError
 from monitoring.records.labels import GivenLabel, write_labels
+from monitoring.records.queries import (
+    AGREED,
+    INSERT,
+    fits,
+    raw_inputs,
+    select_answers,
+    select_recent,
+)
 from monitoring.records.rows import (
     FEEDBACK,
     FURTHER,
@@ -76,7 +84,7 @@ class RecordStore:
         """Write records in one transaction."""
         if records:
             with self._database.writing() as connection:
-                connection.execute(_INSERT, [record._asdict() for record in records])
+                connection.execute(INSERT, [record._asdict() for record in records])
 
     def find(self, keys: Iterable[Key], client: str = "") -> dict[Key, RecordedRow]:
         """Return the latest record of each key that has one: of `client`, where it has one.
@@ -140,11 +148,14 @@ class RecordStore:
         model: str,
         *,
         since: float = 0.0,
+        until: float | None = None,
         version: int | None = None,
         quota: Quota = NO_QUOTA,
         limit: int | None = None,
     ) -> Usable:
         """Choose the labelled rows that a window may use, of requests since `since` (epoch s).
+
+        With `until` only of requests before that.
 
         Contradicted rows are none of them, and of a client's rows only the latest, up to its quota
         of the latest `limit` rows.
@@ -158,6 +169,8 @@ class RecordStore:
         )
         if version is not None:
             query = query.where(REQUESTS.c.version == version)
+        if until is not None:
+            query = query.where(REQUESTS.c.at < until)
         with self._database.reading() as connection:
             rows = connection.execute(query).all()
         return choose_usable(
@@ -175,6 +188,7 @@ class RecordStore:
         schema: InputSchema,
         *,
         since: float = 0.0,
+        until: float | None = None,
         limit: int = 10_000,
         version: int | None = None,
         quota: Quota = NO_QUOTA,
@@ -183,7 +197,9 @@ class RecordStore:
 
         Rows of another shape or dtype than `schema` are left out.
         """
-        chosen = self.usable(model, since=since, version=version, quota=quota, limit=limit).seq
+        chosen = self.usable(
+            model, since=since, until=until, version=version, quota=quota, limit=limit
+        ).seq
         names = ("x", "predicted", "at", "p_value", "perturbation", "version")
         rows: list[sa.Row[Any]] = []
         with self._database.reading() as connection:
@@ -219,7 +235,7 @@ class RecordStore:
             sa.select(REQUESTS.c.predicted == FEEDBACK.c.label)
             .join(FEEDBACK, FEEDBACK.c.seq == REQUESTS.c.seq)
             .where(REQUESTS.c.model == model, REQUESTS.c.version == version)
-            .where(REQUESTS.c.at >= since)
+            .where(REQUESTS.c.at >= since, AGREED)
             .order_by(REQUESTS.c.seq.desc())
             .limit(last)
         )
@@ -229,7 +245,7 @@ class RecordStore:
 
     def recent(self, model: str, version: int, last: int) -> Recent:
         """Return the latest `last` requests, labelled or not."""
-        query = _recent(model, version).order_by(REQUESTS.c.seq.desc()).limit(last)
+        query = select_recent(model, version).order_by(REQUESTS.c.seq.desc()).limit(last)
         with self._database.reading() as connection:
             return Recent.of(connection.execute(query).all()[::-1])
 
@@ -240,7 +256,7 @@ class RecordStore:
 
         Those from before `since` (epoch s) are left out.
         """
-        query = _recent(model, version).where(REQUESTS.c.seq > after, REQUESTS.c.at >= since)
+        query = select_recent(model, version).where(REQUESTS.c.seq > after, REQUESTS.c.at >= since)
         with self._database.reading() as connection:
             return Recent.of(connection.execute(query.order_by(REQUESTS.c.seq).limit(limit)).all())
 
@@ -248,7 +264,7 @@ class RecordStore:
         self, model: str, version: int, last: int, *, since: float = 0.0
     ) -> LabelledAnswers:
         """Return the latest `last` labelled requests that came at or after `since` (epoch s)."""
-        query = _answers(model, version, since).order_by(FEEDBACK.c.number.desc()).limit(last)
+        query = select_answers(model, version, since).order_by(FEEDBACK.c.number.desc()).limit(last)
         with self._database.reading() as connection:
             return LabelledAnswers.of(connection.execute(query).all()[::-1])
 
@@ -256,7 +272,7 @@ class RecordStore:
         self, model: str, version: int, number: int, limit: int, *, since: float = 0.0
     ) -> LabelledAnswers:
         """Return the first `limit` labels with a higher number, of requests at or after `since`."""
-        query = _answers(model, version, since).where(FEEDBACK.c.number > number)
+        query = select_answers(model, version, since).where(FEEDBACK.c.number > number)
         with self._database.reading() as connection:
             rows = connection.execute(query.order_by(FEEDBACK.c.number).limit(limit)).all()
         return LabelledAnswers.of(rows)
@@ -364,37 +380,3 @@ class RecordStore:
     def close(self) -> None:
         """Close the connections that are not in use."""
         self._database.close()
-
-
-def fits(x: bytes, schema: InputSchema) -> bool:
-    """Whether recorded bytes have the length of a row of this shape and dtype."""
-    return len(x) == schema.size * np.dtype(schema.dtype).itemsize
-
-
-def raw_inputs(rows: Sequence[bytes], schema: InputSchema) -> InputArray:
-    """Convert recorded bytes, each of which `fits`, to raw inputs `(N, *shape)`."""
-    x: InputArray = np.frombuffer(b"".join(rows), np.dtype(schema.dtype))
-    return x.reshape(len(rows), *schema.shape)
-
-
-_INSERT = sa.insert(REQUESTS)
-
-
-def _recent(model: str, version: int) -> sa.Select[tuple[object, ...]]:
-    columns = (REQUESTS.c[n] for n in ("seq", "at", "predicted", "p_value", "confidence"))
-    return (
-        sa.select(*columns, FEEDBACK.c.label)
-        .join(FEEDBACK, FEEDBACK.c.seq == REQUESTS.c.seq, isouter=True)
-        .where(REQUESTS.c.model == model, REQUESTS.c.version == version)
-    )
-
-
-def _answers(model: str, version: int, since: float) -> sa.Select[tuple[object, ...]]:
-    columns = (REQUESTS.c[n] for n in ("seq", "at", "p_value", "confidence", "entropy"))
-    right = (REQUESTS.c.predicted == FEEDBACK.c.label).label("right")
-    return (
-        sa.select(*columns, FEEDBACK.c.number, FEEDBACK.c.label, right)
-        .join(FEEDBACK, FEEDBACK.c.seq == REQUESTS.c.seq)
-        .where(REQUESTS.c.model == model, REQUESTS.c.version == version)
-        .where(REQUESTS.c.at >= since)
-    )

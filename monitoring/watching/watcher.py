@@ -30,13 +30,15 @@ from monitoring.evidence.channels import Alarm
 from monitoring.evidence.explanation import Explanation, explain
 from monitoring.evidence.labels.watch import Harm
 from monitoring.evidence.stream import Stream
+from monitoring.loop.deciding.waits import Needs, Wait, find_waits
 from monitoring.loop.dispatcher import Dispatcher
 from monitoring.loop.jobs import Job, JobStore
 from monitoring.loop.metrics import WatchMetrics
 from monitoring.loop.triggers import DAY, Event, Policy
 from monitoring.records.store import RecordStore, StoreError
+from monitoring.records.usable import Quota
 from monitoring.watching.acceptance import Acceptances
-from monitoring.watching.harm import HarmWatches, drift_event, harm_event
+from monitoring.watching.harm import HarmWatches, drift_event, harm_event, window_since
 from monitoring.watching.problems import ALL_MODELS, Problem, Problems, Result, in_words
 from monitoring.watching.pulse import Pulse
 from monitoring.watching.services import Services
@@ -61,6 +63,14 @@ class WatchPlan(msgspec.Struct, frozen=True):
     timezone: str = ""
     records_kept: int = 200_000
     serves: Mapping[str, int | None] = msgspec.field(default_factory=dict)  # and pinned to what
+    min_labels: int = 300  # that a retraining needs
+    labeller_share: float = 0.5
+
+    @property
+    def needs(self) -> Needs:
+        """What bounds a retraining."""
+        least = int(self.labeller_share * self.min_labels)
+        return Needs(self.policy, self.min_labels, Quota(self.labeller_share, least))
 
 
 @dataclass
@@ -345,6 +355,14 @@ class Watcher:
         if self.due_times is not None and self.due_times.due(model, now):
             events.append(Event("schedule", model, "evaluate", now - DAY, "scheduled"))
         return events
+
+    def waits(self, model: str, now: float) -> list[Wait]:
+        """Say why a model is not retrained yet. Raises StoreError where that cannot be told."""
+        harm, stream = self.harms.standing(model), self.streams.get(model)
+        return find_waits(
+            model, self.registry, self.jobs, self.records, self.plan.serves.get(model),
+            self.plan.needs, harm, None if stream is None else window_since(stream, harm), now,
+        )  # fmt: skip
 
     def accuracy(self, model: str) -> Accuracy:
         """Return what is known about the model's live accuracy."""
