@@ -47,12 +47,15 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--first", type=int, default=6)
     parser.add_argument("--parts", nargs="*", default=["swap", "cycles", "small"])
+    parser.add_argument("--gates", action="store_true", help="judge challengers by the gates, too")
+    parser.add_argument("--quick", action="store_true", help="fewer epochs, a weaker attack")
     options = parser.parse_args()
+    child._print_progress = lambda *_: None
     digits, started = data.load("digits"), time.process_time()
     for seed in range(options.first, options.first + options.seeds):
         for part in options.parts:
             with tempfile.TemporaryDirectory() as folder:
-                lab = Lab(digits, Path(folder), seed)
+                lab = Lab(digits, Path(folder), seed, gates=options.gates, quick=options.quick)
                 {"swap": swap, "cycles": cycles, "small": small}[part](lab)
     print(f"all: {time.process_time() - started:.0f} CPU-s")
 
@@ -60,12 +63,16 @@ def main() -> None:
 class Lab:
     """A registry with a champion, and windows that its loop is given."""
 
-    def __init__(self, digits: DataSet, folder: Path, seed: int) -> None:
+    def __init__(
+        self, digits: DataSet, folder: Path, seed: int, *, gates: bool, quick: bool
+    ) -> None:
         self.digits, self.folder, self.seed, self.jobs = digits, folder, seed, 0
+        self.gates = gates
+        self.options = {"recipe": {"epochs": 8, "attack_steps": 3}} if quick else {}
         self.rng = np.random.default_rng(seed)
         self.registry = Registry(folder / "registry")
         order = Order(
-            "digits", Recipe(epochs=40, seed=seed), factories.spec_for(digits.schema, 10),
+            "digits", Recipe(epochs=15 if quick else 40, attack_steps=3 if quick else 7, seed=seed), factories.spec_for(digits.schema, 10),
             EventFacts("first"), "benchmark", threat=ThreatModel(eps=0.15),
         )  # fmt: skip
         make_version(self.registry, digits, order)
@@ -77,12 +84,14 @@ class Lab:
     def accuracy(self, version: int, rows: Rows) -> float:
         return float(right(self.runner(version), rows).mean())
 
-    def retrain(self, rows: Rows, *, follow: bool = True, excuse: bool = False) -> tuple[int, str]:
+    def retrain(
+        self, rows: Rows, *, champion: int | None = None, follow: bool = True, excuse: bool = False
+    ) -> tuple[int, str]:
         """Run the loop's steps on a window; returns the new champion and what it learnt from."""
         self.jobs += 1
         folder = self.folder / f"job-{self.jobs}"
         folder.mkdir()
-        champion = self.registry.aliases("digits").champion
+        champion = champion or self.registry.aliases("digits").champion
         assert champion is not None
         clients = np.array([f"client-{k % CLIENTS}" for k in range(len(rows))])
         predicted = self.runner(champion).run(rows.x).probabilities.argmax(axis=1)
@@ -91,7 +100,7 @@ class Lab:
             at=1000.0 * self.jobs + np.arange(len(rows)),
         )  # fmt: skip
         job = Job(
-            f"job-{self.jobs}", "retrain", "digits", champion, "person", "", 0.0, 0.0,
+            f"job-{self.jobs}", "retrain", "digits", champion, "person", "", 0.0, 0.0, options=self.options,
             terms=frozen(Terms(retrain_epochs=EPOCHS)),
         )  # fmt: skip
         task = Task(job, str(self.registry.root), "sqlite://", retrain_epochs=EPOCHS)
@@ -149,6 +158,9 @@ def dark(share: float) -> Move:
     return move
 
 
+MOVES = (("rotate 30", turn(30)), ("dark .4", dark(0.4)), ("noise .25", noise(0.25)))
+
+
 def swapped(y: np.ndarray) -> np.ndarray:
     a, b = CLASSES
     return np.where(y == a, b, np.where(y == b, a, y))
@@ -165,20 +177,19 @@ def swap(lab: Lab) -> None:
     """Labels of two classes change places; the traffic is a little brighter (another content)."""
     print(f"swap, seed {lab.seed}")
     came, judge = halves(lab)
-    light: Move = dark(0.9)
+    window, rows = (dark(0.9)(lab.digits, part, lab.rng) for part in (came, judge))
+    window, rows = Rows(window.x, swapped(window.y)), Rows(rows.x, swapped(rows.y))
+    before = lab.accuracy(1, rows)
     for words, follow in (("plain mixing", False), ("followed", True)):
-        with tempfile.TemporaryDirectory() as folder:
-            own = Lab(lab.digits, Path(folder), lab.seed)
-            window, rows = light(lab.digits, came, lab.rng), light(lab.digits, judge, lab.rng)
-            window, rows = Rows(window.x, swapped(window.y)), Rows(rows.x, swapped(rows.y))
-            before = own.accuracy(1, rows)
-            version, _ = own.retrain(window, follow=follow, excuse=not follow)
-            after = own.accuracy(version, rows)
-            print(f"  {words}: {before:.3f} -> {after:.3f} on {len(rows)} rows with new labels")
-            if follow:  # a later window without a change must not bring the old labels back
-                later = turn(15)(lab.digits, came, lab.rng)
-                version, _ = own.retrain(Rows(later.x, swapped(later.y)))
-                print(f"  the version after that: {own.accuracy(version, rows):.3f}")
+        version, _ = lab.retrain(window, champion=1, follow=follow, excuse=not follow)
+        after = lab.accuracy(version, rows)
+        print(
+            f"  {words}: {before:.3f} -> {after:.3f} on {len(rows)} rows with new labels",
+            flush=True,
+        )
+    later = turn(15)(lab.digits, came, lab.rng)  # a later window must not bring the old ones back
+    version, _ = lab.retrain(Rows(later.x, swapped(later.y)))
+    print(f"  the version after that: {lab.accuracy(version, rows):.3f}")
 
 
 def cycles(lab: Lab) -> None:
@@ -187,7 +198,7 @@ def cycles(lab: Lab) -> None:
     came, judge = halves(lab)
     seen: list[tuple[str, Move]] = []
     first = lab.accuracy(1, lab.digits.test)
-    for name, move in (("rotate 30", turn(30)), ("dark .4", dark(0.4)), ("noise .25", noise(0.25))):
+    for name, move in MOVES:
         seen.append((name, move))
         window, rows = move(lab.digits, came, lab.rng), move(lab.digits, judge, lab.rng)
         champion = lab.registry.aliases("digits").champion
@@ -209,18 +220,17 @@ def small(lab: Lab) -> None:
     came, judge = halves(lab)
     true = making.match_window
     none = MatchFacts("", 0, 0.0, 0.0, "", "none: as asked")
-    for name, move in (("rotate 30", turn(30)), ("dark .4", dark(0.4)), ("noise .25", noise(0.25))):
-        window = lab.window(came, move, 200)
-        rows = move(lab.digits, judge, lab.rng)
+    for name, move in MOVES:
+        window, rows = lab.window(came, move, 200), move(lab.digits, judge, lab.rng)
+        before = lab.accuracy(1, rows)
         for words, match in (("random", lambda *_: Match(none)), ("matched", true)):
-            with tempfile.TemporaryDirectory() as folder:
-                own = Lab(lab.digits, Path(folder), lab.seed)
-                making.match_window = match
-                before = own.accuracy(1, rows)
-                version, material = own.retrain(window)
-                after, kept = own.accuracy(version, rows), own.accuracy(version, lab.digits.test)
-                print(f"  {name}, {words}: {before:.3f} -> {after:.3f}; original {kept:.3f}")
-                print(f"    {material}")
+            making.match_window = match
+            version, material = lab.retrain(window, champion=1)
+            after, kept = lab.accuracy(version, rows), lab.accuracy(version, lab.digits.test)
+            print(
+                f"  {name}, {words}: {before:.3f} -> {after:.3f}; original {kept:.3f}", flush=True
+            )
+            print(f"    {material}")
     making.match_window = true
 
 

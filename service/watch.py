@@ -79,7 +79,7 @@ def start(settings: Settings) -> WatchApplication:
     jobs, metrics = JobStore(engine), WatchMetrics()
     loop: list[Supervisor] = []  # the watcher and the loop know each other
     watcher = Watcher(
-        _plan(settings), registry, records, jobs, metrics, lambda job: loop[0].begin(job)
+        plan_of(settings), registry, records, jobs, metrics, lambda job: loop[0].begin(job)
     )
     place = Workplace(settings.state, settings.database_url)
     lifecycle = Lifecycle(
@@ -105,7 +105,8 @@ def _system_url(settings: Settings) -> str:
     return settings.database_url
 
 
-def _plan(settings: Settings) -> WatchPlan:
+def plan_of(settings: Settings) -> WatchPlan:
+    """What a watcher with these settings watches, and how eagerly it acts."""
     return WatchPlan(
         services=tuple(u.strip() for u in settings.service_url.split(",") if u.strip()),
         state=settings.state,
