@@ -1,7 +1,8 @@
 """Retraining that adapts and does not forget: the loop's own steps on digits (docs/benchmarks.md).
 
-    OMP_NUM_THREADS=1 python -m benchmarks.retraining [--seeds 2] [--parts swap cycles small]
+    OMP_NUM_THREADS=1 python -u -m benchmarks.retraining [--seeds 2] [--parts swap cycles small]
 
+votes   by which neighbours old rows are renamed where labels of two classes change places
 swap    labels of two classes change places; they are followed, or old and new rows are mixed
 cycles  three windows in a row, each moved in another way: what is lost on the original test part
 small   windows of 100 rows: what the change that matches the window adds
@@ -14,15 +15,21 @@ import argparse
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import msgspec
 import numpy as np
+import torch
 
 from models import corruptions, data
 from models.data import DataSet, Rows
+from models.data.lineage import LEFT_OUT
+from models.evaluation.gates import referee
+from models.evaluation.gates.following import vote
 from models.evaluation.subject import right
 from models.nets import factories
+from models.training.loop import train
 from models.training.recipe import Recipe
 from models.versions.facts import EventFacts, MatchFacts
 from models.versions.judging import ThreatModel
@@ -53,7 +60,11 @@ def main() -> None:
     child._print_progress = lambda *_: None
     digits, started = data.load("digits"), time.process_time()
     for seed in range(options.first, options.first + options.seeds):
+        if "votes" in options.parts:
+            votes(digits, seed)
         for part in options.parts:
+            if part == "votes":
+                continue
             with tempfile.TemporaryDirectory() as folder:
                 lab = Lab(digits, Path(folder), seed, gates=options.gates, quick=options.quick)
                 {"swap": swap, "cycles": cycles, "small": small}[part](lab)
@@ -171,6 +182,32 @@ def halves(lab: Lab) -> tuple[Rows, Rows]:
     pool = lab.digits.calibration.joined(lab.digits.test)
     order = lab.rng.permutation(len(pool))
     return pool.take(order[: len(pool) // 2]), pool.take(order[len(pool) // 2 :])
+
+
+def votes(digits: DataSet, seed: int) -> None:
+    """Old rows of two classes, by their nearest rows of a window that is turned by 25 degrees."""
+    torch.manual_seed(seed)
+    net = factories.build(factories.spec_for(digits.schema, 10))
+    net = train(net, digits.train, digits.schema, Recipe(epochs=20, seed=seed)).net
+    judge = referee.fine_tune(net, digits.schema, digits.train, seed)
+    pool = digits.calibration.joined(digits.test)
+    chosen = pool.take(np.random.default_rng(seed).permutation(len(pool))[: len(pool) // 2])
+    window = turn(25)(digits, chosen, np.random.default_rng(seed))
+    named = referee.probabilities_of(judge, digits.schema, window.x).argmax(axis=1)
+    old = digits.train.take(np.isin(digits.train.y, CLASSES))
+    for words, embed in (
+        ("raw pixels", lambda x: digits.schema.to_unit(x).reshape(len(x), -1)),
+        ("the champion's features", partial(referee.features_of, net, digits.schema)),
+        ("the referee's features", partial(referee.features_of, judge, digits.schema)),
+    ):
+        for voters in (window, window.take(np.isin(named, CLASSES))):
+            found = vote(embed(old.x), embed(voters.x), swapped(voters.y))
+            kept = found != LEFT_OUT
+            good = (found[kept] == swapped(old.y)[kept]).mean()
+            print(
+                f"  votes, seed {seed}, {words}, {len(voters)} voters: {(~kept).mean():.0%} of "
+                f"{len(old)} rows are left out, {good:.0%} of the others right"
+            )
 
 
 def swap(lab: Lab) -> None:

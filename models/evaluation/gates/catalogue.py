@@ -227,7 +227,11 @@ GATES: tuple[Gate, ...] = (
         " (Fisher with Holm, 1 %, and ten points)",
         deciding=False,
     ),
-    Gate("labels", "no class is labelled as another one"),
+    Gate(
+        "labels",
+        "no class is labelled as another one, or a person or a trusted labeller has said that this"
+        " is meant",
+    ),
     Gate(
         "input_contract",
         "input schema and classes are the champion's",
