@@ -82,10 +82,9 @@ class Lab:
         self.options = {"recipe": {"epochs": 8, "attack_steps": 3}} if quick else {}
         self.rng = np.random.default_rng(seed)
         self.registry = Registry(folder / "registry")
-        order = Order(
-            "digits", Recipe(epochs=15 if quick else 40, attack_steps=3 if quick else 7, seed=seed), factories.spec_for(digits.schema, 10),
-            EventFacts("first"), "benchmark", threat=ThreatModel(eps=0.15),
-        )  # fmt: skip
+        recipe = Recipe(epochs=15 if quick else 40, attack_steps=3 if quick else 7, seed=seed)
+        net, threat = factories.spec_for(digits.schema, 10), ThreatModel(eps=0.15)
+        order = Order("digits", recipe, net, EventFacts("first"), "benchmark", threat=threat)
         make_version(self.registry, digits, order)
         self.registry.promote("digits", 1, expected=None, actor="benchmark", reason="the first")
 
@@ -110,9 +109,10 @@ class Lab:
             folder / "window.npz", x=rows.x, y=rows.y, predicted=predicted, clients=clients,
             at=1000.0 * self.jobs + np.arange(len(rows)),
         )  # fmt: skip
+        terms = frozen(Terms(retrain_epochs=EPOCHS))
         job = Job(
-            f"job-{self.jobs}", "retrain", "digits", champion, "person", "", 0.0, 0.0, options=self.options,
-            terms=frozen(Terms(retrain_epochs=EPOCHS)),
+            f"job-{self.jobs}", "retrain", "digits", champion, "person", "", 0.0, 0.0,
+            options=self.options, terms=terms,
         )  # fmt: skip
         task = Task(job, str(self.registry.root), "sqlite://", retrain_epochs=EPOCHS)
         refereed = child.referee(task, folder)
