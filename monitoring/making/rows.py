@@ -1,9 +1,10 @@
 """What a version is trained on: its data set, copies of it, and labelled live rows by their age.
 
 All rows of the data set are there each time (replay), so that what was known is not forgotten, with
-a changed copy of each: the change that matches the window where one does
-(`monitoring.making.matching`), else random benign ones. Live rows are repeated to about a third of
-the whole. Age counts in windows: a row of the k-th window before has 2^-k times the copies.
+a changed copy of each: random benign changes and, where one matches the window
+(`monitoring.making.matching`), that one for half of the rows. Live rows are repeated to about a
+third of the whole. Age counts in windows: a row of the k-th window before has 2^-k times the
+copies.
 """
 
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from monitoring.making.matching import Match, match_window
 from monitoring.making.orders import Order
 
 MOST_COPIES = 5  # of a live row
+MATCHED_SHARE = 0.5  # of a copy, where a change matches: what was benign before stays so
 LIVE_SHARE = 0.5  # live rows for each other row: a third of the whole
 
 
@@ -53,7 +55,10 @@ def training_rows(data: DataSet, order: Order) -> Material:
     change = None if match is None else match.apply
     for _ in range(order.recipe.corrupted_copies):
         x = data.train.x
-        copies = random_benign(data.schema, x, rng) if change is None else change(x, rng)
+        copies = random_benign(data.schema, x, rng)
+        if change is not None:
+            those = rng.random(len(x)) < MATCHED_SHARE
+            copies[those] = change(x[those], rng)
         rows = rows.joined(Rows(copies, data.train.y))
     live_rows = lineage.live.get("train")
     if live_rows is not None:

@@ -18,6 +18,7 @@ from models.versions.schema import InputArray
 
 NEAREST = 5
 AGREE = 4  # of the nearest, at least
+LEAST_TEST = 50  # rows of other classes, without which the test part is renamed, too
 CHUNK = 1 << 22  # distances at once
 TRUSTED_PARTS = ("train", "calibration")  # of the data set; the test part is left out instead
 
@@ -88,7 +89,8 @@ def follow(
 
     Training and calibration rows of an old class take the label of the window rows around them,
     or are left out. The test part and the live test rows judge the other classes only: a
-    challenger that knows the new labels would be wrong on the old ones.
+    challenger that knows the new labels would be wrong on the old ones. Where hardly a row of
+    another class is there, the test part is renamed as the training part is.
 
     Args:
         lineage: of the champion.
@@ -112,6 +114,8 @@ def follow(
     }
     tested = lineage.labels_of(data, "test").astype(np.int64)
     labels["test"] = np.where(np.isin(tested, old), LEFT_OUT, tested)
+    if (labels["test"] != LEFT_OUT).sum() < LEAST_TEST:  # as where both of two classes change
+        labels["test"] = renamed(data.test.x, tested)
     live = dict(lineage.live)
     for side, rows in lineage.live.items():
         if side == "test":
