@@ -21,7 +21,7 @@ from models.versions.bundle import Bundle
 
 FILE = "lineage.npz"
 TEST_ROWS = 1000  # that the test part grows to
-KEPT_ROWS = 5000  # live rows of a side, the newest
+KEPT_ROWS, KEPT_BYTES = 5000, 1 << 26  # live rows of a side, the newest
 LEFT_OUT = -1  # in the place of a label: nobody knows what the row is called now
 SIDES = ("train", "test")
 
@@ -41,11 +41,15 @@ class LiveRows(NamedTuple):
         return LiveRows(self.rows.take(index), self.at[index], self.age[index])
 
     def joined(self, other: "LiveRows") -> "LiveRows":
-        """These rows and the others, the oldest first, and at most `KEPT_ROWS` of the newest."""
-        at = np.concatenate([self.at, other.at])
-        order = np.argsort(at, kind="stable")[max(0, len(at) - KEPT_ROWS) :]
-        age = np.concatenate([self.age, other.age])
-        return LiveRows(self.rows.joined(other.rows).take(order), at[order], age[order])
+        """These rows and the others."""
+        at, age = np.concatenate([self.at, other.at]), np.concatenate([self.age, other.age])
+        return LiveRows(self.rows.joined(other.rows), at, age)
+
+    def newest(self) -> "LiveRows":
+        """The newest rows, the oldest of them first, as many as a version keeps."""
+        bytes_each = max(1, self.rows.x[:1].nbytes)
+        most = min(KEPT_ROWS, max(1, KEPT_BYTES // bytes_each))
+        return self.take(np.argsort(self.at, kind="stable")[max(0, len(self.at) - most) :])
 
 
 @dataclass(frozen=True)
@@ -156,7 +160,7 @@ class Lineage:
                 old = old._replace(age=old.age + 1)
             both = new if old is None else old if new is None else old.joined(new)
             if both is not None and len(both.at):
-                live[side] = both
+                live[side] = both.newest()
         return Lineage(live, self.labels)
 
 
