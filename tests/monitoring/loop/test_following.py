@@ -42,6 +42,7 @@ def test_in_auto_too_a_job_asks_before_it_trains_on_changed_labels(tmp_path: Pat
     assert lab.registry.state("digits").anchor == Anchor(2), "no older version knows the labels"
 
 
+@pytest.mark.slow
 def test_a_no_to_changed_labels_ends_the_job_by_name_and_nothing_is_trained(tmp_path: Path) -> None:
     lab, process = asking(tmp_path)
     lab.store().answer("job", NO)
