@@ -1,148 +1,139 @@
-"""Retraining that adapts and does not forget: the loop's own steps on digits (docs/benchmarks.md).
+"""Retraining that adapts and does not forget, on digits (docs/benchmarks.md).
 
-    OMP_NUM_THREADS=1 python -u -m benchmarks.retraining [--seeds 2] [--parts swap cycles small]
+    OMP_NUM_THREADS=1 python -u -m benchmarks.retraining [--parts votes swap cycles] [--seeds 1]
 
 votes   by which neighbours old rows are renamed where labels of two classes change places
 swap    labels of two classes change places; they are followed, or old and new rows are mixed
 cycles  three windows in a row, each moved in another way: what is lost on the original test part
-small   windows of 100 rows: what the change that matches the window adds
 
-Windows are held-out rows (calibration and test part) in a moved form, so that no content of the
-original is in them; every step is that of the loop (`monitoring.loop.child`).
+Windows are held-out rows (calibration and test part) in a moved form, half of them; the other half
+judges. Referee, window, rows and training are the loop's own; no scores are put in, so the change
+that matches a window, which needs a version's channels, is left out. `--quick` takes 15 and 8
+epochs with three attack steps in place of 40 and 20 with seven.
 """
 
 import argparse
+import copy
 import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
-import msgspec
 import numpy as np
 import torch
+from torch import nn
 
 from models import corruptions, data
 from models.data import DataSet, Rows
-from models.data.lineage import LEFT_OUT
+from models.data.lineage import LEFT_OUT, NO_LINEAGE, Lineage
 from models.evaluation.gates import referee
 from models.evaluation.gates.following import vote
-from models.evaluation.subject import right
 from models.nets import factories
 from models.training.loop import train
 from models.training.recipe import Recipe
-from models.versions.facts import EventFacts, MatchFacts
-from models.versions.judging import ThreatModel
-from models.versions.registry import Registry
-from models.versions.runner import Runner
-from monitoring.loop import child
-from monitoring.loop.jobs import Job, Task
-from monitoring.loop.terms import Terms, frozen
-from monitoring.making import rows as making
-from monitoring.making.matching import Match
+from models.versions.facts import EventFacts
+from monitoring.loop.refereeing import judge_window, usable_window
 from monitoring.making.orders import Order
-from monitoring.making.version import make_version
+from monitoring.making.rows import training_rows
 
 CLASSES = (3, 8)  # whose labels change places
-CLIENTS, EPOCHS = 10, 20
+CLIENTS = 10
 Move = Callable[[DataSet, Rows, np.random.Generator], Rows]
 
 
 def main() -> None:
     """Measure the parts that are asked for and print them."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--first", type=int, default=6)
-    parser.add_argument("--parts", nargs="*", default=["swap", "cycles", "small"])
-    parser.add_argument("--gates", action="store_true", help="judge challengers by the gates, too")
-    parser.add_argument("--quick", action="store_true", help="fewer epochs, a weaker attack")
+    parser.add_argument("--parts", nargs="*", default=["votes", "swap", "cycles"])
+    parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
-    child._print_progress = lambda *_: None
+    torch.set_num_threads(1)
     digits, started = data.load("digits"), time.process_time()
     for seed in range(options.first, options.first + options.seeds):
-        if "votes" in options.parts:
-            votes(digits, seed)
+        lab = Lab(digits, seed, quick=options.quick)
         for part in options.parts:
-            if part == "votes":
-                continue
-            with tempfile.TemporaryDirectory() as folder:
-                lab = Lab(digits, Path(folder), seed, gates=options.gates, quick=options.quick)
-                {"swap": swap, "cycles": cycles, "small": small}[part](lab)
+            {"votes": votes, "swap": swap, "cycles": cycles}[part](lab)
     print(f"all: {time.process_time() - started:.0f} CPU-s")
 
 
 class Lab:
-    """A registry with a champion, and windows that its loop is given."""
+    """A champion, and held-out rows: half of them come as traffic, the other half judges."""
 
-    def __init__(
-        self, digits: DataSet, folder: Path, seed: int, *, gates: bool, quick: bool
-    ) -> None:
-        self.digits, self.folder, self.seed, self.jobs = digits, folder, seed, 0
-        self.gates = gates
-        self.options = {"recipe": {"epochs": 8, "attack_steps": 3}} if quick else {}
+    def __init__(self, digits: DataSet, seed: int, *, quick: bool) -> None:
+        self.digits, self.seed, self.jobs = digits, seed, 0
+        self.first, self.more, self.steps = (15, 8, 3) if quick else (40, 20, 7)
+        torch.manual_seed(seed)
+        net = factories.build(factories.spec_for(digits.schema, len(digits.classes)))
+        recipe = Recipe(epochs=self.first, attack_steps=self.steps, seed=seed)
+        self.champion = train(net, digits.train, digits.schema, recipe).net
         self.rng = np.random.default_rng(seed)
-        self.registry = Registry(folder / "registry")
-        recipe = Recipe(epochs=15 if quick else 40, attack_steps=3 if quick else 7, seed=seed)
-        net, threat = factories.spec_for(digits.schema, 10), ThreatModel(eps=0.15)
-        order = Order("digits", recipe, net, EventFacts("first"), "benchmark", threat=threat)
-        make_version(self.registry, digits, order)
-        self.registry.promote("digits", 1, expected=None, actor="benchmark", reason="the first")
+        pool = digits.calibration.joined(digits.test)
+        order = self.rng.permutation(len(pool))
+        self.came, self.judge = pool.take(order[:360]), pool.take(order[360:])
 
-    def runner(self, version: int) -> Runner:
-        return Runner(self.registry.open("digits", str(version)))
-
-    def accuracy(self, version: int, rows: Rows) -> float:
-        return float(right(self.runner(version), rows).mean())
+    def accuracy(self, net: nn.Module, rows: Rows) -> float:
+        named = referee.probabilities_of(net, self.digits.schema, rows.x).argmax(axis=1)
+        return float((named == rows.y).mean())
 
     def retrain(
-        self, rows: Rows, *, champion: int | None = None, follow: bool = True, excuse: bool = False
-    ) -> tuple[int, str]:
-        """Run the loop's steps on a window; returns the new champion and what it learnt from."""
+        self,
+        net: nn.Module,
+        anchor: nn.Module,
+        lineage: Lineage,
+        window: Rows,
+        *,
+        mixed: bool = False,
+    ) -> tuple[nn.Module, Lineage]:
+        """Referee, follow what has changed, and train; `mixed`: neither filtered nor followed."""
         self.jobs += 1
-        folder = self.folder / f"job-{self.jobs}"
-        folder.mkdir()
-        champion = champion or self.registry.aliases("digits").champion
-        assert champion is not None
-        clients = np.array([f"client-{k % CLIENTS}" for k in range(len(rows))])
-        predicted = self.runner(champion).run(rows.x).probabilities.argmax(axis=1)
-        np.savez(
-            folder / "window.npz", x=rows.x, y=rows.y, predicted=predicted, clients=clients,
-            at=1000.0 * self.jobs + np.arange(len(rows)),
-        )  # fmt: skip
-        terms = frozen(Terms(retrain_epochs=EPOCHS))
-        job = Job(
-            f"job-{self.jobs}", "retrain", "digits", champion, "person", "", 0.0, 0.0,
-            options=self.options, terms=terms,
-        )  # fmt: skip
-        task = Task(job, str(self.registry.root), "sqlite://", retrain_epochs=EPOCHS)
-        refereed = child.referee(task, folder)
-        print(f"    {[(c.name, c.verdict) for c in refereed.checks]}, {refereed.kept} kept")
-        if refereed.changed and follow:
-            changed = {"changes": refereed.changes, "followed": "the benchmark"}
-            task = with_job(task, **changed)
-        if excuse:  # no filter: it would delete what is new
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
             np.savez(
-                folder / "referee.npz", kept=np.ones(len(rows), dtype=bool),
-                earlier=np.zeros(0, dtype=bool),
+                folder / "window.npz", x=window.x, y=window.y, predicted=window.y,
+                clients=np.array([f"client-{k % CLIENTS}" for k in range(len(window))]),
+                at=1000.0 * self.jobs + np.arange(len(window)),
             )  # fmt: skip
-        trained = child.train(task, folder)
-        task = with_job(task, challenger=trained.version)
-        for check in child.gate(task, folder).checks if self.gates else ():
-            if check.verdict != "pass":
-                print(f"    {check.verdict} {check.name}: {check.detail[:150]}")
-        self.registry.promote(
-            "digits", trained.version, expected="any", actor="benchmark", reason="",
-            approved=bool(task.job.followed),
+            if mixed:
+                kept = np.ones(len(window), dtype=bool)
+                np.savez(folder / "referee.npz", kept=kept, earlier=kept[:0])
+            else:
+                lineage = self.referee(anchor, lineage, folder)
+            dealt = usable_window(folder, self.digits, lineage)
+        recipe = Recipe(
+            epochs=self.more, attack_steps=self.steps, eps_warm_up=0.0, corrupted_copies=1,
+            seed=self.seed + self.jobs,
         )  # fmt: skip
-        return trained.version, trained.material
+        spec = factories.spec_for(self.digits.schema, len(self.digits.classes))
+        order = Order(
+            "digits", recipe, spec, EventFacts("job"), "benchmark", window=dealt, lineage=lineage
+        )
+        learnt = training_rows(lineage.relabelled(self.digits), order)
+        own = copy.deepcopy(net).requires_grad_(True)
+        return train(own, learnt.rows, self.digits.schema, recipe).net, learnt.lineage
 
-    def window(self, rows: Rows, move: Move, n: int) -> Rows:
-        chosen = rows.take(self.rng.choice(len(rows), min(n, len(rows)), replace=False))
-        return move(self.digits, chosen, self.rng)
-
-
-def with_job(task: Task, **fields: object) -> Task:
-    return msgspec.structs.replace(task, job=msgspec.structs.replace(task.job, **fields))
+    def referee(self, anchor: nn.Module, lineage: Lineage, folder: Path) -> Lineage:
+        """The lineage to go on with, as a person would have it who says yes."""
+        subject = SimpleNamespace(
+            net=anchor, schema=self.digits.schema, classes=self.digits.classes, black_box=False
+        )
+        said = judge_window(subject, self.digits, folder, lineage)  # type: ignore[arg-type]
+        verdicts = ", ".join(f"{check.name} {check.verdict}" for check in said.checks)
+        print(f"    {verdicts}; {said.kept} of {said.rows} rows kept")
+        if not said.changes:
+            return lineage
+        lineage = Lineage.decode((folder / "lineage.npz").read_bytes())
+        concerned = np.isin(self.digits.train.y, CLASSES)
+        now, true = lineage.labels["train"][concerned], swapped(self.digits.train.y[concerned])
+        kept = now != LEFT_OUT
+        print(
+            f"    of {len(now)} old rows {(~kept).mean():.1%} are left out, "
+            f"{(now[kept] == true[kept]).mean():.1%} of the others right"
+        )
+        return lineage
 
 
 def turn(degrees: float) -> Move:
@@ -177,27 +168,16 @@ def swapped(y: np.ndarray) -> np.ndarray:
     return np.where(y == a, b, np.where(y == b, a, y))
 
 
-def halves(lab: Lab) -> tuple[Rows, Rows]:
-    """Held-out rows: half of them come as traffic, the other half judges."""
-    pool = lab.digits.calibration.joined(lab.digits.test)
-    order = lab.rng.permutation(len(pool))
-    return pool.take(order[: len(pool) // 2]), pool.take(order[len(pool) // 2 :])
-
-
-def votes(digits: DataSet, seed: int) -> None:
+def votes(lab: Lab) -> None:
     """Old rows of two classes, by their nearest rows of a window that is turned by 25 degrees."""
-    torch.manual_seed(seed)
-    net = factories.build(factories.spec_for(digits.schema, 10))
-    net = train(net, digits.train, digits.schema, Recipe(epochs=20, seed=seed)).net
-    judge = referee.fine_tune(net, digits.schema, digits.train, seed)
-    pool = digits.calibration.joined(digits.test)
-    chosen = pool.take(np.random.default_rng(seed).permutation(len(pool))[: len(pool) // 2])
-    window = turn(25)(digits, chosen, np.random.default_rng(seed))
+    digits = lab.digits
+    judge = referee.fine_tune(lab.champion, digits.schema, digits.train, lab.seed)
+    window = turn(25)(digits, lab.came, lab.rng)
     named = referee.probabilities_of(judge, digits.schema, window.x).argmax(axis=1)
     old = digits.train.take(np.isin(digits.train.y, CLASSES))
     for words, embed in (
         ("raw pixels", lambda x: digits.schema.to_unit(x).reshape(len(x), -1)),
-        ("the champion's features", partial(referee.features_of, net, digits.schema)),
+        ("the champion's features", partial(referee.features_of, lab.champion, digits.schema)),
         ("the referee's features", partial(referee.features_of, judge, digits.schema)),
     ):
         for voters in (window, window.take(np.isin(named, CLASSES))):
@@ -205,71 +185,41 @@ def votes(digits: DataSet, seed: int) -> None:
             kept = found != LEFT_OUT
             good = (found[kept] == swapped(old.y)[kept]).mean()
             print(
-                f"  votes, seed {seed}, {words}, {len(voters)} voters: {(~kept).mean():.0%} of "
+                f"votes, seed {lab.seed}, {words}, {len(voters)} voters: {(~kept).mean():.0%} of "
                 f"{len(old)} rows are left out, {good:.0%} of the others right"
             )
 
 
 def swap(lab: Lab) -> None:
-    """Labels of two classes change places; the traffic is a little brighter (another content)."""
-    print(f"swap, seed {lab.seed}")
-    came, judge = halves(lab)
-    window, rows = (dark(0.9)(lab.digits, part, lab.rng) for part in (came, judge))
-    window, rows = Rows(window.x, swapped(window.y)), Rows(rows.x, swapped(rows.y))
-    before, known = lab.accuracy(1, rows), 1
-    for words, follow in (("followed", True), ("plain mixing", False)):
-        version, _ = lab.retrain(window, champion=1, follow=follow, excuse=not follow)
-        after = lab.accuracy(version, rows)
-        print(
-            f"  {words}: {before:.3f} -> {after:.3f} on {len(rows)} rows with new labels",
-            flush=True,
-        )
-        known = version if follow else known
-    later = turn(15)(lab.digits, came, lab.rng)  # a later window must not bring the old ones back
-    version, _ = lab.retrain(Rows(later.x, swapped(later.y)), champion=known)
-    print(f"  the version after that: {lab.accuracy(version, rows):.3f}")
+    """Labels of two classes change places; the traffic is a little darker (another content)."""
+    parts = (dark(0.9)(lab.digits, part, lab.rng) for part in (lab.came, lab.judge))
+    window, rows = (Rows(part.x, swapped(part.y)) for part in parts)
+    before = lab.accuracy(lab.champion, rows)
+    followed, lineage = lab.retrain(lab.champion, lab.champion, NO_LINEAGE, window)
+    print(f"swap, seed {lab.seed}, followed: {before:.3f} -> {lab.accuracy(followed, rows):.3f}")
+    mixed, _ = lab.retrain(lab.champion, lab.champion, NO_LINEAGE, window, mixed=True)
+    print(f"swap, seed {lab.seed}, plain mixing: {before:.3f} -> {lab.accuracy(mixed, rows):.3f}")
+    later = turn(15)(lab.digits, lab.came, lab.rng)  # it must not bring the old labels back
+    after, _ = lab.retrain(followed, followed, lineage, Rows(later.x, swapped(later.y)))
+    print(f"swap, seed {lab.seed}, the version after that: {lab.accuracy(after, rows):.3f}")
 
 
 def cycles(lab: Lab) -> None:
     """Three windows, one after the other, each moved in another way."""
-    print(f"cycles, seed {lab.seed}")
-    came, judge = halves(lab)
-    seen: list[tuple[str, Move]] = []
-    first = lab.accuracy(1, lab.digits.test)
-    for name, move in MOVES:
-        seen.append((name, move))
-        window, rows = move(lab.digits, came, lab.rng), move(lab.digits, judge, lab.rng)
-        champion = lab.registry.aliases("digits").champion
-        before = lab.accuracy(int(champion or 0), rows)
-        version, material = lab.retrain(window)
+    net, lineage, test = lab.champion, NO_LINEAGE, lab.digits.test
+    first = lab.accuracy(net, test)
+    for k, (name, move) in enumerate(MOVES):
+        window, rows = (move(lab.digits, part, lab.rng) for part in (lab.came, lab.judge))
+        before = lab.accuracy(net, rows)
+        net, lineage = lab.retrain(net, lab.champion, lineage, window)
         old = [
-            f"{n} {lab.accuracy(version, m(lab.digits, judge, lab.rng)):.3f}" for n, m in seen[:-1]
+            f"{each} {lab.accuracy(net, moved(lab.digits, lab.judge, lab.rng)):.3f}"
+            for each, moved in MOVES[:k]
         ]
         print(
-            f"  {name}: {before:.3f} -> {lab.accuracy(version, rows):.3f}; original {first:.3f} -> "
-            f"{lab.accuracy(version, lab.digits.test):.3f}; before that {', '.join(old) or 'none'}"
+            f"cycles, seed {lab.seed}, {name}: {before:.3f} -> {lab.accuracy(net, rows):.3f}; "
+            f"original {first:.3f} -> {lab.accuracy(net, test):.3f}; {', '.join(old)}"
         )
-        print(f"    {material}")
-
-
-def small(lab: Lab) -> None:
-    """Windows of 100 rows: with the change that matches, and with random ones."""
-    print(f"small windows, seed {lab.seed}")
-    came, judge = halves(lab)
-    true = making.match_window
-    none = MatchFacts("", 0, 0.0, 0.0, "", "none: as asked")
-    for name, move in MOVES:
-        window, rows = lab.window(came, move, 200), move(lab.digits, judge, lab.rng)
-        before = lab.accuracy(1, rows)
-        for words, match in (("random", lambda *_: Match(none)), ("matched", true)):
-            making.match_window = match
-            version, material = lab.retrain(window, champion=1)
-            after, kept = lab.accuracy(version, rows), lab.accuracy(version, lab.digits.test)
-            print(
-                f"  {name}, {words}: {before:.3f} -> {after:.3f}; original {kept:.3f}", flush=True
-            )
-            print(f"    {material}")
-    making.match_window = true
 
 
 if __name__ == "__main__":
