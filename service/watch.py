@@ -80,7 +80,7 @@ def start(settings: Settings) -> WatchApplication:
     jobs, metrics = JobStore(engine), WatchMetrics()
     loop: list[Supervisor] = []  # the watcher and the loop know each other
     watcher = Watcher(
-        _plan(settings), registry, records, jobs, metrics, lambda job: loop[0].begin(job)
+        plan_of(settings), registry, records, jobs, metrics, lambda job: loop[0].begin(job)
     )
     place = Workplace(settings.state, settings.database_url)
     lifecycle = Lifecycle(
@@ -110,7 +110,8 @@ def _system_url(settings: Settings) -> str:
     return settings.database_url
 
 
-def _plan(settings: Settings) -> WatchPlan:
+def plan_of(settings: Settings) -> WatchPlan:
+    """What a watcher with these settings watches, and how eagerly it acts."""
     return WatchPlan(
         services=tuple(u.strip() for u in settings.service_url.split(",") if u.strip()),
         state=settings.state,
@@ -128,6 +129,8 @@ def _plan(settings: Settings) -> WatchPlan:
             settings.record_days_kept,
         ),
         serves={spec.name: spec.version for spec in settings.model_specs},
+        min_labels=settings.min_labels,
+        labeller_share=settings.labeller_share,
     )
 
 
@@ -142,6 +145,9 @@ def _terms(settings: Settings) -> Terms:
         retrain_epochs=settings.retrain_epochs,
         min_labels=settings.min_labels,
         labeller_share=settings.labeller_share,
+        trusted_labellers=tuple(
+            filter(None, map(str.strip, settings.trusted_labellers.split(",")))
+        ),
         label_patience_seconds=settings.label_patience_seconds,
         step_timeout_seconds=settings.step_timeout_seconds,
     )

@@ -5,6 +5,8 @@ import msgspec
 from models import data
 from models.base.errors import DataError
 from models.data import DataSet, Source
+from models.data.lineage import Lineage
+from models.versions.bundle import Bundle
 from models.versions.schema import Manifest
 
 
@@ -40,3 +42,13 @@ def data_of(manifest: Manifest) -> DataSet:
             "would not be comparable; restore the data, or train a new version on it"
         )
     return loaded
+
+
+def relabelled_data(bundle: Bundle) -> DataSet:
+    """As `data_of`, with the labels that hold for the version, where they have changed since.
+
+    Raises:
+        DataError: as `data_of`.
+        BundleError: what is kept of the changes is damaged.
+    """
+    return Lineage.of(bundle).relabelled(data_of(bundle.manifest))

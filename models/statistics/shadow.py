@@ -147,12 +147,14 @@ class Shadowed(msgspec.Struct, frozen=True):
         comparison: of labelled requests.
         agreement: of all requests.
         champion_seconds, challenger_seconds: median processor time of a run of one row.
+        step: in which they were compared: `shadow`, `canary` or `probation`.
     """
 
     comparison: ShadowComparison
     agreement: Agreement
     champion_seconds: float | None
     challenger_seconds: float | None
+    step: str = ""
 
     @property
     def verdict(self) -> Verdict:

@@ -6,6 +6,7 @@ manifest.json.sha256   digest of the manifest itself
 manifest.json.sig      signature of the manifest (where there is a key to sign with)
 reference.npz          per channel: cell edges and reference weights
 weights.safetensors    torch weights (absent for a wrapped ONNX model)
+lineage.npz            labelled live rows and changed labels (absent: made from its data alone)
 report.json, card.md   the evaluation, for machines and people
 examples.npz           some held-out rows to try it with (`models.versions.examples`; may be absent)
 

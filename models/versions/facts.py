@@ -165,6 +165,58 @@ class WrappingFacts(msgspec.Struct, frozen=True):
     notes: tuple[str, ...] = ()
 
 
+class LiveFacts(msgspec.Struct, frozen=True):
+    """Labelled live rows that a version keeps (`lineage.npz`), of this window and earlier ones.
+
+    Args:
+        train: rows that are trained on, fewer copies of older ones.
+        test: rows by which later challengers are judged, beside the test part.
+        windows: how many windows they come from.
+    """
+
+    train: int
+    test: int
+    windows: int
+
+
+class FollowedFacts(msgspec.Struct, frozen=True):
+    """A change of labels that was followed: rows of class `old` are called `new` since `event`.
+
+    Args:
+        old, new: names of the classes.
+        rows, share: rows of the window that were surely of `old`, and the share labelled `new`.
+        by: who said that it is meant, in words.
+        event: the job that followed it.
+    """
+
+    old: str
+    new: str
+    rows: int
+    share: float
+    by: str
+    event: str
+
+
+class MatchFacts(msgspec.Struct, frozen=True):
+    """The change of training rows that brings them nearest to the window, or none.
+
+    Args:
+        name: of the change; empty: none matched.
+        severity: 1 to 5; 0 where it has none.
+        before, after: distance of the unchanged and of the changed rows to the window, a mean
+            over channels of squared Hellinger distances, less what chance makes of it.
+        channel: the one that moved most.
+        words: the reason, as a sentence.
+    """
+
+    name: str
+    severity: int
+    before: float
+    after: float
+    channel: str
+    words: str
+
+
 class TrainingFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How a version was trained or wrapped.
 
@@ -178,6 +230,9 @@ class TrainingFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
             of onnxruntime and torch.
         benign: the user's own benign examples, where there were some.
         wrapped: how a graph that existed was adapted.
+        live: what it keeps of live traffic; None: nothing.
+        followed: changes of labels that it and the versions before it have followed.
+        matched: how training rows were changed to be like the window; None: without a window.
     """
 
     data: DataFacts
@@ -192,3 +247,6 @@ class TrainingFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     parity: float | None = None
     benign: BenignFacts | None = None
     wrapped: WrappingFacts | None = None
+    live: LiveFacts | None = None
+    followed: tuple[FollowedFacts, ...] = ()
+    matched: MatchFacts | None = None

@@ -18,9 +18,10 @@ import numpy as np
 
 from models.attacks.threat import geometry_of
 from models.base.errors import HoldfastError, out_of_memory
-from models.base.files import write_atomic, write_durable
-from models.data import DataSet
-from models.data.source import data_of
+from models.base.files import write_atomic
+from models.data.lineage import FILE as LINEAGE
+from models.data.lineage import Lineage
+from models.data.source import data_of, relabelled_data
 from models.evaluation.adversarial import robust
 from models.evaluation.gates.catalogue import judge_all
 from models.evaluation.gates.comparison import Comparison, attacked_rows
@@ -31,13 +32,20 @@ from models.statistics.intervals import proportion
 from models.training.loop import Recipe
 from models.versions.bundle import Bundle
 from models.versions.examples import EXAMPLES
-from models.versions.facts import EventFacts, TrainingFacts
+from models.versions.facts import EventFacts, FollowedFacts, TrainingFacts
 from models.versions.figures import AttackFigure, Evaluation
 from models.versions.registry import Anchor, Registry
+from models.versions.schema import Manifest
 from monitoring.loop.durable.faults import passing_words
-from monitoring.loop.jobs import Task
+from monitoring.loop.jobs import Job, Task
 from monitoring.loop.looks import judge_look
-from monitoring.loop.refereeing import judge_window, read_window, usable_window
+from monitoring.loop.refereeing import (
+    earlier_rows,
+    judge_window,
+    read_window,
+    usable_window,
+    write_window,
+)
 from monitoring.loop.results import Collected, Gated, Look, Refereed, Trained
 from monitoring.loop.steps import PASSING_STATUS
 from monitoring.loop.terms import quota_of, terms_of
@@ -47,7 +55,7 @@ from monitoring.making.version import make_version
 from monitoring.records.store import RecordStore
 from monitoring.scoring.perturbation.benign import again
 
-WINDOW_LIMIT = 5000
+WINDOW_LIMIT, EARLIER_LIMIT = 5000, 2000
 OUT_OF_MEMORY = (
     "there was not enough memory; nothing was published. Give the watcher's machine or container "
     "more, or make the data, the net or the batch smaller, and ask again"
@@ -56,6 +64,8 @@ OUT_OF_MEMORY = (
 
 def collect(task: Task, folder: Path) -> Collected:
     """Freeze the usable labelled traffic since the cause began: all steps see the same rows.
+
+    Labelled traffic of the same champion from before that counts as old data.
 
     Files that name clients are for the owner's eyes: `window.npz`, and `quota.json` with the rows
     of each client that its quota left out.
@@ -75,22 +85,18 @@ def collect(task: Task, folder: Path) -> Collected:
         job.model, manifest.input, since=job.since, limit=WINDOW_LIMIT, version=job.champion,
         quota=quota,
     )  # fmt: skip
-    temporary = folder / ".window.npz"
-    temporary.unlink(missing_ok=True)
-    write_durable(temporary, b"", 0o600)
-    with temporary.open("wb") as stream:
-        np.savez(
-            stream, allow_pickle=False, x=rows.x, y=rows.y, predicted=rows.predicted,
-            clients=np.array(rows.clients, dtype=np.str_), trusted=rows.trusted, at=rows.at,
-        )  # fmt: skip
-    temporary.replace(folder / "window.npz")
-    return Collected(len(rows.y), unused)
+    earlier = store.labelled(
+        job.model, manifest.input, since=job.reign, until=job.since, limit=EARLIER_LIMIT,
+        version=job.champion, quota=quota,
+    )  # fmt: skip
+    write_window(folder, rows, earlier)
+    return Collected(len(rows.y), unused, len(earlier.y))
 
 
 def evaluate(task: Task, folder: Path) -> Look:
     """Judge the champion: on held-out data, under attack, and on the labelled window."""
-    champion, dataset, subject = _open(task, task.job.champion)
-    window = read_window(folder)
+    champion, subject = _open(task, task.job.champion)
+    window, dataset = read_window(folder), relabelled_data(champion)
     live = proportion(np.asarray(window.predicted == window.rows.y))
     clean, card = proportion(right(subject.runner, dataset.test)), _evaluation(champion)
     survived = robust(subject, attacked_rows(dataset), geometry_of(card.threat, dataset.schema))
@@ -108,23 +114,27 @@ def evaluate(task: Task, folder: Path) -> Look:
 
 def referee(task: Task, folder: Path) -> Refereed:
     """Judge the labels of the window before anything is trained on them."""
-    _, dataset, anchor = _open(task, _anchor(task).version)
-    return judge_window(anchor, dataset, folder)
+    champion = _registry(task).open(task.job.model, str(task.job.champion))
+    anchor = open_subject(_registry(task).open(task.job.model, str(_anchor(task).version)))
+    trusted, lineage = terms_of(task.job).trusted_labellers, Lineage.of(champion)
+    return judge_window(anchor, data_of(champion.manifest), folder, lineage, trusted)
 
 
 def train(task: Task, folder: Path) -> Trained:
     """Fine-tune the champion on its own data and the window's training part; publish."""
     job = task.job
     task.keys.require_signing()
-    champion, dataset, subject = _open(task, job.champion)
+    champion, subject = _open(task, job.champion)
     training = champion.manifest.training
     if subject.black_box or training is None:
         raise HoldfastError(
             f"{champion.name} is a wrapped model, which cannot be retrained here: train it where "
             "it was made and wrap it again (holdfast wrap)"
         )
-    window = usable_window(folder, dataset)
     spoiled = bool(job.options.get("shuffle_labels", False))
+    dataset, lineage = data_of(champion.manifest), _lineage(task, folder, champion)
+    window = usable_window(folder, dataset, lineage)
+    earlier = earlier_rows(folder, dataset, window, lineage)
     order = Order(
         model=job.model,
         recipe=_fine_tuning(training, task),
@@ -137,6 +147,8 @@ def train(task: Task, folder: Path) -> Trained:
         threat=_evaluation(champion).threat,
         benign=again(training.benign, dataset.schema),
         examples=EXAMPLES in champion.manifest.files,
+        lineage=lineage.with_window({"train": earlier} if len(earlier.at) else {}),
+        followed=(*training.followed, *_followed(job)),
     )
     version = make_version(
         _registry(task),
@@ -145,24 +157,26 @@ def train(task: Task, folder: Path) -> Trained:
         progress=_print_progress,
         checkpoint=folder / "checkpoint.safetensors",
     )
-    return Trained(version)
+    return Trained(version, _material_words(_registry(task).manifest(job.model, version)))
 
 
 def gate(task: Task, folder: Path) -> Gated:
     """Compare the challenger with champion and anchor; every check is a record."""
     challenger_version = task.job.challenger
     assert challenger_version is not None
-    champion, dataset, before = _open(task, task.job.champion)
-    _, _, after = _open(task, challenger_version)
+    champion, before = _open(task, task.job.champion)
+    _, after = _open(task, challenger_version)
     anchor, alpha = _anchor(task), _alpha(task)
+    source, lineage = data_of(champion.manifest), _lineage(task, folder, champion)
     compared = Comparison(
         bounds=task.bounds,
-        anchor=before if anchor.version == task.job.champion else _open(task, anchor.version)[2],
+        anchor=before if anchor.version == task.job.champion else _open(task, anchor.version)[1],
         before=before,
         after=after,
-        data=dataset,
+        data=lineage.relabelled(source),
+        grown_test=lineage.grown_test(source),
         threat=_evaluation(champion).threat,
-        window_rows=usable_window(folder, dataset).test,
+        window_rows=usable_window(folder, source, lineage).test,
         window_margin=task.bounds.clean_margin if task.job.kind == "retrain" else 0.0,
         alpha=alpha,
     )
@@ -216,9 +230,36 @@ def _registry(task: Task) -> Registry:
     return Registry(Path(task.registry), task.keys)
 
 
-def _open(task: Task, version: int) -> tuple[Bundle, DataSet, Subject]:
+def _open(task: Task, version: int) -> tuple[Bundle, Subject]:
     bundle = _registry(task).open(task.job.model, str(version))
-    return bundle, data_of(bundle.manifest), open_subject(bundle)
+    return bundle, open_subject(bundle)
+
+
+def _lineage(task: Task, folder: Path, champion: Bundle) -> Lineage:
+    """What is known of live traffic: the champion's, or with the labels that the job follows."""
+    if not task.job.followed:
+        return Lineage.of(champion)
+    return Lineage.decode((folder / LINEAGE).read_bytes())
+
+
+def _material_words(manifest: Manifest) -> str:
+    """What a version learnt from besides its data set, for people."""
+    facts = manifest.training
+    assert facts is not None
+    words = [] if facts.matched is None else [facts.matched.words]
+    if (live := facts.live) is not None:
+        words.append(
+            f"{live.train} live rows of {live.windows} windows to train on, {live.test} to judge by"
+        )
+    return "; ".join(words)
+
+
+def _followed(job: Job) -> tuple[FollowedFacts, ...]:
+    return tuple(
+        FollowedFacts(c.old, c.new, c.n, c.share, job.followed, job.id)
+        for c in job.changes
+        if job.followed
+    )
 
 
 def _print_progress(stage: str, done: int, total: int, words: str) -> None:

@@ -8,20 +8,16 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import NamedTuple
 
-from models.base.errors import HoldfastError, RegistryError, UnknownModelError
+from models.base.errors import HoldfastError
 from models.base.logs import logger
 from models.versions.registry import Registry
-from models.versions.registry_state import State, read_instant
-from monitoring.loop.cooling import find_rest
+from monitoring.loop.deciding.standing import find_reign, find_situation
 from monitoring.loop.jobs import Job, JobStore, JsonObject
 from monitoring.loop.metrics import WatchMetrics
-from monitoring.loop.triggers import DAY, Decision, Event, Policy, Situation, decide
+from monitoring.loop.triggers import Decision, Event, Policy, Situation, decide
 
-PERSONS_ACTS = ("promote", "rollback", "release")
 SKEW_SECONDS = 300.0  # that clocks of other machines may be ahead of this one's
-FIRST_PAGE, LONGEST_PAGE = 50, 5000  # jobs of a model that are looked through
 log = logger("watcher")
 
 
@@ -31,18 +27,6 @@ class NotStartedError(HoldfastError):
     def __init__(self, job: Job, error: Exception) -> None:
         super().__init__(f"job {job.id} could not be started: {type(error).__name__}: {error}")
         self.job = job
-
-
-class Reign(NamedTuple):
-    """What the audit tells of the champion, in seconds since 1970.
-
-    `since` is 0 where nothing is known; `replaced` says whether it took another's place; `acts`
-    are the times at which persons changed something.
-    """
-
-    since: float = 0.0
-    replaced: bool = False
-    acts: tuple[float, ...] = ()
 
 
 @dataclass
@@ -102,54 +86,9 @@ class Dispatcher:
         )
 
     def situation(self, event: Event, now: float) -> Situation:
-        """What the decision rests on, from registry and jobs.
-
-        Times that lie in the future are left out: the clock was set back since.
-        """
-        model, damage = event.model, ""
-        try:
-            state = self.registry.state(model)
-        except UnknownModelError:
-            state = State()
-        except RegistryError as error:
-            state, damage = State(), str(error)
-        champion, reign = state.aliases.champion, self._reign(model)
-        open_jobs = self.jobs.unfinished(model)
-        past = self._past(model, champion, reign, now)
-        looks = [
-            job.evaluation
-            for job in past
-            if job.champion == champion and job.evaluation and job.evaluation.at <= now
-        ]
-        today = self.jobs.begun(model, after=now - DAY, until=now)
-        return Situation(
-            champion=champion,
-            running=next((j.id for j in open_jobs if j.state == "running"), None),
-            waiting=next((j.id for j in open_jobs if j.state == "waiting"), None),
-            looked_at=max((look.at for look in looks), default=None),
-            verdict=max(looks, key=lambda look: look.at).verdict if looks else "",
-            runs_today=sum(job.source != "person" for job in today),
-            pinned=self.serves.get(model),
-            hold=state.find_hold(now),
-            rest=find_rest(past, reign.acts, reign.since if reign.replaced else None, now),
-            damage=damage,
-        )
-
-    def _past(self, model: str, champion: int | None, reign: Reign, now: float) -> list[Job]:
-        """The newest jobs of a model, as many as it takes to know how it stands.
-
-        Enough are those back to the last look at this champion and to the last success; what a
-        person starts, however often, hides neither.
-        """
-        limit, begun = FIRST_PAGE, reign.since if reign.since <= now else 0.0
-        while True:
-            jobs = self.jobs.begun(model, until=now, limit=limit)
-            looked = any(job.champion == champion and job.evaluation for job in jobs)
-            settled = any(job.outcome in ("passed", "promoted") for job in jobs)
-            whole = len(jobs) < limit or jobs[-1].created_at < begun
-            if whole or (looked and settled) or limit >= LONGEST_PAGE:
-                return jobs
-            limit *= 4
+        """What the decision rests on, from registry and jobs."""
+        pinned = self.serves.get(event.model)
+        return find_situation(event.model, self.registry, self.jobs, pinned, now)
 
     def since(self, event: Event, now: float) -> float:
         """From when on labels count: a new champion, or an old one that came back, starts anew.
@@ -167,24 +106,7 @@ class Dispatcher:
 
         A pinned version has no reign that begins or ends.
         """
-        return 0.0 if self.serves.get(model) is not None else self._reign(model).since
-
-    def _reign(self, model: str) -> Reign:
-        try:
-            audit = self.registry.audit(model)
-        except RegistryError:
-            return Reign()
-        changed, replaced, champion, acts = 0.0, False, None, []
-        for record in audit:
-            at = read_instant(record.at)
-            if record.by_person and record.action in PERSONS_ACTS:
-                acts.append(at)
-            if record.action == "new_audit":  # of before nothing is known
-                changed, replaced, champion = 0.0, False, record.aliases.champion
-            elif record.aliases.champion != champion:
-                changed, replaced = at, champion is not None
-                champion = record.aliases.champion
-        return Reign(changed, replaced, tuple(acts))
+        return 0.0 if self.serves.get(model) is not None else find_reign(self.registry, model).since
 
     def _job(self, event: Event, kind: str, champion: int, now: float, options: JsonObject) -> Job:
         job = Job(
@@ -195,6 +117,7 @@ class Dispatcher:
             source=event.source,
             reason=event.reason,
             since=self.since(event, now),
+            reign=self.champion_since(event.model),
             created_at=now,
             options=options,
         )

@@ -20,16 +20,19 @@ from models.evaluation.gates.checks import Bounds, Check
 from models.evaluation.gates.live import SHADOW
 from models.statistics.shadow import Shadowed
 from models.versions.signature import Keys
-from monitoring.loop.results import Look
+from monitoring.loop.results import ChangedLabel, Look
 from monitoring.records.database import make_sqlite_file
 
 State = Literal["running", "waiting", "done"]
 UNFINISHED = ("running", "waiting")
+APPROVAL = "approval"  # the stage in which a challenger waits for a person
+LABELS_APPROVAL = "approval of changed labels"  # before anything is trained
+ABANDONING = "abandoning"  # nobody goes on with it: it is being cleared away
 JsonObject = dict[str, Any]  # of a person's call, or of a version of the loop that may be another
 
 
 class PersonAnswer(msgspec.Struct, frozen=True):
-    """What a person said to a challenger that waited, and when (seconds since 1970)."""
+    """What a person said to a job that waited, and when (seconds since 1970)."""
 
     approved: bool
     actor: str
@@ -59,6 +62,9 @@ class Job(msgspec.Struct, frozen=True):
     of its waits has passed, in seconds; `shadow` how champion and challenger did on the same
     requests when they were last compared, `uncompared` by step why that could not be done; `stages`
     when each stage was last entered.
+    `reign` is when the champion became it; labels from then to `since` count as old data.
+    `changes` are labels that have changed, `labels_answer` what a person said to that, `followed`
+    who has said that they are meant (empty: nobody); `material` what was learnt from.
     """
 
     id: str
@@ -85,6 +91,11 @@ class Job(msgspec.Struct, frozen=True):
     shadow: Shadowed | None = None
     uncompared: dict[str, str] = {}
     stages: dict[str, float] = {}
+    reign: float = 0.0
+    changes: tuple[ChangedLabel, ...] = ()
+    labels_answer: PersonAnswer | None = None
+    followed: str = ""
+    material: str = ""
 
     @property
     def stage_name(self) -> str:
@@ -108,6 +119,10 @@ class Job(msgspec.Struct, frozen=True):
             name = _plain(stage)
             spent[name] = spent.get(name, 0.0) + following - at
         return spent
+
+    def answer_to(self, stage: str) -> PersonAnswer | None:
+        """What a person said to the question of a stage; None: nothing yet."""
+        return self.labels_answer if stage == LABELS_APPROVAL else self.answer
 
     @property
     def promotion_words(self) -> str:
@@ -214,15 +229,15 @@ class JobStore:
         """Note that a step could not compare the versions. Raises as `advance`."""
         return self.advance(job_id, uncompared=self.get(job_id).uncompared | {step: why})
 
-    def ask(self, job_id: str) -> Job:
-        """Let a job wait for an answer, unless it has one. Raises JobOverError."""
+    def ask(self, job_id: str, stage: str = APPROVAL) -> Job:
+        """Let a job wait for the answer of a stage, unless it has it. Raises JobOverError."""
 
         def wait(job: Job) -> Job:
             if job.state == "done":
                 raise JobOverError(job)
-            if job.answer is not None:
+            if job.answer_to(stage) is not None:
                 return job
-            return msgspec.structs.replace(job, stage="approval", state="waiting")
+            return msgspec.structs.replace(job, stage=stage, state="waiting")
 
         return self._swap(job_id, wait)
 
@@ -236,12 +251,13 @@ class JobStore:
         """
 
         def note(job: Job) -> Job:
-            if job.answer is not None:
-                raise AnsweredError(job, job.answer)
             if job.state != "waiting":
+                if (before := job.answer or job.labels_answer) is not None:
+                    raise AnsweredError(job, before)
                 raise NotWaitingError(job)
+            said = "labels_answer" if job.stage == LABELS_APPROVAL else "answer"
             stage = answer.word
-            return msgspec.structs.replace(job, answer=answer, state="running", stage=stage)
+            return msgspec.structs.replace(job, **{said: answer}, state="running", stage=stage)
 
         return self._swap(job_id, note)
 
@@ -254,6 +270,18 @@ class JobStore:
         return self._swap(
             job_id, lambda job: _ended(job, "expired", detail) if job.state == "waiting" else job
         )
+
+    def claim(self, seen: Job, detail: str) -> Job | None:
+        """Begin to abandon a job if it is still as it was seen; None: it has moved on.
+
+        It stays unfinished until its challenger is taken back, so that one whose process ends
+        between the two is found again.
+        """
+        begun = {"state": "running", "stage": ABANDONING, "detail": detail}
+        claimed = self._swap(
+            seen.id, lambda job: msgspec.structs.replace(job, **begun) if job == seen else job
+        )
+        return claimed if claimed.stage == ABANDONING else None
 
     def abandon(self, seen: Job, detail: str) -> Job:
         """Close a job as `abandoned` if it is still as it was seen; returns the stored one."""

@@ -6,28 +6,25 @@ idempotent: a job publishes once and promotes once, by compare-and-swap. Any exc
 by name; what passes is waited for (`durable.patience`); an `Interrupted` process ends nothing.
 """
 
-import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
-from dbos import DBOS, DBOSConfiguredInstance
+from dbos import DBOS
 
 from models.base.logs import logger
 from models.evaluation.gates.catalogue import plan, undecided
-from models.evaluation.gates.checks import with_judged, words_of
+from models.evaluation.gates.checks import Check, with_judged, words_of
 from models.evaluation.gates.live import with_shadow
 from models.statistics.shadow import Verdict, decided
 from models.versions.registry import Registry
 from monitoring.loop import promotion
-from monitoring.loop.durable.beats import Beats
-from monitoring.loop.durable.patience import rest, try_patiently
 from monitoring.loop.durable.recorded import recorded, sentence
+from monitoring.loop.durable.steadfast import Steadfast
 from monitoring.loop.durable.turns import Turns, nth
-from monitoring.loop.durable.waits import wait_for
-from monitoring.loop.jobs import Job, JobOverError, JobStore
+from monitoring.loop.jobs import APPROVAL, LABELS_APPROVAL, Job, JobOverError, JobStore
 from monitoring.loop.metrics import WatchMetrics
 from monitoring.loop.results import Gated, Look, Refereed, Trained
 from monitoring.loop.steps import Latest, run_beside, run_child, write_task
@@ -50,7 +47,7 @@ class Workplace(msgspec.Struct, frozen=True):
 
 
 @DBOS.dbos_class()
-class Lifecycle(DBOSConfiguredInstance):
+class Lifecycle(Steadfast):
     """The loop over one state directory. `finished` is told every job that ended."""
 
     def __init__(
@@ -63,16 +60,12 @@ class Lifecycle(DBOSConfiguredInstance):
         finished: Callable[[Job], None],
         trainings: int = 1,
     ) -> None:
-        super().__init__(config_name="lifecycle")
+        super().__init__("lifecycle", jobs, metrics)
         self.place = place
         self.registry = registry
-        self.jobs = jobs
         self.records = records
-        self.metrics = metrics
         self.finished = finished
         self.turns = Turns(trainings)
-        self.beats = Beats()
-        self.stop = threading.Event()
 
     @DBOS.workflow(name="loop", max_recovery_attempts=None)
     def run(self, job_id: str) -> str:
@@ -115,9 +108,13 @@ class Lifecycle(DBOSConfiguredInstance):
         if failing := words_of(checks, "fail"):
             return "refused", f"nothing was trained; {failing}"
         if refereed.changed:
-            return "inconclusive", f"nothing was trained; {refereed.changed}"
-        challenger = msgspec.convert(self.child(job_id, "train"), Trained).version
-        self.change(job_id, challenger=challenger)
+            if unwanted := self.follow(job_id, refereed):
+                return unwanted[0], f"nothing was trained; {unwanted[1]}"
+            checks = with_judged(checks, [self.followed(job_id, checks)])
+            self.change(job_id, checks=checks)
+        trained = msgspec.convert(self.child(job_id, "train"), Trained)
+        challenger = trained.version
+        self.change(job_id, challenger=challenger, material=trained.material)
         self.stage(job_id, "gating")
         gated = msgspec.convert(self.child(job_id, "gate"), Gated)
         checks = with_judged(checks, gated.checks)
@@ -138,8 +135,8 @@ class Lifecycle(DBOSConfiguredInstance):
             return unwanted[0], unwanted[1]
 
         self.stage(job_id, "shadowing")
-        if worse := self.shadow(job_id):
-            return "refused", worse
+        if unfit := self.shadow(job_id, challenger):
+            return unfit[0], unfit[1]
         if terms.canary and (stopped := self.canary(job_id, challenger)):
             return stopped[0], stopped[1]
         self.stage(job_id, "promoting")
@@ -185,7 +182,7 @@ class Lifecycle(DBOSConfiguredInstance):
         def enough() -> bool | None:
             return len(labels()) >= terms.min_labels or None
 
-        if self._wait(job_id, "labels", terms.label_patience_seconds, enough):
+        if self.wait(job_id, "labels", terms.label_patience_seconds, enough):
             return None
         waited = terms.label_patience_seconds
         return labels().words_of(terms.min_labels, f"that retraining needs after {waited:g} s")
@@ -223,22 +220,52 @@ class Lifecycle(DBOSConfiguredInstance):
         return folder
 
     @recorded
+    def follow(self, job_id: str, refereed: Refereed) -> tuple[str, str] | None:
+        """Whether changed labels are meant: a trusted labeller or a person says so, first.
+
+        Outcome and detail where they are not followed. It waits in every mode: people who poison
+        labels together look the same.
+        """
+        if not refereed.can_follow:
+            return "inconclusive", refereed.changed
+        self.jobs.advance(job_id, changes=refereed.changes)
+        if refereed.followed:
+            self.jobs.advance(job_id, followed=refereed.followed)
+            return None
+        if unwanted := self._ask(job_id, LABELS_APPROVAL, refereed.changed):
+            return unwanted
+        answer = self.jobs.get(job_id).labels_answer
+        self.jobs.advance(job_id, followed="" if answer is None else answer.words)
+        return None
+
+    @recorded
+    def followed(self, job_id: str, checks: tuple[Check, ...]) -> Check:
+        """The check `labels` once the change is followed."""
+        labels, by = next(c for c in checks if c.name == "labels"), self.jobs.get(job_id).followed
+        return msgspec.structs.replace(labels, verdict="pass", detail=f"{labels.detail}; {by}")
+
+    @recorded
     def approval(self, job_id: str) -> tuple[str, str] | None:
         """Wait for a person: the first answer counts. Outcome and detail where it is not yes."""
-        job = self.jobs.ask(job_id)
-        log.info("job_waits_for_approval", job=job_id)
+        return self._ask(job_id, APPROVAL, "")
+
+    def _ask(self, job_id: str, stage: str, about: str) -> tuple[str, str] | None:
+        job = self.jobs.ask(job_id, stage)
+        log.info("job_waits_for_approval", job=job_id, stage=stage, about=about)
 
         def answered() -> Job | None:
             now = self.jobs.get(job_id)
-            return now if now.state == "done" or now.answer is not None else None
+            return now if now.state == "done" or now.answer_to(stage) is not None else None
 
-        now = self._wait(job_id, "approval", terms_of(job).approval_timeout_seconds, answered)
+        now = self.wait(job_id, stage, terms_of(job).approval_timeout_seconds, answered)
         if now is None:
-            now = self.jobs.expire(job_id, "nobody approved it in time")
+            late = "nobody approved it in time"
+            now = self.jobs.expire(job_id, f"{about}; {late}" if about else late)
             self._tell(now)
-        if now.answer is None:
+        answer = now.answer_to(stage)
+        if answer is None:
             return str(now.outcome), now.detail
-        return None if now.answer.approved else ("rejected", now.answer.words)
+        return None if answer.approved else ("rejected", answer.words)
 
     @recorded
     def held(self, job_id: str) -> str | None:
@@ -249,14 +276,15 @@ class Lifecycle(DBOSConfiguredInstance):
         return held and f"{held}; {ways}"
 
     @recorded
-    def shadow(self, job_id: str) -> str | None:
-        """Let the challenger answer live requests; a sentence where it is worse."""
+    def shadow(self, job_id: str, challenger: int) -> tuple[str, str] | None:
+        """Let the challenger answer live requests; outcome and detail where it is not promoted."""
         job = self.jobs.get(job_id)
         with self._beside(job, "shadow") as latest:
             seconds = terms_of(job).shadow_seconds
-            seen = self._wait(job_id, "shadow", seconds, lambda: decided(latest()))
-            self.jobs.advance(job_id, checks=with_shadow(job.checks, seen or latest()))
-        return seen.words() if seen is not None and seen.verdict == "worse" else None
+            seen = self.wait(job_id, "shadow", seconds, lambda: decided(latest()))
+            checks = with_shadow(self.jobs.get(job_id).checks, seen or latest())
+            self.jobs.advance(job_id, checks=checks)
+        return promotion.judge_shadow(self.jobs.get(job_id), challenger, seen)
 
     @recorded
     def canary(self, job_id: str, challenger: int) -> tuple[str, str] | None:
@@ -269,7 +297,7 @@ class Lifecycle(DBOSConfiguredInstance):
         with self._beside(job, "canary") as latest:
             look = promotion.watch_canary(registry, job, latest)
             try:
-                verdict: Verdict | None = self._wait(job_id, "canary", seconds, look)
+                verdict: Verdict | None = self.wait(job_id, "canary", seconds, look)
             finally:
                 words = promotion.end_canary(registry, job, latest())
         return promotion.judge_canary(job, challenger, verdict, words)
@@ -277,7 +305,8 @@ class Lifecycle(DBOSConfiguredInstance):
     def _beside(self, job: Job, step: str) -> AbstractContextManager[Latest]:
         """Let the version that does not serve answer; the job has its figures, or why not."""
         return run_beside(
-            self._task(job, step), step, lambda seen: self.jobs.advance(job.id, shadow=seen),
+            self._task(job, step), step,
+            lambda seen: self.jobs.advance(job.id, shadow=msgspec.structs.replace(seen, step=step)),
             lambda why: self.jobs.lose(job.id, step, why),
         )  # fmt: skip
 
@@ -301,7 +330,7 @@ class Lifecycle(DBOSConfiguredInstance):
             return "rolled_back", words
 
         with self._beside(job, "probation") as latest:
-            ended = self._wait(job_id, "probation", terms_of(job).probation_seconds, verdict)
+            ended = self.wait(job_id, "probation", terms_of(job).probation_seconds, verdict)
             return ended or verdict()
 
     def _standing(self, job_id: str) -> str:
@@ -338,10 +367,16 @@ class Lifecycle(DBOSConfiguredInstance):
             log.error("challenger_not_withdrawn", job=job.id, error=sentence(error))
 
     def abandon(self, seen: Job, detail: str) -> None:
-        """Close a job that nobody goes on with, if it is still as it was seen."""
-        job = self.jobs.abandon(seen, detail)
+        """Close a job that nobody goes on with, if it is still as it was seen.
+
+        Its challenger is taken back first: a job that has ended is not looked at again.
+        """
+        claimed = self.jobs.claim(seen, detail)
+        if claimed is None:
+            return
+        self._withdraw(claimed, "abandoned", detail)
+        job = self.jobs.abandon(claimed, detail)
         if job.outcome == "abandoned":
-            self._withdraw(job, "abandoned", detail)
             self._tell(job)
 
     def _tell(self, job: Job) -> None:
@@ -356,45 +391,3 @@ class Lifecycle(DBOSConfiguredInstance):
             self.finished(job)
         except Exception:
             log.exception("job_end_not_shown", job=job.id)
-
-    def _wait(
-        self, job_id: str, name: str, seconds: float, look: Callable[[], Result | None]
-    ) -> Result | None:
-        return wait_for(
-            look, jobs=self.jobs, job_id=job_id, name=name, seconds=seconds,
-            beat=lambda: self.beats.beat(job_id), rest=lambda pause: rest(pause, self.stop),
-        )  # fmt: skip
-
-    def over(self, job_id: str) -> Job:
-        """The job as it is stored."""
-        return self.jobs.get(job_id)
-
-    def patiently(
-        self,
-        job_id: str,
-        step: str,
-        act: Callable[[], Result],
-        patience_seconds: float | None = None,
-    ) -> Result:
-        """The result of `act`, tried again while its fault passes; the job says what for."""
-        waited = False
-
-        def tell(words: str, tries: int) -> None:
-            nonlocal waited
-            waited = True
-            self.beats.beat(job_id)
-            self.metrics.retries.labels(step).inc()
-            log.warning("step_waits", job=job_id, step=step, why=words, tries=tries)
-            self._note(job_id, f"waiting: {words} (try {tries})")
-
-        result = try_patiently(act, tell, self.stop, patience_seconds)
-        if waited and step != "end":
-            self._note(job_id, "")
-        return result
-
-    def _note(self, job_id: str, detail: str) -> None:
-        """Say it in the job where that can be written: it may be what is waited for."""
-        try:
-            self.jobs.advance(job_id, detail=detail)
-        except Exception as error:
-            log.debug("job_not_told", job=job_id, error=sentence(error))

@@ -23,7 +23,7 @@ OUTCOMES = (
     "rolled_back", "promoted", "abandoned",
 )  # fmt: skip
 STEPS = (
-    "stage", "change", "against_training", "await_labels", "child", "held", "approval",
+    "stage", "change", "against_training", "await_labels", "child", "follow", "held", "approval",
     "promote", "probation", "end",
 )  # fmt: skip
 

@@ -34,12 +34,28 @@ def promote(registry: Registry, job: Job, challenger: int) -> tuple[str, str] | 
             actor=ACTOR,
             reason=job.reason,
             event=job.id,
-            approved=job.answer is not None and job.answer.approved,
+            # Only the challenger knows the labels that were followed: to hold the next ones
+            # against a version that is wrong on them would hide what they lose elsewhere.
+            approved=bool(job.followed) or (job.answer is not None and job.answer.approved),
         )
     except ChampionMovedError as error:
         return "refused", str(error)
     except HeldError as error:
         return "reported", str(error)
+    return None
+
+
+def judge_shadow(job: Job, challenger: int, seen: Shadowed | None) -> tuple[str, str] | None:
+    """Outcome and detail where a challenger is not promoted after its time in the shadow.
+
+    A comparison that was lost is none: what it might have shown is not known.
+    """
+    if seen is not None and seen.verdict == "worse":
+        return "refused", seen.words()
+    lost = job.uncompared.get("shadow")
+    if lost and (seen is None or seen.verdict != "no worse"):
+        by_hand = f"`holdfast models promote {job.model} {challenger}`"
+        return "inconclusive", f"not compared in the shadow: {lost}; to promote it: {by_hand}"
     return None
 
 
@@ -142,10 +158,12 @@ def against_training(registry: Registry, job: Job, unfinished: Iterable[Job]) ->
     if (held := held_words(registry, job)) and job.source != "person":
         return f"{held}: nothing is trained until `holdfast models release {job.model}`"
     others = (other for other in unfinished if other.id != job.id)
-    other = next((other for other in others if other.challenger is not None), None)
+    waiting = (other for other in others if other.challenger is not None or other.changes)
+    other = next(waiting, None)
     if other is None:
         return None
-    return f"nothing is trained while job {other.id} has challenger {other.challenger} waiting"
+    what = "changed labels" if other.challenger is None else f"challenger {other.challenger}"
+    return f"nothing is trained while job {other.id} has {what} waiting"
 
 
 def challenger_of(registry: Registry, job: Job) -> int | None:

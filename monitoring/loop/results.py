@@ -12,10 +12,14 @@ Verdict = Literal["passed", "failed", "inconclusive"]
 
 
 class Collected(msgspec.Struct, frozen=True):
-    """Of `collect`: how many labelled rows were frozen, and which were not, in words."""
+    """Of `collect`: how many labelled rows were frozen, and which were not, in words.
+
+    `earlier` are those from before the window, which count as old data.
+    """
 
     rows: int
     unused: str = ""
+    earlier: int = 0
 
 
 class Look(msgspec.Struct, frozen=True):
@@ -36,6 +40,15 @@ class Look(msgspec.Struct, frozen=True):
     at: float
 
 
+class ChangedLabel(msgspec.Struct, frozen=True):
+    """Rows that look like class `old` are labelled `new` now: a `share` of `n` sure rows."""
+
+    old: str
+    new: str
+    n: int
+    share: float
+
+
 class Refereed(msgspec.Struct, frozen=True):
     """Of `referee`: what the labels of the window are worth.
 
@@ -43,18 +56,26 @@ class Refereed(msgspec.Struct, frozen=True):
         checks: of the gates that are judged before the training.
         rows, kept: how many labelled rows there are, and how many may be used.
         changed: a sentence where labels have changed; empty otherwise.
+        changes: which labels have changed.
+        can_follow: whether old rows can be given the labels that they have now.
+        followed: where trusted labellers say the same by themselves, a sentence; empty: a person
+            must say that the change is meant.
     """
 
     checks: tuple[Check, ...]
     rows: int
     kept: int
     changed: str = ""
+    changes: tuple[ChangedLabel, ...] = ()
+    can_follow: bool = False
+    followed: str = ""
 
 
 class Trained(msgspec.Struct, frozen=True):
-    """Of `train`: the number of the challenger."""
+    """Of `train`: the number of the challenger, and what it learnt from, as a sentence."""
 
     version: int
+    material: str = ""
 
 
 class Gated(msgspec.Struct, frozen=True):

@@ -14,7 +14,7 @@ from dbos import DBOS, SetWorkflowID
 
 from models.base.logs import logger
 from monitoring.loop.durable.recorded import sentence
-from monitoring.loop.jobs import Job
+from monitoring.loop.jobs import ABANDONING, Job
 from monitoring.loop.lifecycle import Lifecycle
 from monitoring.loop.terms import LOOP_VERSION, Terms, begun_elsewhere, frozen, terms_of
 from monitoring.records.database import make_sqlite_file
@@ -108,6 +108,9 @@ class Supervisor:
             self._runs(job)
             return
         try:
+            if job.stage == ABANDONING:  # by a process that has ended since
+                self.lifecycle.abandon(job, job.detail)
+                return
             status = DBOS.get_workflow_status(job.id)
             if begun_elsewhere(job) or (status is not None and not job.terms):
                 self.lifecycle.abandon(job, ELSEWHERE)

@@ -10,7 +10,7 @@ from monitoring.loop.jobs import Job, JsonObject, Task
 from monitoring.records.usable import Quota
 
 Mode = Literal["auto", "manual", "report"]
-LOOP_VERSION = "5"  # a workflow begun under one version is never continued under another
+LOOP_VERSION = "6"  # a workflow begun under one version is never continued under another
 
 
 class Terms(msgspec.Struct, frozen=True):
@@ -27,6 +27,7 @@ class Terms(msgspec.Struct, frozen=True):
     labeller_share: float = 0.5
     label_patience_seconds: float = 900.0
     step_timeout_seconds: float = 3600.0
+    trusted_labellers: tuple[str, ...] = ()
     bounds: Bounds = Bounds()
     loop: str = LOOP_VERSION
 

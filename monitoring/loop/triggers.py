@@ -64,7 +64,7 @@ class Situation(msgspec.Struct, frozen=True):
     runs_today: int  # that the loop began by itself
     verdict: str = ""  # of that re-evaluation
     pinned: int | None = None  # the version that is served whatever the champion
-    waiting: str | None = None  # id of a job whose challenger waits for a person
+    waiting: str | None = None  # id of a job that waits for a person
     hold: Hold | None = None  # in force
     rest: Rest = Rest()
     damage: str = ""  # why the champion is not known
@@ -152,7 +152,7 @@ def _waits_for_labels(event: Event, policy: Policy, now: float) -> str:
 
     Labels tell drift from harm better than a look that comes before them.
     """
-    waited = now - event.since
+    waited = now - (event.since if event.raised is None else event.raised)
     if event.source != "drift" or not 0 <= waited < policy.cool_down_seconds:
         return ""
     left = policy.cool_down_seconds - waited
@@ -180,7 +180,7 @@ def _busy(event: Event, situation: Situation) -> str:
         return f"job {situation.running} is at it"
     if situation.waiting is not None and event.action == "retrain":
         return (
-            f"the challenger of job {situation.waiting} waits for approval: answer it first "
+            f"job {situation.waiting} waits for approval: answer it first "
             f"(`holdfast jobs approve {situation.waiting}`, or `reject`)"
         )
     return ""

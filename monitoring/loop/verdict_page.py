@@ -5,7 +5,7 @@ from pathlib import Path
 
 from models.base.files import write_atomic
 from models.reporting.verdict import render_verdict
-from monitoring.loop.jobs import Job
+from monitoring.loop.jobs import Job, PersonAnswer
 
 PAGE = "verdict.html"
 
@@ -30,9 +30,15 @@ def render_job(job: Job) -> str:
         ("champion", f"version {job.champion}"),
         ("challenger", "" if job.challenger is None else f"version {job.challenger}"),
         ("look at the champion", "" if job.evaluation is None else job.evaluation.words),
-        ("answer", "" if job.answer is None else job.answer.words),
+        ("changed labels", job.followed or _said(job.labels_answer)),
+        ("learnt from", job.material),
+        ("answer", _said(job.answer)),
     )
     return render_verdict(_title(job), f"{job.outcome}: {job.detail}", facts, job.checks)
+
+
+def _said(answer: PersonAnswer | None) -> str:
+    return "" if answer is None else answer.words
 
 
 def _title(job: Job) -> str:

@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 
+from models.data.lineage import NO_LINEAGE, Lineage
 from models.data.window import Window
 from models.nets.factories import NetSpec
 from models.training.recipe import Recipe
 from models.versions.bundle import Bundle
-from models.versions.facts import EventFacts, WrappingFacts
+from models.versions.facts import EventFacts, FollowedFacts, WrappingFacts
 from models.versions.judging import ThreatModel
 from monitoring.scoring.perturbation.benign import Benign
 
@@ -15,7 +16,11 @@ THREAT = ThreatModel(eps=0.15)  # where the order names none
 
 @dataclass(frozen=True)
 class Order:
-    """What to make and why. `threat` is what the version is judged by and the heads learn."""
+    """What to make and why.
+
+    `threat` is what the version is judged by and the heads learn. `lineage` is what is known of
+    live traffic so far, `followed` which changes of labels are in it.
+    """
 
     model: str
     recipe: Recipe
@@ -28,6 +33,8 @@ class Order:
     threat: ThreatModel = THREAT
     benign: Benign | None = None  # the user's own examples of what is no attack
     examples: bool = True  # whether some held-out rows go into the bundle
+    lineage: Lineage = NO_LINEAGE
+    followed: tuple[FollowedFacts, ...] = ()
 
 
 @dataclass(frozen=True)

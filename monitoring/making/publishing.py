@@ -10,6 +10,8 @@ from torch import nn
 from models import reporting
 from models.base.errors import BundleError, RegistryError
 from models.data import DataSet, Rows
+from models.data.lineage import FILE as LINEAGE
+from models.data.lineage import NO_LINEAGE, Lineage
 from models.evaluation.subject import Subject
 from models.evaluation.suite import evaluate
 from models.nets import export
@@ -39,6 +41,7 @@ def judge_and_publish(
     net: nn.Module | None,
     window: Rows | None,
     progress: StageProgress | None = None,
+    lineage: Lineage = NO_LINEAGE,
 ) -> int:
     """Judge an instrumented graph, put the figures into its files, and publish it.
 
@@ -51,6 +54,7 @@ def judge_and_publish(
         net: the trained net; None for a wrapped graph, which is attacked by queries.
         window: held-out labelled rows of live traffic.
         progress: called with each unit of the evaluation.
+        lineage: what the version keeps of live traffic.
 
     Returns:
         The version's number, in every process under `torchrun`; process 0 writes.
@@ -75,7 +79,7 @@ def judge_and_publish(
 
     def make(version: int) -> tuple[Mapping[str, bytes], Manifest]:
         numbered = msgspec.structs.replace(manifest, version=version)
-        files = _files(numbered, figures, made, net)
+        files = _files(numbered, figures, made, net, lineage)
         return files | (_examples(data) if order.examples else {}), numbered
 
     if distributed.rank() != 0:
@@ -128,7 +132,11 @@ def _examples(data: DataSet) -> dict[str, bytes]:
 
 
 def _files(
-    manifest: Manifest, figures: Evaluation, made: Instrumented, net: nn.Module | None
+    manifest: Manifest,
+    figures: Evaluation,
+    made: Instrumented,
+    net: nn.Module | None,
+    lineage: Lineage,
 ) -> dict[str, bytes]:
     reference = io.BytesIO()
     np.savez(reference, allow_pickle=False, **{k: np.asarray(v) for k, v in made.reference.items()})
@@ -139,4 +147,6 @@ def _files(
         "report.html": reporting.render(manifest, figures).encode(),
         "card.md": reporting.card(manifest).encode(),
     }
+    if lineage.live or lineage.labels:
+        files[LINEAGE] = lineage.encode()
     return files if net is None else files | {WEIGHTS: export.weights_bytes(net)}

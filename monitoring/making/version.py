@@ -15,14 +15,14 @@ from torch import nn
 from models.attacks.threat import geometry_of
 from models.base.errors import TrainingError
 from models.certificates.layers import chain_of
-from models.corruptions import random_benign
-from models.data import DataSet, Rows
+from models.data import DataSet
+from models.data.lineage import Lineage
 from models.nets import export, factories
 from models.training.certified import start_certified
 from models.training.loop import Progress as TrainingProgress
 from models.training.loop import TrainResult, train
 from models.training.recipe import Recipe
-from models.versions.facts import BenignFacts, DataFacts, TrainingFacts
+from models.versions.facts import BenignFacts, DataFacts, LiveFacts, TrainingFacts
 from models.versions.judging import ThreatModel
 from models.versions.promises import CertificateFacts
 from models.versions.registry import Registry
@@ -31,6 +31,7 @@ from monitoring.making.opening import rebuild
 from monitoring.making.orders import Order, WrapOrder
 from monitoring.making.progress import CALIBRATING, Progress, of_stage
 from monitoring.making.publishing import judge_and_publish
+from monitoring.making.rows import Material, training_rows
 from monitoring.scoring.certificates.outputs import Certifying
 from monitoring.scoring.instrument import Instrumented, instrument, run_graph
 from monitoring.scoring.material import Victim, head_material
@@ -67,9 +68,10 @@ def make_version(
     geometry_of(order.threat, data.schema)  # a misfit is said before the training
     torch.set_num_threads(1)
     torch.manual_seed(order.recipe.seed)
-    rows = _training_rows(data, order)
+    source, data = data, order.lineage.relabelled(data)
+    learnt = training_rows(data, order)
     trained = train(
-        _start(order), rows, data.schema, order.recipe,
+        _start(order), learnt.rows, data.schema, order.recipe,
         progress=_show_loss(progress), checkpoint=checkpoint,
     )  # fmt: skip
     pieces = Pieces(CALIBRATING, of_stage(progress, "calibrating"))
@@ -82,18 +84,20 @@ def make_version(
     if not difference <= export.TOLERANCE:  # NaN is no parity either
         raise TrainingError(f"onnxruntime differs from torch by {difference:.2g} in the logits")
     victim = Victim(data.schema, order.threat, trained.net, plain)
-    material, source = head_material(
+    material, held = head_material(
         victim, data, order.window, order.recipe.seed, benign=order.benign, pieces=pieces
     )
     made = instrument(
         plain, data.schema, data.classes, material,
-        source=source, seed=order.recipe.seed, pieces=pieces, certifying=certifying,
+        source=held, seed=order.recipe.seed, pieces=pieces, certifying=certifying,
     )  # fmt: skip
-    training = _training(data, order, rows, trained, difference)
+    training = _training(source, order, learnt, trained, difference)
     manifest = _manifest(data, order, made, training)
-    window = None if order.window is None else order.window.test
-    judging = of_stage(progress, "judging")
-    version = judge_and_publish(registry, data, order, manifest, made, trained.net, window, judging)
+    version = judge_and_publish(
+        registry, data, order, manifest, made, trained.net,
+        None if order.window is None else order.window.test,
+        of_stage(progress, "judging"), learnt.lineage,
+    )  # fmt: skip
     if checkpoint is not None:
         checkpoint.unlink(missing_ok=True)
     return version
@@ -185,23 +189,6 @@ def certifying_of(net: nn.Module, recipe: Recipe, threat: ThreatModel) -> Certif
     return Certifying(net, chain_of(net), CertificateFacts(threat.eps, radii, threat.columns))
 
 
-def _training_rows(data: DataSet, order: Order) -> Rows:
-    """The data set's training rows, corrupted copies, and the window's rows repeated.
-
-    The window is repeated (five times at most) to about a third of the whole.
-    """
-    rows, rng = data.train, np.random.default_rng(order.recipe.seed)
-    for _ in range(order.recipe.corrupted_copies):
-        rows = rows.joined(Rows(random_benign(data.schema, data.train.x, rng), data.train.y))
-    if order.window is not None and len(order.window.train):
-        repeats = max(1, min(5, len(rows) // (2 * len(order.window.train))))
-        for _ in range(repeats):
-            rows = rows.joined(order.window.train)
-    if order.shuffle_labels:
-        rows = Rows(rows.x, rng.permutation(rows.y))
-    return rows
-
-
 def _check_logits(plain: onnx.ModelProto, data: DataSet) -> None:
     """A wrapped graph must answer the data's own rows."""
     (logits,) = run_graph(plain, data.schema, data.test.x[:PARITY_ROWS], "logits")
@@ -228,13 +215,19 @@ def _benign_facts(order: Order | WrapOrder) -> BenignFacts | None:
     return None if order.benign is None else order.benign.facts
 
 
+def _live_facts(lineage: Lineage) -> LiveFacts | None:
+    rows = {side: len(live.at) for side, live in lineage.live.items()}
+    ages = [int(age) for live in lineage.live.values() for age in np.unique(live.age)]
+    return LiveFacts(rows.get("train", 0), rows.get("test", 0), len(set(ages))) if rows else None
+
+
 def _training(
-    data: DataSet, order: Order, rows: Rows, trained: TrainResult, parity: float
+    source: DataSet, order: Order, learnt: Material, trained: TrainResult, parity: float
 ) -> TrainingFacts:
     return TrainingFacts(
-        data=_data_facts(data),
+        data=_data_facts(source),
         seed=order.recipe.seed,
-        rows=len(rows),
+        rows=len(learnt.rows),
         recipe=msgspec.to_builtins(order.recipe),
         net=msgspec.to_builtins(order.net),
         window_rows=0 if order.window is None else len(order.window.train),
@@ -243,6 +236,9 @@ def _training(
         precision=trained.precision,
         parity=parity,
         benign=_benign_facts(order),
+        live=_live_facts(learnt.lineage),
+        followed=order.followed,
+        matched=None if learnt.match is None else learnt.match.facts,
     )
 
 

@@ -39,6 +39,9 @@ LABELLED = FEEDBACK.join(
     REQUESTS,
     sa.and_(REQUESTS.c.last == _CONTAINING, FEEDBACK.c.seq > REQUESTS.c.last - REQUESTS.c.rows),
 )
+# A row about which clients disagree has a label that nobody can rely on: no harm, no observed
+# accuracy and no comparison of versions rests on it. What was weighed before stays weighed.
+AGREED = FEEDBACK.c.contradicted.is_(False)
 PLACE = ("last", "rows", "bytes", "segment", "place", "scores", "x")
 
 

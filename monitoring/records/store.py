@@ -30,7 +30,7 @@ from monitoring.records.database import PATIENCE_SECONDS, Database, StoreError
 from monitoring.records.labels import GivenLabel, write_labels
 from monitoring.records.migration import prepare
 from monitoring.records.prune import Kept, prune_some
-from monitoring.records.reader import LABELLED
+from monitoring.records.reader import AGREED, LABELLED
 from monitoring.records.requests import Request, group_records
 from monitoring.records.rows import (
     Answered,
@@ -149,11 +149,14 @@ class RecordStore:
         model: str,
         *,
         since: float = 0.0,
+        until: float | None = None,
         version: int | None = None,
         quota: Quota = NO_QUOTA,
         limit: int | None = None,
     ) -> Usable:
         """Choose the labelled rows that a window may use, of requests since `since` (epoch s).
+
+        With `until` only of requests before that.
 
         Contradicted rows are none of them, and of a client's rows only the latest, up to its quota
         of the latest `limit` rows.
@@ -165,6 +168,8 @@ class RecordStore:
             .where(REQUESTS.c.at >= since)
             .order_by(FEEDBACK.c.seq)
         )
+        if until is not None:
+            query = query.where(REQUESTS.c.at < until)
         with self._database.reading() as connection:
             rows = connection.execute(_of(query, model, version)).all()
         return choose_usable(
@@ -182,6 +187,7 @@ class RecordStore:
         schema: InputSchema,
         *,
         since: float = 0.0,
+        until: float | None = None,
         limit: int = 10_000,
         version: int | None = None,
         quota: Quota = NO_QUOTA,
@@ -190,7 +196,9 @@ class RecordStore:
 
         Rows of another shape or dtype than `schema` are left out.
         """
-        chosen = self.usable(model, since=since, version=version, quota=quota, limit=limit).seq
+        chosen = self.usable(
+            model, since=since, until=until, version=version, quota=quota, limit=limit
+        ).seq
         names = ("last", "rows", "at", "version", "scores")
         query = (
             sa.select(*(REQUESTS.c[n] for n in names), REQUESTS.c.client.label("asker"))
@@ -381,5 +389,6 @@ def _instances(model: str, version: int) -> sa.Select[Any]:
 
 
 def _answers(model: str, version: int, since: float) -> sa.Select[Any]:
-    query = sa.select(*reader.ANSWERS).select_from(LABELLED).where(REQUESTS.c.at >= since)
+    query = sa.select(*reader.ANSWERS).select_from(LABELLED)
+    query = query.where(REQUESTS.c.at >= since, AGREED)
     return _of(query, model, version)

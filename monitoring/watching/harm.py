@@ -100,12 +100,37 @@ class HarmWatches:
         self._standing.pop(model, None)
 
 
+def drift_began(stream: Stream) -> float | None:
+    """When the drift of the alarm that is on had surely begun, in seconds since 1970.
+
+    It is the late end of the onset: rows from before may be of the old kind. Where the requests of
+    the onset were not recorded, it is when the alarm was raised. None without an alarm.
+    """
+    raised, known = stream.alarm_since, stream.explained
+    if raised is None or known is None or known.last_at is None:
+        return raised
+    ours = known.version == stream.version and known.raised_at >= raised
+    return min(known.last_at, raised) if ours else raised
+
+
+def window_since(stream: Stream, harm: Harm | None) -> float | None:
+    """When the window of labelled rows begins: what has moved, or got worse, had surely begun.
+
+    None where nothing has. Labelled rows from before are old data.
+    """
+    moved, worse = drift_began(stream), None if harm is None or harm.alarm is None else harm.alarm
+    if worse is None:
+        return moved
+    return worse.since if moved is None else max(moved, worse.since)
+
+
 def harm_event(stream: Stream, harm: Harm) -> Event | None:
     """The event of an alarm of harm; None without one."""
-    if harm.alarm is None:
+    since = window_since(stream, harm)
+    if harm.alarm is None or since is None:
         return None
     return Event(
-        "accuracy", stream.model, "evaluate", harm.alarm.since, harm.words,
+        "accuracy", stream.model, "evaluate", since, harm.words,
         raised=stream.labels.crossed_at, doubt=harm.doubt,
     )  # fmt: skip
 
@@ -122,8 +147,9 @@ def attack_event(stream: Stream) -> Event | None:
 
 def drift_event(stream: Stream, alarm: Alarm) -> Event:
     """The event of an alarm of drift; it says so where labels have shown that it does no harm."""
-    assert stream.alarm_since is not None, "an alarm has a time"
+    since = drift_began(stream)
+    assert since is not None, "an alarm has a time"
     return Event(
-        "drift", stream.model, "evaluate", stream.alarm_since, alarm.words,
-        harmless=stream.harmless,
+        "drift", stream.model, "evaluate", since, alarm.words,
+        raised=stream.alarm_since, harmless=stream.harmless,
     )  # fmt: skip

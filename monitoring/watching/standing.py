@@ -160,5 +160,5 @@ def _deadline(job: Job, now: float) -> float:
     """When a waiting job expires, seconds since 1970, if its watcher goes on running."""
     passed: Mapping[str, float] = job.waited
     since_noted = max(0.0, now - max(job.in_stage_since, job.updated_at))
-    left = terms_of(job).approval_timeout_seconds - passed.get("approval", 0.0) - since_noted
+    left = terms_of(job).approval_timeout_seconds - passed.get(job.stage, 0.0) - since_noted
     return now + max(0.0, left)

@@ -17,6 +17,7 @@ from monitoring.evidence.accuracy_watch import Accuracy
 from monitoring.evidence.labels.watch import Harm
 from monitoring.evidence.performance import expected_accuracy, promised_accuracy
 from monitoring.evidence.stream import Stream
+from monitoring.loop.deciding.waits import Wait
 from monitoring.watching.drift_status import DriftStatus, describe_drift
 from monitoring.watching.problems import ALL_MODELS, Problem, Trouble
 from monitoring.watching.services import ServiceState
@@ -46,6 +47,7 @@ class ModelStatus(DriftStatus, frozen=True, kw_only=True):
     hold: Hold | None = None
     anchor: Anchor | None = None
     canary: Canary | None = None
+    waits: list[Wait] | None = None  # why it is not retrained yet; None: that is not known
 
 
 def describe_models(watcher: Watcher) -> list[ModelStatus]:
@@ -73,6 +75,7 @@ def _describe(watcher: Watcher, model: str) -> ModelStatus:
         hold=_try(model, lambda: registry.find_hold(model)),
         anchor=_try(model, lambda: registry.state(model).anchor),
         canary=_try(model, lambda: registry.state(model).find_canary(time.time())),
+        waits=_waits(watcher, model),
     )
     if stream is None:
         return status
@@ -95,6 +98,13 @@ def _observe(watcher: Watcher, model: str) -> Proportion | None:
         return None  # to ask would wait for the store as the look did
     live = watcher.observe(stream)
     return live if live.n else None
+
+
+def _waits(watcher: Watcher, model: str) -> list[Wait] | None:
+    """Say why a model is not retrained yet; the store is not waited for where it is away."""
+    if watcher.problems.has(model, "records"):
+        return None
+    return _try(model, lambda: watcher.waits(model, time.time()))
 
 
 def _try(model: str, ask: Callable[[], Part]) -> Part | None:

@@ -30,13 +30,21 @@ from monitoring.evidence.channels import Alarm
 from monitoring.evidence.explanation import Explanation, explain
 from monitoring.evidence.labels.watch import Harm
 from monitoring.evidence.stream import Stream
+from monitoring.loop.deciding.waits import Needs, Wait, find_waits
 from monitoring.loop.dispatcher import Dispatcher
 from monitoring.loop.jobs import Job, JobStore
 from monitoring.loop.metrics import WatchMetrics
 from monitoring.loop.triggers import DAY, Event, Policy
 from monitoring.records.store import Kept, RecordStore, StoreError
+from monitoring.records.usable import Quota
 from monitoring.watching.acceptance import Acceptances
-from monitoring.watching.harm import HarmWatches, attack_event, drift_event, harm_event
+from monitoring.watching.harm import (
+    HarmWatches,
+    attack_event,
+    drift_event,
+    harm_event,
+    window_since,
+)
 from monitoring.watching.pictures import Pictures
 from monitoring.watching.problems import ALL_MODELS, Problem, Problems, Result, in_words
 from monitoring.watching.pulse import Pulse
@@ -63,6 +71,14 @@ class WatchPlan(msgspec.Struct, frozen=True):
     timezone: str = ""
     records_kept: Kept = Kept()
     serves: Mapping[str, int | None] = msgspec.field(default_factory=dict)  # and pinned to what
+    min_labels: int = 300  # that a retraining needs
+    labeller_share: float = 0.5
+
+    @property
+    def needs(self) -> Needs:
+        """What bounds a retraining."""
+        least = int(self.labeller_share * self.min_labels)
+        return Needs(self.policy, self.min_labels, Quota(self.labeller_share, least))
 
 
 @dataclass
@@ -102,9 +118,8 @@ class Watcher:
         self.harms = HarmWatches(self.records, plan.c)
         self.acceptances = Acceptances(self.registry, folder)
         self.pictures = Pictures(folder / "rings")
-        self.dispatcher = Dispatcher(
-            plan.policy, plan.serves, self.registry, self.jobs, self.metrics, self.start_job
-        )
+        parts = self.registry, self.jobs, self.metrics, self.start_job
+        self.dispatcher = Dispatcher(plan.policy, plan.serves, *parts)
         self.standings = Standings(
             plan.policy, Path(plan.state), self.registry, self.jobs, self.records, self.metrics,
             lambda model: 0.0 if self.due_times is None else self.due_times.next_at(model),
@@ -346,7 +361,7 @@ class Watcher:
         self.metrics.show_accuracy(stream.model, accuracy)
 
     def _show_standing(self, stream: Stream, now: float) -> None:
-        """What of the loop waits, and for whom: for people and alerts, it starts nothing."""
+        """What waits, and for whom: it starts nothing."""
         self.standings.show(stream, now)
         self.standings.show_labels(stream.model, now)
 
@@ -371,6 +386,14 @@ class Watcher:
         if self.due_times is not None and self.due_times.due(model, now):
             events.append(Event("schedule", model, "evaluate", now - DAY, "scheduled"))
         return events
+
+    def waits(self, model: str, now: float) -> list[Wait]:
+        """Say why a model is not retrained yet. Raises StoreError where that cannot be told."""
+        harm, stream = self.harms.standing(model), self.streams.get(model)
+        return find_waits(
+            model, self.registry, self.jobs, self.records, self.plan.serves.get(model),
+            self.plan.needs, harm, None if stream is None else window_since(stream, harm), now,
+        )  # fmt: skip
 
     def accuracy(self, model: str) -> Accuracy:
         """Return what is known about the model's live accuracy."""

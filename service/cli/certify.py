@@ -73,12 +73,12 @@ def certify(
     Example:
       holdfast certify digits --sigma 0.25 --rows 200
     """
-    from models.data.source import data_of
+    from models.data.source import relabelled_data
     from models.evaluation.certify import certify_curve, largest_radius
     from models.versions.runner import Runner
 
     bundle = Registry(settings.registry_dir, settings.keys).open(model, which)
-    rows = _choose_rows(data_of(bundle.manifest).test, most, seed)
+    rows = _choose_rows(relabelled_data(bundle).test, most, seed)
     reach = largest_radius(sigma, samples, alpha)
     radii = [
         step * sigma / STEPS_PER_SIGMA for step in range(int(reach / sigma * STEPS_PER_SIGMA) + 1)

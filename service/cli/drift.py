@@ -12,12 +12,14 @@ from models.versions.registry import Registry
 from monitoring.evidence.explanation import Explanation, histogram_text
 from monitoring.evidence.labels.watch import Harm, LabelWatch
 from monitoring.evidence.stream import Stream
+from monitoring.loop.deciding.waits import Wait, waits_text
 from monitoring.records.store import RecordStore
 from monitoring.watching.acceptance import AcceptanceError, history_path
 from monitoring.watching.drift_status import DriftStatus, Learnt, describe_drift
 from monitoring.watching.history import History
 from service.cli.changes import actor, check_with, reason_option
 from service.cli.terminal.output import emit, json_option, table
+from service.cli.waiting import read_waits
 from service.configuration.settings import Settings
 from service.watcher.acceptance import accept as accept_period
 from service.watcher.acceptance import read_watched, undo
@@ -27,9 +29,13 @@ NOT_TOLD = (ArithmeticError, LookupError, TypeError, ValueError)  # a state that
 
 
 class DriftReport(DriftStatus, frozen=True, kw_only=True):
-    """How the evidence of a model stands, and what its labels say; or why that is not known."""
+    """How the evidence of a model stands, and what its labels say; or why that is not known.
+
+    `waits` says why the model is not retrained yet; None: that is not known.
+    """
 
     harm: Harm | None = None
+    waits: list[Wait] | None = None
     fault: str | None = None
 
 
@@ -145,7 +151,8 @@ def _report(settings: Settings, registry: Registry, model: str) -> DriftReport:
         words = f"the evidence of {model} {stream.version} cannot be told"
         raise HoldfastError(f"{words}: {type(error).__name__}: {error}") from error
     harm = msgspec.structs.replace(harm, doubt=stream.doubt)
-    return DriftReport(**msgspec.structs.asdict(status), harm=harm)
+    waits = read_waits(settings, registry, records, stream, harm)
+    return DriftReport(**msgspec.structs.asdict(status), harm=harm, waits=waits)
 
 
 def _text(report: DriftReport) -> str:
@@ -155,7 +162,9 @@ def _text(report: DriftReport) -> str:
     lines = [f"{report.model} {report.version}: {report.promise}", *_compared_with(report)]
     lines += ["", *_alarm(report), "", _evidence(report), "", report.harm.words]
     lines += [f"  {report.harm.doubt}"] if report.harm.doubt else []
-    lines += [f"  {report.harm.promise}", "", *_learnt(report.learnt)]
+    lines += [f"  {report.harm.promise}"]
+    lines += ["", waits_text(report.waits)] if report.waits is not None else []
+    lines += ["", *_learnt(report.learnt)]
     return "\n".join(lines)
 
 

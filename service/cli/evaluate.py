@@ -61,7 +61,7 @@ def evaluate(
     """
     need_training()
     from models import reporting
-    from models.data.source import data_of
+    from models.data.source import relabelled_data
     from models.evaluation.suite import evaluate as judge
     from models.training import distributed
     from monitoring.making.opening import open_subject
@@ -75,7 +75,7 @@ def evaluate(
     first = distributed.rank() == 0
     with Bar(bundle.name, silent=not first) as bar:
         bar("reading", 0, 0, "")
-        data = data_of(manifest)
+        data = relabelled_data(bundle)
         figures = judge(
             open_subject(bundle), data.test, unseen=data.unseen_test, groups=data.test_groups,
             suite=suite, threat=threat, previous=figures_before, previous_version=before,

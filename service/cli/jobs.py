@@ -126,7 +126,10 @@ def start(
 @json_option
 @click.pass_obj
 def approve(settings: Settings, job_id: str, reason: str, as_json: bool) -> None:
-    """Let a waiting challenger be promoted; the first answer counts.
+    """Say yes to a job that waits: to its challenger, or to labels that have changed.
+
+    Where labels have changed, old rows get the labels that they have now, and training begins. The
+    first answer counts.
 
     \b
     Example:
@@ -142,7 +145,7 @@ def approve(settings: Settings, job_id: str, reason: str, as_json: bool) -> None
 @json_option
 @click.pass_obj
 def reject(settings: Settings, job_id: str, reason: str, as_json: bool) -> None:
-    """Refuse a waiting challenger; the first answer counts.
+    """Say no to a job that waits: nothing is trained or promoted; the first answer counts.
 
     \b
     Example:
@@ -171,10 +174,19 @@ def _text(job: Job) -> str:
         "detail",
     )
     lines = [f"job {job.id}", *(f"  {k:10} {facts[k]}" for k in keys if facts[k] is not None)]
-    if job.answer is not None:
-        lines.append(f"  {'answer':10} {job.answer.words}")
+    lines += [f"  {name:10} {words}" for name, words in _said(job) if words]
     lines += [f"  {SAID[check.verdict]:7} {check.name}: {check.detail}" for check in job.checks]
     return "\n".join(lines)
+
+
+def _said(job: Job) -> tuple[tuple[str, str], ...]:
+    return (
+        ("labels", "" if job.labels_answer is None else job.labels_answer.words),
+        ("followed", job.followed),
+        ("learnt from", job.material),
+        ("answer", "" if job.answer is None else job.answer.words),
+        (f"in {job.shadow.step}" if job.shadow else "", job.shadow.words() if job.shadow else ""),
+    )
 
 
 def _call(settings: Settings, path: str, body: Mapping[str, object]) -> msgspec.Raw:

@@ -51,9 +51,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     workers: Annotated[
         int, _about("worker processes of the service; 0: chosen from the cores", ge=0, le=256)
     ] = 0
-    threads: Annotated[
-        int, _about("request threads of a worker; 0: chosen", ge=0, le=256)
-    ] = 0  # fmt: skip
+    threads: Annotated[int, _about("request threads of a worker; 0: chosen", ge=0, le=256)] = 0
     model_threads: Annotated[
         int, _about("threads of onnxruntime for a run; 0: chosen from the cores", ge=0, le=256)
     ] = 0
@@ -180,6 +178,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             gt=0, le=1,
         ),
     ] = 0.5  # fmt: skip
+    trusted_labellers: Annotated[
+        str,
+        _about("clients, comma-separated, whose labels need no person's word where labels change"),
+    ] = ""
     label_patience_seconds: Annotated[
         float, _about("how long a failed re-evaluation waits for those labels", "s", ge=0)
     ] = 900.0
@@ -369,7 +371,8 @@ def _fill_settings(settings: Settings) -> Settings:
     """Fill in what follows from other settings and from the machine."""
     database = Path(settings.state).absolute() / "records.sqlite"
     sizes = sizing.model_sizes(settings.registry_dir)
-    choice = sizing.choose(sizing.machine(), sizes, **_counts(settings))
+    counts = {name: getattr(settings, name) for name in sizing.Sizing._fields}
+    choice = sizing.choose(sizing.machine(), sizes, **counts)
     return msgspec.structs.replace(
         settings,
         **choice._asdict(),
@@ -377,10 +380,6 @@ def _fill_settings(settings: Settings) -> Settings:
         watch_url=settings.watch_url or url_of(near(settings.watch_host), settings.watch_port),
         database_url=settings.database_url or f"sqlite:///{database}",
     )
-
-
-def _counts(settings: Settings) -> dict[str, int]:
-    return {name: getattr(settings, name) for name in sizing.Sizing._fields}
 
 
 def environment(settings: Settings) -> dict[str, str]:

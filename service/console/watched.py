@@ -238,6 +238,11 @@ class Job(msgspec.Struct, frozen=True):
     unknown: int = 0
     waits_until: float | None = None
 
+    @property
+    def asks_about_labels(self) -> bool:
+        """Whether it waits for a person to say that changed labels are meant."""
+        return self.state == "waiting" and self.stage == "approval of changed labels"
+
 
 class Check(msgspec.Struct, frozen=True):
     """A gate's verdict."""

@@ -72,7 +72,7 @@ class Changes:
         return json_reply(self.watcher.jobs.get(decision.detail), HTTPStatus.ACCEPTED)
 
     def answer(self, call: Call, job_id: str, answer: str) -> Reply:
-        """Answer a challenger that waits; the first answer counts."""
+        """Answer a job that waits, for its challenger or for changed labels; the first counts."""
         wish = bodies.read_record(call.body(), bodies.ReasonBody)
         reason, approved = wish.reason, answer == "approve"
         job = self.find(job_id)

@@ -46,7 +46,7 @@ class JobBrief(msgspec.Struct, frozen=True):
         verdicts = [check.verdict for check in job.checks]
         timeout = float(job.terms.get("approval_timeout_seconds") or 0.0)
         waits = job.state == "waiting" and timeout > 0
-        began = job.stages.get("approval", job.updated_at)
+        began = job.in_stage_since
         return cls(
             job.id, job.kind, job.model, job.champion, job.challenger, job.source, job.reason[:300],
             job.created_at, job.updated_at, job.ended_at, job.state, job.stage, job.outcome,

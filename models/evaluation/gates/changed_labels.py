@@ -1,6 +1,7 @@
 """Labels that have changed: rows that look as before, and are called something else.
 
-A coordinated flip looks the same, so nothing is trained on such labels: a person is told.
+A coordinated flip looks the same, so a person, or a labeller whom a person trusts, must say that
+the change is meant before anything is trained (`models.evaluation.gates.following`).
 """
 
 from collections.abc import Sequence
@@ -82,7 +83,7 @@ def judge_changes(changes: Sequence[Change], classes: Sequence[str], n: int) -> 
         for c in changes
     )
     detail = (
-        f"{words}; people who poison labels together look the same, so a person must decide. "
-        "Where the change is meant, correct the training data and train anew"
+        f"{words}; people who poison labels together look the same, so a person must say whether "
+        "the change is meant"
     )
     return Check("labels", "unknown", float(len(changes)), 0.0, detail, n)

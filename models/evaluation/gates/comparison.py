@@ -39,6 +39,7 @@ class Comparison:
         anchor: the version that a person approved last.
         before, after: champion and challenger.
         data: of the champion; its test part may lack classes whose labels have changed.
+        grown_test: its test part and live rows beside it, by which accuracy is compared.
         threat: what both are attacked with.
         window_rows: held-out rows of the labelled window, maybe none.
         window_margin: how much worse the challenger may be on them.
@@ -50,6 +51,7 @@ class Comparison:
     before: Subject
     after: Subject
     data: DataSet
+    grown_test: Rows
     threat: ThreatModel
     window_rows: Rows
     window_margin: float = 0.0
@@ -62,13 +64,18 @@ class Comparison:
 
     @cached_property
     def clean(self) -> Pair:
-        """Which rows of the test part the anchor and the challenger get right."""
-        return right(self.anchor.runner, self.data.test), right(self.after.runner, self.data.test)
+        """Which rows of the grown test part the anchor and the challenger get right."""
+        return right(self.anchor.runner, self.grown_test), right(self.after.runner, self.grown_test)
 
     @property
     def clean_labels(self) -> IntArray:
-        """Labels of the test part."""
-        return self.data.test.y
+        """Labels of the grown test part."""
+        return self.grown_test.y
+
+    @property
+    def clean_own(self) -> int:
+        """How many of its rows, the first ones, are of the data set."""
+        return len(self.data.test)
 
     @property
     def window_labels(self) -> IntArray:

@@ -8,6 +8,7 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from torch.nn import functional as F
 
 from models.data import DataSet, Rows
 from models.evaluation.gates.contradictions import count_confident
+from models.evaluation.gates.following import Embed
 from models.evaluation.subject import CHUNK, Subject, answer, tensors
 from models.statistics.arrays import FloatArray, IntArray
 from models.versions.schema import InputArray, InputSchema
@@ -33,10 +35,13 @@ class Opinion:
     Args:
         probabilities: `(N, C)` of the rows.
         usual: `(C, C)` confusion on held-out rows, as they are and moved (`count_confident`).
+        embed: its features of raw rows, by which rows are near each other; None of a graph that
+            has none.
     """
 
     probabilities: FloatArray
     usual: IntArray
+    embed: Embed | None = None
 
 
 def ask_referee(anchor: Subject, data: DataSet, x: InputArray, seed: int = 0) -> Opinion:
@@ -57,7 +62,8 @@ def ask_referee(anchor: Subject, data: DataSet, x: InputArray, seed: int = 0) ->
         usual = count_confident(answer(anchor.runner, held.x).probabilities, held.y)
         return Opinion(answer(anchor.runner, x).probabilities, usual)
     net = fine_tune(anchor.net, schema, data.train, seed)
-    return Opinion(probabilities_of(net, schema, x), count_usual(net, schema, held, seed))
+    usual = count_usual(net, schema, held, seed)
+    return Opinion(probabilities_of(net, schema, x), usual, partial(features_of, net, schema))
 
 
 def count_usual(net: nn.Module, schema: InputSchema, held: Rows, seed: int = 0) -> IntArray:
@@ -72,6 +78,14 @@ def count_usual(net: nn.Module, schema: InputSchema, held: Rows, seed: int = 0) 
 def probabilities_of(net: nn.Module, schema: InputSchema, x: InputArray) -> FloatArray:
     """Probabilities `(N, C)` of a net for raw rows `x`, at least one."""
     return _ask(net, torch.from_numpy(schema.to_unit(x)))
+
+
+def features_of(net: nn.Module, schema: InputSchema, x: InputArray) -> FloatArray:
+    """Features `(N, F)` of a net for raw rows `x`, at least one."""
+    with torch.no_grad():
+        x_unit = torch.from_numpy(schema.to_unit(x))
+        parts = [net(part)[1].flatten(1) for part in torch.split(x_unit, CHUNK)]
+    return np.asarray(torch.cat(parts).numpy())
 
 
 def _ask(net: nn.Module, x_unit: Tensor) -> FloatArray:

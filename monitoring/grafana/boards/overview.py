@@ -91,7 +91,7 @@ def _first() -> list[Panel]:
 def _then() -> list[Panel]:
     expected = latest("holdfast_expected_accuracy_ratio")
     observed = latest("holdfast_observed_accuracy_ratio")
-    waits = latest("holdfast_job_stage_since_timestamp_seconds", 'stage="approval"')
+    waits = latest("holdfast_job_stage_since_timestamp_seconds", 'stage=~"approval.*"')
     answered = "holdfast_stage_duration_seconds_count"
     return [
         leading(

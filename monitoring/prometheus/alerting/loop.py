@@ -13,9 +13,9 @@ STALE_DAYS = 90
 HELD_SECONDS = 86_400
 LED_NOWHERE = "refused|failed|inconclusive|rolled_back"
 # Stages that wait for people, labels, requests or a turn, each with a limit of its own.
-WAITING = "approval|approved|rejected|queued.*|awaiting labels|shadowing|canary|probation|done"
+WAITING = "approval.*|approved|rejected|queued.*|awaiting labels|shadowing|canary|probation|done"
 UNDER_WAY = f'!~"{WAITING}"'
-APPROVAL = '="approval"'
+APPROVAL = '=~"approval.*"'
 HELD = 'holdfast_lifecycle_held_since_timestamp_seconds{ends="never"}'
 DEADLINE = "holdfast_job_deadline_timestamp_seconds"
 

@@ -90,6 +90,29 @@ def reject(of: Subject) -> Act:
     )  # fmt: skip
 
 
+def follow(of: Subject) -> Act:
+    """Say that changed labels are meant."""
+    return _act(
+        of, "They are meant …", f"Follow the changed labels of {of.model}?",
+        ("Old rows of these classes are labelled anew, and a challenger is trained on them.",
+         "It goes through every gate; nothing is promoted by this alone."),
+        f"Follow the labels of {of.model}; version {of.champion} answers",
+        f"/console/jobs/{quote(of.job, safe='')}/approve", kind="main",
+    )  # fmt: skip
+
+
+def refuse_labels(of: Subject) -> Act:
+    """Say that changed labels are wrong."""
+    return _act(
+        of, "They are wrong …", f"Reject the changed labels of {of.model}?",
+        ("The run ends, and nothing is trained on these labels.",
+         f"Version {of.champion} goes on. Look at who labels: a coordinated flip looks the same."
+         ),
+        f"Reject the labels of {of.model}; version {of.champion} answers",
+        f"/console/jobs/{quote(of.job, safe='')}/reject", kind="danger",
+    )  # fmt: skip
+
+
 def hold(of: Subject) -> Act:
     """Let the loop leave a model alone."""
     off = "" if of.champion is not None else "There is no champion."

@@ -77,6 +77,9 @@ def _ask_for_approval(view: View) -> Iterator[Ask]:
     for job in view.jobs:
         if job.state != "waiting":
             continue
+        if job.asks_about_labels:
+            yield _ask_about_labels(view, job)
+            continue
         judged = job.passed + job.failed + job.unknown
         text = f"{job.passed} of {judged} gates passed"
         if job.unknown:
@@ -89,6 +92,19 @@ def _ask_for_approval(view: View) -> Iterator[Ask]:
             f"approve {job.id}", f"Promote version {job.challenger} of {job.model}?", text,
             acts=(acts.approve(of), acts.reject(of), acts.hold(of)),
         )  # fmt: skip
+
+
+def _ask_about_labels(view: View, job: Job) -> Ask:
+    text = (
+        "The labels of whole classes say something else than what the model learnt. Nothing is "
+        "trained on them until somebody says whether that is meant"
+    )
+    if job.waits_until is not None:
+        text += f"; the run expires in {lasting(job.waits_until - view.now)}"
+    of = msgspec.structs.replace(subject_of(view), job=job.id)
+    title = f"Have labels of {job.model} changed on purpose?"
+    does = (acts.follow(of), acts.refuse_labels(of), acts.hold(of))
+    return Ask(f"approve {job.id}", title, f"{text}.", acts=does)
 
 
 def _ask_about_loop(view: View) -> Iterator[Ask]:

@@ -27,6 +27,7 @@ DOING = {
     "evaluating": "version {champion} is evaluated on what came since",
     "awaiting labels": "it waits for labels",
     "refereeing": "the labels are checked",
+    "approval of changed labels": "changed labels wait for your word",
     "training": "a challenger is trained",
     "gating": "version {challenger} is held against the gates",
     "approval": "version {challenger} waits for your word",
@@ -136,6 +137,13 @@ def _tell_approval(view: View) -> Headline | None:
     job = next((job for job in view.jobs if job.state == "waiting"), None)
     if job is None:
         return None
+    if job.asks_about_labels:
+        return Headline(
+            "Labels have changed; it waits for your word.",
+            "Labels of whole classes contradict what the model learnt. People who poison labels "
+            "together look the same, so nothing is trained on them before you say so.",
+            tone="warn",
+        )
     version = f"Version {job.challenger}"
     lead = f"It was made because of {SOURCES.get(job.source, job.source)}: {job.reason}"
     lead = as_sentence(lead)

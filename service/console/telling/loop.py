@@ -30,10 +30,12 @@ from service.console.watched import Check, FullJob, Job, View
 MOST_RUNS, MOST_CHANGES, BRIEF = 12, 20, 100
 ORDER = (
     ("collecting", "Collect"), ("evaluating", "Evaluate"), ("awaiting labels", "Labels"),
-    ("refereeing", "Referee"), ("training", "Train"), ("gating", "Gates"),
+    ("refereeing", "Referee"), ("approval of changed labels", "Labels meant?"),
+    ("training", "Train"), ("gating", "Gates"),
     ("approval", "Your word"), ("shadowing", "Shadow"), ("canary", "Canary"),
     ("promoting", "Promote"), ("probation", "Probation"),
 )  # fmt: skip
+RARE = ("canary", "approval of changed labels")  # stages that most runs do not have
 MARKS: dict[str, tuple[str, Tone]] = {
     "pass": ("✓ pass", "good"), "fail": ("✗ fail", "bad"), "unknown": ("? unknown", "warn"),
 }  # fmt: skip
@@ -59,6 +61,8 @@ def title_of(job: FullJob) -> str:
     'Version 2 passed every gate and waits for your word.'
     """
     passed, all_ = sum(c.verdict == "pass" for c in job.checks), len(job.checks)
+    if job.asks_about_labels:
+        return "Labels have changed; the run waits for your word."
     if job.state == "waiting":
         how = "every gate" if passed == all_ else f"{passed} of {all_} gates"
         return f"Version {job.challenger} passed {how} and waits for your word."
@@ -97,7 +101,7 @@ def tell_stages(job: FullJob, now: float) -> tuple[Stage, ...]:
     told = []
     for name, word in ORDER:
         began = job.stages.get(name)
-        if began is None and name == "canary":
+        if began is None and name in RARE:
             continue
         here = job.state != "done" and job.stage.endswith(name)
         later = [at for at in job.stages.values() if began is not None and at > began]

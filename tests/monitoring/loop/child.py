@@ -21,7 +21,7 @@ import msgspec
 
 from models.base.files import write_atomic
 from models.evaluation.gates.checks import Check, verdict_of
-from monitoring.loop.results import Collected, Gated, Look, Refereed, Trained
+from monitoring.loop.results import ChangedLabel, Collected, Gated, Look, Refereed, Trained
 from tests.monitoring.loop.kills import point
 
 if TYPE_CHECKING:
@@ -68,13 +68,22 @@ def evaluate(task: Task) -> Look:
 
 
 def referee(task: Task) -> Refereed:
-    """All labels are good, or `labels` is what the options ask for."""
+    """All labels are good, or `labels` is what the options ask for.
+
+    `changed`: nothing can follow them; `meant`: a person is asked; `trusted`: nobody need be.
+    """
     said = task.job.options.get("labels", "pass")
     early = [c for c in plan(task) if c.name in EARLY]
     checks = [msgspec.structs.replace(c, verdict="pass") for c in early]
     if said == "poisoned":
         checks[0] = Check("referee", "fail", 0.3, 0.1, "poisoned as asked")
-    return Refereed(tuple(checks), 0, 0, "changed as asked" if said == "changed" else "")
+    if said not in ("changed", "meant", "trusted"):
+        return Refereed(tuple(checks), 0, 0)
+    checks[2] = Check("labels", "unknown", 1.0, 0.0, "changed as asked")
+    return Refereed(
+        tuple(checks), 0, 0, "changed as asked", (ChangedLabel("3", "8", 60, 1.0),),
+        can_follow=said != "changed", followed="trusted as asked" if said == "trusted" else "",
+    )  # fmt: skip
 
 
 def train(task: Task) -> Trained:

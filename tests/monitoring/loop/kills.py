@@ -106,7 +106,7 @@ def install() -> None:
 
     for owner, names in {
         SystemDatabase: ("record_operation_result", "update_workflow_outcome", "init_workflow"),
-        JobStore: ("put", "advance", "ask", "answer", "expire", "end", "abandon"),
+        JobStore: ("put", "advance", "ask", "answer", "expire", "end", "claim", "abandon"),
         Registry: ("promote", "withdraw", "rollback"),
     }.items():
         for name in names:

@@ -12,16 +12,21 @@ from models import data
 from models.attacks.threat import geometry_of
 from models.base.errors import HoldfastError, RegistryError
 from models.data import DataSet, Rows
+from models.data.lineage import LEFT_OUT, Lineage
+from models.data.source import relabelled_data
 from models.evaluation.gates.comparison import MASKING_EPS, masking_sizes
+from models.evaluation.subject import right
 from models.nets import factories
 from models.training.loop import Recipe
 from models.versions.facts import EventFacts, WrappingFacts
 from models.versions.judging import ThreatModel
 from models.versions.registry import Registry
+from models.versions.runner import Runner
 from models.versions.schema import InputSchema
 from monitoring.loop import child
 from monitoring.loop.jobs import Job, Task
 from monitoring.loop.steps import PASSING_STATUS
+from monitoring.loop.terms import Terms, frozen
 from monitoring.loop.verdict_page import write_verdict
 from monitoring.making.orders import Order, WrapOrder
 from monitoring.making.version import make_version, wrap_version
@@ -78,6 +83,44 @@ def test_champion_of_a_table_is_judged(
     assert (told.robust.attack, told.robust.eps) == (attack, 0.05)
     assert told.robust.value <= told.clean.value
     assert msgspec.json.encode(told)
+
+
+def test_swapped_labels_are_followed_and_the_version_remembers_them(
+    registry: Registry, cancer: DataSet, tmp_path: Path
+) -> None:
+    task = task_of(registry, tmp_path, "trained", kind="retrain")
+    with np.load(tmp_path / "window.npz") as archive:
+        window = dict(archive)
+    earlier = {"earlier/x": window["x"][:9] + 1, "earlier/y": window["y"][:9]}
+    changed = {"y": 1 - window["y"], "earlier/at": np.zeros(9)}
+    np.savez(tmp_path / "window.npz", **window | changed | earlier)
+    said = child.referee(task, tmp_path)
+    assert {(c.old, c.new) for c in said.changes} == {
+        ("malignant", "benign"),
+        ("benign", "malignant"),
+    }, said
+    assert said.can_follow
+    assert not said.followed, "a person must say that it is meant"
+    assert said.checks[0].verdict != "fail", said.checks[0].detail
+    terms = frozen(Terms(trusted_labellers=("client",)))
+    trusting = msgspec.structs.replace(task, job=msgspec.structs.replace(task.job, terms=terms))
+    assert child.referee(trusting, tmp_path).followed
+    facts = {"followed": "as asked", "changes": said.changes, "id": "job-2"}
+    facts["options"] = {"recipe": {"epochs": 12}}
+    followed = msgspec.structs.replace(task, job=msgspec.structs.replace(task.job, **facts))
+    bundle = registry.open("trained", str(child.train(followed, tmp_path).version))
+    assert [(f.old, f.new, f.by) for f in bundle.manifest.training.followed] == [
+        (c.old, c.new, "as asked") for c in said.changes
+    ]
+    lineage, now = Lineage.of(bundle), relabelled_data(bundle)
+    kept = lineage.labels["train"] != LEFT_OUT
+    assert kept.mean() > 0.8
+    assert (lineage.labels["train"][kept] == 1 - cancer.train.y[kept]).mean() > 0.95
+    assert len(now.test) > 50, "both classes have changed: something must judge"
+    turned = Rows(window["x"], 1 - window["y"])
+    assert right(Runner(registry.open("trained", "1")), turned).mean() < 0.2
+    assert right(Runner(bundle), turned).mean() > 0.7
+    assert set(lineage.live) == {"train", "test"}
 
 
 def test_champion_of_a_table_is_retrained_and_every_gate_is_a_record(

@@ -156,6 +156,16 @@ def test_a_person_who_acts_ends_the_row(dispatcher: Dispatcher) -> None:
     assert ask(dispatcher, "fine", now).start == "evaluate"
 
 
+def test_a_person_who_approves_the_champion_has_acted(dispatcher: Dispatcher) -> None:
+    now = time.time() + 10
+    store(dispatcher, *(past("fine", now - ago) for ago in (5000, 4000, 3000, 2000)))
+    tried = {"alpha": 0.03, "passed": True, "event": "e", "actor": "lifecycle"}
+    dispatcher.registry.note_attempt("fine", 2, **tried)
+    dispatcher.registry.promote("fine", 1, expected=1, by_person=True, **ADA)
+    assert "approve" in [record.action for record in dispatcher.registry.audit("fine")]
+    assert ask(dispatcher, "fine", now).start == "evaluate"
+
+
 def test_the_budget_is_the_loops_own_and_each_models(dispatcher: Dispatcher) -> None:
     now = time.time()
     store(

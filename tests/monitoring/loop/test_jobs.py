@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from models.evaluation.gates.checks import Check
 from models.statistics.shares import Proportion
 from monitoring.loop.jobs import (
+    ABANDONING,
     AnsweredError,
     Job,
     JobOverError,
@@ -147,7 +148,12 @@ def test_a_job_that_moved_meanwhile_is_not_abandoned(store: JobStore) -> None:
     seen = store.put(job())
     moved = store.advance("a", stage="training")
     assert store.abandon(seen, "still") == moved
-    assert store.abandon(moved, "still").outcome == "abandoned"
+    assert store.claim(seen, "still") is None
+    claimed = store.claim(moved, "still")
+    assert claimed is not None
+    assert (claimed.state, claimed.stage) == ("running", ABANDONING), "it is found again"
+    assert store.unfinished() == [claimed]
+    assert store.abandon(claimed, "still").outcome == "abandoned"
 
 
 def test_unfinished_jobs_are_all_found_however_many_have_ended_since(store: JobStore) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from monitoring.loop.jobs import PersonAnswer
 from monitoring.loop.terms import LOOP_VERSION, Terms, begun_elsewhere, frozen, terms_of
-from tests.monitoring.loop import versions
+from tests.monitoring.loop import kills, versions
 from tests.monitoring.loop.lab import Lab, audit, job_of
 from tests.monitoring.loop.parameters import first_of
 
@@ -91,3 +91,21 @@ def test_a_job_begun_under_another_version_of_the_loop_is_abandoned(tmp_path: Pa
     assert (job.state, job.outcome) == ("done", "abandoned")
     assert "another version of the loop" in job.detail
     assert lab.registry.aliases("digits").challenger is None
+
+
+@pytest.mark.slow
+def test_a_kill_while_a_job_is_abandoned_leaves_no_challenger_behind(tmp_path: Path) -> None:
+    def begun_elsewhere(folder: Path) -> Lab:
+        lab = Lab(folder)
+        other = frozen(Terms(loop=f"{LOOP_VERSION}.other"))
+        lab.put(msgspec.structs.replace(job_of("job"), terms=other, challenger=2))
+        versions.publish(lab.registry.root, promote=False)
+        return lab
+
+    assert begun_elsewhere(tmp_path / "whole").run() == 0
+    for number, point in enumerate(kills.points(tmp_path / "whole")):
+        lab = begun_elsewhere(tmp_path / f"{number}")
+        kills.ask_for(lab.folder, number)
+        lab.run_to_the_end()
+        assert lab.jobs()["job"].outcome == "abandoned", point
+        assert lab.registry.aliases("digits").challenger is None, point

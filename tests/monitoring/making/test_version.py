@@ -26,9 +26,9 @@ from models.versions.figures import Evaluation, summary
 from models.versions.judging import ThreatModel
 from models.versions.registry import Aliases, Registry
 from models.versions.runner import Runner
-from monitoring.making import version as making
 from monitoring.making.opening import open_subject, rebuild
 from monitoring.making.orders import Order, WrapOrder
+from monitoring.making.rows import training_rows
 from monitoring.making.version import make_version, wrap_version
 from tests import bundles
 from tests.conftest import NET, Published
@@ -187,7 +187,7 @@ def test_order_alone_decides_the_version(
 
 def test_shuffled_labels_make_a_version_that_knows_nothing(digits: DataSet) -> None:
     order = Order("digits", Recipe(), NET, EventFacts("a", "b"), "t", shuffle_labels=True)
-    rows = making._training_rows(digits, order)
+    rows = training_rows(digits, order).rows
     np.testing.assert_array_equal(rows.x, digits.train.x)
     assert 0.05 < np.mean(rows.y == digits.train.y) < 0.15
     np.testing.assert_array_equal(np.bincount(rows.y), np.bincount(digits.train.y))

@@ -60,12 +60,23 @@ def test_the_first_client_counts_and_a_contradicted_row_is_in_no_window(
     rows = store.labelled("m", SCHEMA)
     assert (rows.y.tolist(), rows.versions.tolist()) == ([2], [2])
     assert (rows.clients, rows.askers, rows.trusted.tolist()) == (("shop",), ("shop",), [False])
-    answers = store.labels_after("m", 1, 0, 10)
-    assert answers.label.tolist() == [3], "evidence of harm rests on the first client's"
+    assert len(store.labels_after("m", 1, 0, 10)) == 0, "nor does evidence of harm rest on it"
+    assert len(store.latest_labels("m", 1, 10)) == 0
+    assert len(store.observed("m", 1, 10)) == 0
     assert give(store, "a", 4, "shop") == (True, (5,)), "its last word"
     assert len(store.labelled("m", SCHEMA)) == 1
     assert give(store, "a", 4, "third") == (False, ())
     assert len(store.labelled("m", SCHEMA)) == 2, "all agree now"
+    assert store.labels_after("m", 1, 0, 10).label.tolist() == [4]
+
+
+def test_a_window_has_an_end_where_rows_of_before_are_asked_for(store: RecordStore) -> None:
+    store.add([record(f"r{k}", at=100.0 + k) for k in range(4)])
+    for k in range(4):
+        give(store, f"r{k}", k, "shop")
+    assert store.labelled("m", SCHEMA, until=102.0).y.tolist() == [0, 1]
+    assert store.labelled("m", SCHEMA, since=102.0).y.tolist() == [2, 3]
+    assert len(store.usable("m", since=101.0, until=102.0)) == 1
 
 
 def test_a_label_of_an_id_used_again_is_another_rows(store: RecordStore) -> None:

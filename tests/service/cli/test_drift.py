@@ -85,6 +85,7 @@ def test_show_says_what_moved_with_the_promise_and_what_was_learnt(registry: Reg
     assert "1,500 requests, 2026-01-01 12:00:00 UTC to 2026-01-01 12:06:00 UTC" in calm
     assert "repeats of a client within a minute: not known" in calm
     assert "cycle: not known" in calm
+    assert "not retrained yet: whether its answers got worse is not known" in calm
     bins = (Bin("below 1", 0.9, 0.2), Bin("1 and above", 0.1, 0.8))
     mover = Mover("01J", 2, 5.0, "1 and above", 1.25)
     words = "energy: higher than the reference"
@@ -110,6 +111,7 @@ def test_show_says_what_moved_with_the_promise_and_what_was_learnt(registry: Reg
     assert plain["accepted"]["reason"] == "a new scanner"
     assert set(plain["learnt"]["phi"]) == set(plain["evidence_log10"]) == set(cells)
     assert "no accuracy was promised" in plain["harm"]["words"]
+    assert plain["waits"][0]["reason"] == "not_harmed"
     assert run("show", "nope").exit_code == 1
 
 

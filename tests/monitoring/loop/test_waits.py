@@ -1,0 +1,72 @@
+"""It says why it does not retrain yet: every reason, with its numbers, in one sentence each."""
+
+import msgspec
+
+from models.versions.registry_state import Hold
+from monitoring.evidence.labels.harm import HarmAlarm
+from monitoring.evidence.labels.watch import Harm
+from monitoring.loop.cooling import Rest
+from monitoring.loop.deciding.waits import NOT_KNOWN, Wait, list_waits, waits_text
+from monitoring.loop.jobs import LABELS_APPROVAL
+from monitoring.loop.triggers import Policy, Situation
+from tests.monitoring.loop.lab import job_of
+
+IDLE = Situation(1, None, None, 0)
+NOW = 1000.0
+ALARM = HarmAlarm(200, 6.2, 900.0, 80, 100)
+QUIET = Harm(120, 0.4, 6.0, 0.95, None, "", "no harm is seen in 120 labels", "")
+HARMED = msgspec.structs.replace(QUIET, alarm=ALARM)
+
+
+def reasons(situation: Situation = IDLE, harm: Harm | None = HARMED) -> dict[str, Wait]:
+    waits = list_waits(situation, (), Policy(), harm, NOW)
+    return {wait.reason: wait for wait in waits}
+
+
+def test_nothing_stands_in_the_way_of_harm_that_is_known() -> None:
+    assert reasons() == {}
+    assert waits_text([]) == "nothing stands in the way now"
+
+
+def test_evidence_that_is_not_enough_is_told_with_both_numbers() -> None:
+    wait = reasons(harm=QUIET)["not_harmed"]
+    assert wait.sentence == "harm evidence 0.4 of 6.0 (powers of ten) in 120 labels"
+    assert (wait.value, wait.needed) == (0.4, 6.0)
+
+
+def test_without_labels_it_says_that_it_does_not_know() -> None:
+    for harm in (None, msgspec.structs.replace(QUIET, labels=0)):
+        assert reasons(harm=harm)["not_harmed"].sentence == NOT_KNOWN
+
+
+def test_doubt_about_labels_is_the_reason_and_not_missing_harm() -> None:
+    wait = reasons(harm=msgspec.structs.replace(HARMED, doubt="labels are no random sample"))
+    assert set(wait) == {"labels_biased"}
+
+
+def test_every_bound_is_told_with_its_end() -> None:
+    hold = Hold("ada", "audit week", "2026-01-01T00:00:00.000Z", until=5000.0)
+    rest = Rest(since=900.0)
+    situation = msgspec.structs.replace(IDLE, hold=hold, rest=rest, runs_today=20, pinned=3)
+    waits = reasons(situation)
+    assert set(waits) == {"held", "cool_down", "daily_budget", "pinned"}
+    assert waits["held"].until == 5000.0
+    assert waits["cool_down"].until == 1200.0
+    assert "00:20:00 UTC" in waits["cool_down"].sentence
+    assert (waits["daily_budget"].value, waits["daily_budget"].needed) == (20, 20)
+    text = waits_text(waits.values())
+    assert text.startswith("not retrained yet: ")
+    assert all(wait.sentence in text for wait in waits.values())
+
+
+def test_a_job_that_is_at_it_or_waits_is_named_with_its_stage() -> None:
+    runs = msgspec.structs.replace(job_of("a"), stage="awaiting labels")
+    asks = msgspec.structs.replace(job_of("b"), stage=LABELS_APPROVAL, state="waiting")
+    waits = list_waits(IDLE, [runs, asks], Policy(), HARMED, NOW)
+    assert [wait.reason for wait in waits] == ["already_running"] * 2
+    assert "job a is at 'awaiting labels'" in waits[0].sentence
+    assert f"job b waits at '{LABELS_APPROVAL}'" in waits[1].sentence
+
+
+def test_a_model_without_a_champion_has_nothing_to_harm() -> None:
+    assert set(reasons(msgspec.structs.replace(IDLE, champion=None), QUIET)) == {"no_champion"}
