@@ -380,8 +380,7 @@ class Watcher:
             events.append(worse)
         if alarm is not None and (harm is None or not harm.acts):
             events.append(drift_event(stream, alarm))
-        attack = attack_event(stream)
-        if attack is not None:
+        if (attack := attack_event(stream)) is not None:
             events.append(attack)
         if self.due_times is not None and self.due_times.due(model, now):
             events.append(Event("schedule", model, "evaluate", now - DAY, "scheduled"))
