@@ -25,6 +25,7 @@ MOST_LABELS = 2000  # that one look weighs; the next goes on
 MOST_INTERVALS = 20
 DELAYED_LABELS = 500  # latest labels that the usual delay is taken from
 USUAL = 0.9  # quantile of the delay
+COVERED = 0.95  # share of requests with a label from which none are kept back
 THUMBS_UP = "wrong answers get no labels: the observed accuracy says nothing"
 
 
@@ -38,6 +39,7 @@ class LabelState(msgspec.Struct, frozen=True):
         label: number of the last label that was weighed.
         labelled: highest `seq` of a request whose label was weighed.
         request: `seq` of the last request of a closed interval.
+        covered: share of the requests of the intervals that were closed last that got a label.
     """
 
     harm: HarmEvidence = HarmEvidence()
@@ -47,11 +49,17 @@ class LabelState(msgspec.Struct, frozen=True):
     label: int = 0
     labelled: int = 0
     request: int = 0
+    covered: float = 0.0
 
     def bias(self, classes: tuple[str, ...]) -> str:
-        """Why labels do not speak for all requests, in words; empty where no reason is known."""
+        """Why labels do not speak for all requests, in words; empty where no reason is known.
+
+        Where nearly every request gets its label, no wrong answer is kept back: then fewer wrong
+        answers than promised are a better model.
+        """
         choice = self.labelling.choice
-        reasons = [THUMBS_UP] if self.thumbs_up.seen else []
+        kept_back = self.thumbs_up.seen and self.covered < COVERED
+        reasons = [THUMBS_UP] if kept_back else []
         return "; ".join([*reasons, choice.words(classes)] if choice is not None else reasons)
 
 
@@ -197,14 +205,17 @@ class LabelWatch:
         delays = self._records.label_delays(self._model, self._version, DELAYED_LABELS)
         latest = now - float(np.quantile(delays, USUAL)) if len(delays) else now
         chosen, classes = state.labelling, len(self.bundle.manifest.classes)
-        request = state.request
+        request, covered = state.request, state.covered
         for start in range(0, len(requests) - INTERVAL + 1, INTERVAL):
             rows = np.s_[start : start + INTERVAL]
             if requests.seq[rows][-1] >= state.labelled or requests.at[rows].max() > latest:
                 break
             chosen = _weigh_interval(chosen, requests, rows, classes)
             request = int(requests.seq[rows][-1])
-        return msgspec.structs.replace(state, labelling=chosen, request=request)
+        closed = requests.seq <= request
+        if closed.any():
+            covered = float(np.mean(requests.labelled[closed]))
+        return msgspec.structs.replace(state, labelling=chosen, request=request, covered=covered)
 
 
 def _weigh_interval(

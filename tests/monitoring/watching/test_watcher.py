@@ -3,7 +3,7 @@
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -76,9 +76,9 @@ def test_labels_from_before_the_champion_came_back_count_for_a_person_only(
 
 
 def ask_and_label(
-    records: RecordStore, tag: str, at: float, right: list[bool], sure: list[float] | None = None
+    records: RecordStore, tag: str, at: float, right: Sequence[bool | None], sure: Any = None
 ) -> None:
-    """Requests that are answered with class 0, and their labels."""
+    """Requests that are answered with class 0, and their labels; None: no label."""
     count = len(right)
     confidence = sure or [0.99] * count
     records.add(
@@ -87,9 +87,9 @@ def ask_and_label(
             for k in range(count)
         ]
     )
-    keys = [Key(f"{tag}{k}", 0) for k in range(count)]
+    keys = {Key(f"{tag}{k}", 0): good for k, good in enumerate(right) if good is not None}
     rows = records.find(keys)
-    records.add_feedback([(key, rows[key], int(not right[k])) for k, key in enumerate(keys)])
+    records.add_feedback([(key, rows[key], int(not good)) for key, good in keys.items()])
 
 
 def test_harm_starts_one_evaluation_over_a_restart_and_says_how_bad_it_is(
@@ -232,7 +232,7 @@ def test_labels_of_the_hard_requests_only_are_named_corrected_and_start_nothing(
 def test_thumbs_up_only_is_named_and_starts_nothing(watcher: Watcher) -> None:
     now = time.time()
     watcher.tick(now)
-    ask_and_label(watcher.records, "r", now + 1, [True] * 1500, [0.7] * 1500)
+    ask_and_label(watcher.records, "r", now + 1, [None] * 500 + [True] * 1500, [0.7] * 2000)
     watcher.tick(now + 10)
     watcher.tick(now + 20)
     (row,) = describe_models(watcher)

@@ -105,10 +105,23 @@ def test_a_choice_of_hard_requests_is_seen_and_waits_for_labels_under_way(
     assert words in state.bias(published.bundle.manifest.classes)
 
 
-def test_thumbs_up_only_is_seen(published: Published, store: RecordStore) -> None:
+def test_where_every_request_has_its_label_a_better_model_is_no_praise(
+    published: Published, store: RecordStore
+) -> None:
     ask(store, np.full(2000, 0.7), "r")
     label(store, dict.fromkeys(range(2000), True), "r")
-    state = watch_of(published, store).look(LabelState(), NOW)
+    old = NOW + 10 * 86_400_000_000  # all labels are there
+    state = watch_of(published, store).look(LabelState(), old)
+    assert state.thumbs_up.seen
+    assert state.covered == 1.0
+    assert state.bias(published.bundle.manifest.classes) == ""
+
+
+def test_thumbs_up_only_is_seen(published: Published, store: RecordStore) -> None:
+    ask(store, np.full(3000, 0.7), "r")
+    label(store, {k: True for k in range(3000) if k % 3}, "r")
+    watch = watch_of(published, store)
+    state = watch.look(LabelState(), NOW)
     assert state.thumbs_up.seen
     assert state.bias(published.bundle.manifest.classes) == THUMBS_UP
     assert state.harm.alarm is None
