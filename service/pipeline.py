@@ -11,8 +11,8 @@ and version come from the same bundle, even if another version is promoted meanw
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, NamedTuple, NotRequired, TypedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal, NamedTuple, NotRequired, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -266,8 +266,15 @@ def _refuse_rows(scored: Scored, kinds: Sequence[str], *, proven: bool) -> None:
             id=scored.id,
             model=scored.manifest.model,
             version=scored.manifest.version,
-            flagged=[{"row": row, **scores(scored, row)} for row in rows],
+            flagged=list(_refused_scores(scored, rows)),
         )
+
+
+def _refused_scores(scored: Scored, rows: Sequence[int]) -> Iterator[dict[str, Any]]:
+    """The scores of some rows, for JSON."""
+    drift, proven = drift_scores(scored), certificates(scored)
+    for row in rows:
+        yield {"row": row, **_scores_of(scored, row, drift[row], proven[row])}
 
 
 def drift_scores(scored: Scored) -> list[DriftScore]:
@@ -288,11 +295,13 @@ def verdict(suspicious: bool, attack: bool) -> Verdict:
     return "attack" if attack else "corruption"
 
 
-def scores(scored: Scored, row: int) -> RowScores:
+def _scores_of(
+    scored: Scored, row: int, drift: DriftScore, certificate: RowCertificate | None
+) -> RowScores:
     """The scores of a row, for JSON."""
     answer, flags = scored.answer, scored.flags
     return {
-        "drift": drift_scores(scored)[row],
+        "drift": drift,
         "perturbation": {
             "likelihood": float(answer.perturbation_likelihood[row]),
             "corruption": float(answer.corruption_likelihood[row]),
@@ -303,7 +312,7 @@ def scores(scored: Scored, row: int) -> RowScores:
         "query": None
         if scored.near is None
         else {"near": int(scored.near[row]), "flagged": bool(flags.query[row])},
-        "certificate": certificates(scored)[row],
+        "certificate": certificate,
     }
 
 

@@ -92,14 +92,17 @@ class Guard:
     def trusts(self, call: Call) -> bool:
         """Whether the page at `/` needs no token: it is open on the machine that serves it.
 
-        Nobody else can connect, there are no tokens, no proxy stands between, and the browser says
-        that no page of another site asks.
+        Nobody else can connect, there are no tokens, and no proxy stands between: none is named in
+        the settings, none tells of itself, and none speaks HTTP/1.0 as nginx does unless it is told
+        otherwise. No page of another site asks: the browser says so, or the origin is this host.
         """
         host = parse_host(call.header("host") or "")
         near = host is not None and is_loopback(host.name) and is_loopback(call.peer)
         passed_on = any(call.header(name) is not None for name in PROXIED)
-        asks = call.header("sec-fetch-site") in (None, "same-origin", "none")
-        closed = not self._exposed and not self._tokens.needs_tokens()
+        passed_on = passed_on or call.scope.get("http_version") == "1.0"
+        asks = call.header("sec-fetch-site") in (None, "same-origin", "none") and _is_own(call)
+        reached = self._settings.trusted_proxies or self._settings.allowed_hosts
+        closed = not self._exposed and not self._tokens.needs_tokens() and not reached
         return self._settings.console == "on" and closed and near and asks and not passed_on
 
     def _is_free(self, call: Call) -> bool:
@@ -205,6 +208,12 @@ def exposure(settings: Settings) -> str | None:
         f"the service listens on {settings.host or 'every address'} and has no tokens: who reaches "
         "it may ask for predictions and send labels"
     )
+
+
+def _is_own(call: Call) -> bool:
+    """Whether an `Origin`, if there is one, is the address that the call was sent to."""
+    origin = call.header("origin")
+    return origin is None or origin.partition("://")[2] == call.header("host")
 
 
 def _own(scope: Scope) -> str:

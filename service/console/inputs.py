@@ -44,6 +44,7 @@ TAB = re.compile(r"[A-Za-z0-9]{8,40}")
 WANTED = ("label", "movers")
 SURVEYED = 2000  # latest requests that labels are chosen from
 MOST_LABELS = 50
+MOST_DIGITS = 9  # of a number in an address; Python refuses to read one of thousands
 ANY = "feedback:any"
 WAYS = {
     "random": "drawn at random, so that the figures they give hold for all",
@@ -327,7 +328,8 @@ def _asked(records: Sequence[RecordedInput], schema: InputSchema) -> list[AskedR
 
 def _count(call: Call) -> int:
     text = call.argument("n") or "20"
-    if not (text.isascii() and text.isdigit() and 1 <= int(text[:4]) <= MOST_LABELS):
+    number = text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS
+    if not (number and 1 <= int(text) <= MOST_LABELS):
         raise InputError("n", f"a number from 1 to {MOST_LABELS}", show_value(text))
     return int(text)
 
@@ -339,7 +341,8 @@ def read_report(registry: Registry, model: str, version: str) -> bytes:
         NotFoundError: there is no such version, or it has no report.
     """
     try:
-        number = int(version) if version.isascii() and version.isdigit() else 0
+        plain = version.isascii() and version.isdigit() and len(version) <= MOST_DIGITS
+        number = int(version) if plain else 0
         manifest = registry.manifest(model, number)
         return Bundle(registry.path(model, number), manifest, {}, b"").read("report.html")
     except HoldfastError as error:

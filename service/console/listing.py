@@ -97,7 +97,7 @@ def _describe(manifest: Manifest, names: list[str]) -> VersionRow:
         aliases=names,
         bytes=sum(manifest.sizes.values()),
         rows=0 if training is None else training.rows,
-        certificates=bool(getattr(manifest, "certified", None)),
+        certificates=manifest.certificate is not None,
         examples=EXAMPLES in manifest.files,
         report="report.html" in manifest.files,
     )
