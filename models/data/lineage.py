@@ -5,6 +5,8 @@ content stays on the side where it was first seen: no row is trained on and judg
 """
 
 import io
+import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -85,7 +87,7 @@ class Lineage:
                     if f"{side}/x" in arrays
                 }
                 labels = {part: arrays[f"labels/{part}"] for part in PARTS if _has(arrays, part)}
-        except (ValueError, KeyError, OSError) as error:
+        except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             path = Path(FILE) if bundle is None else bundle.path
             raise BundleError(path, f"{FILE} holds no lineage: {error}") from error
         return cls(live, labels)

@@ -18,6 +18,7 @@ import msgspec
 from monitoring.loop.jobs import Job
 
 DAY = 86_400.0
+ROBUSTNESS = "evaluate_robustness"
 NOWHERE = (
     "failed",
     "inconclusive",
@@ -82,12 +83,17 @@ def find_rest(jobs: Iterable[Job], acts: Iterable[float], reign: float | None, n
     """The rest after the jobs of a model.
 
     Args:
-        jobs: of the model, in any order; those that have not ended do not count.
+        jobs: of the model, in any order; those that have not ended do not count, nor those that
+            only look at robustness: who attacks must not let the loop rest, nor begin it anew.
         acts: when persons released, promoted or rolled back, seconds since 1970.
         reign: when the champion took the place of another, seconds since 1970, or None.
         now: seconds since 1970.
     """
-    ended = [(at, job) for job in jobs if (at := end_of(job)) is not None and at <= now]
+    ended = [
+        (at, job)
+        for job in jobs
+        if job.kind != ROBUSTNESS and (at := end_of(job)) is not None and at <= now
+    ]
     ended.sort(key=lambda each: each[0], reverse=True)
     last = ended[0][0] if ended else None
     promoted = reign is not None and reign <= now and (last is None or reign > last)

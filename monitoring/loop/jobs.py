@@ -219,7 +219,7 @@ class JobStore:
         """Replace fields of a job that has not ended. Raises JobOverError, UnknownJobError."""
 
         def go_on(job: Job) -> Job:
-            if job.state == "done":
+            if job.state == "done" or job.stage == ABANDONING:
                 raise JobOverError(job)
             return msgspec.structs.replace(job, **fields)
 

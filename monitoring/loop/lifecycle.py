@@ -74,7 +74,7 @@ class Lifecycle(Steadfast):
             try:
                 return self.end(job_id, *self._run(job_id))
             except JobOverError as error:
-                return self.end(job_id, str(error.job.outcome), error.job.detail)
+                return self.end(job_id, error.job.outcome or "abandoned", error.job.detail)
             except Exception as error:
                 log.exception("job_failed", job=job_id, error=sentence(error))
                 return self.end(job_id, "failed", sentence(error) + self._standing(job_id))

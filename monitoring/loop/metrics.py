@@ -24,7 +24,7 @@ OUTCOMES = (
 )  # fmt: skip
 STEPS = (
     "stage", "change", "against_training", "await_labels", "child", "follow", "held", "approval",
-    "promote", "probation", "end",
+    "promote", "probation", "end", "followed", "shadow", "canary",
 )  # fmt: skip
 
 STAGE_BUCKETS = (1, 3, 10, 30, 60, 120, 300, 600, 1800, 3600, 14_400, 86_400)

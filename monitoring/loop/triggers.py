@@ -15,6 +15,7 @@ import msgspec
 
 from models.versions.registry_state import Hold
 from monitoring.loop.cooling import DAY as DAY
+from monitoring.loop.cooling import ROBUSTNESS as ROBUSTNESS
 from monitoring.loop.cooling import Rest
 
 Kind = Literal["evaluate", "evaluate_robustness", "retrain"]
@@ -68,6 +69,8 @@ class Situation(msgspec.Struct, frozen=True):
     hold: Hold | None = None  # in force
     rest: Rest = Rest()
     damage: str = ""  # why the champion is not known
+    robustness_today: int = 0  # runs that only looked at robustness, begun by the loop itself
+    robustness_at: float | None = None  # when the champion's robustness was last looked at
 
 
 class Policy(msgspec.Struct, frozen=True):
@@ -126,8 +129,9 @@ def decide(event: Event, situation: Situation, policy: Policy, now: float) -> De
         return _refuse("not_harmed", event.harmless)
     if waits := _waits_for_labels(event, policy, now):
         return _refuse("not_enough_labels", waits)
-    if situation.runs_today >= policy.daily_budget:
-        return _refuse("daily_budget", f"{situation.runs_today} runs in the last 24 hours")
+    runs = situation.robustness_today if kind == ROBUSTNESS else situation.runs_today
+    if runs >= policy.daily_budget:
+        return _refuse("daily_budget", f"{runs} runs in the last 24 hours")
     if situation.rest.left(policy.cool_down_seconds, now) > 0:
         return _refuse("cool_down", situation.rest.words(policy.cool_down_seconds, now))
     return Decision(kind, None, event.reason)
@@ -140,6 +144,8 @@ def _looked_already(event: Event, situation: Situation) -> bool:
     until a look does not confirm it.
     """
     raised = event.since if event.raised is None else event.raised
+    if event.action == ROBUSTNESS and event.source in ("perturbation", "alert"):
+        return situation.robustness_at is not None and situation.robustness_at >= raised
     if situation.looked_at is None or situation.looked_at < raised:
         return False
     if event.source == "accuracy":

@@ -136,9 +136,9 @@ def harm_event(stream: Stream, harm: Harm) -> Event | None:
 
 
 def attack_event(stream: Stream) -> Event | None:
-    """The event of a look that raised or renewed the alarm of attacks; None without one."""
+    """The event of an alarm of attacks, as long as it is on; None without one."""
     watch = stream.perturbation
-    if watch is None or not stream.attacked or watch.alarm_since is None:
+    if watch is None or not watch.slow.alarm or watch.alarm_since is None:
         return None
     return Event(
         "perturbation", stream.model, "evaluate_robustness", watch.alarm_since, watch.words

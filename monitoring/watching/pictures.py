@@ -10,6 +10,7 @@ from monitoring.evidence.accuracy_watch import Accuracy
 from monitoring.evidence.stream import Stream
 from monitoring.watching.rings import MOST_CHANNELS, Point, Rings
 
+Counts = Mapping[str, tuple[Answers, float]]  # by service: answers, and rows of a model
 LONGEST_SECONDS = 600.0  # between two looks; after a longer pause the rate is not known
 
 
@@ -19,7 +20,7 @@ class Pictures:
 
     folder: Path
     rings: dict[str, Rings] = field(default_factory=dict)
-    _before: dict[str, tuple[float, Answers, float]] = field(default_factory=dict)
+    _before: dict[str, tuple[float, Counts]] = field(default_factory=dict)
 
     def of(self, model: str) -> Rings:
         """The rings of a model; empty ones where nothing was noted."""
@@ -32,17 +33,13 @@ class Pictures:
         model, rings = stream.model, self.rings.get(stream.model)
         if rings is None:
             rings = self.rings[model] = Rings.open(self.folder / f"{model}.json")
-        answers, rows = Answers(), 0.0
-        for page in pages.values():
-            answers.add(page.answers)
-            rows += page.predictions.get(model, 0.0)
-        then, before, rows_before = self._before.get(model, (now, answers, rows))
+        counts = {n: (p.answers, p.predictions.get(model, 0.0)) for n, p in pages.items()}
+        then, before = self._before.get(model, (now, counts))
         if pages:
-            self._before[model] = now, answers, rows
+            self._before[model] = now, counts
         seconds = now - then
         counted = bool(pages) and 0 < seconds <= LONGEST_SECONDS
-        new = answers.since(before) if counted else Answers()
-        fresh = (rows - rows_before if rows >= rows_before else rows) if counted else 0.0
+        new, fresh = _gain(before, counts) if counted else (Answers(), 0.0)
         evidence = stream.evidence.log10_evidence()
         names = tuple(sorted(evidence, key=lambda name: -evidence[name])[:MOST_CHANNELS])
         if set(rings.channels) <= set(evidence) and len(rings.channels) == len(names):
@@ -77,6 +74,20 @@ class Pictures:
         """The model is gone."""
         self.rings.pop(model, None)
         self._before.pop(model, None)
+
+
+def _gain(before: Counts, counts: Counts) -> tuple[Answers, float]:
+    """What was counted between two looks by the services that both could read.
+
+    One that was away for a look would seem to have answered all at once what it ever had.
+    """
+    new, fresh = Answers(), 0.0
+    for name, (answers, rows) in counts.items():
+        if name in before:
+            old_answers, old_rows = before[name]
+            new.add(answers.since(old_answers))
+            fresh += rows - old_rows if rows >= old_rows else rows
+    return new, fresh
 
 
 def _round(seconds: float | None) -> float | None:

@@ -22,7 +22,7 @@ from monitoring.evidence.stream import Stream
 from monitoring.loop.jobs import Job, JobStore
 from monitoring.loop.metrics import HOLD_ENDS, WatchMetrics
 from monitoring.loop.terms import terms_of
-from monitoring.loop.triggers import DAY, Policy
+from monitoring.loop.triggers import DAY, ROBUSTNESS, Policy
 from monitoring.records.store import RecordStore
 
 SHOW_EVERY = 5.0  # seconds between two looks at a model's jobs
@@ -55,11 +55,13 @@ def usual_gap(times: npt.NDArray[np.float64]) -> float:
 
 
 def measure_parts(state: Path) -> dict[str, int]:
-    """Bytes of each part of a state directory; `records` are the files of databases beside them."""
+    """Bytes of each part of a state directory; `records` are its databases, with their inputs."""
     sizes = {part: _measure_folder(state / part) for part in PARTS}
     for entry in os.scandir(state):
         if entry.is_file(follow_symlinks=False):
             sizes["records"] += entry.stat(follow_symlinks=False).st_size
+        elif entry.name.endswith(".segments"):
+            sizes["records"] += _measure_folder(Path(entry.path))
     return sizes
 
 
@@ -92,7 +94,7 @@ class Standings:
     def show(self, stream: Stream, now: float) -> None:
         """Export how a model stands. Raises SQLAlchemyError."""
         model = stream.model
-        if not self._is_due(self._shown, model, now, SHOW_EVERY):
+        if not _is_due(self._shown, model, now, SHOW_EVERY):
             return
         made_at, gauges = read_instant(stream.bundle.manifest.created_at), self.metrics.standing
         gauges.made_at.remove_by_labels({"model": model})
@@ -100,22 +102,25 @@ class Standings:
         self._show_registry(model, now)
         gauges.due_at.labels(model).set(self.due_at(model))
         self._show_jobs(model, now)
+        self._shown[model] = now
 
     def show_labels(self, model: str, now: float) -> None:
         """Export when labels came last, and how long one usually waits. Raises StoreError."""
-        if not self._is_due(self._counted, model, now, COUNT_EVERY):
+        if not _is_due(self._counted, model, now, COUNT_EVERY):
             return
         times = self.records.label_times(model, LABELS)
         self.metrics.standing.labelled_at.labels(model).set(times[-1] if len(times) else 0.0)
         self.metrics.standing.usual_gap.labels(model).set(usual_gap(times))
+        self._counted[model] = now
 
     def show_disk(self, now: float) -> None:
         """Export what the state directory holds, and what its disk has left. Raises OSError."""
-        if not self._is_due(self._counted, "", now, COUNT_EVERY):
+        if not _is_due(self._counted, "", now, COUNT_EVERY):
             return
         self.metrics.standing.free_bytes.set(shutil.disk_usage(self.state).free)
         for part, size in measure_parts(self.state).items():
             self.metrics.standing.used_bytes.labels(part).set(size)
+        self._counted[""] = now
 
     def forget(self, model: str) -> None:
         """Forget a model that is gone."""
@@ -145,15 +150,14 @@ class Standings:
         deadlines = [_deadline(job, now) for job in open_jobs if job.state == "waiting"]
         self.metrics.standing.deadline.labels(model).set(min(deadlines, default=0.0))
         today = self.jobs.begun(model, after=now - DAY, until=now)
-        own = sum(job.source != "person" for job in today)
+        own = sum(job.source != "person" and job.kind != ROBUSTNESS for job in today)
         left = max(0, self.policy.daily_budget - own)
         self.metrics.standing.budget_left.labels(model).set(left)
 
-    def _is_due(self, shown: dict[str, float], key: str, now: float, every: float) -> bool:
-        if 0 <= now - shown.get(key, -every) < every:
-            return False
-        shown[key] = now
-        return True
+
+def _is_due(shown: Mapping[str, float], key: str, now: float, every: float) -> bool:
+    """Whether it is time again; what failed is tried at the next look, or it would look mended."""
+    return not 0 <= now - shown.get(key, -every) < every
 
 
 def _deadline(job: Job, now: float) -> float:

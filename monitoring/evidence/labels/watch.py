@@ -25,7 +25,6 @@ MOST_LABELS = 2000  # that one look weighs; the next goes on
 MOST_INTERVALS = 20
 DELAYED_LABELS = 500  # latest labels that the usual delay is taken from
 USUAL = 0.9  # quantile of the delay
-COVERED = 0.95  # share of requests with a label from which none are kept back
 THUMBS_UP = "wrong answers get no labels: the observed accuracy says nothing"
 
 
@@ -39,7 +38,8 @@ class LabelState(msgspec.Struct, frozen=True):
         label: number of the last label that was weighed.
         labelled: highest `seq` of a request whose label was weighed.
         request: `seq` of the last request of a closed interval.
-        covered: share of the requests of the intervals that were closed last that got a label.
+        sound: whether the answers to the intervals that were closed last are right often enough
+            even if every one without a label was wrong.
     """
 
     harm: HarmEvidence = HarmEvidence()
@@ -49,16 +49,16 @@ class LabelState(msgspec.Struct, frozen=True):
     label: int = 0
     labelled: int = 0
     request: int = 0
-    covered: float = 0.0
+    sound: bool = False
 
     def bias(self, classes: tuple[str, ...]) -> str:
         """Why labels do not speak for all requests, in words; empty where no reason is known.
 
-        Where nearly every request gets its label, no wrong answer is kept back: then fewer wrong
-        answers than promised are a better model.
+        Where no harm can hide in the requests without a label, fewer wrong answers than promised
+        are a better model.
         """
         choice = self.labelling.choice
-        kept_back = self.thumbs_up.seen and self.covered < COVERED
+        kept_back = self.thumbs_up.seen and not self.sound
         reasons = [THUMBS_UP] if kept_back else []
         return "; ".join([*reasons, choice.words(classes)] if choice is not None else reasons)
 
@@ -205,7 +205,7 @@ class LabelWatch:
         delays = self._records.label_delays(self._model, self._version, DELAYED_LABELS)
         latest = now - float(np.quantile(delays, USUAL)) if len(delays) else now
         chosen, classes = state.labelling, len(self.bundle.manifest.classes)
-        request, covered = state.request, state.covered
+        request, sound = state.request, state.sound
         for start in range(0, len(requests) - INTERVAL + 1, INTERVAL):
             rows = np.s_[start : start + INTERVAL]
             if requests.seq[rows][-1] >= state.labelled or requests.at[rows].max() > latest:
@@ -214,8 +214,9 @@ class LabelWatch:
             request = int(requests.seq[rows][-1])
         closed = requests.seq <= request
         if closed.any():
-            covered = float(np.mean(requests.labelled[closed]))
-        return msgspec.structs.replace(state, labelling=chosen, request=request, covered=covered)
+            right = requests.labelled & (requests.predicted == requests.label)
+            sound = bool(np.mean(right[closed]) >= self.floor)  # never where nothing was promised
+        return msgspec.structs.replace(state, labelling=chosen, request=request, sound=sound)
 
 
 def _weigh_interval(

@@ -59,10 +59,10 @@ class PerturbationWatch:
             # Rows in a cell that no reference row can be in weigh in the next one: ties at an edge.
             self.quick.update({"suspicion": _merge(rows, self._reference.alpha)})
         raised = self.slow.update(counts)
-        if raised:
-            self.alarm_since = now
-        elif not self.slow.alarm:
+        if not self.slow.alarm:
             self.alarm_since = None
+        elif self.alarm_since is None:  # one that is renewed is the same alarm
+            self.alarm_since = now
         return raised
 
     def log10_evidence(self) -> dict[Speed, float]:

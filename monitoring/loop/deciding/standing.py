@@ -11,7 +11,7 @@ from models.versions.registry import Registry
 from models.versions.registry_state import State
 from monitoring.loop.cooling import find_rest
 from monitoring.loop.jobs import Job, JobStore
-from monitoring.loop.triggers import DAY, Situation
+from monitoring.loop.triggers import DAY, ROBUSTNESS, Situation
 
 PERSONS_ACTS = ("promote", "approve", "rollback", "release")
 FIRST_PAGE, LONGEST_PAGE = 50, 5000  # jobs of a model that are looked through
@@ -50,19 +50,23 @@ def find_situation(
     champion, reign = state.aliases.champion, find_reign(registry, model)
     open_jobs = jobs.unfinished(model)
     past = _past(jobs, model, champion, reign, now)
-    looks = [
-        job.evaluation
+    seen = [
+        (job.kind, job.evaluation)
         for job in past
         if job.champion == champion and job.evaluation and job.evaluation.at <= now
     ]
-    today = jobs.begun(model, after=now - DAY, until=now)
+    looks = [look for kind, look in seen if kind != ROBUSTNESS]
+    attacked = [look.at for kind, look in seen if kind == ROBUSTNESS]
+    today = [j for j in jobs.begun(model, after=now - DAY, until=now) if j.source != "person"]
     return Situation(
         champion=champion,
         running=next((j.id for j in open_jobs if j.state == "running"), None),
         waiting=next((j.id for j in open_jobs if j.state == "waiting"), None),
         looked_at=max((look.at for look in looks), default=None),
         verdict=max(looks, key=lambda look: look.at).verdict if looks else "",
-        runs_today=sum(job.source != "person" for job in today),
+        runs_today=sum(job.kind != ROBUSTNESS for job in today),
+        robustness_today=sum(job.kind == ROBUSTNESS for job in today),
+        robustness_at=max(attacked, default=None),
         pinned=pinned,
         hold=state.find_hold(now),
         rest=find_rest(past, reign.acts, reign.since if reign.replaced else None, now),
@@ -98,8 +102,9 @@ def _past(jobs: JobStore, model: str, champion: int | None, reign: Reign, now: f
     limit, begun = FIRST_PAGE, reign.since if reign.since <= now else 0.0
     while True:
         found = jobs.begun(model, until=now, limit=limit)
-        looked = any(job.champion == champion and job.evaluation for job in found)
-        settled = any(job.outcome in ("passed", "promoted") for job in found)
+        known = [job for job in found if job.kind != ROBUSTNESS]
+        looked = any(job.champion == champion and job.evaluation for job in known)
+        settled = any(job.outcome in ("passed", "promoted") for job in known)
         whole = len(found) < limit or found[-1].created_at < begun
         if whole or (looked and settled) or limit >= LONGEST_PAGE:
             return found

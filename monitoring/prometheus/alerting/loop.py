@@ -63,9 +63,9 @@ ALERTS = (
         name="HoldfastApprovalWaiting",
         expr=f"time() - {_in_stage(APPROVAL)} > {WAITED_SECONDS}",
         severity="warning",
-        summary="A challenger waits for a person.",
+        summary="A job of the loop waits for a person.",
         description=(
-            "Model {{ $labels.model }}: a challenger has passed its gates and has waited"
+            "Model {{ $labels.model }}: a job in stage {{ $labels.stage }} has waited"
             " {{ $value | humanizeDuration }} for an answer: holdfast jobs list, then approve or"
             " reject it."
         ),
@@ -76,10 +76,10 @@ ALERTS = (
         name="HoldfastApprovalExpiring",
         expr=f"({bridge(DEADLINE)} > 0) - time() < {EXPIRES_SECONDS}",
         severity="warning",
-        summary="A challenger that waits for a person is about to expire.",
+        summary="A job that waits for a person is about to expire.",
         description=(
-            "Model {{ $labels.model }}: without an answer its challenger expires in"
-            " {{ $value | humanizeDuration }}, and what it was trained for goes on."
+            "Model {{ $labels.model }}: without an answer its job expires in"
+            " {{ $value | humanizeDuration }}, and what it was begun for goes on."
         ),
         dashboard="holdfast-lifecycle",
         view="loop",

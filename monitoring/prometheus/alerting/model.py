@@ -48,7 +48,7 @@ ALERTS = (
         description=(
             "Model {{ $labels.model }}: the evidence of attacks has passed the alarm's threshold."
             ' {{- with printf "max(holdfast_perturbation_evidence_log10{model=%q,'
-            'stream="slow"})" $labels.model | query }} Evidence:'
+            'stream=\\"slow\\"})" $labels.model | query }} Evidence:'
             ' 10^{{ . | first | value | printf "%.1f" }} to 1.{{ end }}'
         ),
         dashboard="holdfast-perturbation",

@@ -113,8 +113,19 @@ def test_where_every_request_has_its_label_a_better_model_is_no_praise(
     old = NOW + 10 * 86_400_000_000  # all labels are there
     state = watch_of(published, store).look(LabelState(), old)
     assert state.thumbs_up.seen
-    assert state.covered == 1.0
+    assert state.sound
     assert state.bias(published.bundle.manifest.classes) == ""
+
+
+def test_praise_alone_is_told_for_a_model_that_is_nearly_always_right(
+    published: Published, store: RecordStore
+) -> None:
+    ask(store, np.full(2000, 0.7), "r")
+    label(store, {k: True for k in range(2000) if k % 30}, "r")
+    watch = watch_of(published, store, floor=0.97)
+    state = watch.look(LabelState(), NOW + 10 * 86_400_000_000)
+    assert state.thumbs_up.seen
+    assert state.bias(published.bundle.manifest.classes) == THUMBS_UP, "3 % may be kept back"
 
 
 def test_thumbs_up_only_is_seen(published: Published, store: RecordStore) -> None:
