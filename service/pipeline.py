@@ -11,7 +11,7 @@ and version come from the same bundle, even if another version is promoted meanw
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, NotRequired, TypedDict
 
 import numpy as np
@@ -279,7 +279,8 @@ def _refused_scores(scored: Scored, rows: Sequence[int]) -> Iterator[dict[str, A
 
 def drift_scores(scored: Scored) -> list[DriftScore]:
     """The drift scores of all rows, for JSON."""
-    told, flagged = scored.answer.drift_p_value.tolist(), scored.flags.drift.tolist()
+    told: Iterable[Any] = scored.answer.drift_p_value  # float32: a float would have more digits
+    flagged = scored.flags.drift.tolist()
     if scored.out_of_range is None:
         return [{"p_value": p, "flagged": f} for p, f in zip(told, flagged, strict=True)]
     return [
@@ -301,7 +302,7 @@ def _scores_of(
     """The scores of a row, for JSON."""
     answer, flags = scored.answer, scored.flags
     return {
-        "drift": drift,
+        "drift": {**drift, "p_value": float(drift["p_value"])},
         "perturbation": {
             "likelihood": float(answer.perturbation_likelihood[row]),
             "corruption": float(answer.corruption_likelihood[row]),

@@ -146,7 +146,7 @@ def _terms(settings: Settings) -> Terms:
         min_labels=settings.min_labels,
         labeller_share=settings.labeller_share,
         trusted_labellers=tuple(
-            filter(None, map(str.strip, settings.trusted_labellers.split(",")))
+            f"token {name}" for name in filter(None, settings.trusted_labellers.split(","))
         ),
         label_patience_seconds=settings.label_patience_seconds,
         step_timeout_seconds=settings.step_timeout_seconds,

@@ -17,6 +17,7 @@ from service.configuration.proxies import Proxies
 from service.web.errors import SettingsError
 from service.web.origins import parse_hosts, parse_origins
 
+TOKEN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # as `service.access.auth` has it
 DATABASES = "sqlite:///PATH or postgresql://USER:PASSWORD@HOST/NAME"
 
 
@@ -123,6 +124,19 @@ def _zone(text: str) -> str:
     return text.strip()
 
 
+def _names(name: str) -> Callable[[str], str]:
+    """Check names of tokens, comma-separated."""
+
+    def check(text: str) -> str:
+        parts = [part.strip() for part in text.split(",")] if text.strip() else []
+        odd = next((p for p in parts if not TOKEN_NAME.fullmatch(p)), None)
+        if odd is not None:
+            raise SettingsError(name, "names of tokens, comma-separated", repr(odd))
+        return ",".join(parts)
+
+    return check
+
+
 def _make_check(parse: Callable[[str], object]) -> Callable[[str], str]:
     """Make a check that returns the text unchanged where `parse` accepts it."""
 
@@ -148,6 +162,7 @@ CHECKS: Mapping[str, Callable[[str], str]] = MappingProxyType(
         "host": _host("host"),
         "watch_host": _host("watch_host"),
         "models": _make_check(parse_models),
+        "trusted_labellers": _names("trusted_labellers"),
         "service_url": _services,
         "watch_url": _watcher,
         "database_url": _database,

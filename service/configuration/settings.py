@@ -180,7 +180,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = 0.5  # fmt: skip
     trusted_labellers: Annotated[
         str,
-        _about("clients, comma-separated, whose labels need no person's word where labels change"),
+        _about("tokens, comma-separated, whose labels need no person's word where labels change"),
     ] = ""
     label_patience_seconds: Annotated[
         float, _about("how long a failed re-evaluation waits for those labels", "s", ge=0)

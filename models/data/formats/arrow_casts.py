@@ -19,7 +19,7 @@ from models.versions.schema import PLAIN, Notation
 CODE = "^0[0-9]+$"
 THOUSANDS = r"^[+-]?[1-9][0-9]{0,2}\.[0-9]{3}$"
 COMMA = "^[+-]?[0-9]+(,[0-9]+)?$"
-COMMA_THOUSANDS = "^[+-]?[1-9][0-9]{0,2}(,[0-9]{3})*$"
+COMMA_THOUSANDS = "^[+-]?[1-9][0-9]{0,2},[0-9]{3}$"
 PADDED = ",[0-9][0-9]0$"
 DATE = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?)?$"
 DAY_MICROSECONDS = 86_400 * 10**6
@@ -84,8 +84,9 @@ def _cast_commas(column: pa.ChunkedArray) -> CastColumn | None:
     count = len(column) - column.null_count
     if count == 0 or _count_matches(column, COMMA) < count:
         return None
-    if _any_match(column, PADDED) or _count_matches(column, COMMA_THOUSANDS) == count:
-        return None
+    commas = pc.sum(pc.match_substring(column, ",")).as_py()
+    if _any_match(column, PADDED) or _count_matches(column, COMMA_THOUSANDS) == commas:
+        return None  # 1,200 beside 3 may be 1200
     numbers = _cast_numbers(pc.replace_substring(column, ",", "."))
     if numbers is None:
         return None

@@ -60,7 +60,7 @@ def _answers() -> list[Panel]:
             )
         },
         unit="percentunit",
-        width=10,
+        width=8,
         top=1,
     )
     foreign = lines(
@@ -69,18 +69,28 @@ def _answers() -> list[Panel]:
         " detector does not know these inputs.",
         {"{{model}} {{kind}}": f"{FLAGGED}{{{MODEL}}}"},
         unit="percentunit",
-        width=7,
+        width=6,
     )
     refused = rate("holdfast_http_requests_total", 'code="409"', by="route")
+    certified = rate("holdfast_certified_total", f'certified="true", {MODEL}', by="model")
+    answered = rate("holdfast_certified_total", MODEL, by="model")
     return [
         leading(foreign, "drift"),
+        lines(
+            "What share of the answers is certified?",
+            "Answers that no change within the version's eps can turn; 0 also for versions that"
+            " were not trained for it. It says nothing of foreign inputs.",
+            {"{{model}}": or_none(f"{certified} / {answered}")},
+            unit="percentunit",
+            width=5,
+        ),
         lines(
             "What was refused?",
             "Requests per second answered with 409: flagged ones where the policy refuses them, and"
             " labels of ids that are not unique.",
             {"{{route}}": or_none(refused)},
             unit="reqps",
-            width=7,
+            width=5,
         ),
         leading(withstood, "#versions"),
     ]

@@ -94,6 +94,7 @@ def test_a_start_from_other_weights_refuses_another_net(published: Published) ->
     from service.cli.train import _order
 
     chosen: dict[str, Any] = {"quick": True, "test_eps": None, "fixed": (), "bound": (), "eps": 0.1}
+    chosen["method"] = None
     args = (published.registry, load_digits(), "digits")
     with pytest.raises(DataError, match="has another net than --net, --dropout"):
         _order(*args, "auto", {"dropout": 0.5, "batch_norm": False}, "1", dict(chosen))

@@ -110,6 +110,7 @@ WRONG = {
     "allowed_origins": ["shop.example", "*", "null"],
     "models": ["Digits", "a,a", "a@0"],
     "model_limits": ["a:rows=0", "a", "a:rows=99999999"],
+    "trusted_labellers": ["a,,b", "two words", "a\0b"],
     "schedule": ["every day", "0 3 * * mo", "0 0 31 2 *", "0 3 * * * *"],
     "timezone": ["Mars", "UTC+2", "../UTC"],
     "tokens_file": [" ", "a\0b"],
