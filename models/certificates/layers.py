@@ -6,7 +6,6 @@ bounds of its output are then the outputs at both ends. Such a net has `decide` 
 """
 
 import operator
-import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -25,10 +24,32 @@ SUPPORTED = (
 
 @dataclass(frozen=True)
 class Scale:
-    """x -> factor x + shift, with constants that fit every row."""
+    """x -> factor x + shift, with a constant that fits every row.
 
-    factor: Tensor
-    shift: Tensor
+    It keeps the net's own tensor and is worked out at every use: weights that are loaded, or inputs
+    that are fitted in place, later than the trace count.
+
+    Args:
+        kind: `add`, `sub`, `mul`, `truediv`, or `rsub`: constant - x.
+        constant: what it is done with.
+    """
+
+    kind: str
+    constant: Tensor
+
+    @property
+    def factor(self) -> Tensor:
+        """In float64; 1 where x is only moved."""
+        held = self.constant.detach().double()
+        found = {"mul": held, "truediv": 1 / held, "rsub": -torch.ones_like(held)}
+        return found.get(self.kind, torch.ones_like(held))
+
+    @property
+    def shift(self) -> Tensor:
+        """In float64; 0 where x is only multiplied."""
+        held = self.constant.detach().double()
+        found = {"add": held, "sub": -held, "rsub": held}
+        return found.get(self.kind, torch.zeros_like(held))
 
 
 @dataclass(frozen=True)
@@ -71,11 +92,11 @@ class Chain:
         return last
 
 
-_known: "weakref.WeakKeyDictionary[nn.Module, Chain]" = weakref.WeakKeyDictionary()
-
-
 def chain_of(net: nn.Module) -> Chain:
-    """The layers of a net, found by tracing its `forward` once.
+    """The layers of a net as it stands, found by tracing its `forward`.
+
+    What `forward` makes of the net's values (`mean.view(-1, 1, 1)`, a Python number) is as it was
+    then: trace once more after inputs were fitted, weights loaded, or the mode was changed.
 
     Args:
         net: gives logits, or a pair of logits and features, of unit-range inputs.
@@ -83,12 +104,6 @@ def chain_of(net: nn.Module) -> Chain:
     Raises:
         TrainingError: it has parts that interval bounds cannot pass; all of them are listed.
     """
-    if net not in _known:
-        _known[net] = _trace(net)
-    return _known[net]
-
-
-def _trace(net: nn.Module) -> Chain:
     tracer, encode = fx.Tracer(), getattr(net, "encode", None)
     if encode is not None:
         tracer.traced_func_name = "decide"
@@ -126,6 +141,8 @@ class _Reader:
         while isinstance(node, fx.Node) and node.op != "placeholder":
             path.append(node)
             node = self._before(node)
+        for beside in (node for node in nodes if node not in path and self._writes(node)):
+            self.faults.append(f"{_name(beside)} in place, its result unused")
         layers = [self._layer(node) for node in reversed(path)]
         return [layer for layer in layers if layer is not None]
 
@@ -136,14 +153,29 @@ class _Reader:
             self.faults.append(f"{_name(node)} of several tensors")
         return inputs[0] if inputs else None
 
+    def _writes(self, node: fx.Node) -> bool:
+        """Whether a node changes its input, which others see without coming after it."""
+        if node.op == "call_module":
+            return bool(getattr(self._modules[str(node.target)], "inplace", False))
+        if node.op not in ("call_method", "call_function"):
+            return False
+        named = _name(node).endswith("_") and not _name(node).endswith("__")
+        return named or bool(node.kwargs.get("inplace")) or "out" in node.kwargs
+
     def _layer(self, node: fx.Node) -> Layer | None:
+        name = _name(node)
+        unread = set(node.kwargs) - _HARMLESS.get(name, set())
+        if unread:  # alpha, rounding_mode, end_dim: none may be passed over
+            self.faults.append(f"{name} with {', '.join(sorted(unread))}")
+            return None
         if node.op == "call_module":
             return self._module(str(node.target))
-        name = _name(node)
         if name in ("relu", "relu_"):
             return Relu()
         if name == "flatten" and tuple(node.args[1:]) in ((1,), (1, -1)):
             return Flat()
+        if name == "dropout" and node.kwargs.get("training") and not self._net.training:
+            name = "dropout that is never off"
         if name in ("dropout", "contiguous"):
             return None
         if name in _ARITHMETIC and len(node.args) == 2:
@@ -168,19 +200,10 @@ class _Reader:
 
     def _scale(self, node: fx.Node, name: str) -> Layer | None:
         left, right = (self._constant(arg) for arg in node.args)
-        one, zero = torch.ones(()), torch.zeros(())
         if left is None and right is not None:
-            made = {
-                "add": lambda: Scale(one, right),
-                "sub": lambda: Scale(one, -right),
-                "mul": lambda: Scale(right, zero),
-                "truediv": lambda: Scale(1 / right, zero),
-            }
-            return made[name]()
-        if left is not None and right is None and name in ("add", "mul"):
-            return Scale(one, left) if name == "add" else Scale(left, zero)
-        if left is not None and right is None and name == "sub":
-            return Scale(-one, left)
+            return Scale(name, right)
+        if left is not None and right is None and name in _TURNED:
+            return Scale(_TURNED[name], left)
         self.faults.append(f"{name} of two tensors" if left is None else name)
         return None
 
@@ -197,6 +220,12 @@ class _Reader:
 
 
 _ARITHMETIC = ("add", "sub", "mul", "truediv")
+_TURNED = {"add": "add", "mul": "mul", "sub": "rsub"}  # the constant on the left
+_HARMLESS = {  # keyword arguments that change no value, or are looked at
+    "relu": {"inplace"},
+    "dropout": {"p", "training", "inplace"},
+    "contiguous": {"memory_format"},
+}
 
 
 def _is_plain_pool(module: nn.Module) -> bool:

@@ -5,6 +5,7 @@ initialisation that keeps boxes as tight behind a layer as before it, and two hi
 """
 
 import math
+import weakref
 
 import torch
 from torch import Tensor, nn
@@ -13,10 +14,14 @@ from torch.nn import functional as F
 from models.attacks.threat import Columns, Linf
 from models.base.errors import TrainingError
 from models.certificates.bounds import Box, box_around, margins, propagate
-from models.certificates.layers import chain_of
+from models.certificates.layers import Chain, chain_of
 from models.training.adversary import Adversary, forward
 
 HINGE_WEIGHT, TAU = 0.5, 0.5  # of the regularisers; Shi et al. 2021, section 4.3
+
+# Of nets in training, from their first step (their inputs are fitted by then): a trace costs
+# milliseconds, a step of a table's net not many more.
+_followed: "weakref.WeakKeyDictionary[nn.Module, Chain]" = weakref.WeakKeyDictionary()
 
 
 @torch.no_grad()
@@ -56,7 +61,9 @@ def certified(net: nn.Module, x: Tensor, y: Tensor, adversary: Adversary, beta: 
             f"certified training takes norm linf and a beta of 0 to 1 (the weight of the plain loss"
             f" at the end); got {adversary.threat.norm} and {beta:g}"
         )
-    chain, reach = chain_of(net), adversary.reach
+    if net not in _followed:
+        _followed[net] = chain_of(net)
+    chain, reach = _followed[net], adversary.reach
     kappa = 1 - (1 - beta) * reach
     box = box_around(x, adversary.threat)
     with adversary.precision():

@@ -66,6 +66,7 @@ def make_version(
     if made_before is not None:
         return made_before
     geometry_of(order.threat, data.schema)  # a misfit is said before the training
+    promise_of(order.recipe, order.threat)
     torch.set_num_threads(1)
     torch.manual_seed(order.recipe.seed)
     source, data = data, order.lineage.relabelled(data)
@@ -181,12 +182,30 @@ def certifying_of(net: nn.Module, recipe: Recipe, threat: ThreatModel) -> Certif
         net: trained.
         recipe: of its training.
         threat: what the version is judged by, and what certificates are about.
+
+    Raises:
+        TrainingError: the net has parts that bounds cannot pass, or the threat allows no change.
+    """
+    facts = promise_of(recipe, threat)
+    return None if facts is None else Certifying(net, chain_of(net), facts)
+
+
+def promise_of(recipe: Recipe, threat: ThreatModel) -> CertificateFacts | None:
+    """Which sizes a version will be certified for; None where its method proves nothing.
+
+    Raises:
+        TrainingError: the threat allows no change, so nothing could be proven.
     """
     if recipe.method != "certified":
         return None
+    if not threat.eps > 0:
+        raise TrainingError(
+            f"eps must be above 0 for method certified: certificates are about changes of the size "
+            f"that the version is judged by; got {threat.eps:g}"
+        )
     sizes = {round(share * threat.eps, 6) for share in recipe.certified_shares}
     radii = tuple(sorted(sizes - {0.0} | {threat.eps}))
-    return Certifying(net, chain_of(net), CertificateFacts(threat.eps, radii, threat.columns))
+    return CertificateFacts(threat.eps, radii, threat.columns)
 
 
 def _check_logits(plain: onnx.ModelProto, data: DataSet) -> None:

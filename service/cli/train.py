@@ -219,6 +219,7 @@ def _order(
     from models.training.presets import preset
     from models.training.recipe import Recipe
     from monitoring.making.orders import Order
+    from monitoring.making.version import promise_of
 
     start = preset(rows.schema, len(rows.train), quick=chosen.pop("quick"), method=chosen["method"])
     test_eps, columns = chosen.pop("test_eps"), _columns(chosen.pop("fixed"), chosen.pop("bound"))
@@ -235,6 +236,7 @@ def _order(
         except DataError as error:
             about = f"{option}: " if str(error).startswith("eps ") else ""
             raise HoldfastError(f"{about}{error}") from None
+    promise_of(recipe, threat)  # an eps that nothing can be certified for is said at once
     parent = None if init_from is None else registry.open(name, init_from)
     spec = spec_for(
         rows.schema, len(rows.classes), net, certifiable=recipe.method == "certified", **options

@@ -79,6 +79,8 @@ def emit_certificate(
     reached = graph.op("Where", proven, sizes, graph.const(np.float32(0)))
     largest = graph.op("ReduceMax", reached, graph.const([0]), keepdims=0)
     certified = graph.op("GreaterOrEqual", largest, graph.const(np.float32(what.facts.eps)))
+    anything = graph.op("Greater", largest, graph.const(np.float32(0)))  # 0: nothing is proven
+    certified = graph.op("And", certified, anything)
     graph.output("certified", certified, "batch", kind=onnx.TensorProto.BOOL)
     graph.output("certified_eps", largest, "batch")
 

@@ -105,6 +105,88 @@ def test_a_forward_that_looks_at_values_is_refused() -> None:
         chain_of(Looking())
 
 
+class Fitted(nn.Module):
+    """Scaled by what it sees, as a user's net may be: assigned, and used through a view."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(4))
+        self.register_buffer("std", torch.ones(4))
+        self.head = nn.Linear(4, 3)
+        self.lift = 0.0
+
+    def fit_inputs(self, x: Tensor) -> None:
+        self.mean, self.std, self.lift = x.mean(dim=0), x.std(dim=0), 0.25
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head((1 - (x - self.mean.view(1, -1)) / self.std) + self.lift)
+
+
+def test_inputs_fitted_after_the_first_trace_are_bounded_as_they_are_now() -> None:
+    torch.manual_seed(3)
+    net, x = Fitted(), torch.rand(20, 4) * 0.1 + 0.4
+    chain_of(net)
+    factories.prepare(net, x)
+    chain = chain_of(net)
+    torch.testing.assert_close(chain.last(propagate(chain, Box(x, x)).box.low), net(x))
+
+
+def test_a_chain_follows_weights_that_are_loaded_later() -> None:
+    torch.manual_seed(3)
+    net, other, x = Fitted(), Fitted(), torch.rand(20, 4)
+    chain = chain_of(net)
+    factories.prepare(other, x)
+    other.lift = 0.0
+    net.load_state_dict(other.state_dict())
+    torch.testing.assert_close(chain.last(propagate(chain, Box(x, x)).box.low), other(x))
+
+
+class Worded(nn.Module):
+    """One operation before the logits."""
+
+    def __init__(self, first: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.first, self.head = first, nn.Linear(4, 2)
+        self.register_buffer("c", torch.ones(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.first(x, self.c))
+
+
+@pytest.mark.parametrize(
+    ("first", "says"),
+    [
+        (lambda x, c: torch.add(x, c, alpha=2), "add with alpha"),
+        (lambda x, c: x.sub(c, alpha=2), "sub with alpha"),
+        (lambda x, c: torch.div(x, c, rounding_mode="floor"), "truediv with rounding_mode"),
+        (lambda x, c: torch.flatten(x, 1, end_dim=2), "flatten with end_dim"),
+        (lambda x, c: torch.mul(x, other=c), "mul with other"),
+        (lambda x, c: F.dropout(x), "dropout that is never off"),
+        (lambda x, c: (F.relu(x, inplace=True), x)[1], "relu in place, its result unused"),
+    ],
+)
+def test_what_would_be_passed_over_is_refused_by_name(
+    first: Callable[[Tensor, Tensor], Tensor], says: str
+) -> None:
+    with pytest.raises(TrainingError, match=says):
+        chain_of(Worded(first).eval())
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        lambda x, c: F.relu(x, inplace=True),
+        lambda x, c: F.dropout(x, 0.5, training=False),
+        lambda x, c: c - x,
+        lambda x, c: torch.div(x, c + 1),
+    ],
+)
+def test_words_that_change_no_value_are_taken(first: Callable[[Tensor, Tensor], Tensor]) -> None:
+    net, x = Worded(first).eval(), torch.rand(5, 4) - 0.5
+    chain = chain_of(net)
+    torch.testing.assert_close(chain.last(propagate(chain, Box(x, x)).box.high), net(x.clone()))
+
+
 def test_boxes_hold_every_point_inside() -> None:
     torch.manual_seed(2)
     net = factories.build(factories.spec_for(IMAGE, 3)).double()

@@ -15,9 +15,13 @@ from torch import Tensor, nn
 
 from models import attacks
 from models.attacks.base import margin
+from models.base.errors import TrainingError
 from models.certificates.bounds import box_around, worst_margins
 from models.certificates.layers import chain_of
+from models.training.recipe import Recipe
+from models.versions.judging import ThreatModel
 from models.versions.promises import CertificateFacts
+from monitoring.making.version import certifying_of
 from monitoring.scoring.certificates.last import pairwise
 from monitoring.scoring.certificates.outputs import least_lead
 from monitoring.scoring.certificates.rounding import MOST_CLASSES, gamma
@@ -224,6 +228,47 @@ class Normalise(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return (x - self.mean) / self.std
+
+
+def test_inputs_fitted_after_the_first_trace_are_certified_as_they_are_exported() -> None:
+    """Certified with the first mean and std, most answers would stand far from the truth."""
+    torch.manual_seed(1)
+    data, first = bundles.digits(), Normalise()
+    net = Pair(nn.Sequential(first, nn.Flatten(), nn.Linear(64, 10))).eval()
+    chain_of(net)
+    first.mean, first.std = torch.full((1, 1, 1, 1), 0.6), torch.full((1, 1, 1, 1), 0.02)
+    version = compiled(net, data, CertificateFacts(0.003, (0.003,)))
+    logits, proven, _ = version.answer(data.test.x)
+    exact = nn.Linear(64, 10)  # the same answers, with the scaling in the weights
+    last = chain_of(net).last
+    with torch.no_grad():
+        exact.weight.copy_(last.weight / 0.02)
+        exact.bias.copy_(last.bias - last.weight.sum(dim=1) * 0.6 / 0.02)
+    plain = chain_of(nn.Sequential(nn.Flatten(), exact))
+    label = torch.from_numpy(logits.argmax(axis=1))
+    margins = worst_margins(plain, version.tensors(data.test.x), label, version.threat()).numpy()
+    assert 0.02 < proven.mean() < 0.98
+    assert not (proven & ~(margins > 0)).any()
+
+
+@pytest.mark.parametrize("eps", [0.0, 1e-60], ids=["zero", "zero in float32"])
+def test_where_nothing_is_proven_nothing_is_certified(eps: float) -> None:
+    trained = small("digits")
+    version = compiled(trained.net, trained.data, CertificateFacts(eps, (eps,)))
+    x = trained.data.test.x[:20].copy()
+    x[0, ..., 0] = np.nan
+    _, proven, size = version.answer(x)
+    assert not proven.any()
+    assert not size.any()
+
+
+@pytest.mark.parametrize("eps", [0.0, -0.1, float("nan")])
+def test_an_eps_that_allows_no_change_is_refused(eps: float) -> None:
+    net, threat = small("digits").net, ThreatModel(eps=eps)
+    with pytest.raises(TrainingError, match="eps must be above 0 for method certified"):
+        certifying_of(net, certified.RECIPE, threat)
+    plain = Recipe(method="standard")
+    assert certifying_of(net, plain, threat) is None
 
 
 @pytest.mark.parametrize("name", LAYERS)

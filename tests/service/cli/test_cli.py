@@ -73,6 +73,7 @@ def run(tmp_path: Path, *args: str) -> Result:
         (("--eps", "8"), "holdfast: --eps: eps is in units of the [0, 1] range"),
         (("--test-eps", "8"), "holdfast: --test-eps: eps is in units of the [0, 1] range"),
         (("--fixed", "nope"), "holdfast: threat model: "),
+        (("--method", "certified", "--test-eps", "0"), "holdfast: eps must be above 0"),
     ],
 )
 def test_training_refuses_before_it_trains(
@@ -93,8 +94,14 @@ def test_a_start_from_other_weights_refuses_another_net(published: Published) ->
     from models.data import load_digits
     from service.cli.train import _order
 
-    chosen: dict[str, Any] = {"quick": True, "test_eps": None, "fixed": (), "bound": (), "eps": 0.1}
-    chosen["method"] = None
+    chosen: dict[str, Any] = {
+        "quick": True,
+        "test_eps": None,
+        "fixed": (),
+        "bound": (),
+        "eps": 0.1,
+        "method": None,
+    }
     args = (published.registry, load_digits(), "digits")
     with pytest.raises(DataError, match="has another net than --net, --dropout"):
         _order(*args, "auto", {"dropout": 0.5, "batch_norm": False}, "1", dict(chosen))
