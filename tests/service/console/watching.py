@@ -157,7 +157,7 @@ class Silent:
             self._held.append(one)
             head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
             if self.speaks and self.trickles:
-                one.sendall(head + b"Content-Length: 100000\r\n\r\n")
+                one.sendall(head + b"Content-Length: 1000\r\n\r\n")
                 threading.Thread(target=self._trickle, args=(one,), daemon=True).start()
             elif self.speaks:
                 one.sendall(head + b"Content-Length: 2\r\n\r\n{}")
