@@ -4,13 +4,14 @@ It holds nothing that changes by itself, so that a page which asks again gets a 
 happened.
 """
 
+import math
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import NamedTuple
 
 import msgspec
 
@@ -19,7 +20,7 @@ from models.base.errors import HoldfastError
 from models.versions.registry import Registry
 from models.versions.schema import Manifest
 from monitoring.records.store import RecordStore, StoreError
-from service.console.relay import Reading, Relay
+from service.console.relay import TIMEOUT_SECONDS, Reading, Relay
 from service.console.telling.acts import Act, rollback
 from service.console.telling.answers import Answer, tell_answers
 from service.console.telling.asks import (
@@ -30,6 +31,7 @@ from service.console.telling.asks import (
     tell_happened,
 )
 from service.console.telling.headline import Headline, Tone, tell_headline
+from service.console.telling.numbers import LEAST
 from service.console.watched import (
     Change,
     Demo,
@@ -39,17 +41,23 @@ from service.console.watched import (
     Progress,
     Row,
     View,
+    Watcher,
 )
 from service.fleet.served import Served
 from service.fleet.served_models import Champions
 
 FRESH_SECONDS = 1.0
+OLD_SECONDS = 10.0  # older ones are not given, even while another thread makes it anew
+PATIENCE_SECONDS = TIMEOUT_SECONDS + 1  # a question to the watcher, and the rest
 PROGRESS_SECONDS = 30.0  # a file that is older was left by a training that was killed
 LAST = 100
 SHOWN_CHANNELS = 8
 SHOWN_JOBS = 5
 SHOWN_CHANGES = 12
 BRIEF = 220  # characters of a text in the list of jobs
+UNSEEN: dict[Watcher, str] = {
+    "away": "not known: the watcher is away", "blind": "not known: nothing is counted",
+}  # fmt: skip
 _overview = msgspec.json.Decoder(Overview)
 _progress = msgspec.json.Decoder(Progress)
 
@@ -76,7 +84,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     """What the page shows first; times are seconds since 1970."""
 
     program: str
-    watcher: Literal["here", "away", "blind"]
+    watcher: Watcher
     seen_at: float | None  # of the watcher's answer, where it is away
     ready: bool
     model: str
@@ -101,6 +109,14 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     back: Act | None  # the rollback, where there is a version to go back to
 
 
+class Made(NamedTuple):
+    """A document as JSON, with the monotonic times at which making it began and ended."""
+
+    began: float
+    ended: float
+    body: bytes
+
+
 @dataclass
 class States:
     """Makes the document of a model; threads share one.
@@ -122,24 +138,42 @@ class States:
     relay: Relay
     ready: Callable[[], bool]
     progress: Path
-    _made: Bounded[str, tuple[float, bytes]] = field(default_factory=lambda: Bounded(64))
+    _made: Bounded[str, Made] = field(default_factory=lambda: Bounded(64))
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _changed: float = -math.inf  # monotonic
 
     def encode(self, model: str | None) -> bytes:
-        """The document as JSON; that of the last second is given again."""
+        """The document as JSON; that of the last second is given again.
+
+        One thread makes it; the others take the one before meanwhile, where it is not old.
+        """
         name = self.choose(model)
-        with self._lock:
-            now = time.monotonic()
-            at, body = self._made.get(name, (-FRESH_SECONDS, b""))
-            if now - at >= FRESH_SECONDS:
-                body = msgspec.json.encode(self.make(name, time.time()))
-                self._made[name] = now, body
+        last = self._find(name, OLD_SECONDS)
+        if not self._lock.acquire(timeout=PATIENCE_SECONDS if last is None else 0.0):
+            return self._encode(name) if last is None else last.body
+        try:
+            fresh = self._find(name, FRESH_SECONDS)
+            if fresh is not None:
+                return fresh.body
+            began, body = time.monotonic(), self._encode(name)
+            self._made[name] = Made(began, time.monotonic(), body)
             return body
+        finally:
+            self._lock.release()
+
+    def _encode(self, name: str) -> bytes:
+        return msgspec.json.encode(self.make(name, time.time()))
+
+    def _find(self, name: str, seconds: float) -> Made | None:
+        """The last document, unless it is older or somebody has changed something since."""
+        made = self._made.get(name)
+        if made is None or made.began <= self._changed:
+            return None
+        return made if time.monotonic() - made.ended < seconds else None
 
     def forget(self) -> None:
         """Make it anew at the next call: somebody has changed something."""
-        with self._lock:
-            self._made.clear()
+        self._changed = time.monotonic()
 
     def choose(self, model: str | None) -> str:
         """The model that is meant: the named one if there is one, else the worst is not guessed."""
@@ -166,7 +200,7 @@ class States:
             model=model,
             version=view.served,
             kind="" if manifest is None else manifest.input.kind,
-            models=self._list_models(model, view, overview),
+            models=self._list_models(reading, overview),
             headline=tell_headline(view),
             answers=tell_answers(view),
             asks=tell_asks(view),
@@ -195,14 +229,10 @@ class States:
         self, model: str, now: float, reading: Reading, overview: Overview, served: Served | None
     ) -> View:
         row = next((each for each in overview.models if each.model == model), None)
-        watcher: Literal["here", "away", "blind"] = "away" if reading.away else "here"
-        services = () if row is None else row.services
-        if services and not reading.away and all(each.status != "ok" for each in services):
-            watcher = "blind"
         manifest = None if served is None else served.manifest
         return View(
             now=now,
-            watcher=watcher,
+            watcher=_find_watcher(reading, row),
             seen_at=reading.seen_at,
             away=reading.away,
             ready=self.ready(),
@@ -226,15 +256,16 @@ class States:
         state = next((each for each in self.champions.index() if each.name == model), None)
         return "" if state is None else state.reason
 
-    def _list_models(self, model: str, view: View, overview: Overview) -> list[Brief]:
-        """Every model, the worst first; the one that is looked at has its own word already."""
+    def _list_models(self, reading: Reading, overview: Overview) -> list[Brief]:
+        """Every model, the worst first."""
         rows = {row.model: row for row in overview.models}
         names = sorted({*self.champions.served, *self.registry.models(), *rows})
         briefs = []
         for name in names:
             served = self.champions.served.get(name)
             version = None if served is None else served.manifest.version
-            word, tone = _word(rows.get(name), version)
+            row = rows.get(name)
+            word, tone = _word(row, version, _find_watcher(reading, row))
             briefs.append(Brief(name, version, word, tone))
         order: dict[Tone, int] = {"bad": 0, "warn": 1, "unknown": 2, "plain": 3, "good": 4}
         return sorted(briefs, key=lambda brief: order[brief.tone])
@@ -307,18 +338,40 @@ def _shorten(job: Job) -> Job:
     return msgspec.structs.replace(job, reason=job.reason[:BRIEF], detail=job.detail[:BRIEF])
 
 
-def _word(row: Row | None, version: int | None) -> tuple[str, Tone]:
+def _find_watcher(reading: Reading, row: Row | None) -> Watcher:
+    """Whether the watcher answers, and sees counters of a model."""
+    if reading.away:
+        return "away"
+    services = () if row is None else row.services
+    return "blind" if services and all(each.status != "ok" for each in services) else "here"
+
+
+def _word(row: Row | None, version: int | None, watcher: Watcher) -> tuple[str, Tone]:
     if version is None:
         return "no version answers", "bad"
     if row is None:
-        return "nobody watches it", "unknown"
+        return ("nobody watches it" if watcher == "here" else UNSEEN[watcher]), "unknown"
+    found = _worst(row)
+    if watcher != "here":  # what was bad may be bad still; what was good is not known to be
+        why = UNSEEN[watcher]
+        return (why, "unknown") if found is None else (f"{found[0]} when last seen; {why}", "warn")
+    if found is not None:
+        return found
+    if row.strongest is None or row.threshold_log10 is None:
+        return "not known: no evidence", "unknown"
+    if (row.requests or 0) < LEAST:
+        return "too early to say", "unknown"
+    return "nothing moved", "good"
+
+
+def _worst(row: Row) -> tuple[str, Tone] | None:
     if row.harm is not None and row.harm.alarm is not None:
         return "right less often than promised", "bad"
     if row.problems:
         return row.problems[0].problem.replace("_", " "), "warn"
     if row.alarm is not None:
         return "moved" if not row.harmless else "moved, not harmed", "warn"
-    return "nothing moved", "good"
+    return None
 
 
 def _way_back(view: View) -> Act | None:

@@ -7,6 +7,8 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
+Watcher = Literal["here", "away", "blind"]  # blind: it answers, and sees no counters
+
 
 class Share(msgspec.Struct, frozen=True):
     """A share with its interval; None where there are no rows."""
@@ -344,7 +346,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     now: float
-    watcher: Literal["here", "away", "blind"] = "here"
+    watcher: Watcher = "here"
     seen_at: float | None = None
     away: str = ""
     ready: bool = True
@@ -367,3 +369,12 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     def open_job(self) -> Job | None:
         """The run that is under way or waits; None without one."""
         return next((job for job in self.jobs if job.state != "done"), None)
+
+    @property
+    def known_at(self) -> float | None:
+        """When what the row says was so; None where it is so now, or was never known."""
+        if self.watcher == "here" or self.row is None:
+            return None
+        if self.watcher == "away":
+            return self.seen_at
+        return max((s.since for s in self.row.services if s.status != "ok"), default=None)

@@ -6,7 +6,7 @@
 import msgspec
 
 from monitoring.evidence.labels.watch import THUMBS_UP
-from service.console.telling.headline import Tone
+from service.console.telling.headline import Tone, say_unseen
 from service.console.telling.numbers import (
     LEAST,
     count,
@@ -46,7 +46,18 @@ class Answer(msgspec.Struct, frozen=True):
 
 def tell_answers(view: View) -> tuple[Answer, ...]:
     """The four answers."""
-    return _tell_serving(view), _tell_moved(view), _tell_tampering(view), _tell_right(view)
+    moved, right = _as_known(view, _tell_moved(view)), _as_known(view, _tell_right(view))
+    return _tell_serving(view), moved, _tell_tampering(view), right
+
+
+def _as_known(view: View, told: Answer) -> Answer:
+    """The answer, or while nobody looks that it is unknown, and what it was when somebody did."""
+    if view.watcher == "here":
+        return told
+    text = say_unseen(view)
+    if view.known_at is not None:
+        text += f": {told.word}, {told.text}"
+    return Answer(told.question, "Unknown", "unknown", text, told.view)
 
 
 def _tell_serving(view: View) -> Answer:
@@ -85,8 +96,6 @@ def _tell_moved(view: View) -> Answer:
     scale = Scale(max(value, 0.0), max(2 * bar, value), marks=((bar, "alarm"),))
     if row.accepted is not None:
         text += f"; compared with what {row.accepted.actor} accepted as normal"
-    if view.watcher == "blind":
-        return Answer(question, "Unknown", "unknown", f"Nothing is counted now; {text}", "drift")
     if row.alarm is not None:
         word, tone = ("Yes, harmlessly", "warn") if row.harmless else ("Yes", "bad")
         return Answer(question, word, tone, text, "drift", scale)  # type: ignore[arg-type]

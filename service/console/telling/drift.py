@@ -17,8 +17,8 @@ from service.console.telling.blocks import (
     note,
     one,
 )
-from service.console.telling.headline import Headline, doing
-from service.console.telling.numbers import ago, as_sentence, count, percent, power
+from service.console.telling.headline import Headline, doing, say_unseen
+from service.console.telling.numbers import LEAST, ago, as_sentence, count, percent, power
 from service.console.watched import Explained, Harm, Row, View
 
 MOST_BARS = 16
@@ -36,7 +36,7 @@ def tell_drift(view: View) -> Document:
     if row is None or row.evidence_log10 is None:
         why = f"The watcher does not answer: {view.away}." if view.away else "Nothing watches it."
         return Document(Headline("Whether it drifts is not known.", why, tone="unknown"), (), ())
-    parts = [one(Heading("When did it begin?"), Own("history")), _moved(row), *_harm(row)]
+    parts = [one(Heading("When did it begin?"), Own("history")), _moved(row), *_harm(view, row)]
     if row.last_alarm is not None:
         checks = (Heading("What to check first"), Listing(CHECKS))
         parts.append(Part(((Heading("Which requests moved it most?"), Own("movers")), checks)))
@@ -50,9 +50,15 @@ def _top(view: View, row: Row) -> Headline:
         bar = power(row.threshold_log10)
         stands = f" The evidence stands at {power(strongest[1])}; the alarm is at {bar}."
     promise = f"{as_sentence(row.promise or '')}{stands}"
+    weighed = f"{count(row.requests or 0)} requests of version {row.version} were weighed"
+    if view.watcher != "here":
+        found = "no alarm" if row.alarm is None else f"an alarm, {row.alarm.words}"
+        lead = f"{say_unseen(view)}: {found}; {weighed}."
+        return Headline("Whether it drifts now is not known.", lead, promise, "unknown")
     if row.alarm is None:
-        lead = f"{count(row.requests or 0)} requests of version {row.version} were weighed."
-        return Headline("No drift is seen.", lead, promise)
+        if (row.requests or 0) < LEAST:
+            return Headline("Too early to say.", f"{weighed}.", promise, "unknown")
+        return Headline("No drift is seen.", f"{weighed}.", promise)
     since = "" if row.alarm_since is None else f" {ago(view.now - row.alarm_since)}"
     harmless = f" {as_sentence(row.harmless)}" if row.harmless else ""
     return Headline(
@@ -115,15 +121,17 @@ def _change(alarm: Explained | None) -> tuple[Block, ...]:
     )
 
 
-def _harm(row: Row) -> tuple[Part, ...]:
+def _harm(view: View, row: Row) -> tuple[Part, ...]:
     harm = row.harm
     if harm is None:
         return ()
-    return (one(Heading("Does it do harm?"), *_tell_harm(row, harm)),)
+    return (one(Heading("Does it do harm?"), *_tell_harm(view, row, harm)),)
 
 
-def _tell_harm(row: Row, harm: Harm) -> tuple[Block, ...]:
-    if harm.labels == 0:
+def _tell_harm(view: View, row: Row, harm: Harm) -> tuple[Block, ...]:
+    if view.watcher != "here":
+        word = Text("Not known now. When it was last looked at:", tone="unknown")
+    elif harm.labels == 0:
         word = Text("Nobody knows: no label came.", tone="unknown")
     elif harm.alarm is not None:
         word = Text("Yes: it is right less often than promised.", tone="bad")

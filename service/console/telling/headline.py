@@ -69,6 +69,12 @@ def doing(job: Job) -> str:
     return words.format(champion=job.champion, challenger=job.challenger or "the new one")
 
 
+def say_unseen(view: View) -> str:
+    """Why nobody knows how it stands now, and when what is known was so; half a sentence."""
+    why = "The watcher does not answer" if view.watcher == "away" else "Nothing is counted now"
+    return why if view.known_at is None else f"{why}; as of @{{{view.known_at:.0f}}}"
+
+
 def _tell_training(view: View) -> Headline | None:
     loading = view.loading
     if view.served is not None or loading is None:
@@ -204,6 +210,11 @@ def _tell_calm(view: View) -> Headline:
     if row is None:
         return Headline(
             f"Version {view.served} answers.", "The watcher has not looked at it yet.",
+            tone="unknown",
+        )  # fmt: skip
+    if row.strongest is None or row.threshold_log10 is None:
+        return Headline(
+            f"Version {view.served} answers.", "Whether it drifts is not known: no evidence.",
             tone="unknown",
         )  # fmt: skip
     requests = count(row.requests or 0)

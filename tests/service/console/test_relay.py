@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ import pytest
 from service.console import relay as relays
 from service.console.relay import MOST_BYTES, Relay
 from service.web.errors import UnavailableError
+from tests.service.console.watching import Silent
+from tests.waiting import wait_until
 
 
 class FakeWatcher:
@@ -48,6 +51,13 @@ class FakeWatcher:
     def close(self) -> None:
         self.server.shutdown()
         self.server.server_close()
+
+
+@pytest.fixture
+def silent() -> Iterator[Silent]:
+    made = Silent()
+    yield made
+    made.close()
 
 
 @pytest.fixture
@@ -123,6 +133,112 @@ def test_a_slow_watcher_is_waited_for_no_longer_than_its_time(
     slow = Relay(f"http://127.0.0.1:{listening.server_port}", lambda: "")
     assert "no answer within" in slow.read("/overview").away
     listening.server_close()
+
+
+def test_readers_of_a_silent_watcher_cost_one_question_together(
+    silent: Silent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relays, "TIMEOUT_SECONDS", 0.3)
+    monkeypatch.setattr(relays, "AWAY_SECONDS", 1e9)
+    relay, readings = Relay(silent.url, lambda: ""), list[relays.Reading]()
+
+    def read(k: int) -> None:
+        reading = relay.read("/jobs/{}", str(k)) if k % 2 else relay.read("/overview")
+        readings.append(reading)
+
+    threads = [threading.Thread(target=read, args=(k,)) for k in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    readings.append(relay.read("/jobs/{}", "one-more"))
+    assert len(readings) == 17
+    assert all("no answer within" in reading.away for reading in readings)
+    assert silent.taken == 1
+
+
+def test_nobody_waits_for_the_one_who_asks_a_watcher_that_is_known_to_be_silent(
+    silent: Silent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relays, "TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr(relays, "AWAY_SECONDS", 0.0)
+    relay = Relay(silent.url, lambda: "")
+    assert relay.read("/overview").away
+    monkeypatch.setattr(relays, "TIMEOUT_SECONDS", 120.0)
+    asks = threading.Thread(target=relay.read, args=("/overview",))
+    asks.start()
+    wait_until(lambda: silent.taken == 2)
+    assert relay.read("/history", model="m").away
+    assert asks.is_alive(), "it waited for the question"
+    silent.hang_up()
+    asks.join(60)
+    assert silent.taken == 2
+
+
+def test_a_watcher_that_speaks_again_is_heard(
+    silent: Silent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relays, "TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr(relays, "AWAY_SECONDS", 0.0)
+    relay = Relay(silent.url, lambda: "")
+    assert relay.read("/overview").away
+    silent.speaks = True
+    monkeypatch.setattr(relays, "FRESH_SECONDS", 1e9)
+    monkeypatch.setattr(relays, "TIMEOUT_SECONDS", 30.0)
+    assert relay.read("/overview") == (200, b"{}", relay.read("/overview").seen_at, "")
+
+
+def test_a_watcher_that_speaks_a_byte_at_a_time_is_away(
+    silent: Silent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silent.speaks, silent.trickles = True, True
+    monkeypatch.setattr(relays, "TIMEOUT_SECONDS", 1.0)
+    assert "no answer within" in Relay(silent.url, lambda: "").read("/overview").away
+
+
+def test_an_answer_is_as_old_as_its_end_not_as_its_question(
+    fake: FakeWatcher, relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = SimpleNamespace(now=1e6, time=time.time)
+    clock.monotonic = lambda: clock.now
+    monkeypatch.setattr(relays, "time", clock)
+    ask = relay._ask
+
+    def ask_slowly(*args: Any) -> Any:
+        clock.now += 1.9
+        return ask(*args)
+
+    monkeypatch.setattr(relay, "_ask", ask_slowly)
+    for _ in range(5):
+        assert relay.read("/overview").status == 200
+    assert len(fake.asked) == 1
+
+
+def test_a_broken_answer_at_one_address_leaves_the_others(fake: FakeWatcher, relay: Relay) -> None:
+    fake.answer = (500, "application/json", b"{}")
+    assert relay.read("/history", model="m").away
+    fake.answer = (200, "application/json", b"{}")
+    assert not relay.read("/overview").away
+
+
+def test_what_is_kept_is_bounded_by_bytes_and_by_number(
+    fake: FakeWatcher, relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake.answer = (200, "application/json", b"x" * 700_000)
+    relay.read("/overview")
+    for k in range(12):
+        relay.read("/jobs/{}", f"made-up-{k}")
+    sizes = {address: shelf.size for address, shelf in relay._shelves.items()}
+    assert max(sizes.values()) <= relays.KEPT_BYTES
+    assert sum(sizes.values()) < 4 * 700_000
+    monkeypatch.setattr(relays, "KEPT", 4)
+    fake.answer = (404, "application/json", b"{}")
+    for k in range(12):
+        relay.read("/jobs/{}", f"none-{k}")
+    assert relay._shelves["/jobs/{}"].size == sum(len(f"/jobs/none-{k}") + 2 for k in range(8, 12))
+    fake.close()
+    monkeypatch.setattr(relays, "FRESH_SECONDS", 0.0)
+    assert len(relay.read("/overview").body) == 700_000, "names pushed the overview out"
 
 
 def test_the_persons_token_is_passed_on_and_the_states_only_where_there_is_none(

@@ -1,6 +1,8 @@
 """A watcher that says what a test wants, and takes what it is sent."""
 
+import contextlib
 import json
+import socket
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -133,3 +135,48 @@ class FakeWatcher:
         """End it; what asks then finds nobody."""
         self.server.shutdown()
         self.server.server_close()
+
+
+class Silent:
+    """Takes connections, and answers none until it is told to speak; counts them."""
+
+    def __init__(self) -> None:
+        self.speaks, self.trickles, self.taken = False, False, 0
+        self._held: list[socket.socket] = []
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
+        threading.Thread(target=self._take, daemon=True).start()
+
+    def _take(self) -> None:
+        while True:
+            try:
+                one, _ = self._listening.accept()
+            except OSError:
+                return
+            self.taken += 1
+            self._held.append(one)
+            head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+            if self.speaks and self.trickles:
+                one.sendall(head + b"Content-Length: 1000\r\n\r\n")
+                threading.Thread(target=self._trickle, args=(one,), daemon=True).start()
+            elif self.speaks:
+                one.sendall(head + b"Content-Length: 2\r\n\r\n{}")
+
+    @staticmethod
+    def _trickle(one: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                one.sendall(b" ")
+                time.sleep(0.02)
+
+    def hang_up(self) -> None:
+        """End the connections it took."""
+        for one in self._held:
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
+
+    def close(self) -> None:
+        """End it."""
+        self._listening.close()
+        self.hang_up()

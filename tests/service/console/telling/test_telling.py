@@ -33,6 +33,7 @@ from service.console.watched import (
     Trouble,
     View,
     Wait,
+    Watcher,
 )
 
 NOW = 1_800_000_000.0
@@ -173,6 +174,42 @@ def test_nothing_that_is_not_known_is_told_in_the_colour_of_good_news() -> None:
         for each in tell_answers(view):
             if each.word in ("Unknown", "Too early to say", "It answers", "Nobody has told it"):
                 assert each.tone == "unknown", each
+
+
+@pytest.mark.parametrize("watcher", ["away", "blind"])
+@pytest.mark.parametrize(
+    "row",
+    [
+        ROW,
+        msgspec.structs.replace(ROW, alarm=ALARM),
+        msgspec.structs.replace(ROW, accuracy=Accuracy(Observed(FEW))),
+        msgspec.structs.replace(ROW, requests=0, accuracy=None),
+    ],
+)
+def test_while_nobody_looks_what_was_is_told_as_of_then_and_what_is_as_unknown(
+    watcher: Watcher, row: Row
+) -> None:
+    seen = NOW - 3 * 86_400
+    if watcher == "blind":
+        row = msgspec.structs.replace(row, services=(ServiceState("s", "refused", seen),))
+    view = with_view(row=row, watcher=watcher, seen_at=seen, away="refused")
+    before = msgspec.structs.replace(view, watcher="here")
+    for question in ("moved", "right"):
+        told = answer(view, question)
+        assert (told.word, told.tone, told.scale) == ("Unknown", "unknown", None)
+        assert f"as of @{{{seen:.0f}}}: {answer(before, question).word}" in told.text
+    top = tell_drift(view).top
+    assert (top.title, top.tone) == ("Whether it drifts now is not known.", "unknown")
+    assert f"@{{{seen:.0f}}}" in top.lead
+    assert b'"tone":"good"' not in msgspec.json.encode(tell_drift(view))
+
+
+def test_without_evidence_nothing_is_said_to_have_stood_still() -> None:
+    for changes in ({"evidence_log10": None}, {"evidence_log10": {}}, {"threshold_log10": None}):
+        view = with_row(**changes)
+        assert tell_headline(view).tone == "unknown"
+        assert answer(view, "moved").word == "Unknown"
+    assert tell_drift(with_row(requests=3)).top.title == "Too early to say."
 
 
 def test_labels_that_are_no_random_sample_are_corrected_and_said_so() -> None:
