@@ -96,7 +96,7 @@ def collect(task: Task, folder: Path) -> Collected:
 def evaluate(task: Task, folder: Path) -> Look:
     """Judge the champion: on held-out data, under attack, and on the labelled window."""
     champion, subject = _open(task, task.job.champion)
-    window, dataset = read_window(folder), relabelled_data(champion)
+    dataset, window = relabelled_data(champion), read_window(folder)
     live = proportion(np.asarray(window.predicted == window.rows.y))
     clean, card = proportion(right(subject.runner, dataset.test)), _evaluation(champion)
     survived = robust(subject, attacked_rows(dataset), geometry_of(card.threat, dataset.schema))

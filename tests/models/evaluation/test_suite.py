@@ -28,8 +28,9 @@ from tests.service import tables
 KEYS = {
     "suite", "n", "seed", "threat", "eps", "black_box", "clean", "window", "classes",
     "classes_robust", "confusions", "robust", "attacks", "robust_curve", "noise_curve", "masking",
-    "corruptions", "mce", "stress", "edge_cases", "calibration", "scores", "certified", "gallery",
-    "previous", "clean_unseen", "balanced_accuracy", "auroc", "precision", "not_measured",
+    "corruptions", "mce", "stress", "edge_cases", "calibration", "scores", "certified", "proven",
+    "sets", "gallery", "previous", "clean_unseen", "balanced_accuracy", "auroc", "precision",
+    "not_measured",
 }  # fmt: skip
 QUICK = ThreatModel(eps=0.15)
 
@@ -68,6 +69,8 @@ def check(figures: Evaluation, rows: Rows, classes: tuple[str, ...]) -> None:
         assert curve.points[-1] == (1, 1)
         assert len(curve.points) <= 60
         assert curve.low <= curve.auroc <= curve.high
+    assert all(each.low <= each.value <= each.high for each in figures.sets)
+    assert all(1 <= each.mean_size <= len(classes) for each in figures.sets)
     kept = summary(figures)
     assert kept.gallery == ()
     assert all(curve.points == () for curve in kept.scores.roc)
@@ -96,7 +99,10 @@ def test_quick_figures_of_a_white_box(quick: Evaluation, few: Rows, digits: Data
     assert all(check.passed for check in quick.masking), quick.masking
     known = {curve.attack: curve.trained_on for curve in quick.scores.roc}
     assert known == {"fgsm": True, "pgd": True, "apgd-dlr": False, "square": True}
-    assert quick.certified is None
+    assert quick.certified is quick.proven is None, "it was not trained for certificates"
+    assert [each.name for each in quick.sets] == ["as sent"]
+    assert quick.sets[0].n == quick.n
+    assert quick.sets[0].value >= quick.clean.value, "the answer is in its set"
     assert quick.mce is None
     assert quick.stress == ()
 

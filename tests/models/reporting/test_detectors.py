@@ -62,7 +62,10 @@ def test_scores_without_an_adaptive_attack_still_make_a_page(make: Any) -> None:
     whole = msgspec.structs.replace(whole, scores=scores)
     page = render(manifest, whole)
     is_sound(page)
-    assert "who knows the scores" not in page
+    for words in ("an attacker who knows them", "gains who knows the scores", "Fooled unseen"):
+        assert words not in page, "a figure of an attack that was not made"
+    open_still = "an attacker who knows the scores sets a patch or a few pixels past them"
+    assert (open_still in page) == (make is example), "a limit of every image version, no figure"
     assert not any("measured" in line for line in shortfalls(whole))
 
 

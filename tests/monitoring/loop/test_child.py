@@ -286,7 +286,7 @@ def test_changed_data_are_refused(
 
 
 def task_of_other(registry: Registry, folder: Path) -> Task:
-    """A task that needs no window."""
+    """A task without a window: whether data have changed is asked before it is read."""
     job = Job("j", "evaluate", "trained", 1, "test", "test", 0.0, 0.0)
     return Task(job, str(registry.root), "sqlite://", retrain_epochs=1)
 

@@ -295,6 +295,7 @@ class Broken:
         return {
             "clean": pair,
             "clean_labels": np.zeros(400, dtype=np.int64),
+            "clean_own": 300,
             "window_labels": np.zeros(400, dtype=np.int64),
             "triggers": Check("trigger_sweep", "pass", 0.0, 0.4, "none obeys"),
             "robust": pair,
@@ -311,10 +312,13 @@ class Broken:
     [
         ("", []),
         ("clean", ["clean_accuracy", "class_accuracy"]),
+        ("clean_own", ["clean_accuracy"]),
+        ("clean_labels", ["class_accuracy"]),
         ("robust", ["robust_accuracy", "robust_floor"]),
         ("certified", ["certified_accuracy"]),
         ("sweep", ["gradient_masking"]),
         ("window", ["window_accuracy", "class_window"]),
+        ("window_labels", ["class_window"]),
         ("triggers", ["trigger_sweep"]),
         ("flags", ["drift_false_positives", "perturbation_false_positives"]),
         ("difference", ["parity"]),
