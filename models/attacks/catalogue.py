@@ -69,6 +69,7 @@ class Learnt(NamedTuple):
     budget: int
     share: float = SHARE
     more: tuple[int, ...] = ()  # budgets beside the first
+    tables: bool = True  # whether a table's head learns from it too
 
     @property
     def budgets(self) -> tuple[int, ...]:
@@ -87,7 +88,7 @@ class Attack:
         gradient: whether it needs one; a black box meets only those that do not.
         nearest: looks for the smallest change: of a threat it takes what may change at all.
         free: bound by no norm: a few pixels, a patch, a turn. Of a threat it takes nothing.
-        images: makes sense for images only.
+        images: makes sense for images only: it is refused for tables.
         least_classes, most_classes: of the models that it makes sense for.
         roles: in the suites, where there is a gradient.
         black_box: in the suites, where there is none.
@@ -109,9 +110,10 @@ class Attack:
     learnt: Learnt | None = None
     passes: int = 3
 
-    def suits(self, classes: int) -> bool:
-        """Whether it makes sense for so many classes."""
-        return self.least_classes <= classes <= (self.most_classes or classes)
+    def suits(self, classes: int, *, images: bool = True) -> bool:
+        """Whether it makes sense for so many classes, of images or of the rows of a table."""
+        most = self.most_classes or classes
+        return self.least_classes <= classes <= most and (images or not self.images)
 
 
 class Strength(msgspec.Struct, frozen=True):
@@ -240,8 +242,7 @@ _ALL = (
         lambda f, x, y, threat, effort: universal(
             f, x, y, threat, steps=effort.budget, generator=effort.generator
         ),
-        images=True,
-        learnt=Learnt(15, share=0.12),
+        learnt=Learnt(15, share=0.12, tables=False),
     ),
     Attack(
         "pixels",
@@ -348,6 +349,7 @@ def strengths(
     *,
     black_box: bool,
     classes: int,
+    images: bool = True,
     nearest: bool = False,
 ) -> tuple[Strength, ...]:
     """What runs in a role of a suite, in the order of the catalogue.
@@ -359,7 +361,7 @@ def strengths(
     for attack in CATALOGUE.values():
         roles = attack.black_box if black_box else attack.roles
         budget = getattr(roles, role)[SUITES.index(suite)]
-        if budget and attack.nearest == nearest and attack.suits(classes):
+        if budget and attack.nearest == nearest and attack.suits(classes, images=images):
             found.append(Strength(attack.name, budget))
     return tuple(found)
 
@@ -369,5 +371,7 @@ def learnt_attacks(*, black_box: bool, images: bool = True) -> Sequence[Attack]:
     return [
         a
         for a in _ALL
-        if a.learnt is not None and not (black_box and a.gradient) and (images or not a.images)
+        if a.learnt is not None
+        and not (black_box and a.gradient)
+        and (images or (a.learnt.tables and not a.images))
     ]

@@ -50,9 +50,10 @@ def attack_subject(
     row as it is where they find none.
 
     Raises:
-        DataError: the attack needs gradients and the subject is a black box, or is not known.
+        DataError: the attack is not known, is for images and the subject takes a table, or needs
+            gradients and the subject is a black box.
     """
-    record = _find(attack, subject.net)
+    record = _find(attack, subject.schema, subject.net)
     x, y = subject.tensors(rows)
     with subject.logits() as logits_of:
         points = _in_chunks(
@@ -72,7 +73,7 @@ def attack_net(
     seed: int = 0,
 ) -> InputArray:
     """The same against a net that is not served yet."""
-    record = _find(attack, net)
+    record = _find(attack, schema, net)
     x, y = tensors(net, schema, rows)
     with attacks.frozen(net):
         points = _in_chunks(
@@ -82,13 +83,19 @@ def attack_net(
         return schema.from_unit(points.cpu().numpy())
 
 
-def _find(attack: str, net: nn.Module | None) -> Attack:
+def _find(attack: str, schema: InputSchema, net: nn.Module | None) -> Attack:
     try:
         record = find_attack(attack)
     except ValueError as error:
         raise DataError(str(error)) from None
+    fitting = [a for a in CATALOGUE.values() if schema.kind == "image" or not a.images]
+    if record not in fitting:
+        raise DataError(
+            f"{attack} is for images, and this model takes the rows of a table; "
+            f"use {' or '.join(a.name for a in fitting if net is not None or not a.gradient)}"
+        )
     if net is None and record.gradient:
-        able = " or ".join(a.name for a in CATALOGUE.values() if not a.gradient)
+        able = " or ".join(a.name for a in fitting if not a.gradient)
         raise DataError(
             f"{attack} climbs gradients, and this version is a wrapped graph without a torch net; "
             f"use {able}"

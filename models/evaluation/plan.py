@@ -87,7 +87,11 @@ def make_plan(
         raise DataError("the reference AutoAttack is not installed: pip install pyautoattack")
     full, white = suite == "full", not subject.black_box
     runs = partial(
-        strengths, suite=suite, black_box=subject.black_box, classes=len(subject.classes)
+        strengths,
+        suite=suite,
+        black_box=subject.black_box,
+        classes=len(subject.classes),
+        images=subject.schema.kind == "image",
     )
     limit = hopeless(subject.schema, threat)
     return Plan(

@@ -1,5 +1,7 @@
 """One change for all rows (Moosavi-Dezfooli et al. 2017; as ascent: Shafahi et al. 2020)."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -23,11 +25,12 @@ def universal(
 
     Args:
         logits_of, x, y, threat, generator: as for `models.attacks.gradient.pgd.pgd`. The rows are
-            what the change is made for; a batch has one change.
+            what the change is made for; a batch has one change. A column of a table moves alike
+            in all rows that have it, as far as each row's bounds let it.
         steps: of 2.5 eps / steps each.
 
     Returns:
-        `x_adv` of the shape of `x`, inside the threat model.
+        `x_adv` of the shape of `x`, inside the threat model: by the change of the best mean seen.
     """
     noise = torch.rand(x[:1].shape, generator=generator, dtype=x.dtype, device=x.device)
     change = threat.eps * (noise - 0.5)
@@ -36,10 +39,15 @@ def universal(
     def loss(logits: Tensor, labels: Tensor) -> Tensor:
         return margin(logits, labels).clamp_max(ENOUGH)
 
-    for _ in range(steps):
+    best, highest = x.clone(), -math.inf
+    for _ in range(steps + 1):  # steps of one size may end in leaps about a ridge
         now = threat.project(x + change, x)
-        _, gradient, _ = value_and_gradient(logits_of, now, y, loss)
-        change = threat.step(change, gradient.mean(dim=0, keepdim=True), size)
-        longest = (threat.project(x + change, x) - x).abs().amax(dim=0, keepdim=True)
+        values, gradient, _ = value_and_gradient(logits_of, now, y, loss)
+        if (mean := values.mean().item()) > highest:
+            best, highest = now, mean
+        slope = gradient.nan_to_num(0.0).mean(dim=0, keepdim=True)
+        change = threat.step(change, slope, size)
+        moved = (threat.project(x + change, x) - x).nan_to_num(0.0)  # NaN: missing, stays missing
+        longest = moved.abs().amax(dim=0, keepdim=True)
         change = change.sign() * torch.minimum(change.abs(), longest)
-    return threat.project(x + change, x)
+    return best

@@ -1,5 +1,6 @@
 """Laws of the evaluation: figures follow from the served graph, attacks stay in the raw range."""
 
+import itertools
 import json
 
 import msgspec
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from models import corruptions
+from models.attacks.catalogue import CATALOGUE, learnt_attacks, strengths
 from models.attacks.threat import L2, Linf
 from models.base.errors import DataError
 from models.data import DataSet, Rows
@@ -23,8 +25,10 @@ from models.evaluation.figures.edge_cases import edge_cases
 from models.evaluation.subject import Subject, answer, right
 from models.nets import factories
 from models.versions.figures import Evaluation
+from models.versions.judging import SUITES
 from models.versions.schema import InputSchema
 from tests.conftest import NET, Published
+from tests.service import tables
 
 GREY = InputSchema("input", (1, 8, 8), "uint8", 0.0, 255.0, "image")
 
@@ -102,6 +106,21 @@ def test_attacks_by_name_take_any_geometry(published: Published, rows: Rows) -> 
     assert 0.5 < lengths.max() <= 1.0 + 1e-4
     with pytest.raises(DataError, match=r"unknown attack 'hope'.*fgsm"):
         attack_subject(published.subject, few, 0.1, attack="hope")
+
+
+@pytest.mark.parametrize("name", [a.name for a in CATALOGUE.values() if a.images])
+def test_an_attack_on_images_is_refused_for_tables_and_runs_in_no_suite_of_theirs(
+    name: str,
+) -> None:
+    data = tables.wine()
+    net = factories.build(factories.spec_for(data.schema, len(data.classes)))
+    with pytest.raises(DataError, match=rf"{name} is for images.*use fgsm or.*universal"):
+        attack_net(net, data.schema, data.test, 0.1, attack=name, budget=5)
+    assert CATALOGUE[name] not in learnt_attacks(black_box=False, images=False)
+    roles, boxes = ("alone", "cascade", "curve"), (True, False)
+    for role, suite, box, near in itertools.product(roles, SUITES, boxes, boxes):
+        found = strengths(role, suite, black_box=box, classes=3, images=False, nearest=near)
+        assert name not in [strength.attack for strength in found]
 
 
 def test_a_black_box_is_attacked_by_square_alone(published: Published, rows: Rows) -> None:

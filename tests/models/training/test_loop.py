@@ -188,7 +188,9 @@ def test_result_is_the_moving_average_of_the_weights(digits: DataSet) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_loss_that_is_not_finite_is_an_error_with_the_step(method: Any, digits: DataSet) -> None:
-    recipe = Recipe(method=method, learning_rate=1e30, max_steps=20, attack_steps=1, warm_up=0.0)
+    recipe = Recipe(
+        method=method, learning_rate=1e30, max_steps=20, attack_steps=1, warm_up=0.0, beta=0.5
+    )
     with pytest.raises(TrainingError, match=r"the loss is (nan|inf) at step \d+; lower"):
         trained(digits, recipe)
 
