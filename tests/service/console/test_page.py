@@ -223,6 +223,17 @@ def test_hostile_names_are_shown_as_text(
         page.until("document.querySelector('.digits')", "there is a row to label")
         assert page.run("document.querySelectorAll('.digits bdi').length") == len(classes)
         assert page.run("document.title") == "Label · Holdfast"
+        for key, view in (("d", "drift"), ("b", "label"), ("f", "label"), ("n", "now")):
+            page.press("g", "KeyG", "g")
+            page.press(key, f"Key{key.upper()}", key)
+            page.until(f"location.hash === '#{view}'", f"G {key} goes to {view}, or nowhere")
+            page.until("document.querySelector('main h1')", f"{view} shows something")
+        assert [each for each in page.asked if "/feedback" in each] == [], "a jump is no label"
+        page.run("location.hash = 'label'")
+        page.until("document.querySelector('.digits')", "there is a row to label")
+        page.press("c", "KeyC", "c")
+        page.until("document.body.innerText.includes('you said')", "the letter of a class is one")
+        assert [each for each in page.asked if "/feedback" in each] != []
         check_quiet(page, url)
 
 
