@@ -163,8 +163,9 @@ class Inputs:
         flags = Flags.of(answer, manifest, probing)
         predicted = answer.probabilities.argmax(axis=1)
         scored = Scored(
-            call.id() or f"console-{new_id()}", manifest, answer, predicted, flags, near
-        )
+            call.id() or f"console-{new_id()}", manifest, answer, predicted, flags, near,
+            served.runner.out_of_range(x),
+        )  # fmt: skip
         reply = predict.encode(scored)
         if len(x) > 1 or call.argument("told") is None:
             return reply

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from models.versions.schema import Manifest
+from models.versions.schema import Calibration, Manifest
 from service.console.telling.blocks import Bars, Block, Heading, Said, Shares, Strip, Text
 from service.console.telling.headline import Tone
 from service.console.telling.numbers import percent
@@ -30,8 +30,6 @@ def tell_answer(row: Mapping[str, Any], manifest: Manifest, request_id: str) -> 
     sure = f"{percent(float(p.max()))} sure."
     meta = f"version {manifest.version}, request `{request_id}`, not counted as traffic"
     drift, tampered = row["drift"], row["perturbation"]
-    like = "No" if drift["flagged"] else "Yes"
-    strange = f"{100 * drift['p_value']:.0f} of 100 held-out rows are at least as strange"
     threshold = percent(manifest.calibration.perturbation_threshold)
     attack, corruption = float(tampered["likelihood"]), float(tampered["corruption"])
     clean = max(0.0, 1 - attack - corruption)
@@ -44,7 +42,7 @@ def tell_answer(row: Mapping[str, Any], manifest: Manifest, request_id: str) -> 
         ),
         Heading("Is it like what the model was trained on?"),
         Strip(float(drift["p_value"]), alpha),
-        Text(f"{like}: {strange} (p = {drift['p_value']:.3f}); {_flag(drift['flagged'])}."),
+        Text(tell_likeness(drift, manifest.calibration)),
         Heading("Was it tampered with?"),
         Shares((("clean", clean, "bar"), ("blur, noise, light", corruption, "grey"),
                 ("tampered", attack, "hot"))),
@@ -53,6 +51,26 @@ def tell_answer(row: Mapping[str, Any], manifest: Manifest, request_id: str) -> 
         *_tell_certificate(row.get("certificate")),
     ]  # fmt: skip
     return blocks
+
+
+def tell_likeness(drift: Mapping[str, Any], calibration: Calibration) -> str:
+    """Whether a row is like those of training; of n calibration rows the rarest is 1 in n + 1.
+
+    Args:
+        drift: `drift` of a row of `/predict`.
+        calibration: what its p-value rests on.
+    """
+    n, alpha, p = calibration.drift_n, calibration.alpha, float(drift["p_value"])
+    figure = f"{100 * p:.0f} of 100 held-out rows are at least as strange (p = {p:.3f})"
+    if drift.get("out_of_range"):
+        far = "a number lies farther outside the range of training than that range is wide"
+        return f"No: {far}. {figure}; {_flag(drift['flagged'])}."
+    if drift["flagged"]:
+        return f"No: {figure}; flagged."
+    if 1 / (n + 1) > alpha + 1e-9:
+        few = f"calibrated on {n} rows, where none is rare enough for a flag at {alpha:g}"
+        return f"Cannot be told: {few}. {figure}."
+    return f"Yes: {figure}; not flagged."
 
 
 def tell_sureness(manifest: Manifest, probability: float) -> str:
