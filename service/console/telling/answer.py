@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from models.versions.runner import densities_of
 from models.versions.schema import Calibration, Manifest
 from service.console.telling.blocks import Bars, Block, Heading, Said, Shares, Strip, Text
 from service.console.telling.headline import Tone
@@ -32,7 +33,6 @@ def tell_answer(row: Mapping[str, Any], manifest: Manifest, request_id: str) -> 
     drift, tampered = row["drift"], row["perturbation"]
     threshold = percent(manifest.calibration.perturbation_threshold)
     attack, corruption = float(tampered["likelihood"]), float(tampered["corruption"])
-    clean = max(0.0, 1 - attack - corruption)
     blocks: list[Block] = [
         Said(str(row["label"]), sure, tell_sureness(manifest, float(p.max())), meta),
         *_tell_set(row.get("set")),
@@ -44,13 +44,34 @@ def tell_answer(row: Mapping[str, Any], manifest: Manifest, request_id: str) -> 
         Strip(float(drift["p_value"]), alpha),
         Text(tell_likeness(drift, manifest.calibration)),
         Heading("Was it tampered with?"),
-        Shares((("clean", clean, "bar"), ("blur, noise, light", corruption, "grey"),
-                ("tampered", attack, "hot"))),
-        Text(f"{_verdict(tampered)}{_flag(tampered['flagged']).capitalize()}. Even odds before "
-             f"looking; a flag needs {threshold}."),
+        Shares(split_kinds(attack, corruption)),
+        Text(f"{_verdict(tampered)}{_flag(tampered['flagged']).capitalize()}. The bar is for a "
+             f"third of each before looking. At even odds, tampered or not: {percent(attack)}; a "
+             f"flag needs {threshold}."),
         *_tell_certificate(row.get("certificate")),
     ]  # fmt: skip
     return blocks
+
+
+def split_kinds(attack: float, corruption: float) -> tuple[tuple[str, float, str], ...]:
+    """Shares of clean, corrupted and tampered with rows like this one, of equally many before.
+
+    Both likelihoods are at even odds against the rest, so they do not add up with what is clean:
+    the shares are 1 : k : a with the densities of `models.versions.runner.densities_of`.
+
+    Args:
+        attack, corruption: `perturbation.likelihood` and `.corruption` of a row of `/predict`.
+
+    >>> [round(share, 3) for _, share, _ in split_kinds(0.5, 0.5)]
+    [0.333, 0.333, 0.333]
+    """
+    attacked, corrupted = (float(each) for each in densities_of(attack, corruption))
+    whole = 1 + corrupted + attacked
+    return (
+        ("clean", 1 / whole, "bar"),
+        ("blur, noise, light", corrupted / whole, "grey"),
+        ("tampered", attacked / whole, "hot"),
+    )
 
 
 def tell_likeness(drift: Mapping[str, Any], calibration: Calibration) -> str:

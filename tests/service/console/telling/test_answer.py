@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from models.versions.schema import Calibration
-from service.console.telling.answer import tell_likeness
+from service.console.telling.answer import split_kinds, tell_likeness
 
 CALIBRATION = Calibration(
     n=500, alpha=0.01, perturbation_threshold=0.9, corruption_threshold=0.9, source="held-out rows",
@@ -34,3 +34,25 @@ def test_a_row_is_like_training_only_where_it_could_have_been_flagged(
     told = tell_likeness(drift, calibrated_on(rows))
     assert told.startswith(word)
     assert f"p = {drift['p_value']:.3f}" in told
+
+
+@pytest.mark.parametrize(
+    ("attacked", "corrupted"), [(1.0, 1.0), (0.0, 0.0), (3.0, 0.2), (40.0, 40.0), (0.1, 900.0)]
+)
+def test_the_bar_shows_what_both_likelihoods_say_together(
+    attacked: float, corrupted: float
+) -> None:
+    likelihood = 2 * attacked / (1 + corrupted + 2 * attacked)
+    corruption = 2 * corrupted / (1 + 2 * corrupted + attacked)
+    whole = 1 + attacked + corrupted
+    shown = [share for _, share, _ in split_kinds(likelihood, corruption)]
+    wanted = [1 / whole, corrupted / whole, attacked / whole]
+    assert shown == pytest.approx(wanted, abs=1e-6)
+
+
+@pytest.mark.parametrize("attack", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("corruption", [0.0, 0.5, 1.0])
+def test_the_bar_is_a_whole_whatever_the_likelihoods(attack: float, corruption: float) -> None:
+    shown = [share for _, share, _ in split_kinds(attack, corruption)]
+    assert sum(shown) == pytest.approx(1.0)
+    assert min(shown) >= 0
