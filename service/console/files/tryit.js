@@ -93,7 +93,7 @@ export const build = (main, query) => {
   const showAttack = () => {
     const { input } = given, most = 2 * (given.eps || 0.15), thing = image() ? "pixel" : "number", before = row0(), promised = before.certificate?.certified ? before.certificate.eps : 0;
     const told = h("p", { class: "small" }), outcome = h("div", { "aria-live": "polite" }), radius = h("p", { class: "small" });
-    const words = () => { const e = +eps.value; told.textContent = `±${e.toFixed(3)} of the range${image() ? ` (${(e * (input.high - input.low)).toFixed(2)} of ${input.low} to ${input.high})` : ""}. ${given.eps ? `It was trained against ${given.eps}.` : "It was not judged under attack."}${promised ? ` Certified up to ${promised}${e <= promised ? ": no attack of this size can succeed" : " only"}.` : ""}`; };
+    const words = () => { const e = +eps.value; told.textContent = `±${e.toFixed(3)} of the range${image() ? ` (${(e * (input.high - input.low)).toFixed(2)} of ${input.low} to ${input.high})` : ""}. ${given.judged}${promised ? ` Certified up to ${promised}${e <= promised ? ": no attack of this size can succeed" : " only"}.` : ""}`; };
     const eps = h("input", { type: "range", id: "eps", min: 0, max: most, step: most / 40, value: given.eps || 0.15, oninput: words });
     const name = `Attack with ${QUERIES.toLocaleString("en")} queries`;
     const go = h("button", { class: "main", onclick: async () => {
