@@ -28,7 +28,13 @@ from monitoring.records.store import Key, RecordedInput, RecordStore, StoreError
 from service.console.relay import Relay
 from service.console.state import read_overview
 from service.console.telling.answer import tell_answer
-from service.console.telling.boxes import find_judged_eps, tell_judged
+from service.console.telling.boxes import (
+    find_columns,
+    find_judged_eps,
+    share_of_columns,
+    tell_box,
+    tell_judged,
+)
 from service.console.telling.numbers import percent
 from service.console.watched import Mover, Overview
 from service.fleet.served import Served
@@ -67,6 +73,8 @@ class Examples(msgspec.Struct, frozen=True, kw_only=True):
         eps: the greatest change of each value that the version was judged against, in units of the
             range; None: it was not judged, or against changes of another kind.
         judged: the same in words.
+        shares: of a table, which share of eps each column may fall and rise in an attack.
+        box: the same in words.
         left_out: whether the version was made without examples.
     """
 
@@ -78,6 +86,8 @@ class Examples(msgspec.Struct, frozen=True, kw_only=True):
     perturbation_threshold: float
     eps: float | None
     judged: str
+    shares: tuple[tuple[float, float], ...]
+    box: str
     rows: list[Example]
     left_out: bool
 
@@ -193,6 +203,7 @@ class Inputs:
             shown = show_inputs(found[0], manifest.input)
             names = (manifest.classes[k] for k in found[1].tolist())
             rows = [Example(x, name) for x, name in zip(shown, names, strict=True)]
+        columns = find_columns(manifest)
         threat = None if manifest.evaluation is None else manifest.evaluation.threat
         document = Examples(
             model=manifest.model,
@@ -203,6 +214,8 @@ class Inputs:
             perturbation_threshold=manifest.calibration.perturbation_threshold,
             eps=find_judged_eps(threat),
             judged=tell_judged(threat),
+            shares=share_of_columns(manifest.input, columns),
+            box=tell_box(manifest.input, columns),
             rows=rows,
             left_out=found is None,
         )

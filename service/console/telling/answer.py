@@ -11,6 +11,7 @@ import numpy as np
 from models.versions.runner import densities_of
 from models.versions.schema import Calibration, Manifest
 from service.console.telling.blocks import Bars, Block, Heading, Said, Shares, Strip, Text
+from service.console.telling.boxes import tell_box
 from service.console.telling.headline import Tone
 from service.console.telling.numbers import percent
 
@@ -48,7 +49,7 @@ def tell_answer(row: Mapping[str, Any], manifest: Manifest, request_id: str) -> 
         Text(f"{_verdict(tampered)}{_flag(tampered['flagged']).capitalize()}. The bar is for a "
              f"third of each before looking. At even odds, tampered or not: {percent(attack)}; a "
              f"flag needs {threshold}."),
-        *_tell_certificate(row.get("certificate")),
+        *tell_certificate(row.get("certificate"), drift, manifest),
     ]  # fmt: skip
     return blocks
 
@@ -116,17 +117,35 @@ def _tell_set(names: Any) -> list[Block]:
     return [Text(f"The promise: the true class is one of {', '.join(map(str, names))}.")]
 
 
-def _tell_certificate(certificate: Any) -> list[Block]:
-    if not certificate:
+def tell_certificate(
+    certificate: Mapping[str, Any] | None, drift: Mapping[str, Any], manifest: Manifest
+) -> list[Block]:
+    """What is proven of an answer, of which changes, and what that does not say.
+
+    Args:
+        certificate, drift: of a row of `/predict`; None: the version proves nothing.
+        manifest: of the version that answered.
+    """
+    facts = manifest.certificate
+    if not certificate or facts is None:
         return []
-    if not certificate.get("certified"):
-        return [Text("Not certified: nothing is promised about changes of this input.", small=True)]
-    tone: Tone = "good"
-    eps = certificate.get("eps")
-    words = (
-        f"Certified: no change of each value by {eps:g} of the range or less alters this answer."
+    proven = float(certificate["eps"])
+    if not proven > 0:
+        return [Text("Not certified: of changes of this input nothing is proven.", small=True)]
+    table = manifest.input.kind == "tabular"
+    each = "each number by {} of its training range" if table else "each value by {} of the range"
+    box = tell_box(manifest.input, facts.columns)
+    certified = bool(certificate["certified"])
+    lead = "Certified" if certified else f"Not certified at {facts.eps:g}, but proven"
+    strange = bool(drift["flagged"] or drift.get("out_of_range"))
+    tone: Tone = "good" if certified and not strange else "plain"
+    words = f"{lead}: no change of {each.format(f'{proven:g}')} or less alters this answer. {box}"
+    here = ", as here," if strange else ""
+    limits = (
+        "It proves that the answer stays, not that it is right: where drift is flagged or a number "
+        f"is out of range{here} it says nothing of use."
     )
-    return [Text(words, tone=tone)]
+    return [Text(words.strip(), tone=tone), Text(limits, small=True)]
 
 
 def _verdict(tampered: Mapping[str, Any]) -> str:

@@ -34,3 +34,10 @@ def test_a_number_far_out_of_range_is_never_like_training_on_the_page(client: Cl
     far = usual | {"hue": hue.high + 1.1 * (hue.high - hue.low)}
     assert any(each.startswith("No: a number lies farther outside") for each in words(client, far))
     assert not any(each.startswith("No: a number") for each in words(client, usual))
+
+
+def test_the_page_gets_the_shares_that_its_attack_may_move_columns_by(client: Client) -> None:
+    told = client.get("/console/examples", headers=LOCAL).get_json()
+    kinds = [column["kind"] for column in told["input"]["columns"]]
+    assert told["shares"] == [[1.0, 1.0] if kind == "numeric" else [0.0, 0.0] for kind in kinds]
+    assert told["box"] == "Held: categories and missing values."

@@ -3,13 +3,29 @@
 import msgspec
 import pytest
 
-from models.versions.schema import Calibration
-from service.console.telling.answer import split_kinds, tell_likeness
+from models.versions.promises import CertificateFacts
+from models.versions.schema import Calibration, Column, InputSchema, Manifest
+from service.console.telling.answer import split_kinds, tell_certificate, tell_likeness
+from service.console.telling.blocks import Text
 
 CALIBRATION = Calibration(
     n=500, alpha=0.01, perturbation_threshold=0.9, corruption_threshold=0.9, source="held-out rows",
     temperature=1.0, benign_alpha=0.05, benign_kinds=3,
 )  # fmt: skip
+
+PROVES = Manifest(
+    schema_version=3, model="loans", version=1, created_at="", classes=("no", "yes"), channels=(),
+    input=InputSchema("row", (2,), "float32", 0.0, 1.0, "tabular",
+                      columns=(Column("age"), Column("debt"))),
+    calibration=CALIBRATION, training=None, evaluation=None, parent=None, event=None, files={},
+    sizes={}, certificate=CertificateFacts(0.2, (0.1, 0.2), {"age": 0.0}),
+)  # fmt: skip
+USUAL = {"p_value": 0.4, "flagged": False}
+
+
+def proven(certified: bool, eps: float, **drift: object) -> list[Text]:
+    told = tell_certificate({"certified": certified, "eps": eps}, USUAL | drift, PROVES)
+    return [each for each in told if isinstance(each, Text)]
 
 
 def calibrated_on(rows: int) -> Calibration:
@@ -56,3 +72,28 @@ def test_the_bar_is_a_whole_whatever_the_likelihoods(attack: float, corruption: 
     shown = [share for _, share, _ in split_kinds(attack, corruption)]
     assert sum(shown) == pytest.approx(1.0)
     assert min(shown) >= 0
+
+
+def test_a_certificate_of_a_table_names_its_box() -> None:
+    first, second = proven(True, 0.2)
+    assert first.text.startswith("Certified: no change of each number by 0.2 of its training range")
+    assert "Held: age, categories and missing values." in first.text
+    assert first.tone == "good"
+    assert "not that it is right" in second.text
+
+
+def test_what_is_proven_short_of_the_promised_size_is_told_and_is_not_certified() -> None:
+    first, _ = proven(False, 0.1)
+    assert first.text.startswith(
+        "Not certified at 0.2, but proven: no change of each number by 0.1"
+    )
+    assert first.tone == "plain"
+    (nothing,) = proven(False, 0.0)
+    assert nothing.text.startswith("Not certified: of changes of this input nothing is proven")
+
+
+@pytest.mark.parametrize("drift", [{"flagged": True}, {"out_of_range": True}])
+def test_a_certificate_of_a_strange_row_is_no_good_news(drift: dict[str, object]) -> None:
+    first, second = proven(True, 0.2, **drift)
+    assert first.tone == "plain"
+    assert "as here, it says nothing" in second.text
