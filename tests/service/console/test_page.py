@@ -259,6 +259,41 @@ def test_a_token_opens_inputs_and_stays_in_memory_alone(
         check_quiet(page, url)
 
 
+def test_where_a_token_is_needed_a_report_is_fetched_with_it_and_saved(
+    browser: Browser, make_app: MakeApp, tmp_path: Path, watcher: FakeWatcher
+) -> None:
+    bundles.publish(tmp_path / "registry")
+    registry = Registry(tmp_path / "registry")
+    bundle = registry.open("digits", "1")
+    contents = {name: bundle.read(name) for name in (files.MODEL, files.REFERENCE)}
+    contents["report.html"] = b"<h1>report</h1>"
+
+    def make(version: int) -> Any:
+        return contents, msgspec.structs.replace(bundle.manifest, version=version)
+
+    registry.publish("digits", make, actor="test", reason="test")
+    secret = auth.create(tmp_path / "tokens.json", "ada", ("admin",))
+    app = make_app(tmp_path, watch_url=watcher.url)
+    with listening(app) as url, browser.page() as page:
+        page.open(f"{url}/#versions")
+        page.until("document.body.innerText.includes('needs a token')", "no link that is dead")
+        assert page.run("document.querySelector('a[href*=report]')") is None
+        page.run("location.hash = 'try'")
+        page.until("document.getElementById('token-field')", "it asks for a token")
+        page.run(f"document.getElementById('token-field').value = '{secret}'")
+        click(page, "Use it")
+        page.run("location.hash = 'versions'")
+        page.run(
+            "const made = URL.createObjectURL; URL.createObjectURL = (blob) => {"
+            "blob.text().then((text) => { window.saved = text; }); return made(blob); };"
+            "HTMLAnchorElement.prototype.click = function () { window.as = this.download; };"
+        )
+        click(page, "Save report")
+        page.until("window.saved === '<h1>report</h1>'", "it is fetched")
+        page.until("window.as === 'report-digits-2.html'", "and saved")
+        check_quiet(page, url)
+
+
 def test_the_keyboard_alone_reaches_every_view_and_paints(browser: Browser, url: str) -> None:
     with browser.page() as page:
         page.open(f"{url}/#now")
