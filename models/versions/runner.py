@@ -29,14 +29,34 @@ class Answer(NamedTuple):
     certified_eps: npt.NDArray[np.float32] | None = None  # (N,)
 
 
+def densities_of(
+    perturbation: npt.ArrayLike, corruption: npt.ArrayLike
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Densities of attacked and of corrupted rows over that of clean ones, `(N,)` each.
+
+    The likelihoods are P = 2a / (1 + k + 2a) and Q = 2k / (1 + 2k + a) of the densities a, k; so
+    k = Q (1 + r) / (2 (1 - Q) - Q r) with r = P / (2 (1 - P)), and a = r (1 + k).
+
+    Args:
+        perturbation, corruption: `(N,)` in [0, 1], each at equal prior odds.
+
+    >>> a, k = densities_of([0.5, 0.0], [0.5, 0.0])
+    >>> a.round(3).tolist(), k.round(3).tolist()
+    ([1.0, 0.0], [1.0, 0.0])
+    """
+    most = 1 - 1e-6  # float32 has no finer ones
+    p, q = (np.minimum(np.asarray(v, np.float64), most) for v in (perturbation, corruption))
+    r = p / (2 * (1 - p))
+    k = q * (1 + r) / np.maximum(2 * (1 - q) - q * r, 1e-9)
+    return r * (1 + k), k
+
+
 def suspicion_of(
     perturbation: npt.NDArray[np.float32], corruption: npt.NDArray[np.float32]
 ) -> npt.NDArray[np.float32]:
     """The suspicion that both likelihoods imply, for graphs that do not answer it.
 
-    With a, k the densities of attacked and corrupted rows over that of clean ones:
-    P = 2a / (1 + k + 2a), Q = 2k / (1 + 2k + a); so k = Q (1 + r) / (2 (1 - Q) - Q r) with
-    r = P / (2 (1 - P)), a = r (1 + k), and the suspicion is (a + k) / (2 + a + k).
+    It is (a + k) / (2 + a + k) with the densities a, k of `densities_of`.
 
     Args:
         perturbation, corruption: `(N,)` in [0, 1], each at equal prior odds.
@@ -44,11 +64,8 @@ def suspicion_of(
     >>> suspicion_of(np.float32([0.5, 0.0]), np.float32([0.5, 0.0])).round(3).tolist()
     [0.5, 0.0]
     """
-    most = 1 - 1e-6  # float32 has no finer ones
-    p, q = (np.minimum(np.asarray(v, np.float64), most) for v in (perturbation, corruption))
-    r = p / (2 * (1 - p))
-    k = q * (1 + r) / np.maximum(2 * (1 - q) - q * r, 1e-9)
-    odds = r * (1 + k) + k
+    attacked, corrupted = densities_of(perturbation, corruption)
+    odds = attacked + corrupted
     suspicion: npt.NDArray[np.float32] = (odds / (2 + odds)).astype(np.float32)
     return suspicion
 

@@ -28,6 +28,13 @@ from monitoring.records.store import Key, RecordedInput, RecordStore, StoreError
 from service.console.relay import Relay
 from service.console.state import read_overview
 from service.console.telling.answer import tell_answer
+from service.console.telling.boxes import (
+    find_columns,
+    find_judged_eps,
+    share_of_columns,
+    tell_box,
+    tell_judged,
+)
 from service.console.telling.numbers import percent
 from service.console.watched import Mover, Overview
 from service.fleet.served import Served
@@ -64,7 +71,11 @@ class Examples(msgspec.Struct, frozen=True, kw_only=True):
     """What a page needs to make an input: the schema, and rows to begin with.
 
     Args:
-        eps, norm: what the version was trained against; None: it was not judged.
+        eps: the greatest change of each value that the version was judged against, in units of the
+            range; None: it was not judged, or against changes of another kind.
+        judged: the same in words.
+        shares: of a table, which share of eps each column may fall and rise in an attack.
+        box: the same in words.
         left_out: whether the version was made without examples.
     """
 
@@ -75,7 +86,9 @@ class Examples(msgspec.Struct, frozen=True, kw_only=True):
     alpha: float
     perturbation_threshold: float
     eps: float | None
-    norm: str
+    judged: str
+    shares: tuple[tuple[float, float], ...]
+    box: str
     rows: list[Example]
     left_out: bool
 
@@ -164,8 +177,9 @@ class Inputs:
         flags = Flags.of(answer, manifest, probing)
         predicted = answer.probabilities.argmax(axis=1)
         scored = Scored(
-            call.id() or f"console-{new_id()}", manifest, answer, predicted, flags, near
-        )
+            call.id() or f"console-{new_id()}", manifest, answer, predicted, flags, near,
+            served.runner.out_of_range(x),
+        )  # fmt: skip
         reply = predict.encode(scored)
         if len(x) > 1 or call.argument("told") is None:
             return reply
@@ -190,7 +204,8 @@ class Inputs:
             shown = show_inputs(found[0], manifest.input)
             names = (manifest.classes[k] for k in found[1].tolist())
             rows = [Example(x, name) for x, name in zip(shown, names, strict=True)]
-        evaluation = manifest.evaluation
+        columns = find_columns(manifest)
+        threat = None if manifest.evaluation is None else manifest.evaluation.threat
         document = Examples(
             model=manifest.model,
             version=manifest.version,
@@ -198,8 +213,10 @@ class Inputs:
             classes=manifest.classes,
             alpha=manifest.calibration.alpha,
             perturbation_threshold=manifest.calibration.perturbation_threshold,
-            eps=None if evaluation is None else evaluation.threat.eps,
-            norm="linf" if evaluation is None else evaluation.threat.norm,
+            eps=find_judged_eps(threat),
+            judged=tell_judged(threat),
+            shares=share_of_columns(manifest.input, columns),
+            box=tell_box(manifest.input, columns),
             rows=rows,
             left_out=found is None,
         )

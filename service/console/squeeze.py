@@ -1,13 +1,15 @@
 """Leaves out of scripts and styles what only their readers need: comments, indents, spaces.
 
-Nothing is renamed or moved. Texts, templates and regular expressions stay as they are; a line
-stays a line, so that the rule by which scripts end statements without a semicolon is not touched.
+Nothing is renamed or moved. Texts, templates and regular expressions stay as they are. A line ends
+where it did, except after a sign that ends no statement or has ended one: so the rule by which
+scripts end statements without a semicolon is not touched.
 """
 
 import re
 
 WORD = re.compile(r"[\w$]")
 REGEX = re.compile(r"/(?:[^/\\\[\n]|\\.|\[(?:[^\]\\\n]|\\.)*\])+/[a-z]*")
+JOINED = ";,{(["  # a line that ends with one of these needs no end of its own
 BEFORE_REGEX = "(,=:[!&|?{};\n"  # after one of these a slash begins a regular expression
 
 
@@ -39,7 +41,7 @@ def squeeze_script(text: str) -> str:
             at, space = _skip(text, at)
             following = text[at : at + 1]
             if "\n" in space:
-                if last != "\n":
+                if last != "\n" and last not in JOINED:
                     made.append("\n")
                     last = "\n"
             elif _needs_space(last, following):

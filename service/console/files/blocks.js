@@ -1,14 +1,23 @@
 // Draws the parts of a view that the service has put into words.
-import { h, rich, when, table, pct } from "./core.js";
+import { h, rich, when, table, pct, at, call, mayCall } from "./core.js";
 import { bars, histogram, gate, svg, rect, line, dot, text } from "./charts.js";
 import { button } from "./actions.js";
 
 export const headline = (of, side) => [h("div", {}, h("h1", {}, of.title), of.lead && h("p", { class: "lead" }, rich(of.lead)), of.commands?.length ? h("pre", {}, of.commands.join("\n")) : null, of.note && h("p", { class: "note" }, rich(of.note))), h("div", {}, side)];
 export const box = (of) => h("div", { class: `ask ${of.tone || "plain"}` }, h("div", {}, h("h3", {}, of.title), h("p", {}, rich(of.text))), of.acts?.length ? h("div", { class: "row" }, of.acts.map(button)) : null);
 export const feed = (items) => (items.length ? h("ol", { class: "feed" }, items.map((each) => h("li", {}, when(each.at), h("span", {}, rich(each.text), each.href ? [" ", h("a", { href: each.href, "data-k": each.href }, "The run")] : null)))) : h("p", { class: "small" }, "Nothing yet."));
+// A tab of its own would not send the token: the file is fetched with it, and saved.
+const save = (href) => async ({ target }) => {
+  try {
+    const url = URL.createObjectURL(new Blob([(await call(href)).text], { type: "text/html" }));
+    h("a", { href: url, download: `${href.split("/").slice(2).join("-")}.html` }).click();
+    setTimeout(() => URL.revokeObjectURL(url), 6e4);
+  } catch (error) { target.replaceWith(error.message); }
+};
+const beside = (of) => (mayCall() ? h("button", { class: "link", "data-k": of.href, onclick: save(of.href) }, `Save ${of.text.toLowerCase()}`) : h("span", { class: "small" }, "needs a token: give it on Try it"));
 const cell = (of) => {
   if (typeof of === "string") return rich(of);
-  const words = of.href ? h("a", { href: of.href, "data-k": of.href, target: of.new ? "_blank" : null, rel: of.new ? "noopener" : null }, rich(of.text)) : h("span", { class: of.tone }, rich(of.text || ""));
+  const words = of.new && !at.state?.free ? beside(of) : of.href ? h("a", { href: of.href, "data-k": of.href, target: of.new ? "_blank" : null, rel: of.new ? "noopener" : null }, rich(of.text)) : h("span", { class: of.tone }, rich(of.text || ""));
   return [of.strong ? h("b", {}, words) : words, of.sub ? h("div", { class: "small" }, of.sub) : null, of.gate ? gate(of.gate) : null, of.act ? button(of.act) : null];
 };
 const strip = ({ p, alpha }) => {

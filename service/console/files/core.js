@@ -55,7 +55,7 @@ export const call = async (path, { body, etag, type } = {}) => {
   let data = null;
   try { data = JSON.parse(text); } catch { data = { detail: `status ${answer.status}` }; }
   if (!answer.ok) throw new Refused(answer.status, data.detail || data.error || `status ${answer.status}`);
-  return { status: answer.status, data, etag: answer.headers.get("ETag") || "" };
+  return { status: answer.status, data, text, etag: answer.headers.get("ETag") || "" };
 };
 export const get = async (path) => (await call(path)).data;
 export const of = (path, more = "") => `${path}?model=${encodeURIComponent(at.state ? at.state.model : "")}${more}`;

@@ -3,7 +3,7 @@ import { h, fill, get, of, at, call, mayCall, tokenCard, pairs, Refused } from "
 import { picture, flat, isPaper } from "./pixels.js";
 
 const BATCH = 20;
-const LETTERS = "abcdefghijklmnopqrtvwxyz"; // S skips, U undoes
+const LETTERS = "abcdefhijklmnopqrtvwxyz"; // G goes to a view, S skips, U undoes
 export const build = (main) => {
   const top = main.appendChild(h("div", { class: "top" })), body = main.appendChild(h("div", { class: "tryit" }));
   let batch = null, given = null, k = 0, last = null, done = 0, key = "", problem = "", busy = false;

@@ -62,14 +62,18 @@ const update = (state) => {
 
 const help = () => {
   const dialog = $("dialog");
-  dialog.replaceChildren(h("h2", { id: "dialog-title" }, "Keys"), h("p", {}, "G, then N now, T try it, D drift, L loop, V versions, B label. On the canvas arrows move, space paints, delete erases. On Label digits or letters choose, S skips, U undoes."),
+  dialog.replaceChildren(h("h2", { id: "dialog-title" }, "Keys"), h("p", {}, "G, then N now, T try it, D drift, L loop, V versions, B label. On the canvas arrows move, space paints, delete erases. On Label the digit or letter beside a class chooses it, S skips, U undoes; what follows G is never a label."),
     h("div", { class: "row" }, h("button", { class: "main", onclick: () => dialog.close() }, "Close")));
   dialog.showModal();
 };
 let going = 0;
 addEventListener("keydown", (event) => {
   if (event.target.closest("input,textarea,select,dialog") || event.ctrlKey || event.metaKey || event.altKey) return;
-  if (event.key === "?") { help(); event.preventDefault(); } else if (going > Date.now() && KEYS[event.key.toLowerCase()]) { going = 0; event.stopImmediatePropagation(); location.hash = KEYS[event.key.toLowerCase()]; } else if (event.key.toLowerCase() === "g") going = Date.now() + 1500;
+  const key = event.key.toLowerCase();
+  if (key === "?") { help(); event.preventDefault(); } else if (going > Date.now() && key.length < 2) { // only the jump takes what follows G
+    going = 0; event.stopImmediatePropagation();
+    if (KEYS[key]) location.hash = KEYS[key];
+  } else if (key === "g") going = Date.now() + 1500;
 }, true);
 $("skip").addEventListener("click", () => main.focus());
 $("keys").addEventListener("click", help);

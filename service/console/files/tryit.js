@@ -91,15 +91,15 @@ export const build = (main, query) => {
   const example = (row) => { put(image() ? flat(row.x) : row.x); ask(); };
 
   const showAttack = () => {
-    const { input } = given, most = 2 * (given.eps || 0.15), thing = image() ? "pixel" : "number", before = row0(), promised = before.certificate?.certified ? before.certificate.eps : 0;
+    const { input } = given, most = 2 * (given.eps || 0.15), thing = image() ? "pixel" : "number", before = row0(), promised = before.certificate?.eps;
     const told = h("p", { class: "small" }), outcome = h("div", { "aria-live": "polite" }), radius = h("p", { class: "small" });
-    const words = () => { const e = +eps.value; told.textContent = `±${e.toFixed(3)} of the range${image() ? ` (${(e * (input.high - input.low)).toFixed(2)} of ${input.low} to ${input.high})` : ""}. ${given.eps ? `It was trained against ${given.eps}.` : "It was not judged under attack."}${promised ? ` Certified up to ${promised}${e <= promised ? ": no attack of this size can succeed" : " only"}.` : ""}`; };
+    const words = () => { const e = +eps.value; told.textContent = `±${e.toFixed(3)} of the range${image() ? ` (${(e * (input.high - input.low)).toFixed(2)} of ${input.low} to ${input.high})` : ""}. ${given.judged}${promised ? ` Proven up to ${promised}${e <= promised ? ": no such change turns the answer" : " only"}.` : ""} ${given.box}`; };
     const eps = h("input", { type: "range", id: "eps", min: 0, max: most, step: most / 40, value: given.eps || 0.15, oninput: words });
     const name = `Attack with ${QUERIES.toLocaleString("en")} queries`;
     const go = h("button", { class: "main", onclick: async () => {
       if (busy) { stop = true; return; }
       busy = true; stop = false; go.textContent = "Stop";
-      try { await square(input, asked.x, +eps.value, before.index, (step) => fill(outcome, step.done, () => show(step)), () => stop); } catch (error) { outcome.append(fault(error)); }
+      try { await square(given, asked.x, +eps.value, before.index, (step) => fill(outcome, step.done, () => show(step)), () => stop); } catch (error) { outcome.append(fault(error)); }
       busy = false; go.textContent = name;
     } }, name);
     const show = ({ done, x, row, flipped, probing }) => [h("p", { class: "small" }, `${done} of ${QUERIES} queries`), pairs([

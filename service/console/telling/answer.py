@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from models.versions.schema import Manifest
+from models.versions.runner import densities_of
+from models.versions.schema import Calibration, Manifest
 from service.console.telling.blocks import Bars, Block, Heading, Said, Shares, Strip, Text
+from service.console.telling.boxes import tell_box
 from service.console.telling.headline import Tone
 from service.console.telling.numbers import percent
 
@@ -30,11 +32,8 @@ def tell_answer(row: Mapping[str, Any], manifest: Manifest, request_id: str) -> 
     sure = f"{percent(float(p.max()))} sure."
     meta = f"version {manifest.version}, request `{request_id}`, not counted as traffic"
     drift, tampered = row["drift"], row["perturbation"]
-    like = "No" if drift["flagged"] else "Yes"
-    strange = f"{100 * drift['p_value']:.0f} of 100 held-out rows are at least as strange"
     threshold = percent(manifest.calibration.perturbation_threshold)
     attack, corruption = float(tampered["likelihood"]), float(tampered["corruption"])
-    clean = max(0.0, 1 - attack - corruption)
     blocks: list[Block] = [
         Said(str(row["label"]), sure, tell_sureness(manifest, float(p.max())), meta),
         *_tell_set(row.get("set")),
@@ -44,15 +43,56 @@ def tell_answer(row: Mapping[str, Any], manifest: Manifest, request_id: str) -> 
         ),
         Heading("Is it like what the model was trained on?"),
         Strip(float(drift["p_value"]), alpha),
-        Text(f"{like}: {strange} (p = {drift['p_value']:.3f}); {_flag(drift['flagged'])}."),
+        Text(tell_likeness(drift, manifest.calibration)),
         Heading("Was it tampered with?"),
-        Shares((("clean", clean, "bar"), ("blur, noise, light", corruption, "grey"),
-                ("tampered", attack, "hot"))),
-        Text(f"{_verdict(tampered)}{_flag(tampered['flagged']).capitalize()}. Even odds before "
-             f"looking; a flag needs {threshold}."),
-        *_tell_certificate(row.get("certificate")),
+        Shares(split_kinds(attack, corruption)),
+        Text(f"{_verdict(tampered)}{_flag(tampered['flagged']).capitalize()}. The bar is for a "
+             f"third of each before looking. At even odds, tampered or not: {percent(attack)}; a "
+             f"flag needs {threshold}."),
+        *tell_certificate(row.get("certificate"), drift, manifest),
     ]  # fmt: skip
     return blocks
+
+
+def split_kinds(attack: float, corruption: float) -> tuple[tuple[str, float, str], ...]:
+    """Shares of clean, corrupted and tampered with rows like this one, of equally many before.
+
+    Both likelihoods are at even odds against the rest, so they do not add up with what is clean:
+    the shares are 1 : k : a with the densities of `models.versions.runner.densities_of`.
+
+    Args:
+        attack, corruption: `perturbation.likelihood` and `.corruption` of a row of `/predict`.
+
+    >>> [round(share, 3) for _, share, _ in split_kinds(0.5, 0.5)]
+    [0.333, 0.333, 0.333]
+    """
+    attacked, corrupted = (float(each) for each in densities_of(attack, corruption))
+    whole = 1 + corrupted + attacked
+    return (
+        ("clean", 1 / whole, "bar"),
+        ("blur, noise, light", corrupted / whole, "grey"),
+        ("tampered", attacked / whole, "hot"),
+    )
+
+
+def tell_likeness(drift: Mapping[str, Any], calibration: Calibration) -> str:
+    """Whether a row is like those of training; of n calibration rows the rarest is 1 in n + 1.
+
+    Args:
+        drift: `drift` of a row of `/predict`.
+        calibration: what its p-value rests on.
+    """
+    n, alpha, p = calibration.drift_n, calibration.alpha, float(drift["p_value"])
+    figure = f"{100 * p:.0f} of 100 held-out rows are at least as strange (p = {p:.3f})"
+    if drift.get("out_of_range"):
+        far = "a number lies farther outside the range of training than that range is wide"
+        return f"No: {far}. {figure}; {_flag(drift['flagged'])}."
+    if drift["flagged"]:
+        return f"No: {figure}; flagged."
+    if 1 / (n + 1) > alpha + 1e-9:
+        few = f"calibrated on {n} rows, where none is rare enough for a flag at {alpha:g}"
+        return f"Cannot be told: {few}. {figure}."
+    return f"Yes: {figure}; not flagged."
 
 
 def tell_sureness(manifest: Manifest, probability: float) -> str:
@@ -77,17 +117,35 @@ def _tell_set(names: Any) -> list[Block]:
     return [Text(f"The promise: the true class is one of {', '.join(map(str, names))}.")]
 
 
-def _tell_certificate(certificate: Any) -> list[Block]:
-    if not certificate:
+def tell_certificate(
+    certificate: Mapping[str, Any] | None, drift: Mapping[str, Any], manifest: Manifest
+) -> list[Block]:
+    """What is proven of an answer, of which changes, and what that does not say.
+
+    Args:
+        certificate, drift: of a row of `/predict`; None: the version proves nothing.
+        manifest: of the version that answered.
+    """
+    facts = manifest.certificate
+    if not certificate or facts is None:
         return []
-    if not certificate.get("certified"):
-        return [Text("Not certified: nothing is promised about changes of this input.", small=True)]
-    tone: Tone = "good"
-    eps = certificate.get("eps")
-    words = (
-        f"Certified: no change of each value by {eps:g} of the range or less alters this answer."
+    proven = float(certificate["eps"])
+    if not proven > 0:
+        return [Text("Not certified: of changes of this input nothing is proven.", small=True)]
+    table = manifest.input.kind == "tabular"
+    each = "each number by {} of its training range" if table else "each value by {} of the range"
+    box = tell_box(manifest.input, facts.columns)
+    certified = bool(certificate["certified"])
+    lead = "Certified" if certified else f"Not certified at {facts.eps:g}, but proven"
+    strange = bool(drift["flagged"] or drift.get("out_of_range"))
+    tone: Tone = "good" if certified and not strange else "plain"
+    words = f"{lead}: no change of {each.format(f'{proven:g}')} or less alters this answer. {box}"
+    here = ", as here," if strange else ""
+    limits = (
+        "It proves that the answer stays, not that it is right: where drift is flagged or a number "
+        f"is out of range{here} it says nothing of use."
     )
-    return [Text(words, tone=tone)]
+    return [Text(words.strip(), tone=tone), Text(limits, small=True)]
 
 
 def _verdict(tampered: Mapping[str, Any]) -> str:

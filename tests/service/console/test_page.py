@@ -223,6 +223,17 @@ def test_hostile_names_are_shown_as_text(
         page.until("document.querySelector('.digits')", "there is a row to label")
         assert page.run("document.querySelectorAll('.digits bdi').length") == len(classes)
         assert page.run("document.title") == "Label · Holdfast"
+        for key, view in (("d", "drift"), ("b", "label"), ("f", "label"), ("n", "now")):
+            page.press("g", "KeyG", "g")
+            page.press(key, f"Key{key.upper()}", key)
+            page.until(f"location.hash === '#{view}'", f"G {key} goes to {view}, or nowhere")
+            page.until("document.querySelector('main h1')", f"{view} shows something")
+        assert [each for each in page.asked if "/feedback" in each] == [], "a jump is no label"
+        page.run("location.hash = 'label'")
+        page.until("document.querySelector('.digits')", "there is a row to label")
+        page.press("c", "KeyC", "c")
+        page.until("document.body.innerText.includes('you said')", "the letter of a class is one")
+        assert [each for each in page.asked if "/feedback" in each] != []
         check_quiet(page, url)
 
 
@@ -245,6 +256,41 @@ def test_a_token_opens_inputs_and_stays_in_memory_alone(
         page.open("about:blank")
         page.open(f"{url}/#try")
         page.until("document.getElementById('token-field')", "after a reload it is gone")
+        check_quiet(page, url)
+
+
+def test_where_a_token_is_needed_a_report_is_fetched_with_it_and_saved(
+    browser: Browser, make_app: MakeApp, tmp_path: Path, watcher: FakeWatcher
+) -> None:
+    bundles.publish(tmp_path / "registry")
+    registry = Registry(tmp_path / "registry")
+    bundle = registry.open("digits", "1")
+    contents = {name: bundle.read(name) for name in (files.MODEL, files.REFERENCE)}
+    contents["report.html"] = b"<h1>report</h1>"
+
+    def make(version: int) -> Any:
+        return contents, msgspec.structs.replace(bundle.manifest, version=version)
+
+    registry.publish("digits", make, actor="test", reason="test")
+    secret = auth.create(tmp_path / "tokens.json", "ada", ("admin",))
+    app = make_app(tmp_path, watch_url=watcher.url)
+    with listening(app) as url, browser.page() as page:
+        page.open(f"{url}/#versions")
+        page.until("document.body.innerText.includes('needs a token')", "no link that is dead")
+        assert page.run("document.querySelector('a[href*=report]')") is None
+        page.run("location.hash = 'try'")
+        page.until("document.getElementById('token-field')", "it asks for a token")
+        page.run(f"document.getElementById('token-field').value = '{secret}'")
+        click(page, "Use it")
+        page.run("location.hash = 'versions'")
+        page.run(
+            "const made = URL.createObjectURL; URL.createObjectURL = (blob) => {"
+            "blob.text().then((text) => { window.saved = text; }); return made(blob); };"
+            "HTMLAnchorElement.prototype.click = function () { window.as = this.download; };"
+        )
+        click(page, "Save report")
+        page.until("window.saved === '<h1>report</h1>'", "it is fetched")
+        page.until("window.as === 'report-digits-2.html'", "and saved")
         check_quiet(page, url)
 
 

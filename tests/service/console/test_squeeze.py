@@ -20,6 +20,7 @@ MOST_BYTES, MOST_ZIPPED = 65_000, 29_000
         ('"a  //b" + `c  ${ d("`}") }  //e`', '"a  //b"+`c  ${ d("`}") }  //e`'),
         ("a\n  // one\n\n  b /* two */ c", "a\nb c"),
         ("return a in b", "return a in b"),
+        ("f(\n  a,\n  {\n b };\n c\n d\n}\n(e)", "f(a,{b};c\nd\n}\n(e)"),
     ],
 )
 def test_only_needless_spaces_and_comments_go(text: str, wanted: str) -> None:
@@ -49,6 +50,11 @@ def test_every_file_is_served_under_a_name_with_a_digest_and_for_ever() -> None:
         assert b'"./' not in asset.body
     assert b"style=" not in page.html
     assert re.search(rb"<script(?! type=\"module\" src=)", page.html) is None
+
+
+def test_no_key_of_a_class_means_something_else() -> None:
+    letters = re.findall(r'LETTERS = "([a-z]+)"', (FOLDER / "label.js").read_text())
+    assert letters == ["abcdefhijklmnopqrtvwxyz"], "g goes to a view, s skips, u undoes"
 
 
 def test_no_file_makes_markup_of_texts_or_keeps_a_token() -> None:
