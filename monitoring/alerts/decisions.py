@@ -19,6 +19,7 @@ from monitoring.alerts.webhook import Alert, Payload
 from monitoring.loop.jobs import Job
 from monitoring.loop.triggers import ACTIONS, Event
 from monitoring.records.database import StoreError
+from monitoring.watching.harm import attack_event
 from monitoring.watching.problems import in_words
 from monitoring.watching.watcher import Watcher
 
@@ -26,6 +27,7 @@ UNKNOWN = "unknown"
 UNREADABLE = "unreadable"
 FAILED = "failed"
 DRIFT_ALERT = "HoldfastDrift"
+ATTACK_ALERT = "HoldfastPerturbationRate"
 STORE_ERRORS = (StoreError, sa.exc.DBAPIError, sa.exc.TimeoutError)
 # Refusals that hold for all alerts of a model that ask for the same, whenever they began.
 SHARED = frozenset(
@@ -143,12 +145,15 @@ class _Desk:
         return decision
 
     def _echo(self, alert: Alert) -> Event:
-        """The event of an alert; our own alert of drift is an echo of what the watcher knows.
+        """The event of an alert; our own alerts are echoes of what the watcher knows.
 
-        It waits for labels and is called harmless as the alarm itself, which starts what it is for.
+        That of drift waits for labels and is called harmless as the alarm itself, which starts what
+        it is for; so does the alarm of attacks.
         """
         event = alert.event(self.models)
         stream = self.watcher.streams.get(event.model)
+        if stream is not None and alert.labels.get("alertname") == ATTACK_ALERT:
+            return (None if event.resolved else attack_event(stream)) or event
         ours = alert.labels.get("alertname") == DRIFT_ALERT and not event.resolved
         if not ours or stream is None or stream.alarm_since is None:
             return event

@@ -124,7 +124,7 @@ def decide(event: Event, situation: Situation, policy: Policy, now: float) -> De
     if event.doubt:
         return _refuse("labels_biased", event.doubt)
     if _looked_already(event, situation):
-        return _refuse("looked_already", _explain_look(situation))
+        return _refuse("looked_already", _explain_look(event, situation))
     if event.harmless:
         return _refuse("not_harmed", event.harmless)
     if waits := _waits_for_labels(event, policy, now):
@@ -165,7 +165,9 @@ def _waits_for_labels(event: Event, policy: Policy, now: float) -> str:
     return f"labels since the alarm do not tell yet whether it harms; looks anyhow in {left:.0f} s"
 
 
-def _explain_look(situation: Situation) -> str:
+def _explain_look(event: Event, situation: Situation) -> str:
+    if event.action == ROBUSTNESS:
+        return "robustness was evaluated again after this alarm, which is still on"
     return (
         f"the champion was re-evaluated after this alarm ({situation.verdict}): "
         "only evidence of harm, or a person, starts more"
