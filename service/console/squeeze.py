@@ -17,7 +17,7 @@ def squeeze_script(text: str) -> str:
     """A script without comments and needless spaces.
 
     >>> squeeze_script('const a = (b) => `${b} // c`; // said\\nif (a / 2) return /x \\\\/ y/;')
-    'const a=(b)=>`${b} // c`;\\nif(a/2)return/x \\\\/ y/;'
+    'const a=(b)=>`${b} // c`;if(a/2)return/x \\\\/ y/;'
     """
     made: list[str] = []
     at, last = 0, "\n"
