@@ -40,9 +40,7 @@ def test_an_attack_alerts_alertmanager_calls_the_watcher_and_robustness_is_evalu
                     lambda: next(iter(stack.jobs()), None), "the alarm of attacks started a job"
                 )
                 assert job["kind"] == "evaluate_robustness"
-                assert job["source"] == "perturbation", (
-                    "the alert is an echo of its alarm"
-                )
+                assert job["source"] == "perturbation", "the alert is an echo of its alarm"
                 done = stack.until(
                     lambda: next((j for j in stack.jobs() if j["state"] == "done"), None),
                     "the evaluation is done",

@@ -116,7 +116,8 @@ def _ask_about_loop(view: View) -> Iterator[Ask]:
             until = f"for another {lasting(hold.until - view.now)}"
         text = f"{hold.actor} holds it {until}: {hold.reason}. The loop {means} meanwhile."
         yield Ask("held", "The loop is held.", text, acts=(acts.release(subject_of(view)),))
-    for wait in () if view.row is None else view.row.waits:
+    waits = () if view.row is None else view.row.waits
+    for wait in (each for each in waits if each.reason != "already_running"):
         yield Ask(f"waits {wait.reason}", "The loop waits.", as_sentence(wait.sentence), "plain",
                   (acts.LOOP,))  # fmt: skip
 
