@@ -9,7 +9,7 @@ from service.console.telling.acts import Act, Subject
 from service.console.telling.answers import labels_of
 from service.console.telling.headline import Tone, doing
 from service.console.telling.numbers import as_sentence, count, lasting
-from service.console.watched import Change, Job, View
+from service.console.watched import Change, Job, View, Wait
 
 UNLABELLED_REQUESTS = 200  # without one label, before the page asks for some
 MOST_HAPPENED = 8
@@ -116,10 +116,17 @@ def _ask_about_loop(view: View) -> Iterator[Ask]:
             until = f"for another {lasting(hold.until - view.now)}"
         text = f"{hold.actor} holds it {until}: {hold.reason}. The loop {means} meanwhile."
         yield Ask("held", "The loop is held.", text, acts=(acts.release(subject_of(view)),))
-    waits = () if view.row is None else view.row.waits
-    for wait in (each for each in waits if each.reason != "already_running"):
+    for wait in _waits(view):
         yield Ask(f"waits {wait.reason}", "The loop waits.", as_sentence(wait.sentence), "plain",
                   (acts.LOOP,))  # fmt: skip
+
+
+def _waits(view: View) -> list[Wait]:
+    """Why the loop does not mend what is wrong; nothing while nothing is wrong, or it is at it."""
+    row = view.row
+    if row is None or (row.alarm is None and (row.harm is None or row.harm.alarm is None)):
+        return []
+    return [each for each in row.waits if each.reason != "already_running"]
 
 
 def _ask_about_drift(view: View) -> Iterator[Ask]:
