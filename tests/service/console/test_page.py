@@ -138,7 +138,10 @@ def test_an_attack_runs_on_the_page_can_be_stopped_and_counts_nowhere(
         ({"row": {**ALARM, "alarm_since": 1.0}}, "The world moved"),
         ({"row": {"problems": [{"problem": "records", "detail": "it is away"}]}}, "It is away."),
         ({"row": {"hold": {"actor": "ada", "reason": "audit week"}}}, "audit week"),
-        ({"row": {"waits": [{"reason": "cool_down", "sentence": "it rests"}]}}, "It rests."),
+        (
+            {"row": {**ALARM, "waits": [{"reason": "cool_down", "sentence": "it rests"}]}},
+            "It rests.",
+        ),
         (
             {"row": {"services": [{"service": "s", "status": "refused", "detail": "no"}]}},
             "The watcher sees no counters.",
