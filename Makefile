@@ -21,7 +21,7 @@ run: $(VENV)/.train ## train the demo model (first time), serve on :8080, watch 
 	@exec $(BIN)/holdfast up
 
 test: $(VENV)/.dev ## lint, types, contracts and all tests but the slow ones
-	@echo "holdfast: linting, then testing (about 15 minutes on 2 cores)"
+	@echo "holdfast: linting, then testing (about 18 minutes on 2 cores)"
 	@rm -f $(PARTS)
 	@$(call timed,lint,$(MAKE) --no-print-directory lint)
 	@$(call timed,tests,$(PYTEST) --ignore tests/e2e -n $(TEST_PROCESSES) --dist loadscope --no-loadscope-reorder)
