@@ -3,12 +3,11 @@
 Times that lie in the future are left out: the clock was set back since.
 """
 
-from datetime import datetime
 from typing import NamedTuple
 
 from models.base.errors import RegistryError, UnknownModelError
 from models.versions.registry import Registry
-from models.versions.registry_state import State
+from models.versions.registry_state import State, read_instant
 from monitoring.loop.cooling import find_rest
 from monitoring.loop.jobs import Job, JobStore
 from monitoring.loop.triggers import DAY, ROBUSTNESS, Situation
@@ -82,7 +81,7 @@ def find_reign(registry: Registry, model: str) -> Reign:
         return Reign()
     changed, replaced, champion, acts = 0.0, False, None, []
     for record in audit:
-        at = _instant(record.at)
+        at = read_instant(record.at)
         if record.by_person and record.action in PERSONS_ACTS:
             acts.append(at)
         if record.action == "new_audit":  # of before nothing is known
@@ -109,11 +108,3 @@ def _past(jobs: JobStore, model: str, champion: int | None, reign: Reign, now: f
         if whole or (looked and settled) or limit >= LONGEST_PAGE:
             return found
         limit *= 4
-
-
-def _instant(text: str) -> float:
-    """Seconds since 1970 of a record's time; 0, which is long ago, where it was damaged."""
-    try:
-        return datetime.fromisoformat(text).timestamp()
-    except (ValueError, OverflowError, OSError):
-        return 0.0
