@@ -10,6 +10,7 @@ from typing import Any
 import psutil
 
 from tests.e2e.stack import TRAINS_SECONDS, Stack, running
+from tests.processes import is_over
 
 
 def processes(stack: Stack, *words: str) -> list[psutil.Process]:
@@ -74,14 +75,6 @@ def steps_made(stack: Stack) -> int:
     return sum(path.read_text().count("loss ") for path in stack.state.glob("jobs/*/log"))
 
 
-def dead(process: psutil.Process) -> bool:
-    """Whether it runs no more; nobody may have asked for its end."""
-    try:
-        return process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
-
-
 def watchers(stack: Stack) -> dict[str, list[psutil.Process]]:
     """The watcher's processes: its master, its worker, both."""
     both = processes(stack, "service.watch_conf")
@@ -103,7 +96,7 @@ def test_the_watcher_killed_three_times_in_the_middle_of_training_finishes_the_j
             steps = steps_made(stack)
             for process in watchers(stack)[who]:
                 process.kill()
-            stack.until(lambda training=training: dead(training), "the training died, too")
+            stack.until(lambda training=training: is_over(training), "the training died, too")
 
         def done() -> dict[str, Any] | None:
             try:

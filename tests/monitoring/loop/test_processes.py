@@ -23,6 +23,7 @@ from tests.monitoring.loop.lab import Lab, audit, job_of, leftovers
 from tests.monitoring.loop.parameters import first_of
 from tests.ops import free_port
 from tests.postgres import postgres
+from tests.processes import children_with, is_over
 from tests.waiting import PATIENCE_SECONDS, wait_until
 
 PROMOTED = ["publish", "promote", "publish", "promote"]
@@ -98,9 +99,8 @@ def family(master: int) -> dict[str, psutil.Process]:
     found = {"master": psutil.Process(master)}
     for worker in found["master"].children():
         found["worker"] = worker
-        for child in worker.children():
-            if "train" in child.cmdline():
-                found["child"] = child
+        for child in children_with("train", worker):
+            found["child"] = child
     return found
 
 
@@ -115,14 +115,6 @@ def in_training(watch: Watch, master: int) -> dict[str, psutil.Process]:
         return {}
 
     return wait_until(whole, what="the training runs", every=0.05)
-
-
-def gone(process: psutil.Process) -> bool:
-    """Whether it runs no more."""
-    try:
-        return process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
 
 
 def is_finished_once(watch: Watch) -> None:
@@ -141,8 +133,8 @@ def test_whoever_is_killed_the_job_is_finished_once(order: str, watch: Watch) ->
     with watch.running() as first:
         everybody = in_training(watch, first.pid)
         kills.kill([everybody[name].pid for name in order.split()])
-        wait_until(lambda: gone(everybody["child"]), what="the training died, too")
-        wait_until(lambda: gone(everybody["worker"]), what="the worker died, too")
+        wait_until(lambda: is_over(everybody["child"]), what="the training died, too")
+        wait_until(lambda: is_over(everybody["worker"]), what="the worker died, too")
         watch.lab.let_go("job", "train")
         if "master" not in order:
             wait_until(watch.ended, what="the master's next worker finishes the job")
@@ -162,7 +154,7 @@ def test_a_watcher_that_is_ended_in_order_leaves_its_job_to_the_next(
         everybody = in_training(watch, first.pid)
         os.killpg(first.pid, number)  # as the terminal does: to all of the group
         assert first.wait(PATIENCE_SECONDS) == 0
-        wait_until(lambda: gone(everybody["child"]), what="the training has ended")
+        wait_until(lambda: is_over(everybody["child"]), what="the training has ended")
     (job,) = watch.lab.jobs().values()
     assert (job.state, job.stage) == ("running", "training")
     watch.lab.let_go("job", "train")

@@ -9,7 +9,6 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import onnx
-import psutil
 import pytest
 from onnx import helper
 
@@ -27,6 +26,7 @@ from monitoring.loop.steps import run_beside
 from monitoring.records.store import Key, Record, RecordStore
 from tests.conftest import Published
 from tests.monitoring.loop.versions import copy_of
+from tests.processes import children_with
 from tests.waiting import wait_until
 
 SWAPPED = np.array([0, 1, 2, 8, 4, 5, 6, 7, 3, 9])  # a version that takes 3 for 8, and 8 for 3
@@ -158,7 +158,7 @@ def test_the_process_writes_what_it_saw_without_torch_until_it_is_ended(
         keys = answer(store, runner(registry, 1), digits.test.x[:30], "r")
         label(store, keys, digits.test.y[:30])
         wait_until(lambda: latest().comparison.labels == 30, what="it has answered")
-        (process,) = (p for p in psutil.Process().children() if str(tmp_path) in p.cmdline())
+        (process,) = children_with(str(tmp_path))
         process.kill()
         wait_until(lambda: agreement() == Agreement(), what="it has begun again")
         keys = answer(store, runner(registry, 1), digits.test.x[:20], "again ")

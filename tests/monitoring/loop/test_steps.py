@@ -11,6 +11,7 @@ from monitoring.loop import steps
 from monitoring.loop.durable.faults import PassingError
 from monitoring.loop.durable.patience import Interrupted
 from monitoring.loop.steps import StepFailedError, run_beside, run_child
+from tests.processes import is_over
 from tests.waiting import wait_until
 
 
@@ -78,10 +79,7 @@ WITH_GRANDCHILD = """
 def all_gone(folder: Path) -> bool:
     """Whether neither the child nor what it started runs; on a busy machine none may have begun."""
     noted = folder / "pids"
-    return not any(
-        psutil.pid_exists(int(pid)) and psutil.Process(int(pid)).status() != "zombie"
-        for pid in (noted.read_text().split() if noted.exists() else ())
-    )
+    return all(is_over(int(pid)) for pid in (noted.read_text().split() if noted.exists() else ()))
 
 
 def test_a_child_that_takes_too_long_is_ended_with_all_it_has_started(folder: Path) -> None:
@@ -137,7 +135,7 @@ def beside(folder: Path, seconds_silent: float, monkeypatch: pytest.MonkeyPatch)
             runs = folder / "runs"
             own = set(psutil.Process().children()) - before
             return runs.exists() and len(runs.read_text()) == 4 and not any(
-                child.status() != "zombie" for child in own
+                not is_over(child) for child in own
             )  # fmt: skip
 
         wait_until(over, what="it is given up", every=0.02)
@@ -173,6 +171,6 @@ def test_a_comparison_that_says_nothing_is_lost_and_one_that_has_ended_well_is_n
     before = set(psutil.Process().children())  # what other tests have left, dead or alive
     with run_beside(folder, "shadow", lambda seen: None, lost.append) as latest:
         (process,) = set(psutil.Process().children()) - before
-        wait_until(lambda: process.status() == "zombie", what="it has ended")
+        wait_until(lambda: is_over(process), what="it has ended")
         latest()
     assert lost == []
