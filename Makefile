@@ -44,6 +44,14 @@ types:
 contracts:
 	$(BIN)/lint-imports
 
+test-container: $(VENV)/.dev ## build both images, ask one for an answer, the other for a retraining (root, buildah)
+	@missing=; for each in buildah debootstrap crun; do command -v $$each >/dev/null || missing="$$missing $$each"; done; \
+	  test -z "$$missing" || { echo "holdfast: missing (Debian packages):$$missing"; exit 1; }
+	$(BIN)/python -m pytest tests/containers -s
+
+constraints: $(VENV)/.dev ## pin the newest packages that pyproject.toml allows
+	$(BIN)/python -m deploy.constraints
+
 bench: $(VENV)/.dev ## benchmarks; results and commands stand in docs/benchmarks.md
 	$(BIN)/python -m benchmarks.urn_update
 	$(BIN)/python -m benchmarks.serving
@@ -57,13 +65,13 @@ $(VENV)/.base:
 	@$(PYTHON) -m venv $(VENV)
 	@touch $@
 
-$(VENV)/.train: $(VENV)/.base pyproject.toml
+$(VENV)/.train: $(VENV)/.base pyproject.toml constraints.txt
 	@echo "holdfast: installing the service and what trains (PyTorch: a few minutes the first time)"
-	@$(BIN)/pip install --quiet torch==2.13.0
-	@$(BIN)/pip install --quiet -e '.[train]'
+	@$(BIN)/pip install --quiet -c constraints.txt torch
+	@$(BIN)/pip install --quiet -c constraints.txt -e '.[train]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.train pyproject.toml
 	@echo "holdfast: installing what tests and checks the code"
-	@$(BIN)/pip install --quiet -e '.[train,dev]'
+	@$(BIN)/pip install --quiet -c constraints.txt -e '.[train,dev]'
 	@touch $@

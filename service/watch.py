@@ -18,7 +18,7 @@ from monitoring.loop.metrics import WatchMetrics
 from monitoring.loop.supervisor import Supervisor, launch
 from monitoring.loop.terms import Terms
 from monitoring.loop.triggers import Policy
-from monitoring.records.database import make_engine, try_watch_lock
+from monitoring.records.database import engine_url, make_engine, try_watch_lock
 from monitoring.records.store import Kept, RecordStore
 from monitoring.watching.watcher import Watcher, WatchPlan
 from service.access.guard import Guard, admin_secret, alert_secret, origins_of, watch_guard_of
@@ -107,7 +107,7 @@ def _system_url(settings: Settings) -> str:
     """Return the URL of DBOS's database: a file beside the records, or the same server."""
     if settings.database_url.startswith("sqlite"):
         return f"sqlite:///{Path(settings.state) / 'loop.sqlite'}"
-    return settings.database_url
+    return engine_url(settings.database_url).render_as_string(hide_password=False)
 
 
 def plan_of(settings: Settings) -> WatchPlan:

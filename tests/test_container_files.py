@@ -1,5 +1,6 @@
 """Dockerfile, .dockerignore and compose.yaml: valid, unprivileged, and true to the settings."""
 
+import importlib.metadata
 import re
 import shutil
 import subprocess
@@ -9,6 +10,8 @@ from typing import Any
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from service.configuration.settings import Settings
 from tests.ops import ROOT
@@ -57,8 +60,48 @@ def test_images_run_unprivileged_and_check_their_health(name: str, port: str) ->
 def test_only_the_watch_image_gets_the_train_extra() -> None:
     assert "COPY --from=build-serve" in stage("serve")
     assert "COPY --from=build-watch" in stage("watch")
-    assert "train" not in stage("build-serve")
-    assert "train" in stage("build-watch")
+    assert "train]" not in stage("build-serve")
+    assert "train]" in stage("build-watch")
+
+
+def test_what_is_installed_is_pinned_and_pip_stays_behind() -> None:
+    """In both images; `/opt/holdfast` has what is imported and nothing that installs."""
+    assert "PIP_CONSTRAINT=/src/constraints.txt" in stage("build-serve")
+    assert "--without-pip /opt/holdfast" in stage("build-serve")
+    for name in ("build-serve", "build-watch"):
+        assert f"deploy/images/sbom.py holdfast-{name.removeprefix('build-')}" in stage(name)
+
+
+def test_constraints_pin_every_package_that_is_installed() -> None:
+    """Also the packages of packages; what is not pinned may be another one tomorrow."""
+    pins = {
+        name: version
+        for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+        if not line.startswith("#")
+        for name, _, version in [line.partition("==")]
+    }
+    found = {name: importlib.metadata.version(name) for name in installed("holdfast[train,dev]")}
+    assert set(found) - {"holdfast"} <= set(pins)
+    for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()[1:]:
+        assert re.fullmatch(r"[a-z0-9-]+==[0-9][\w.!-]*", line), line
+
+
+def installed(requirement: str) -> set[str]:
+    """Names of all that a requirement of this environment needs, with itself."""
+    found: dict[str, set[str]] = {}
+    waiting = [Requirement(requirement)]
+    while waiting:
+        wanted = waiting.pop()
+        name = canonicalize_name(wanted.name)
+        new = {"", *wanted.extras} - found.get(name, set())
+        if not new:
+            continue
+        found[name] = found.get(name, set()) | new
+        for text in importlib.metadata.requires(name) or []:
+            need = Requirement(text)
+            if need.marker is None or any(need.marker.evaluate({"extra": e}) for e in new):
+                waiting.append(need)
+    return set(found)
 
 
 def test_dockerfile_uses_only_what_every_builder_knows() -> None:
@@ -96,18 +139,37 @@ def test_scraped_and_notified_addresses_are_compose_services() -> None:
 def test_a_service_starts_only_after_the_registry_is_filled() -> None:
     assert SERVICES["train"]["command"] == ["holdfast", "train", "digits", "--if-empty"]
     assert SERVICES["service"]["depends_on"] == {
-        "train": {"condition": "service_completed_successfully"}
+        "train": {"condition": "service_completed_successfully"},
+        "postgres": {"condition": "service_healthy"},
     }
     for name in ("train", "service", "watcher"):
         assert "state:/state" in SERVICES[name]["volumes"]
 
 
-def test_containers_can_write_only_their_state_and_hear_signals() -> None:
+def test_containers_can_write_only_their_volumes_and_have_no_rights_of_root() -> None:
+    for name, service in SERVICES.items():
+        assert service["read_only"], name
+        assert service["tmpfs"][0] == "/tmp", name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+
+
+def test_every_container_of_others_is_of_one_release_and_checks_its_health() -> None:
+    for name, service in SERVICES.items():
+        if "build" in service:
+            continue
+        assert re.search(r":v?\d+\.\d+[\w.-]*(@sha256:[0-9a-f]{64})?$", service["image"]), name
+        assert service["healthcheck"]["test"], name
+
+
+def test_the_home_of_grafana_is_a_dashboard_that_is_there() -> None:
+    home = SERVICES["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
+    assert (ROOT / "monitoring/grafana/dashboards" / Path(home).name).is_file()
+
+
+def test_containers_hear_signals_and_have_time_to_end() -> None:
     for name in ("train", "service", "watcher"):
         service = SERVICES[name]
-        assert service["read_only"], name
-        assert service["tmpfs"] == ["/tmp"], name
-        assert service["cap_drop"] == ["ALL"], name
         assert service["init"], name
         grace = int(service["stop_grace_period"].removesuffix("s"))
         assert grace > Settings().grace_seconds, name

@@ -23,6 +23,7 @@ PATIENCE_SECONDS = 30.0
 LEAST_CONNECT_SECONDS = 2  # libpq takes no less
 WATCHING = 7_309_868_542  # PostgreSQL: the advisory lock of the one watcher
 CREATING = 7_309_868_541  # PostgreSQL: the advisory lock of who creates tables
+PASSWORD_FILE = "password_file"  # in the URL's query
 
 
 class StoreError(HoldfastError):
@@ -173,11 +174,27 @@ def make_sqlite_file(url: str | sa.URL) -> None:
 
 
 def engine_url(url: str) -> sa.URL:
-    """Return the URL with our default driver where it names none."""
+    """Return the URL with our default driver where it names none, and its password from a file.
+
+    `?password_file=/run/secrets/name` keeps a password out of settings, logs and the tasks of
+    children, which hold the URL as it was given.
+
+    Raises:
+        StoreError: the file of the password cannot be read, or is empty.
+    """
     parsed = sa.make_url(url)
     if parsed.drivername == "postgresql":  # which driver that means differs by SQLAlchemy's version
-        return parsed.set(drivername="postgresql+psycopg")
-    return parsed
+        parsed = parsed.set(drivername="postgresql+psycopg")
+    file = parsed.query.get(PASSWORD_FILE)
+    if file is None:
+        return parsed
+    try:
+        password = Path(str(file)).read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        raise StoreError(f"the password of the store of records cannot be read: {error}") from error
+    if not password:
+        raise StoreError(f"the password of the store of records is not in {file}: it is empty")
+    return parsed.difference_update_query([PASSWORD_FILE]).set(password=password)
 
 
 def try_watch_lock(url: str) -> sa.Connection | None:

@@ -121,12 +121,15 @@ def _driver(url: str) -> str:
     """Check that SQLAlchemy accepts the URL and has its driver, without connecting."""
     from sqlalchemy.exc import SQLAlchemyError
 
-    from monitoring.records.database import engine_url
+    from monitoring.records.database import StoreError, engine_url
 
     try:
         engine_url(url).get_dialect().import_dbapi()
     except ImportError as error:
         expected = "a database whose driver is installed (PostgreSQL: pip install '.[postgres]')"
+        raise SettingsError("database_url", expected, str(error)) from None
+    except StoreError as error:
+        expected = "a URL whose password_file can be read"
         raise SettingsError("database_url", expected, str(error)) from None
     except (SQLAlchemyError, ValueError):  # their text may hold the password
         expected = "a URL that SQLAlchemy reads"

@@ -90,7 +90,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         ),
     ] = "on"
     database_url: Annotated[
-        str, _about("SQLAlchemy URL of records and feedback; empty: SQLite in the state directory")
+        str,
+        _about(
+            "SQLAlchemy URL of records and feedback; ?password_file=PATH: its password is in a "
+            "file; empty: SQLite in the state directory"
+        ),
     ] = ""
     max_body_bytes: Annotated[
         int, _about("largest request body", "B", ge=1024, le=2**30)

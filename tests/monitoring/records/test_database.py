@@ -13,6 +13,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from monitoring.records.database import engine_url
 from monitoring.records.store import Kept, Key, Record, RecordStore, StoreError
 from tests.postgres import Postgres, postgres
 from tests.waiting import PATIENCE_SECONDS
@@ -202,3 +203,26 @@ def test_a_call_that_was_under_way_when_postgres_was_paused_ends_when_it_goes_on
     server.go_on()
     assert ended.wait(PATIENCE_SECONDS)
     remote.add([RECORD])
+
+
+def test_the_password_of_a_url_is_read_from_its_file(server: Postgres, tmp_path: Path) -> None:
+    secret = tmp_path / "password"
+    secret.write_text("hunter2\n", encoding="utf-8")
+    url = f"{server.url}?password_file={secret}&application_name=here"
+    engine = engine_url(url)
+    assert (engine.password, dict(engine.query)) == ("hunter2", {"application_name": "here"})
+    store = RecordStore(url, patience_seconds=PATIENCE)
+    store.add([RECORD._replace(id="from a file")])
+    assert store.find([Key("from a file", 0)])
+    store.close()
+
+
+@pytest.mark.parametrize(("text", "words"), [(None, "No such file"), (" \n", "it is empty")])
+def test_a_password_that_is_not_there_is_said_without_the_url(
+    text: str | None, words: str, tmp_path: Path
+) -> None:
+    secret = tmp_path / "password"
+    if text is not None:
+        secret.write_text(text, encoding="utf-8")
+    with pytest.raises(StoreError, match=words):
+        RecordStore(f"postgresql://me@here/there?password_file={secret}")
