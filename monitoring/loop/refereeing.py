@@ -158,6 +158,9 @@ def judge_window(
         checks=(check, precision, labels),
         rows=n,
         kept=int(kept.sum()),
+        window=results.WindowFacts(
+            check.verdict, int(verdict.counted.sum()), int((verdict.counted & kept).sum())
+        ),
         changed=labels.detail if changes else "",
         changes=tuple(_named(change, classes) for change in changes),
         can_follow=opinion.embed is not None,
