@@ -90,6 +90,6 @@ def describe_choice(model: str, challenger: int, checks: Iterable[Check]) -> str
     if shows_gain(checks):
         return f"it is better on the window, so a person may promote it: {by_hand}"
     return (
-        "it has shown no gain on the window, so nothing speaks for promoting it; a person who knows "
-        f"better can: {by_hand}"
+        "it has shown no gain on the window, so nothing speaks for promoting it; a person who "
+        f"knows better can: {by_hand}"
     )
