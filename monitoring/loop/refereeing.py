@@ -135,8 +135,9 @@ def judge_window(
     joined = window.rows.joined(window.earlier.rows)
     opinion = ask_referee(anchor, lineage.relabelled(data), joined.x)
     n, all_y = len(window.rows), joined.y
-    own = Opinion(opinion.probabilities[:n], opinion.usual, opinion.embed)
-    classes, verdict, changes = anchor.classes, *_judge(own, window, anchor.classes)
+    own = Opinion(opinion.probabilities[:n], opinion.usual, opinion.nearness)
+    numbers = _number(opinion, joined)
+    classes, verdict, changes = anchor.classes, *_judge(own, window, anchor.classes, numbers[:n])
     labels = judge_changes(changes, classes, int(verdict.counted.sum()))
     y = excuse(own.probabilities.argmax(axis=1), window.rows.y, changes) if n else window.rows.y
     precision = judge_precision(
@@ -148,10 +149,12 @@ def judge_window(
         check = _as_unknown(check, WRAPPED)
     if check.verdict == "unknown" and precision.verdict == "fail":
         precision = _as_unknown(precision, "the referee cannot judge these rows")
-    if changes and opinion.embed is not None:
-        kept = _follow(folder, own, window.rows, kept, changes, lineage, data)
     earlier = opinion.probabilities[np.arange(n, len(all_y)), all_y[n:]] >= IMPROBABLE
     earlier &= ~np.isin(all_y[n:], [change.old for change in changes])
+    once = _first_of_near(opinion, numbers, np.concatenate([kept, earlier]))
+    kept, earlier = kept & once[:n], earlier & once[n:]
+    if changes and opinion.nearness is not None:
+        kept = _follow(folder, own, window.rows, kept, changes, lineage, data)
     write_atomic(folder / "aside.json", msgspec.json.encode(verdict.aside), 0o600)
     np.savez(folder / "referee.npz", allow_pickle=False, kept=kept, earlier=earlier)
     return results.Refereed(
@@ -159,17 +162,34 @@ def judge_window(
         rows=n,
         kept=int(kept.sum()),
         window=results.WindowFacts(
-            check.verdict, int(verdict.counted.sum()), int((verdict.counted & kept).sum())
+            check.verdict, int(verdict.counted.sum()), len(np.unique(numbers[:n][kept]))
         ),
         changed=labels.detail if changes else "",
         changes=tuple(_named(change, classes) for change in changes),
-        can_follow=opinion.embed is not None,
+        can_follow=opinion.nearness is not None,
         followed=_trusted_words(own, window, changes, trusted),
     )
 
 
+def _number(opinion: Opinion, rows: Rows) -> IntArray:
+    """A number `(N,)` for each row, the same for near-copies; for equal rows where none is near."""
+    if opinion.nearness is None or not opinion.nearness.radius:
+        return number_contents(rows.x, rows.y)
+    return opinion.nearness.number(rows.x, rows.y)
+
+
+def _first_of_near(opinion: Opinion, numbers: IntArray, kept: Bools) -> Bools:
+    """Which rows `(N,)` are the first kept one of their near-copies.
+
+    All of them where only equal rows have a number: how these are dealt is the window's own law.
+    """
+    if opinion.nearness is None or not opinion.nearness.radius:
+        return np.ones(len(kept), dtype=np.bool_)
+    return first_of(np.where(kept, numbers, -1))
+
+
 def _judge(
-    opinion: Opinion, window: LabelledWindow, classes: Sequence[str]
+    opinion: Opinion, window: LabelledWindow, classes: Sequence[str], contents: IntArray
 ) -> tuple[Refereed, tuple[Change, ...]]:
     """What the referee says of the labels, and which labels have changed.
 
@@ -177,7 +197,6 @@ def _judge(
     first look sets aside has no voice in what has changed.
     """
     p, rows, clients = opinion.probabilities, window.rows, window.clients
-    contents = number_contents(rows.x, rows.y)
     first = first_of(contents, clients)
     aside: tuple[str, ...] = ()
     for _ in range(2):
@@ -202,13 +221,13 @@ def _follow(
     data: DataSet,
 ) -> Bools:
     """Write what old rows are called where the changes are meant; which window rows stay then."""
-    assert opinion.embed is not None
-    named = opinion.probabilities.argmax(axis=1)
+    assert opinion.nearness is not None
+    named, embed = opinion.probabilities.argmax(axis=1), opinion.nearness.embed
     concerned = kept & np.isin(named, [change.old for change in changes])
     places = np.flatnonzero(concerned)
-    gone = places[outvoted(opinion.embed, rows.take(concerned))]
+    gone = places[outvoted(embed, rows.take(concerned))]
     concerned[gone] = False
-    followed = follow(lineage, data, changes, opinion.embed, rows.take(concerned))
+    followed = follow(lineage, data, changes, embed, rows.take(concerned))
     write_atomic(folder / LINEAGE, followed.encode(), 0o600)
     kept = kept.copy()
     kept[gone] = False

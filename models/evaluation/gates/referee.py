@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from models.data import DataSet, Rows
 from models.evaluation.gates.contradictions import count_confident
-from models.evaluation.gates.following import Embed
+from models.evaluation.gates.near import Nearness, fit_nearness
 from models.evaluation.subject import CHUNK, Subject, answer, tensors
 from models.statistics.arrays import FloatArray, IntArray
 from models.versions.schema import InputArray, InputSchema
@@ -35,13 +35,13 @@ class Opinion:
     Args:
         probabilities: `(N, C)` of the rows.
         usual: `(C, C)` confusion on held-out rows, as they are and moved (`count_confident`).
-        embed: its features of raw rows, by which rows are near each other; None of a graph that
+        nearness: by its features of raw rows, which rows are near each other; None of a graph that
             has none.
     """
 
     probabilities: FloatArray
     usual: IntArray
-    embed: Embed | None = None
+    nearness: Nearness | None = None
 
 
 def ask_referee(anchor: Subject, data: DataSet, x: InputArray, seed: int = 0) -> Opinion:
@@ -63,7 +63,8 @@ def ask_referee(anchor: Subject, data: DataSet, x: InputArray, seed: int = 0) ->
         return Opinion(answer(anchor.runner, x).probabilities, usual)
     net = fine_tune(anchor.net, schema, data.train, seed)
     usual = count_usual(net, schema, held, seed)
-    return Opinion(probabilities_of(net, schema, x), usual, partial(features_of, net, schema))
+    nearness = fit_nearness(partial(features_of, net, schema), held)
+    return Opinion(probabilities_of(net, schema, x), usual, nearness)
 
 
 def count_usual(net: nn.Module, schema: InputSchema, held: Rows, seed: int = 0) -> IntArray:
