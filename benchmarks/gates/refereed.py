@@ -43,7 +43,7 @@ def judge_windows(
         tuned = referee.fine_tune(anchor, source.schema, source.train, seed)
         held = source.calibration.joined(source.test)
         usual = referee.count_usual(tuned, source.schema, held, seed)
-        near = fit_nearness(partial(referee.features_of, tuned, source.schema), held)
+        nearness = fit_nearness(partial(referee.features_of, tuned, source.schema), held)
         seconds = time.process_time() - begun
         rng, judging = np.random.default_rng(seed), 0.0
         for name in (*near, *far, *poisons):
@@ -53,7 +53,7 @@ def judge_windows(
                     poisons[name](source, drawn, rng)
                 p = referee.probabilities_of(tuned, source.schema, drawn.rows.x)
                 begun = time.process_time()
-                verdict = judge(p, drawn, source, usual, near)
+                verdict = judge(p, drawn, source, usual, nearness)
                 judging = max(judging, time.process_time() - begun)
                 word = whole_verdict(p, drawn, verdict, source, usual)
                 said[name][word] += 1

@@ -35,7 +35,9 @@ from models.evaluation.gates.referee import Opinion, ask_referee
 from models.evaluation.subject import Subject
 from models.statistics.arrays import FloatArray, IntArray
 from models.statistics.intervals import Bools
+from models.versions.bundle import Bundle
 from monitoring.loop import results
+from monitoring.making.matching import match_window
 from monitoring.records.store import Labelled
 
 WRAPPED = "the anchor is a wrapped graph, which cannot be fine-tuned"
@@ -121,6 +123,7 @@ def judge_window(
     folder: Path,
     lineage: Lineage = NO_LINEAGE,
     trusted: Collection[str] = (),
+    champion: Bundle | None = None,
 ) -> results.Refereed:
     """Ask the referee about the window of a job, and keep which rows may be used.
 
@@ -130,10 +133,17 @@ def judge_window(
         folder: of the job.
         lineage: of the champion.
         trusted: labellers whose word is enough where labels have changed.
+        champion: whose channels say which change of trusted rows makes them like the window; None:
+            the referee knows its own moves alone.
     """
     window = read_window(folder)
     joined = window.rows.joined(window.earlier.rows)
-    opinion = ask_referee(anchor, lineage.relabelled(data), joined.x)
+    known = lineage.relabelled(data)
+    match = None
+    if champion is not None:
+        match = match_window(champion, known.calibration, window.rows.x, seed=0)
+    change = None if match is None else match.apply
+    opinion = ask_referee(anchor, known, joined.x, change=change)
     n, all_y = len(window.rows), joined.y
     own = Opinion(opinion.probabilities[:n], opinion.usual, opinion.nearness)
     numbers = _number(opinion, joined)
@@ -145,6 +155,10 @@ def judge_window(
         [change.old for change in changes],
     )  # fmt: skip
     check, kept = verdict.check, verdict.kept
+    if match is not None and match.apply is not None:
+        at = f" at severity {match.facts.severity}" if match.facts.severity else ""
+        words = f"{check.detail}; it has learnt trusted rows with {match.facts.name}{at}"
+        check = msgspec.structs.replace(check, detail=words)
     if anchor.black_box:
         check = _as_unknown(check, WRAPPED)
     if check.verdict == "unknown" and precision.verdict == "fail":
