@@ -2,6 +2,7 @@
 
 import time
 from collections import Counter, defaultdict
+from functools import partial
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from models.evaluation.gates.contradictions import (
     judge_precision,
     number_contents,
 )
+from models.evaluation.gates.near import Nearness, fit_nearness
 from models.nets import factories
 from models.statistics.arrays import FloatArray, IntArray
 from models.training.loop import Recipe, train
@@ -41,22 +43,29 @@ def judge_windows(
         tuned = referee.fine_tune(anchor, source.schema, source.train, seed)
         held = source.calibration.joined(source.test)
         usual = referee.count_usual(tuned, source.schema, held, seed)
+        nearness = fit_nearness(partial(referee.features_of, tuned, source.schema), held)
         seconds = time.process_time() - begun
-        rng = np.random.default_rng(seed)
+        rng, judging = np.random.default_rng(seed), 0.0
         for name in (*near, *far, *poisons):
             for _ in range(draws):
                 drawn = draw(source, name if name in near + far else near[2], rng)
                 if name in poisons:
                     poisons[name](source, drawn, rng)
                 p = referee.probabilities_of(tuned, source.schema, drawn.rows.x)
-                verdict = judge(p, drawn, source, usual)
+                begun = time.process_time()
+                verdict = judge(p, drawn, source, usual, nearness)
+                judging = max(judging, time.process_time() - begun)
                 word = whole_verdict(p, drawn, verdict, source, usual)
                 said[name][word] += 1
                 if name in near:
                     honest_near[word] += 1
                 if drawn.bad.any():
                     left[name].append(float((drawn.bad & verdict.kept).sum() / drawn.bad.sum()))
-        print(f"{source.name} seed {seed}: the referee took {seconds:.1f} CPU-s")
+        print(
+            f"{source.name} seed {seed}: the referee took {seconds:.1f} CPU-s, a window at most "
+            f"{judging:.1f} more",
+            flush=True,
+        )
     print(f"\n{source.name}: windows of {len(drawn.rows)} rows, {len(seeds)} anchors")
     for name, words in said.items():
         rest = f"; poison left after the filter {np.mean(left[name]):.1%}" if name in left else ""
@@ -91,9 +100,12 @@ def make_anchor(source: DataSet, recipe: Recipe, seed: int) -> nn.Module:
     return train(net, source.train, source.schema, made).net
 
 
-def judge(p: FloatArray, drawn: Drawn, source: DataSet, usual: IntArray) -> Refereed:
-    """The referee's verdict, counting equal rows once as the loop does."""
-    contents = number_contents(drawn.rows.x, drawn.rows.y)
+def judge(
+    p: FloatArray, drawn: Drawn, source: DataSet, usual: IntArray, near: Nearness
+) -> Refereed:
+    """The referee's verdict, counting a row and its near-copies once as the loop does."""
+    numbers = near.number if near.radius else number_contents
+    contents = numbers(drawn.rows.x, drawn.rows.y)
     return judge_labels(
         p, drawn.rows.y, source.classes, usual, tuple(drawn.clients.tolist()), contents
     )

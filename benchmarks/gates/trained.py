@@ -3,6 +3,7 @@
 import time
 from collections import defaultdict
 from collections.abc import Iterable
+from functools import partial
 
 import numpy as np
 from torch import nn
@@ -13,6 +14,7 @@ from models.attacks import frozen, logits_only
 from models.data import DataSet, Rows
 from models.evaluation.gates import referee
 from models.evaluation.gates.checks import Check
+from models.evaluation.gates.near import fit_nearness
 from models.evaluation.gates.triggers import Nets, some_rows, sweep_triggers
 from models.nets import factories
 from models.training.loop import Recipe, train
@@ -44,13 +46,14 @@ def train_on_poison(
         tuned = referee.fine_tune(anchor, source.schema, source.train, seed)
         held = source.calibration.joined(source.test)
         usual = referee.count_usual(tuned, source.schema, held, seed)
+        near = fit_nearness(partial(referee.features_of, tuned, source.schema), held)
         for number, (kind, share) in enumerate((*[("honest", 0.0)] * honest, *kinds)):
             rng = np.random.default_rng((seed, number))
             drawn = draw(source, shift, rng)
             trigger = draw_trigger(source, kinds[0][0] if kind == "honest" else kind, rng)
             plant(source, drawn, trigger, share, rng)
             p = referee.probabilities_of(tuned, source.schema, drawn.rows.x)
-            refereed = judge(p, drawn, source, usual)
+            refereed = judge(p, drawn, source, usual, near)
             for words, rows in (
                 ("as it is", np.ones(len(drawn.bad), dtype=np.bool_)),
                 ("filtered", refereed.kept),

@@ -12,9 +12,13 @@ from models.statistics.intervals import Bools
 from models.versions.schema import InputArray
 
 CLIENTS, WINDOW = 10, 600
-NEAR = ("clean", "rotate 15", "rotate 25", "noise", "blur", "brighter", "one client rotated")
+NEAR = (
+    "clean", "rotate 15", "rotate 25", "noise", "blur", "brighter", "one client rotated",
+    "one client repeats",
+)  # fmt: skip
 FAR = ("contrast", "mirror", "rotate 40")
-TABLE_NEAR = ("clean", "noise .02", "noise .05", "one client noisy")
+TABLE_NEAR = ("clean", "noise .02", "noise .05", "one client noisy", "one client repeats")
+REPEATED, COPIES = 6, 40  # rows that one client sends again and again, and how often
 Array = npt.NDArray[np.float32]
 Rng = np.random.Generator
 
@@ -39,11 +43,23 @@ def draw(source: DataSet, shift: str, rng: Rng) -> Drawn:
     clients = np.array([f"c{k}" for k in rng.integers(0, CLIENTS, n)])
     one = clients == "c0"
     x = rows.x.copy()
+    if shift == "one client repeats":
+        return _repeat(source, Drawn(rows, clients, np.zeros(n, dtype=np.bool_)), rng)
     if shift.startswith("one client"):
         x[one] = move(source, x[one], "rotate 25" if "rot" in shift else "noise .05", rng)
     else:
         x = move(source, x, shift, rng)
     return Drawn(Rows(x, rows.y.copy()), clients, np.zeros(n, dtype=np.bool_))
+
+
+def _repeat(source: DataSet, drawn: Drawn, rng: Rng) -> Drawn:
+    """With near-copies of a few rows, each a little darker (a table: off), from one client."""
+    again = np.repeat(np.flatnonzero(drawn.clients == "c0")[:REPEATED], COPIES)
+    rows = drawn.rows.take(again)
+    gain = 1 - 0.03 * rng.random((len(again), *[1] * (rows.x.ndim - 1)))
+    rows.x[:] = source.schema.from_unit((gain * source.schema.to_unit(rows.x)).astype(np.float32))
+    bad = np.zeros(len(drawn.bad) + len(again), dtype=np.bool_)
+    return Drawn(drawn.rows.joined(rows), np.append(drawn.clients, drawn.clients[again]), bad)
 
 
 def move(source: DataSet, x: InputArray, shift: str, rng: Rng) -> InputArray:

@@ -117,7 +117,8 @@ def referee(task: Task, folder: Path) -> Refereed:
     champion = _registry(task).open(task.job.model, str(task.job.champion))
     anchor = open_subject(_registry(task).open(task.job.model, str(_anchor(task).version)))
     trusted, lineage = terms_of(task.job).trusted_labellers, Lineage.of(champion)
-    return judge_window(anchor, data_of(champion.manifest), folder, lineage, trusted)
+    data = data_of(champion.manifest)
+    return judge_window(anchor, data, folder, lineage, trusted, champion)
 
 
 def train(task: Task, folder: Path) -> Trained:

@@ -20,7 +20,7 @@ from models.evaluation.gates.checks import Bounds, Check
 from models.evaluation.gates.live import SHADOW
 from models.statistics.shadow import Shadowed
 from models.versions.signature import Keys
-from monitoring.loop.results import ChangedLabel, Look
+from monitoring.loop.results import ChangedLabel, Look, WindowFacts
 from monitoring.records.database import make_sqlite_file
 
 State = Literal["running", "waiting", "done"]
@@ -65,6 +65,8 @@ class Job(msgspec.Struct, frozen=True):
     `reign` is when the champion became it; labels from then to `since` count as old data.
     `changes` are labels that have changed, `labels_answer` what a person said to that, `followed`
     who has said that they are meant (empty: nobody); `material` what was learnt from.
+    `window` is what the referee left of the labelled rows; `tried` why a training would only repeat
+    an earlier one (empty: it would not).
     """
 
     id: str
@@ -96,6 +98,8 @@ class Job(msgspec.Struct, frozen=True):
     labels_answer: PersonAnswer | None = None
     followed: str = ""
     material: str = ""
+    window: WindowFacts | None = None
+    tried: str = ""
 
     @property
     def stage_name(self) -> str:

@@ -21,12 +21,13 @@ from models.evaluation.gates.live import with_shadow
 from models.statistics.shadow import Verdict, decided
 from models.versions.registry import Registry
 from monitoring.loop import promotion
+from monitoring.loop.deciding.tried import describe_choice, explain_repeat
 from monitoring.loop.durable.recorded import recorded, sentence
 from monitoring.loop.durable.steadfast import Steadfast
 from monitoring.loop.durable.turns import Turns, nth
 from monitoring.loop.jobs import APPROVAL, LABELS_APPROVAL, Job, JobOverError, JobStore
 from monitoring.loop.metrics import WatchMetrics
-from monitoring.loop.results import Gated, Look, Refereed, Trained
+from monitoring.loop.results import Gated, Look, Refereed, Trained, WindowFacts
 from monitoring.loop.steps import Latest, run_beside, run_child, write_task
 from monitoring.loop.terms import quota_of, task_of, terms_of
 from monitoring.loop.verdict_page import write_verdict
@@ -86,12 +87,11 @@ class Lifecycle(Steadfast):
         self.stage(job_id, "evaluating")
         look = msgspec.convert(self.child(job_id, "evaluate"), Look)
         self.change(job_id, evaluation=look)
-        verdict, words = look.verdict, look.words
+        words = look.words
         if job.kind == "evaluate_robustness":
-            return verdict, f"{words}; suspicious inputs are never trained on"
-        if verdict != "failed" and job.kind != "retrain":
-            return verdict, words
-
+            return look.verdict, f"{words}; suspicious inputs are never trained on"
+        if look.verdict != "failed" and job.kind != "retrain":
+            return look.verdict, words
         if job.kind != "retrain":
             if against := self.against_training(job_id):
                 return "reported", f"{words}; {against}"
@@ -99,19 +99,19 @@ class Lifecycle(Steadfast):
             if short := self.await_labels(job_id):
                 return "inconclusive", f"{words}; {short}"
             self.child(job_id, "collect")
-        checks = plan()
-        self.change(job_id, checks=checks)
+        self.change(job_id, checks=plan())
         self.stage(job_id, "refereeing")
         refereed = msgspec.convert(self.child(job_id, "referee"), Refereed)
-        checks = with_judged(checks, refereed.checks)
-        self.change(job_id, checks=checks)
+        checks = with_judged(plan(), refereed.checks)
+        self.change(job_id, checks=checks, window=refereed.window)
         if failing := words_of(checks, "fail"):
             return "refused", f"nothing was trained; {failing}"
         if refereed.changed:
             if unwanted := self.follow(job_id, refereed):
                 return unwanted[0], f"nothing was trained; {unwanted[1]}"
-            checks = with_judged(checks, [self.followed(job_id, checks)])
-            self.change(job_id, checks=checks)
+            self.change(job_id, checks=(checks := self.followed(job_id, checks)))
+        if tried := self.tried(job_id, refereed.window):
+            return "inconclusive", f"nothing was trained; {tried}"
         trained = msgspec.convert(self.child(job_id, "train"), Trained)
         challenger = trained.version
         self.change(job_id, challenger=challenger, material=trained.material)
@@ -129,8 +129,7 @@ class Lifecycle(Steadfast):
         if held := self.held(job_id):
             return "reported", f"{passed}; {held}"
         if unknown and terms.mode == "auto":
-            by_hand = f"`holdfast models promote {job.model} {challenger}`"
-            return "inconclusive", f"{passed}; a person may promote it: {by_hand}"
+            return "inconclusive", f"{passed}; {describe_choice(job.model, challenger, checks)}"
         if terms.mode == "manual" and (unwanted := self.approval(job_id)):
             return unwanted[0], unwanted[1]
 
@@ -239,10 +238,18 @@ class Lifecycle(Steadfast):
         return None
 
     @recorded
-    def followed(self, job_id: str, checks: tuple[Check, ...]) -> Check:
-        """The check `labels` once the change is followed."""
+    def followed(self, job_id: str, checks: tuple[Check, ...]) -> tuple[Check, ...]:
+        """The checks once the change of the labels is followed."""
         labels, by = next(c for c in checks if c.name == "labels"), self.jobs.get(job_id).followed
-        return msgspec.structs.replace(labels, verdict="pass", detail=f"{labels.detail}; {by}")
+        said = f"{labels.detail}; {by}"
+        return with_judged(checks, [msgspec.structs.replace(labels, verdict="pass", detail=said)])
+
+    @recorded
+    def tried(self, job_id: str, window: WindowFacts) -> str:
+        """Why a training would only repeat an earlier one, in words; empty where it would not."""
+        job = self.jobs.get(job_id)
+        earlier = self.jobs.begun(job.model, after=job.since, until=job.created_at)
+        return self.jobs.advance(job_id, tried=explain_repeat(job, window, earlier)).tried
 
     @recorded
     def approval(self, job_id: str) -> tuple[str, str] | None:
@@ -280,8 +287,8 @@ class Lifecycle(Steadfast):
         """Let the challenger answer live requests; outcome and detail where it is not promoted."""
         job = self.jobs.get(job_id)
         with self._beside(job, "shadow") as latest:
-            seconds = terms_of(job).shadow_seconds
-            seen = self.wait(job_id, "shadow", seconds, lambda: decided(latest()))
+            most = terms_of(job).shadow_seconds
+            seen = self.wait(job_id, "shadow", most, lambda: decided(latest()))
             checks = with_shadow(self.jobs.get(job_id).checks, seen or latest())
             self.jobs.advance(job_id, checks=checks)
         return promotion.judge_shadow(self.jobs.get(job_id), challenger, seen)
@@ -330,8 +337,8 @@ class Lifecycle(Steadfast):
             return "rolled_back", words
 
         with self._beside(job, "probation") as latest:
-            ended = self.wait(job_id, "probation", terms_of(job).probation_seconds, verdict)
-            return ended or verdict()
+            most = terms_of(job).probation_seconds
+            return self.wait(job_id, "probation", most, verdict) or verdict()
 
     def _standing(self, job_id: str) -> str:
         """What a job that failed leaves behind, where that is a champion nobody watches."""

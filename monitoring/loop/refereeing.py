@@ -35,7 +35,9 @@ from models.evaluation.gates.referee import Opinion, ask_referee
 from models.evaluation.subject import Subject
 from models.statistics.arrays import FloatArray, IntArray
 from models.statistics.intervals import Bools
+from models.versions.bundle import Bundle
 from monitoring.loop import results
+from monitoring.making.matching import match_window
 from monitoring.records.store import Labelled
 
 WRAPPED = "the anchor is a wrapped graph, which cannot be fine-tuned"
@@ -121,6 +123,7 @@ def judge_window(
     folder: Path,
     lineage: Lineage = NO_LINEAGE,
     trusted: Collection[str] = (),
+    champion: Bundle | None = None,
 ) -> results.Refereed:
     """Ask the referee about the window of a job, and keep which rows may be used.
 
@@ -130,13 +133,21 @@ def judge_window(
         folder: of the job.
         lineage: of the champion.
         trusted: labellers whose word is enough where labels have changed.
+        champion: whose channels say which change of trusted rows makes them like the window; None:
+            the referee knows its own moves alone.
     """
     window = read_window(folder)
     joined = window.rows.joined(window.earlier.rows)
-    opinion = ask_referee(anchor, lineage.relabelled(data), joined.x)
+    known = lineage.relabelled(data)
+    match = None
+    if champion is not None:
+        match = match_window(champion, known.calibration, window.rows.x, seed=0)
+    change = None if match is None else match.apply
+    opinion = ask_referee(anchor, known, joined.x, change=change)
     n, all_y = len(window.rows), joined.y
-    own = Opinion(opinion.probabilities[:n], opinion.usual, opinion.embed)
-    classes, verdict, changes = anchor.classes, *_judge(own, window, anchor.classes)
+    own = Opinion(opinion.probabilities[:n], opinion.usual, opinion.nearness)
+    numbers = _number(opinion, joined)
+    classes, verdict, changes = anchor.classes, *_judge(own, window, anchor.classes, numbers[:n])
     labels = judge_changes(changes, classes, int(verdict.counted.sum()))
     y = excuse(own.probabilities.argmax(axis=1), window.rows.y, changes) if n else window.rows.y
     precision = judge_precision(
@@ -144,29 +155,55 @@ def judge_window(
         [change.old for change in changes],
     )  # fmt: skip
     check, kept = verdict.check, verdict.kept
+    if match is not None and match.apply is not None:
+        at = f" at severity {match.facts.severity}" if match.facts.severity else ""
+        words = f"{check.detail}; it has learnt trusted rows with {match.facts.name}{at}"
+        check = msgspec.structs.replace(check, detail=words)
     if anchor.black_box:
         check = _as_unknown(check, WRAPPED)
     if check.verdict == "unknown" and precision.verdict == "fail":
         precision = _as_unknown(precision, "the referee cannot judge these rows")
-    if changes and opinion.embed is not None:
-        kept = _follow(folder, own, window.rows, kept, changes, lineage, data)
     earlier = opinion.probabilities[np.arange(n, len(all_y)), all_y[n:]] >= IMPROBABLE
     earlier &= ~np.isin(all_y[n:], [change.old for change in changes])
+    once = _first_of_near(opinion, numbers, np.concatenate([kept, earlier]))
+    kept, earlier = kept & once[:n], earlier & once[n:]
+    if changes and opinion.nearness is not None:
+        kept = _follow(folder, own, window.rows, kept, changes, lineage, data)
     write_atomic(folder / "aside.json", msgspec.json.encode(verdict.aside), 0o600)
     np.savez(folder / "referee.npz", allow_pickle=False, kept=kept, earlier=earlier)
     return results.Refereed(
         checks=(check, precision, labels),
         rows=n,
         kept=int(kept.sum()),
+        window=results.WindowFacts(
+            check.verdict, int(verdict.counted.sum()), len(np.unique(numbers[:n][kept]))
+        ),
         changed=labels.detail if changes else "",
         changes=tuple(_named(change, classes) for change in changes),
-        can_follow=opinion.embed is not None,
+        can_follow=opinion.nearness is not None,
         followed=_trusted_words(own, window, changes, trusted),
     )
 
 
+def _number(opinion: Opinion, rows: Rows) -> IntArray:
+    """A number `(N,)` for each row, the same for near-copies; for equal rows where none is near."""
+    if opinion.nearness is None or not opinion.nearness.radius:
+        return number_contents(rows.x, rows.y)
+    return opinion.nearness.number(rows.x, rows.y)
+
+
+def _first_of_near(opinion: Opinion, numbers: IntArray, kept: Bools) -> Bools:
+    """Which rows `(N,)` are the first kept one of their near-copies.
+
+    All of them where only equal rows have a number: how these are dealt is the window's own law.
+    """
+    if opinion.nearness is None or not opinion.nearness.radius:
+        return np.ones(len(kept), dtype=np.bool_)
+    return first_of(np.where(kept, numbers, -1))
+
+
 def _judge(
-    opinion: Opinion, window: LabelledWindow, classes: Sequence[str]
+    opinion: Opinion, window: LabelledWindow, classes: Sequence[str], contents: IntArray
 ) -> tuple[Refereed, tuple[Change, ...]]:
     """What the referee says of the labels, and which labels have changed.
 
@@ -174,7 +211,6 @@ def _judge(
     first look sets aside has no voice in what has changed.
     """
     p, rows, clients = opinion.probabilities, window.rows, window.clients
-    contents = number_contents(rows.x, rows.y)
     first = first_of(contents, clients)
     aside: tuple[str, ...] = ()
     for _ in range(2):
@@ -199,13 +235,13 @@ def _follow(
     data: DataSet,
 ) -> Bools:
     """Write what old rows are called where the changes are meant; which window rows stay then."""
-    assert opinion.embed is not None
-    named = opinion.probabilities.argmax(axis=1)
+    assert opinion.nearness is not None
+    named, embed = opinion.probabilities.argmax(axis=1), opinion.nearness.embed
     concerned = kept & np.isin(named, [change.old for change in changes])
     places = np.flatnonzero(concerned)
-    gone = places[outvoted(opinion.embed, rows.take(concerned))]
+    gone = places[outvoted(embed, rows.take(concerned))]
     concerned[gone] = False
-    followed = follow(lineage, data, changes, opinion.embed, rows.take(concerned))
+    followed = follow(lineage, data, changes, embed, rows.take(concerned))
     write_atomic(folder / LINEAGE, followed.encode(), 0o600)
     kept = kept.copy()
     kept[gone] = False

@@ -5,6 +5,7 @@ from typing import Literal
 import msgspec
 
 from models.evaluation.gates.checks import Check
+from models.evaluation.gates.checks import Verdict as CheckVerdict
 from models.statistics.shares import Proportion
 from models.versions.figures import AttackFigure
 
@@ -49,12 +50,32 @@ class ChangedLabel(msgspec.Struct, frozen=True):
     share: float
 
 
+class WindowFacts(msgspec.Struct, frozen=True):
+    """What the referee leaves of a window, where a row and its near-copies count once.
+
+    Args:
+        verdict: of the referee.
+        different: rows that differ.
+        kept: those of them that may be used.
+    """
+
+    verdict: CheckVerdict
+    different: int
+    kept: int
+
+    @property
+    def share(self) -> float:
+        """The share of the different rows that may be used."""
+        return self.kept / max(1, self.different)
+
+
 class Refereed(msgspec.Struct, frozen=True):
     """Of `referee`: what the labels of the window are worth.
 
     Args:
         checks: of the gates that are judged before the training.
         rows, kept: how many labelled rows there are, and how many may be used.
+        window: the same, of rows that differ, with the referee's verdict.
         changed: a sentence where labels have changed; empty otherwise.
         changes: which labels have changed.
         can_follow: whether old rows can be given the labels that they have now.
@@ -65,6 +86,7 @@ class Refereed(msgspec.Struct, frozen=True):
     checks: tuple[Check, ...]
     rows: int
     kept: int
+    window: WindowFacts
     changed: str = ""
     changes: tuple[ChangedLabel, ...] = ()
     can_follow: bool = False

@@ -10,7 +10,7 @@ from monitoring.loop.jobs import Job, JsonObject, Task
 from monitoring.records.usable import Quota
 
 Mode = Literal["auto", "manual", "report"]
-LOOP_VERSION = "6"  # a workflow begun under one version is never continued under another
+LOOP_VERSION = "7"  # a workflow begun under one version is never continued under another
 
 
 class Terms(msgspec.Struct, frozen=True):

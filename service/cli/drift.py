@@ -10,7 +10,7 @@ import msgspec
 from models.base.errors import HoldfastError
 from models.versions.registry import Registry
 from monitoring.evidence.explanation import Explanation, histogram_text
-from monitoring.evidence.labels.watch import Harm, LabelWatch
+from monitoring.evidence.labels.watch import Harm
 from monitoring.evidence.stream import Stream
 from monitoring.loop.deciding.waits import Wait, waits_text
 from monitoring.records.store import RecordStore
@@ -19,13 +19,11 @@ from monitoring.watching.drift_status import DriftStatus, Learnt, describe_drift
 from monitoring.watching.history import History
 from service.cli.changes import actor, check_with, reason_option
 from service.cli.terminal.output import emit, json_option, table
-from service.cli.waiting import read_waits
+from service.cli.waiting import NOT_TOLD, read_harm, read_waits
 from service.configuration.settings import Settings
 from service.watcher.acceptance import accept as accept_period
 from service.watcher.acceptance import read_watched, undo
 from service.watcher.bodies import AcceptBody, length_of_time, time_at
-
-NOT_TOLD = (ArithmeticError, LookupError, TypeError, ValueError)  # a state that fits and is wrong
 
 
 class DriftReport(DriftStatus, frozen=True, kw_only=True):
@@ -146,11 +144,10 @@ def _report(settings: Settings, registry: Registry, model: str) -> DriftReport:
     history = _read_history(settings, stream)
     try:
         status = describe_drift(stream, history)
-        harm = LabelWatch(stream.bundle, records, c=settings.drift_c).judge(stream.labels, None)
+        harm = read_harm(settings, stream, records)
     except NOT_TOLD as error:
         words = f"the evidence of {model} {stream.version} cannot be told"
         raise HoldfastError(f"{words}: {type(error).__name__}: {error}") from error
-    harm = msgspec.structs.replace(harm, doubt=stream.doubt)
     waits = read_waits(settings, registry, records, stream, harm)
     return DriftReport(**msgspec.structs.asdict(status), harm=harm, waits=waits)
 

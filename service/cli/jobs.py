@@ -10,11 +10,13 @@ import msgspec
 import sqlalchemy as sa
 
 from models.base.errors import HoldfastError
+from models.versions.registry import Registry
 from monitoring.loop.jobs import Job, JobStore
 from monitoring.loop.verdict_page import PAGE
 from monitoring.records.database import engine_url
 from service.cli.changes import reason_option
 from service.cli.terminal.output import emit, json_option, table
+from service.cli.waiting import describe_waits
 from service.configuration.addresses import join, near
 from service.configuration.settings import Settings
 
@@ -43,7 +45,7 @@ def jobs() -> None:
 @json_option
 @click.pass_obj
 def list_(settings: Settings, model: str | None, as_json: bool) -> None:
-    """The newest runs first.
+    """The newest runs first, and why each model is not retrained yet.
 
     \b
     Example:
@@ -65,7 +67,10 @@ def list_(settings: Settings, model: str | None, as_json: bool) -> None:
             for j in runs
         ]
         header = ("job", "model", "kind", "by", "outcome", "challenger", "detail")
-        return table(header, rows) if rows else "no runs yet"
+        registry = Registry(settings.registry_dir, settings.keys)
+        models = [model] if model else registry.models()
+        waits = [describe_waits(settings, registry, name) for name in models]
+        return "\n".join([table(header, rows) if rows else "no runs yet", *waits])
 
     emit(runs, as_json, text)
 

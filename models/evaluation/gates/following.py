@@ -5,13 +5,14 @@ coordinated flip looks the same (`models.evaluation.gates.changed_labels`). Wher
 contradicts an old row, the new one wins.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from models.data import DataSet, Rows
 from models.data.lineage import LEFT_OUT, Lineage
 from models.evaluation.gates.changed_labels import Change
+from models.evaluation.gates.near import Embed
 from models.statistics.arrays import FloatArray, IntArray
 from models.statistics.intervals import Bools
 from models.versions.schema import InputArray
@@ -21,8 +22,6 @@ AGREE = 4  # of the nearest, at least
 LEAST_TEST = 50  # rows of other classes, without which the test part is renamed, too
 CHUNK = 1 << 22  # distances at once
 TRUSTED_PARTS = ("train", "calibration")  # of the data set; the test part is left out instead
-
-Embed = Callable[[InputArray], FloatArray]  # raw rows to the referee's features `(N, F)`
 
 
 def excuse(named: IntArray, y: IntArray, changes: Sequence[Change]) -> IntArray:

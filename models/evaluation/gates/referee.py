@@ -17,15 +17,17 @@ from torch.nn import functional as F
 
 from models.data import DataSet, Rows
 from models.evaluation.gates.contradictions import count_confident
-from models.evaluation.gates.following import Embed
+from models.evaluation.gates.near import Nearness, fit_nearness
 from models.evaluation.subject import CHUNK, Subject, answer, tensors
 from models.statistics.arrays import FloatArray, IntArray
 from models.versions.schema import InputArray, InputSchema
 
 MOVED_COPIES = 2
 STEPS, BATCH, LEARNING_RATE = 500, 64, 1e-3
+Change = Callable[[InputArray, np.random.Generator], InputArray]  # of raw rows
 TURN, SHIFT = math.radians(32), 0.125  # at most; a shift as a share of the width
 CONTRAST, BRIGHTNESS, NOISE = 0.4, 0.15, 0.15
+MOST_BLUR = 2  # passes of a 3 x 3 box
 
 
 @dataclass(frozen=True)
@@ -35,16 +37,18 @@ class Opinion:
     Args:
         probabilities: `(N, C)` of the rows.
         usual: `(C, C)` confusion on held-out rows, as they are and moved (`count_confident`).
-        embed: its features of raw rows, by which rows are near each other; None of a graph that
+        nearness: by its features of raw rows, which rows are near each other; None of a graph that
             has none.
     """
 
     probabilities: FloatArray
     usual: IntArray
-    embed: Embed | None = None
+    nearness: Nearness | None = None
 
 
-def ask_referee(anchor: Subject, data: DataSet, x: InputArray, seed: int = 0) -> Opinion:
+def ask_referee(
+    anchor: Subject, data: DataSet, x: InputArray, seed: int = 0, change: Change | None = None
+) -> Opinion:
     """The referee's opinion of raw rows `x` `(N, *shape)`.
 
     Args:
@@ -53,6 +57,8 @@ def ask_referee(anchor: Subject, data: DataSet, x: InputArray, seed: int = 0) ->
             counted on the two others.
         x: of the window.
         seed: of the fine-tuning.
+        change: makes trusted rows like those of the window, as far as inputs tell; it was chosen
+            without a label.
     """
     classes = len(anchor.classes)
     if not len(x):
@@ -61,16 +67,31 @@ def ask_referee(anchor: Subject, data: DataSet, x: InputArray, seed: int = 0) ->
     if anchor.net is None:
         usual = count_confident(answer(anchor.runner, held.x).probabilities, held.y)
         return Opinion(answer(anchor.runner, x).probabilities, usual)
-    net = fine_tune(anchor.net, schema, data.train, seed)
-    usual = count_usual(net, schema, held, seed)
-    return Opinion(probabilities_of(net, schema, x), usual, partial(features_of, net, schema))
+    net = fine_tune(anchor.net, schema, data.train, seed, change)
+    usual = count_usual(net, schema, held, seed, change)
+    nearness = fit_nearness(partial(features_of, net, schema), held)
+    return Opinion(probabilities_of(net, schema, x), usual, nearness)
 
 
-def count_usual(net: nn.Module, schema: InputSchema, held: Rows, seed: int = 0) -> IntArray:
-    """Its confusion `(C, C)` on held-out rows, as they are and in moved copies."""
+def count_usual(
+    net: nn.Module,
+    schema: InputSchema,
+    held: Rows,
+    seed: int = 0,
+    change: Change | None = None,
+) -> IntArray:
+    """Its confusion `(C, C)` on held-out rows, as they are and in moved copies.
+
+    Where a change matches the window, on changed copies alone: an error that is usual there is not
+    usual elsewhere.
+    """
     generator, move = torch.Generator().manual_seed(seed), _mover(schema)
     x_unit = torch.from_numpy(schema.to_unit(held.x))
     copies = [x_unit, *(move(x_unit, generator) for _ in range(MOVED_COPIES))]
+    if change is not None:
+        rng = np.random.default_rng(seed)
+        changed = (change(held.x, rng) for _ in range(MOVED_COPIES))
+        copies = [torch.from_numpy(schema.to_unit(x)) for x in changed]
     probabilities = np.concatenate([_ask(net, x) for x in copies])
     return count_confident(probabilities, np.tile(held.y, len(copies)))
 
@@ -98,9 +119,19 @@ def _mover(schema: InputSchema) -> Callable[[Tensor, torch.Generator], Tensor]:
     return move_images if schema.kind == "image" else move_tables
 
 
-def fine_tune(anchor: nn.Module, schema: InputSchema, trusted: Rows, seed: int = 0) -> nn.Module:
-    """A copy of the anchor, trained on moved copies of the trusted rows; in eval mode."""
+def fine_tune(
+    anchor: nn.Module,
+    schema: InputSchema,
+    trusted: Rows,
+    seed: int = 0,
+    change: Change | None = None,
+) -> nn.Module:
+    """A copy of the anchor, trained on moved copies of the trusted rows; in eval mode.
+
+    Where a change matches the window, half of each batch is changed so, anew each time.
+    """
     torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
     net = copy.deepcopy(anchor).requires_grad_(True).train()
     x, y = tensors(net, schema, trusted)
     generator = torch.Generator().manual_seed(seed)
@@ -109,7 +140,11 @@ def fine_tune(anchor: nn.Module, schema: InputSchema, trusted: Rows, seed: int =
     move = _mover(schema)
     for _ in range(STEPS):
         batch = torch.randint(0, len(x), (min(BATCH, len(x)),), generator=generator)
-        loss = F.cross_entropy(net(move(x[batch], generator))[0], y[batch])
+        moved = move(x[batch], generator)
+        if change is not None:
+            half = len(batch) // 2
+            moved[:half] = torch.from_numpy(schema.to_unit(change(trusted.x[batch[:half]], rng)))
+        loss = F.cross_entropy(net(moved)[0], y[batch])
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -130,8 +165,9 @@ def move_images(x_unit: Tensor, generator: torch.Generator) -> Tensor:
     grid = F.affine_grid(theta, list(x_unit.shape), align_corners=False)
     x = F.grid_sample(x_unit, grid, align_corners=False)
     column = (n, 1, 1, 1)
-    blur = (2 * torch.rand(column, generator=generator) - 1).clamp(min=0)  # none for half of them
-    x = x + blur * (F.avg_pool2d(x, 3, 1, 1) - x)
+    blur = MOST_BLUR * (2 * torch.rand(column, generator=generator) - 1)  # none for half of them
+    for passed in range(MOST_BLUR):
+        x = x + (blur - passed).clamp(0, 1) * (F.avg_pool2d(x, 3, 1, 1) - x)
     x = (x - 0.5) * (1 + draw(CONTRAST).view(column)) + 0.5 + draw(BRIGHTNESS).view(column)
     sigma = NOISE * torch.rand(column, generator=generator)
     return (x + sigma * torch.randn(x.shape, generator=generator)).clamp(0, 1)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from typing import Literal
 
 import msgspec
 
@@ -9,10 +10,11 @@ from models.versions.registry import Registry
 from monitoring.evidence.labels.watch import Harm
 from monitoring.loop.deciding.standing import find_situation
 from monitoring.loop.jobs import Job, JobStore
-from monitoring.loop.triggers import Policy, Refusal, Situation
+from monitoring.loop.triggers import ROBUSTNESS, Policy, Refusal, Situation
 from monitoring.records.store import RecordStore
 from monitoring.records.usable import Quota
 
+Reason = Refusal | Literal["tried_already"]
 NOT_KNOWN = "whether its answers got worse is not known: no label was weighed yet"
 
 
@@ -20,13 +22,14 @@ class Wait(msgspec.Struct, frozen=True):
     """One reason why a model is not retrained yet.
 
     Args:
-        reason: the name of the refusal that a trigger would get.
+        reason: the name of the refusal that a trigger would get; or `tried_already`: a run would
+            look at the rows, and train only where they are others than those of its last training.
         sentence: the same in words, with the numbers.
         value, needed: what is there, and what it takes; None where that is no number.
         until: when it ends by itself, seconds since 1970; None: not by itself.
     """
 
-    reason: Refusal
+    reason: Reason
     sentence: str
     value: float | None = None
     needed: float | None = None
@@ -52,7 +55,7 @@ def find_waits(
     since: float | None,
     now: float,
 ) -> list[Wait]:
-    """All that stands in the way of a retraining of a model; empty: the next look starts one.
+    """All that stands in the way of a retraining of a model; empty: the next look starts a run.
 
     Args:
         model: its name.
@@ -71,7 +74,20 @@ def find_waits(
             words = usable.words_of(needs.min_labels, "that retraining needs")
             wait = Wait("not_enough_labels", words, len(usable), needs.min_labels)
             waits.insert(len(waits) and 1, wait)
+        latest = find_latest(jobs.begun(model, after=since, until=now), situation.champion)
+        if latest is not None and latest.tried:
+            waits.append(Wait("tried_already", latest.tried))
     return waits
+
+
+def find_latest(jobs: Iterable[Job], champion: int) -> Job | None:
+    """The newest run of a champion that has ended; None where there is none.
+
+    Runs that only look at robustness say nothing about a retraining.
+    """
+    ended = (j for j in jobs if j.champion == champion and j.state == "done")
+    runs = (job for job in ended if job.kind != ROBUSTNESS)
+    return max(runs, key=lambda job: job.created_at, default=None)
 
 
 def list_waits(

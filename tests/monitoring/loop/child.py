@@ -21,7 +21,15 @@ import msgspec
 
 from models.base.files import write_atomic
 from models.evaluation.gates.checks import Check, verdict_of
-from monitoring.loop.results import ChangedLabel, Collected, Gated, Look, Refereed, Trained
+from monitoring.loop.results import (
+    ChangedLabel,
+    Collected,
+    Gated,
+    Look,
+    Refereed,
+    Trained,
+    WindowFacts,
+)
 from tests.monitoring.loop.kills import point
 
 if TYPE_CHECKING:
@@ -70,18 +78,23 @@ def evaluate(task: Task) -> Look:
 def referee(task: Task) -> Refereed:
     """All labels are good, or `labels` is what the options ask for.
 
-    `changed`: nothing can follow them; `meant`: a person is asked; `trusted`: nobody need be.
+    `changed`: nothing can follow them; `meant`: a person is asked; `trusted`: nobody need be;
+    `unsure`: the referee cannot judge them. `window`: different rows, and those of them kept.
     """
     said = task.job.options.get("labels", "pass")
+    different, kept = task.job.options.get("window", (0, 0))
     early = [c for c in plan(task) if c.name in EARLY]
     checks = [msgspec.structs.replace(c, verdict="pass") for c in early]
     if said == "poisoned":
         checks[0] = Check("referee", "fail", 0.3, 0.1, "poisoned as asked")
+    if said == "unsure":
+        checks[0] = Check("referee", "unknown", 0.3, 0.1, "it cannot judge these rows")
+    window = WindowFacts(checks[0].verdict, different, kept)
     if said not in ("changed", "meant", "trusted"):
-        return Refereed(tuple(checks), 0, 0)
+        return Refereed(tuple(checks), 0, 0, window)
     checks[2] = Check("labels", "unknown", 1.0, 0.0, "changed as asked")
     return Refereed(
-        tuple(checks), 0, 0, "changed as asked", (ChangedLabel("3", "8", 60, 1.0),),
+        tuple(checks), 0, 0, window, "changed as asked", (ChangedLabel("3", "8", 60, 1.0),),
         can_follow=said != "changed", followed="trusted as asked" if said == "trusted" else "",
     )  # fmt: skip
 
@@ -99,13 +112,18 @@ def train(task: Task) -> Trained:
 
 
 def gate(task: Task) -> Gated:
-    """All checks pass, but `parity` as it is asked for: true, false, or null for unknown."""
+    """All checks pass, but `parity` as it is asked for: true, false, or null for unknown.
+
+    With `gain` false the challenger is no better on the window.
+    """
     passes = task.job.options.get("passes", True)
     verdict = "unknown" if passes is None else verdict_of(passes)
     late = [c for c in plan(task) if c.name not in EARLY]
     checks = [msgspec.structs.replace(check, verdict="pass") for check in late]
-    parity = Check("parity", verdict, 0.0, 1e-4, "as asked")
-    return Gated(tuple(parity if check.name == "parity" else check for check in checks))
+    asked = {"parity": Check("parity", verdict, 0.0, 1e-4, "as asked")}
+    if not task.job.options.get("gain", True):
+        asked["window_accuracy"] = Check("window_accuracy", "fail", -0.01, 0.0, "no gain as asked")
+    return Gated(tuple(asked.get(check.name, check) for check in checks))
 
 
 def shadow(task: Task) -> "Shadowed":

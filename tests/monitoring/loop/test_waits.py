@@ -6,7 +6,7 @@ from models.versions.registry_state import Hold
 from monitoring.evidence.labels.harm import HarmAlarm
 from monitoring.evidence.labels.watch import Harm
 from monitoring.loop.cooling import Rest
-from monitoring.loop.deciding.waits import NOT_KNOWN, Wait, list_waits, waits_text
+from monitoring.loop.deciding.waits import NOT_KNOWN, Wait, find_latest, list_waits, waits_text
 from monitoring.loop.jobs import LABELS_APPROVAL
 from monitoring.loop.triggers import Policy, Situation
 from tests.monitoring.loop.lab import job_of
@@ -70,3 +70,13 @@ def test_a_job_that_is_at_it_or_waits_is_named_with_its_stage() -> None:
 
 def test_a_model_without_a_champion_has_nothing_to_harm() -> None:
     assert set(reasons(msgspec.structs.replace(IDLE, champion=None), QUIET)) == {"no_champion"}
+
+
+def test_the_newest_run_that_trained_nothing_anew_is_what_it_waits_for() -> None:
+    then = msgspec.structs.replace(job_of("a"), created_at=10.0, state="done", tried="it repeats")
+    now = msgspec.structs.replace(then, id="b", created_at=20.0, tried="")
+    attacked = msgspec.structs.replace(now, id="c", created_at=30.0, kind="evaluate_robustness")
+    assert find_latest([], 1) is None
+    assert find_latest([then, attacked], 1) == then
+    assert find_latest([then, now, attacked], 1) == now
+    assert find_latest([then], 2) is None, "another champion"

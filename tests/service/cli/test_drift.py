@@ -176,3 +176,14 @@ def test_evidence_that_cannot_be_told_is_said_in_a_sentence_and_hides_no_other_m
     words = "holdfast: the evidence of digits 1 cannot be told: ValueError: zero-size array"
     assert words in done.stderr
     assert "digits: not known: the evidence of digits 1 cannot be told" in said("show")
+
+
+def test_list_of_runs_says_why_a_model_is_not_retrained_yet(registry: Registry) -> None:
+    for words in (
+        "digits: why it is not retrained yet is not known: nothing watches digits yet",
+        "digits: not retrained yet: whether its answers got worse is not known",
+    ):
+        done = CliRunner().invoke(main, ["jobs", "list"])
+        assert done.exit_code == 0, done.output
+        assert done.stdout.startswith(f"no runs yet\n{words}")
+        watched(registry)

@@ -1,0 +1,87 @@
+"""A training that would only repeat an earlier one is not made, and the job says why."""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from models.evaluation.gates.checks import Check
+from monitoring.loop.deciding.tried import describe_choice, explain_repeat, find_tried
+from monitoring.loop.jobs import Job
+from monitoring.loop.results import WindowFacts
+from tests.monitoring.loop.lab import GENTLE, Lab, audit, job_of
+
+GAIN = Check("window_accuracy", "pass", 0.02, 0.0, "better")
+NO_GAIN = Check("window_accuracy", "fail", -0.01, 0.0, "no better")
+UNSURE, SURE = WindowFacts("unknown", 480, 106), WindowFacts("pass", 480, 457)
+NOW = Job("now", "evaluate", "digits", 1, "accuracy", "harm", 50.0, 200.0)
+
+
+def ended(window: WindowFacts = SURE, gain: bool = False, **fields: Any) -> Job:
+    """An earlier job of the same shift that trained and promoted nothing."""
+    job = msgspec.structs.replace(
+        NOW, id="then", created_at=100.0, state="done", outcome="refused", challenger=2,
+        window=window, checks=(GAIN if gain else NO_GAIN,),
+    )  # fmt: skip
+    return msgspec.structs.replace(job, **fields)
+
+
+@pytest.mark.parametrize(
+    ("window", "before", "repeats"),
+    [
+        (UNSURE, ended(UNSURE, outcome="inconclusive"), True),
+        (WindowFacts("unknown", 5000, 1100), ended(UNSURE, outcome="inconclusive"), True),
+        (UNSURE, ended(UNSURE, gain=True, outcome="reported"), True),
+        (WindowFacts("unknown", 480, 200), ended(UNSURE), False),  # other rows than then
+        (WindowFacts("pass", 480, 130), ended(UNSURE), False),  # it can judge them now
+        (SURE, ended(), True),
+        (SURE, ended(WindowFacts("pass", 140, 130)), True),
+        (SURE, ended(WindowFacts("pass", 110, 105)), False),  # four times the rows
+        (SURE, ended(gain=True), False),  # it did gain, and another gate refused it
+        (SURE, ended(gain=True, outcome="rejected"), True),
+        (SURE, ended(outcome="failed"), False),
+        (SURE, ended(challenger=None), False),
+        (SURE, ended(champion=7), False),
+        (SURE, ended(followed="a person said so"), False),
+        (SURE, ended(source="person", options={"recipe": {"epochs": 1}}), False),
+        (WindowFacts("unknown", 0, 0), ended(WindowFacts("unknown", 0, 0)), True),
+    ],
+)  # fmt: skip
+def test_the_same_evidence_for_the_same_shift_is_a_repeat(
+    window: WindowFacts, before: Job, repeats: bool
+) -> None:
+    assert (find_tried(NOW, window, [before]) is not None) == repeats
+    words = explain_repeat(NOW, window, [before])
+    assert bool(words) == repeats
+    assert not words or "job then has trained version 2" in words
+    person = msgspec.structs.replace(NOW, source="person")
+    assert find_tried(person, window, [before]) is None, "a person is obeyed"
+
+
+def test_a_choice_is_offered_where_there_is_something_to_choose() -> None:
+    assert "so a person may promote it" in describe_choice("digits", 2, [GAIN])
+    words = describe_choice("digits", 2, [NO_GAIN])
+    assert "no gain" in words
+    assert "may promote" not in words
+
+
+@pytest.mark.parametrize("options", [{"labels": "unsure"}, {"gain": False}])
+def test_a_second_run_for_the_same_shift_trains_nothing(
+    options: dict[str, Any], tmp_path: Path
+) -> None:
+    lab = Lab(tmp_path, terms=GENTLE)
+    for name in ("first", "second", "third"):
+        lab.put(job_of(name, window=[480, 106], **options))
+        assert lab.run() == 0
+    jobs = lab.jobs()
+    assert jobs["first"].challenger == 2
+    assert not jobs["first"].tried
+    assert audit(lab).count("publish") == 2, "the champion and one challenger"
+    for name in ("second", "third"):
+        assert (jobs[name].outcome, jobs[name].challenger) == ("inconclusive", None)
+        assert jobs[name].detail == f"nothing was trained; {jobs[name].tried}"
+        assert "job first has trained version 2" in jobs[name].tried
+    lab.put(job_of("more", window=[1920, 424], **options))
+    assert lab.run() == 0
+    assert (lab.jobs()["more"].challenger is not None) == ("gain" in options)
