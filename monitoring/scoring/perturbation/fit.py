@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.statistics.arrays import FloatArray, IntArray
+from monitoring.scoring.channels.image_statistics import CAP
 from monitoring.scoring.perturbation.filters import Filters
 from monitoring.scoring.perturbation.head import HIDDEN, SHARES, PerturbationHead
 from monitoring.scoring.pieces import Part
@@ -16,6 +17,7 @@ from monitoring.scoring.pieces import Part
 LEARNED = 8  # filters beside those of the statistics
 STEPS, BATCH, RATE, DECAY = 1500, 256, 4e-3, 1e-2
 DROPPED, DROPPED_HIDDEN = 0.2, 0.3  # shares of evidence and hidden units that a batch leaves out
+LEAST_SPREAD, LEAST_ANSWER = 1e-4, 1e-2  # of evidence and of filters' answers, of 1 + their mean
 LOOKED_AT = 2000  # rows that the scale of the evidence is taken from
 
 
@@ -112,7 +114,7 @@ def _net(evidence: FloatArray, x_unit: FloatArray | None) -> Any:
         def joined(self, rows: Tensor, images: Tensor | None) -> Tensor:
             if self.conv is None or images is None:
                 return rows
-            answers = torch.relu(F.conv2d(images, *self.joined_filters()))
+            answers = F.conv2d(images, *self.joined_filters()).clamp(0, CAP)
             return torch.cat([rows, answers.mean((2, 3)), answers.amax((2, 3))], dim=1)
 
         def joined_filters(self) -> tuple[Tensor, Tensor]:
@@ -131,7 +133,9 @@ def _net(evidence: FloatArray, x_unit: FloatArray | None) -> Any:
         def scale_by(self, rows: Tensor, images: Tensor | None) -> None:
             seen = self.joined(rows, images)
             self.mean.copy_(seen.mean(0))
-            self.std.copy_(seen.std(0) + 1e-4 * (1 + seen.abs().mean(0)))
+            least = torch.full_like(self.std, LEAST_SPREAD)
+            least[rows.shape[1] :] = LEAST_ANSWER  # some filters answer nearly all images alike
+            self.std.copy_(seen.std(0) + least * (1 + seen.abs().mean(0)))
 
         def filters(self) -> Filters | None:
             if self.conv is None:
