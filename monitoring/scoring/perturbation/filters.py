@@ -23,8 +23,8 @@ from monitoring.scoring.graph import GraphBuilder
 class Filters:
     """K filters of 3 x 3; per filter the mean and the largest answer of the image.
 
-    r_f = min(max(w_f * x + b_f, 0), 8) at the inner pixels; the evidence is (mean r_1 .. mean r_K, max r_1
-    .. max r_K).
+    r_f = min(max(w_f * x + b_f, 0), 8) at the inner pixels; the evidence is (mean r_1 .. mean r_K,
+    max r_1 .. max r_K).
 
     Args:
         kernels: `(K, channels, 3, 3)`.
