@@ -350,7 +350,7 @@ def _emit_scores(
     if schema.kind == "image":
         residual = PixelResidual.fit(schema.to_unit(references))
     if residual is not None:
-        evidence.append(residual.emit(graph, x_unit))
+        evidence += [residual.emit(graph, x_unit), graph.op("Flatten", x_unit)]
     return scores, Evidence(graph.op("Concat", *evidence, axis=1), filters)
 
 

@@ -199,7 +199,7 @@ def head_material(
         held_severities=np.append(severities, np.zeros(len(own[1][:KIND_ROWS]), dtype=np.int64)),
         kind_names=(*kinds, "your own"),
     )
-    return material, source + _tell_drift_rows(material.drift)
+    return material, source + tell_few(len(held)) + _tell_drift_rows(material.drift)
 
 
 def _clean(data: DataSet, window: Window | None) -> tuple[Rows, Rows, Rows, str]:
@@ -229,6 +229,20 @@ def _drift_rows(data: DataSet, training: Rows, held: Rows) -> DriftRows | None:
     if len(known) >= ENOUGH:
         return DriftRows(known)
     return DriftRows(np.concatenate([known, data.test.x]), tested=False)
+
+
+def tell_few(held: int) -> str:
+    """What so few held-out rows mean for the flags of the perturbation head; nothing if enough.
+
+    >>> tell_few(80)
+    '; too few for 1 %: below 99 held-out rows no row is flagged as attacked or suspicious'
+    """
+    if held >= ENOUGH:
+        return ""
+    return (
+        f"; too few for 1 %: below {ENOUGH} held-out rows no row is flagged as attacked or "
+        "suspicious"
+    )
 
 
 def _tell_drift_rows(drift: DriftRows | None) -> str:

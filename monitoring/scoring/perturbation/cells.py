@@ -81,14 +81,20 @@ class LikelihoodCells:
 
 
 def _bets(counts: FloatArray, base: FloatArray) -> FloatArray:
-    """`(2, G)`: attacked rows, for most of a bet those above a likelihood of .5, or of .8."""
-    whole = _shares(counts, base, 1.0)
-    rows = []
-    for limit in SEEN:
-        place = np.arange(len(whole)) % (len(LIKELIHOOD_EDGES) + 1)
-        seen = np.where(place <= LIKELIHOOD_EDGES.index(limit), whole, 0.0)
-        rows.append(0.95 * seen / seen.sum() + 0.05 * whole)
-    return np.stack(rows)
+    """`(4, G)`: attacked rows, for most of a bet those that are seen in one of several ways.
+
+    Seen are likelihoods above .5, above .8, above .8 of the most suspicious rows (noise and weak
+    changes lie beside them), and the last two half and half.
+    """
+    whole, columns = _shares(counts, base, 1.0), len(LIKELIHOOD_EDGES) + 1
+    suspicious, place = np.divmod(np.arange(len(whole)), columns)
+    likely, very_likely = (place <= LIKELIHOOD_EDGES.index(limit) for limit in SEEN)
+    shapes = []
+    for mask in (likely, very_likely, very_likely & (suspicious == 0)):
+        seen = np.where(mask, whole, 0.0)
+        shapes.append(seen / seen.sum())
+    shapes.append((shapes[1] + shapes[2]) / 2)
+    return 0.95 * np.stack(shapes) + 0.05 * whole
 
 
 def _shares(counts: FloatArray | IntArray, prior: FloatArray, rows: float) -> FloatArray:

@@ -11,6 +11,7 @@ import numpy as np
 
 from models.statistics.arrays import FloatArray
 from monitoring.scoring.channels.image_statistics import (
+    CAP,
     emit_input_statistics,
     merge_matrix,
     stencils,
@@ -20,10 +21,10 @@ from monitoring.scoring.graph import GraphBuilder
 
 @dataclass(frozen=True)
 class Filters:
-    """K filters of 3 x 3, rectified; per filter the mean and the largest answer of the image.
+    """K filters of 3 x 3; per filter the mean and the largest answer of the image.
 
-    r_f = max(w_f * x + b_f, 0) at the inner pixels; the evidence is (mean r_1 .. mean r_K, max r_1
-    .. max r_K).
+    r_f = min(max(w_f * x + b_f, 0), 8) at the inner pixels; the evidence is (mean r_1 .. mean r_K,
+    max r_1 .. max r_K).
 
     Args:
         kernels: `(K, channels, 3, 3)`.
@@ -42,7 +43,7 @@ class Filters:
         """`(N, 2 K)` of images `(N, channels, height, width)` in [0, 1]."""
         windows = np.lib.stride_tricks.sliding_window_view(x_unit, (3, 3), (2, 3))
         answers = np.einsum("nchwij,fcij->nfhw", windows, self.kernels, optimize=True)
-        answers = np.maximum(answers + self.bias[:, None, None], 0)
+        answers = np.clip(answers + self.bias[:, None, None], 0, CAP)
         return np.concatenate([answers.mean((2, 3)), answers.max((2, 3))], axis=1)
 
 
@@ -63,7 +64,9 @@ class FilterNodes:
         fixed = Filters.fixed(channels)
         kernels, bias = graph.const(fixed.kernels), graph.const(fixed.bias)
         merge = graph.const(merge_matrix(channels, len(fixed.bias)))
-        answers = graph.op("Relu", graph.op("Conv", x_unit, kernels, bias))
+        answers = graph.op("Conv", x_unit, kernels, bias)
+        ends = (graph.const(np.float32(end)) for end in (0, CAP))
+        answers = graph.op("Clip", answers, *ends)
         means = graph.op("Flatten", graph.op("GlobalAveragePool", answers))
         largest = graph.op("Flatten", graph.op("GlobalMaxPool", answers))
         statistics = emit_input_statistics(graph, x_unit, means, merge)

@@ -9,14 +9,17 @@ import numpy as np
 import numpy.typing as npt
 
 from models.statistics.arrays import FloatArray, IntArray
+from monitoring.scoring.channels.image_statistics import CAP
 from monitoring.scoring.perturbation.filters import Filters
-from monitoring.scoring.perturbation.head import HIDDEN, SHARES, PerturbationHead
+from monitoring.scoring.perturbation.head import HIDDEN, MEMBERS, SHARES, PerturbationHead
 from monitoring.scoring.pieces import Part
 
 LEARNED = 8  # filters beside those of the statistics
 STEPS, BATCH, RATE, DECAY = 1500, 256, 4e-3, 1e-2
 DROPPED, DROPPED_HIDDEN = 0.2, 0.3  # shares of evidence and hidden units that a batch leaves out
+LEAST_SPREAD, LEAST_ANSWER = 1e-4, 1e-2  # of evidence and of filters' answers, of 1 + their mean
 LOOKED_AT = 2000  # rows that the scale of the evidence is taken from
+PIECE = 512  # images that the fixed filters are asked for at once
 
 
 def fit_with_filters(
@@ -29,8 +32,9 @@ def fit_with_filters(
 ) -> tuple[Filters | None, PerturbationHead]:
     """Fit filters on the images and the classifier on the evidence and what the filters give.
 
-    AdamW with a cosine schedule on the cross-entropy and dropout (few images stand behind many
-    rows), 1500 batches of 256 rows.
+    The classifier is the mean of four (in the logits), each with dropout of its own: few images
+    stand behind many rows, and what one of them makes of chance the others do not. AdamW with a
+    cosine schedule on the mean of their cross-entropies, 1500 batches of 256 rows.
 
     Args:
         evidence: `(N, P)`.
@@ -48,6 +52,8 @@ def fit_with_filters(
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
+        if x_unit is not None:
+            evidence = np.concatenate([evidence, _fixed_answers(x_unit)], axis=1)
         net = _net(evidence, x_unit)
         rng = np.random.default_rng(seed)
         share = (np.asarray(SHARES) / np.maximum(np.bincount(kind, minlength=3), 1))[kind]
@@ -59,12 +65,20 @@ def fit_with_filters(
         for number, rows in enumerate(np.split(order[LOOKED_AT:], STEPS)):
             part_done(number, STEPS)
             target = torch.from_numpy(kind[rows].astype(np.int64))
-            loss = F.cross_entropy(net(*_batch(rows, evidence, x_unit)), target)
+            logits = net(*_batch(rows, evidence, x_unit))
+            loss = F.cross_entropy(logits.flatten(0, 1), target.repeat(MEMBERS))
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             schedule.step()
     return net.filters(), net.head()
+
+
+def _fixed_answers(x_unit: FloatArray) -> FloatArray:
+    """What the filters of the statistics give, `(N, 2 K)`: they are never trained."""
+    fixed = Filters.fixed(x_unit.shape[1])
+    pieces = range(0, len(x_unit), PIECE)
+    return np.concatenate([fixed.pool(x_unit[k : k + PIECE]) for k in pieces])
 
 
 def _draw(share: FloatArray, rng: np.random.Generator, count: int) -> npt.NDArray[np.intp]:
@@ -93,56 +107,75 @@ def _net(evidence: FloatArray, x_unit: FloatArray | None) -> Any:
     class Net(nn.Module):
         mean: Tensor
         std: Tensor
-        kernels: Tensor
-        bias: Tensor
 
         def __init__(self) -> None:
             super().__init__()
-            self.conv, width = None, evidence.shape[1]
+            self.conv, width, self.fixed = None, evidence.shape[1], 0
             if x_unit is not None:
-                fixed = Filters.fixed(x_unit.shape[1])
+                self.fixed = len(Filters.fixed(x_unit.shape[1]).bias)
                 self.conv = nn.Conv2d(x_unit.shape[1], LEARNED, 3)
-                self.register_buffer("kernels", torch.from_numpy(fixed.kernels))
-                self.register_buffer("bias", torch.from_numpy(fixed.bias))
-                width += 2 * (len(fixed.bias) + LEARNED)
+                width += 2 * LEARNED
             self.register_buffer("mean", torch.zeros(width))
             self.register_buffer("std", torch.ones(width))
-            self.first, self.second = nn.Linear(width, HIDDEN), nn.Linear(HIDDEN, 3)
+            members = [(nn.Linear(width, HIDDEN), nn.Linear(HIDDEN, 3)) for _ in range(MEMBERS)]
+            (self.w1, self.b1), (self.w2, self.b2) = map(_stack, zip(*members, strict=True))
 
         def joined(self, rows: Tensor, images: Tensor | None) -> Tensor:
             if self.conv is None or images is None:
                 return rows
-            answers = torch.relu(F.conv2d(images, *self.joined_filters()))
+            answers = self.conv(images).clamp(0, CAP)
             return torch.cat([rows, answers.mean((2, 3)), answers.amax((2, 3))], dim=1)
-
-        def joined_filters(self) -> tuple[Tensor, Tensor]:
-            assert self.conv is not None
-            assert self.conv.bias is not None
-            kernels = torch.cat([self.kernels, self.conv.weight])
-            return kernels, torch.cat([self.bias, self.conv.bias])
 
         def forward(self, rows: Tensor, images: Tensor | None) -> Tensor:
             scaled = (self.joined(rows, images) - self.mean) / self.std
-            hidden = torch.relu(self.first(F.dropout(scaled, DROPPED, self.training)))
-            logits: Tensor = self.second(F.dropout(hidden, DROPPED_HIDDEN, self.training))
-            return logits
+            scaled = F.dropout(scaled.expand(MEMBERS, -1, -1), DROPPED, self.training)
+            hidden = torch.relu(torch.baddbmm(self.b1, scaled, self.w1))
+            hidden = F.dropout(hidden, DROPPED_HIDDEN, self.training)
+            return torch.baddbmm(self.b2, hidden, self.w2)
 
         @torch.no_grad()
         def scale_by(self, rows: Tensor, images: Tensor | None) -> None:
             seen = self.joined(rows, images)
             self.mean.copy_(seen.mean(0))
-            self.std.copy_(seen.std(0) + 1e-4 * (1 + seen.abs().mean(0)))
+            least = torch.full_like(self.std, LEAST_SPREAD)
+            answers = 2 * (self.fixed + LEARNED) if self.conv is not None else 0
+            least[len(least) - answers :] = LEAST_ANSWER  # some filters answer nearly all alike
+            self.std.copy_(seen.std(0) + least * (1 + seen.abs().mean(0)))
 
+        @torch.no_grad()
         def filters(self) -> Filters | None:
-            if self.conv is None:
+            if self.conv is None or x_unit is None:
                 return None
-            return Filters(*(p.detach().numpy() for p in self.joined_filters()))
+            assert self.conv.bias is not None
+            fixed = Filters.fixed(x_unit.shape[1])
+            kernels, bias = self.conv.weight.numpy(), self.conv.bias.numpy()
+            return Filters(
+                np.concatenate([fixed.kernels, kernels]), np.concatenate([fixed.bias, bias])
+            )
 
         @torch.no_grad()
         def head(self) -> PerturbationHead:
-            w1 = self.first.weight.double() / self.std
-            b1 = self.first.bias - w1 @ self.mean.double()
-            arrays = (w1.T, b1, self.second.weight.T, self.second.bias)
-            return PerturbationHead(*(a.float().contiguous().numpy() for a in arrays))
+            w1 = self.w1.double() / self.std[:, None]
+            b1 = self.b1 - self.mean.double()[None] @ w1
+            w1 = w1[:, self.order()].transpose(0, 1).flatten(1)
+            w2, b2 = self.w2.flatten(0, 1) / MEMBERS, self.b2.mean(0).flatten()
+            return PerturbationHead(
+                *(a.float().contiguous().numpy() for a in (w1, b1.flatten(), w2, b2))
+            )
+
+        def order(self) -> Tensor:
+            """Places of evidence, all filters' means and all filters' largest answers."""
+            count, known = self.fixed, len(self.mean) - 2 * LEARNED
+            places = torch.arange(len(self.mean))
+            if self.conv is None:
+                return places
+            own, fixed = places[known:], places[known - 2 * count : known]
+            parts = [places[: known - 2 * count], fixed[:count], own[:LEARNED]]
+            return torch.cat([*parts, fixed[count:], own[LEARNED:]])
+
+    def _stack(layers: Any) -> Any:
+        weight = torch.stack([layer.weight.T for layer in layers])
+        bias = torch.stack([layer.bias[None] for layer in layers])
+        return nn.Parameter(weight.detach()), nn.Parameter(bias.detach())
 
     return Net()

@@ -99,9 +99,7 @@ def test_numpy_equals_the_graph(kind: str, name: str) -> None:
     expected, answered = told(kind, name, rows)
     assert answered.dtype == np.float32
     assert answered.shape == expected.shape == (len(data.test), expected.shape[1])
-    # Whitening and logarithms of small numbers magnify what float32 loses.
-    close = 1e-3 if name in ("strangeness", "drift_score") else 2e-5
-    np.testing.assert_allclose(answered, expected, rtol=2e-4, atol=close)
+    np.testing.assert_allclose(answered, expected, rtol=2e-4, atol=2e-5)
 
 
 @battery

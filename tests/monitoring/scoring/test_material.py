@@ -15,9 +15,10 @@ from models.versions.judging import ThreatModel
 from models.versions.runner import session
 from models.versions.schema import InputArray
 from monitoring.scoring import material
-from monitoring.scoring.material import Victim, head_material, logits_of
+from monitoring.scoring.material import Victim, head_material, logits_of, tell_few
 from monitoring.scoring.perturbation.attacks import SIZES
 from monitoring.scoring.perturbation.benign import Benign
+from monitoring.scoring.perturbation.head import threshold
 from monitoring.scoring.perturbation.negatives import kinds_of
 from tests import bundles
 
@@ -174,3 +175,9 @@ def test_own_benign_rows_join_both_parts_as_a_kind_of_their_own(asked: Victim) -
     last = made.held_kinds == made.held_kinds.max()
     assert keys(made.held_corrupted[last]) == keys(held)
     assert len(np.unique(made.held_kinds)) == len(kinds_of(data.schema)) + 1
+
+
+@pytest.mark.parametrize("held", [10, 98, 99, 360])
+def test_the_card_says_where_nothing_can_be_flagged(held: int) -> None:
+    nothing = threshold(np.linspace(0, 0.9, held), 0.01) == 1.0
+    assert bool(tell_few(held)) == nothing
