@@ -10,7 +10,7 @@ from torch import nn
 
 from models.attacks.threat import geometry_of
 from models.base.logs import logger
-from models.certificates.bounds import Box, pass_layers, worst_margins
+from models.certificates.bounds import Box, check_chain, pass_layers, worst_margins
 from models.certificates.layers import Chain
 from models.statistics.arrays import FloatArray, IntArray
 from models.versions.judging import ThreatModel
@@ -60,11 +60,15 @@ def emit_certificate(
         x_unit: unit-range rows, not clipped.
         what: chain and boxes.
         heat: temperature of the served probabilities.
+
+    Raises:
+        TrainingError: the chain does not give the net's logits.
     """
     radii, hair = what.facts.radii, least_lead(what, schema, heat)
     if not math.isfinite(hair):
         _emit_nothing(graph, schema, x_unit)
         return
+    check_chain(what.net, what.chain, _samples(schema))
     ends, inside = emit_boxes(graph, schema, x_unit, what.net, what.facts)
     for layer in what.chain.body:
         ends = emit_layer(graph, layer, ends)
@@ -118,6 +122,18 @@ def least_lead(what: Certifying, schema: InputSchema, heat: float) -> float:
         log.warning("certificates_off", why="some input may overflow the net", largest=largest)
         return float("inf")
     return PROBABILITY_HAIR * heat + 2 * UNIT_ROUNDOFF * logit
+
+
+def _samples(schema: InputSchema, count: int = 64) -> torch.Tensor:
+    """Random unit-range rows `(count, *shape)`, with missing values where a column may have them."""
+    drawn = torch.Generator().manual_seed(0)
+    x = torch.rand(count, *schema.shape, generator=drawn)
+    for place, column in enumerate(schema.columns):
+        if column.kind != "numeric":
+            x[:, place] = torch.randint(len(column.categories), (count,), generator=drawn).float()
+        if column.missing:
+            x[: count // 4, place] = torch.nan
+    return x
 
 
 def _domain(chain: Chain, schema: InputSchema) -> Box:
