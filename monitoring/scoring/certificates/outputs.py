@@ -64,8 +64,8 @@ def emit_certificate(
     Raises:
         TrainingError: the chain does not give the net's logits.
     """
-    radii, hair = what.facts.radii, least_lead(what, schema, heat)
-    if not math.isfinite(hair):
+    hair, eps = least_lead(what, schema, heat), np.float32(what.facts.eps)
+    if not math.isfinite(hair) or not eps > 0:
         _emit_nothing(graph, schema, x_unit)
         return
     check_chain(what.net, what.chain, _samples(schema))
@@ -74,19 +74,18 @@ def emit_certificate(
         ends = emit_layer(graph, layer, ends)
     lead = emit_lead(graph, what.chain.last, ends)
     proven = graph.op("Greater", lead, graph.const(np.float32(hair)))
-    if len(radii) > 1:
-        proven = graph.op("Reshape", proven, graph.const([len(radii), -1]))
+    if len(what.facts.radii) == 1:
+        certified = graph.op("And", proven, inside)
+        reached = graph.op("Where", certified, graph.const(eps), graph.const(np.float32(0)))
     else:
-        proven = graph.op("Unsqueeze", proven, graph.const([0]))
-    proven = graph.op("And", proven, inside)
-    sizes = graph.const(np.asarray(radii, dtype=np.float32)[:, None])
-    reached = graph.op("Where", proven, sizes, graph.const(np.float32(0)))
-    largest = graph.op("ReduceMax", reached, graph.const([0]), keepdims=0)
-    certified = graph.op("GreaterOrEqual", largest, graph.const(np.float32(what.facts.eps)))
-    anything = graph.op("Greater", largest, graph.const(np.float32(0)))  # 0: nothing is proven
-    certified = graph.op("And", certified, anything)
+        sizes = np.asarray(what.facts.radii, dtype=np.float32)[:, None]
+        proven = graph.op("Reshape", proven, graph.const([len(sizes), -1]))
+        proven = graph.op("And", proven, inside)
+        reached = graph.op("Where", proven, graph.const(sizes), graph.const(np.float32(0)))
+        reached = graph.op("ReduceMax", reached, graph.const([0]), keepdims=0)
+        certified = graph.op("GreaterOrEqual", reached, graph.const(eps))
     graph.output("certified", certified, "batch", kind=onnx.TensorProto.BOOL)
-    graph.output("certified_eps", largest, "batch")
+    graph.output("certified_eps", reached, "batch")
 
 
 def _emit_nothing(graph: GraphBuilder, schema: InputSchema, x_unit: str) -> None:
@@ -125,7 +124,7 @@ def least_lead(what: Certifying, schema: InputSchema, heat: float) -> float:
 
 
 def _samples(schema: InputSchema, count: int = 64) -> torch.Tensor:
-    """Random unit-range rows `(count, *shape)`, with missing values where a column may have them."""
+    """Random unit-range rows `(count, *shape)`, some with missing values where there may be any."""
     drawn = torch.Generator().manual_seed(0)
     x = torch.rand(count, *schema.shape, generator=drawn)
     for place, column in enumerate(schema.columns):
