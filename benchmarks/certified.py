@@ -1,15 +1,16 @@
 """Certified training beside the presets of today: accuracy, attacks, proofs, scores, CPU seconds.
 
     python -m benchmarks.certified run [--sets NAME,...] [--methods NAME,...] [--seeds N] [--scores]
-                                       [--out FILE]
+                                       [--queries N] [--nets FOLDER] [--out FILE]
     python -m benchmarks.certified table [--out FILE]
     python -m benchmarks.certified cost --model state/registry/digits/1/model.onnx
 
 `run` trains every (set, seed, method) that the file has no line of and judges it on all test
-rows: clean accuracy, APGD-CE and APGD-T with 100 steps, rows proven right by float64 bounds.
---scores also instruments the net and says how well its drift and perturbation scores tell attacked
-and corrupted rows from clean ones (areas under the ROC curve). `table` prints means over the seeds
-and the verdict of the rule for defaults: 1 point clean, 2 points under attack, .02 of each area.
+rows: clean accuracy, under the own AutoAttack (APGD-CE and APGD-T with 100 steps, Square with
+--queries), under random benign changes, rows proven right by float64 bounds. --scores also
+instruments the net and says how well its drift and perturbation scores tell attacked and corrupted
+rows from clean ones (areas under the ROC curve). `table` prints means over the seeds and the
+verdict of the rule for defaults: 1 point clean, 2 points under attack, .02 of each area.
 `cost` measures a scored run with certificates against the same graph without them, in turns, for 1
 and 32 digits. One thread throughout.
 """
@@ -31,7 +32,8 @@ import torch
 from torch import nn
 
 from models import attacks, data
-from models.attacks.cascade import Strength
+from models.attacks.cascade import standard
+from models.attacks.catalogue import find_attack
 from models.attacks.threat import geometry_of
 from models.certificates.bounds import worst_margins
 from models.certificates.layers import chain_of
@@ -49,9 +51,9 @@ from monitoring.scoring.instrument import Instrumented, instrument
 from monitoring.scoring.material import Victim, head_material
 
 SETS, METHODS = "digits,breast_cancer,wine", "certified,trades"
-ATTACKS = (Strength("apgd-ce", 100), Strength("apgd-t", 100))
 MARGINS = {"clean": 0.01, "attacked": 0.02, "drift_auroc": 0.02, "perturbation_auroc": 0.02}
 ROUNDS, RUNS = 60, 10
+DRAWS = 10  # of random benign changes of all test rows
 
 
 def jobs(options: argparse.Namespace) -> Iterator[tuple[str, int, str]]:
@@ -79,14 +81,19 @@ def fit(rows: DataSet, method: str, seed: int) -> tuple[nn.Module, Preset, float
     return result.net, Preset(recipe, chosen.threat), result.cpu_seconds
 
 
-def judge(net: nn.Module, rows: DataSet, eps: float) -> dict[str, Any]:
+def judge(net: nn.Module, rows: DataSet, eps: float, queries: int) -> dict[str, Any]:
     """Shares of all test rows."""
     x = torch.from_numpy(rows.schema.to_unit(rows.test.x))
     y = torch.from_numpy(rows.test.y.astype(np.int64))
     threat = geometry_of(preset(rows.schema, 1).threat, rows.schema, eps)
     with torch.no_grad():
         right = net.eval()(x)[0].argmax(dim=1) == y
-    which = [a for a in ATTACKS if len(rows.classes) > 3 or a.attack != "apgd-t"]
+    images = rows.schema.kind == "image"
+    which = [
+        a
+        for a in standard(queries=queries)
+        if find_attack(a.attack).suits(len(rows.classes), images=images)
+    ]
     with attacks.frozen(net):
         verdict = attacks.cascade(attacks.logits_only(net), x, y, threat, attacks=which)
     proven = {}
@@ -100,9 +107,22 @@ def judge(net: nn.Module, rows: DataSet, eps: float) -> dict[str, Any]:
         "rows": len(y),
         "clean": float(right.double().mean()),
         "attacked": float(verdict.survived.double().mean()),
+        "after": {k: float(v.double().mean()) for k, v in verdict.after.items()},
+        "corrupted": corrupted_accuracy(net, rows),
         "proven": proven,
         "broken": int((broken & ~verdict.survived.numpy()).sum()),
     }
+
+
+def corrupted_accuracy(net: nn.Module, rows: DataSet) -> float:
+    """Share of test rows that are right under a random benign change each, over `DRAWS` draws."""
+    rng, right = np.random.default_rng(7), []
+    for _ in range(DRAWS):
+        x = rows.schema.to_unit(random_benign(rows.schema, rows.test.x, rng))
+        with torch.no_grad():
+            answer = net.eval()(torch.from_numpy(x))[0].argmax(dim=1).numpy()
+        right.append(float((answer == rows.test.y).mean()))
+    return statistics.mean(right)
 
 
 def instrumented(net: nn.Module, rows: DataSet, chosen: Preset, method: str) -> Instrumented:
@@ -149,7 +169,12 @@ def run(options: argparse.Namespace) -> None:
         rows = data.load(name)
         net, chosen, seconds = fit(rows, method, seed)
         line = {"set": name, "seed": seed, "method": method, "cpu_seconds": round(seconds, 1)}
-        line |= judge(net, rows, chosen.threat.eps)
+        if options.nets is not None:
+            options.nets.mkdir(parents=True, exist_ok=True)
+            (options.nets / f"{name}-{method}-{seed}.safetensors").write_bytes(
+                export.weights_bytes(net)
+            )
+        line |= judge(net, rows, chosen.threat.eps, options.queries)
         if options.scores:
             line |= scores(net, instrumented(net, rows, chosen, method), rows, chosen)
         with options.out.open("a") as stream:
@@ -172,7 +197,9 @@ def table(options: argparse.Namespace) -> None:
             if not own:
                 continue
             keys = [
-                k for k in ("clean", "attacked", "cpu_seconds", *list(MARGINS)[2:]) if k in own[0]
+                k
+                for k in ("clean", "attacked", "corrupted", "cpu_seconds", *list(MARGINS)[2:])
+                if k in own[0]
             ]
             means[method] = {k: statistics.mean(line[k] for line in own) for k in keys}
             words = [f"{k} {v:.4g}" for k, v in means[method].items()]
@@ -250,6 +277,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--sets", default=SETS)
     parser.add_argument("--methods", default=METHODS)
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--queries", type=int, default=5000, help="of the square attack")
+    parser.add_argument("--nets", type=Path, help="folder that the weights are kept in")
     parser.add_argument("--scores", action="store_true")
     parser.add_argument("--model", type=Path, help="model.onnx of a version, for the cost")
     parser.add_argument("--out", type=Path, default=Path("certified.jsonl"))

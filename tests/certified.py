@@ -94,7 +94,7 @@ def compiled(
     """A net with its certificates as a graph; where `whole`, with its logits (takes longer)."""
     schema = data.schema
     image = schema.kind == "image"
-    model = export.to_onnx(net, schema, clip=image) if whole else _empty(schema)
+    model = export.to_onnx(net, schema, clip=image) if whole else empty(schema)
     graph = GraphBuilder(model, reserved=("logits", *CERTIFICATE_OUTPUTS))
     what = Certifying(net, chain_of(net), facts)
     emit_certificate(graph, schema, emit_unit(graph, schema), what, 1.0)
@@ -104,7 +104,7 @@ def compiled(
     return Small(data, net, facts, run, whole)
 
 
-def _empty(schema: InputSchema) -> onnx.ModelProto:
+def empty(schema: InputSchema) -> onnx.ModelProto:
     """A graph with an input and nothing else."""
     kind = TensorProto.UINT8 if schema.dtype == "uint8" else TensorProto.FLOAT
     given = helper.make_tensor_value_info(schema.name, kind, ["batch", *schema.shape])

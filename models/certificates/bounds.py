@@ -4,6 +4,7 @@ A linear layer takes the centre and the radius of a box: c <- W c + b, r <- |W| 
 with its input (ReLU, the largest of a patch) takes both ends.
 """
 
+import copy
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,7 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.attacks.threat import Columns, Linf, Threat
+from models.base.errors import TrainingError
 from models.certificates.layers import Chain, Flat, Layer, Relu, Scale
+
+SAME = 1e-6  # of the largest logit: more than roundings of float64, and of constants in float32
 
 
 class Box(NamedTuple):
@@ -104,6 +108,35 @@ def worst_margins(
         lower[torch.arange(len(part)), part] = torch.inf
         found.append(lower.amin(dim=1))
     return torch.cat(found)
+
+
+@torch.no_grad()
+def check_chain(net: nn.Module, chain: Chain, x_unit: Tensor) -> None:
+    """Compare the logits of a chain with those of its net, both in float64.
+
+    A certificate is about the chain. What the trace of a net got wrong would make it a false one.
+
+    Args:
+        net: the module that the chain was read from.
+        chain: its layers.
+        x_unit: `(N, *shape)` unit-range inputs to compare at.
+
+    Raises:
+        TrainingError: they differ.
+    """
+    x = x_unit.double()
+    expected = copy.deepcopy(net).double().eval()(x)
+    expected = expected[0] if isinstance(expected, (tuple, list)) else expected
+    at = propagate(chain, Box(x, x)).box.low
+    bias = None if chain.last.bias is None else chain.last.bias.double()
+    logits = F.linear(at, chain.last.weight.double(), bias)
+    difference = float((logits - expected).abs().max())
+    if not difference <= SAME * (1 + float(expected.abs().max())):  # NaN is not the same either
+        raise TrainingError(
+            f"certified training read the net as a chain of layers whose logits differ by "
+            f"{difference:.2g} from the net's own: nothing may be certified with it; keep "
+            "forward a plain chain of layers"
+        )
 
 
 def _step(layer: Layer, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:

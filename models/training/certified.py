@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from models.attacks.threat import Columns, Linf
 from models.base.errors import TrainingError
-from models.certificates.bounds import Box, box_around, margins, propagate
+from models.certificates.bounds import Box, box_around, check_chain, margins, propagate
 from models.certificates.layers import Chain, chain_of
 from models.training.adversary import Adversary, forward
 
@@ -63,6 +63,7 @@ def certified(net: nn.Module, x: Tensor, y: Tensor, adversary: Adversary, beta: 
         )
     if net not in _followed:
         _followed[net] = chain_of(net)
+        check_chain(net, _followed[net], x)
     chain, reach = _followed[net], adversary.reach
     kappa = 1 - (1 - beta) * reach
     box = box_around(x, adversary.threat)

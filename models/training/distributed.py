@@ -34,9 +34,9 @@ def join_group() -> bool:
 
 def add(tensors: Iterable[Tensor]) -> None:
     """Replace every tensor by its sum over the processes, in one message."""
-    if not join_group():
-        return
     parts = list(tensors)
+    if not join_group() or not parts:  # a net without batch statistics has none to add
+        return
     flat = torch.cat([part.detach().reshape(-1) for part in parts])
     group.all_reduce(flat)
     start = 0

@@ -34,24 +34,27 @@ def _emit_image_boxes(
 ) -> tuple[Ends, str]:
     zero, one = (graph.const(np.float32(v)) for v in (0, 1))
     clipped = graph.op("Clip", x_unit, zero, one)
-    off = graph.op("Abs", graph.op("Sub", x_unit, clipped))
-    axes = list(range(1, len(schema.shape) + 1))
-    off = graph.op("ReduceSum", off, graph.const(axes), keepdims=0)
+    off = graph.op("ReduceL1", graph.op("Sub", x_unit, clipped),
+                   graph.const(list(range(1, len(schema.shape) + 1))), keepdims=0)  # fmt: skip
     inside = graph.op("Less", off, graph.const(np.float32(1e-4)))  # NaN is not
+    channels, *sides = schema.shape
+    both = clipped if channels == 1 else graph.op("Concat", clipped, clipped, axis=1)
+    signs = np.repeat([-1.0, 1.0], channels).reshape(-1, *[1] * len(sides))
     eps = np.asarray(radii, dtype=np.float64) + INPUT_HAIR
-    low = stack(graph, schema, "Sub", clipped, eps.reshape(-1, *[1] * len(axes)))
-    high = stack(graph, schema, "Add", clipped, eps.reshape(-1, *[1] * len(axes)))
-    low, high = (graph.op("Clip", end, zero, one) for end in (low, high))
-    return join(graph, low, high, positive=True), inside
+    amounts = eps.reshape(-1, *[1] * len(schema.shape)) * signs
+    ends = stack(graph, (2 * channels, *sides), "Add", both, amounts)
+    return Ends(graph.op("Clip", ends, zero, one), positive=True), inside
 
 
-def stack(graph: GraphBuilder, schema: InputSchema, kind: str, x: str, amounts: Array) -> str:
+def stack(
+    graph: GraphBuilder, shape: tuple[int, ...], kind: str, x: str, amounts: Array
+) -> str:
     """Rows moved by each of the amounts `(K, ...)`, one after the other: `(K N, *shape)`."""
     if len(amounts) == 1:
         return graph.op(kind, x, graph.const(amounts[0]))
     moved = graph.op(kind, graph.op("Unsqueeze", x, graph.const([0])),
                      graph.const(amounts[:, None]))  # fmt: skip
-    return graph.op("Reshape", moved, graph.const([-1, *schema.shape]))
+    return graph.op("Reshape", moved, graph.const([-1, *shape]))
 
 
 def _emit_table_boxes(
@@ -62,8 +65,8 @@ def _emit_table_boxes(
     down, up = box.down.double().numpy(), box.up.double().numpy()
     numbers = np.array([c.kind == "numeric" for c in schema.columns])
     eps = np.asarray(facts.radii)[:, None]
-    low = stack(graph, schema, "Sub", x_unit, eps * down + INPUT_HAIR * numbers)
-    high = stack(graph, schema, "Add", x_unit, eps * up + INPUT_HAIR * numbers)
+    low = stack(graph, schema.shape, "Sub", x_unit, eps * down + INPUT_HAIR * numbers)
+    high = stack(graph, schema.shape, "Add", x_unit, eps * up + INPUT_HAIR * numbers)
     centred = graph.op("Abs", graph.op("Sub", x_unit, graph.const(np.float32(0.5))))
     limits = graph.const(np.where(numbers, BEYOND, FARTHEST_CODE))
     fine = graph.op("Less", centred, limits)

@@ -10,7 +10,7 @@ from torch import nn
 
 from models.attacks.threat import geometry_of
 from models.base.logs import logger
-from models.certificates.bounds import Box, pass_layers, worst_margins
+from models.certificates.bounds import Box, check_chain, pass_layers, worst_margins
 from models.certificates.layers import Chain
 from models.statistics.arrays import FloatArray, IntArray
 from models.versions.judging import ThreatModel
@@ -60,29 +60,32 @@ def emit_certificate(
         x_unit: unit-range rows, not clipped.
         what: chain and boxes.
         heat: temperature of the served probabilities.
+
+    Raises:
+        TrainingError: the chain does not give the net's logits.
     """
-    radii, hair = what.facts.radii, least_lead(what, schema, heat)
-    if not math.isfinite(hair):
+    hair, eps = least_lead(what, schema, heat), np.float32(what.facts.eps)
+    if not math.isfinite(hair) or not eps > 0:
         _emit_nothing(graph, schema, x_unit)
         return
+    check_chain(what.net, what.chain, _samples(schema))
     ends, inside = emit_boxes(graph, schema, x_unit, what.net, what.facts)
     for layer in what.chain.body:
         ends = emit_layer(graph, layer, ends)
     lead = emit_lead(graph, what.chain.last, ends)
     proven = graph.op("Greater", lead, graph.const(np.float32(hair)))
-    if len(radii) > 1:
-        proven = graph.op("Reshape", proven, graph.const([len(radii), -1]))
+    if len(what.facts.radii) == 1:
+        certified = graph.op("And", proven, inside)
+        reached = graph.op("Where", certified, graph.const(eps), graph.const(np.float32(0)))
     else:
-        proven = graph.op("Unsqueeze", proven, graph.const([0]))
-    proven = graph.op("And", proven, inside)
-    sizes = graph.const(np.asarray(radii, dtype=np.float32)[:, None])
-    reached = graph.op("Where", proven, sizes, graph.const(np.float32(0)))
-    largest = graph.op("ReduceMax", reached, graph.const([0]), keepdims=0)
-    certified = graph.op("GreaterOrEqual", largest, graph.const(np.float32(what.facts.eps)))
-    anything = graph.op("Greater", largest, graph.const(np.float32(0)))  # 0: nothing is proven
-    certified = graph.op("And", certified, anything)
+        sizes = np.asarray(what.facts.radii, dtype=np.float32)[:, None]
+        proven = graph.op("Reshape", proven, graph.const([len(sizes), -1]))
+        proven = graph.op("And", proven, inside)
+        reached = graph.op("Where", proven, graph.const(sizes), graph.const(np.float32(0)))
+        reached = graph.op("ReduceMax", reached, graph.const([0]), keepdims=0)
+        certified = graph.op("GreaterOrEqual", reached, graph.const(eps))
     graph.output("certified", certified, "batch", kind=onnx.TensorProto.BOOL)
-    graph.output("certified_eps", largest, "batch")
+    graph.output("certified_eps", reached, "batch")
 
 
 def _emit_nothing(graph: GraphBuilder, schema: InputSchema, x_unit: str) -> None:
@@ -118,6 +121,18 @@ def least_lead(what: Certifying, schema: InputSchema, heat: float) -> float:
         log.warning("certificates_off", why="some input may overflow the net", largest=largest)
         return float("inf")
     return PROBABILITY_HAIR * heat + 2 * UNIT_ROUNDOFF * logit
+
+
+def _samples(schema: InputSchema, count: int = 64) -> torch.Tensor:
+    """Random unit-range rows `(count, *shape)`, some with missing values where there may be any."""
+    drawn = torch.Generator().manual_seed(0)
+    x = torch.rand(count, *schema.shape, generator=drawn)
+    for place, column in enumerate(schema.columns):
+        if column.kind != "numeric":
+            x[:, place] = torch.randint(len(column.categories), (count,), generator=drawn).float()
+        if column.missing:
+            x[: count // 4, place] = torch.nan
+    return x
 
 
 def _domain(chain: Chain, schema: InputSchema) -> Box:

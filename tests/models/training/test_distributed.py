@@ -5,14 +5,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
-from models.data import DataSet
-from models.nets import factories
 from models.training import distributed
-from models.training.loop import Recipe, train
 
 SCRIPT = """
 import json, sys
@@ -20,6 +19,10 @@ import numpy as np, torch
 from models import data
 from models.nets import factories
 from models.training import distributed
+from models.certificates.bounds import worst_margins
+from models.certificates.layers import chain_of
+from models.attacks.threat import Linf
+from models.training.certified import start_certified
 from models.training.loop import Recipe, train, _Run
 
 torch.set_num_threads(1)
@@ -31,12 +34,18 @@ def unit(self, index):
     return own(self, index)
 _Run._unit = unit
 torch.manual_seed(distributed.rank())  # even from different starts
-spec = {"shape": [1, 8, 8], "classes": 10, "batch_norm": True}
-net = factories.build(factories.NetSpec("small_conv", spec))
-recipe = Recipe(method="pgd", epochs=4, attack_steps=2, eps=0.1)
+given = json.loads(sys.argv[1])
+recipe = Recipe(**given["recipe"])
+certified = recipe.method == "certified"
+net = factories.build(factories.NetSpec("small_conv", given["net"]))
+if certified:
+    start_certified(net, torch.Generator().manual_seed(distributed.rank()))
 result = train(net, digits.train, digits.schema, recipe)
 x = torch.from_numpy(digits.schema.to_unit(digits.test.x))
-right = (result.net(x)[0].argmax(1).numpy() == digits.test.y).mean()
+y = torch.from_numpy(digits.test.y.astype(np.int64))
+right = (result.net(x)[0].argmax(1) == y).double().mean()
+if certified:
+    right = (worst_margins(chain_of(result.net), x, y, Linf(recipe.eps)) > 0).double().mean()
 total = float(sum(p.double().sum() for p in result.net.state_dict().values()))
 told = distributed.gather({"seen": seen, "right": float(right), "sum": total})
 if distributed.rank() == 0:
@@ -45,32 +54,46 @@ distributed.leave()
 """
 
 
-def test_two_processes_train_one_model_and_see_every_row_once_an_epoch(
-    digits: DataSet, tmp_path: Path
-) -> None:
-    script = tmp_path / "script.py"
+NET = {"shape": [1, 8, 8], "classes": 10}
+PGD = {"method": "pgd", "epochs": 4, "attack_steps": 2, "eps": 0.1}
+CERTIFIED = {
+    "method": "certified", "epochs": 20, "batch_size": 64, "eps": 0.05, "beta": 0.0,
+    "learning_rate": 3e-3, "eps_warm_up": 0.6, "precision": "fp32",
+}  # fmt: skip
+
+
+def test_two_processes_train_one_model_and_see_every_row_once_an_epoch(tmp_path: Path) -> None:
+    two = run_processes(2, {"net": NET | {"batch_norm": True}, "recipe": PGD}, tmp_path)
+    one = run_processes(1, {"net": NET | {"batch_norm": True}, "recipe": PGD}, tmp_path)
+    assert abs(two - one) < 0.05
+
+
+@pytest.mark.slow
+def test_two_processes_train_for_certificates_as_well_as_one(tmp_path: Path) -> None:
+    given = {"net": NET | {"widths": [8, 16], "hidden": 64}, "recipe": CERTIFIED}
+    two, one = (run_processes(count, given, tmp_path) for count in (2, 1))
+    assert one > 0.4, "what is certified nowhere would show nothing"
+    assert abs(two - one) < 0.05
+
+
+def run_processes(count: int, given: dict[str, Any], folder: Path) -> float:
+    """The share of test rows that are right (or proven right), alike in all processes."""
+    script = folder / "script.py"
     script.write_text(SCRIPT)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command = [*torchrun, f"--nproc-per-node={count}", str(script), json.dumps(given)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path.cwd())}
-    done = subprocess.run(
-        [*command, str(script)], capture_output=True, text=True, env=environment, timeout=300
-    )
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600)
     assert done.returncode == 0, done.stderr[-2000:]
     facts = json.loads(done.stdout.splitlines()[-1])
-    one, two = facts["told"]
-    assert one["sum"] == two["sum"], "the weights are the same on both"
-    counts = np.bincount(one["seen"] + two["seen"], minlength=facts["rows"])
-    assert (counts == facts["epochs"]).all()
-    assert abs(len(one["seen"]) - len(two["seen"])) <= facts["epochs"] * facts["rows"] // 64 + 6
-    torch.manual_seed(0)
-    spec = {"shape": [1, 8, 8], "classes": 10, "batch_norm": True}
-    net = factories.build(factories.NetSpec("small_conv", spec))
-    alone = train(
-        net, digits.train, digits.schema, Recipe(method="pgd", epochs=4, attack_steps=2, eps=0.1)
-    ).net
-    x = torch.from_numpy(digits.schema.to_unit(digits.test.x))
-    right = float((alone(x)[0].argmax(1).numpy() == digits.test.y).mean())
-    assert abs(one["right"] - right) < 0.05
+    told, rows, epochs = facts["told"], facts["rows"], facts["epochs"]
+    assert len(told) == count
+    assert len({each["sum"] for each in told}) == 1, "the weights are the same on all"
+    counts = np.bincount([row for each in told for row in each["seen"]], minlength=rows)
+    assert (counts == epochs).all()
+    sizes = [len(each["seen"]) for each in told]
+    assert max(sizes) - min(sizes) <= epochs * rows // 64 + 6
+    return float(told[0]["right"])
 
 
 def test_one_process_needs_no_group() -> None:

@@ -1,6 +1,7 @@
 """Laws of certificates in the graph: what is certified holds against proofs and attacks."""
 
 import copy
+import dataclasses
 import itertools
 from collections.abc import Iterator
 from typing import Any
@@ -16,15 +17,21 @@ from torch import Tensor, nn
 from models import attacks
 from models.attacks.base import margin
 from models.base.errors import TrainingError
-from models.certificates.bounds import box_around, worst_margins
-from models.certificates.layers import chain_of
+from models.certificates.bounds import box_around, check_chain, worst_margins
+from models.certificates.layers import Relu, Scale, chain_of
 from models.training.recipe import Recipe
 from models.versions.judging import ThreatModel
 from models.versions.promises import CertificateFacts
 from monitoring.making.version import certifying_of
 from monitoring.scoring.certificates.last import pairwise
-from monitoring.scoring.certificates.outputs import least_lead
+from monitoring.scoring.certificates.outputs import (
+    Certifying,
+    _samples,
+    emit_certificate,
+    least_lead,
+)
 from monitoring.scoring.certificates.rounding import MOST_CLASSES, gamma
+from monitoring.scoring.graph import GraphBuilder
 from tests import bundles, certified
 from tests.certified import Small, compiled, small
 
@@ -144,6 +151,31 @@ def test_a_net_that_may_overflow_certifies_nothing_and_says_so() -> None:
         next(net.parameters()).mul_(1e36)
     other = compiled(net, version.data, version.facts)
     assert not other.answer(version.data.test.x[:20])[1].any()
+
+
+@every
+def test_a_chain_that_is_not_the_net_is_never_compiled(name: str) -> None:
+    """Wherever in the chain it differs: another constant, another layer, other weights."""
+    version = small(name)
+    chain, schema = chain_of(version.net), version.data.schema
+    where = next(k for k, layer in enumerate(chain.layers) if isinstance(layer, Relu))
+    others = copy.deepcopy(chain.layers)
+    with torch.no_grad():
+        others[-1].weight[0, 0] += 0.1
+    wrong = [
+        (*chain.layers[:where], *chain.layers[where + 1 :]),
+        (*chain.layers[:where], Scale("mul", torch.tensor(1.01)), *chain.layers[where:]),
+        others,
+    ]
+    x = _samples(schema)
+    check_chain(version.net, chain, x)
+    for layers in wrong:
+        other = dataclasses.replace(chain, layers=layers)
+        with pytest.raises(TrainingError, match="logits differ by"):
+            emit_certificate(
+                GraphBuilder(certified.empty(schema)), schema, schema.name,
+                Certifying(version.net, other, version.facts), 1.0,
+            )  # fmt: skip
 
 
 def test_a_row_is_certified_alike_alone_and_in_a_batch() -> None:
