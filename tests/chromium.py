@@ -142,6 +142,7 @@ class Page:
         self._browser, self.session = browser, session
         self.faults: list[str] = []  # errors of scripts, of the console, and of the policy
         self.asked: list[str] = []  # addresses
+        self._passed = threading.Event()  # the virtual time that was asked for
         browser.on_event[session] = self._hear
         for domain in ("Page", "Runtime", "Network", "Log", "Accessibility", "DOM"):
             self.send(f"{domain}.enable")
@@ -153,6 +154,8 @@ class Page:
     def _hear(self, method: str, params: dict[str, Any]) -> None:
         if method == "Network.requestWillBeSent":
             self.asked.append(params["request"]["url"])
+        elif method == "Emulation.virtualTimeBudgetExpired":
+            self._passed.set()
         elif method == "Runtime.exceptionThrown":
             self.faults.append(json.dumps(params["exceptionDetails"])[:600])
         elif method == "Runtime.consoleAPICalled" and params["type"] in ("error", "assert"):
@@ -160,6 +163,18 @@ class Page:
         elif method == "Log.entryAdded" and params["entry"]["level"] == "error":
             entry = params["entry"]
             self.faults.append(f"{entry['text']} {entry.get('url', '')}"[:600])
+
+    def let_pass(self, seconds: float) -> None:
+        """Let this much time pass for the page at once: its timers and its clock believe it.
+
+        While it waits for an answer of a server its time stands still, and after this call, too.
+        """
+        self._passed.clear()
+        self.send(
+            "Emulation.setVirtualTimePolicy", policy="pauseIfNetworkFetchesPending",
+            budget=1000 * seconds,
+        )  # fmt: skip
+        assert self._passed.wait(PATIENCE_SECONDS + seconds), f"{seconds} s did not pass"
 
     def resize(self, width: int, height: int, *, dark: bool = False, media: str = "") -> None:
         """The size of the window, the colours that its user likes, and the medium."""

@@ -1,10 +1,13 @@
-"""The files of the page: read once, each module under a name that holds a digest of it.
+"""The files of the page: read once, script and style under names that hold a digest of them.
 
-A module names the others it imports, so its digest covers theirs too, and browsers may keep it for
-ever. The page itself is asked for anew each time.
+The modules are served as one script, each after those that it imports: browsers ask once instead
+of once for each step of the imports, and may keep it for ever. So no two modules may use one name
+at their top, and an import has the name of what it imports. The page itself is asked for anew each
+time.
 """
 
 import re
+from collections.abc import Iterator
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -16,7 +19,7 @@ from service.web.page_headers import page_headers
 FOLDER = Path(__file__).parent / "files"
 INDEX, ENTRY, STYLE = "index.html", "main.js", "style.css"
 PREFIX = "/console/page/"
-IMPORT = re.compile(r'(from "|import "|import\(")\./([a-z]+\.js)"')
+IMPORT = re.compile(r'^import \{ [\w$, ]+ \} from "\./([a-z]+\.js)";\n', re.MULTILINE)
 MEDIA = {".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8"}
 DIGITS = 10
 FOR_EVER = ("Cache-Control", "public, max-age=31536000, immutable")
@@ -46,27 +49,35 @@ def read_page(folder: Path = FOLDER) -> Page:
         OSError: a file is not there.
         ValueError: modules import each other in a circle.
     """
-    assets: dict[str, Asset] = {}
-    named: dict[str, str] = {}
-
-    def add(name: str, on_the_way: tuple[str, ...] = ()) -> str:
-        if name in on_the_way:
-            raise ValueError(f"modules import each other: {' -> '.join((*on_the_way, name))}")
-        if name not in named:
-            text = (folder / name).read_text(encoding="utf-8")
-            text = IMPORT.sub(lambda m: f'{m[1]}{PREFIX}{add(m[2], (*on_the_way, name))}"', text)
-            stem, dot, kind = name.partition(".")
-            body = (squeeze_script(text) if kind == "js" else squeeze_style(text)).encode()
-            named[name] = f"{stem}.{sha256(body).hexdigest()[:DIGITS]}{dot}{kind}"
-            media = MEDIA[f".{kind}"]
-            nosniff = ("X-Content-Type-Options", "nosniff")
-            assets[named[name]] = Asset(named[name], media, body, (nosniff, FOR_EVER))
-        return named[name]
-
     html = re.sub(r">\n<", "><", (folder / INDEX).read_text(encoding="utf-8"))
-    for name in (STYLE, ENTRY):
-        html = html.replace(f'"./{name}"', f'"{PREFIX}{add(name)}"')
+    assets: dict[str, Asset] = {}
+    style = squeeze_style((folder / STYLE).read_text(encoding="utf-8"))
+    script = squeeze_script("".join(_read_modules(folder, ENTRY, {})))
+    for name, body in ((STYLE, style.encode()), (ENTRY, script.encode())):
+        stem, dot, kind = name.partition(".")
+        served = f"{stem}.{sha256(body).hexdigest()[:DIGITS]}{dot}{kind}"
+        headers = (("X-Content-Type-Options", "nosniff"), FOR_EVER)
+        assets[served] = Asset(served, MEDIA[f".{kind}"], body, headers)
+        html = html.replace(f'"./{name}"', f'"{PREFIX}{served}"')
     return Page(html.encode(), assets)
+
+
+def _read_modules(folder: Path, name: str, read: dict[str, bool]) -> Iterator[str]:
+    """A module and, before it, those it imports, without the lines that say so; each once.
+
+    Args:
+        read: the modules on the way (False), and those that are done.
+    """
+    if read.get(name):
+        return
+    if name in read:
+        raise ValueError(f"modules import each other: {' -> '.join(read)} -> {name}")
+    read[name] = False
+    text = (folder / name).read_text(encoding="utf-8")
+    for imported in IMPORT.findall(text):
+        yield from _read_modules(folder, imported, read)
+    read[name] = True
+    yield re.sub(r"^export ", "", IMPORT.sub("", text), flags=re.MULTILINE)
 
 
 def page_reply_headers() -> tuple[tuple[str, str], ...]:

@@ -1,8 +1,8 @@
 // What a person changes: each asks first, says what happens and what does not, and needs a reason.
 import { h, call, at, mayCall, setToken, poll, Refused } from "./core.js";
 
-export const button = (act) => (act.href ? h("a", { class: "button", href: act.href, "data-k": act.href }, act.label)
-  : [h("button", { class: act.kind, "data-k": act.go, disabled: Boolean(act.off), onclick: () => ask(act) }, act.label), act.off ? h("span", { class: "small" }, act.off) : null]);
+export const button = (act) => (act.href ? h("a.button", { href: act.href, "data-k": act.href }, act.label)
+  : [h("button", { class: act.kind, "data-k": act.go, disabled: Boolean(act.off), onclick: () => ask(act) }, act.label), act.off ? h("span.small", act.off) : null]);
 
 // Ask in a dialog, send, and show who acted.
 const ask = (act) => {
@@ -17,7 +17,7 @@ const ask = (act) => {
     try {
       const { data } = await call(act.path, { body: { ...act.body, reason: reason.value } });
       const who = data.actor || data.hold?.actor || data.accepted?.actor;
-      form.replaceChildren(h("h2", { id: "dialog-title" }, "Done."), h("p", {}, `${act.go}${who ? `, by ${who}` : ""}: “${reason.value}”.`), h("p", { class: "small" }, data.note || "It stands in the audit, with the name of the token."), h("div", { class: "row" }, close("Close", "main")));
+      form.replaceChildren(h("h2", { id: "dialog-title" }, "Done."), h("p", `${act.go}${who ? `, by ${who}` : ""}: “${reason.value}”.`), h("p.small", data.note || "It stands in the audit, with the name of the token."), h("div.row", close("Close", "main")));
       form.querySelector("button").focus();
       poll();
     } catch (error) {
@@ -26,8 +26,8 @@ const ask = (act) => {
       if (error.status === 401 || error.status === 403) setToken("");
     }
   };
-  const form = h("form", { onsubmit: send }, h("h2", { id: "dialog-title" }, act.title), h("p", {}, act.does), h("p", { class: "small" }, act.stays),
-    h("label", { class: "f", for: "why" }, "Reason (goes into the audit)"), reason, secret && [h("label", { class: "f", for: "secret" }, "Token of scope admin"), secret], said, h("div", { class: "row" }, close("Cancel"), go));
+  const form = h("form", { onsubmit: send }, h("h2", { id: "dialog-title" }, act.title), h("p", act.does), h("p.small", act.stays),
+    h("label.f", { for: "why" }, "Reason (goes into the audit)"), reason, secret && [h("label.f", { for: "secret" }, "Token of scope admin"), secret], said, h("div.row", close("Cancel"), go));
   dialog.replaceChildren(form);
   dialog.showModal();
   reason.focus();

@@ -2,7 +2,7 @@
 import { call, of } from "./core.js";
 import { shape, nest } from "./pixels.js";
 
-export const QUERIES = 1000, BATCH = 16;
+export const QUERIES = 1000, TRIES = 16;
 const TAB = Array.from(crypto.getRandomValues(new Uint8Array(12)), (b) => (b % 36).toString(36)).join("");
 export const askRows = async (input, rows, more = "") => (await call(of("/console/predict", `&tab=${TAB}${more}`), { body: { instances: rows.map((x) => (input.kind === "image" ? nest(input, x) : x)) } })).data;
 const margin = (p, index) => Math.log(Math.max(p[index], 1e-12)) - Math.log(Math.max(...p.filter((_, k) => k !== index), 1e-12));
@@ -30,7 +30,7 @@ export const square = async ({ input, shares }, x, eps, index, report, stopped) 
   };
   let best = x, least = Infinity, done = 0, row = null, probing = 0;
   while (done < QUERIES && !stopped()) {
-    const tries = Array.from({ length: Math.min(BATCH, QUERIES - done) }, () => change(best, done)), { predictions } = await askRows(input, tries);
+    const tries = Array.from({ length: Math.min(TRIES, QUERIES - done) }, () => change(best, done)), { predictions } = await askRows(input, tries);
     for (const [k, each] of predictions.entries()) {
       done += 1;
       if (!probing && each.query?.flagged) probing = done;

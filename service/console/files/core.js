@@ -9,13 +9,15 @@ const put = (node, kids) => {
   for (const kid of kids.flat(9)) if (kid !== null && kid !== undefined && kid !== false) node.append(kid);
   return node;
 };
-export const h = (tag, props, ...kids) => {
-  const node = document.createElement(tag);
+// `h("p.small", { title: "t" }, "words")`: an element with its classes; attributes may be left out.
+export const h = (name, ...kids) => {
+  const [tag, ...classes] = name.split("."), node = document.createElement(tag), plain = kids[0]?.constructor === Object, props = plain ? kids.shift() : {};
   if (tag === "button" && !props.submit) node.type = "button";
-  for (const [name, value] of Object.entries(props || {})) {
-    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
-    else if (value === true) node.setAttribute(name, "");
-    else if (value !== false && value !== null && value !== undefined) node.setAttribute(name, value);
+  if (classes.length) node.className = classes.join(" ");
+  for (const [key, value] of Object.entries(props)) {
+    if (key.startsWith("on")) node.addEventListener(key.slice(2), value);
+    else if (value === true) node.setAttribute(key, "");
+    else if (value !== false && value !== null && value !== undefined) node.setAttribute(key, value);
   }
   return put(node, kids);
 };
@@ -82,6 +84,7 @@ export const poll = async () => {
 document.addEventListener("visibilitychange", () => { if (document.hidden) clearTimeout(timer); else poll(); });
 
 // Words for numbers and times.
+export const limit = (value, least, most) => Math.min(most, Math.max(least, value));
 export const n0 = (x) => Math.round(x).toLocaleString("en");
 export const pct = (x, digits = 1) => (x === null || x === undefined ? "not known" : `${+(100 * x).toFixed(digits)}%`);
 export const clock = (seconds) => {
@@ -97,15 +100,15 @@ export const lasting = (seconds) => {
 };
 export const when = (seconds) => h("time", { datetime: new Date(1000 * seconds).toISOString(), title: new Date(1000 * seconds).toLocaleString() }, clock(seconds));
 // Texts of the service: 10^6.85 gets an exponent, @{seconds} a time, `words` are code.
-export const rich = (text) => text.split(/(10\^-?[\d.]*\d|@\{\d+\}|`[^`]+`)/).map((part) => (/^10\^/.test(part) ? ["10", h("sup", {}, part.slice(3))] : /^@\{\d+\}$/.test(part) ? when(+part.slice(2, -1)) : /^`.+`$/.test(part) ? h("code", {}, part.slice(1, -1)) : part));
-export const table = (head, rows, label) => h("div", { class: "wide", tabindex: "0", role: "region", "aria-label": label }, h("table", {},
-  h("thead", {}, h("tr", {}, head.map((name) => h("th", { scope: "col" }, name)))),
-  h("tbody", {}, rows.map((cells) => h("tr", {}, cells.map((cell) => h("td", {}, cell)))))));
-export const pairs = (lines) => h("table", {}, h("tbody", {}, lines.map((line) => h("tr", {}, line.map((cell, k) => (k ? h("td", {}, cell) : h("th", { scope: "row" }, cell)))))));
+export const rich = (text) => text.split(/(10\^-?[\d.]*\d|@\{\d+\}|`[^`]+`)/).map((part) => (/^10\^/.test(part) ? ["10", h("sup", part.slice(3))] : /^@\{\d+\}$/.test(part) ? when(+part.slice(2, -1)) : /^`.+`$/.test(part) ? h("code", part.slice(1, -1)) : part));
+export const table = (head, rows, label) => h("div.wide", { tabindex: "0", role: "region", "aria-label": label }, h("table",
+  h("thead", h("tr", head.map((name) => h("th", { scope: "col" }, name)))),
+  h("tbody", rows.map((cells) => h("tr", cells.map((cell) => h("td", cell)))))));
+export const pairs = (lines) => h("table", h("tbody", lines.map((line) => h("tr", line.map((cell, k) => (k ? h("td", cell) : h("th", { scope: "row" }, cell)))))));
 // A card that asks for a token where one is missing; `then` is called once there is one.
 export const tokenCard = (then, why = "Names and figures are open, rows of your users are not.") => {
   const field = h("input", { type: "password", autocomplete: "off", placeholder: "holdfast_…", id: "token-field", "data-k": "token" });
-  return h("form", { class: "card", onsubmit: (e) => { e.preventDefault(); setToken(field.value); field.value = ""; then(); } },
-    h("h3", {}, "Inputs need a token."), h("p", {}, `${why} It is kept until this page is left or reloaded, nowhere else.`),
-    h("label", { class: "f", for: "token-field" }, "Token of scope feedback or admin"), field, h("button", { class: "main", submit: true }, "Use it"));
+  return h("form.card", { onsubmit: (e) => { e.preventDefault(); setToken(field.value); field.value = ""; then(); } },
+    h("h3", "Inputs need a token."), h("p", `${why} It is kept until this page is left or reloaded, nowhere else.`),
+    h("label.f", { for: "token-field" }, "Token of scope feedback or admin"), field, h("button.main", { submit: true }, "Use it"));
 };

@@ -1,12 +1,12 @@
 // Begins: views by the address after #, keys, the live mark, and what is spoken.
 import { at, h, fill, poll, onState, lasting } from "./core.js";
 import { svg, rect, dot } from "./charts.js";
-import * as now from "./now.js";
-import * as tryit from "./tryit.js";
-import * as label from "./label.js";
-import { view as worded } from "./views.js";
+import { buildNow } from "./now.js";
+import { buildTry } from "./tryit.js";
+import { buildLabel } from "./label.js";
+import { buildView } from "./views.js";
 
-const VIEWS = { now: now.build, try: tryit.build, drift: worded("drift"), loop: worded("loop"), versions: worded("versions"), label: label.build };
+const VIEWS = { now: buildNow, try: buildTry, drift: buildView("drift"), loop: buildView("loop"), versions: buildView("versions"), label: buildLabel };
 const KEYS = { n: "now", t: "try", d: "drift", l: "loop", v: "versions", b: "label" };
 const $ = (id) => document.getElementById(id);
 const main = $("main");
@@ -40,7 +40,7 @@ const live = () => {
   const old = $("old");
   old.hidden = !away;
   document.body.classList.toggle("stale", Boolean(away));
-  fill(old, away, () => [h("b", {}, `The service has not answered for ${lasting(away)}.`), " Tried again every 2, 4, 8, then 15 s. What is below is old. ", h("button", { class: "link", "data-k": "again", onclick: poll }, "Try now")]);
+  fill(old, away, () => [h("b", `The service has not answered for ${lasting(away)}.`), " Tried again every 2, 4, 8, then 15 s. What is below is old. ", h("button.link", { "data-k": "again", onclick: poll }, "Try now")]);
 };
 
 const update = (state) => {
@@ -62,8 +62,8 @@ const update = (state) => {
 
 const help = () => {
   const dialog = $("dialog");
-  dialog.replaceChildren(h("h2", { id: "dialog-title" }, "Keys"), h("p", {}, "G, then N now, T try it, D drift, L loop, V versions, B label. On the canvas arrows move, space paints, delete erases. On Label the digit or letter beside a class chooses it, S skips, U undoes; what follows G is never a label."),
-    h("div", { class: "row" }, h("button", { class: "main", onclick: () => dialog.close() }, "Close")));
+  dialog.replaceChildren(h("h2", { id: "dialog-title" }, "Keys"), h("p", "G, then N now, T try it, D drift, L loop, V versions, B label. On the canvas arrows move, space paints, delete erases. On Label the digit or letter beside a class chooses it, S skips, U undoes; what follows G is never a label."),
+    h("div.row", h("button.main", { onclick: () => dialog.close() }, "Close")));
   dialog.showModal();
 };
 let going = 0;

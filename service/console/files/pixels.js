@@ -1,5 +1,5 @@
 // Pictures in the model's own pixels: shown, drawn with pointer or keys, and taken from files.
-import { h } from "./core.js";
+import { h, limit } from "./core.js";
 
 export const MOST = 64; // pixels a side that can be drawn by hand
 // A picture is a flat list by channel, row, column. Ink on paper where the background is low.
@@ -7,7 +7,6 @@ export const shape = ({ shape: sides }) => { const [rows, columns] = sides.slice
 export const flat = (x) => x.flat(9);
 export const nest = (input, x) => { const { c, rows, columns } = shape(input), planes = Array.from({ length: c }, (_, k) => Array.from({ length: rows }, (__, y) => x.slice((k * rows + y) * columns, (k * rows + y + 1) * columns))); return input.shape.length === 3 ? planes : planes[0]; };
 export const isPaper = (input, rows) => shape(input).c === 1 && (!rows.length || rows.reduce((sum, row) => sum + row[0] + row.at(-1), 0) / (2 * rows.length) < (input.low + input.high) / 2);
-const limit = (value, least, most) => Math.min(most, Math.max(least, value));
 
 const paint = (canvas, input, x, paper, difference) => {
   const { c, rows, columns } = shape(input), span = input.high - input.low || 1, image = new ImageData(columns, rows);
@@ -24,7 +23,7 @@ export const picture = (input, x, paper, words, difference) => paint(h("canvas",
 // A canvas to draw on; `changed` is called after a stroke.
 export const pad = (input, paper, changed) => {
   const { c, rows, columns, size } = shape(input), empty = paper || c === 1 ? input.low : input.high, blank = () => new Array(size).fill(empty);
-  const canvas = h("canvas", { class: "pad", tabindex: "0", role: "application", "aria-label": `${columns} by ${rows} pixels to draw on. Arrows move, space paints, delete erases.` }), said = h("span", { class: "unseen", "aria-live": "polite" });
+  const canvas = h("canvas.pad", { tabindex: "0", role: "application", "aria-label": `${columns} by ${rows} pixels to draw on. Arrows move, space paints, delete erases.` }), said = h("span.unseen", { "aria-live": "polite" });
   let x = blank(), colour = new Array(c).fill(c === 1 ? input.high : input.low), down = false, cursor = null, last = null;
   const show = () => { paint(canvas, input, x, paper); if (cursor) { const ctx = canvas.getContext("2d"); ctx.fillStyle = "rgba(220,90,20,.55)"; ctx.fillRect(...cursor, 1, 1); } };
   const set = (k, pixel, cover, erase) => {

@@ -46,9 +46,9 @@ def tell_answer(row: Mapping[str, Any], manifest: Manifest, request_id: str) -> 
         Text(tell_likeness(drift, manifest.calibration)),
         Heading("Was it tampered with?"),
         Shares(split_kinds(attack, corruption)),
-        Text(f"{_verdict(tampered)}{_flag(tampered['flagged']).capitalize()}. The bar is for a "
-             f"third of each before looking. At even odds, tampered or not: {percent(attack)}; a "
-             f"flag needs {threshold}."),
+        Text(f"{_verdict(tampered)}{_flag(tampered['flagged']).capitalize()}. The bar takes "
+             f"each kind for equally frequent. Tampered against the rest, half and half: "
+             f"{percent(attack)}; flagged from {threshold} on."),
         *tell_certificate(row.get("certificate"), drift, manifest),
     ]  # fmt: skip
     return blocks

@@ -158,14 +158,15 @@ def _ask_about_troubles(view: View) -> Iterator[Ask]:
         yield Ask(
             "refused",
             "A version cannot be loaded.",
-            view.refused,
+            as_sentence(view.refused),
             "bad",
             (acts.rollback(subject_of(view)),),
         )
     for trouble in () if view.row is None else view.row.problems[:4]:
-        lasts = f"for {lasting(view.now - trouble.since)}"
+        name = as_sentence(trouble.problem.replace("_", " "))
+        title = f"{name} For {lasting(view.now - trouble.since)}."
         text = f"{as_sentence(trouble.detail)} {as_sentence(trouble.advice)}"
-        yield Ask(f"problem {trouble.problem}", f"{trouble.problem}, {lasts}", text.strip(), "bad")
+        yield Ask(f"problem {trouble.problem}", title, text.strip(), "bad")
     if view.demo.failed:
         yield Ask("demo", "The demonstration ended early.", view.demo.failed, "plain")
 

@@ -34,13 +34,23 @@ def tell_drift(view: View) -> Document:
     """The view, for a model that is watched or not."""
     row = view.row
     if row is None or row.evidence_log10 is None:
-        why = f"The watcher does not answer: {view.away}." if view.away else "Nothing watches it."
-        return Document(Headline("Whether it drifts is not known.", why, tone="unknown"), (), ())
-    parts = [one(Heading("When did it begin?"), Own("history")), _moved(row), *_harm(view, row)]
+        return Document(
+            Headline("Whether it drifts is not known.", _say_why(view), tone="unknown"), (), ()
+        )
+    asked = "How strong is the evidence?" if row.alarm is None else "When did it begin?"
+    parts = [one(Heading(asked), Own("history")), _moved(row), *_harm(view, row)]
     if row.last_alarm is not None:
         checks = (Heading("What to check first"), Listing(CHECKS))
         parts.append(Part(((Heading("Which requests moved it most?"), Own("movers")), checks)))
     return Document(_top(view, row), _side(view, row), (*parts, one(Own("demo"))))
+
+
+def _say_why(view: View) -> str:
+    if view.away:
+        return f"The watcher does not answer: {view.away}."
+    if view.served is None:
+        return "No version answers."
+    return "Nothing watches it." if view.row is None else "There is no evidence yet to look at."
 
 
 def _top(view: View, row: Row) -> Headline:
@@ -87,7 +97,7 @@ def _moved(row: Row) -> Part:
     channels = sorted((row.evidence_log10 or {}).items(), key=lambda item: -item[1])
     rows = tuple((name, f"{value:.2f}") for name, value in channels)
     left: tuple[Block, ...] = (
-        Heading("What moved?"),
+        Heading("What moved?" if row.alarm is not None else "Which channel has the most?"),
         Bars("Evidence by channel", tuple(channels[:MOST_BARS]), row.threshold_log10),
         note("Strongest first. A channel beyond the dashed line raises the alarm by itself."),
         Table("Evidence by channel", ("channel", "evidence, power of ten"), rows, fold=True),

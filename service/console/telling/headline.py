@@ -113,7 +113,9 @@ def _tell_refused(view: View) -> Headline | None:
         return None
     wanted = view.row.aliases.champion if view.row and view.row.aliases else None
     which = f"Version {wanted}" if wanted and wanted != view.served else "The champion"
-    return Headline(f"{which} cannot be loaded; {view.served} answers.", view.refused, tone="bad")
+    return Headline(
+        f"{which} cannot be loaded; {view.served} answers.", as_sentence(view.refused), tone="bad"
+    )
 
 
 def _tell_away(view: View) -> Headline | None:
@@ -166,7 +168,7 @@ def _tell_harm(view: View) -> Headline | None:
     loop = _tell_loop(view)
     return Headline(
         "It is right less often than promised.", f"{as_sentence(row.harm.words)} {loop}".strip(),
-        row.harm.promise, "bad",
+        as_sentence(row.harm.promise), "bad",
     )  # fmt: skip
 
 

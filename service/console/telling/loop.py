@@ -78,7 +78,11 @@ def _top(view: View, job: FullJob | None) -> Headline:
             f"answers get worse. Mode: {view.mode}."
         )
         if view.away:
-            return Headline("What the loop does is not known.", f"{view.away}.", tone="unknown")
+            return Headline(
+                "What the loop does is not known.",
+                f"The watcher does not answer: {view.away}.",
+                tone="unknown",
+            )
         return Headline("The loop has not run yet.", lead)
     lead = f"It was made because of {SOURCES.get(job.source, job.source)}: {job.reason}"
     ended = as_sentence(job.detail) if job.state == "done" else ""
@@ -128,7 +132,7 @@ def _more(job: FullJob, name: str, began: bool) -> str:
 def _tell_gates(job: FullJob) -> tuple[Block, ...]:
     if not job.checks:
         return (note("This run did not come to the gates."),)
-    head = ("", "gate", "what was found", "shaded: passes", "bound")
+    head = ("verdict", "gate", "what was found", "shaded: passes", "bound")
     link = Text(
         "Unknown is no pass: it waits for a person. Judged on rows that nothing was trained on.",
         small=True, href=f"/console/jobs/{job.id}", link="This run as JSON",

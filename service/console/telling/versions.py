@@ -86,7 +86,7 @@ def _parent(of: VersionRow) -> str:
 
 Maker = Callable[[VersionRow], Cell | str]
 COLUMNS: tuple[tuple[str, Maker], ...] = (
-    ("made", lambda of: of.made[:16].replace("T", " ")),
+    ("made", lambda of: f"{of.made[:16].replace('T', ' ')} UTC"),
     ("because", lambda of: of.because[:200]),
     ("from", _parent),
     ("clean", lambda of: _share(of.clean)),

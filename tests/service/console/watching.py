@@ -5,6 +5,7 @@ import json
 import socket
 import threading
 import time
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -75,6 +76,7 @@ class FakeWatcher:
         self.refusal: tuple[int, dict[str, Any]] | None = None
         self.asked: list[str] = []
         self.sent: list[tuple[str, dict[str, Any], str]] = []
+        self.clock: Callable[[], float] = time.time
         fake = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -112,18 +114,18 @@ class FakeWatcher:
             return self._history()
         if path.startswith("/jobs/"):
             gates = GATES if self.jobs else []
-            now = time.time()
+            now = self.clock()
             stages = {"collecting": now - 290, "evaluating": now - 280, "gating": now - 200,
                       "approval": now - 60}  # fmt: skip
             return {**self.jobs[0], "checks": gates, "stages": stages} if self.jobs else {}
         return {
-            "now": time.time(), "ready": "ready", "models": [self.row], "rates":
+            "now": self.clock(), "ready": "ready", "models": [self.row], "rates":
             {self.row["model"]: self.rates}, "jobs": self.jobs, "mode": "manual",
             "min_labels": 300, "demo": self.demo,
         }  # fmt: skip
 
     def _history(self) -> Any:
-        now, fields = time.time(), ("at", "seconds", "version", "requests", "answered", "evidence")
+        now, fields = self.clock(), ("at", "seconds", "version", "requests", "answered", "evidence")
         points = [
             [now - 600 + 20 * k, 20.0, 1, 160 * k, 700 + 10 * (k % 3), [k / 9, k / 14, k / 30]]
             for k in range(30)
