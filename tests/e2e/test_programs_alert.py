@@ -13,6 +13,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from tests.e2e.stack import HOLDFAST, Stack, fetch, status_of
 from tests.people import People, receiving
 from tests.waiting import PATIENCE_SECONDS, wait_until
 
-MISSING = ops.missing_programs("prometheus", "prometheus-alertmanager", "faketime")
+MISSING = ops.missing_programs("prometheus", "prometheus-alertmanager", "amtool", "faketime")
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}"),
@@ -75,8 +76,21 @@ def _answers(url: str) -> bool:
 class Scene:
     """The programs, the people on call, and what was told of each cause."""
 
-    def __init__(self, programs: Programs, people: People) -> None:
-        self.programs, self.people = programs, people
+    def __init__(
+        self, programs: Programs, people: People, prometheus: Path, alertmanager: str
+    ) -> None:
+        self.programs, self.people, self.alertmanager = programs, people, alertmanager
+        self._config, self._port = prometheus, ops.free_port()
+        self.start_prometheus()
+
+    def start_prometheus(self) -> None:
+        """Start it, on what it has kept."""
+        self._prometheus = ops.start_prometheus(self._config, port=self._port)
+        self.url = self._prometheus.__enter__()
+
+    def end_prometheus(self) -> None:
+        """End it."""
+        self._prometheus.__exit__(None, None, None)
 
     def told(self, status: str, *names: str) -> None:
         """Wait until people were told so of all of them after what they were told before."""
@@ -117,9 +131,10 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
             scale=SCALE,
             more_services=(second.port,),
         )
-        until.enter_context(ops.start_alertmanager(alertmanager, port=port))
-        until.enter_context(ops.start_prometheus(prometheus))
-        yield Scene(programs, people)
+        alerts = until.enter_context(ops.start_alertmanager(alertmanager, port=port))
+        made = Scene(programs, people, prometheus, alerts)
+        until.callback(made.end_prometheus)
+        yield made
 
 
 def _digits(count: int, noise: float = 0.0) -> list[object]:
@@ -223,15 +238,41 @@ def test_a_part_of_the_watch_that_cannot_be_written(scene: Scene) -> None:
         scene.told("resolved", "HoldfastWatchImpaired")
 
 
-def test_a_hold_that_nobody_releases(scene: Scene) -> None:
-    first = scene.programs.first
+def test_a_hold_that_nobody_releases_also_while_prometheus_is_away(scene: Scene) -> None:
+    first, name = scene.programs.first, "HoldfastLoopHeld"
+    scene.end_prometheus()
     subprocess.run(
         ["faketime", "-f", "-2d", *HOLDFAST, "models", "hold", "digits", "--reason", "an audit"],
         env=first.env, check=True, capture_output=True, timeout=PATIENCE_SECONDS,
     )  # fmt: skip
-    scene.told("firing", "HoldfastLoopHeld")
+    assert not scene.people.of(name)
+    scene.start_prometheus()
+    scene.told("firing", name)  # what happened meanwhile is not lost
+    scene.end_prometheus()
+    scene.start_prometheus()
+    wait_until(lambda: ops.firing(scene.url).get(name) == "firing", PATIENCE, every=0.2)
+    assert {each["status"] for each in scene.people.of(name)} == {"firing"}
     first.cli("models", "release", "digits", "--reason", "done")
-    scene.told("resolved", "HoldfastLoopHeld")
+    scene.told("resolved", name)
+
+
+def test_what_alertmanager_could_not_tell_the_watcher_it_tells_when_it_is_back(
+    scene: Scene,
+) -> None:
+    programs, name = scene.programs, "holdfast_alerts_received_total"
+    programs.end("watcher")
+    labels = ["alertname=HoldfastDrift", "action=evaluate", "model=digits", "severity=warning"]
+    subprocess.run(
+        ["amtool", f"--alertmanager.url={scene.alertmanager}", "alert", "add", *labels],
+        check=True, timeout=PATIENCE_SECONDS,
+    )  # fmt: skip
+    # People were told, so Alertmanager has tried to tell the watcher, too.
+    wait_until(lambda: scene.people.has("HoldfastDrift", "firing"), PATIENCE, every=0.2)
+    programs.start("watcher")
+    wait_until(
+        lambda: programs.first.metric(name, action="evaluate"), PATIENCE, every=0.5,
+        what="the watcher has heard of it",
+    )  # fmt: skip
 
 
 def test_a_watcher_that_stands_still(scene: Scene) -> None:
