@@ -7,8 +7,8 @@ A thread of the SDK sends the spans over OTLP/HTTP and drops them if the collect
 request never waits. Attributes follow OpenTelemetry's conventions for HTTP servers
 (https://opentelemetry.io/docs/specs/semconv/http/http-spans/), `ml.model.*` the open proposal for
 models (https://github.com/open-telemetry/semantic-conventions/issues/3420), `holdfast.*` are our
-own; none contains inputs or query strings. The SDK reads its other options (sampling, headers, batches) from its own `OTEL_*`
-variables.
+own; none contains inputs or query strings. The SDK reads its other options (sampling, headers,
+batches) from its own `OTEL_*` variables.
 """
 
 import threading
