@@ -184,7 +184,8 @@ def _render(family: Metric, began: int, now: int) -> "sdk.Metric | None":
     from opentelemetry.sdk.metrics import export as sdk
 
     cumulative = sdk.AggregationTemporality.CUMULATIVE
-    name, data = family.name, None
+    name = family.name
+    data: sdk.Sum | sdk.Gauge | sdk.Histogram | None
     if family.type == "histogram":
         spread = [_histogram(labels, group, began, now) for labels, group in _histograms(family)]
         data = sdk.Histogram(spread, cumulative) if spread else None

@@ -52,9 +52,9 @@ def _running(scene: Scene, folder: Path, people: People) -> Iterator[str]:
     pages = scene.service_page, scene.second_page, scene.watch_page
     with (
         receiving(people) as people_url,
-        listening(pages[0]) as service,  # type: ignore[arg-type]
-        listening(pages[1]) as second,  # type: ignore[arg-type]
-        listening(pages[2]) as watcher,  # type: ignore[arg-type]
+        listening(pages[0]) as service,
+        listening(pages[1]) as second,
+        listening(pages[2]) as watcher,
     ):
         ports = [int(url.rpartition(":")[2]) for url in (service, second, watcher)]
         port = ops.free_port()
