@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable, Sequence
-from importlib import metadata
 from pathlib import Path
 
 from prometheus_client import Counter
@@ -16,6 +15,7 @@ from monitoring.counting.shared_counters import exposition, sum_workers
 from monitoring.records.store import Kept, RecordStore, StoreError
 from monitoring.records.writer import RecordWriter
 from service.access.guard import admin_secret, guard_of, origins_of
+from service.configuration.program import program_version
 from service.configuration.settings import Settings, load
 from service.console import openapi
 from service.console.calls import Console
@@ -29,7 +29,8 @@ from service.protocols.v2 import endpoints as v2
 from service.protocols.v2 import repository as v2_repository
 from service.protocols.v2 import statistics as v2_statistics
 from service.runbooks import pages as runbooks
-from service.web import tracing
+from service.telemetry import metrics as telemetry
+from service.telemetry import tracing
 from service.web.access_log import AccessLog
 from service.web.call import Endpoint
 from service.web.front import Front, RequestBounds
@@ -44,7 +45,7 @@ class Service:
         self._closed = False
         self.closing: list[Callable[[], None]] = []  # of parts that are made later
         self.settings = settings
-        self.version = _program_version()
+        self.version = program_version()
         self.metrics = Metrics()
         workers = 1 if metrics_dir is None else settings.workers
         self.metrics.threads.set(settings.threads * workers)
@@ -74,8 +75,12 @@ class Service:
             limits=settings.limits,
             threads=settings.model_threads,
         )
-        collector = settings.trace_endpoint or os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", "")
+        collector = settings.trace_endpoint or tracing.find_collector(os.environ)
         self.tracing = tracing.start(collector, self.version)
+        self.sender = telemetry.start(
+            "holdfast", self.version, telemetry.name_instance(settings.port),
+            lambda: sum_workers(self.metrics.registry, metrics_dir), metrics_dir,
+        )  # fmt: skip
         timed = self.tracing.time_stages if self.tracing else None
         self.pipeline = Pipeline(self.writer, settings.policy, timed)
         self.champions.start(settings.reload_interval_seconds)
@@ -89,6 +94,8 @@ class Service:
             close()
         self.champions.close()
         self.metrics.tally.settle()
+        if self.sender is not None:
+            self.sender.close()
         if self.writer is not None:
             self.writer.close()
         if self.store is not None:
@@ -224,10 +231,3 @@ def _watch_queries(settings: Settings, shared: Path | None) -> QueryWatch | None
     except OSError as error:
         logger("queries").error("query_detection_off", reason=f"no memory for it: {error}")
         return None
-
-
-def _program_version() -> str:
-    try:
-        return metadata.version("holdfast")
-    except metadata.PackageNotFoundError:
-        return "0"

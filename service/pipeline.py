@@ -66,8 +66,21 @@ class Scored(NamedTuple):
         self, body: bytes, media: str = JSON, headers: tuple[tuple[str, str], ...] = ()
     ) -> Reply:
         """Return a reply with this body, and the id, model and version of the answer."""
-        manifest = self.manifest
-        return Reply(body, 200, media, headers, self.id, manifest.model, manifest.version)
+        model, version = self.manifest.model, self.manifest.version
+        return Reply(body, 200, media, headers, self.id, model, version, describe=self.describe)
+
+    def describe(self) -> dict[str, str | int | float]:
+        """Return attributes of a span: how the rows look together, and nothing of their inputs."""
+        return {
+            "holdfast.rows": len(self.predicted),
+            "holdfast.drift.p_value": float(self.answer.drift_p_value.min(initial=1.0)),
+            "holdfast.drift.flagged_rows": int(self.flags.drift.sum()),
+            "holdfast.perturbation.likelihood": float(
+                self.answer.perturbation_likelihood.max(initial=0.0)
+            ),
+            "holdfast.perturbation.flagged_rows": int(self.flags.perturbation.sum()),
+            "holdfast.query.flagged_rows": int(self.flags.query.sum()),
+        }
 
 
 class DriftScore(TypedDict):

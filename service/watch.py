@@ -22,7 +22,9 @@ from monitoring.records.database import engine_url, make_engine, try_watch_lock
 from monitoring.records.store import Kept, RecordStore
 from monitoring.watching.watcher import Watcher, WatchPlan
 from service.access.guard import Guard, admin_secret, alert_secret, origins_of, watch_guard_of
+from service.configuration.program import program_version
 from service.configuration.settings import Settings, watcher_lock
+from service.telemetry import metrics as telemetry
 from service.watcher import calls as watch_calls
 from service.watcher.demo import Demo
 from service.web.access_log import AccessLog
@@ -54,6 +56,7 @@ class WatchApplication(Front):
         super().__init__(endpoints, guard, log.write, bounds, origins)
         self.stop = stop  # of the loop and of the ticks
         self.keep: list[object] = []  # locks that are held for as long as this lives
+        self.sender: telemetry.MetricSender | None = None
 
     def close(self) -> None:
         """Finish running requests, stop ticking, and leave the jobs as they are.
@@ -66,6 +69,8 @@ class WatchApplication(Front):
         leave.start()
         self.stop.set()
         super().close()
+        if self.sender is not None:
+            self.sender.close()
 
 
 def start(settings: Settings) -> WatchApplication:
@@ -98,6 +103,10 @@ def start(settings: Settings) -> WatchApplication:
     )  # fmt: skip
     app = WatchApplication(calls, guard, log, settings, lifecycle.stop)
     app.keep += keep
+    instance = telemetry.name_instance(settings.watch_port)
+    app.sender = telemetry.start(
+        "holdfast-watcher", program_version(), instance, lambda: metrics.registry
+    )
     loop[0].start()
     threading.Thread(target=watcher.run, args=(app.stop,), name="watch", daemon=True).start()
     return app

@@ -9,10 +9,12 @@
         assert ask(url, "up")
 
 Only addresses, intervals and waiting times differ from what is shipped: see `render_prometheus`.
+Where windows are hours, `scale` lets the same rules run in minutes.
 """
 
 import json
 import random
+import re
 import shutil
 import socket
 import subprocess
@@ -33,6 +35,12 @@ PROMETHEUS = ROOT / "monitoring" / "prometheus"
 ALERTMANAGER = ROOT / "monitoring" / "alertmanager"
 _PORTS = (12_000, 32_000)  # Linux takes ports for outgoing connections from 32768 on
 _HELD: list[socket.socket] = []  # names of this process's ports, for as long as it lives
+_MILLISECONDS = {
+    "ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000,
+    "y": 31_536_000_000,
+}  # fmt: skip
+_LEAST_MILLISECONDS = 1000
+_DURATION = r"(?:\d+(?:ms|[smhdwy]))+"
 
 
 def free_port() -> int:
@@ -71,11 +79,15 @@ def render_prometheus(
     alertmanager_port: int,
     interval: str = "2s",
     hold: str = "1s",
+    scale: float = 1.0,
+    more_services: Sequence[int] = (),
 ) -> Path:
     """Write the repository's Prometheus files for local ports and return the configuration's path.
 
     `interval` is the scrape and evaluation interval, `hold` replaces every `for` and
-    `keep_firing_for` of the alerts. Expressions, and so their 5 minute windows, stay as shipped.
+    `keep_firing_for` of the alerts. Expressions, and so their 5 minute windows, stay as shipped;
+    with a `scale` all durations are divided by it instead (`scale_rules`). `more_services` are
+    ports of further instances of the service.
     """
     directory.mkdir(parents=True, exist_ok=True)
     config = _load(PROMETHEUS / "prometheus.yml")
@@ -86,24 +98,77 @@ def render_prometheus(
     }
     ports = {"holdfast-service": service_port, "holdfast-watcher": watcher_port}
     for job in config["scrape_configs"]:
-        job["static_configs"] = [{"targets": [f"127.0.0.1:{ports[job['job_name']]}"]}]
+        more = more_services if job["job_name"] == "holdfast-service" else ()
+        targets = [f"127.0.0.1:{port}" for port in (ports[job["job_name"]], *more)]
+        job["static_configs"] = [{"targets": targets}]
     receiver = {"static_configs": [{"targets": [f"127.0.0.1:{alertmanager_port}"]}]}
     config["alerting"] = {"alertmanagers": [receiver]}
     for name in config["rule_files"]:
         rules = _load(PROMETHEUS / name)
-        for rule in (rule for group in rules["groups"] for rule in group["rules"]):
-            rule |= {key: hold for key in ("for", "keep_firing_for") if key in rule}
+        if scale == 1.0:
+            for rule in (rule for group in rules["groups"] for rule in group["rules"]):
+                rule |= {key: hold for key in ("for", "keep_firing_for") if key in rule}
+        else:
+            rules = scale_rules(rules, scale)
         _dump(directory / name, rules)
     return _dump(directory / "prometheus.yml", config)
 
 
+def scale_rules(rules: Any, scale: float) -> Any:
+    """Return a file of rules in which time passes `scale` times as fast.
+
+    Divided are every `for` and `keep_firing_for`, and ranges, steps and offsets in expressions. No
+    number is: a bound in seconds (`> 900`) stays, and names of recorded series (`:5m`) do, too.
+    """
+    groups = []
+    for group in rules["groups"]:
+        scaled = []
+        for rule in group["rules"]:
+            waits = {k: rule[k] for k in ("for", "keep_firing_for") if k in rule}
+            shorter = {key: scale_duration(value, scale) for key, value in waits.items()}
+            scaled.append(rule | shorter | {"expr": scale_expression(rule["expr"], scale)})
+        groups.append(group | {"rules": scaled})
+    return rules | {"groups": groups}
+
+
+def scale_expression(expression: str, scale: float) -> str:
+    """Return a PromQL expression with ranges, steps and offsets divided; strings stay as they are.
+
+    >>> scale_expression('rate(a{x=~"[5m]"}[1h]) / max_over_time(b[3d:5m] offset 1h)', 60)
+    'rate(a{x=~"[5m]"}[60000ms]) / max_over_time(b[4320000ms:5000ms] offset 60000ms)'
+    """
+    spans = rf"\[({_DURATION})(?::({_DURATION})?)?\]|\boffset\s+({_DURATION})"
+
+    def shorten(found: re.Match[str]) -> str:
+        return re.sub(_DURATION, lambda each: scale_duration(each[0], scale), found[0])
+
+    parts = re.split(r'("(?:[^"\\]|\\.)*")', expression)
+    return "".join(part if part.startswith('"') else re.sub(spans, shorten, part) for part in parts)
+
+
+def scale_duration(duration: str, scale: float) -> str:
+    """Return a duration of Prometheus divided by `scale`, but a second at least.
+
+    >>> scale_duration("1h30m", 60), scale_duration("30s", 60)
+    ('90000ms', '1000ms')
+
+    Raises:
+        ValueError: it is no duration.
+    """
+    if re.fullmatch(_DURATION, duration) is None:
+        raise ValueError(f"no duration of Prometheus: {duration!r}")
+    parts = re.findall(r"(\d+)(ms|[smhdwy])", duration)
+    whole = sum(int(number) * _MILLISECONDS[unit] for number, unit in parts)
+    return f"{max(_LEAST_MILLISECONDS, round(whole / scale))}ms"
+
+
 def render_alertmanager(
-    directory: Path, *, watcher_port: int, token: str, wait: str = "1s"
+    directory: Path, *, watcher_port: int, token: str, wait: str = "1s", people_url: str = ""
 ) -> Path:
     """Write the repository's Alertmanager file for a local watcher and return its path.
 
     `token` is written to the file that the webhook's bearer token is read from; `wait` replaces
-    the grouping's waiting times.
+    the grouping's waiting times; `people_url` is a webhook for all receivers but the watcher.
     """
     directory.mkdir(parents=True, exist_ok=True)
     config = _load(ALERTMANAGER / "alertmanager.yml")
@@ -111,6 +176,9 @@ def render_alertmanager(
         route |= {"group_wait": wait, "group_interval": wait}
     secret = directory / "alert_token"
     secret.write_text(token, encoding="utf-8")
+    for people in config["receivers"] if people_url else ():
+        if people["name"] != "watcher":
+            people["webhook_configs"] = [{"url": people_url, "send_resolved": True}]
     (watcher,) = (each for each in config["receivers"] if each["name"] == "watcher")
     (webhook,) = watcher["webhook_configs"]
     webhook["url"] = f"http://127.0.0.1:{watcher_port}/alerts"

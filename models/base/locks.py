@@ -37,7 +37,7 @@ def acquire(directory: Path) -> Slot:
 def clear(directory: Path) -> None:
     """Remove the counters and memories of earlier workers; only while no worker runs."""
     directory.mkdir(parents=True, exist_ok=True)
-    for pattern in ("*.db", "queries-*.map", "limits-*.map"):
+    for pattern in ("*.db", "queries-*.map", "limits-*.map", "otlp.lock"):
         for file in directory.glob(pattern):
             file.unlink(missing_ok=True)
 

@@ -26,10 +26,7 @@ STEPS = (
     "stage", "change", "against_training", "await_labels", "child", "follow", "held", "approval",
     "promote", "probation", "end", "followed", "shadow", "canary",
 )  # fmt: skip
-
 STAGE_BUCKETS = (1, 3, 10, 30, 60, 120, 300, 600, 1800, 3600, 14_400, 86_400)
-
-
 HOLD_ENDS = ("never", "by itself")
 
 
@@ -71,6 +68,9 @@ class StandingGauges:
             "feedback_gap_usual_seconds", "How long labels let wait as a rule; 0: not known",
             "model",
         )  # fmt: skip
+        self.unknown = gauge(
+            "figure_unknown", "1 while a figure that an alert needs is not known", "model", "figure"
+        )
         self.used_bytes = gauge("state_used_bytes", "Bytes of a part of the state", "part")
         self.free_bytes = gauge("state_free_bytes", "Bytes that the disk of the state has left")
 

@@ -1,7 +1,8 @@
 """Where the loop stands with a model, as gauges: what runs since when, and what waits for people.
 
 What a person must act on rests on these: a challenger that waits, a budget that is spent, labels
-that fell silent, a disk that fills. 0 means that there is none; what is not known is absent.
+that fell silent, a disk that fills. 0 means that there is none; what is not known is absent, or 0
+and said by name in `holdfast_figure_unknown`, where an alert needs it.
 """
 
 import math
@@ -29,6 +30,7 @@ SHOW_EVERY = 5.0  # seconds between two looks at a model's jobs
 COUNT_EVERY = 60.0  # seconds between two looks at labels and at what the state holds
 LABELS = 2000  # latest ones that the usual gap is learnt from
 LEAST_GAPS = 3
+MADE, GAP = "version_made", "usual_gap"  # figures that may not be known
 PARTS = ("registry", "records", "jobs", "watch", "logs")
 
 
@@ -99,6 +101,7 @@ class Standings:
         made_at, gauges = read_instant(stream.bundle.manifest.created_at), self.metrics.standing
         gauges.made_at.remove_by_labels({"model": model})
         gauges.made_at.labels(model, str(stream.version)).set(made_at)
+        gauges.unknown.labels(model, MADE).set(made_at == 0.0)
         self._show_registry(model, now)
         gauges.due_at.labels(model).set(self.due_at(model))
         self._show_jobs(model, now)
@@ -110,7 +113,9 @@ class Standings:
             return
         times = self.records.label_times(model, LABELS)
         self.metrics.standing.labelled_at.labels(model).set(times[-1] if len(times) else 0.0)
-        self.metrics.standing.usual_gap.labels(model).set(usual_gap(times))
+        gap = usual_gap(times)
+        self.metrics.standing.usual_gap.labels(model).set(gap)
+        self.metrics.standing.unknown.labels(model, GAP).set(gap == 0.0)
         self._counted[model] = now
 
     def show_disk(self, now: float) -> None:

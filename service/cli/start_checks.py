@@ -5,6 +5,7 @@ the same checks, those that went well as well.
 """
 
 import importlib
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -15,6 +16,7 @@ from service.configuration.addresses import AddressError, listen_address
 from service.configuration.checks import hide_password
 from service.configuration.settings import Settings
 from service.configuration.values import collect
+from service.telemetry import metrics as telemetry
 from service.web.errors import SettingsError, raise_faults
 
 Part = Literal["service", "watcher"]
@@ -72,6 +74,20 @@ def look(settings: Settings) -> Iterator[Checked]:
     for name, parts, check in rows:
         if getattr(settings, name):
             yield _check_setting(settings, name, parts, check)
+    if asked := os.environ.get(telemetry.EXPORTER, "").strip():
+        yield _check_metric_export(asked, both)
+
+
+def _check_metric_export(asked: str, parts: tuple[Part, ...]) -> Checked:
+    """Check what OpenTelemetry's own variables ask for, and that the extra is there."""
+    try:
+        if telemetry.read_wanted(os.environ) is not None:
+            _tracing(asked)
+    except SettingsError as error:
+        name = error.name if error.name.isupper() else telemetry.EXPORTER
+        fault = SettingsError(name, error.expected, error.got)
+        return Checked(name, parts, str(fault), fault)
+    return Checked(telemetry.EXPORTER, parts, asked, None)
 
 
 def _check_setting(

@@ -1,1 +1,1 @@
-"""Calls and replies of any protocol: reading, routing, errors, ids, logs and traces."""
+"""Calls and replies of any protocol: reading, routing, errors, ids and logs."""

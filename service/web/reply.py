@@ -1,5 +1,6 @@
 """What a handler answers: bytes, a status, and what the log needs of them."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import msgspec
@@ -11,7 +12,8 @@ from service.web.errors import JSON
 class Reply(NamedTuple):
     """What a handler answers; `id`, `model` and `version` are for the log line of a prediction.
 
-    `given_id` is what the client called the request where another id counts.
+    `given_id` is what the client called the request where another id counts; `describe` says for a
+    trace how the rows were scored.
     """
 
     body: bytes
@@ -22,6 +24,7 @@ class Reply(NamedTuple):
     model: str = ""
     version: int = 0
     given_id: str = ""
+    describe: Callable[[], dict[str, str | int | float]] | None = None
 
 
 def json_reply(document: object, status: int = 200, **members: Any) -> Reply:

@@ -4,63 +4,27 @@ The watcher, Prometheus and Alertmanager are the real ones, with the shipped rul
 stand-in that counts what the test wants.
 """
 
-import json
 import os
 import signal
 import subprocess
-import threading
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
 from models.base.processes import ends_with_parent
 from models.versions.registry import Registry
 from tests import bundles, ops
 from tests.e2e.stack import HOLDFAST, Stack, get
 from tests.monitoring.watching.stage import CountingService, listening
+from tests.people import People, receiving
 from tests.waiting import PATIENCE_SECONDS, wait_until
 
 MISSING = ops.missing_programs("prometheus", "prometheus-alertmanager")
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}")
 LOST_SCRAPES = 5
-
-
-class Team:
-    """The people on call: every alert of every notification, as it came."""
-
-    def __init__(self) -> None:
-        self.told: list[tuple[str, str]] = []  # name and status
-
-    def has(self, name: str, status: str) -> bool:
-        """Whether they were told."""
-        return (name, status) in self.told
-
-
-@contextmanager
-def receiving(team: Team) -> Iterator[str]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            team.told += [(a["labels"]["alertname"], a["status"]) for a in body["alerts"]]
-            self.send_response(200)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, format: str, *args: Any) -> None:
-            """Keep the tests' output free of requests."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
 
 
 class WatcherProcess:
@@ -111,12 +75,9 @@ def scene(tmp_path: Path) -> Iterator[tuple[Stack, CountingService, str]]:
 @contextmanager
 def prometheus_for(stack: Stack, folder: Path, team_url: str) -> Iterator[str]:
     port = ops.free_port()
-    config = ops.render_alertmanager(folder / "am", watcher_port=stack.watch_port, token="no")
-    content = yaml.safe_load(config.read_text())
-    people = [each for each in content["receivers"] if each["name"] != "watcher"]
-    for each in people:
-        each["webhook_configs"] = [{"url": team_url, "send_resolved": True}]
-    config.write_text(yaml.safe_dump(content))
+    config = ops.render_alertmanager(
+        folder / "am", watcher_port=stack.watch_port, token="no", people_url=team_url
+    )
     prometheus = ops.render_prometheus(
         folder / "prom",
         service_port=stack.port,
@@ -133,7 +94,7 @@ def test_a_restart_of_the_watcher_resolves_nothing_and_a_wrong_url_is_told(
 ) -> None:
     stack, counting, wrong = scene
     bundle = Registry(stack.state / "registry").open("digits")
-    alias, team = stack.state / "registry" / "digits" / "aliases.json", Team()
+    alias, team = stack.state / "registry" / "digits" / "aliases.json", People()
     watcher = WatcherProcess(stack)
     try:
         with receiving(team) as team_url, prometheus_for(stack, tmp_path, team_url) as prometheus:

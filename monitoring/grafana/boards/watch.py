@@ -1,6 +1,6 @@
 """The part of the lifecycle's dashboard on the watcher: whether it sees, and what is wrong."""
 
-from monitoring.grafana.panels import GREEN, RED, Panel, lines, stat, thresholds, value_map
+from monitoring.grafana.panels import GREEN, GREY, RED, Panel, lines, stat, thresholds, value_map
 from monitoring.grafana.panels import with_links as leading
 from monitoring.grafana.queries import count, latest, or_none
 from monitoring.prometheus.alerting.watch import STALE_SECONDS
@@ -66,7 +66,16 @@ def _problems() -> list[Panel]:
         " HoldfastWatcherBlind, HoldfastCountersStill: for a minute.",
         {"{{model}} {{problem}}": problem},
         unit="none",
-        width=12,
+        width=8,
+    )
+    unknown = stat(
+        "Which figures are not known?",
+        "A figure that an alert needs: while it is not known, that alert cannot fire. Alert"
+        " HoldfastFigureUnknown: for an hour, where it would be needed.",
+        {"{{model}} {{figure}}": or_none("max by (model, figure) (holdfast_figure_unknown)")},
+        unit="none",
+        width=8,
+        mappings=[value_map({"0": ("known", GREEN), "1": ("NOT KNOWN", GREY)})],
     )
     return [
         leading(
@@ -76,12 +85,13 @@ def _problems() -> list[Panel]:
             "HoldfastWatcherBlind",
             "HoldfastCountersStill",
         ),
+        leading(unknown, "HoldfastFigureUnknown"),
         lines(
             "How often did something break?",
             "Problems that began, by model and name.",
             {"{{model}} {{problem}}": count("holdfast_watch_problems_total", by="model, problem")},
             unit="short",
-            width=12,
+            width=8,
             style="bars",
         ),
     ]

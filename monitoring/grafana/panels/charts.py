@@ -107,13 +107,13 @@ def timeline(
     defaults = Defaults(
         unit="none",
         color={"mode": "thresholds"},
-        custom={"fillOpacity": 70, "lineWidth": 0, "spanNulls": False},
+        custom={"fillOpacity": 70, "lineWidth": 0},
         mappings=list(mappings),
         thresholds=limits or thresholds(base=GREY),
     )
     options = {
         "alignValue": "left",
-        "legend": {"displayMode": "list", "placement": "bottom", "showLegend": True},
+        "legend": {"calcs": [], "displayMode": "list", "placement": "bottom", "showLegend": True},
         "mergeValues": True,
         "perPage": 20,
         "rowHeight": 0.8,

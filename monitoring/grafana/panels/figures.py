@@ -139,7 +139,7 @@ def table(
     )
     options = {
         "cellHeight": "sm",
-        "footer": {"countRows": False, "fields": "", "reducer": ["sum"], "show": False},
+        "footer": {"countRows": False, "fields": [], "reducer": ["sum"], "show": False},
         "showHeader": True,
     }
     return make_panel(

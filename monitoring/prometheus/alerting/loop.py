@@ -126,7 +126,7 @@ ALERTS = (
     Alert(
         name="HoldfastModelStale",
         expr=(
-            "time() - max by (model) (holdfast_version_made_timestamp_seconds != 0)"
+            f"time() - ({bridge('holdfast_version_made_timestamp_seconds')} != 0)"
             f" > {STALE_DAYS} * 86400"
         ),
         after="1h",

@@ -12,6 +12,15 @@ SEE_MODELS = (
 TICK = "holdfast_watch_last_tick_timestamp_seconds"
 
 
+LABELLED = "holdfast_last_feedback_timestamp_seconds"
+
+
+def _unknown(figure: str) -> str:
+    return (
+        f'({bridge(f"""holdfast_figure_unknown{{figure="{figure}"}}""", by="model, figure")} == 1)'
+    )
+
+
 def _problem(selector: str, by: str = "model") -> str:
     return f"{bridge(f'holdfast_watch_problem{{problem{selector}}}', by=by)} == 1"
 
@@ -80,6 +89,29 @@ ALERTS = (
         description=(
             "Service {{ $labels.service }} has not been read for a minute or longer: it is away,"
             " slow, or HOLDFAST_SERVICE_URL is wrong. GET /models of the watcher says which."
+        ),
+        dashboard="holdfast-lifecycle",
+        view="now",
+    ),
+    Alert(
+        name="HoldfastFigureUnknown",
+        # A usual gap is missed only where labels came once and requests go on.
+        expr=(
+            f"{_unknown('version_made')}\n"
+            "or (\n"
+            f"  {_unknown('usual_gap')}\n"
+            f"  and on (model) {bridge(LABELLED)} > 0\n"
+            "  and on (model) holdfast:predictions:1h > 200\n"
+            ")"
+        ),
+        after="1h",
+        severity="info",
+        summary="A figure that another alert needs is not known, so that one cannot fire.",
+        description=(
+            "Model {{ $labels.model }}: {{ $labels.figure }} has not been known for an hour or"
+            ' longer. {{ if eq $labels.figure "usual_gap" }}HoldfastFeedbackSilent cannot fire:'
+            " labels came, but fewer than three gaps between them are known.{{ else }}"
+            "HoldfastModelStale cannot fire: the date of the champion is damaged.{{ end }}"
         ),
         dashboard="holdfast-lifecycle",
         view="now",

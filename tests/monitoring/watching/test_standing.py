@@ -1,5 +1,6 @@
 """Laws of where the loop stands: what waits is shown since when, and what is over is shown as 0."""
 
+import json
 import shutil
 import time
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.base.files import sha256_bytes
 from models.versions.registry import Registry
 from monitoring.loop.jobs import Job, JobStore
 from monitoring.loop.metrics import WatchMetrics
@@ -142,6 +144,36 @@ def test_the_last_label_and_the_usual_wait_are_those_of_the_store(watcher: Watch
     last = shown(watcher, "last_feedback_timestamp_seconds")
     assert last == pytest.approx(time.time(), abs=60.0)
     assert shown(watcher, "feedback_gap_usual_seconds") == 0.0, "not known yet"
+    assert shown(watcher, "figure_unknown", figure="usual_gap") == 1.0, "and it says so"
+
+
+def test_labels_in_four_minutes_make_the_usual_gap_known(watcher: Watcher) -> None:
+    class Labelled:
+        """Records whose labels came once in each of four minutes."""
+
+        def label_times(self, model: str, limit: int) -> np.ndarray:
+            return 60.0 * np.arange(4)
+
+    now = time.time()
+    watcher.tick(now)
+    standings = watcher.standings
+    standings.records = Labelled()  # type: ignore[assignment]
+    standings.show_labels("digits", now + 120.0)
+    assert shown(watcher, "feedback_gap_usual_seconds") == 60.0
+    assert shown(watcher, "figure_unknown", figure="usual_gap") == 0.0
+
+
+@pytest.mark.parametrize(("made", "unknown"), [("2026-01-01T00:00:00.000Z", 0.0), ("soon", 1.0)])
+def test_a_date_that_cannot_be_read_is_said_to_be_unknown(
+    watcher: Watcher, made: str, unknown: float
+) -> None:
+    path = watcher.registry.path("digits", 1) / "manifest.json"
+    manifest = json.loads(path.read_text())
+    text = json.dumps(manifest | {"created_at": made})
+    path.write_text(text)
+    path.with_name("manifest.json.sha256").write_text(sha256_bytes(text.encode()))
+    watcher.tick(time.time())
+    assert shown(watcher, "figure_unknown", figure="version_made") == unknown
 
 
 @given(

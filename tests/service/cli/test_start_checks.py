@@ -124,3 +124,14 @@ def test_a_schedule_that_is_none_ends_the_command_in_a_sentence(
     assert done.stderr.startswith("holdfast: setting schedule: expected ")
     assert done.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_opentelemetrys_variables_ask_for_is_looked_at_before_the_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OTEL_METRICS_EXPORTER", "console")
+    assert faults(loaded(), "service") == ["OTEL_METRICS_EXPORTER"]
+    monkeypatch.setenv("OTEL_METRICS_EXPORTER", "otlp")
+    assert faults(loaded(), "service", "watcher") == []
+    monkeypatch.setenv("OTEL_METRIC_EXPORT_INTERVAL", "soon")
+    assert faults(loaded(), "watcher") == ["OTEL_METRIC_EXPORT_INTERVAL"]

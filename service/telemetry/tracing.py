@@ -5,9 +5,10 @@
 
 A thread of the SDK sends the spans over OTLP/HTTP and drops them if the collector is slow; a
 request never waits. Attributes follow OpenTelemetry's conventions for HTTP servers
-(https://opentelemetry.io/docs/specs/semconv/http/http-spans/) and contain neither inputs nor query
-strings. The SDK reads its other options (sampling, headers, batches) from its own `OTEL_*`
-variables.
+(https://opentelemetry.io/docs/specs/semconv/http/http-spans/), `ml.model.*` the open proposal for
+models (https://github.com/open-telemetry/semantic-conventions/issues/3420), `holdfast.*` are our
+own; none contains inputs or query strings. The SDK reads its other options (sampling, headers,
+batches) from its own `OTEL_*` variables.
 """
 
 import threading
@@ -121,6 +122,20 @@ class _Stage:
             seen.append((self._name, amount, time.time_ns()))
 
 
+def find_collector(environ: Mapping[str, str]) -> str:
+    """Return where OpenTelemetry's own variables send traces to; empty: nowhere.
+
+    >>> find_collector({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"})
+    'http://127.0.0.1:4318'
+
+    Traces need an address, as nothing is sent unasked; `OTEL_TRACES_EXPORTER=none` takes it back.
+    """
+    disabled = environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
+    exporters = {each.strip() for each in environ.get("OTEL_TRACES_EXPORTER", "otlp").split(",")}
+    wanted = not disabled and exporters & {"otlp", ""}
+    return environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", "") if wanted else ""
+
+
 def start(endpoint: str, version: str) -> Tracing | None:
     """Start tracing to `endpoint`; None where it is empty, and nothing is imported.
 
@@ -145,14 +160,14 @@ def _describe_request(endpoint: Endpoint, call: Call) -> dict[str, str]:
     }
 
 
-def _describe_reply(reply: Reply) -> dict[str, str | int]:
-    attributes: dict[str, str | int] = {"http.response.status_code": reply.status}
+def _describe_reply(reply: Reply) -> dict[str, str | int | float]:
+    attributes: dict[str, str | int | float] = {"http.response.status_code": reply.status}
     if reply.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         attributes["error.type"] = str(reply.status)
     if reply.id:
         attributes["holdfast.request_id"] = reply.id
     if reply.model:
-        attributes["holdfast.model"] = reply.model
+        attributes["ml.model.name"] = reply.model
     if reply.version:
-        attributes["holdfast.version"] = reply.version
-    return attributes
+        attributes["ml.model.version"] = str(reply.version)
+    return attributes if reply.describe is None else attributes | reply.describe()

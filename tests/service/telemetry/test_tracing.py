@@ -16,9 +16,9 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from prometheus_client import CollectorRegistry, Histogram
 
+from service.telemetry.tracing import Timer, Tracing, start
 from service.web.call import Call, Endpoint
 from service.web.reply import Reply
-from service.web.tracing import Timer, Tracing, start
 from tests.asgi import client_of
 from tests.service.conftest import MakeApp
 
@@ -118,8 +118,8 @@ def test_a_request_is_a_server_span_with_the_conventions_attributes(collector: C
         "url.path": "/v2/models/digits/infer",
         "network.protocol.version": "1.1",
         "holdfast.request_id": "a-1",
-        "holdfast.model": "digits",
-        "holdfast.version": 3,
+        "ml.model.name": "digits",
+        "ml.model.version": "3",
     }
     assert span.end_time_unix_nano >= span.start_time_unix_nano
     assert collector.resource["service.name"] == "holdfast"
@@ -190,7 +190,8 @@ def test_a_collector_that_is_gone_delays_no_request_and_ending_is_bounded() -> N
 
 def test_without_an_address_nothing_is_imported() -> None:
     code = (
-        "import sys, service.web.tracing as t; assert t.start('', '1') is None; print(*sys.modules)"
+        "import sys, service.telemetry.tracing as t; assert t.start('', '1') is None;"
+        "print(*sys.modules)"
     )
     said = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, check=True, timeout=120
@@ -205,7 +206,8 @@ def test_a_real_prediction_is_a_span_with_its_stages(
     headers = {"traceparent": f"00-{TRACE}-{PARENT}-01", "X-Request-Id": "order-7"}
     body = {"instances": rows[:1].tolist()}
     client = client_of(app)
-    assert client.post("/predict?model=digits", json=body, headers=headers).status_code == 200
+    answer = client.post("/predict?model=digits", json=body, headers=headers)
+    assert answer.status_code == 200
     assert client.get("/healthz", headers=headers).status_code == 200
     app.service.close()
     by_name = {span.name: span for span in collector.spans}
@@ -213,7 +215,15 @@ def test_a_real_prediction_is_a_span_with_its_stages(
     parent = by_name["POST /predict"]
     assert parent.trace_id.hex() == TRACE
     assert values(parent.attributes)["holdfast.request_id"] == "order-7"
-    assert values(parent.attributes)["holdfast.version"] == 1
+    attributes = values(parent.attributes)
+    assert attributes["ml.model.version"] == "1"
+    (row,) = answer.json["predictions"]
+    assert attributes["holdfast.rows"] == 1
+    assert attributes["holdfast.drift.p_value"] == pytest.approx(row["drift"]["p_value"], abs=1e-6)
+    assert attributes["holdfast.drift.flagged_rows"] == row["drift"]["flagged"]
+    likelihood = row["perturbation"]["likelihood"]
+    assert attributes["holdfast.perturbation.likelihood"] == pytest.approx(likelihood, abs=1e-6)
+    assert attributes["holdfast.perturbation.flagged_rows"] == row["perturbation"]["flagged"]
     for name in ("decode", "run", "count", "encode"):
         child = by_name[name]
         assert child.parent_span_id == parent.span_id
