@@ -16,7 +16,7 @@ from models.base.processes import prepare_process
 from monitoring.loop.durable.faults import passing_words
 from service.cli import (
     certify,
-    doctor,
+    demo,
     drift,
     evaluate,
     jobs,
@@ -27,6 +27,8 @@ from service.cli import (
     train,
     wrap,
 )
+from service.cli.checks import doctor
+from service.cli.terminal.output import emit_error
 from service.cli.traffic.command import traffic
 from service.configuration import settings
 
@@ -62,6 +64,7 @@ class CommandGroup(click.Group):
             if not out_of_memory(error) and passing is None:
                 raise
             sentence = OUT_OF_MEMORY if passing is None else f"{passing}; try again"
+        emit_error(ctx, sentence)
         click.echo(f"holdfast: {sentence}", err=True)
         sys.exit(1)
 
@@ -87,7 +90,7 @@ def main(ctx: click.Context) -> None:
 
 
 for command in (
-    serve.up, serve.serve, serve.watch, doctor.doctor,
+    demo.demo, serve.up, serve.serve, serve.watch, doctor.doctor,
     train.train, wrap.wrap, evaluate.evaluate, certify.certify,
     traffic, models.models, drift.drift, jobs.jobs, tokens.tokens,
 ):  # fmt: skip

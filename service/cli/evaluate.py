@@ -12,10 +12,10 @@ from models.versions.figures import Evaluation
 from models.versions.judging import NORMS, SUITES, ThreatModel
 from models.versions.registry import Registry
 from models.versions.schema import Manifest
+from service.cli.checks.extras import need_training
 from service.cli.terminal.figures import figure_lines
 from service.cli.terminal.output import emit, json_option
 from service.cli.terminal.progress import Bar
-from service.cli.train import need_training
 from service.configuration.settings import Settings
 
 EPS = 0.15  # where neither the command nor the version says

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 import urllib.error
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,7 +23,8 @@ from models.base.errors import HoldfastError, RegistryError
 from models.base.processes import child_environment, ends_with_parent
 from models.versions.registry import Registry
 from service.access.guard import exposure
-from service.cli.start_checks import check_start
+from service.cli.checks.extras import missing_for_training, need_training
+from service.cli.checks.start_checks import check_start
 from service.configuration.addresses import family_of, join, listen_address, near, url_of
 from service.configuration.settings import Settings, service_lock, watcher_lock
 
@@ -31,6 +32,7 @@ RESTART_PAUSE = 1.0
 LOOK_SECONDS = 0.2
 READY_PATIENCE = 300.0  # of a busy or small machine; a child that dies is told at once
 STOP_PATIENCE = 15.0
+CTRL_C_PATIENCE = 5.0
 DEMO = "digits"
 
 
@@ -80,15 +82,30 @@ def up(settings: Settings, model: str) -> None:
     Example:
       holdfast up
     """
+    start(settings, model)
+
+
+def start(settings: Settings, model: str, environment: Mapping[str, str] | None = None) -> None:
+    """Train what is missing, then serve and watch until a signal comes.
+
+    Args:
+        settings: of both.
+        model: what to train where the registry is empty.
+        environment: variables for the children, beside those of this process.
+
+    Raises:
+        HoldfastError: it cannot start here, and why.
+    """
     check_start(settings, "service", "watcher")
-    check_port(settings.host, settings.port, "HOLDFAST_PORT")
-    check_port(settings.watch_host, settings.watch_port, "HOLDFAST_WATCH_PORT")
     check_alone(service_lock(settings), "service")
     check_alone(watcher_lock(settings), "watcher")
+    check_port(settings.host, settings.port, "HOLDFAST_PORT")
+    check_port(settings.watch_host, settings.watch_port, "HOLDFAST_WATCH_PORT")
     registry = Registry(settings.registry_dir, settings.keys)
     _need_champion(registry)
-    keeper = ProcessKeeper(settings)
+    keeper = ProcessKeeper(settings, environment or {})
     if not _has_champion(registry):
+        need_training()
         cost = " (about a minute of CPU)" if model == DEMO else ""
         click.echo(f"no model yet: training {model}{cost}", err=True)
         with keeper.serving():
@@ -122,15 +139,16 @@ def _need_champion(registry: Registry) -> None:
 class ProcessKeeper:
     """Service and watcher as children that are started again when they die."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, environment: Mapping[str, str]) -> None:
         self._settings = settings
+        self._environment = child_environment() | dict(environment)
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._stopping = False
 
     @contextmanager
     def serving(self) -> Iterator[None]:
         """Let the service run already; it ends where the block fails."""
-        self._children["serve"] = _start("serve")
+        self._start("serve")
         try:
             yield
         except BaseException:
@@ -143,7 +161,7 @@ class ProcessKeeper:
         service = url_of(near(settings.host), settings.port)
         trained = subprocess.Popen(
             [*_HOLDFAST, "train", model],
-            env=child_environment(),
+            env=self._environment,
             preexec_fn=ends_with_parent(signal.SIGTERM),
         )
         try:
@@ -155,7 +173,12 @@ class ProcessKeeper:
                         f"page     {service}/   (open it now: it shows the training)", err=True
                     )
         except KeyboardInterrupt:
-            trained.wait()
+            # A terminal's Ctrl-C has reached the child, too; a signal to this process has not.
+            try:
+                trained.wait(CTRL_C_PATIENCE)
+            except subprocess.TimeoutExpired:
+                trained.send_signal(signal.SIGINT)
+                trained.wait()
             raise SystemExit(130) from None  # the child has said that it was interrupted
         if trained.returncode:
             raise HoldfastError("training failed; nothing is served")
@@ -166,19 +189,28 @@ class ProcessKeeper:
             signal.signal(number, self._stop)
         for name in ("serve", "watch"):
             if name not in self._children:
-                self._children[name] = _start(name)
+                self._start(name)
         self._tell_when_ready()
         while not self._stopping:
             time.sleep(LOOK_SECONDS)
             self._revive()
         self._end()
 
+    def _start(self, name: str) -> None:
+        """A session of its own: Ctrl-C reaches only this process, which stops all in order."""
+        self._children[name] = subprocess.Popen(
+            [*_HOLDFAST, name],
+            env=self._environment,
+            start_new_session=True,
+            preexec_fn=ends_with_parent(signal.SIGTERM),
+        )
+
     def _revive(self) -> None:
         for name, child in self._children.items():
             if child.poll() is not None and not self._stopping:
                 click.echo(f"`holdfast {name}` ended ({child.returncode}); restart", err=True)
                 time.sleep(RESTART_PAUSE)
-                self._children[name] = _start(name)
+                self._start(name)
 
     def _stop(self, number: int, _: object) -> None:
         self._stopping = True
@@ -196,6 +228,8 @@ class ProcessKeeper:
         if not self._stopping:
             if (told := exposure(s)) is not None:
                 click.echo(f"warning: {told}; `holdfast tokens create` makes tokens", err=True)
+            if missing := missing_for_training():
+                click.echo(f"note: nothing can be trained here: {missing}", err=True)
             click.echo(
                 f"page     {service}/   (open it in a browser)\n"
                 f"service  {service}   (POST /predict, /v2, /metrics)\n"
@@ -242,16 +276,6 @@ def check_port(host: str, port: int, name: str) -> None:
 
 
 _HOLDFAST = [sys.executable, "-m", "service"]
-
-
-def _start(name: str) -> "subprocess.Popen[bytes]":
-    """A session of its own: Ctrl-C reaches only the supervisor, which then stops it in order."""
-    return subprocess.Popen(
-        [*_HOLDFAST, name],
-        env=child_environment(),
-        start_new_session=True,
-        preexec_fn=ends_with_parent(signal.SIGTERM),
-    )
 
 
 def examples(registry: Registry, program: str) -> str:

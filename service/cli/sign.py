@@ -7,6 +7,7 @@ import click
 from models.versions.bundle import manifest_bytes, open_bundle
 from models.versions.registry import Registry
 from models.versions.signature import Keys
+from service.cli.terminal.output import emit, json_option
 from service.configuration.settings import Settings
 
 
@@ -17,8 +18,9 @@ from service.configuration.settings import Settings
     "--key", type=click.Path(path_type=Path),
     help="File with the private key (PEM, Ed25519); HOLDFAST_SIGNING_KEY_FILE.", show_default=False,
 )  # fmt: skip
+@json_option
 @click.pass_obj
-def sign(settings: Settings, model: str, version: str, key: Path | None) -> None:
+def sign(settings: Settings, model: str, version: str, key: Path | None, as_json: bool) -> None:
     """Sign a version, so that services with HOLDFAST_TRUSTED_KEYS load it.
 
     All its digests are checked first. An earlier signature is replaced.
@@ -37,4 +39,5 @@ def sign(settings: Settings, model: str, version: str, key: Path | None) -> None
     path = registry.path(model, number)
     open_bundle(path)
     keys.sign(path, manifest_bytes(path))
-    click.echo(f"{model}/{number} is signed")
+    value = {"model": model, "version": number, "signed": True}
+    emit(value, as_json, lambda: f"{model}/{number} is signed")

@@ -105,8 +105,9 @@ def _end(token: auth.Token) -> str:
 
 @tokens.command()
 @click.argument("name")
+@json_option
 @click.pass_obj
-def revoke(settings: Settings, name: str) -> None:
+def revoke(settings: Settings, name: str, as_json: bool) -> None:
     """Take a token away; with the last one gone nobody is let in.
 
     \b
@@ -114,4 +115,5 @@ def revoke(settings: Settings, name: str) -> None:
       holdfast tokens revoke webshop
     """
     auth.revoke(settings.tokens_path, name)
-    click.echo(f"token {name} is revoked; running services follow within a second")
+    said = f"token {name} is revoked; running services follow within a second"
+    emit({"name": name, "revoked": True}, as_json, lambda: said)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import importlib.util
 import re
 import uuid
 from pathlib import Path
@@ -16,24 +15,14 @@ from models.training.recipe import AUGMENTATIONS, METHODS, PRECISIONS
 from models.versions.facts import EventFacts
 from models.versions.judging import NORMS
 from models.versions.registry import Registry, check_name
+from service.cli.checks.extras import need_training
 from service.cli.source import source_options
 from service.cli.terminal.figures import gap_lines, headline, share_or_none
 from service.cli.terminal.output import emit, json_option, tell_notes
 from service.cli.terminal.progress import Bar
 from service.configuration.settings import Settings
 
-TRAIN_PACKAGES = ("torch", "onnx", "sklearn", "safetensors")
 BOUND = re.compile(r"(?P<column>.+)=(?P<down>[\d.]+)(?::(?P<up>[\d.]+))?")
-
-
-def need_training() -> None:
-    """Say what is missing before anything else fails for it."""
-    missing = [name for name in TRAIN_PACKAGES if importlib.util.find_spec(name) is None]
-    if missing:
-        raise HoldfastError(
-            f"this command needs the train extra ({', '.join(missing)} missing): "
-            "pip install 'holdfast[train]'"
-        )
 
 
 @click.command()

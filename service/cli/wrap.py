@@ -14,11 +14,12 @@ from models.base.files import sha256_file
 from models.versions.facts import EventFacts, WrappingFacts
 from models.versions.judging import NORMS
 from models.versions.registry import MODEL_NAME, Registry, check_name
+from service.cli.checks.extras import need_training
 from service.cli.source import source_options
 from service.cli.terminal.figures import gap_lines, headline, share_or_none
 from service.cli.terminal.output import emit, json_option, tell_notes
 from service.cli.terminal.progress import Bar
-from service.cli.train import benign_examples, need_training, promote_or_say_why
+from service.cli.train import benign_examples, promote_or_say_why
 from service.configuration.settings import Settings
 
 if TYPE_CHECKING:

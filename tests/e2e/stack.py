@@ -16,6 +16,7 @@ from typing import Any
 
 from models.base.processes import ends_with_parent
 from tests.ops import free_port
+from tests.printed import data_of
 from tests.waiting import PATIENCE_SECONDS, Found, wait_until
 
 HOLDFAST = [sys.executable, "-m", "service"]
@@ -82,7 +83,7 @@ class Stack:
 
     def json(self, *arguments: str) -> Any:
         """The data a command prints with --json."""
-        return json.loads(self.cli(*arguments, "--json").stdout)
+        return data_of(self.cli(*arguments, "--json").stdout)
 
     def start(self, *arguments: str) -> "subprocess.Popen[str]":
         """Start a command and leave it running."""
@@ -178,7 +179,7 @@ class Sending:
         self.process.send_signal(signal.SIGINT)
         said, errors = self.process.communicate(timeout=PATIENCE_SECONDS)
         assert self.process.returncode == 0, errors
-        summary: dict[str, Any] = json.loads(said)
+        summary: dict[str, Any] = data_of(said)
         assert summary["failed"] == 0, summary
         return summary
 

@@ -8,15 +8,54 @@ import msgspec
 
 from models.versions.schema import Manifest
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+SCHEMA = 1  # of the envelope; a member that is taken away or means something else raises it
+ASKED = "holdfast.json"  # in the context's `meta`: whether the command was asked for JSON
+RUNNING = "holdfast.command"  # and which one it is
+
+
+class Envelope(msgspec.Struct, frozen=True):
+    """What every command prints with `--json`: its data, or the sentence that says why not."""
+
+    schema: int
+    command: str  # without the program's name: `models list`
+    data: Any
+    error: str | None = None
+
+
+def _ask(ctx: click.Context, _: click.Parameter, asked: bool) -> bool:
+    ctx.meta.update({ASKED: asked, RUNNING: _command(ctx)})
+    return asked
+
+
+json_option = click.option(
+    "--json", "as_json", is_flag=True, callback=_ask,
+    help="Print JSON: schema, command, data, error.",
+)  # fmt: skip
 
 
 def emit(value: Any, as_json: bool, text: Callable[[], str]) -> None:
-    """Print a value as JSON, or its text for people."""
+    """Print a value in an envelope of JSON, or its text for people."""
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(value), indent=1))
+        _print(Envelope(SCHEMA, _command(click.get_current_context()), value))
     else:
         click.echo(text())
+
+
+def emit_error(ctx: click.Context, sentence: str) -> None:
+    """Print the envelope of a command that could not do its work, if it was asked for JSON."""
+    if ctx.meta.get(ASKED):
+        _print(Envelope(SCHEMA, ctx.meta.get(RUNNING, ""), None, sentence))
+
+
+def _print(envelope: Envelope) -> None:
+    click.echo(msgspec.json.format(msgspec.json.encode(envelope), indent=1))
+
+
+def _command(ctx: click.Context) -> str:
+    """The words of the command, without the program's."""
+    if ctx.parent is None:
+        return ctx.info_name or ""
+    return ctx.command_path.removeprefix(ctx.find_root().command_path).strip()
 
 
 def tell_notes(manifest: Manifest, champion: int | None) -> None:

@@ -164,7 +164,7 @@ def _part(rows: Rows, part: str) -> Rows:
 
 
 def _attack_rows(settings: Settings, model: str, rows: Rows, eps: float) -> InputArray:
-    from service.cli.train import need_training
+    from service.cli.checks.extras import need_training
 
     need_training()
     from models.attacks.threat import geometry_of

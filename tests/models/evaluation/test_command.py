@@ -1,5 +1,6 @@
 """`holdfast evaluate`: the result on disk, the champion beside it, and two processes as one."""
 
+from tests.printed import data_of
 import json
 import os
 import subprocess
@@ -48,7 +49,7 @@ def told(state: Path) -> Result:
 
 def test_figures_and_report_are_written_and_printed(state: Path, told: Result) -> None:
     assert told.exit_code == 0, told.stderr
-    assert json.loads(told.stdout) == figures(state, "quick-150")
+    assert data_of(told.stdout) == figures(state, "quick-150")
     assert figures(state, "quick-150")["threat"]["eps"] == 0.2
     assert figures(state, "quick-150")["n"] == 150
     page = (state / "evaluations" / "digits" / "1" / "quick-150.html").read_text()
@@ -69,7 +70,7 @@ def test_a_second_run_does_nothing_anew(state: Path, told: Result) -> None:
 def test_the_champion_stands_beside_a_challenger_but_not_beside_itself(
     state: Path, told: Result
 ) -> None:
-    assert json.loads(told.stdout)["previous"] is None
+    assert data_of(told.stdout)["previous"] is None
     folder = state / "evaluations" / "digits" / "1"
     (folder / "quick.json").write_bytes((folder / "quick-150.json").read_bytes())
     registry = Registry(state / "registry")
@@ -85,7 +86,7 @@ def test_the_champion_stands_beside_a_challenger_but_not_beside_itself(
         return {MODEL: made.model.SerializeToString(), REFERENCE: reference}, manifest
 
     registry.publish("digits", make, actor="test", reason="test")
-    challenger = json.loads(evaluate(state, "--version", "2", "--limit", "20", "--json").stdout)
+    challenger = data_of(evaluate(state, "--version", "2", "--limit", "20", "--json").stdout)
     assert challenger["previous"]["version"] == challenger["mce"]["relative_to"] == 1
     assert challenger["mce"]["low"] < 1 < challenger["mce"]["high"]
 
@@ -132,7 +133,7 @@ def test_two_processes_give_the_figures_of_one(state: Path, told: Result) -> Non
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == json.loads(told.stdout), "printed once, and the same"
+    assert data_of(done.stdout) == data_of(told.stdout), "printed once, and the same"
     assert figures(other, "quick-150") == figures(state, "quick-150")
     parts = list((other / "evaluations" / "digits" / "1" / "work").glob("*/*.npz"))
     assert len(parts) > 50

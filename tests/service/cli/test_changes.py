@@ -1,6 +1,5 @@
 """Holds, releases, promotions and rollbacks on the command line, and what listings say of them."""
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from models.versions.registry import Registry
 from service.cli import main
 from service.cli.changes import MOST_USER_CHARACTERS, actor
 from tests.models.versions.test_registry import WHY, publish
+from tests.printed import data_of
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def said(*arguments: str) -> str:
 
 
 def told(*arguments: str) -> Any:
-    return json.loads(said(*arguments, "--json"))
+    return data_of(said(*arguments, "--json"))
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """`holdfast drift`: it shows what the watcher knows, and a person says what is normal."""
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from monitoring.watching.acceptance import history_path
 from monitoring.watching.history import History
 from service.cli import main
 from tests import bundles
+from tests.printed import data_of
 
 NOON = 1_767_268_800.0  # 2026-01-01T12:00:00Z
 
@@ -51,7 +51,7 @@ def said(*arguments: str) -> str:
 
 
 def told(*arguments: str) -> Any:
-    return json.loads(said(*arguments, "--json"))
+    return data_of(said(*arguments, "--json"))
 
 
 def watched(registry: Registry, *, requests: int = 0) -> Stream:

@@ -1,6 +1,5 @@
 """`holdfast tokens` and `holdfast models sign`."""
 
-import json
 import subprocess
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from models.versions.signature import Keys
 from service.access.auth import read
 from service.cli import main
 from tests.models.versions.test_registry import publish
+from tests.printed import data_of
 
 
 @pytest.fixture
@@ -41,9 +41,9 @@ def test_a_token_is_made_shown_once_listed_and_revoked(state: Path) -> None:
 
 def test_scripts_get_json(state: Path) -> None:
     made = holdfast("tokens", "create", "ops", "--scope", "admin", "--expires", "30d", "--json")
-    told = json.loads(made.stdout)
+    told = data_of(made.stdout)
     assert (told["name"], told["scopes"]) == ("ops", ["admin"])
-    (row,) = json.loads(holdfast("tokens", "list", "--json").stdout)
+    (row,) = data_of(holdfast("tokens", "list", "--json").stdout)
     (token,) = read(state / "tokens.json")
     assert token.expires is not None
     assert (token.expires - token.created).days == 30
@@ -53,7 +53,7 @@ def test_scripts_get_json(state: Path) -> None:
 
 def test_without_a_file_the_list_says_what_that_means(state: Path) -> None:
     assert "lets everybody in" in holdfast("tokens", "list").stdout
-    assert json.loads(holdfast("tokens", "list", "--json").stdout) == []
+    assert data_of(holdfast("tokens", "list", "--json").stdout) == []
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from service.cli import CONTEXT, CommandGroup
 from service.cli.wrap import wrap
 from service.configuration.settings import Settings
 from tests import exports
+from tests.printed import data_of
 
 ROWS = 450
 
@@ -56,7 +57,7 @@ def test_a_pipeline_on_a_csv_becomes_a_version_that_answers(
     args = (model, "--data", table, "--label", "left", "--categorical", "size", "--eps", 0.1)
     done = invoke(settings, *args, "--json")
     assert done.exit_code == 0, done.output
-    told = msgspec.json.decode(done.stdout)
+    told = data_of(done.stdout)
     assert (told["model"], told["version"]) == ("my_people", 1)
     assert told["adapted"]["layout"] == "4 inputs"
     assert told["adapted"]["file"] == "My People.onnx"

@@ -1,3 +1,4 @@
+from tests.printed import data_of
 import json
 import math
 import subprocess
@@ -257,7 +258,7 @@ def run(state: Path, *args: str) -> str:
 
 def test_the_command_gives_the_curve_of_held_out_rows(state: Path) -> None:
     args = ("digits", "--rows", "30", "--samples", "300", "--json")
-    told = json.loads(run(state, *args))
+    told = data_of(run(state, *args))
     assert (told["model"], told["version"], told["n"]) == ("digits", 1, 30)
     radii = [point["radius"] for point in told["points"]]
     values = [point["value"] for point in told["points"]]
@@ -268,8 +269,8 @@ def test_the_command_gives_the_curve_of_held_out_rows(state: Path) -> None:
     for point in told["points"]:
         right = np.arange(30) < round(point["value"] * 30)
         assert (point["low"], point["high"]) == (proportion(right).low, proportion(right).high)
-    assert json.loads(run(state, *args)) == told
-    other = json.loads(run(state, *args, "--seed", "1"))
+    assert data_of(run(state, *args)) == told
+    other = data_of(run(state, *args, "--seed", "1"))
     assert other["points"] != told["points"]
 
 
@@ -320,4 +321,4 @@ def test_the_command_needs_no_torch(state: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["n"] == 2
+    assert data_of(done.stdout)["n"] == 2

@@ -1,5 +1,6 @@
 """Query attacks on a service in this process: fields, policy, settings, secrecy."""
 
+from tests.printed import data_of
 import json
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from flask.testing import FlaskClient
 from models.versions.schema import OUTPUTS
 from service.access import auth
 from service.cli import CONTEXT
-from service.cli.doctor import doctor
+from service.cli.checks.doctor import doctor
 from service.configuration.settings import load
 from tests import bundles
 from tests.asgi import client_of
@@ -179,7 +180,7 @@ def test_doctor_says_whether_clients_are_watched(
 ) -> None:
     bundles.publish(tmp_path / "registry", watched=watched)
     settings = load({"HOLDFAST_STATE": str(tmp_path), "HOLDFAST_QUERY_DETECTION": detection})
-    told = json.loads(CliRunner().invoke(doctor, ["--json"], obj=settings, **CONTEXT).stdout)
+    told = data_of(CliRunner().invoke(doctor, ["--json"], obj=settings, **CONTEXT).stdout)
     (found,) = (f for f in told["findings"] if f["what"] == "query detection of digits")
     assert found["ok"] == ok
     assert detail in found["detail"]

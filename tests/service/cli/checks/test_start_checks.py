@@ -9,9 +9,9 @@ import pytest
 
 from models.base.errors import HoldfastError
 from service.access import auth
-from service.cli import start_checks
+from service.cli.checks import start_checks
+from service.cli.checks.start_checks import check_start
 from service.cli.serve import check_port
-from service.cli.start_checks import check_start
 from service.configuration.settings import Settings, load
 from service.web.errors import ManySettingsError, SettingsError
 
