@@ -33,7 +33,15 @@ from models.versions.bundle import NO_KEYS, Bundle, open_bundle, read_manifest, 
 from models.versions.registry_files import AUDIT_FILE, LOCK_FILE, ModelFiles
 from models.versions.registry_state import ALIASES as ALIASES
 from models.versions.registry_state import MODEL_NAME as MODEL_NAME
-from models.versions.registry_state import Acceptance, Canary, HeldError, State, Stops, check_until
+from models.versions.registry_state import (
+    Acceptance,
+    Canary,
+    HeldError,
+    State,
+    Stops,
+    check_until,
+    record_of,
+)
 from models.versions.registry_state import Aliases as Aliases
 from models.versions.registry_state import Anchor as Anchor
 from models.versions.registry_state import AuditRecord as AuditRecord
@@ -393,8 +401,5 @@ class Registry:
         by_person: bool = False,
         event: str | None = None,
     ) -> None:
-        record = AuditRecord(
-            utc_now(), action, version, after.aliases, actor, reason, event, after.holds, by_person,
-            after.accepted, after.anchor, after.canary,
-        )  # fmt: skip
+        record = record_of(after, action, version, actor, reason, by_person, event)
         ModelFiles(self.root / model).append(record, before)

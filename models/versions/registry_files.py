@@ -7,7 +7,8 @@ Disks and people damage files. The remaining parts decide how far the state is k
     audit damaged, its last line whole  that record
     anything else                       a guess: the last record that can be read
 
-An audit with fewer records than the alias file says is damaged, too.
+An audit with fewer records than the alias file says is damaged, too, and so is one whose hash chain
+(`audit_chain`) is broken.
 """
 
 import os
@@ -21,6 +22,8 @@ import msgspec
 from models.base.errors import RegistryError, UnfitFileError
 from models.base.files import write_atomic, write_durable
 from models.base.inside import Folder, open_folder
+from models.base.logs import logger
+from models.versions.audit_chain import NEW_AUDIT, NOTHING, Chain, follow_chain, hash_bytes
 from models.versions.registry_state import (
     AuditRecord,
     State,
@@ -28,6 +31,7 @@ from models.versions.registry_state import (
     decode_state,
     encode_record,
     encode_state,
+    record_of,
     utc_now,
 )
 
@@ -56,6 +60,22 @@ class Truth(NamedTuple):
     certain: bool = True
 
 
+class AuditCheck(NamedTuple):
+    """What `ModelFiles.check_audit` finds; `fault` is empty where the audit is whole.
+
+    `line` is the first one at fault, 0 where it is none of them; `torn_bytes` are of a last line
+    that a crash has cut short, whose change never took effect.
+    """
+
+    records: int
+    unchained: int
+    head: str
+    line: int
+    fault: str
+    torn_bytes: int
+    links: tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class ModelFiles:
     """The alias file and the audit file in the folder of a model."""
@@ -70,44 +90,84 @@ class ModelFiles:
         except ValueError as error:
             raise RegistryError(f"{path} is damaged: {error}") from error
         except FileNotFoundError:
-            records = self._records()
+            records, lines = self._records_and_lines()
             if not records:
                 raise
-        state = _state_after(records)
+        state = _state_after(records, follow_chain(lines))
         if state.aliases.champion is None and state.aliases.previous is None and not state.holds:
             return State()  # of a model that was never promoted nothing is lost
         raise RegistryError(f"{path} is gone; the next change writes it again")
 
     def read_audit(self) -> tuple[AuditRecord, ...]:
         """All whole records, oldest first. Raises RegistryError where it is damaged."""
+        path = self.folder / AUDIT_FILE
         for _ in range(LOOKS):
-            expected = self._records_expected()
-            records = self._records()
-            if len(records) >= expected:
+            alias = self._find_alias()
+            records, lines = self._records_and_lines()
+            damage = _find_damage(path, lines, alias)
+            if not damage:
                 return records
-        raise RegistryError(_loss(self.folder / AUDIT_FILE, len(records), expected))
+        raise RegistryError(damage)
+
+    def check_audit(self) -> AuditCheck:
+        """Follow the hash chain of the audit, and compare it with the alias file.
+
+        Raises:
+            RegistryError: the audit cannot be read at all.
+        """
+        path = self.folder / AUDIT_FILE
+        for _ in range(LOOKS):
+            alias = self._find_alias()
+            files = self._find()
+            chain = follow_chain(files.lines)
+            line, fault = chain.broken, chain.reason
+            if files.unfit:
+                fault = files.unfit
+            elif not line:
+                decoded, fault = _decode_lines(path, files)
+                if None in decoded:
+                    line = decoded.index(None) + 1
+                fault = fault or _find_damage(path, files.lines, alias)
+            if not fault:
+                break
+        return AuditCheck(
+            len(files.lines), chain.unchained, chain.head, line, fault, len(files.tail), chain.links
+        )
 
     def find_truth(self) -> Truth:
         """Find the state as far as the files are readable; the caller has the lock."""
         files = self._find()
         records, damage = _decode_lines(self.folder / AUDIT_FILE, files)
         if not damage:
-            return Truth(_state_after([each for each in records if each is not None]), files)
+            whole = [each for each in records if each is not None]
+            return Truth(_state_after(whole, follow_chain(files.lines)), files)
         last = records[-1] if records else None
         records_known = None if files.state is None else files.state.records
         newer = records_known is None or records_known < len(records)
         if last is not None and newer:
-            return Truth(_state_of(last, len(records)), files, damage)
+            return Truth(
+                _state_of(last, len(records), follow_chain(files.lines).head), files, damage
+            )
         if files.state is not None:
             return Truth(files.state, files, damage)
         guess = next((each for each in reversed(records) if each is not None), None)
-        state = State() if guess is None else _state_of(guess, len(records))
+        state = (
+            State()
+            if guess is None
+            else _state_of(guess, len(records), follow_chain(files.lines).head)
+        )
         return Truth(state, files, damage, certain=False)
 
     def mend(self, truth: Truth) -> State:
         """Repair a torn last line or outdated aliases, where the audit is whole."""
         files = truth.files
         if files.tail:
+            logger("registry").warning(
+                "audit_tail_cut",
+                file=str(self.folder / AUDIT_FILE),
+                bytes=len(files.tail),
+                reason="a crash has cut its last line short; that change never took effect",
+            )
             os.truncate(self.folder / AUDIT_FILE, sum(len(line) + 1 for line in files.lines))
         if files.lines and files.alias != encode_state(truth.state):
             self._write_alias(truth.state)
@@ -117,40 +177,30 @@ class ModelFiles:
         """Begin a new audit file with the known state; the damaged one is kept beside it."""
         path = self.folder / AUDIT_FILE
         aside = path.with_name(f"{AUDIT_FILE}.damaged-{utc_now().replace(':', '')}")
-        sentence = self._set_aside(path, aside)
+        sentence, before = self._set_aside(path, aside)
         reason = f"{truth.damage}; {sentence}"
         if not truth.certain:
             reason += (
                 f"; {ALIAS_FILE} was of no use either: aliases and holds are those of the last "
                 "record that could be read, so hold the model again where it was held"
             )
-        state = msgspec.structs.replace(truth.state, records=1)
+        state = truth.state
         version = state.aliases.champion or 0
-        record = AuditRecord(
-            utc_now(),
-            "new_audit",
-            version,
-            state.aliases,
-            actor,
-            reason,
-            None,
-            state.holds,
-            by_person,
-            state.accepted,
-            state.anchor,
-            state.canary,
-        )
-        write_atomic(path, encode_record(record))
+        record = record_of(state, NEW_AUDIT, version, actor, reason, by_person)
+        line = encode_record(msgspec.structs.replace(record, line_before=before))
+        state = msgspec.structs.replace(state, records=1, head=hash_bytes(line[:-1]))
+        write_atomic(path, line)
         self._write_alias(state)
         return state
 
     def append(self, record: AuditRecord, before: State) -> State:
-        """Write a record, then the state that it leads to."""
+        """Write a record behind the last one, then the state that it leads to."""
+        line = encode_record(msgspec.structs.replace(record, line_before=before.head or NOTHING))
         with (self.folder / AUDIT_FILE).open("ab") as stream:
-            stream.write(encode_record(record))
+            stream.write(line)
             stream.flush()
             os.fsync(stream.fileno())
-        state = _state_of(record, (before.records or 0) + 1)
+        state = _state_of(record, (before.records or 0) + 1, hash_bytes(line[:-1]))
         self._write_alias(state)
         return state
 
@@ -160,17 +210,17 @@ class ModelFiles:
             path.rename(path.with_name(f"{ALIAS_FILE}.damaged-{utc_now().replace(':', '')}"))
         write_atomic(path, encode_state(state))
 
-    def _set_aside(self, path: Path, aside: Path) -> str:
-        """Keep the damaged audit under another name; returns a note on that."""
+    def _set_aside(self, path: Path, aside: Path) -> tuple[str, str]:
+        """Keep the damaged audit under another name; returns a note on that, and its hash."""
         try:
             data = self._read(AUDIT_FILE, MOST_AUDIT_BYTES)
         except FileNotFoundError:
-            return "there was nothing to keep"
+            return "there was nothing to keep", NOTHING
         except UnfitFileError:
             path.rename(aside)
-        else:
-            write_durable(aside, data)  # a copy: at no time is there no audit
-        return f"kept as {aside.name}"
+            return f"kept as {aside.name}", NOTHING
+        write_durable(aside, data)  # a copy: at no time is there no audit
+        return f"kept as {aside.name}", hash_bytes(data)
 
     def _find(self) -> FileContents:
         with open_folder(self.folder, inside=1) as folder:
@@ -193,26 +243,27 @@ class ModelFiles:
         with open_folder(self.folder, inside=1) as folder:
             return _read(folder, name, most)
 
-    def _records(self) -> tuple[AuditRecord, ...]:
+    def _records_and_lines(self) -> tuple[tuple[AuditRecord, ...], list[bytes]]:
         """Read all records; a torn last line (without its end) never took effect."""
         path = self.folder / AUDIT_FILE
         try:
             lines = self._read(AUDIT_FILE, MOST_AUDIT_BYTES).split(b"\n")[:-1]
         except FileNotFoundError:
-            return ()
+            return (), []
         records = []
         for number, line in enumerate(lines, 1):
             try:
                 records.append(decode_record(line))
             except ValueError as error:
                 raise RegistryError(f"{path} is damaged: line {number}: {error}") from error
-        return tuple(records)
+        return tuple(records), lines
 
-    def _records_expected(self) -> int:
+    def _find_alias(self) -> State | None:
+        """The state of the alias file, as far as it can be read."""
         try:
-            return decode_state(self._read(ALIAS_FILE, MOST_ALIAS_BYTES)).records or 0
+            return decode_state(self._read(ALIAS_FILE, MOST_ALIAS_BYTES))
         except (ValueError, FileNotFoundError, RegistryError):
-            return 0
+            return None
 
 
 def _read(folder: Folder, name: str, most: int) -> bytes:
@@ -225,14 +276,13 @@ def _read(folder: Folder, name: str, most: int) -> bytes:
         raise RegistryError(f"{folder.path / name} cannot be read: {error.strerror}") from error
 
 
-def _state_of(record: AuditRecord, records: int) -> State:
-    return State(
-        record.aliases, record.holds, records, record.accepted, record.anchor, record.canary
-    )
+def _state_of(record: AuditRecord, records: int, head: str) -> State:
+    known = record.accepted, record.anchor, record.canary
+    return State(record.aliases, record.holds, records, *known, head)
 
 
-def _state_after(records: "tuple[AuditRecord, ...] | list[AuditRecord]") -> State:
-    return _state_of(records[-1], len(records)) if records else State()
+def _state_after(records: "tuple[AuditRecord, ...] | list[AuditRecord]", chain: Chain) -> State:
+    return _state_of(records[-1], len(records), chain.head) if records else State()
 
 
 def _decode_lines(path: Path, files: FileContents) -> tuple[list[AuditRecord | None], str]:
@@ -247,11 +297,17 @@ def _decode_lines(path: Path, files: FileContents) -> tuple[list[AuditRecord | N
             damage = damage or f"{path} is damaged: line {number}: {error}"
     if not damage and not records and files.alias is not None and files.state != State():
         damage = f"{path} is gone or empty"
-    expected = 0 if files.state is None else files.state.records or 0
-    if not damage and len(records) < expected:
-        damage = _loss(path, len(records), expected)
-    return records, damage
+    return records, damage or _find_damage(path, files.lines, files.state)
 
 
-def _loss(path: Path, count: int, expected: int) -> str:
-    return f"{path} is damaged: it has {count} of {expected} records"
+def _find_damage(path: Path, lines: list[bytes], alias: State | None) -> str:
+    """What is wrong with lines that can be read: some are missing, or the chain is broken."""
+    expected = 0 if alias is None else alias.records or 0
+    if len(lines) < expected:
+        return f"{path} is damaged: it has {len(lines)} of {expected} records"
+    chain = follow_chain(lines)
+    if chain.broken:
+        return f"{path} is damaged: line {chain.broken}: {chain.reason}"
+    if expected and alias is not None and alias.head not in (None, chain.links[expected - 1]):
+        return f"{path} is damaged: line {expected} is not the one that {ALIAS_FILE} was made from"
+    return ""

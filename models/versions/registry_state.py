@@ -175,6 +175,7 @@ class AuditRecord(msgspec.Struct, frozen=True):
     accepted: Acceptance | None = None
     anchor: Anchor | None = None
     canary: Canary | None = None
+    line_before: str = ""  # hash of the line before (`audit_chain`); empty: of an earlier program
 
 
 class State(msgspec.Struct, frozen=True):
@@ -190,6 +191,7 @@ class State(msgspec.Struct, frozen=True):
     accepted: Acceptance | None = None
     anchor: Anchor | None = None  # None: there was no champion yet
     canary: Canary | None = None
+    head: str | None = None  # what the next audit record holds; None: written before there was any
 
     def find_hold(self, now: float) -> Hold | None:
         """Return the hold in force; of two, the one that stops more."""
@@ -225,6 +227,7 @@ class _AliasFile(Aliases, frozen=True):
     accepted: Acceptance | None = None
     anchor: Anchor | None = None
     canary: Canary | None = None
+    head: str | None = None
 
 
 def encode_state(state: State) -> bytes:
@@ -240,6 +243,8 @@ def encode_state(state: State) -> bytes:
         members["anchor"] = state.anchor
     if state.canary is not None:
         members["canary"] = state.canary
+    if state.head is not None:
+        members["head"] = state.head
     return msgspec.json.encode(members)
 
 
@@ -247,7 +252,24 @@ def decode_state(data: bytes) -> State:
     """Decode an alias file. Raises ValueError where it is damaged."""
     file = _decode(data, _AliasFile)
     aliases = Aliases(file.champion, file.challenger, file.previous)
-    return State(aliases, file.holds, file.records, file.accepted, file.anchor, file.canary)
+    known = file.holds, file.records, file.accepted, file.anchor, file.canary, file.head
+    return State(aliases, *known)
+
+
+def record_of(
+    after: State,
+    action: str,
+    version: int,
+    actor: str,
+    reason: str,
+    by_person: bool = False,
+    event: str | None = None,
+) -> AuditRecord:
+    """Make the record of a change that has led to a state, at this moment."""
+    return AuditRecord(
+        utc_now(), action, version, after.aliases, actor, reason, event, after.holds, by_person,
+        after.accepted, after.anchor, after.canary,
+    )  # fmt: skip
 
 
 def encode_record(record: AuditRecord) -> bytes:

@@ -22,6 +22,9 @@ from models.base.logs import logger
 PATIENCE_SECONDS = 30.0
 LEAST_CONNECT_SECONDS = 2  # libpq takes no less
 WATCHING = 7_309_868_542  # PostgreSQL: the advisory lock of the one watcher
+INCREMENTAL = 2  # SQLite's auto_vacuum: the file gives pages back when it is asked to
+PAGES_AT_ONCE = 2048  # 8 MiB: a fraction of a second, in which nobody else writes
+LOG_BYTES = 1 << 26  # that SQLite's log keeps after a large transaction
 CREATING = 7_309_868_541  # PostgreSQL: the advisory lock of who creates tables
 PASSWORD_FILE = "password_file"  # in the URL's query
 
@@ -85,7 +88,7 @@ class Database:
                 shrink = self._prepare(connection, partial(self._create, connection))
             self._opened = True
             if shrink and self.dialect == "sqlite":
-                self._shrink()
+                self._rebuild()
         finally:
             self._opening.release()
 
@@ -95,17 +98,41 @@ class Database:
         for table in self._metadata.sorted_tables:
             if not there.has_table(table.name):
                 connection.execute(sa.schema.CreateTable(table))
-            _check_columns(connection, table)
+            check_columns(connection, table.name, {column.name for column in table.columns})
             indexes = {index["name"] for index in sa.inspect(connection).get_indexes(table.name)}
             for index in table.indexes:
                 if index.name not in indexes:
                     connection.execute(sa.schema.CreateIndex(index))
 
-    def _shrink(self) -> None:
-        """Give the room of what was removed back to the disk; else later rows take it."""
+    def give_back(self, *, all_of_it: bool = False) -> None:
+        """Give free pages of an SQLite file back to the disk, some at once; no error where not.
+
+        PostgreSQL does so itself (autovacuum), and lets later rows take the room.
+
+        Args:
+            all_of_it: in one go, of the log, too; who writes waits meanwhile.
+        """
+        if self.dialect != "sqlite":
+            return
         try:
             with self._engine.connect() as connection:
                 connection.execution_options(isolation_level="AUTOCOMMIT")
+                if connection.exec_driver_sql("PRAGMA auto_vacuum").scalar() == INCREMENTAL:
+                    pages = 0 if all_of_it else PAGES_AT_ONCE
+                    _run(connection, f"PRAGMA incremental_vacuum({pages})")
+                elif all_of_it:
+                    _run(connection, "VACUUM")
+                if all_of_it:
+                    _run(connection, "PRAGMA wal_checkpoint(TRUNCATE)")
+        except SQLAlchemyError as error:
+            logger("records").warning("store_not_shrunk", reason=str(error))
+
+    def _rebuild(self) -> None:
+        """Write the file anew, so that it can give back what is removed from now on."""
+        try:
+            with self._engine.connect() as connection:
+                connection.execution_options(isolation_level="AUTOCOMMIT")
+                connection.exec_driver_sql("PRAGMA auto_vacuum = INCREMENTAL")
                 connection.exec_driver_sql("VACUUM")
         except SQLAlchemyError as error:
             logger("records").warning("store_not_shrunk", reason=str(error))
@@ -148,15 +175,24 @@ class Database:
             raise StoreError(f"the store of records cannot be {verb}: {cause}") from error
 
 
-def _check_columns(connection: sa.Connection, table: sa.Table) -> None:
-    """Raise StoreError where the table was made by another version."""
-    there = {column["name"] for column in sa.inspect(connection).get_columns(table.name)}
-    wanted = {column.name for column in table.columns}
+def _run(connection: sa.Connection, statement: str) -> None:
+    """Run a statement of SQLite to its end: `incremental_vacuum` frees a page a step."""
+    cursor = connection.connection.cursor()
+    try:
+        cursor.execute(statement)
+        cursor.fetchall()
+    finally:
+        cursor.close()
+
+
+def check_columns(connection: sa.Connection, table: str, wanted: set[str]) -> None:
+    """Raise StoreError where the table has other columns: another version made it."""
+    there = {column["name"] for column in sa.inspect(connection).get_columns(table)}
     for names, verb in ((wanted - there, "lacks"), (there - wanted, "has")):
         if not names:
             continue
         raise StoreError(
-            f"the store of records was made by another version: its table {table.name} {verb} "
+            f"the store of records was made by another version: its table {table} {verb} "
             f"{', '.join(sorted(names))}; stop service and watcher, move its "
             "file (and its folder of segments) away or "
             "give another HOLDFAST_DATABASE_URL, and a new store is made"
@@ -240,7 +276,9 @@ def _sqlite_setter(milliseconds: int) -> Any:
     def prepare(connection: Any, _: Any) -> None:
         cursor = connection.cursor()
         cursor.execute(f"PRAGMA busy_timeout = {milliseconds}")
+        cursor.execute("PRAGMA auto_vacuum = INCREMENTAL")  # of a new file; before anything else
         cursor.execute("PRAGMA journal_mode = WAL")
+        cursor.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
         cursor.execute("PRAGMA synchronous = FULL")
         cursor.close()
 

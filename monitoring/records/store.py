@@ -17,7 +17,6 @@ import threading
 import time
 from collections.abc import Iterable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,9 +26,10 @@ import sqlalchemy as sa
 from models.versions.schema import InputArray, InputSchema
 from monitoring.records import reader
 from monitoring.records.database import PATIENCE_SECONDS, Database, StoreError
+from monitoring.records.keeping.limits import Kept
+from monitoring.records.keeping.prune import prune
 from monitoring.records.labels import GivenLabel, write_labels
-from monitoring.records.migration import prepare
-from monitoring.records.prune import Kept, prune_some
+from monitoring.records.migrations.prepare import prepare
 from monitoring.records.reader import AGREED, LABELLED
 from monitoring.records.requests import Request, group_records
 from monitoring.records.rows import (
@@ -48,10 +48,9 @@ from monitoring.records.rows import (
     in_parts,
     raw_inputs,
 )
-from monitoring.records.segments import remove_segments
 from monitoring.records.tables import FEEDBACK, METADATA, REQUESTS
 from monitoring.records.usable import NO_QUOTA, Quota, Usable, choose_usable
-from monitoring.records.writing import RequestWriter, segment_folder, written_bytes
+from monitoring.records.writing import RequestWriter, segment_folder
 
 __all__ = [
     "Counts", "Kept", "Key", "Labelled", "LabelledAnswers", "Recent", "Record", "RecordStore",
@@ -76,18 +75,18 @@ class RecordStore:
             patience_seconds: how long a lock, a statement or a connection is waited for.
             later: connect at the first use, and again after an error, instead of now.
         """
-        self._folder = segment_folder(url)
-        self._database = Database(
-            url, METADATA, patience_seconds, partial(prepare, folder=self._folder)
+        self.folder = segment_folder(url)
+        self.database = Database(
+            url, METADATA, patience_seconds, partial(prepare, folder=self.folder)
         )
-        self._writer = RequestWriter(self._database, self._folder)
+        self._writer = RequestWriter(self.database, self.folder)
         self._writing = threading.Lock()
         if not later:
-            self._database.open()
+            self.database.open()
 
     def open(self) -> None:
         """Create what is missing, where that was not done since the last error."""
-        self._database.open()
+        self.database.open()
 
     def write(self, requests: Sequence[Request]) -> None:
         """Write requests in one transaction."""
@@ -104,7 +103,7 @@ class RecordStore:
 
         Other clients may have used its id, before or since: that takes no record from its client.
         """
-        with self._database.reading() as connection:
+        with self.database.reading() as connection:
             rows = reader.find_by_client(connection, set(keys))
         return {
             key: (of.get(client) or max(of.values()))._replace(shared=len(of) > 1)
@@ -135,13 +134,13 @@ class RecordStore:
         }
         if not rows:
             return {}
-        with self._database.writing() as connection:
-            standings = write_labels(connection, self._database.dialect, rows)
+        with self.database.writing() as connection:
+            standings = write_labels(connection, self.database.dialect, rows)
         return {key: standings[record.seq] for key, record, _ in labels}
 
     def check_writable(self) -> None:
         """Raise StoreError where nothing can be written now, for example because of a lock."""
-        with self._database.writing() as connection:
+        with self.database.writing() as connection:
             connection.execute(sa.delete(FEEDBACK).where(sa.false()))
 
     def usable(
@@ -170,7 +169,7 @@ class RecordStore:
         )
         if until is not None:
             query = query.where(REQUESTS.c.at < until)
-        with self._database.reading() as connection:
+        with self.database.reading() as connection:
             rows = connection.execute(_of(query, model, version)).all()
         return choose_usable(
             seq=np.array([r.seq for r in rows], dtype=np.int64),
@@ -207,12 +206,12 @@ class RecordStore:
             .order_by(FEEDBACK.c.seq)
         )
         rows: list[sa.Row[Any]] = []
-        with self._database.reading() as connection:
+        with self.database.reading() as connection:
             for part in in_parts(chosen.tolist()):
                 rows += connection.execute(query.where(FEEDBACK.c.seq.in_(part))).all()
             seq = np.array([r.seq for r in rows], dtype=np.int64)
             last = np.array([r.last for r in rows], dtype=np.int64)
-            inputs = reader.read_inputs(connection, self._folder, seq, last)
+            inputs = reader.read_inputs(connection, self.folder, seq, last)
         fitting = [(row, x) for row, x in zip(rows, inputs, strict=True) if fits(x, schema)]
         rows = [row for row, _ in fitting]
         scores = reader.scores_of(rows)
@@ -234,13 +233,13 @@ class RecordStore:
     ) -> npt.NDArray[np.bool_]:
         """Return whether the latest `last` labelled rows were predicted right, oldest first."""
         query = _answers(model, version, since).order_by(FEEDBACK.c.seq.desc()).limit(last)
-        with self._database.reading() as connection:
+        with self.database.reading() as connection:
             return reader.labelled_answers(connection.execute(query).all()[::-1]).right
 
     def recent(self, model: str, version: int, last: int) -> Recent:
         """Return the latest `last` requests, labelled or not."""
         query = _instances(model, version).order_by(REQUESTS.c.last.desc())
-        with self._database.reading() as connection:
+        with self.database.reading() as connection:
             return reader.with_labels(connection, reader.take(connection, query, last).latest(last))
 
     def following(
@@ -251,7 +250,7 @@ class RecordStore:
         Those from before `since` (epoch s) are left out.
         """
         query = _instances(model, version).where(REQUESTS.c.last > after, REQUESTS.c.at >= since)
-        with self._database.reading() as connection:
+        with self.database.reading() as connection:
             rows = reader.take(connection, query.order_by(REQUESTS.c.last), limit, after)
             return reader.with_labels(connection, rows.cut(slice(limit)))
 
@@ -260,7 +259,7 @@ class RecordStore:
     ) -> LabelledAnswers:
         """Return the latest `last` labelled requests that came at or after `since` (epoch s)."""
         query = _answers(model, version, since).order_by(FEEDBACK.c.number.desc()).limit(last)
-        with self._database.reading() as connection:
+        with self.database.reading() as connection:
             return reader.labelled_answers(connection.execute(query).all()[::-1])
 
     def labels_after(
@@ -268,13 +267,13 @@ class RecordStore:
     ) -> LabelledAnswers:
         """Return the first `limit` labels with a higher number, of requests at or after `since`."""
         query = _answers(model, version, since).where(FEEDBACK.c.number > number)
-        with self._database.reading() as connection:
+        with self.database.reading() as connection:
             rows = connection.execute(query.order_by(FEEDBACK.c.number).limit(limit)).all()
         return reader.labelled_answers(rows)
 
     def newest(self) -> int:
         """Return the highest `seq` of any request; 0 where there is none."""
-        with self._database.reading() as connection:
+        with self.database.reading() as connection:
             return int(connection.execute(sa.select(sa.func.max(REQUESTS.c.last))).scalar() or 0)
 
     def inputs(self, seqs: Sequence[int], schema: InputSchema) -> InputArray:
@@ -286,8 +285,8 @@ class RecordStore:
 
     def pick(self, seqs: Sequence[int]) -> list[RecordedInput]:
         """Return these instances with their inputs, in the order of `seq`; pruned ones are gone."""
-        with self._database.reading() as connection:
-            return reader.pick(connection, self._folder, np.sort(np.array(seqs, dtype=np.int64)))
+        with self.database.reading() as connection:
+            return reader.pick(connection, self.folder, np.sort(np.array(seqs, dtype=np.int64)))
 
     def latest(self, model: str, version: int, last: int, most: int) -> list[Recorded]:
         """Return the first `most` of the latest `last` requests, oldest first, with inputs.
@@ -295,9 +294,9 @@ class RecordStore:
         Those whose input is gone are left out.
         """
         query = _instances(model, version).order_by(REQUESTS.c.last.desc())
-        with self._database.reading() as connection:
+        with self.database.reading() as connection:
             rows = reader.take(connection, query, last).latest(last).cut(slice(most))
-            inputs = reader.read_inputs(connection, self._folder, rows.seq, rows.last)
+            inputs = reader.read_inputs(connection, self.folder, rows.seq, rows.last)
         columns = rows.ids.tolist(), rows.row.tolist(), rows.at.tolist(), inputs
         return [Recorded(*each) for each in zip(*columns, strict=True) if each[-1]]
 
@@ -317,10 +316,10 @@ class RecordStore:
         out.
         """
         query = _instances(model, version).where(REQUESTS.c.last > after, REQUESTS.c.at >= since)
-        with self._database.reading() as connection:
+        with self.database.reading() as connection:
             newest_first = query.order_by(REQUESTS.c.last.desc())
             rows = reader.take(connection, newest_first, most, after).latest(most)
-            inputs = reader.read_inputs(connection, self._folder, rows.seq, rows.last)
+            inputs = reader.read_inputs(connection, self.folder, rows.seq, rows.last)
         rows = rows.cut(np.array([fits(x, schema) for x in inputs], dtype=np.bool_))
         return Answered(
             seq=rows.seq,
@@ -330,13 +329,13 @@ class RecordStore:
 
     def label_delays(self, model: str, version: int, last: int) -> npt.NDArray[np.float64]:
         """Return seconds from request to label of the latest `last` labelled rows, oldest first."""
-        with self._database.reading() as connection:
+        with self.database.reading() as connection:
             delays = connection.execute(reader.select_delays(model, version, last)).scalars().all()
         return np.array(delays[::-1], dtype=np.float64)
 
     def label_times(self, model: str, last: int) -> npt.NDArray[np.float64]:
         """Return when the latest `last` labels of a model came, seconds since 1970, ascending."""
-        with self._database.reading() as connection:
+        with self.database.reading() as connection:
             times = connection.execute(reader.select_times(model, last)).scalars().all()
         return np.sort(np.array(times, dtype=np.float64))
 
@@ -344,7 +343,7 @@ class RecordStore:
         """Count the records of a model (or a version), and those with a label; for tests."""
         requests = sa.select(sa.func.coalesce(sa.func.sum(REQUESTS.c.rows), 0))
         labels = sa.select(sa.func.count(FEEDBACK.c.seq)).select_from(LABELLED)
-        with self._database.reading() as connection:
+        with self.database.reading() as connection:
             return Counts(
                 *(
                     int(connection.execute(_of(query, model, version)).scalar_one())
@@ -352,30 +351,23 @@ class RecordStore:
                 )
             )
 
-    def prune(self, kept: Kept) -> int:
-        """Remove the oldest records with their labels and inputs; returns how many instances."""
-        removed, more = 0, True
-        while more:
-            with self._database.writing() as connection:
-                some, more = prune_some(connection, kept)
-            removed += some
-        if self._folder is not None:
-            self._remove_segments(self._folder)
-        return removed
+    def has_inputs(self, model: str) -> bool | None:
+        """Whether the latest request of a model has its input; None where there is no request."""
+        query = sa.select(REQUESTS.c.bytes).where(REQUESTS.c.model == model)
+        with self.database.reading() as connection:
+            latest = query.order_by(REQUESTS.c.last.desc()).limit(1)
+            found = connection.execute(latest).scalar()
+        return None if found is None else found > 0
 
-    def _remove_segments(self, folder: Path) -> None:
-        """Remove the files that nothing is kept of; one that cannot be removed now may be later."""
-        with self._database.reading() as connection:
-            try:
-                remove_segments(folder, partial(written_bytes, connection))
-            except OSError as error:
-                raise StoreError(f"the store of records cannot be pruned: {error}") from error
+    def prune(self, kept: Kept) -> int:
+        """Remove what is beyond the limits, with labels and inputs; returns how many instances."""
+        return sum(removed.instances for removed in prune(self.database, self.folder, kept))
 
     def close(self) -> None:
         """Close the connections that are not in use, and leave the segment."""
         with self._writing:
             self._writer.release()
-        self._database.close()
+        self.database.close()
 
 
 def _of(query: sa.Select[Any], model: str, version: int | None) -> sa.Select[Any]:

@@ -3,6 +3,9 @@
 import sqlalchemy as sa
 
 METADATA = sa.MetaData()
+# Of the tables below, in their order (`migrations/versions/`). What this program makes is the last.
+REVISIONS = ("0001", "0002")
+NEWEST = REVISIONS[-1]
 NUMBER = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 # One row for each request, whatever its instances: an instance has the number `seq`, and those of a
 # request are last - rows + 1 to last. The inputs lie in a segment, or in the row where none is.
@@ -62,4 +65,30 @@ FURTHER = sa.Table(
     sa.Column("client", sa.String(128), primary_key=True),
     sa.Column("label", sa.Integer, nullable=False),
     sa.Column("at", sa.Float, nullable=False),
+)
+# Of the tables, in its only row; named so that nothing else in the database takes it for its own.
+REVISION = sa.Table(
+    "records_revision",
+    METADATA,
+    sa.Column("revision", sa.String(32), primary_key=True),
+)
+# What was removed of each model and why, ever: no label goes without a trace.
+REMOVED = sa.Table(
+    "removed",
+    METADATA,
+    sa.Column("model", sa.String(64), primary_key=True),
+    sa.Column("why", sa.String(16), primary_key=True),
+    sa.Column("requests", sa.BigInteger, nullable=False),
+    sa.Column("instances", sa.BigInteger, nullable=False),
+    sa.Column("labels", sa.BigInteger, nullable=False),
+    sa.Column("bytes", sa.BigInteger, nullable=False),
+    sa.Column("at", sa.Float, nullable=False),  # seconds since the epoch, of the last time
+)
+# Which share of a model's requests a reservoir keeps: those whose salted hash lies below it.
+RESERVOIRS = sa.Table(
+    "reservoirs",
+    METADATA,
+    sa.Column("model", sa.String(64), primary_key=True),
+    sa.Column("share", sa.Float, nullable=False),
+    sa.Column("salt", sa.LargeBinary, nullable=False),
 )

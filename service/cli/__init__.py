@@ -28,6 +28,7 @@ from service.cli import (
     wrap,
 )
 from service.cli.checks import doctor
+from service.cli.kept.audit import audit
 from service.cli.terminal.output import emit_error
 from service.cli.traffic.command import traffic
 from service.configuration import settings
@@ -92,7 +93,7 @@ def main(ctx: click.Context) -> None:
 for command in (
     demo.demo, serve.up, serve.serve, serve.watch, doctor.doctor,
     train.train, wrap.wrap, evaluate.evaluate, certify.certify,
-    traffic, models.models, drift.drift, jobs.jobs, tokens.tokens,
+    traffic, models.models, audit, drift.drift, jobs.jobs, tokens.tokens,
 ):  # fmt: skip
     main.add_command(command)
 models.models.add_command(sign.sign)

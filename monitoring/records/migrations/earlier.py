@@ -4,7 +4,6 @@ It happens when the store is opened, in one transaction: whoever is killed in th
 store as it was. Numbers of instances stay, and so labels stay with theirs.
 """
 
-from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -16,39 +15,27 @@ from monitoring.records.requests import group_records
 from monitoring.records.rows import Record
 from monitoring.records.segments import SegmentWriter
 from monitoring.records.tables import REQUESTS, WRITTEN
-from monitoring.records.writing import begin_numbers, insert, written_bytes
+from monitoring.records.writing import insert, written_bytes
 
 BEFORE = "requests_before"
 AT_ONCE = 500
 
 
-def prepare(connection: sa.Connection, create: Callable[[], None], folder: Path | None) -> bool:
-    """Create the tables that are missing, and move what an earlier version wrote into them.
-
-    Args:
-        connection: in which nothing has been written yet.
-        create: creates the tables.
-        folder: of the segments; None where inputs lie in the rows.
-
-    Returns:
-        Whether something was moved, so that the database has room to give back.
-    """
-    earlier = _is_earlier(connection)
-    if earlier:
-        if connection.dialect.name == "sqlite":  # whose driver begins none for a changed table
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
-        connection.exec_driver_sql("DROP INDEX requests_by_id")
-        connection.exec_driver_sql(f"ALTER TABLE requests RENAME TO {BEFORE}")
-    create()
-    begin_numbers(connection)
-    if earlier:
-        rows = _move(connection, folder)
-        connection.exec_driver_sql(f"DROP TABLE {BEFORE}")
-        logger("records").info("store_moved", rows=rows, reason="an earlier version wrote it")
-    return earlier
+def rename(connection: sa.Connection) -> None:
+    """Put the earlier table aside, so that today's can be made."""
+    connection.exec_driver_sql("DROP INDEX requests_by_id")
+    connection.exec_driver_sql(f"ALTER TABLE requests RENAME TO {BEFORE}")
 
 
-def _is_earlier(connection: sa.Connection) -> bool:
+def move(connection: sa.Connection, folder: Path | None) -> None:
+    """Write what the earlier table holds into today's, and drop it."""
+    rows = _move(connection, folder)
+    connection.exec_driver_sql(f"DROP TABLE {BEFORE}")
+    logger("records").info("store_moved", rows=rows, reason="an earlier version wrote it")
+
+
+def is_earlier(connection: sa.Connection) -> bool:
+    """Whether the store has a row for each instance."""
     inspector = sa.inspect(connection)
     if not inspector.has_table(REQUESTS.name):
         return False

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from models.versions.schema import InputSchema
-from monitoring.records import migration
+from monitoring.records.migrations import earlier as migration
 from monitoring.records.segments import segments_in
 from monitoring.records.store import Kept, Key, Record, RecordStore, StoreError
 from tests.killing import in_child

@@ -1,0 +1,1 @@
+"""The steps between two revisions of the tables, one file each; Alembic reads them."""

@@ -1,0 +1,1 @@
+"""Commands on what is kept: the audit, records, and versions that nobody needs."""
