@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -87,8 +87,8 @@ class Running:
 
 
 @contextmanager
-def running(state: Path, **settings: Any) -> Iterator[Running]:
-    """Start a service, wait until it is ready, and end it."""
+def running(state: Path, prefix: Sequence[str] = (), **settings: Any) -> Iterator[Running]:
+    """Start a service, wait until it is ready, and end it; `prefix` runs its command."""
     port = free_port()
     log = state / f"service-{port}.log"
     env = {f"HOLDFAST_{name.upper()}": str(value) for name, value in settings.items()}
@@ -99,7 +99,7 @@ def running(state: Path, **settings: Any) -> Iterator[Running]:
     env |= {"HOLDFAST_STATE": str(state), "HOLDFAST_PORT": str(port)}
     with log.open("wb") as stream:
         process = subprocess.Popen(
-            [sys.executable, "-m", "service.gunicorn_conf"],
+            [*prefix, sys.executable, "-m", "service.gunicorn_conf"],
             env={**os.environ, **env}, stdout=stream, stderr=stream,
             preexec_fn=ends_with_parent(signal.SIGTERM),  # also where pytest is killed
         )  # fmt: skip
