@@ -140,7 +140,7 @@ def judge_window(
     joined = window.rows.joined(window.earlier.rows)
     known = lineage.relabelled(data)
     match = None
-    if champion is not None:
+    if champion is not None and anchor.net is not None:
         match = match_window(champion, known.calibration, window.rows.x, seed=0)
     change = None if match is None else match.apply
     opinion = ask_referee(anchor, known, joined.x, change=change)
