@@ -61,7 +61,11 @@ def test_near_copies_are_one_row_and_honest_rows_are_many(
     few = digits.test.take(np.arange(20))
     assert len(np.unique(near.number(*_parts(copies_of(digits, few, change))))) <= 22
     held = digits.calibration.joined(digits.test)
-    for rows in (held, Rows(np.clip(0.9 * held.x + 0.8, 0, 16), held.y)):
+    for rows in (
+        held,
+        Rows(np.clip(0.9 * held.x + 0.8, 0, 16), held.y),
+        Rows(0.4 * held.x, held.y),
+    ):
         assert len(np.unique(near.number(rows.x, rows.y))) > 0.95 * len(rows)
 
 
