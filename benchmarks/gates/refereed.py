@@ -78,7 +78,7 @@ def whole_verdict(
     p: FloatArray, drawn: Drawn, verdict: Refereed, source: DataSet, usual: IntArray
 ) -> str:
     """What the step before the training says in all: the worst of its three checks."""
-    known = ~np.isin(drawn.clients, verdict.aside)
+    known = verdict.counted
     changes = find_changes(p[known], drawn.rows.y[known], tuple(drawn.clients[known]))
     precision = judge_precision(
         p[known], drawn.rows.y[known], source.classes, usual, [c.old for c in changes]

@@ -37,7 +37,7 @@ from models.statistics.arrays import FloatArray, IntArray
 from models.statistics.intervals import Bools
 from models.versions.bundle import Bundle
 from monitoring.loop import results
-from monitoring.making.matching import match_window
+from monitoring.making.matching import MOVED, match_window
 from monitoring.records.store import Labelled
 
 WRAPPED = "the anchor is a wrapped graph, which cannot be fine-tuned"
@@ -140,14 +140,15 @@ def judge_window(
     joined = window.rows.joined(window.earlier.rows)
     known = lineage.relabelled(data)
     match = None
-    if champion is not None:
+    if champion is not None and anchor.net is not None:
         match = match_window(champion, known.calibration, window.rows.x, seed=0)
     change = None if match is None else match.apply
     opinion = ask_referee(anchor, known, joined.x, change=change)
     n, all_y = len(window.rows), joined.y
     own = Opinion(opinion.probabilities[:n], opinion.usual, opinion.nearness)
     numbers = _number(opinion, joined)
-    classes, verdict, changes = anchor.classes, *_judge(own, window, anchor.classes, numbers[:n])
+    classes, moved = anchor.classes, match is not None and match.facts.before >= MOVED
+    verdict, changes = _judge(own, window, classes, numbers[:n], moved=moved)
     labels = judge_changes(changes, classes, int(verdict.counted.sum()))
     y = excuse(own.probabilities.argmax(axis=1), window.rows.y, changes) if n else window.rows.y
     precision = judge_precision(
@@ -203,7 +204,12 @@ def _first_of_near(opinion: Opinion, numbers: IntArray, kept: Bools) -> Bools:
 
 
 def _judge(
-    opinion: Opinion, window: LabelledWindow, classes: Sequence[str], contents: IntArray
+    opinion: Opinion,
+    window: LabelledWindow,
+    classes: Sequence[str],
+    contents: IntArray,
+    *,
+    moved: bool,
 ) -> tuple[Refereed, tuple[Change, ...]]:
     """What the referee says of the labels, and which labels have changed.
 
@@ -218,7 +224,7 @@ def _judge(
         names = tuple(name for name, one in zip(clients, own, strict=True) if one)
         changes = find_changes(p[own], rows.y[own], names)
         y = excuse(p.argmax(axis=1), rows.y, changes) if len(rows) else rows.y
-        verdict = judge_labels(p, y, classes, opinion.usual, clients, contents)
+        verdict = judge_labels(p, y, classes, opinion.usual, clients, contents, moved=moved)
         if not verdict.aside or verdict.aside == aside:
             break
         aside = verdict.aside

@@ -27,6 +27,7 @@ MOST_CONTRADICTIONS = 0.1  # of confident rows
 LEAST_TOWARDS = 5  # contradictions towards one label that are a pattern
 PATTERN_P = 1e-3
 PATTERN_SHARE = 0.4  # of all contradictions
+FAR = 2.0  # times the bound, up to which a moved window is not refused
 SURE_ENOUGH = 0.7  # share of confident rows below which many contradictions may be a far shift
 SOURCE_SHARE = 0.1  # of the contradictions towards a label, that a class must give to count
 TRIGGER_SOURCES = 3  # classes that are called one label: fewer look like a class that has changed
@@ -59,6 +60,8 @@ def judge_labels(
     usual: IntArray,
     clients: Sequence[str] | None = None,
     contents: IntArray | None = None,
+    *,
+    moved: bool = False,
 ) -> Refereed:
     """The verdict on the labels of a window, and which of its rows may be used.
 
@@ -73,6 +76,8 @@ def judge_labels(
         clients: `(N,)` who sent the label of each row; None where that is not known.
         contents: `(N,)` equal for rows of the same input and label (`number_contents`); None: all
             are different.
+        moved: whether the inputs have moved: then up to twice as many contradictions as the bound
+            may be a shift that the referee knows only nearly.
 
     Fail: one label draws contradictions from three classes or more, or there are too many.
     Unknown: no rows, too few that the referee is sure of, too many that it would drop, or one label
@@ -92,7 +97,10 @@ def judge_labels(
     improbable = probabilities[np.arange(len(y)), y] < IMPROBABLE
     rest = kept & first_of(np.where(kept, contents, -1))
     bound = most_contradictions(usual, int((confident & rest).sum()))
-    verdict, words = _judge(against & rest, confident & rest, improbable & rest, rest, bound)
+    failing = FAR * bound if moved else bound
+    verdict, words = _judge(
+        against & rest, confident & rest, improbable & rest, rest, bound, failing
+    )
     pattern = find_pattern(predicted[against & rest], y[against & rest], usual)
     if pattern is not None:
         label, count, sources = pattern
@@ -143,7 +151,7 @@ def most_contradictions(usual: IntArray, n: int) -> float:
 
 
 def _judge(
-    against: Bools, confident: Bools, improbable: Bools, rest: Bools, bound: float
+    against: Bools, confident: Bools, improbable: Bools, rest: Bools, bound: float, failing: float
 ) -> tuple[Verdict, str]:
     n = max(1, int(rest.sum()))
     sure, dropped = confident.sum() / n, improbable.sum() / n
@@ -156,7 +164,7 @@ def _judge(
         return "unknown", f"{words}: it cannot judge these rows"
     if share <= bound:
         return "pass", words
-    return ("fail" if sure >= SURE_ENOUGH else "unknown"), words
+    return ("fail" if sure >= SURE_ENOUGH and share > failing else "unknown"), words
 
 
 def count_confident(probabilities: FloatArray, y: IntArray) -> IntArray:

@@ -3,7 +3,8 @@
 Who sends a row again with a little less light, or a little noise, has said nothing new. So rows
 with one label that lie nearer to each other than rows of the data set do are one row. Near is near
 in the referee's features, each divided by its standard deviation, within the radius below which 1 %
-of the held-out rows have their nearest neighbour of the same class.
+of the held-out rows have their nearest neighbour of the same class. In the dark all rows come
+nearer to each other: the radius shrinks as the spread of the rows that differ does.
 """
 
 from collections.abc import Callable
@@ -26,18 +27,24 @@ Embed = Callable[[InputArray], FloatArray]  # raw rows to the referee's features
 class Nearness:
     """What counts as near: in features `embed(x)` divided by `scale` `(F,)`, within `radius`.
 
-    A radius of 0 means that the data set has equal rows by nature: only those are one.
+    A radius of 0 means that the data set has equal rows by nature: only those are one. `spread` is
+    how far held-out rows are from the mean of their class (root mean square).
     """
 
     embed: Embed
     scale: FloatArray
     radius: float
+    spread: float
 
     def number(self, x: InputArray, y: IntArray) -> IntArray:
         """A number `(N,)` for each raw row, the same for near-copies with the same label."""
         if not len(x):
             return np.zeros(0, dtype=np.int64)
-        return number_near(self.embed(x) / self.scale, y, self.radius)
+        features = self.embed(x) / self.scale
+        numbers = number_near(features, y, self.radius)
+        different = numbers == np.arange(len(y))  # copies would make the spread small
+        shrunk = _spread(features[different], y[different]) / max(self.spread, TINY)
+        return numbers if shrunk >= 1 else number_near(features, y, shrunk * self.radius)
 
 
 def fit_nearness(embed: Embed, held: Rows) -> Nearness:
@@ -50,10 +57,11 @@ def fit_nearness(embed: Embed, held: Rows) -> Nearness:
     few = held.take(np.arange(min(len(held), REFERENCE_ROWS)))
     features = embed(few.x)
     scale = np.maximum(features.std(axis=0), TINY)
-    distances = _nearest(features / scale, few.y)
+    features = features / scale
+    distances = _nearest(features, few.y)
     finite = distances[np.isfinite(distances)]
     radius = float(np.quantile(finite, NEAREST_SHARE)) if len(finite) else 0.0
-    return Nearness(embed, scale, radius)
+    return Nearness(embed, scale, radius, _spread(features, few.y))
 
 
 def number_near(features: FloatArray, y: IntArray, radius: float) -> IntArray:
@@ -99,3 +107,13 @@ def _nearest(features: FloatArray, y: IntArray) -> FloatArray:
         np.fill_diagonal(apart, np.inf)
         found[places] = np.sqrt(apart.min(axis=1))
     return found
+
+
+def _spread(features: FloatArray, y: IntArray) -> float:
+    """How far rows are from the mean of their class: a root mean square; inf of single rows."""
+    squares, degrees = 0.0, 0
+    for label in np.unique(y):
+        own = features[y == label]
+        squares += float(np.square(own - own.mean(axis=0)).sum())
+        degrees += len(own) - 1
+    return float(np.sqrt(squares / degrees)) if degrees else np.inf

@@ -9,19 +9,17 @@ from collections.abc import Iterable
 
 from models.evaluation.gates.checks import Check
 from monitoring.loop.jobs import Job
-from monitoring.loop.results import WindowFacts
+from monitoring.loop.results import Look, WindowFacts
 
 MORE = 4.0  # times the rows: half the standard error
-OTHER = 0.1  # by which the kept share must differ for the window to be one of another world
+OTHER = 0.1  # by which kept share or accuracy must differ for a window of another world
 WINDOW_GATE = "window_accuracy"
 BY_CHANCE = ("refused", "rolled_back")  # ends that leave the gain of a challenger as it was
 NOT_TRIED = ("failed", "abandoned")  # ends that say nothing of the challenger
 
 
 def explain_repeat(job: Job, window: WindowFacts, earlier: Iterable[Job]) -> str:
-    """Why a training would only repeat an earlier one, in words; empty where it would not. See
-    `find_tried`.
-    """
+    """Why a training would only repeat an earlier one (`find_tried`), in words; else empty."""
     before = find_tried(job, window, earlier)
     return "" if before is None else _describe(job, window, before)
 
@@ -54,11 +52,20 @@ def _is_repeated(before: Job, job: Job, window: WindowFacts) -> bool:
         return False
     if before.outcome in NOT_TRIED or abs(window.share - then.share) > OTHER:
         return False
+    if _moved_on(before.evaluation, job.evaluation):
+        return False
     if window.verdict == "unknown":
         return True
     if then.verdict != window.verdict or window.kept >= MORE * then.kept:
         return False
     return not (shows_gain(before.checks) and before.outcome in BY_CHANCE)
+
+
+def _moved_on(before: Look | None, now: Look | None) -> bool:
+    """Whether the champion does otherwise on live rows: another shift has come over the first."""
+    if before is None or now is None:
+        return False
+    return abs(before.window.value - now.window.value) > OTHER
 
 
 def _describe(job: Job, window: WindowFacts, before: Job) -> str:

@@ -7,15 +7,26 @@ import msgspec
 import pytest
 
 from models.evaluation.gates.checks import Check
+from models.statistics.shares import Proportion
 from monitoring.loop.deciding.tried import describe_choice, explain_repeat, find_tried
 from monitoring.loop.jobs import Job
-from monitoring.loop.results import WindowFacts
+from monitoring.loop.results import Look, WindowFacts
 from tests.monitoring.loop.lab import GENTLE, Lab, audit, job_of
 
 GAIN = Check("window_accuracy", "pass", 0.02, 0.0, "better")
 NO_GAIN = Check("window_accuracy", "fail", -0.01, 0.0, "no better")
 UNSURE, SURE = WindowFacts("unknown", 480, 106), WindowFacts("pass", 480, 457)
-NOW = Job("now", "evaluate", "digits", 1, "accuracy", "harm", 50.0, 200.0)
+
+
+def look(accuracy: float) -> Look:
+    """A look at the champion that found this accuracy on the window."""
+    share = Proportion(accuracy, accuracy - 0.02, accuracy + 0.02, 400)
+    return Look("failed", "as asked", share, share, None, 100.0)
+
+
+NOW = Job(
+    "now", "evaluate", "digits", 1, "accuracy", "harm", 50.0, 200.0, evaluation=look(0.87)
+)  # fmt: skip
 
 
 def ended(window: WindowFacts = SURE, gain: bool = False, **fields: Any) -> Job:
@@ -40,6 +51,8 @@ def ended(window: WindowFacts = SURE, gain: bool = False, **fields: Any) -> Job:
         (SURE, ended(WindowFacts("pass", 110, 105)), False),  # four times the rows
         (SURE, ended(gain=True), False),  # it did gain, and another gate refused it
         (SURE, ended(gain=True, outcome="rejected"), True),
+        (SURE, ended(evaluation=look(0.85)), True),
+        (SURE, ended(evaluation=look(0.67)), False),  # another shift came over the first
         (SURE, ended(outcome="failed"), False),
         (SURE, ended(challenger=None), False),
         (SURE, ended(champion=7), False),

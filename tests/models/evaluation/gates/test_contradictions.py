@@ -87,6 +87,15 @@ def test_flips_fail_and_flips_of_a_third_are_beyond_judging() -> None:
         assert (refereed.kept & bad).sum() <= 0.15 * bad.sum()
 
 
+def test_a_moved_window_is_refused_for_twice_as_many_contradictions_only() -> None:
+    for share, verdict in ((0.05, "pass"), (0.13, "unknown"), (0.25, "fail")):
+        p, y = opinion(3)
+        bad = np.random.default_rng(4).random(ROWS) < share
+        y[bad] = (y[bad] + np.random.default_rng(5).integers(1, 10, bad.sum())) % 10
+        p[bad] = np.where(p[bad] < 0.1, 0.11, p[bad])  # the filter would drop none of them
+        assert judge_labels(p, y, NAMES, usual(), moved=True).check.verdict == verdict
+
+
 def test_a_bad_client_is_set_aside_and_the_others_pass() -> None:
     p, y = opinion(5)
     clients = np.array([f"c{k % 10}" for k in range(ROWS)])

@@ -5,17 +5,12 @@ from functools import partial
 
 import numpy as np
 import pytest
-import torch
 from torch import nn
 
-from models import data
 from models.data import DataSet, Rows
 from models.evaluation.gates import referee
 from models.evaluation.gates.contradictions import judge_labels, number_contents
 from models.evaluation.gates.near import Nearness, fit_nearness, number_near
-from models.nets import factories
-from models.training.loop import train
-from models.training.recipe import Recipe
 
 COPIES = 40
 
@@ -34,18 +29,8 @@ def test_a_data_set_with_equal_rows_has_no_radius() -> None:
 
 
 @pytest.fixture(scope="module")
-def digits() -> DataSet:
-    return data.load("digits")
-
-
-@pytest.fixture(scope="module")
-def tuned(digits: DataSet) -> nn.Module:
-    """A referee of the digits, from an anchor that was trained without an attack."""
-    torch.manual_seed(3)
-    net = factories.build(factories.spec_for(digits.schema, 10))
-    made = Recipe(method="standard", epochs=12, seed=3)
-    return referee.fine_tune(train(net, digits.train, digits.schema, made).net, digits.schema,
-                             digits.train, 3)  # fmt: skip
+def tuned(digits: DataSet, anchor: nn.Module) -> nn.Module:
+    return referee.fine_tune(anchor, digits.schema, digits.train, 3)
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +61,11 @@ def test_near_copies_are_one_row_and_honest_rows_are_many(
     few = digits.test.take(np.arange(20))
     assert len(np.unique(near.number(*_parts(copies_of(digits, few, change))))) <= 22
     held = digits.calibration.joined(digits.test)
-    for rows in (held, Rows(np.clip(0.9 * held.x + 0.8, 0, 16), held.y)):
+    for rows in (
+        held,
+        Rows(np.clip(0.9 * held.x + 0.8, 0, 16), held.y),
+        Rows(0.4 * held.x, held.y),
+    ):
         assert len(np.unique(near.number(rows.x, rows.y))) > 0.95 * len(rows)
 
 
