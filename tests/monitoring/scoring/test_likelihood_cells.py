@@ -24,7 +24,7 @@ def arrays() -> dict[str, FloatArray]:
 
 def test_shares_of_every_kind_and_bet_sum_to_one_and_leave_no_cell_out() -> None:
     made = arrays()
-    for name, rows in (("kinds", 4), ("attacks", 4)):
+    for name, rows in (("kinds", 6), ("attacks", 4)):
         shares = made[f"{CHANNEL}/{name}"]
         assert shares.shape[0] == rows
         np.testing.assert_allclose(shares.sum(axis=1), 1)
@@ -39,3 +39,12 @@ def test_bets_lie_where_attacks_are_seen() -> None:
     assert worst[0, : above[0.8]].sum() > 0.95
     assert very[1:, : above[0.8]].sum() > 0.01, "not the most suspicious ones alone"
     np.testing.assert_allclose(both, (very + worst) / 2)
+
+
+def test_kinds_that_often_look_attacked_have_their_upper_end_as_a_kind() -> None:
+    kinds = arrays()[f"{CHANNEL}/kinds"].reshape(6, -1, COLUMNS)
+    seen = kinds[:, :, : LIKELIHOOD_EDGES.index(0.8) + 1].sum(axis=(1, 2))
+    assert seen[:2].max() < 0.05, "clean rows have none"
+    for measured, upper in ((2, 3), (4, 5)):
+        deviation = np.sqrt(seen[measured] / 200)
+        assert seen[measured] + deviation < seen[upper] < seen[measured] + 10 * deviation
