@@ -15,6 +15,7 @@ from monitoring.counting.likelihood_cells import (
 
 PRIOR = 5.0  # rows' worth of what all kinds share, in every kind's shares
 SEEN = (0.5, 0.8)  # likelihoods above which an attack is seen
+OFTEN, DEVIATIONS = 0.05, 2.0  # share of a kind above .8 from which its upper end is a kind, too
 TRACE = 0.5  # rows' worth that every cell has of all rows together
 
 
@@ -49,8 +50,9 @@ class LikelihoodCells:
         """Cut the suspicion at ranks of the stream's reference, and count all kinds of rows.
 
         The null has a component for the reference, for held-out clean rows, and for every benign
-        kind; p = (n_g + m prior_g) / (n + m), so that no cell is impossible. The bets are
-        mostly on rows that are likely or very likely attacked: small changes look clean.
+        kind; p = (n_g + m prior_g) / (n + m), so that no cell is impossible. A kind that often
+        looks attacked has a second one, at the upper end of what so few rows leave open. The bets
+        are mostly on rows that are likely or very likely attacked: small changes look clean.
 
         Args:
             stream: held-out rows that the stream is compared with.
@@ -72,6 +74,7 @@ class LikelihoodCells:
         for kind in np.unique(kinds):
             counts = np.bincount(changed[kinds == kind], minlength=cells)
             parts.append(_shares(counts, base, PRIOR))
+            parts += _upper_ends(parts[-1], int(counts.sum()))
         arrays = {
             f"{CHANNEL}/alpha": score_weights(stream.suspicion, edges),
             f"{CHANNEL}/kinds": np.stack(parts),
@@ -86,15 +89,32 @@ def _bets(counts: FloatArray, base: FloatArray) -> FloatArray:
     Seen are likelihoods above .5, above .8, above .8 of the most suspicious rows (noise and weak
     changes lie beside them), and the last two half and half.
     """
-    whole, columns = _shares(counts, base, 1.0), len(LIKELIHOOD_EDGES) + 1
-    suspicious, place = np.divmod(np.arange(len(whole)), columns)
+    whole = _shares(counts, base, 1.0)
+    place, most_suspicious = _places(len(whole)), np.arange(len(whole)) <= len(LIKELIHOOD_EDGES)
     likely, very_likely = (place <= LIKELIHOOD_EDGES.index(limit) for limit in SEEN)
     shapes = []
-    for mask in (likely, very_likely, very_likely & (suspicious == 0)):
+    for mask in (likely, very_likely, very_likely & most_suspicious):
         seen = np.where(mask, whole, 0.0)
         shapes.append(seen / seen.sum())
     shapes.append((shapes[1] + shapes[2]) / 2)
     return 0.95 * np.stack(shapes) + 0.05 * whole
+
+
+def _upper_ends(shares: FloatArray, rows: int) -> list[FloatArray]:
+    """Shares `(G,)` of a kind that often looks attacked, with two deviations more where it does.
+
+    p + 2 sqrt(p / n) in the cells above a likelihood of .8, normalised; nothing for other kinds.
+    """
+    seen = _places(len(shares)) <= LIKELIHOOD_EDGES.index(SEEN[-1])
+    if shares[seen].sum() < OFTEN:
+        return []
+    upper = np.where(seen, shares + DEVIATIONS * np.sqrt(shares / rows), shares)
+    return [upper / upper.sum()]
+
+
+def _places(cells: int) -> IntArray:
+    """`(G,)`: the place of each cell among the likelihoods, 0 the likeliest attacked."""
+    return np.arange(cells) % (len(LIKELIHOOD_EDGES) + 1)
 
 
 def _shares(counts: FloatArray | IntArray, prior: FloatArray, rows: float) -> FloatArray:

@@ -64,7 +64,9 @@ class FilterNodes:
         fixed = Filters.fixed(channels)
         kernels, bias = graph.const(fixed.kernels), graph.const(fixed.bias)
         merge = graph.const(merge_matrix(channels, len(fixed.bias)))
-        answers = graph.op("Conv", x_unit, kernels, bias)
+        # The rectifier stands apart, for its gradient (attacks pass that of a cut as it is):
+        # onnxruntime makes one node of both.
+        answers = graph.op("Relu", graph.op("Conv", x_unit, kernels, bias))
         ends = (graph.const(np.float32(end)) for end in (0, CAP))
         answers = graph.op("Clip", answers, *ends)
         means = graph.op("Flatten", graph.op("GlobalAveragePool", answers))

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from models.statistics.arrays import FloatArray, IntArray
 from monitoring.scoring.channels.image_statistics import CAP
 from monitoring.scoring.perturbation.filters import Filters
-from monitoring.scoring.perturbation.head import HIDDEN, MEMBERS, SHARES, PerturbationHead
+from monitoring.scoring.perturbation.head import HIDDEN, SHARES, PerturbationHead
 from monitoring.scoring.pieces import Part
 
 LEARNED = 8  # filters beside those of the statistics
@@ -19,7 +19,7 @@ STEPS, BATCH, RATE, DECAY = 1500, 256, 4e-3, 1e-2
 DROPPED, DROPPED_HIDDEN = 0.2, 0.3  # shares of evidence and hidden units that a batch leaves out
 LEAST_SPREAD, LEAST_ANSWER = 1e-4, 1e-2  # of evidence and of filters' answers, of 1 + their mean
 LOOKED_AT = 2000  # rows that the scale of the evidence is taken from
-PIECE = 512  # images that the fixed filters are asked for at once
+PIECE = 2**20  # values of images that the fixed filters are asked for at once
 
 
 def fit_with_filters(
@@ -32,9 +32,8 @@ def fit_with_filters(
 ) -> tuple[Filters | None, PerturbationHead]:
     """Fit filters on the images and the classifier on the evidence and what the filters give.
 
-    The classifier is the mean of four (in the logits), each with dropout of its own: few images
-    stand behind many rows, and what one of them makes of chance the others do not. AdamW with a
-    cosine schedule on the mean of their cross-entropies, 1500 batches of 256 rows.
+    AdamW with a cosine schedule on the cross-entropy and dropout (few images stand behind many
+    rows), 1500 batches of 256 rows.
 
     Args:
         evidence: `(N, P)`.
@@ -65,8 +64,7 @@ def fit_with_filters(
         for number, rows in enumerate(np.split(order[LOOKED_AT:], STEPS)):
             part_done(number, STEPS)
             target = torch.from_numpy(kind[rows].astype(np.int64))
-            logits = net(*_batch(rows, evidence, x_unit))
-            loss = F.cross_entropy(logits.flatten(0, 1), target.repeat(MEMBERS))
+            loss = F.cross_entropy(net(*_batch(rows, evidence, x_unit)), target)
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
@@ -77,8 +75,9 @@ def fit_with_filters(
 def _fixed_answers(x_unit: FloatArray) -> FloatArray:
     """What the filters of the statistics give, `(N, 2 K)`: they are never trained."""
     fixed = Filters.fixed(x_unit.shape[1])
-    pieces = range(0, len(x_unit), PIECE)
-    return np.concatenate([fixed.pool(x_unit[k : k + PIECE]) for k in pieces])
+    rows = max(1, PIECE // x_unit[0].size)
+    pieces = [fixed.pool(x_unit[k : k + rows]) for k in range(0, len(x_unit), rows)]
+    return np.concatenate(pieces)
 
 
 def _draw(share: FloatArray, rng: np.random.Generator, count: int) -> npt.NDArray[np.intp]:
@@ -117,8 +116,7 @@ def _net(evidence: FloatArray, x_unit: FloatArray | None) -> Any:
                 width += 2 * LEARNED
             self.register_buffer("mean", torch.zeros(width))
             self.register_buffer("std", torch.ones(width))
-            members = [(nn.Linear(width, HIDDEN), nn.Linear(HIDDEN, 3)) for _ in range(MEMBERS)]
-            (self.w1, self.b1), (self.w2, self.b2) = map(_stack, zip(*members, strict=True))
+            self.first, self.second = nn.Linear(width, HIDDEN), nn.Linear(HIDDEN, 3)
 
         def joined(self, rows: Tensor, images: Tensor | None) -> Tensor:
             if self.conv is None or images is None:
@@ -128,10 +126,9 @@ def _net(evidence: FloatArray, x_unit: FloatArray | None) -> Any:
 
         def forward(self, rows: Tensor, images: Tensor | None) -> Tensor:
             scaled = (self.joined(rows, images) - self.mean) / self.std
-            scaled = F.dropout(scaled.expand(MEMBERS, -1, -1), DROPPED, self.training)
-            hidden = torch.relu(torch.baddbmm(self.b1, scaled, self.w1))
-            hidden = F.dropout(hidden, DROPPED_HIDDEN, self.training)
-            return torch.baddbmm(self.b2, hidden, self.w2)
+            hidden = torch.relu(self.first(F.dropout(scaled, DROPPED, self.training)))
+            logits: Tensor = self.second(F.dropout(hidden, DROPPED_HIDDEN, self.training))
+            return logits
 
         @torch.no_grad()
         def scale_by(self, rows: Tensor, images: Tensor | None) -> None:
@@ -155,13 +152,10 @@ def _net(evidence: FloatArray, x_unit: FloatArray | None) -> Any:
 
         @torch.no_grad()
         def head(self) -> PerturbationHead:
-            w1 = self.w1.double() / self.std[:, None]
-            b1 = self.b1 - self.mean.double()[None] @ w1
-            w1 = w1[:, self.order()].transpose(0, 1).flatten(1)
-            w2, b2 = self.w2.flatten(0, 1) / MEMBERS, self.b2.mean(0).flatten()
-            return PerturbationHead(
-                *(a.float().contiguous().numpy() for a in (w1, b1.flatten(), w2, b2))
-            )
+            w1 = self.first.weight.double() / self.std
+            b1 = self.first.bias - w1 @ self.mean.double()
+            arrays = (w1.T[self.order()], b1, self.second.weight.T, self.second.bias)
+            return PerturbationHead(*(a.float().contiguous().numpy() for a in arrays))
 
         def order(self) -> Tensor:
             """Places of evidence, all filters' means and all filters' largest answers."""
@@ -172,10 +166,5 @@ def _net(evidence: FloatArray, x_unit: FloatArray | None) -> Any:
             own, fixed = places[known:], places[known - 2 * count : known]
             parts = [places[: known - 2 * count], fixed[:count], own[:LEARNED]]
             return torch.cat([*parts, fixed[count:], own[LEARNED:]])
-
-    def _stack(layers: Any) -> Any:
-        weight = torch.stack([layer.weight.T for layer in layers])
-        bias = torch.stack([layer.bias[None] for layer in layers])
-        return nn.Parameter(weight.detach()), nn.Parameter(bias.detach())
 
     return Net()

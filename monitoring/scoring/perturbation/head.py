@@ -16,20 +16,17 @@ from models.statistics.arrays import FloatArray, IntArray
 from monitoring.scoring.graph import GraphBuilder
 
 CLEAN, CORRUPTED, ADVERSARIAL = 0, 1, 2
-HIDDEN, MEMBERS = 64, 4  # units of each of the classifiers whose logits are averaged
+HIDDEN = 64
 SHARES = (0.25, 0.25, 0.5)  # priors in training: adversarial against everything else is 1 : 1
 
 
 @dataclass(frozen=True)
 class PerturbationHead:
-    """Weights of a two-layer net over P evidence features; standardisation is folded in.
+    """Weights of a two-layer net over P evidence features; standardisation is folded in."""
 
-    Its H = 256 hidden units are those of four nets, whose mean it gives.
-    """
-
-    w1: FloatArray  # (P, H)
-    b1: FloatArray  # (H,)
-    w2: FloatArray  # (H, 3), divided by the temperature
+    w1: FloatArray  # (P, 64)
+    b1: FloatArray  # (64,)
+    w2: FloatArray  # (64, 3), divided by the temperature
     b2: FloatArray  # (3,), calibrated as well
 
     def logits(self, evidence: FloatArray) -> FloatArray:
