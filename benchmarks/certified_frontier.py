@@ -1,6 +1,7 @@
 """Small boxes beside whole ones: accuracy, attacks, proofs and CPU, on a small net of digits.
 
     python -m benchmarks.certified_frontier [--epochs 100] [--seed 0] [--out FILE]
+    python -m benchmarks.certified_frontier --draw docs/pictures/frontier.svg [--out FILE]
 
 SABR (Mueller et al. 2023, "Certified Training: Small Boxes are All You Need") looks for a bad point
 with PGD and bounds the loss over a small box around it, inside the whole one. A share of 1 is plain
@@ -14,7 +15,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -27,6 +28,8 @@ from benchmarks.certified import judge
 from models import data
 from models.attacks.base import frozen
 from models.nets import factories
+from models.reporting.drawing import charts
+from models.reporting.drawing.charts import Axis, Series
 from models.training.adversary import Adversary, forward, resize_threat
 from models.training.certified import certified, start_certified
 from models.training.loop import train
@@ -36,6 +39,13 @@ from models.training.recipe import Method as MethodName
 
 SHARES = (1.0, 0.7, 0.4, 0.1)  # of the whole box
 STEPS = 4  # of PGD
+STYLE = """
+svg{font:11px sans-serif;background:#fff} text{fill:#444} .grid{stroke:#ddd} .axis{stroke:#888}
+.line{fill:none;stroke-width:2} .k0{stroke:#1b6ca8} .k1{stroke:#b3541e} .k2{stroke:#2f7d4f}
+.k3{stroke:#7a4b9d} .dot.k0{fill:#1b6ca8} .dot.k1{fill:#b3541e} .dot.k2{fill:#2f7d4f}
+.dot.k3{fill:#7a4b9d} .line.k1{stroke-dasharray:7 4} .line.k2{stroke-dasharray:2 4}
+.line.k3{stroke-dasharray:9 3 2 3}
+"""
 
 
 def small_boxes(share: float) -> Method:
@@ -54,13 +64,44 @@ def small_boxes(share: float) -> Method:
     return loss
 
 
+def draw(lines: Sequence[dict[str, Any]]) -> str:
+    """The measured lines as a figure that stands alone: shares of rows over the size of boxes."""
+    seen = sorted(lines, key=lambda line: line["share"])
+    values = {
+        "clean": [line["clean"] for line in seen],
+        "right under attack": [line["attacked"] for line in seen],
+        "proven at .1": [line["proven"]["0.1"] for line in seen],
+        "proven at .15": [line["proven"]["0.15"] for line in seen],
+    }
+    series = [
+        Series(
+            name,
+            tuple((line["share"], v, None, None) for line, v in zip(seen, own, strict=True)),
+            f"k{place}",
+            place,
+        )
+        for place, (name, own) in enumerate(values.items())
+    ]
+    about = "Small boxes keep clean accuracy and lose what interval bounds can prove."
+    chart = charts.lines(
+        "frontier", "Small boxes beside whole ones", about, series,
+        Axis(0, 1, "size of the box in training, as a share of .15"), y_label="test rows",
+    )  # fmt: skip
+    inside = str(chart).replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
+    return inside.replace("<title", f"<style>{STYLE}</style><title", 1) + "\n"
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--epochs", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--queries", type=int, default=200, help="of the square attack")
     parser.add_argument("--out", type=Path, default=Path("frontier.jsonl"))
+    parser.add_argument("--draw", type=Path, help="draw what --out holds, and train nothing")
     options = parser.parse_args(arguments)
+    if options.draw is not None:
+        options.draw.write_text(draw([*map(json.loads, options.out.read_text().splitlines())]))
+        return
     torch.set_num_threads(1)
     rows = data.load("digits")
     chosen = preset(rows.schema, len(rows.train), method="certified")
