@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from models.base import logs
 from models.versions import bundle as files
 from models.versions.registry import Registry
 from service.access import auth
@@ -228,10 +229,12 @@ def test_hostile_names_are_shown_as_text(
 
 def test_a_token_opens_inputs_and_stays_in_memory_alone(
     browser: Browser, make_app: MakeApp, tmp_path: Path, watcher: FakeWatcher,
-    capfd: pytest.CaptureFixture[str],
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     publish_with_examples(tmp_path / "registry")
     secret = auth.create(tmp_path / "tokens.json", "ada", ("admin",))
+    lines: list[bytes] = []
+    monkeypatch.setattr(logs, "write", lines.append)
     app = make_app(tmp_path, watch_url=watcher.url, access_log="all")
     with listening(app) as url, browser.page() as page:
         page.open(f"{url}/#try")
@@ -247,7 +250,7 @@ def test_a_token_opens_inputs_and_stays_in_memory_alone(
         page.open(f"{url}/#try")
         page.until("document.getElementById('token-field')", "after a reload it is gone")
         check_quiet(page, url)
-        logged = "".join(capfd.readouterr())
+        logged = "".join((*capfd.readouterr(), *map(bytes.decode, lines)))
         assert "/console/examples" in logged, "every call is in the log"
         assert secret not in logged
 
