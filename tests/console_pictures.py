@@ -1,9 +1,11 @@
 """Makes docs/pictures of a console that runs: `python -m tests.console_pictures URL`.
 
-The view Loop shows the run that promoted the champion, where there is one.
+The view Loop shows the run that promoted the champion, where there is one. With a folder instead of
+an address it takes pictures of every view in every state there, wide, narrow, dark and printed.
 """
 
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -11,10 +13,15 @@ import requests
 from PIL import Image
 
 from tests.chromium import Browser
+from tests.service.console.states import LOOKS, make_states, open_look, serving
 
 FOLDER = Path(__file__).parent.parent / "docs" / "pictures"
 VIEWS = {"now": "now", "loop": "loop"}
 SETTLED_SECONDS = 8.0  # the history is drawn
+SIZES = {
+    "wide": (1280, False, ""), "narrow": (390, False, ""), "dark": (1280, True, ""),
+    "print": (1000, False, "print"),
+}  # fmt: skip
 
 
 def main(url: str) -> None:
@@ -36,5 +43,24 @@ def main(url: str) -> None:
     browser.close()
 
 
+def take_all(folder: Path) -> None:
+    """Pictures of every look, as `NAME.wide.png` and so on, to look at."""
+    browser = Browser()
+    with tempfile.TemporaryDirectory() as states:
+        make_states(Path(states))
+        for name, look in LOOKS.items():
+            for kind, (width, dark, media) in SIZES.items():
+                with serving(look, Path(states)) as url, browser.page() as page:
+                    page.resize(width, 900, dark=dark, media=media)
+                    open_look(page, url, look)
+                    time.sleep(0.5)
+                    whole = not page.run("Boolean(document.querySelector('dialog[open]'))")
+                    page.picture(folder / f"{name}.{kind}.png", whole=whole)
+    browser.close()
+
+
 if __name__ == "__main__":
-    main(sys.argv[1])
+    if sys.argv[1].startswith("http"):
+        main(sys.argv[1])
+    else:
+        take_all(Path(sys.argv[1]))

@@ -19,7 +19,7 @@ const form = (columns, first) => {
     input.value = figure(x[k]);
     const show = () => {
       const place = 60 + 80 * (x[k] - c.low) / (c.high - c.low || 1);
-      mark.replaceChildren(names || x[k] === null ? "" : svg(200, 16, `trained on ${figure(c.low)} to ${figure(c.high)}`, rect(60, 7, 80, 3, "track"), text(54, 13, cut(`${+c.low.toPrecision(4)}`, 7), "end"), text(146, 13, cut(`${+c.high.toPrecision(4)}`, 7)), dot(limit(place, 5, 195), 8.5, 5, place < 60 || place > 140 ? "hot" : "bar")));
+      mark.replaceChildren(names || x[k] === null ? "" : svg(200, 16, `trained on ${figure(c.low)} to ${figure(c.high)}`, rect(60, 7, 80, 3, "track"), text(54, 13, cut(`${+c.low.toPrecision(4)}`, 7), "end"), text(146, 13, cut(`${+c.high.toPrecision(4)}`, 7)), dot(limit(place, 58, 142), 8.5, 5, place < 60 || place > 140 ? "hot" : "bar")));
     };
     input.addEventListener("input", () => { x[k] = input.value === "" ? null : names ? input.value : +input.value; show(); });
     show();

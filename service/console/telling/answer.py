@@ -3,7 +3,7 @@
 Certificates, prediction sets and verdicts are told where a version gives them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,7 +36,7 @@ def tell_answer(row: Mapping[str, Any], manifest: Manifest, request_id: str) -> 
     attack, corruption = float(tampered["likelihood"]), float(tampered["corruption"])
     blocks: list[Block] = [
         Said(str(row["label"]), sure, tell_sureness(manifest, float(p.max())), meta),
-        *_tell_set(row.get("set")),
+        *tell_sets(row, manifest),
         Heading("What else could it be?"),
         Bars(
             "Probabilities", tuple((manifest.classes[k], float(p[k])) for k in order), share=True
@@ -111,10 +111,21 @@ def tell_sureness(manifest: Manifest, probability: float) -> str:
     )
 
 
-def _tell_set(names: Any) -> list[Block]:
-    if not names:
+def tell_sets(row: Mapping[str, Any], manifest: Manifest) -> list[Block]:
+    """Which class is promised, of how many rows, and under any change that is proven."""
+    facts, proven = manifest.sets, row.get("certificate") or {}
+    if facts is None or row.get("set") is None:
         return []
-    return [Text(f"The promise: the true class is one of {', '.join(map(str, names))}.")]
+    text = f"Promised classes: {_among(row['set'])}"
+    if manifest.certificate is not None and proven.get("set") is not None:
+        text += f"; under any change within {manifest.certificate.eps:g}: {_among(proven['set'])}"
+    holds = f"They hold the true class for at least {percent(facts.coverage)} of rows"
+    return [Text(f"{text}. {holds} like those of calibration.")]
+
+
+def _among(names: Sequence[object]) -> str:
+    *first, last = [str(name) for name in names] or ["none of them"]
+    return f"{', '.join(first)} or {last}" if first else last
 
 
 def tell_certificate(
@@ -133,13 +144,15 @@ def tell_certificate(
     if not proven > 0:
         return [Text("Not certified: of changes of this input nothing is proven.", small=True)]
     table = manifest.input.kind == "tabular"
-    each = "each number by {} of its training range" if table else "each value by {} of the range"
+    each = "each number is changed by up to {} of its training range"
+    if not table:
+        each = "each value is changed by up to {} of the range"
     box = tell_box(manifest.input, facts.columns)
     certified = bool(certificate["certified"])
     lead = "Certified" if certified else f"Not certified at {facts.eps:g}, but proven"
     strange = bool(drift["flagged"] or drift.get("out_of_range"))
     tone: Tone = "good" if certified and not strange else "plain"
-    words = f"{lead}: no change of {each.format(f'{proven:g}')} or less alters this answer. {box}"
+    words = f"{lead}: this answer stays, however {each.format(f'{proven:g}')}. {box}"
     here = ", as here," if strange else ""
     limits = (
         "It proves that the answer stays, not that it is right: where drift is flagged or a number "

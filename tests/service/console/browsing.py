@@ -1,4 +1,4 @@
-"""An application behind a real port, for a real browser; no process is started for it."""
+"""An application behind a real port, for a real browser; what a screen reader finds in a page."""
 
 import threading
 from collections.abc import Iterator
@@ -8,6 +8,12 @@ from typing import Any
 
 from service.app import Application
 from tests.asgi import ask
+from tests.chromium import Page
+
+CONTROLS = (
+    "button", "link", "textbox", "combobox", "slider", "checkbox", "img", "application",
+    "progressbar", "tab", "spinbutton", "region",
+)  # fmt: skip
 
 
 @contextmanager
@@ -43,3 +49,25 @@ def listening(app: Application) -> Iterator[str]:
     finally:
         server.shutdown()
         server.server_close()
+
+
+def find_nameless(page: Page) -> list[str]:
+    """Roles of the controls and pictures of a page that a screen reader has no name for."""
+    nodes = page.send("Accessibility.getFullAXTree")["nodes"]
+    by_id = {node["nodeId"]: node for node in nodes}
+
+    def is_named(node: dict[str, Any]) -> bool:
+        return bool(node.get("name", {}).get("value", "").strip())
+
+    def is_part_of_a_button(node: dict[str, Any]) -> bool:
+        parent = by_id.get(node.get("parentId", ""), {})
+        return parent.get("role", {}).get("value") == "button" and is_named(parent)
+
+    return [
+        node["role"]["value"]
+        for node in nodes
+        if not node.get("ignored")
+        and node.get("role", {}).get("value") in CONTROLS
+        and not is_named(node)
+        and not is_part_of_a_button(node)
+    ]

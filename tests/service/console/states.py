@@ -1,7 +1,7 @@
 """Every view of the page in every state, as what its watcher says and what its registry holds.
 
-`looks` opens them one after the other in a browser; tests measure them, and
-`tests.console_pictures` takes pictures of them.
+`tests.service.console.test_looks` measures them in a browser, and
+`python -m tests.console_pictures FOLDER` takes pictures of them.
 """
 
 import json
@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
@@ -206,6 +207,12 @@ def records_of(root: Path, state: str) -> str:
     return f"sqlite:///{root / 'records' / state}.sqlite"
 
 
+def publish_with_examples(root: Path) -> None:
+    """Two versions of the digits; the second one, with held-out rows, is the champion."""
+    bundles.publish(root)
+    _add_examples(root, bundles.digits())
+
+
 def _add_examples(root: Path, data: DataSet) -> None:
     """A further version, with held-out rows, that becomes the champion."""
     registry, model = Registry(root), data.name
@@ -254,24 +261,27 @@ def serving(look: Look, root: Path) -> Iterator[str]:
     """The address of a service in the state of a look."""
     settings: dict[str, Any] = {**look.settings}
     watcher = FakeWatcher()
-    state = root / look.state
     with ExitStack() as stack:
+        copy = Path(stack.enter_context(TemporaryDirectory()))
+        state = shutil.copytree(root / look.state, copy / look.state)
+        if (progress := state / "run" / "progress.json").exists():
+            progress.touch()  # an old one is of a process that has gone
         if look.away:
             watcher.close()
         else:
             stack.callback(watcher.close)
         if look.state in ("digits", "table"):
-            settings["database_url"] = records_of(root, look.state)
+            shutil.copytree(root / "records", copy / "records")
+            settings["database_url"] = records_of(copy, look.state)
         app = stack.enter_context(tables.served(state, watch_url=watcher.url, **settings))
-        served = {
-            name: each.manifest.version for name, each in app.service.champions.served.items()
-        }
+        served = {k: each.manifest.version for k, each in app.service.champions.served.items()}
         name = min(served, default="digits")
-        if look.state == "refused" and not list((root / "refused").glob("registry/digits/*/2")):
-            _break_champion(state / "registry", app)
         version = served.get(name)
         previous = version - 1 if version and version > 1 else None
         aliases = {"champion": version, "challenger": None, "previous": previous}
+        if look.state == "refused":
+            _break_champion(state / "registry", app)
+            aliases |= {"champion": 2, "previous": 1}
         watcher.row = model_row(model=name, version=version, aliases=aliases) | look.row
         watcher.rates |= look.rates
         watcher.jobs = [{**job, "model": name, "champion": version} for job in look.jobs]
@@ -281,6 +291,7 @@ def serving(look: Look, root: Path) -> Iterator[str]:
 
 def open_look(page: Page, url: str, look: Look) -> None:
     """Open a view, and bring it into its state."""
+    page.open("about:blank")  # an address that differs after # alone would load nothing
     page.open(f"{url}/#{look.view}")
     page.until(SHOWN, f"{look.view} shows something")
     for do, wanted in look.steps:

@@ -11,13 +11,13 @@ import pytest
 from werkzeug.test import Client, TestResponse
 
 from models.versions import bundle as files
-from models.versions.examples import EXAMPLES, encode_examples
 from models.versions.registry import Registry
 from service.access import auth
 from service.app import Application
 from tests import bundles
 from tests.asgi import client_of
 from tests.service.conftest import MakeApp
+from tests.service.console.states import publish_with_examples
 from tests.service.console.watching import ALARM, FakeWatcher, job_row, model_row
 
 LOCAL = {"Host": "127.0.0.1:8080"}
@@ -45,20 +45,6 @@ def app(make_app: MakeApp, state: Path, watcher: FakeWatcher) -> Application:
 @pytest.fixture
 def client(app: Application) -> Client:
     return client_of(app)
-
-
-def publish_with_examples(root: Path) -> None:
-    bundles.publish(root)
-    registry, data = Registry(root), bundles.digits()
-    bundle = registry.open("digits", "1")
-    contents = {name: bundle.read(name) for name in (files.MODEL, files.REFERENCE)}
-    contents[EXAMPLES] = encode_examples(data.test.x[:24], data.test.y[:24])
-
-    def make(version: int) -> Any:
-        return contents, msgspec.structs.replace(bundle.manifest, version=version)
-
-    version = registry.publish("digits", make, actor="test", reason="test")
-    registry.promote("digits", version, expected=1, actor="test", reason="test")
 
 
 def get(client: Client, path: str, **headers: str) -> TestResponse:

@@ -54,7 +54,6 @@ def test_script_and_style_are_served_under_names_with_digests_and_for_ever() -> 
 
 
 def test_every_module_is_in_the_script_once_after_what_it_imports() -> None:
-    """The modules share their names at the top: none has two meanings, and none is used too early."""
     page = read_page()
     script = next(a.body.decode() for name, a in page.assets.items() if name.endswith(".js"))
     assert re.search(r"\b(import|export)\b[ {*]", script) is None

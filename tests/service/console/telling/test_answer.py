@@ -3,9 +3,9 @@
 import msgspec
 import pytest
 
-from models.versions.promises import CertificateFacts
+from models.versions.promises import CertificateFacts, SetFacts
 from models.versions.schema import Calibration, Column, InputSchema, Manifest
-from service.console.telling.answer import split_kinds, tell_certificate, tell_likeness
+from service.console.telling.answer import split_kinds, tell_certificate, tell_likeness, tell_sets
 from service.console.telling.blocks import Text
 
 CALIBRATION = Calibration(
@@ -76,7 +76,9 @@ def test_the_bar_is_a_whole_whatever_the_likelihoods(attack: float, corruption: 
 
 def test_a_certificate_of_a_table_names_its_box() -> None:
     first, second = proven(True, 0.2)
-    assert first.text.startswith("Certified: no change of each number by 0.2 of its training range")
+    assert first.text.startswith(
+        "Certified: this answer stays, however each number is changed by up to 0.2 of its training"
+    )
     assert "Held: age, categories and missing values." in first.text
     assert first.tone == "good"
     assert "not that it is right" in second.text
@@ -85,7 +87,8 @@ def test_a_certificate_of_a_table_names_its_box() -> None:
 def test_what_is_proven_short_of_the_promised_size_is_told_and_is_not_certified() -> None:
     first, _ = proven(False, 0.1)
     assert first.text.startswith(
-        "Not certified at 0.2, but proven: no change of each number by 0.1"
+        "Not certified at 0.2, but proven: this answer stays, however each number is changed by up "
+        "to 0.1 of its"
     )
     assert first.tone == "plain"
     (nothing,) = proven(False, 0.0)
@@ -97,3 +100,24 @@ def test_a_certificate_of_a_strange_row_is_no_good_news(drift: dict[str, object]
     first, second = proven(True, 0.2, **drift)
     assert first.tone == "plain"
     assert "as here, it says nothing" in second.text
+
+
+@pytest.mark.parametrize(
+    ("row", "begin"),
+    [
+        ({"set": ["2"]}, "Promised classes: 2. They hold the true class for at least 99% of rows"),
+        ({"set": ["2", "8", "3"]}, "Promised classes: 2, 8 or 3. They"),
+        ({"set": []}, "Promised classes: none of them. They"),
+        (
+            {"set": ["2"], "certificate": {"set": ["2", "8"]}},
+            "Promised classes: 2; under any change within 0.2: 2 or 8. They",
+        ),
+    ],
+)
+def test_a_prediction_set_is_told_with_its_promise(row: dict[str, object], begin: str) -> None:
+    manifest = msgspec.structs.replace(PROVES, sets=SetFacts(0.99, 500, 0.1, 0.05))
+    (told,) = tell_sets(row, manifest)
+    assert isinstance(told, Text)
+    assert told.text.startswith(begin)
+    assert tell_sets(row, PROVES) == [], "nothing was promised"
+    assert tell_sets({"set": None}, manifest) == []

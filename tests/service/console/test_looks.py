@@ -1,0 +1,51 @@
+"""Every view in every state fits its window, cuts nothing off, and names every control."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.chromium import Browser, needs_chromium
+from tests.once import make_once
+from tests.service.console.browsing import find_nameless
+from tests.service.console.states import LOOKS, make_states, open_look, serving
+
+pytestmark = [needs_chromium, pytest.mark.slow]
+SIZES = ((1280, False, ""), (1280, True, ""), (390, False, ""), (1000, False, "print"))
+# What does not fit its own box, where the box does not scroll; and buttons whose words break.
+CUT = """[...document.querySelectorAll("main *, header *")].filter((e) => {
+  const style = getComputedStyle(e), box = e.getBoundingClientRect();
+  if (!box.width || e.closest(".unseen, svg, .wide, .stages, pre, textarea, select")) return false;
+  return box.right > innerWidth + 1 || (e.scrollWidth > e.clientWidth + 1 && e.clientWidth > 0
+    && !["auto", "scroll"].includes(style.overflowX) && style.display !== "inline");
+}).map((e) => `${e.tagName}.${e.className} ${e.textContent.slice(0, 40)}`)"""
+OVERLAP = """[...document.querySelectorAll("main svg")].flatMap((svg) => {
+  const boxes = [...svg.querySelectorAll("text")]
+    .map((e) => [e.textContent, e.getBoundingClientRect()]);
+  return boxes.flatMap(([a, p], k) => boxes.slice(k + 1).filter(([, q]) =>
+    p.left < q.right - 1 && q.left < p.right - 1 && p.top < q.bottom - 2 && q.top < p.bottom - 2)
+    .map(([b]) => `${a} / ${b}`));
+})"""
+UNSEEN = ("now-away", "drift-away", "loop-away")  # the watcher's 503 is in the browser's log
+
+
+@pytest.fixture(scope="module")
+def states(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_once(tmp_path_factory, "looks", make_states)
+
+
+@pytest.mark.parametrize("name", LOOKS)
+def test_every_view_in_every_state_fits_and_can_be_heard(
+    name: str, browser: Browser, states: Path
+) -> None:
+    look = LOOKS[name]
+    with serving(look, states) as url, browser.page() as page:
+        for width, dark, media in SIZES:
+            page.resize(width, 900, dark=dark, media=media)
+            open_look(page, url, look)
+            wide = page.run("document.documentElement.scrollWidth - innerWidth")
+            assert wide <= 0, (width, media)
+            assert json.loads(page.run(f"JSON.stringify({CUT})")) == [], (width, media)
+            assert json.loads(page.run(f"JSON.stringify({OVERLAP})")) == [], (width, media)
+        assert find_nameless(page) == []
+        assert page.faults == [] or name in UNSEEN
