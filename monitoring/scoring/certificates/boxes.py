@@ -46,9 +46,7 @@ def _emit_image_boxes(
     return Ends(graph.op("Clip", ends, zero, one), positive=True), inside
 
 
-def stack(
-    graph: GraphBuilder, shape: tuple[int, ...], kind: str, x: str, amounts: Array
-) -> str:
+def stack(graph: GraphBuilder, shape: tuple[int, ...], kind: str, x: str, amounts: Array) -> str:
     """Rows moved by each of the amounts `(K, ...)`, one after the other: `(K N, *shape)`."""
     if len(amounts) == 1:
         return graph.op(kind, x, graph.const(amounts[0]))
