@@ -32,12 +32,12 @@ COPY models ./models
 COPY monitoring ./monitoring
 COPY service ./service
 # hadolint ignore=DL3013
-RUN --mount=type=cache,target=/tmp/.cache/pip pip install ".[postgres,sign,tracing]"
+RUN --mount=type=cache,target=/tmp/.cache/pip pip install ".[grpc,postgres,sign,tracing]"
 
 FROM build-serve AS build-watch
 ARG PIP_EXTRA_INDEX_URL=
 # hadolint ignore=DL3013
-RUN --mount=type=cache,target=/tmp/.cache/pip pip install ".[postgres,sign,tracing,train]"
+RUN --mount=type=cache,target=/tmp/.cache/pip pip install ".[grpc,postgres,sign,tracing,train]"
 
 FROM base AS watch
 COPY --from=build-watch /opt/holdfast /opt/holdfast
