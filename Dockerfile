@@ -39,14 +39,14 @@ COPY models ./models
 COPY monitoring ./monitoring
 COPY service ./service
 RUN --mount=type=cache,target=/tmp/.cache/pip \
-    /opt/build/bin/pip --python /opt/holdfast/bin/python install ".[postgres,sign,tracing]" \
+    /opt/build/bin/pip --python /opt/holdfast/bin/python install ".[grpc,postgres,sign,tracing]" \
     && find /opt/holdfast -type d -name tests -prune -exec rm -r {} + \
     && /opt/build/bin/python deploy/images/sbom.py holdfast-serve /opt/holdfast
 
 FROM build-serve AS build-watch
 ARG PIP_EXTRA_INDEX_URL=
 RUN --mount=type=cache,target=/tmp/.cache/pip \
-    /opt/build/bin/pip --python /opt/holdfast/bin/python install ".[postgres,sign,tracing,train]" \
+    /opt/build/bin/pip --python /opt/holdfast/bin/python install ".[grpc,postgres,sign,tracing,train]" \
     && find /opt/holdfast -type d -name tests -prune -exec rm -r {} + \
     && /opt/build/bin/python deploy/images/sbom.py holdfast-watch /opt/holdfast
 

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from prometheus_client import Counter
 
@@ -36,6 +37,9 @@ from service.web.call import Endpoint
 from service.web.front import Front, RequestBounds
 from service.web.observer import UNMATCHED, Observer
 from service.web.reply import Reply
+
+if TYPE_CHECKING:
+    from service.protocols.grpc.server import GrpcServer
 
 
 class Service:
@@ -119,6 +123,29 @@ class Application(Front):
         super().__init__(endpoints, service.guard, observe, bounds(settings), origins)
         if service.tracing is not None:
             self.answer = service.tracing.trace(self.answer)
+        self._grpc: GrpcServer | None = None
+
+    async def begin(self) -> None:
+        """Listen for gRPC where the settings say so."""
+        settings = self.service.settings
+        if not settings.grpc_port:
+            return
+        from service.protocols.grpc.server import GrpcServer, GrpcTerms  # of an extra
+
+        self._grpc = GrpcServer(
+            self,
+            GrpcTerms(
+                settings.host, settings.grpc_port, settings.max_body_bytes,
+                settings.max_waiting_bytes, settings.grpc_cert_file, settings.grpc_key_file,
+                settings.grpc_client_ca_file,
+            ),
+        )  # fmt: skip
+        await self._grpc.start()
+
+    async def end(self) -> None:
+        """Finish the calls of gRPC."""
+        if self._grpc is not None:
+            await self._grpc.stop()
 
     def close(self) -> None:
         """Finish running requests, then close the service."""

@@ -49,7 +49,7 @@ def serve(settings: Settings) -> None:
 
     check_start(settings, "service")
     check_alone(service_lock(settings), "service")
-    check_port(settings.host, settings.port, "HOLDFAST_PORT")
+    check_service_ports(settings)
     run_service(settings)
 
 
@@ -99,7 +99,7 @@ def start(settings: Settings, model: str, environment: Mapping[str, str] | None 
     check_start(settings, "service", "watcher")
     check_alone(service_lock(settings), "service")
     check_alone(watcher_lock(settings), "watcher")
-    check_port(settings.host, settings.port, "HOLDFAST_PORT")
+    check_service_ports(settings)
     check_port(settings.watch_host, settings.watch_port, "HOLDFAST_WATCH_PORT")
     registry = Registry(settings.registry_dir, settings.keys)
     _need_champion(registry)
@@ -257,6 +257,16 @@ def check_alone(lock: Path, what: str) -> None:
     if held is None:
         raise HoldfastError(f"another {what} runs on this state directory (it holds {lock})")
     held.close()
+
+
+def check_service_ports(settings: Settings) -> None:
+    """Raise HoldfastError if nobody could listen on a port of the service.
+
+    gRPC shares its port with whoever allows it, so another service there would not be noticed.
+    """
+    check_port(settings.host, settings.port, "HOLDFAST_PORT")
+    if settings.grpc_port:
+        check_port(settings.host, settings.grpc_port, "HOLDFAST_GRPC_PORT")
 
 
 def check_port(host: str, port: int, name: str) -> None:

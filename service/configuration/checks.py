@@ -175,7 +175,7 @@ CHECKS: Mapping[str, Callable[[str], str]] = MappingProxyType(
             name: _path(name)
             for name in (
                 "tokens_file", "admin_token_file", "alert_token_file", "trusted_keys",
-                "signing_key_file",
+                "signing_key_file", "grpc_cert_file", "grpc_key_file", "grpc_client_ca_file",
             )
         },
     }

@@ -34,6 +34,12 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     state: Annotated[str, _about("directory of registry, records and run files")] = "./state"
     host: Annotated[str, _about("address the service listens on")] = "127.0.0.1"
     port: Annotated[int, _about("port of the service", ge=1, le=65535)] = 8080
+    grpc_port: Annotated[int, _about("port of gRPC, on the same host; 0: none", ge=0, le=65535)] = 0
+    grpc_cert_file: Annotated[str, _about("file with gRPC's TLS certificate; empty: no TLS")] = ""
+    grpc_key_file: Annotated[str, _about("file with the key of that certificate")] = ""
+    grpc_client_ca_file: Annotated[
+        str, _about("file with the authority that must have signed the clients' certificates")
+    ] = ""
     models: Annotated[
         str,
         _about(

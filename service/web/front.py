@@ -18,9 +18,9 @@ from a2wsgi import WSGIMiddleware
 from service.web.call import Call, Endpoint, Scope
 from service.web.compression import compress_reply
 from service.web.error_reply import error_reply
-from service.web.errors import RequestError
+from service.web.errors import RequestError, UnavailableError
 from service.web.held import Held
-from service.web.intake import ClientGoneError, Intake
+from service.web.intake import CROWDED, ClientGoneError, Intake
 from service.web.observer import UNMATCHED, Observer
 from service.web.origins import Caller, Origins
 from service.web.pace import Pace
@@ -143,6 +143,26 @@ class Front:
         self._observe(rule, call.method, reply, time.perf_counter() - began)
         await _send(reply, send)
 
+    async def relay(self, endpoint: Endpoint, call: Call, arguments: Mapping[str, str]) -> Reply:
+        """Answer a call of another protocol as one of HTTP: same guard, limits and counters.
+
+        For the event loop. `Host` and `Origin` are not judged: no page of a browser can make it.
+        """
+        match, size, began = Match(endpoint, arguments), len(call.sent), time.perf_counter()
+        if not self.held.take(size):
+            reply = error_reply(call.path, UnavailableError(CROWDED), endpoint.rule)
+            self._observe(endpoint.rule, endpoint.method, reply, 0.0)
+            return reply
+        try:
+            if endpoint.hot:
+                return await self._predict(match, call)
+            loop = asyncio.get_running_loop()
+            reply = await loop.run_in_executor(self._pool, self.answer, endpoint, call, arguments)
+        finally:
+            self.held.give(size)
+        self._observe(endpoint.rule, endpoint.method, reply, time.perf_counter() - began)
+        return reply
+
     async def _predict(self, match: Match, call: Call) -> Reply:
         endpoint, began = match.endpoint, time.perf_counter()
         if self.quick(call) and self._pace.is_quick(call.path):
@@ -182,11 +202,19 @@ class Front:
         accepted = call.header("accept-encoding")
         return compress_reply(reply, accepted) if accepted else reply
 
+    async def begin(self) -> None:
+        """Start what belongs to the event loop; called before requests come."""
+
+    async def end(self) -> None:
+        """End it; called when no more requests come."""
+
     async def _live(self, receive: Receive, send: Send) -> None:
         """The server's start and end (ASGI lifespan)."""
         await receive()
+        await self.begin()
         await send({"type": "lifespan.startup.complete"})
         await receive()
+        await self.end()
         await asyncio.get_running_loop().run_in_executor(None, self.close)
         await send({"type": "lifespan.shutdown.complete"})
 

@@ -8,7 +8,7 @@ import importlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from models.base.errors import HoldfastError
 from service.access import auth
@@ -42,6 +42,8 @@ def check_start(settings: Settings, *parts: Part) -> None:
         for each in look(settings)
         if each.fault is not None and set(each.parts) & set(parts)
     ]
+    if "service" in parts:
+        faults += grpc_faults(settings)
     if set(parts) >= {"service", "watcher"}:
         collect(faults, lambda: check_ports(settings), None)
     raise_faults(faults)
@@ -56,6 +58,21 @@ def check_ports(settings: Settings) -> None:
         raise SettingsError("watch_port", expected, str(settings.watch_port))
 
 
+def grpc_faults(settings: Settings) -> Iterator[SettingsError]:
+    """Yield what does not go together of gRPC's port and files."""
+    cert, key = settings.grpc_cert_file, settings.grpc_key_file
+    if not settings.grpc_port:
+        return
+    if settings.grpc_port == settings.port:
+        expected = f"another port than the service's ({settings.port})"
+        yield SettingsError("grpc_port", expected, str(settings.grpc_port))
+    if cert and not key:
+        yield SettingsError("grpc_key_file", "a file, as grpc_cert_file has one", "none")
+    if not cert and (key or settings.grpc_client_ca_file):
+        expected = "a file: without a certificate there is no TLS"
+        yield SettingsError("grpc_cert_file", expected, "none")
+
+
 def look(settings: Settings) -> Iterator[Checked]:
     """Check the hosts, the database's driver, and every setting that names a file."""
     both: tuple[Part, ...] = ("service", "watcher")
@@ -63,13 +80,17 @@ def look(settings: Settings) -> Iterator[Checked]:
     for name, part in hosts:
         yield _check_setting(settings, name, (part,), _listen)
     yield _check_setting(settings, "database_url", both, _driver)
-    rows: tuple[tuple[str, tuple[Part, ...], Callable[[str], str]], ...] = (
+    rows: tuple[tuple[str, tuple[Part, ...], Callable[[Any], str]], ...] = (
         ("tokens_file", ("service",), _tokens),
         ("admin_token_file", both, _secret),
         ("alert_token_file", ("watcher",), _secret),
         ("trusted_keys", both, _public_keys),
         ("signing_key_file", ("watcher",), _private_key),
         ("trace_endpoint", ("service",), _tracing),
+        ("grpc_port", ("service",), _grpc),
+        ("grpc_cert_file", ("service",), _readable),
+        ("grpc_key_file", ("service",), _readable),
+        ("grpc_client_ca_file", ("service",), _readable),
     )
     for name, parts, check in rows:
         if getattr(settings, name):
@@ -91,7 +112,7 @@ def _check_metric_export(asked: str, parts: tuple[Part, ...]) -> Checked:
 
 
 def _check_setting(
-    settings: Settings, name: str, parts: tuple[Part, ...], check: Callable[[str], str]
+    settings: Settings, name: str, parts: tuple[Part, ...], check: Callable[[Any], str]
 ) -> Checked:
     """Check one setting; `check` returns what was found, or raises."""
     value = getattr(settings, name)
@@ -160,3 +181,21 @@ def _tracing(url: str) -> str:
         expected = "an empty text, or the extra: pip install 'holdfast[tracing]'"
         raise SettingsError("trace_endpoint", expected, str(error)) from None
     return url
+
+
+def _grpc(port: int) -> str:
+    try:
+        importlib.import_module("grpc.aio")
+        importlib.import_module("google.protobuf")
+    except ImportError as error:
+        expected = "0, or the extra: pip install 'holdfast[grpc]'"
+        raise SettingsError("grpc_port", expected, str(error)) from None
+    return str(port)
+
+
+def _readable(path: str) -> str:
+    try:
+        size = len(Path(path).read_bytes())
+    except OSError as error:
+        raise SettingsError("", "a readable file", f"{path}: {error.strerror}") from None
+    return f"{path}: {size} bytes"

@@ -118,6 +118,9 @@ WRONG = {
     "alert_token_file": ["a\0b"],
     "trusted_keys": ["a\0b"],
     "signing_key_file": ["a\0b"],
+    "grpc_cert_file": ["a\0b"],
+    "grpc_key_file": ["a\0b"],
+    "grpc_client_ca_file": ["a\0b"],
 }  # fmt: skip
 
 

@@ -135,3 +135,28 @@ def test_what_opentelemetrys_variables_ask_for_is_looked_at_before_the_start(
     assert faults(loaded(), "service", "watcher") == []
     monkeypatch.setenv("OTEL_METRIC_EXPORT_INTERVAL", "soon")
     assert faults(loaded(), "watcher") == ["OTEL_METRIC_EXPORT_INTERVAL"]
+
+
+def test_grpc_without_its_extra_is_refused_with_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "grpc.aio", None)
+    settings = loaded(grpc_port=8081)
+    with pytest.raises(SettingsError, match=r"grpc_port: expected 0, or the extra: pip install"):
+        check_start(settings, "service")
+    assert faults(settings, "watcher") == []
+    assert faults(loaded(), "service") == []
+
+
+def test_what_does_not_go_together_of_grpc_is_told_at_once(tmp_path: Path) -> None:
+    pytest.importorskip("grpc")
+    there, absent = tmp_path / "there", tmp_path / "absent"
+    there.write_text("x")
+    assert faults(loaded(grpc_port=8081), "service") == []
+    assert faults(loaded(grpc_port=8080, grpc_cert_file=absent), "service") == [
+        "grpc_cert_file", "grpc_key_file", "grpc_port"
+    ]  # fmt: skip
+    assert faults(loaded(grpc_port=8081, grpc_key_file=there), "service") == ["grpc_cert_file"]
+    assert faults(loaded(grpc_port=8081, grpc_client_ca_file=there), "service") == [
+        "grpc_cert_file"
+    ]
+    whole = loaded(grpc_port=8081, grpc_cert_file=there, grpc_key_file=there)
+    assert faults(whole, "service") == []
