@@ -28,6 +28,8 @@ from service.cli import (
     wrap,
 )
 from service.cli.kept.audit import audit
+from service.cli.kept.records import records
+from service.cli.kept.versions import prune
 from service.cli.traffic.command import traffic
 from service.configuration import settings
 
@@ -90,7 +92,8 @@ def main(ctx: click.Context) -> None:
 for command in (
     serve.up, serve.serve, serve.watch, doctor.doctor,
     train.train, wrap.wrap, evaluate.evaluate, certify.certify,
-    traffic, models.models, audit, drift.drift, jobs.jobs, tokens.tokens,
+    traffic, models.models, audit, records, drift.drift, jobs.jobs, tokens.tokens,
 ):  # fmt: skip
     main.add_command(command)
 models.models.add_command(sign.sign)
+models.models.add_command(prune)

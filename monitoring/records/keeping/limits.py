@@ -39,6 +39,7 @@ class Kept(NamedTuple):
 
     `bytes` are those of inputs; `days` of 0 sets no limit. `models` has limits of single ones
     beside these, and `sample` says which requests are taken; a reservoir is thinned out by pruning.
+    Without `inputs` they are recorded without them.
     """
 
     rows: int = 200_000
@@ -46,6 +47,7 @@ class Kept(NamedTuple):
     days: float = 0.0
     models: Mapping[str, ModelLimits] = {}
     sample: Sample = ALL
+    inputs: bool = True
 
 
 def parse_sample(text: str) -> Sample:
