@@ -155,7 +155,8 @@ class RecordStore:
     ) -> Usable:
         """Choose the labelled rows that a window may use, of requests since `since` (epoch s).
 
-        With `until` only of requests before that.
+        With `until` only of requests before that. Rows that were recorded without their input are
+        none of them.
 
         Contradicted rows are none of them, and of a client's rows only the latest, up to its quota
         of the latest `limit` rows.
@@ -164,7 +165,7 @@ class RecordStore:
         query = (
             sa.select(*(FEEDBACK.c[n] for n in names))
             .select_from(LABELLED)
-            .where(REQUESTS.c.at >= since)
+            .where(REQUESTS.c.at >= since, REQUESTS.c.bytes > 0)  # else there is no input to use
             .order_by(FEEDBACK.c.seq)
         )
         if until is not None:

@@ -164,8 +164,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     record_sample: Annotated[
         str,
         _about(
-            "requests recorded: all, flagged (some row is), a share such as 0.1, or reservoir:N "
-            "(N rows of each model, drawn evenly over all time)"
+            "requests recorded: all, flagged, a share such as 0.1, or reservoir:N (N rows a model)"
         ),
     ] = "all"
     keep_inputs: Annotated[
@@ -173,7 +172,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         _about("whether records hold inputs; without them nothing is retrained or shown to label"),
     ] = "on"
     job_days_kept: Annotated[
-        float, _about("age at which the files of a job that has ended go; 0: none", "days", ge=0)
+        float, _about("age at which files of a job that ended go; 0: none", "days", ge=0)
     ] = 0.0
     feedback_wait_seconds: Annotated[
         float, _about("how long feedback waits for the record it names", "s", ge=0, le=60)
@@ -333,7 +332,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """What is kept of the records."""
         limits, sample = check_limits(self.record_limits), check_sample(self.record_sample)
         rows, size, days = self.record_rows_kept, self.record_bytes_kept, self.record_days_kept
-        return Kept(rows, size, days, limits, sample, self.keep_inputs == "on")
+        inputs, jobs = self.keep_inputs == "on", self.job_days_kept
+        return Kept(rows, size, days, limits, sample, inputs, jobs)
 
     @property
     def model_specs(self) -> tuple[ModelSpec, ...]:
