@@ -149,7 +149,7 @@ def _find_beyond_share(
     """Requests of a model that its reservoir no longer keeps, from the number `at[0]` on."""
     query = sa.select(*VICTIM, REQUESTS.c.id).where(REQUESTS.c.model == model)
     query = query.where(REQUESTS.c.last > at[0]).order_by(REQUESTS.c.last).limit(AT_ONCE)
-    found: list[sa.Row[Any]] = list(connection.execute(query).all())
+    found: list[Any] = list(connection.execute(query).all())
     at[0] = found[-1].last if found else at[0]
     return [r for r in found if not reservoir.keeps(r.id)], "sample", len(found) == AT_ONCE
 
@@ -174,8 +174,8 @@ def lower_share(database: Database, model: str, factor: float) -> Reservoir:
     reservoir = find_reservoir(database, model)
     share = reservoir.share * factor
     with database.writing() as connection:
-        of = RESERVOIRS.c.model == model
-        connection.execute(sa.update(RESERVOIRS).where(of).values(share=share))
+        higher = sa.and_(RESERVOIRS.c.model == model, RESERVOIRS.c.share > share)
+        connection.execute(sa.update(RESERVOIRS).where(higher).values(share=share))
     return Reservoir(share, reservoir.salt)
 
 

@@ -53,6 +53,18 @@ class Chosen(NamedTuple):
     labels: int
 
 
+class Purged(NamedTuple):
+    """What a purge has removed, by model.
+
+    `hashes` are the SHA-256 of the inputs of each model: copies elsewhere can be found by them.
+    `emptied` says that no old page is left in SQLite's log; not where somebody read meanwhile.
+    """
+
+    removed: list[Removed]
+    hashes: dict[str, set[bytes]]
+    emptied: bool
+
+
 def count_chosen(database: Database, which: Which) -> list[Chosen]:
     """Count what a purge would remove, by model."""
     counts = sa.select(REQUESTS.c.model, sa.func.count(), sa.func.sum(REQUESTS.c.rows))
@@ -74,9 +86,7 @@ def labels_of_client(database: Database, client: str) -> int:
         return int(connection.execute(query).scalar_one())
 
 
-def purge(
-    database: Database, folder: Path | None, which: Which
-) -> tuple[list[Removed], dict[str, set[bytes]]]:
+def purge(database: Database, folder: Path | None, which: Which) -> Purged:
     """Remove requests with their labels and inputs.
 
     Args:
@@ -85,8 +95,7 @@ def purge(
         which: the requests.
 
     Returns:
-        What was removed, by model; and by model the SHA-256 of each input, by which copies of it
-        elsewhere can be found.
+        What was removed.
 
     Raises:
         StoreError: not all could be removed; the same call goes on.
@@ -109,12 +118,12 @@ def purge(
             removed += remove_requests(connection, victims, "purge")
     with database.writing() as connection:
         forget_segments(connection)
-    database.give_back(all_of_it=True)
+    emptied = database.give_back(all_of_it=True)
     if folder is not None:
         remove_unused(database, folder)
     removed = add_up(removed)
     tell_removed(removed)
-    return removed, hashes
+    return Purged(removed, hashes, emptied)
 
 
 def _hashes(connection: sa.Connection, folder: Path | None, victim: sa.Row[Any]) -> Iterator[bytes]:

@@ -19,7 +19,9 @@ from service.cli.kept.copies import find_copies
 from service.cli.terminal.output import emit, json_option, table
 from service.configuration.settings import Settings
 from service.watcher.bodies import time_at
+from service.watcher.reasons import NO_REASON
 
+LOG_FULL = "the log of the database may still hold purged pages, since somebody read it"
 TIME = "RFC 3339, as 2026-12-24T18:00:00Z."
 since_option = click.option("--since", callback=check_with(time_at), help=f"From then on; {TIME}")
 until_option = click.option("--until", callback=check_with(time_at), help=f"Before then; {TIME}")
@@ -165,7 +167,7 @@ def purge_(
     which = Which(request_id, client, model, None, before)
     if everything is (which != Which()):
         raise click.UsageError("give --id, --client, --model or --before, or --all alone")
-    if not dry_run and not reason.strip():
+    if not dry_run and reason == NO_REASON:
         raise click.UsageError("give a --reason: it stands in the audit")
     store = RecordStore(settings.database_url, later=True)
     chosen = count_chosen(store.database, which)
@@ -179,12 +181,14 @@ def purge_(
         click.confirm("\n".join([*lines, "Remove them for good?"]), abort=True, err=True)
     registry = Registry(settings.registry_dir, settings.keys)
     untold = _write_audit(registry, [c.model for c in chosen], f"{_words(which)}: {reason}")
-    removed, hashes = purge(store.database, store.folder, which)
+    removed, hashes, emptied = purge(store.database, store.folder, which)
     given = 0 if client is None else labels_of_client(store.database, client)
     store.close()
     copies = find_copies(settings, registry, hashes)
     left = [copy for copy in copies if not copy.gone]
     notes = [f"{name} is not in the registry: its purge is in no audit" for name in untold]
+    if not emptied:
+        notes.append(f"{LOG_FULL}: it is emptied when service and watcher have stopped")
     if given:
         notes.append(f"{given} labels that the client gave to requests of others stay")
     value: dict[str, Any] = {
@@ -200,9 +204,11 @@ def purge_(
         return "\n".join([*told, *found, *notes])
 
     emit(value, as_json, text)
+    stays = [] if emptied else [LOG_FULL]
     if left:
-        message = f"copies of purged rows stay in {', '.join(copy.where for copy in left)}"
-        raise HoldfastError(f"{message}; backups and exports were not looked at")
+        stays.append(f"copies of purged rows stay in {', '.join(copy.where for copy in left)}")
+    if stays:
+        raise HoldfastError(f"{'; '.join(stays)}; backups and exports were not looked at")
 
 
 def _rows(rows: int | None) -> str:
