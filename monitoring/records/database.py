@@ -122,11 +122,11 @@ class Database:
                 connection.execution_options(isolation_level="AUTOCOMMIT")
                 if connection.exec_driver_sql("PRAGMA auto_vacuum").scalar() == INCREMENTAL:
                     pages = 0 if all_of_it else PAGES_AT_ONCE
-                    _run(connection, f"PRAGMA incremental_vacuum({pages})")
+                    _free_pages(connection, pages)
                 elif all_of_it:
-                    _run(connection, "VACUUM")
+                    connection.exec_driver_sql("VACUUM")
                 if all_of_it:
-                    (state,) = _run(connection, "PRAGMA wal_checkpoint(TRUNCATE)")
+                    (state,) = connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").all()
                     return not state[0]  # 1: busy
         except (SQLAlchemyError, sqlite3.Error) as error:  # the driver's own cursor raises these
             logger("records").warning("store_not_shrunk", reason=str(error))
@@ -181,12 +181,15 @@ class Database:
             raise StoreError(f"the store of records cannot be {verb}: {cause}") from error
 
 
-def _run(connection: sa.Connection, statement: str) -> list[Any]:
-    """Run a statement of SQLite to its end: `incremental_vacuum` frees a page a step."""
+def _free_pages(connection: sa.Connection, pages: int) -> None:
+    """Give so many pages of an SQLite file back, all for 0.
+
+    SQLite frees a page a step, and Python's `execute` takes one step of what has no columns; a
+    script is run to its end.
+    """
     cursor = connection.connection.cursor()
     try:
-        cursor.execute(statement)
-        return list(cursor.fetchall())
+        cursor.executescript(f"PRAGMA incremental_vacuum({pages})")
     finally:
         cursor.close()
 
