@@ -13,7 +13,7 @@ from monitoring.counting.metrics import METHODS, Metrics
 from monitoring.counting.queries import QueryWatch
 from monitoring.counting.repeats import RepeatWatch
 from monitoring.counting.shared_counters import exposition, sum_workers
-from monitoring.records.store import Kept, RecordStore, StoreError
+from monitoring.records.store import RecordStore, StoreError
 from monitoring.records.writer import RecordWriter
 from service.access.guard import admin_secret, guard_of, origins_of
 from service.configuration.program import program_version
@@ -60,11 +60,7 @@ class Service:
             self.writer = RecordWriter(
                 self.store,
                 capacity=settings.record_queue,
-                kept=Kept(
-                    settings.record_rows_kept,
-                    settings.record_bytes_kept,
-                    settings.record_days_kept,
-                ),
+                kept=settings.kept,
                 dropped=lambda reason, rows: self.metrics.dropped[reason].inc(rows),
             )
         self.watch = _watch_queries(settings, metrics_dir)

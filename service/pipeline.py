@@ -239,6 +239,10 @@ class RowRecords:
     def __len__(self) -> int:
         return len(self._x)
 
+    def flagged(self) -> bool:
+        """Whether one of them is flagged, by whatever it is."""
+        return bool(np.any(self._scored.flags))
+
     def request(self) -> Request:
         """Make the request as it is written."""
         scored, manifest, answer = self._scored, self._scored.manifest, self._scored.answer

@@ -19,7 +19,7 @@ from monitoring.loop.supervisor import Supervisor, launch
 from monitoring.loop.terms import Terms
 from monitoring.loop.triggers import Policy
 from monitoring.records.database import engine_url, make_engine, try_watch_lock
-from monitoring.records.store import Kept, RecordStore
+from monitoring.records.store import RecordStore
 from monitoring.watching.watcher import Watcher, WatchPlan
 from service.access.guard import Guard, admin_secret, alert_secret, origins_of, watch_guard_of
 from service.configuration.program import program_version
@@ -132,11 +132,7 @@ def plan_of(settings: Settings) -> WatchPlan:
         ),
         schedule=settings.schedule,
         timezone=settings.timezone,
-        records_kept=Kept(
-            settings.record_rows_kept,
-            settings.record_bytes_kept,
-            settings.record_days_kept,
-        ),
+        records_kept=settings.kept,
         serves={spec.name: spec.version for spec in settings.model_specs},
         min_labels=settings.min_labels,
         labeller_share=settings.labeller_share,

@@ -63,11 +63,12 @@ def follow_chain(lines: Sequence[bytes]) -> Chain:
     before, unchained, broken, reason = NOTHING, 0, 0, ""
     for number, line in enumerate(lines, 1):
         whole.update(line + b"\n")
+        link = None
         try:
             link = msgspec.json.decode(line, type=_Link)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            link, why = None, f"it is no record: {error}"
-        else:
+            why = f"it is no record: {error}"
+        if link is not None:
             why = _misfit(link, number, before, unchained == number - 1)
         if link is not None and not link.line_before and unchained == number - 1:
             unchained, before = number, whole.hexdigest()

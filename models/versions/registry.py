@@ -21,7 +21,6 @@ from typing import Literal
 import msgspec
 
 from models.base.errors import (
-    BundleError,
     ChampionMovedError,
     RegistryError,
     UnknownModelError,
@@ -30,6 +29,7 @@ from models.base.errors import (
 from models.base.files import lock_file
 from models.base.inside import open_folder
 from models.versions.bundle import NO_KEYS, Bundle, open_bundle, read_manifest, write_version
+from models.versions.numbers import find_published, next_version
 from models.versions.registry_files import AUDIT_FILE, LOCK_FILE, ModelFiles
 from models.versions.registry_state import ALIASES as ALIASES
 from models.versions.registry_state import MODEL_NAME as MODEL_NAME
@@ -154,7 +154,7 @@ class Registry:
         with self._changing(model, actor) as now:
             version = None if event is None else self.published_for(model, event)
             if version is None:
-                version = self._next_version(model, now)
+                version = next_version(self, model, now)
                 write_version(folder, version, make, self.keys)
             elif any(r.event == event and r.action == "publish" for r in self.audit(model)):
                 return version
@@ -202,7 +202,7 @@ class Registry:
             if not by_person and (hold := now.find_hold(time.time())) is not None:
                 raise HeldError(model, hold)
             challenger = None if old.challenger == version else old.challenger
-            aliases = Aliases(champion=version, challenger=challenger, previous=old.champion)
+            aliases = Aliases(version, challenger, previous=old.champion)
             after = msgspec.structs.replace(after, aliases=aliases, canary=None)
             self._record(model, now, after, "promote", version, actor, reason, by_person, event)
             return aliases
@@ -212,8 +212,7 @@ class Registry:
     ) -> None:
         """Count a challenger that was compared with the anchor; once per `event`, its job."""
         with self._changing(model, actor) as now:
-            anchor = now.find_anchor(version)
-            if anchor.event == event:
+            if (anchor := now.find_anchor(version)).event == event:
                 return
             tried = Anchor(anchor.version, anchor.attempts + 1, alpha, passed, event)
             after = msgspec.structs.replace(now, anchor=tried)
@@ -299,8 +298,8 @@ class Registry:
         self._require(model)
         hold = Hold(actor, reason, utc_now(), until, stops)
         with self._changing(model, actor, mends="what is certain", by_person=True) as now:
-            version = now.aliases.champion or 0
-            after = msgspec.structs.replace(now.with_hold(hold), canary=None)
+            after, version = now.with_hold(hold), now.aliases.champion or 0
+            after = msgspec.structs.replace(after, canary=None)
             self._record(model, now, after, "hold", version, actor, reason, by_person=True)
         return hold
 
@@ -309,8 +308,7 @@ class Registry:
         self._require(model)
         with self._changing(model, actor, mends="what is certain", by_person=True) as now:
             if now.holds:
-                version = now.aliases.champion or 0
-                after = msgspec.structs.replace(now, holds=())
+                after, version = msgspec.structs.replace(now, holds=()), now.aliases.champion or 0
                 self._record(model, now, after, "release", version, actor, reason, by_person=True)
             return now.find_hold(time.time())
 
@@ -328,9 +326,8 @@ class Registry:
         with self._changing(model, actor, mends="what is certain", by_person=True) as now:
             if now.accepted is not None:
                 after, version = msgspec.structs.replace(now, accepted=None), now.accepted.version
-                self._record(
-                    model, now, after, "undo_accept_drift", version, actor, reason, by_person=True
-                )
+                action = "undo_accept_drift"
+                self._record(model, now, after, action, version, actor, reason, by_person=True)
             return now.accepted
 
     def _require(self, model: str) -> None:
@@ -366,28 +363,26 @@ class Registry:
 
     def published_for(self, model: str, event: str) -> int | None:
         """Return the version that the job `event` has written already, audited or not, or None."""
-        audited = {r.version: r.event for r in self.audit(model) if r.action == "publish"}
-        for version in self.versions(model):
-            if version in audited:
-                if audited[version] == event:
-                    return version
-            elif self._made_for(model, version) == event:
-                return version
-        return None
+        return find_published(self, model, event)
 
-    def _made_for(self, model: str, version: int) -> str | None:
-        """Return the event in a version's manifest; None where the version is damaged."""
-        try:
-            event = self.manifest(model, version).event
-        except BundleError:
-            return None
-        return None if event is None else event.id
+    def note(self, model: str, action: str, *, actor: str, reason: str) -> None:
+        """Write into the audit what a person did to what is kept of a model; no state changes."""
+        with self._changing(model, actor) as now:
+            self._record(model, now, now, action, now.aliases.champion or 0, actor, reason, True)
 
-    def _next_version(self, model: str, now: State) -> int:
-        """Return a number that no version has or ever had, also if its folder is gone."""
-        audited = (record.version for record in self.audit(model))
-        aliased = (number or 0 for number in msgspec.structs.astuple(now.aliases))
-        return max((*self.versions(model), *audited, *aliased), default=0) + 1
+    def remove(self, model: str, version: int, *, actor: str, reason: str) -> None:
+        """Remove a version that nothing names. Its number is never given again.
+
+        Raises:
+            RegistryError: an alias, the anchor, the canary or accepted traffic names it.
+        """
+        path = self.path(model, version)
+        with self._changing(model, actor) as now:
+            if use := now.names_of(version):
+                raise RegistryError(f"version {version} of {model!r} is {' and '.join(use)}")
+            self._record(model, now, now, "remove", version, actor, reason, by_person=True)
+            aside = path.rename(path.with_name(f".staging-removed-{version}"))  # whole or gone
+            shutil.rmtree(aside)
 
     def _record(
         self,

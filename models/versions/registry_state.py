@@ -211,6 +211,18 @@ class State(msgspec.Struct, frozen=True):
         """Return the canary that answers at `now`, seconds since 1970."""
         return None if self.canary is None or now >= self.canary.until else self.canary
 
+    def names_of(self, version: int) -> list[str]:
+        """What a version is for this state, so that it cannot be removed; empty: nothing.
+
+        >>> State(Aliases(2, previous=1), anchor=Anchor(1)).names_of(1)
+        ['previous', 'anchor']
+        """
+        names = [name for name in ALIASES if getattr(self.aliases, name) == version]
+        for name in ("anchor", "canary", "accepted"):
+            part = getattr(self, name)
+            names += [name] if part is not None and part.version == version else []
+        return names
+
     def without(self, version: int) -> "State":
         """Return the state in which this version is neither challenger nor canary."""
         aliases, canary = self.aliases, self.canary

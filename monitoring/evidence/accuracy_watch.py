@@ -23,6 +23,7 @@ from monitoring.evidence.accuracy_estimate import (
 from monitoring.evidence.channels import StreamEvidence
 from monitoring.evidence.label_shift import LabelShift, label_shift
 from monitoring.evidence.performance import Observed, observe
+from monitoring.records.keeping.limits import NO_INPUTS
 from monitoring.records.store import Recent, RecordStore
 
 EVERY_SECONDS = 5.0
@@ -66,6 +67,7 @@ class AccuracyWatch:
         self._classes = {c.name for c in bundle.manifest.channels if c.kind == "class"}
         # Evidence and p-value of the sampled requests, the latest last: `(n, 3 + 1)`.
         self._window: Floats = np.empty((0, 4))
+        self._blind = False  # requests came, and none with its input
         self._seen = 0  # seq of the latest request that could be sampled
         self._looked_at = -EVERY_SECONDS
         schema = bundle.manifest.input
@@ -122,6 +124,7 @@ class AccuracyWatch:
         most = min(NEW_MOST, self._affordable)
         sample = np.sort(self._rng.choice(new, min(most, len(new)), replace=False))
         x = self._records.inputs(sample.tolist(), self.bundle.manifest.input)
+        self._blind = not len(x) and self._records.has_inputs(self.bundle.manifest.model) is False
         if not len(x):
             return
         answer = self._runner.run(x)
@@ -136,6 +139,8 @@ class AccuracyWatch:
     def _why_absent(self) -> str:
         if self._facts is None:
             return NO_FACTS
+        if self._blind:
+            return NO_INPUTS
         return TOO_FEW if self._runner is not None else "the graph cannot be loaded; see the log"
 
     def _label_shift(self, stream: StreamEvidence, recent: Recent) -> LabelShift | None:

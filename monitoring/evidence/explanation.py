@@ -25,6 +25,7 @@ from monitoring.evidence.alarm import (
 )
 from monitoring.evidence.bets import FloatArray
 from monitoring.evidence.onset import CONFIDENCE, Onset
+from monitoring.records.keeping.limits import NO_INPUTS
 from monitoring.records.store import Recorded, RecordStore, fits, raw_inputs
 
 Times = tuple[float, float] | None
@@ -90,7 +91,8 @@ def explain(
         requests = records.latest(bundle.manifest.model, bundle.manifest.version, since, RUN_AGAIN)
         movers = _movers(alarm, bundle, requests, column, cell_labels(info, edges, before))
         if not requests:
-            note = "the requests of the change were not recorded"
+            off = records.has_inputs(bundle.manifest.model) is False
+            note = NO_INPUTS if off else "the requests of the change were not recorded"
     except HoldfastError as error:
         movers, note = (), f"the requests cannot be read: {error}"
     return Explanation(

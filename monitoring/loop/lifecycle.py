@@ -31,6 +31,7 @@ from monitoring.loop.results import Gated, Look, Refereed, Trained, WindowFacts
 from monitoring.loop.steps import Latest, run_beside, run_child, write_task
 from monitoring.loop.terms import quota_of, task_of, terms_of
 from monitoring.loop.verdict_page import write_verdict
+from monitoring.records.keeping.limits import NO_INPUTS
 from monitoring.records.store import RecordStore
 from monitoring.records.usable import Usable
 
@@ -184,7 +185,8 @@ class Lifecycle(Steadfast):
         if self.wait(job_id, "labels", terms.label_patience_seconds, enough):
             return None
         waited = terms.label_patience_seconds
-        return labels().words_of(terms.min_labels, f"that retraining needs after {waited:g} s")
+        words = labels().words_of(terms.min_labels, f"that retraining needs after {waited:g} s")
+        return words + (f": {NO_INPUTS}" if self.records.has_inputs(job.model) is False else "")
 
     @recorded
     def child(self, job_id: str, step: str) -> Any:

@@ -5,6 +5,7 @@ connecting is limited here, as far as a client can. A stopped server or a hangin
 the calling thread; `monitoring.records.breaker` is for threads that must not block.
 """
 
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -104,28 +105,34 @@ class Database:
                 if index.name not in indexes:
                     connection.execute(sa.schema.CreateIndex(index))
 
-    def give_back(self, *, all_of_it: bool = False) -> None:
+    def give_back(self, *, all_of_it: bool = False) -> bool:
         """Give free pages of an SQLite file back to the disk, some at once; no error where not.
 
         PostgreSQL does so itself (autovacuum), and lets later rows take the room.
 
         Args:
             all_of_it: in one go, of the log, too; who writes waits meanwhile.
+
+        Returns:
+            Whether that was done; not while somebody reads, and old pages stay in the log.
         """
         if self.dialect != "sqlite":
-            return
+            return True
         try:
             with self._engine.connect() as connection:
                 connection.execution_options(isolation_level="AUTOCOMMIT")
                 if connection.exec_driver_sql("PRAGMA auto_vacuum").scalar() == INCREMENTAL:
                     pages = 0 if all_of_it else PAGES_AT_ONCE
-                    _run(connection, f"PRAGMA incremental_vacuum({pages})")
+                    _free_pages(connection, pages)
                 elif all_of_it:
-                    _run(connection, "VACUUM")
+                    connection.exec_driver_sql("VACUUM")
                 if all_of_it:
-                    _run(connection, "PRAGMA wal_checkpoint(TRUNCATE)")
-        except SQLAlchemyError as error:
+                    (state,) = connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").all()
+                    return not state[0]  # 1: busy
+        except (SQLAlchemyError, sqlite3.Error) as error:  # the driver's own cursor raises these
             logger("records").warning("store_not_shrunk", reason=str(error))
+            return False
+        return True
 
     def _rebuild(self) -> None:
         """Write the file anew, so that it can give back what is removed from now on."""
@@ -175,12 +182,15 @@ class Database:
             raise StoreError(f"the store of records cannot be {verb}: {cause}") from error
 
 
-def _run(connection: sa.Connection, statement: str) -> None:
-    """Run a statement of SQLite to its end: `incremental_vacuum` frees a page a step."""
+def _free_pages(connection: sa.Connection, pages: int) -> None:
+    """Give so many pages of an SQLite file back, all for 0.
+
+    SQLite frees a page a step, and Python's `execute` takes one step of what has no columns; a
+    script is run to its end.
+    """
     cursor = connection.connection.cursor()
     try:
-        cursor.execute(statement)
-        cursor.fetchall()
+        cursor.executescript(f"PRAGMA incremental_vacuum({pages})")
     finally:
         cursor.close()
 

@@ -27,7 +27,7 @@ from models.versions.schema import InputArray, InputSchema
 from monitoring.records import reader
 from monitoring.records.database import PATIENCE_SECONDS, Database, StoreError
 from monitoring.records.keeping.limits import Kept
-from monitoring.records.keeping.prune import prune
+from monitoring.records.keeping.prune import Reservoir, find_reservoir, prune
 from monitoring.records.labels import GivenLabel, write_labels
 from monitoring.records.migrations.prepare import prepare
 from monitoring.records.reader import AGREED, LABELLED
@@ -155,7 +155,8 @@ class RecordStore:
     ) -> Usable:
         """Choose the labelled rows that a window may use, of requests since `since` (epoch s).
 
-        With `until` only of requests before that.
+        With `until` only of requests before that. Rows that were recorded without their input are
+        none of them.
 
         Contradicted rows are none of them, and of a client's rows only the latest, up to its quota
         of the latest `limit` rows.
@@ -164,7 +165,7 @@ class RecordStore:
         query = (
             sa.select(*(FEEDBACK.c[n] for n in names))
             .select_from(LABELLED)
-            .where(REQUESTS.c.at >= since)
+            .where(REQUESTS.c.at >= since, REQUESTS.c.bytes > 0)  # else there is no input to use
             .order_by(FEEDBACK.c.seq)
         )
         if until is not None:
@@ -358,6 +359,10 @@ class RecordStore:
             latest = query.order_by(REQUESTS.c.last.desc()).limit(1)
             found = connection.execute(latest).scalar()
         return None if found is None else found > 0
+
+    def reservoir(self, model: str) -> Reservoir:
+        """Return which share of a model's requests a reservoir keeps."""
+        return find_reservoir(self.database, model)
 
     def prune(self, kept: Kept) -> int:
         """Remove what is beyond the limits, with labels and inputs; returns how many instances."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from models.base.logs import logger
+from monitoring.records.keeping.sampling import Sampler
 from monitoring.records.store import Kept, RecordStore, Request, StoreError
 
 BATCH_ROWS = 2000
@@ -24,6 +25,9 @@ class Records(Protocol):
 
     def request(self) -> Request:
         """Make them."""
+
+    def flagged(self) -> bool:
+        """Whether one of them is flagged."""
 
 
 class RecordWriter:
@@ -49,6 +53,7 @@ class RecordWriter:
         self._store = store
         self._capacity = capacity
         self._kept = kept
+        self._sampler = Sampler(kept.sample, store.reservoir)
         self._dropped = dropped
         self._queue: queue.SimpleQueue[Records | None] = queue.SimpleQueue()
         self._waiting = 0
@@ -107,15 +112,25 @@ class RecordWriter:
         return batch, False
 
     def _make(self, part: Records) -> list[Request]:
-        """The request, which is made only here; none where that fails."""
+        """The request, which is made only here; none where that fails, or it is not to be kept."""
         try:
-            return [part.request()]
+            request = part.request()
+            if not self._kept.inputs:
+                request = request._replace(x=memoryview(b""))
+            if self._sampler.keeps(part, request):
+                return [request]
+            self._settle(len(part))
+            return []
         except Exception as error:  # a thread that died would drop all that follows
             self._dropped("store", len(part))
             self._log(error, len(part))
-            with self._lock:
-                self._waiting -= len(part)
+            self._settle(len(part))
             return []
+
+    def _settle(self, rows: int) -> None:
+        """Rows that wait no longer, although they are not written."""
+        with self._lock:
+            self._waiting -= rows
 
     def _prune(self, rows: int, size: int) -> None:
         """Remove old records now and then; a failure loses none of the new ones."""
@@ -127,6 +142,7 @@ class RecordWriter:
         self._since_prune = self._bytes_since_prune = 0
         try:
             self._store.prune(self._kept)
+            self._sampler.look_again()
         except StoreError as error:
             logger("records").warning("prune_failed", reason=str(error))
 

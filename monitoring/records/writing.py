@@ -85,8 +85,8 @@ class RequestWriter:
 
     def _place(self, requests: Sequence[Request]) -> tuple[int, int] | None:
         """Write the inputs to a segment, where there are segments."""
-        if self._segments is None:
-            return None
+        if self._segments is None or not any(request.x for request in requests):
+            return None  # nor are there any where no inputs are kept
         try:
             return self._segments.append([request.x for request in requests])
         except OSError as error:

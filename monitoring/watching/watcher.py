@@ -47,6 +47,7 @@ from monitoring.watching.harm import (
 )
 from monitoring.watching.pictures import Pictures
 from monitoring.watching.problems import ALL_MODELS, Problem, Problems, Result, in_words
+from monitoring.watching.pruning import prune_state
 from monitoring.watching.pulse import Pulse
 from monitoring.watching.services import Services
 from monitoring.watching.standing import Standings
@@ -161,15 +162,14 @@ class Watcher:
             )
         if not 0 <= now - self._pruned_at <= PRUNE_EVERY:
             self._pruned_at = now
-            self._ask_store(ALL_MODELS, "prune", now, self._prune)
+            kept, state = self.plan.records_kept, Path(self.plan.state)
+            prune = partial(prune_state, state, kept, self.records, self.jobs, now)
+            self._ask_store(ALL_MODELS, "prune", now, prune)
         self.problems.attempt(ALL_MODELS, "disk", now, partial(self.standings.show_disk, now))
         if not self._remembered:
             self.remember()
         self.metrics.looked(now)
         self.pulse.end()
-
-    def _prune(self) -> None:
-        self.records.prune(self.plan.records_kept)
 
     def _look_at(self, model: str, pages: Mapping[str, Page], now: float) -> None:
         """Do all parts of a look at one model; a part that fails does not stop the others."""

@@ -29,6 +29,8 @@ from service.cli import (
 )
 from service.cli.checks import doctor
 from service.cli.kept.audit import audit
+from service.cli.kept.records import records
+from service.cli.kept.versions import prune
 from service.cli.terminal.output import emit_error
 from service.cli.traffic.command import traffic
 from service.configuration import settings
@@ -93,7 +95,8 @@ def main(ctx: click.Context) -> None:
 for command in (
     demo.demo, serve.up, serve.serve, serve.watch, doctor.doctor,
     train.train, wrap.wrap, evaluate.evaluate, certify.certify,
-    traffic, models.models, audit, drift.drift, jobs.jobs, tokens.tokens,
+    traffic, models.models, audit, records, drift.drift, jobs.jobs, tokens.tokens,
 ):  # fmt: skip
     main.add_command(command)
 models.models.add_command(sign.sign)
+models.models.add_command(prune)

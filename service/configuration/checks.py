@@ -11,6 +11,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
+from models.base.errors import InputError
+from monitoring.records.keeping.limits import (
+    ModelLimits,
+    Sample,
+    parse_model_limits,
+    parse_sample,
+)
 from service.configuration.addresses import AddressError, read_host, read_url
 from service.configuration.model_specs import parse_models
 from service.configuration.proxies import Proxies
@@ -19,6 +26,22 @@ from service.web.origins import parse_hosts, parse_origins
 
 TOKEN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # as `service.access.auth` has it
 DATABASES = "sqlite:///PATH or postgresql://USER:PASSWORD@HOST/NAME"
+
+
+def check_limits(text: str) -> Mapping[str, ModelLimits]:
+    """Read the limits of single models' records. Raises SettingsError."""
+    try:
+        return parse_model_limits(text)
+    except InputError as error:
+        raise SettingsError(error.field, error.expected, error.got) from None
+
+
+def check_sample(text: str) -> Sample:
+    """Read which requests are recorded. Raises SettingsError."""
+    try:
+        return parse_sample(text)
+    except InputError as error:
+        raise SettingsError(error.field, error.expected, error.got) from None
 
 
 def check_schedule(line: str, zone: str) -> None:

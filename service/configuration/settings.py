@@ -13,9 +13,9 @@ import msgspec
 from msgspec import Meta
 
 from models.versions.signature import Keys
-from service.configuration import sizing
-from service.configuration.addresses import near, url_of
-from service.configuration.checks import check_schedule
+from monitoring.records.keeping.limits import ALL, Kept
+from service.configuration.checks import check_limits, check_sample, check_schedule
+from service.configuration.filling import fill_settings
 from service.configuration.model_specs import ModelLimits, ModelSpec, parse_limits, parse_models
 from service.configuration.platform_variables import without_platforms
 from service.configuration.values import Policy, collect, read_toml, read_value, unknown
@@ -166,6 +166,23 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = 1 << 32
     record_days_kept: Annotated[
         float, _about("age at which a record goes with its label; 0: none", "days", ge=0)
+    ] = 0.0
+    record_limits: Annotated[
+        str,
+        _about("NAME:rows=N,bytes=N,days=D of some models, separated by ';': records kept of each"),
+    ] = ""
+    record_sample: Annotated[
+        str,
+        _about(
+            "requests recorded: all, flagged, a share such as 0.1, or reservoir:N (N rows a model)"
+        ),
+    ] = "all"
+    keep_inputs: Annotated[
+        Literal["on", "off"],
+        _about("whether records hold inputs; without them nothing is retrained or shown to label"),
+    ] = "on"
+    job_days_kept: Annotated[
+        float, _about("age at which files of a job that ended go; 0: none", "days", ge=0)
     ] = 0.0
     feedback_wait_seconds: Annotated[
         float, _about("how long feedback waits for the record it names", "s", ge=0, le=60)
@@ -321,6 +338,14 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return Keys(trusted=self.trusted_keys, signing=self.signing_key_file)
 
     @property
+    def kept(self) -> Kept:
+        """What is kept of the records."""
+        limits, sample = check_limits(self.record_limits), check_sample(self.record_sample)
+        rows, size, days = self.record_rows_kept, self.record_bytes_kept, self.record_days_kept
+        inputs, jobs = self.keep_inputs == "on", self.job_days_kept
+        return Kept(rows, size, days, limits, sample, inputs, jobs)
+
+    @property
     def model_specs(self) -> tuple[ModelSpec, ...]:
         """The models named in `models`; empty means every one."""
         return parse_models(self.models)
@@ -372,24 +397,11 @@ def load(env: Mapping[str, str], toml_path: Path | None = None) -> Settings:
     settings = Settings(**fields)
     # Of settings that are wrong the defaults stand there, so that no fault brings a second one.
     collect(faults, lambda: dict(settings.limits), nothing)
+    collect(faults, lambda: dict(check_limits(settings.record_limits)), nothing)
+    collect(faults, lambda: check_sample(settings.record_sample), ALL)
     collect(faults, lambda: check_schedule(settings.schedule, settings.timezone), None)
     raise_faults(faults)
-    return _fill_settings(settings)
-
-
-def _fill_settings(settings: Settings) -> Settings:
-    """Fill in what follows from other settings and from the machine."""
-    database = Path(settings.state).absolute() / "records.sqlite"
-    sizes = sizing.model_sizes(settings.registry_dir)
-    counts = {name: getattr(settings, name) for name in sizing.Sizing._fields}
-    choice = sizing.choose(sizing.machine(), sizes, **counts)
-    return msgspec.structs.replace(
-        settings,
-        **choice._asdict(),
-        service_url=settings.service_url or url_of(near(settings.host), settings.port),
-        watch_url=settings.watch_url or url_of(near(settings.watch_host), settings.watch_port),
-        database_url=settings.database_url or f"sqlite:///{database}",
-    )
+    return fill_settings(settings)
 
 
 def environment(settings: Settings) -> dict[str, str]:

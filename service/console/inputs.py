@@ -24,6 +24,7 @@ from monitoring.counting.metrics import Flags
 from monitoring.counting.queries import Detector, QueryWatch
 from monitoring.evidence.labels.asking import RANDOM_FIRST, choose_to_label
 from monitoring.evidence.labels.poststratified import Poststratified, poststratify
+from monitoring.records.keeping.limits import NO_INPUTS
 from monitoring.records.store import Key, RecordedInput, RecordStore, StoreError, fits, raw_inputs
 from service.console.relay import Relay
 from service.console.state import read_overview
@@ -262,11 +263,14 @@ class Inputs:
         accuracy = poststratify(confidence, confidence[labelled], right[labelled])
         how = "random" if known < RANDOM_FIRST else "stratified"
         period = "of late" if since is None else "since the alarm"
+        off = len(seqs) and not whole and store.has_inputs(manifest.model) is False
         return AskedRows(
             model=manifest.model,
             version=manifest.version,
             how=how,
-            why=f"{len(whole)} rows of {len(seqs):,} {period}, {WAYS[how]}.",
+            why=f"Nothing to show: {NO_INPUTS}."
+            if off
+            else f"{len(whole)} rows of {len(seqs):,} {period}, {WAYS[how]}.",
             since=since,
             rows=_asked(whole, schema),
             surveyed=len(seqs),

@@ -20,7 +20,7 @@ def judge_shadow(seen: Shadowed | None) -> Check:
     """
     requests = 0 if seen is None else seen.agreement.requests
     if seen is None or not requests:
-        detail = "no live request came while the challenger was in the shadow"
+        detail = "no live request came with its input while the challenger was in the shadow"
         return Check(SHADOW, "unknown", None, None, detail, 0)
     labels = seen.comparison.labels
     verdict = _VERDICTS.get(seen.verdict, "unknown")

@@ -11,6 +11,7 @@ from monitoring.evidence.labels.watch import Harm
 from monitoring.loop.deciding.standing import find_situation
 from monitoring.loop.jobs import Job, JobStore
 from monitoring.loop.triggers import ROBUSTNESS, Policy, Refusal, Situation
+from monitoring.records.keeping.limits import NO_INPUTS
 from monitoring.records.store import RecordStore
 from monitoring.records.usable import Quota
 
@@ -72,6 +73,7 @@ def find_waits(
         usable = records.usable(model, version=situation.champion, since=since, quota=needs.quota)
         if len(usable) < needs.min_labels:
             words = usable.words_of(needs.min_labels, "that retraining needs")
+            words += f": {NO_INPUTS}" if records.has_inputs(model) is False else ""
             wait = Wait("not_enough_labels", words, len(usable), needs.min_labels)
             waits.insert(len(waits) and 1, wait)
         latest = find_latest(jobs.begun(model, after=since, until=now), situation.champion)

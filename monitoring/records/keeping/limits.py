@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 from models.base.errors import InputError
 
 Kind = Literal["all", "share", "flagged", "reservoir"]
+NO_INPUTS = "records hold no inputs (HOLDFAST_KEEP_INPUTS=off)"
 EXPECTED_SAMPLE = (
     "all, flagged, a share of the requests such as 0.1, or reservoir:N (N instances of each model)"
 )
@@ -39,6 +40,8 @@ class Kept(NamedTuple):
 
     `bytes` are those of inputs; `days` of 0 sets no limit. `models` has limits of single ones
     beside these, and `sample` says which requests are taken; a reservoir is thinned out by pruning.
+    Without `inputs` they are recorded without them. `job_days` is the age at which the files of a
+    job that has ended go; 0: never.
     """
 
     rows: int = 200_000
@@ -46,6 +49,8 @@ class Kept(NamedTuple):
     days: float = 0.0
     models: Mapping[str, ModelLimits] = {}
     sample: Sample = ALL
+    inputs: bool = True
+    job_days: float = 0.0
 
 
 def parse_sample(text: str) -> Sample:

@@ -102,7 +102,8 @@ def _find_oldest(connection: sa.Connection, kept: Kept) -> Found:
     newest = connection.execute(sa.select(sa.func.max(REQUESTS.c.last))).scalar() or 0
     oldest = time.time() - kept.days * DAY_SECONDS if kept.days else float("-inf")
     found = connection.execute(sa.select(*VICTIM).order_by(REQUESTS.c.last).limit(AT_ONCE)).all()
-    gone, reasons = [], Counter[Why]()
+    gone: list[sa.Row[Any]] = []
+    reasons = Counter[Why]()
     for request in found:
         why: Why | None = None
         if request.last <= newest - kept.rows:
@@ -129,7 +130,8 @@ def _find_oldest_of(connection: sa.Connection, model: str, limits: ModelLimits) 
     over_bytes = 0 if limits.bytes is None else size - limits.bytes
     oldest = time.time() - limits.days * DAY_SECONDS if limits.days else float("-inf")
     query = sa.select(*VICTIM).where(of).order_by(REQUESTS.c.last).limit(AT_ONCE)
-    gone, first = [], None
+    gone: list[sa.Row[Any]] = []
+    first: Why | None = None
     for request in connection.execute(query):
         why: Why | None = "rows" if over_rows > 0 else "bytes" if over_bytes > 0 else None
         why = why or ("age" if request.at < oldest else None)
@@ -147,7 +149,7 @@ def _find_beyond_share(
     """Requests of a model that its reservoir no longer keeps, from the number `at[0]` on."""
     query = sa.select(*VICTIM, REQUESTS.c.id).where(REQUESTS.c.model == model)
     query = query.where(REQUESTS.c.last > at[0]).order_by(REQUESTS.c.last).limit(AT_ONCE)
-    found = list(connection.execute(query))
+    found: list[Any] = list(connection.execute(query).all())
     at[0] = found[-1].last if found else at[0]
     return [r for r in found if not reservoir.keeps(r.id)], "sample", len(found) == AT_ONCE
 
@@ -172,8 +174,8 @@ def lower_share(database: Database, model: str, factor: float) -> Reservoir:
     reservoir = find_reservoir(database, model)
     share = reservoir.share * factor
     with database.writing() as connection:
-        of = RESERVOIRS.c.model == model
-        connection.execute(sa.update(RESERVOIRS).where(of).values(share=share))
+        higher = sa.and_(RESERVOIRS.c.model == model, RESERVOIRS.c.share > share)
+        connection.execute(sa.update(RESERVOIRS).where(higher).values(share=share))
     return Reservoir(share, reservoir.salt)
 
 

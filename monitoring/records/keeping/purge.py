@@ -1,0 +1,139 @@
+"""Records of one request, client or model, or of before a time, removed for good.
+
+Their inputs are wiped first and synced, then their rows go: whoever is killed in between repeats
+it. On SQLite the pages of the rows are overwritten (`secure_delete`), and its log is emptied.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import sqlalchemy as sa
+
+from monitoring.records import reader
+from monitoring.records.database import Database
+from monitoring.records.keeping.prune import AT_ONCE, add_up, remove_unused, wipe
+from monitoring.records.keeping.removal import (
+    VICTIM,
+    Removed,
+    forget_segments,
+    remove_requests,
+    tell_removed,
+)
+from monitoring.records.tables import FEEDBACK, REQUESTS
+
+
+class Which(NamedTuple):
+    """Which requests: those to which all that is given applies; times in seconds since 1970."""
+
+    id: str | None = None
+    client: str | None = None  # who asked
+    model: str | None = None
+    since: float | None = None
+    until: float | None = None  # before that
+
+    def narrow(self, query: sa.Select[Any]) -> sa.Select[Any]:
+        """Return the query of REQUESTS for these requests only."""
+        for name in ("id", "client", "model"):
+            if (value := getattr(self, name)) is not None:
+                query = query.where(REQUESTS.c[name] == value)
+        if self.since is not None:
+            query = query.where(REQUESTS.c.at >= self.since)
+        return query if self.until is None else query.where(REQUESTS.c.at < self.until)
+
+
+class Chosen(NamedTuple):
+    """How much of a model a purge would remove."""
+
+    model: str
+    requests: int
+    instances: int
+    labels: int
+
+
+class Purged(NamedTuple):
+    """What a purge has removed, by model.
+
+    `hashes` are the SHA-256 of the inputs of each model: copies elsewhere can be found by them.
+    `emptied` says that no old page is left in SQLite's log; not where somebody read meanwhile.
+    """
+
+    removed: list[Removed]
+    hashes: dict[str, set[bytes]]
+    emptied: bool
+
+
+def count_chosen(database: Database, which: Which) -> list[Chosen]:
+    """Count what a purge would remove, by model."""
+    counts = sa.select(REQUESTS.c.model, sa.func.count(), sa.func.sum(REQUESTS.c.rows))
+    labels = sa.select(REQUESTS.c.model, sa.func.count()).select_from(reader.LABELLED)
+    with database.reading() as connection:
+        grouped = which.narrow(counts).group_by(REQUESTS.c.model).order_by(REQUESTS.c.model)
+        rows = connection.execute(grouped).all()
+        given = dict(
+            tuple(row)
+            for row in connection.execute(which.narrow(labels).group_by(REQUESTS.c.model))
+        )
+    return [Chosen(m, int(n), int(rows_), int(given.get(m, 0))) for m, n, rows_ in rows]
+
+
+def labels_of_client(database: Database, client: str) -> int:
+    """How many labels a client gave, to whomever's requests."""
+    query = sa.select(sa.func.count()).select_from(FEEDBACK).where(FEEDBACK.c.client == client)
+    with database.reading() as connection:
+        return int(connection.execute(query).scalar_one())
+
+
+def purge(database: Database, folder: Path | None, which: Which) -> Purged:
+    """Remove requests with their labels and inputs.
+
+    Args:
+        database: of the records.
+        folder: of the segments; None where inputs lie in the rows.
+        which: the requests.
+
+    Returns:
+        What was removed.
+
+    Raises:
+        StoreError: not all could be removed; the same call goes on.
+    """
+    removed: list[Removed] = []
+    hashes: dict[str, set[bytes]] = {}
+    query = which.narrow(sa.select(*VICTIM)).order_by(REQUESTS.c.last).limit(AT_ONCE)
+    while True:
+        with database.reading() as connection:
+            victims = list(connection.execute(query))
+            for victim in victims:
+                own = hashes.setdefault(victim.model, set())
+                own.update(_hashes(connection, folder, victim))
+        if not victims:
+            break
+        wipe(folder, victims, sync=True)
+        with database.writing() as connection:
+            if database.dialect == "sqlite":
+                connection.exec_driver_sql("PRAGMA secure_delete = ON")
+            removed += remove_requests(connection, victims, "purge")
+    with database.writing() as connection:
+        forget_segments(connection)
+    emptied = database.give_back(all_of_it=True)
+    if folder is not None:
+        remove_unused(database, folder)
+    removed = add_up(removed)
+    tell_removed(removed)
+    return Purged(removed, hashes, emptied)
+
+
+def _hashes(connection: sa.Connection, folder: Path | None, victim: sa.Row[Any]) -> Iterator[bytes]:
+    seq = np.arange(victim.last - victim.rows + 1, victim.last + 1)
+    last = np.full(len(seq), victim.last)
+    for x in reader.read_inputs(connection, folder, seq, last):
+        if x:
+            yield hash_input(x)
+
+
+def hash_input(x: bytes) -> bytes:
+    """SHA-256 of the raw bytes of an input."""
+    return hashlib.sha256(x).digest()
