@@ -61,18 +61,14 @@ class Reader:
 
     def _serve(self, setting: str | None) -> None:
         name, _, value = (setting or "").partition("=")
+        program = self.folder.parent / "bin" / "holdfast"
         with (self.folder.parent / "server.log").open("ab") as log:
-            self.servers.append(
-                subprocess.Popen(
-                    [self.folder.parent / "bin" / "holdfast", "demo"],
-                    cwd=self.folder,
-                    env=self.env | ({name: value} if name else {}),
-                    stdout=log,
-                    stderr=log,
-                    start_new_session=True,
-                    preexec_fn=ends_with_parent(signal.SIGTERM),
-                )  # fmt: skip
-            )
+            server = subprocess.Popen(
+                [program, "demo"], cwd=self.folder, env=self.env | ({name: value} if name else {}),
+                stdout=log, stderr=log, start_new_session=True,
+                preexec_fn=ends_with_parent(signal.SIGTERM),
+            )  # fmt: skip
+        self.servers.append(server)
 
     def leave(self) -> None:
         """Close the terminals."""
