@@ -16,16 +16,15 @@ EXECUTED = {
 }
 # Documents whose commands no test executes, and why.
 NOT_EXECUTED = {
-    "README.md": "installing needs a package index; the demo from the wheel is tests/e2e/test_wheel.py",
+    "README.md": "it needs a package index; tests/e2e/test_wheel.py runs the demo without",
     "CONTRIBUTING.md": "they are the checks themselves, and what makes them",
-    "docs/architecture.md": "they show where things are; what they print is shortened",
     "docs/benchmarks.md": "hours of measuring; each figure names its command",
     "docs/data.md": "they need data of the reader's",
     "docs/deployment.md": "they need a container engine, or certificates and hosts of the reader's",
     "docs/http.md": "its requests are asked by tests/service, which compare its table of calls",
     "docs/install.md": "they need a package index; tests/e2e/test_wheel.py installs without one",
     "docs/methods.md": "hours of measuring; each figure names its command",
-    "docs/operations.md": "they need the addresses of the reader's Grafana; tests compare what is made",
+    "docs/operations.md": "they need addresses of the reader's; tests compare what is made",
     "docs/reliability.md": "hours of faults; each figure names its command",
     "docs/security.md": "they need keys and certificates of the reader's",
     "docs/training.md": "they need data of the reader's; the tutorial trains and wraps for real",
