@@ -56,11 +56,11 @@ def commands_page() -> str:
 # Command line
 
 After `make run` the program is `.venv/bin/holdfast`. The exit status is 0; 1 where the work could
-not be done (a sentence on standard error says why); 2 for wrong usage; 130 after Ctrl-C. `up`, `demo`,
-`serve` and `watch` run until Ctrl-C or SIGTERM ends them in order, with 0.
+not be done (a sentence on standard error says why); 2 for wrong usage; 130 after Ctrl-C. `up`,
+`demo`, `serve` and `watch` run until Ctrl-C or SIGTERM ends them in order, with 0.
 
-Where a command has data, `--json` prints it on standard output, always in the same envelope; progress
-and notes go to standard error:
+Where a command has data, `--json` prints it on standard output, always in the same envelope;
+progress and notes go to standard error:
 
 | member | holds |
 |---|---|
@@ -69,8 +69,8 @@ and notes go to standard error:
 | `data` | what the command has to say; null where it could not do its work |
 | `error` | the sentence that says why it could not; null where it could |
 
-An error of usage or of a setting comes before a command begins: a sentence on standard error, no JSON.
-[Installing](install.md#completion-in-the-shell) has completion in the shell.
+An error of usage or of a setting comes before a command begins: a sentence on standard error, no
+JSON. [Installing](install.md#completion-in-the-shell) has completion in the shell.
 {parts}"""
 
 

@@ -39,6 +39,9 @@ def commands(group: click.Group = main, words: str = "") -> Iterator[str]:
             yield f"{words}{name}"
 
 
+COMMANDS = tuple(commands())
+
+
 def command_of(words: str) -> click.Command:
     found: click.Command = main
     for word in words.split():
@@ -65,14 +68,14 @@ def test_what_has_data_prints_it_as_json() -> None:
     assert silent == WITHOUT_JSON
 
 
-@pytest.mark.parametrize("words", commands())
+@pytest.mark.parametrize("words", COMMANDS)
 def test_help_has_status_0_and_an_example(words: str) -> None:
     done = CliRunner().invoke(main, [*words.split(), "--help"])
     assert done.exit_code == 0
     assert f"holdfast {words}" in done.stdout.partition("Example:")[2]
 
 
-@pytest.mark.parametrize("words", commands())
+@pytest.mark.parametrize("words", COMMANDS)
 def test_wrong_usage_has_status_2_and_says_where_help_is(words: str, empty: Path) -> None:
     done = CliRunner().invoke(main, [*words.split(), "--no-such-option"])
     assert done.exit_code == 2
@@ -124,7 +127,7 @@ def test_all_wrong_settings_are_one_error_with_status_1(
     assert done.stdout == ""
 
 
-@pytest.mark.parametrize("words", commands())
+@pytest.mark.parametrize("words", COMMANDS)
 def test_ctrl_c_has_status_130_in_every_command(
     words: str, empty: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
