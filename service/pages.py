@@ -29,8 +29,8 @@ A setting comes from the environment (`HOLDFAST_PORT=8081`), else from `holdfast
 working directory (`port = 8081`), else it has its default. They are read once, when a command
 starts. A name or a value that does not fit ends the command with a sentence for each that says what
 was expected: all faults at once. Files, host names and drivers are looked at by the command that
-needs them, before it starts; `holdfast doctor` looks at all, shows what is in force, and exits with
-1 where something that is needed is wrong.
+needs them, before it starts; `holdfast doctor` looks at all and exits with 1 where something that
+is needed is wrong; with `--all` it shows what is in force.
 
 A host is an address or a name without a port; IPv6 with or without brackets (`::1`, `[::1]`).
 `0.0.0.0` and `::` are every address, an empty text is an error. The variables that Kubernetes sets
