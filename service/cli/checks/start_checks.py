@@ -126,7 +126,7 @@ def _driver(url: str) -> str:
     try:
         engine_url(url).get_dialect().import_dbapi()
     except ImportError as error:
-        expected = "a database whose driver is installed (PostgreSQL: pip install 'holdfast[postgres]')"
+        expected = "a database whose driver is there (PostgreSQL: pip install 'holdfast[postgres]')"
         raise SettingsError("database_url", expected, str(error)) from None
     except (SQLAlchemyError, ValueError):  # their text may hold the password
         expected = "a URL that SQLAlchemy reads"
