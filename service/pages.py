@@ -29,8 +29,8 @@ A setting comes from the environment (`HOLDFAST_PORT=8081`), else from `holdfast
 working directory (`port = 8081`), else it has its default. They are read once, when a command
 starts. A name or a value that does not fit ends the command with a sentence for each that says what
 was expected: all faults at once. Files, host names and drivers are looked at by the command that
-needs them, before it starts; `holdfast doctor` looks at all, shows what is in force, and exits with
-1 where something that is needed is wrong.
+needs them, before it starts; `holdfast doctor` looks at all and exits with 1 where something that
+is needed is wrong; with `--all` it shows what is in force.
 
 A host is an address or a name without a port; IPv6 with or without brackets (`::1`, `[::1]`).
 `0.0.0.0` and `::` are every address, an empty text is an error. The variables that Kubernetes sets
@@ -56,8 +56,21 @@ def commands_page() -> str:
 # Command line
 
 After `make run` the program is `.venv/bin/holdfast`. The exit status is 0; 1 where the work could
-not be done (a sentence on standard error says why); 2 for wrong usage. `--json` prints data;
-progress goes to standard error.
+not be done (a sentence on standard error says why); 2 for wrong usage; 130 after Ctrl-C. `up`,
+`demo`, `serve` and `watch` run until Ctrl-C or SIGTERM ends them in order, with 0.
+
+Where a command has data, `--json` prints it on standard output, always in the same envelope;
+progress and notes go to standard error:
+
+| member | holds |
+|---|---|
+| `schema` | the number of this envelope, 1; it rises where a member goes or changes its meaning |
+| `command` | the command's words, without the program's name: `models list` |
+| `data` | what the command has to say; null where it could not do its work |
+| `error` | the sentence that says why it could not; null where it could |
+
+An error of usage or of a setting comes before a command begins: a sentence on standard error, no
+JSON. [Installing](install.md#completion-in-the-shell) has completion in the shell.
 {parts}"""
 
 

@@ -81,7 +81,7 @@ CONTEXT = {"help_option_names": ["-h", "--help"], "show_default": True}
 def main(ctx: click.Context) -> None:
     """Serve a robust classifier, watch its traffic, and keep it good.
 
-    Settings come from HOLDFAST_* and holdfast.toml; `holdfast doctor` shows them.
+    Settings come from HOLDFAST_* and holdfast.toml; `holdfast doctor --all` shows them.
 
     \b
     Example:

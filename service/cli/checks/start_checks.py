@@ -163,7 +163,7 @@ def _driver(url: str) -> str:
     try:
         engine_url(url).get_dialect().import_dbapi()
     except ImportError as error:
-        expected = "a database whose driver is installed (PostgreSQL: pip install '.[postgres]')"
+        expected = "a database whose driver is there (PostgreSQL: pip install 'holdfast[postgres]')"
         raise SettingsError("database_url", expected, str(error)) from None
     except StoreError as error:
         expected = "a URL whose password_file can be read"

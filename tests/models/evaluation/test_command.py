@@ -1,6 +1,5 @@
 """`holdfast evaluate`: the result on disk, the champion beside it, and two processes as one."""
 
-from tests.printed import data_of
 import json
 import os
 import subprocess
@@ -17,6 +16,7 @@ from models.versions.registry import Registry
 from models.versions.schema import Manifest
 from service.cli import main
 from tests import bundles
+from tests.printed import data_of
 from tests.service import tables
 
 ROOT = Path(__file__).parents[3]

@@ -1,4 +1,3 @@
-from tests.printed import data_of
 import json
 import math
 import subprocess
@@ -27,6 +26,7 @@ from service.cli.certify import certify as command
 from service.configuration.settings import Settings
 from tests import bundles
 from tests.asgi import client_of
+from tests.printed import data_of
 from tests.service import tables
 from tests.service.protocols.test_health import samples
 

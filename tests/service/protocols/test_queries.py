@@ -1,7 +1,5 @@
 """Query attacks on a service in this process: fields, policy, settings, secrecy."""
 
-from tests.printed import data_of
-import json
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from service.cli.checks.doctor import doctor
 from service.configuration.settings import load
 from tests import bundles
 from tests.asgi import client_of
+from tests.printed import data_of
 from tests.service.conftest import MakeApp
 
 Rows = np.ndarray[Any, np.dtype[np.float32]]
