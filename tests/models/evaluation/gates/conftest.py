@@ -4,19 +4,13 @@ import pytest
 import torch
 from torch import nn
 
-from models import data
 from models.data import DataSet
 from models.nets import factories
 from models.training.loop import train
 from models.training.recipe import Recipe
 
 
-@pytest.fixture(scope="package")
-def digits() -> DataSet:
-    return data.load("digits")
-
-
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def anchor(digits: DataSet) -> nn.Module:
     torch.manual_seed(3)
     net = factories.build(factories.spec_for(digits.schema, 10))
