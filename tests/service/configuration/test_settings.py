@@ -110,6 +110,8 @@ WRONG = {
     "allowed_origins": ["shop.example", "*", "null"],
     "models": ["Digits", "a,a", "a@0"],
     "model_limits": ["a:rows=0", "a", "a:rows=99999999"],
+    "record_limits": ["a", "a:rows=0", "a:rows=1;a:days=2"],
+    "record_sample": ["some", "2", "reservoir:0"],
     "trusted_labellers": ["a,,b", "two words", "a\0b"],
     "schedule": ["every day", "0 3 * * mo", "0 0 31 2 *", "0 3 * * * *"],
     "timezone": ["Mars", "UTC+2", "../UTC"],
