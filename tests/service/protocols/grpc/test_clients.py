@@ -277,7 +277,8 @@ def test_the_repository_takes_the_admin_token(client: Any) -> None:
 
 def listening(pid: int, port: int) -> set[str]:
     """The sockets by which a process listens on a port."""
-    rows = [line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]]
+    tables = [Path(f"/proc/{pid}/net/{name}").read_text() for name in ("tcp", "tcp6")]  # mapped
+    rows = [line.split() for table in tables for line in table.splitlines()[1:]]
     found = {f"socket:[{r[9]}]" for r in rows if r[1].endswith(f":{port:04X}") and r[3] == "0A"}
     held = set()
     for link in Path(f"/proc/{pid}/fd").iterdir():
