@@ -28,10 +28,12 @@ class HarmWatches:
     Args:
         records: where requests and labels stand.
         c: labels per false alarm of harm at least, in the mean.
+        only_flagged: whether requests that are not flagged are not recorded.
     """
 
     records: RecordStore
     c: float
+    only_flagged: bool = False
     _watches: dict[str, LabelWatch] = field(default_factory=dict)
     _standing: dict[str, Harm] = field(default_factory=dict)
 
@@ -49,7 +51,9 @@ class HarmWatches:
         """
         watch = self._watches.get(stream.model)
         if watch is None or watch.bundle is not stream.bundle:
-            watch = self._watches[stream.model] = LabelWatch(stream.bundle, self.records, c=self.c)
+            watch = self._watches[stream.model] = LabelWatch(
+                stream.bundle, self.records, c=self.c, only_flagged=self.only_flagged
+            )
         before = stream.labels, stream.doubt, stream.harmless
         stream.labels, observed = watch.look(stream.labels, now, since), accuracy.observed
         harm = watch.judge(stream.labels, None if observed is None else observed.corrected)

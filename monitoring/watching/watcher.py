@@ -116,7 +116,7 @@ class Watcher:
         self.watched = WatchedVersions(
             self.registry, plan.serves, folder, plan.c, self.problems, self._show_version
         )
-        self.harms = HarmWatches(self.records, plan.c)
+        self.harms = HarmWatches(self.records, plan.c, plan.records_kept.only_flagged)
         self.acceptances = Acceptances(self.registry, folder)
         self.pictures = Pictures(folder / "rings")
         parts = self.registry, self.jobs, self.metrics, self.start_job

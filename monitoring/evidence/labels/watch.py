@@ -26,6 +26,10 @@ MOST_INTERVALS = 20
 DELAYED_LABELS = 500  # latest labels that the usual delay is taken from
 USUAL = 0.9  # quantile of the delay
 THUMBS_UP = "wrong answers get no labels: the observed accuracy says nothing"
+ONLY_FLAGGED = (
+    "only flagged requests are recorded: their accuracy says nothing of the others"
+)
+BEYOND_REPAIR = (THUMBS_UP, ONLY_FLAGGED)  # biases that no weighting corrects
 
 
 class LabelState(msgspec.Struct, frozen=True):
@@ -40,6 +44,7 @@ class LabelState(msgspec.Struct, frozen=True):
         request: `seq` of the last request of a closed interval.
         sound: whether the answers to the intervals that were closed last are right often enough
             even if every one without a label was wrong.
+        only_flagged: whether requests that are not flagged are not recorded, and so get no label.
     """
 
     harm: HarmEvidence = HarmEvidence()
@@ -50,6 +55,7 @@ class LabelState(msgspec.Struct, frozen=True):
     labelled: int = 0
     request: int = 0
     sound: bool = False
+    only_flagged: bool = False
 
     def bias(self, classes: tuple[str, ...]) -> str:
         """Why labels do not speak for all requests, in words; empty where no reason is known.
@@ -59,7 +65,8 @@ class LabelState(msgspec.Struct, frozen=True):
         """
         choice = self.labelling.choice
         kept_back = self.thumbs_up.seen and not self.sound
-        reasons = [THUMBS_UP] if kept_back else []
+        reasons = [ONLY_FLAGGED] if self.only_flagged else []
+        reasons += [THUMBS_UP] if kept_back else []
         return "; ".join([*reasons, choice.words(classes)] if choice is not None else reasons)
 
 
@@ -99,10 +106,13 @@ class LabelWatch:
         bundle: of the version.
         records: where its requests and labels stand.
         c: labels per false alarm of harm at least, in the mean.
+        only_flagged: whether requests that are not flagged are not recorded.
     """
 
-    def __init__(self, bundle: Bundle, records: RecordStore, *, c: float) -> None:
-        self.bundle, self.c = bundle, c
+    def __init__(
+        self, bundle: Bundle, records: RecordStore, *, c: float, only_flagged: bool = False
+    ) -> None:
+        self.bundle, self.c, self._only_flagged = bundle, c, only_flagged
         self._records = records
         self._facts = Facts.of(bundle.reference)
         self._promised = promised_accuracy(bundle.manifest.evaluation)
@@ -122,6 +132,8 @@ class LabelWatch:
         """
         if self._records.newest() < max(state.labelled, state.request):  # a new store begins anew
             state = msgspec.structs.replace(state, label=0, labelled=0, request=0)
+        if state.only_flagged != self._only_flagged:
+            state = msgspec.structs.replace(state, only_flagged=self._only_flagged)
         return self._close_intervals(self._weigh_labels(state, now, since), now, since)
 
     def judge(self, state: LabelState, corrected: Poststratified | None) -> Harm:
@@ -159,6 +171,8 @@ class LabelWatch:
 
     def _doubt(self, state: LabelState, corrected: Poststratified | None) -> str:
         """Thumbs-up-only labels can hide harm and never feign it; a choice of hard requests can."""
+        if state.only_flagged:
+            return ONLY_FLAGGED
         choice = state.labelling.choice
         if choice is None or (corrected is not None and corrected.high < self.floor):
             return ""

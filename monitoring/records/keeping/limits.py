@@ -52,6 +52,11 @@ class Kept(NamedTuple):
     inputs: bool = True
     job_days: float = 0.0
 
+    @property
+    def only_flagged(self) -> bool:
+        """Whether what is recorded is no fair picture of the traffic."""
+        return self.sample.kind == "flagged"
+
 
 def parse_sample(text: str) -> Sample:
     """Parse which requests are recorded.

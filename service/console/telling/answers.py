@@ -5,7 +5,7 @@
 
 import msgspec
 
-from monitoring.evidence.labels.watch import THUMBS_UP
+from monitoring.evidence.labels.watch import BEYOND_REPAIR
 from service.console.telling.headline import Tone, say_unseen
 from service.console.telling.numbers import (
     LEAST,
@@ -136,7 +136,9 @@ def _tell_right(view: View) -> Answer:
         return _tell_estimate(question, row)
     live: Share | Mended = observed.accuracy
     # Labels that depend on whether the answer was right cannot be mended.
-    mended = None if THUMBS_UP in observed.bias else observed.corrected
+    mended = observed.corrected
+    if any(reason in observed.bias for reason in BEYOND_REPAIR):
+        mended = None
     note = ""
     if observed.bias:
         note = f"; labels are no random sample ({observed.bias})"

@@ -7,7 +7,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from monitoring.evidence.labels.watch import THUMBS_UP, LabelState, LabelWatch
+from monitoring.evidence.labels.poststratified import Poststratified
+from monitoring.evidence.labels.watch import ONLY_FLAGGED, THUMBS_UP, LabelState, LabelWatch
 from monitoring.records.store import Key, Record, RecordStore
 from tests.conftest import Published
 
@@ -136,6 +137,22 @@ def test_thumbs_up_only_is_seen(published: Published, store: RecordStore) -> Non
     assert state.thumbs_up.seen
     assert state.bias(published.bundle.manifest.classes) == THUMBS_UP
     assert state.harm.alarm is None
+
+
+def test_labels_of_flagged_requests_alone_say_nothing_of_the_others_and_start_nothing(
+    published: Published, store: RecordStore
+) -> None:
+    ask(store, np.full(300, 0.99), "r")
+    label(store, {k: k % 2 == 0 for k in range(300)}, "r")
+    watch = LabelWatch(published.bundle, store, c=1e6, only_flagged=True)
+    watch.floor = 0.96
+    state = watch.look(LabelState(), NOW)
+    assert state.bias(published.bundle.manifest.classes).startswith(ONLY_FLAGGED)
+    judged = watch.judge(state, Poststratified(0.5, 0.45, 0.55, 300, 0.0))
+    assert judged.alarm is not None
+    assert (judged.doubt, judged.acts) == (ONLY_FLAGGED, False)
+    fair = watch_of(published, store)
+    assert fair.judge(fair.look(state, NOW), None).acts
 
 
 def test_without_a_promised_accuracy_labels_are_read_and_harm_says_nothing(

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from monitoring.evidence.labels.watch import THUMBS_UP
+from monitoring.evidence.labels.watch import BEYOND_REPAIR
 from service.console.telling.answers import Answer, tell_answers
 from service.console.telling.asks import tell_asks, tell_happened
 from service.console.telling.drift import tell_drift
@@ -220,8 +220,9 @@ def test_labels_that_are_no_random_sample_are_corrected_and_said_so() -> None:
     assert "corrected" in told.text
 
 
-def test_thumbs_up_alone_are_never_good_news_however_they_are_corrected() -> None:
-    observed = Observed(Share(0.99, 0.97, 1.0, 500), THUMBS_UP, Mended(0.99, 0.97, 1.0, 500))
+@pytest.mark.parametrize("reason", BEYOND_REPAIR)
+def test_what_no_weighting_corrects_is_never_good_news(reason: str) -> None:
+    observed = Observed(Share(0.99, 0.97, 1.0, 500), reason, Mended(0.99, 0.97, 1.0, 500))
     view = with_row(accuracy=Accuracy(observed))
     assert answer(view, "right").word == "Unknown"
     assert "no random sample" in tell_headline(view).lead
