@@ -1,7 +1,8 @@
 # Two images from one file:
 #   docker build --target serve -t holdfast-serve .    answers requests; no torch
 #   docker build --target watch -t holdfast-watch .    watches, evaluates and trains; with torch
-# constraints.txt pins every package; each image lists what is in it in /opt/holdfast/sbom.cdx.json.
+# constraints.txt pins the packages (what CUDA's build of torch needs beside them, torch pins by
+# itself); each image lists what is in it in /opt/holdfast/sbom.cdx.json.
 # PIP_EXTRA_INDEX_URL may name an index with CPU-only wheels of torch, which are far smaller than
 # the default's.
 
@@ -20,11 +21,12 @@ ENV PYTHONUNBUFFERED=1 \
 # platforms (OpenShift) run every container as a user of their own choice in that group.
 RUN groupadd --gid 10001 holdfast \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin holdfast \
-    && install --directory --owner 10001 --group 0 --mode 0775 /state
+    && install --directory --owner 10001 --group 0 --mode 0775 /state \
+    && rm -rf /usr/local/lib/python3*/site-packages/pip* /usr/local/bin/pip*
 WORKDIR /state
 
-# pip and what lists the packages stay here: /opt/holdfast, which the images get, has neither, nor
-# the tests of others' packages (80 MB of SciPy and NumPy).
+# pip (made by ensurepip) and what lists the packages stay here: /opt/holdfast, which the images get,
+# has neither, nor the tests of others' packages (80 MB of SciPy and NumPy).
 FROM base AS build-serve
 ARG PIP_EXTRA_INDEX_URL=
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \

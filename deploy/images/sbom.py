@@ -1,4 +1,4 @@
-"""List what is in an image: Python packages of an environment and the system's Debian packages.
+"""List what is in an image: Python, the packages of its environment, and Debian's packages.
 
     python deploy/images/sbom.py NAME ENVIRONMENT
 
@@ -7,6 +7,7 @@ of materials. It has no time and no random number in it: the same packages give 
 """
 
 import importlib.metadata
+import platform
 import re
 import subprocess
 import sys
@@ -45,6 +46,12 @@ def list_debian() -> Iterator[Component]:
             yield _component(PackageURL("deb", "debian", name, version, {"arch": architecture}))
 
 
+def name_python() -> Component:
+    """The interpreter, which the base image builds by itself."""
+    version = platform.python_version()
+    return _component(PackageURL("generic", None, "python", version))
+
+
 def _licence(
     expression: str | None, name: str | None
 ) -> LicenseExpression | DisjunctiveLicense | None:
@@ -71,7 +78,9 @@ def _component(
 def main(name: str, environment: Path) -> None:
     """Write the list, and say how long it is."""
     image = Component(name=name, type=ComponentType.CONTAINER, bom_ref=name)
-    components = sorted({*list_python(environment), *list_debian()}, key=lambda c: str(c.purl))
+    components = sorted(
+        {name_python(), *list_python(environment), *list_debian()}, key=lambda c: str(c.purl)
+    )
     bom = Bom(components=components, metadata=BomMetaData(component=image))
     bom.metadata.timestamp = None
     bom.serial_number = uuid.uuid5(uuid.NAMESPACE_URL, " ".join(str(c.purl) for c in components))

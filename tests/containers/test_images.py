@@ -74,6 +74,9 @@ def test_images_hold_what_they_need_and_list_it(images: Images) -> None:
     assert "pkg:pypi/torch" in watch
     heavy = {f"pkg:pypi/{name}" for name in ("torch", "onnx", "scikit-learn", "pip", "setuptools")}
     assert not heavy & set(serve)
+    with images.store.mounted(images.serve) as root:
+        assert not [*root.glob("usr/local/lib/python3*/site-packages/pip")]
+        assert not [*root.glob("opt/holdfast/lib/python3*/site-packages/pip")]
 
 
 def test_the_serving_image_is_small(images: Images) -> None:
@@ -122,7 +125,7 @@ def test_a_scored_answer_and_a_retraining(images: Images, server: Postgres, tmp_
             answer = ask(f"{service}/predict", {"instances": rows.tolist()})
             (prediction,) = answer["predictions"]
             assert prediction["label"] == "0"
-            assert 0 <= prediction["perturbation"] <= 1
+            assert 0 <= prediction["perturbation"]["likelihood"] <= 1
             assert 0 <= prediction["drift"]["p_value"] <= 1
             with store.running(watching, "holdfast", "watch", volumes=volumes, env=env):
                 wait_until(lambda: ask(f"{watcher}/readyz"), what="the watcher has looked")
