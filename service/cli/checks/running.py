@@ -10,7 +10,8 @@ from service.cli.checks.findings import Finding, failed, noted, passed
 from service.cli.serve import ask_ready
 from service.configuration import sizing
 from service.configuration.addresses import near, url_of
-from service.configuration.settings import Settings, service_lock, watcher_lock
+from service.configuration.settings import Settings
+from service.configuration.state_locks import service_lock, watcher_lock
 
 CONNECT_SECONDS = 2.0
 LOCKS = Path("/proc/locks")
