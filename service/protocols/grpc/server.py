@@ -11,6 +11,7 @@ import grpc
 import grpc.aio
 
 from models.base.logs import logger
+from service.access.certificates import find_faults
 from service.configuration.addresses import bind_text
 from service.protocols.grpc.calls import Calls
 from service.protocols.grpc.schema import SERVICE, load_methods
@@ -64,6 +65,7 @@ class GrpcServer:
         where = bind_text(terms.host, terms.port)
         try:
             if terms.cert:
+                check_credentials(terms)
                 server.add_secure_port(where, read_credentials(terms))
             else:
                 server.add_insecure_port(where)
@@ -77,6 +79,16 @@ class GrpcServer:
         """Take no new call, finish those that run, and end the rest after a moment."""
         if self._server is not None:
             await self._server.stop(LEAVE_SECONDS)
+
+
+def check_credentials(terms: GrpcTerms) -> None:
+    """Raise StateError that names every file of TLS that cannot be used."""
+    faults = [
+        f"HOLDFAST_GRPC_{each.name.upper()}_FILE: expected {each.expected}, got {each.got}"
+        for each in find_faults(terms.cert, terms.key, terms.client_ca)
+    ]
+    if faults:
+        raise StateError("; ".join(faults))
 
 
 def read_credentials(terms: GrpcTerms) -> Any:
