@@ -145,7 +145,7 @@ class Application(Front):
             GrpcTerms(
                 settings.host, settings.grpc_port, settings.max_body_bytes,
                 settings.max_waiting_bytes, settings.grpc_cert_file, settings.grpc_key_file,
-                settings.grpc_client_ca_file,
+                settings.grpc_client_ca_file, settings.body_timeout_seconds,
             ),
         )  # fmt: skip
         await self._grpc.start()
