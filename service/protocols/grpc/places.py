@@ -62,6 +62,7 @@ class Places:
             if now - since < LEAST_WAIT_SECONDS:
                 break
             del self._waiting[limit]
-            limit.reschedule(now)
+            if not limit.expired():  # else it is about to leave by itself
+                limit.reschedule(now)
             return
         raise UnavailableError(FULL)
