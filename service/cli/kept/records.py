@@ -178,8 +178,9 @@ def purge_(
 ) -> None:
     """Remove records with inputs and labels for good: those to which all that is given applies.
 
-    The reason stands in the audit of each model. Copies in versions (lineage.npz) and in windows
-    of jobs are looked for; where some stay, they are named, and the status is 1.
+    The reason stands in the audit of each model. Copies in versions (lineage.npz) and in files of
+    jobs are looked for; where some stay, they are named, and the status is 1. The same call again
+    looks again, by hashes that are kept until no copy is left.
 
     \b
     Example:
