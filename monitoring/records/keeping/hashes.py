@@ -53,16 +53,20 @@ class _File(msgspec.Struct, frozen=True):
 
 
 def note_hashes(folder: Path, purging: Sequence[Purging]) -> None:
-    """Keep the hashes of requests that are about to be wiped; on disk on return."""
+    """Keep the hashes of requests that are about to be wiped; on disk on return.
+
+    Raises:
+        HoldfastError: they cannot be written; nothing may be wiped then.
+    """
     if not any(each.hashes or each.lost for each in purging):
         return
-    new = not folder.is_dir()
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if new:
+    path = folder / f"{utc_now().replace(':', '')}-{purging[0].last}.json"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         fsync_dir(folder.parent)
-    time = utc_now().replace(":", "")
-    path = folder / f"{time}-{purging[0].last}.json"
-    write_atomic(path, msgspec.json.encode(_File(tuple(purging))), 0o600)
+        write_atomic(path, msgspec.json.encode(_File(tuple(purging))), 0o600)
+    except OSError as error:
+        raise HoldfastError(f"hashes of what is purged cannot be kept: {error}") from error
 
 
 def read_hashes(folder: Path) -> Noted:

@@ -89,7 +89,6 @@ def _prune(database: Database, folder: Path | None, kept: Kept) -> list[Removed]
 
 def _searches(database: Database, kept: Kept) -> Iterator[tuple[Any, bool]]:
     """Ways to find what is beyond; whether it lies scattered among what is kept."""
-    yield partial(_find_oldest, kept=kept, sums=[]), False
     for model, limits in kept.models.items():
         yield partial(_find_oldest_of, model=model, limits=limits), True
     if kept.sample.kind == "reservoir":
@@ -102,6 +101,8 @@ def _searches(database: Database, kept: Kept) -> Iterator[tuple[Any, bool]]:
             yield partial(_find_beyond_share, model=model, reservoir=reservoir, at=[0]), True
             if lower := lower_share(database, model, kept.sample.value):
                 yield partial(_find_beyond_share, model=model, reservoir=lower, at=[0]), True
+    # Last: what a model has beyond its own limits drives out no other.
+    yield partial(_find_oldest, kept=kept, sums=[]), False
 
 
 def _find_oldest(connection: sa.Connection, kept: Kept, sums: list[int]) -> Found:

@@ -296,13 +296,16 @@ def test_a_hole_is_a_hole(tmp_path: Path) -> None:
 
 
 def test_a_noisy_model_with_a_limit_of_its_own_drives_out_no_other(store: RecordStore) -> None:
-    fill(store, 5, "quiet")
-    fill(store, 200, "noisy")
     kept = Kept(rows=100, models={"noisy": ModelLimits(rows=10)})
-    store.prune(Kept(models=kept.models))
-    fill(store, 80, "noisy", "bank")
+    fill(store, 5, "quiet")
+    for client in ("shop", "bank"):
+        fill(store, 200, "noisy", client)
+        store.prune(kept)
+        assert (store.counts("quiet").requests, store.counts("noisy").requests) == (5, 10)
+    fill(store, 200, "new")
     store.prune(kept)
-    assert (store.counts("quiet").requests, store.counts("noisy").requests) == (5, 10)
+    counts = [store.counts(model).requests for model in ("quiet", "noisy", "new")]
+    assert counts == [0, 0, 100]  # the oldest of all
 
 
 def test_pruners_at_once_leave_what_one_leaves(tmp_path: Path) -> None:

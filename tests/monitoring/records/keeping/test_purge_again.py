@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from models.base.errors import HoldfastError
 from monitoring.records.keeping import purge as purging_module
 from monitoring.records.keeping.hashes import (
     Purging,
@@ -83,3 +84,17 @@ def test_labels_that_do_not_count_are_counted_too(store: RecordStore) -> None:
     store.add_feedback([(key, rows[key], 2) for key in keys], "second")
     assert labels_of_client(store.database, "second") == 2
     store.close()
+
+
+def test_nothing_is_wiped_where_no_hash_can_be_kept(store: RecordStore, tmp_path: Path) -> None:
+    (tmp_path / "purges").write_bytes(b"a file")
+    with pytest.raises(HoldfastError, match="cannot be kept"):
+        purge(store.database, store.folder, Which(), partial(note_hashes, tmp_path / "purges"))
+    assert len(store.pick([1, 2, 3, 4, 5])) == 5
+    store.close()
+
+
+def test_damaged_hashes_are_a_fault(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_bytes(b"{")
+    with pytest.raises(HoldfastError, match="cannot be read"):
+        read_hashes(tmp_path)
