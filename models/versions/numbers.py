@@ -36,4 +36,4 @@ def next_version(registry: "Registry", model: str, now: State) -> int:
     """Return a number that no version has or ever had, also if its folder is gone."""
     audited = (record.version for record in registry.audit(model))
     aliased = (number or 0 for number in msgspec.structs.astuple(now.aliases))
-    return max((*registry.versions(model), *audited, *aliased), default=0) + 1
+    return max(now.highest, *registry.versions(model), *audited, *aliased) + 1

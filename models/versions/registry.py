@@ -13,7 +13,7 @@ of the requests, and the traffic that a person has accepted as normal.
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -52,6 +52,7 @@ from models.versions.schema import Manifest
 from models.versions.signature import Keys
 
 VERSION = re.compile(r"[0-9]{1,9}")
+FindUse = Callable[[], Sequence[str]]  # what else uses a version, in words
 Mends = Literal["no", "what is certain", "all"]
 
 
@@ -291,8 +292,7 @@ class Registry:
     ) -> Hold:
         """Hold a model until a time (seconds since 1970), or until it is released.
 
-        It replaces an earlier hold of its kind. Raises RegistryError for a time in the past, or
-        too far in the future.
+        It replaces an earlier hold of its kind. Raises RegistryError for a time it may not have.
         """
         check_until(until)
         self._require(model)
@@ -370,19 +370,19 @@ class Registry:
         with self._changing(model, actor) as now:
             self._record(model, now, now, action, now.aliases.champion or 0, actor, reason, True)
 
-    def remove(self, model: str, version: int, *, actor: str, reason: str) -> None:
+    def remove(
+        self, model: str, version: int, *, actor: str, reason: str, find_use: FindUse = tuple
+    ) -> None:
         """Remove a version that nothing names. Its number is never given again.
 
-        Raises:
-            RegistryError: an alias, the anchor, the canary or accepted traffic names it.
+        Raises RegistryError where the state names it, or `find_use`, asked with the lock.
         """
         path = self.path(model, version)
         with self._changing(model, actor) as now:
-            if use := now.names_of(version):
+            if use := [*now.names_of(version), *find_use()]:
                 raise RegistryError(f"version {version} of {model!r} is {' and '.join(use)}")
             self._record(model, now, now, "remove", version, actor, reason, by_person=True)
-            aside = path.rename(path.with_name(f".staging-removed-{version}"))  # whole or gone
-            shutil.rmtree(aside)
+            shutil.rmtree(path.rename(path.with_name(f".staging-removed-{version}")))
 
     def _record(
         self,

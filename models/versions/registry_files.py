@@ -12,6 +12,7 @@ An audit with fewer records than the alias file says is damaged, too, and so is 
 """
 
 import os
+import re
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,7 @@ from models.versions.registry_state import (
 ALIAS_FILE, AUDIT_FILE, LOCK_FILE = "aliases.json", "audit.jsonl", ".lock"
 MOST_ALIAS_BYTES = 1 << 16
 MOST_AUDIT_BYTES = 1 << 26  # 100,000 changes and more
+_ASIDE = re.compile(rf"kept as ({re.escape(AUDIT_FILE)}\.damaged-[0-9A-Za-z.-]+)")
 LOOKS = 3  # a reader who comes between two writes looks again
 
 
@@ -64,7 +66,9 @@ class AuditCheck(NamedTuple):
     """What `ModelFiles.check_audit` finds; `fault` is empty where the audit is whole.
 
     `line` is the first one at fault, 0 where it is none of them; `torn_bytes` are of a last line
-    that a crash has cut short, whose change never took effect.
+    that a crash has cut short, whose change never took effect. `links` are all hashes that lead to
+    the last line, those of audits that were set aside among them. `unknown` says what of these is
+    not known.
     """
 
     records: int
@@ -74,6 +78,7 @@ class AuditCheck(NamedTuple):
     fault: str
     torn_bytes: int
     links: tuple[str, ...]
+    unknown: str = ""
 
 
 @dataclass(frozen=True)
@@ -112,6 +117,9 @@ class ModelFiles:
     def check_audit(self) -> AuditCheck:
         """Follow the hash chain of the audit, and compare it with the alias file.
 
+        Without an alias file that tells the last line, a line that is gone at the end would not
+        show: that is a fault, too. So is an audit that was set aside and is not what it was.
+
         Raises:
             RegistryError: the audit cannot be read at all.
         """
@@ -128,11 +136,42 @@ class ModelFiles:
                 if None in decoded:
                     line = decoded.index(None) + 1
                 fault = fault or _find_damage(path, files.lines, alias)
+                fault = fault or _miss_end(files.lines, chain, alias)
             if not fault:
                 break
+        links, unknown, changed = self._follow_aside(files.lines[:1])
         return AuditCheck(
-            len(files.lines), chain.unchained, chain.head, line, fault, len(files.tail), chain.links
-        )
+            len(files.lines), chain.unchained, chain.head, line, fault or changed,
+            len(files.tail), links + chain.links, unknown,
+        )  # fmt: skip
+
+    def _follow_aside(self, first: list[bytes]) -> tuple[tuple[str, ...], str, str]:
+        """Follow audits that were set aside; their links, what is not known, and what is wrong."""
+        links: tuple[str, ...] = ()
+        seen = set[str]()
+        while first:
+            try:
+                record = decode_record(first[0])
+            except ValueError:
+                break  # a damaged one has no line before that it could name
+            if record.action != NEW_AUDIT:
+                break
+            named = _ASIDE.search(record.reason)
+            if named is None or named[1] in seen or record.line_before in ("", NOTHING):
+                return links, "what was before a new audit began is not known", ""
+            seen.add(name := named[1])
+            try:
+                data = self._read(name, MOST_AUDIT_BYTES)
+            except (FileNotFoundError, RegistryError) as error:
+                why = f"{name}, which was kept, cannot be read: {error}"
+                return links, why, f"what was before is not known: {why}"
+            if hash_bytes(data) != record.line_before:
+                why = f"{name} is not the file that was set aside"
+                return links, why, f"{why}: it was changed since"
+            first = data.split(b"\n")[:-1]
+            chain = follow_chain(first)
+            links = chain.links[: chain.broken - 1 if chain.broken else None] + links
+        return links, "", ""
 
     def find_truth(self) -> Truth:
         """Find the state as far as the files are readable; the caller has the lock."""
@@ -187,8 +226,11 @@ class ModelFiles:
         state = truth.state
         version = state.aliases.champion or 0
         record = record_of(state, NEW_AUDIT, version, actor, reason, by_person)
-        line = encode_record(msgspec.structs.replace(record, line_before=before))
-        state = msgspec.structs.replace(state, records=1, head=hash_bytes(line[:-1]))
+        highest = max(record.highest, *_numbers_in(truth.files.lines), 0)
+        line = encode_record(msgspec.structs.replace(record, line_before=before, highest=highest))
+        state = msgspec.structs.replace(
+            state, records=1, head=hash_bytes(line[:-1]), highest=highest
+        )
         write_atomic(path, line)
         self._write_alias(state)
         return state
@@ -278,7 +320,17 @@ def _read(folder: Folder, name: str, most: int) -> bytes:
 
 def _state_of(record: AuditRecord, records: int, head: str) -> State:
     known = record.accepted, record.anchor, record.canary
-    return State(record.aliases, record.holds, records, *known, head)
+    return State(record.aliases, record.holds, records, *known, head, record.highest)
+
+
+def _numbers_in(lines: list[bytes]) -> list[int]:
+    """The numbers of versions in the lines that can be read."""
+    numbers = list[int]()
+    for line in lines:
+        with suppress(ValueError):
+            record = decode_record(line)
+            numbers += [record.version, record.highest]
+    return numbers
 
 
 def _state_after(records: "tuple[AuditRecord, ...] | list[AuditRecord]", chain: Chain) -> State:
@@ -298,6 +350,22 @@ def _decode_lines(path: Path, files: FileContents) -> tuple[list[AuditRecord | N
     if not damage and not records and files.alias is not None and files.state != State():
         damage = f"{path} is gone or empty"
     return records, damage or _find_damage(path, files.lines, files.state)
+
+
+def _miss_end(lines: list[bytes], chain: Chain, alias: State | None) -> str:
+    """Why it is not known which line is the last; empty where the alias file tells it.
+
+    A crash leaves at most one line that the alias file does not know yet.
+    """
+    if not lines:
+        return ""
+    if alias is None:
+        return f"the end is not known: {ALIAS_FILE} is gone or damaged"
+    if chain.unchained < len(lines) and alias.head is None:
+        return f"the end is not known: {ALIAS_FILE} holds no hash of the last line"
+    if alias.records is not None and len(lines) > alias.records + 1:
+        return f"the end is not known: {ALIAS_FILE} knows {alias.records} of {len(lines)} lines"
+    return ""
 
 
 def _find_damage(path: Path, lines: list[bytes], alias: State | None) -> str:

@@ -176,6 +176,7 @@ class AuditRecord(msgspec.Struct, frozen=True):
     anchor: Anchor | None = None
     canary: Canary | None = None
     line_before: str = ""  # hash of the line before (`audit_chain`); empty: of an earlier program
+    highest: int = 0  # number of a version so far; it is never given again
 
 
 class State(msgspec.Struct, frozen=True):
@@ -192,6 +193,7 @@ class State(msgspec.Struct, frozen=True):
     anchor: Anchor | None = None  # None: there was no champion yet
     canary: Canary | None = None
     head: str | None = None  # what the next audit record holds; None: written before there was any
+    highest: int = 0  # number of a version so far, also of one that was removed
 
     def find_hold(self, now: float) -> Hold | None:
         """Return the hold in force; of two, the one that stops more."""
@@ -240,6 +242,7 @@ class _AliasFile(Aliases, frozen=True):
     anchor: Anchor | None = None
     canary: Canary | None = None
     head: str | None = None
+    highest: int = 0
 
 
 def encode_state(state: State) -> bytes:
@@ -257,6 +260,8 @@ def encode_state(state: State) -> bytes:
         members["canary"] = state.canary
     if state.head is not None:
         members["head"] = state.head
+    if state.highest:
+        members["highest"] = state.highest
     return msgspec.json.encode(members)
 
 
@@ -265,7 +270,7 @@ def decode_state(data: bytes) -> State:
     file = _decode(data, _AliasFile)
     aliases = Aliases(file.champion, file.challenger, file.previous)
     known = file.holds, file.records, file.accepted, file.anchor, file.canary, file.head
-    return State(aliases, *known)
+    return State(aliases, *known, file.highest)
 
 
 def record_of(
@@ -280,7 +285,7 @@ def record_of(
     """Make the record of a change that has led to a state, at this moment."""
     return AuditRecord(
         utc_now(), action, version, after.aliases, actor, reason, event, after.holds, by_person,
-        after.accepted, after.anchor, after.canary,
+        after.accepted, after.anchor, after.canary, highest=max(after.highest, version),
     )  # fmt: skip
 
 

@@ -5,13 +5,15 @@ connecting is limited here, as far as a client can. A stopped server or a hangin
 the calling thread; `monitoring.records.breaker` is for threads that must not block.
 """
 
+import fcntl
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
@@ -27,6 +29,8 @@ INCREMENTAL = 2  # SQLite's auto_vacuum: the file gives pages back when it is as
 PAGES_AT_ONCE = 2048  # 8 MiB: a fraction of a second, in which nobody else writes
 LOG_BYTES = 1 << 26  # that SQLite's log keeps after a large transaction
 CREATING = 7_309_868_541  # PostgreSQL: the advisory lock of who creates tables
+REMOVING = 7_309_868_543  # PostgreSQL: the advisory lock of who prunes or purges
+ASK_SECONDS = 0.1  # between two attempts to get the lock of who removes
 PASSWORD_FILE = "password_file"  # in the URL's query
 
 
@@ -34,8 +38,8 @@ class StoreError(HoldfastError):
     """The store of records cannot be read or written now."""
 
 
-# Opens a store in a transaction: gets what creates the tables, says whether there is room to free.
-Prepare = Callable[[sa.Connection, Callable[[], None]], bool]
+# Opens a store in a transaction: gets what creates the tables.
+Prepare = Callable[[sa.Connection, Callable[[], None]], None]
 
 
 class Database:
@@ -83,13 +87,14 @@ class Database:
         if not self._opening.acquire(timeout=self._patience):
             raise StoreError("the store of records cannot be opened: another thread waits for it")
         try:
-            with self._guarded("opened"), self._creating(), self._engine.begin() as connection:
-                if self.dialect == "postgresql":
-                    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(CREATING)))
-                shrink = self._prepare(connection, partial(self._create, connection))
+            with self._guarded("opened"), self._creating():
+                with self._engine.begin() as connection:
+                    if self.dialect == "postgresql":
+                        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(CREATING)))
+                    self._prepare(connection, partial(self._create, connection))
+                if self.dialect == "sqlite":
+                    self._rebuild()
             self._opened = True
-            if shrink and self.dialect == "sqlite":
-                self._rebuild()
         finally:
             self._opening.release()
 
@@ -135,10 +140,15 @@ class Database:
         return True
 
     def _rebuild(self) -> None:
-        """Write the file anew, so that it can give back what is removed from now on."""
+        """Write a file of before anew, so that it can give back what is removed from now on.
+
+        Where somebody else uses it now, the next one to open it tries again.
+        """
         try:
             with self._engine.connect() as connection:
                 connection.execution_options(isolation_level="AUTOCOMMIT")
+                if connection.exec_driver_sql("PRAGMA auto_vacuum").scalar() == INCREMENTAL:
+                    return
                 connection.exec_driver_sql("PRAGMA auto_vacuum = INCREMENTAL")
                 connection.exec_driver_sql("VACUUM")
         except SQLAlchemyError as error:
@@ -157,6 +167,37 @@ class Database:
         self.open()
         with self._guarded("written"), self._engine.begin() as connection:
             yield connection
+
+    @contextmanager
+    def removing(self, *, wait: bool) -> Iterator[bool]:
+        """Be the only one who removes: one process and thread at a time prunes or purges.
+
+        Args:
+            wait: until the other one has ended; else give False where there is one.
+
+        Raises:
+            StoreError: the lock cannot be asked for.
+        """
+        self.open()
+        file = self._engine.url.database
+        if self.dialect == "postgresql":
+            with self._guarded("pruned"), self._engine.connect() as connection:
+                connection.execution_options(isolation_level="AUTOCOMMIT")
+                lock = sa.select(sa.func.pg_try_advisory_lock(REMOVING))
+                got = _ask(lambda: bool(connection.execute(lock).scalar()), wait)
+                try:
+                    yield got
+                finally:
+                    if got:
+                        connection.execute(sa.select(sa.func.pg_advisory_unlock(REMOVING)))
+        elif not file or file == ":memory:" or file.startswith("file:"):
+            yield True  # of one process alone
+        else:
+            path = Path(file)
+            with self._guarded("pruned"):
+                stream = path.with_name(f".{path.name}.removing").open("a")
+            with stream:
+                yield _ask(lambda: _try_lock(stream), wait)
 
     def close(self) -> None:
         """Close the connections that are not in use."""
@@ -180,6 +221,21 @@ class Database:
             self._opened = False  # a store that comes back may be an empty one
             cause = getattr(error, "orig", None) or error
             raise StoreError(f"the store of records cannot be {verb}: {cause}") from error
+
+
+def _ask(attempt: Callable[[], bool], wait: bool) -> bool:
+    while not (got := attempt()) and wait:
+        time.sleep(ASK_SECONDS)
+    return got
+
+
+def _try_lock(stream: IO[str]) -> bool:
+    """Lock an open file, unless another one has it; it ends when the file is closed."""
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _free_pages(connection: sa.Connection, pages: int) -> None:

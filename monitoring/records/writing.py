@@ -33,6 +33,12 @@ def segment_folder(url: str | sa.URL) -> Path | None:
     >>> segment_folder("sqlite://"), segment_folder("postgresql://db/records")
     (None, None)
     """
+    file = sqlite_file(url)
+    return None if file is None else Path(f"{file}.segments")
+
+
+def sqlite_file(url: str | sa.URL) -> Path | None:
+    """Return the file of an SQLite database; None where it is in memory, or another database."""
     try:
         parsed = sa.make_url(url)
     except ArgumentError:  # the database says so when it is opened
@@ -42,7 +48,7 @@ def segment_folder(url: str | sa.URL) -> Path | None:
         return None
     if file.startswith("file:"):  # SQLite's own form, with options; it may be memory
         return None
-    return Path(f"{file}.segments")
+    return Path(file)
 
 
 def written_bytes(connection: sa.Connection, number: int) -> int:

@@ -11,7 +11,7 @@ from monitoring.records.store import RecordStore
 
 
 def prune_state(state: Path, kept: Kept, records: RecordStore, jobs: JobStore, now: float) -> None:
-    """Remove what is beyond the limits.
+    """Remove what is beyond the limits; a fault of records does not keep jobs, nor the other way.
 
     Args:
         state: the state directory.
@@ -20,11 +20,13 @@ def prune_state(state: Path, kept: Kept, records: RecordStore, jobs: JobStore, n
         now: seconds since 1970.
 
     Raises:
-        StoreError, OSError: it could not be removed, or not all.
+        StoreError, OSError: records, or files of jobs, could not be removed, or not all.
     """
-    records.prune(kept)
-    if kept.job_days:
-        prune_jobs(state / "jobs", jobs, now - kept.job_days * DAY_SECONDS)
+    try:
+        records.prune(kept)
+    finally:
+        if kept.job_days:
+            prune_jobs(state / "jobs", jobs, now - kept.job_days * DAY_SECONDS)
 
 
 def prune_jobs(folder: Path, jobs: JobStore, before: float) -> list[str]:
@@ -34,18 +36,33 @@ def prune_jobs(folder: Path, jobs: JobStore, before: float) -> list[str]:
 
     Returns:
         The ids of these jobs.
+
+    Raises:
+        OSError: those of some jobs could not be removed; the others' are.
     """
     if not folder.is_dir():
         return []
-    old = [path for path in folder.iterdir() if path.is_dir() and _written(path) < before]
+    old = [path for path in folder.iterdir() if path.is_dir() and _is_older(path, before)]
     busy = {job.id for job in jobs.unfinished()} if old else set()
-    gone = [path for path in old if path.name not in busy]
-    for path in gone:
-        shutil.rmtree(path)
+    gone, faults = list[str](), list[str]()
+    for path in old:
+        if path.name in busy:
+            continue
+        try:
+            shutil.rmtree(path)
+        except OSError as error:
+            faults.append(f"{path.name}: {error}")
+            continue
         logger("records").info("job_files_removed", job=path.name)
-    return [path.name for path in gone]
+        gone.append(path.name)
+    if faults:
+        raise OSError(f"files of old jobs cannot be removed: {'; '.join(faults)}")
+    return gone
 
 
-def _written(folder: Path) -> float:
-    """When anything in a folder was written last, seconds since 1970."""
-    return max(path.stat().st_mtime for path in (folder, *folder.rglob("*")))
+def _is_older(folder: Path, before: float) -> bool:
+    """Whether all in a folder was written before then; not where somebody changes it now."""
+    try:
+        return max(path.lstat().st_mtime for path in (folder, *folder.rglob("*"))) < before
+    except OSError:
+        return False

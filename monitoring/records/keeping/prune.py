@@ -25,7 +25,7 @@ from monitoring.records.keeping.removal import (
     wipe_inputs,
 )
 from monitoring.records.segments import remove_segments
-from monitoring.records.tables import REQUESTS, RESERVOIRS, WRITTEN
+from monitoring.records.tables import REQUESTS, RESERVOIRS
 from monitoring.records.writing import written_bytes
 
 AT_ONCE = 2000  # requests of a transaction, so that no writer waits for long
@@ -55,11 +55,19 @@ def prune(database: Database, folder: Path | None, kept: Kept) -> list[Removed]:
         kept: the limits.
 
     Returns:
-        What was removed, by model and reason.
+        What was removed, by model and reason; nothing where another one prunes or purges.
 
     Raises:
         StoreError: it could not be removed, or not all.
     """
+    with database.removing(wait=False) as alone:
+        removed = _prune(database, folder, kept) if alone else []
+    tell_removed(removed)
+    return removed
+
+
+def _prune(database: Database, folder: Path | None, kept: Kept) -> list[Removed]:
+    """Prune, while nobody else removes anything."""
     removed: list[Removed] = []
     scattered = False
     for find, apart in _searches(database, kept):
@@ -76,39 +84,45 @@ def prune(database: Database, folder: Path | None, kept: Kept) -> list[Removed]:
         database.give_back(all_of_it=scattered)
     if folder is not None:
         remove_unused(database, folder)
-    removed = add_up(removed)
-    tell_removed(removed)
-    return removed
+    return add_up(removed)
 
 
 def _searches(database: Database, kept: Kept) -> Iterator[tuple[Any, bool]]:
     """Ways to find what is beyond; whether it lies scattered among what is kept."""
-    yield partial(_find_oldest, kept=kept), False
     for model, limits in kept.models.items():
         yield partial(_find_oldest_of, model=model, limits=limits), True
     if kept.sample.kind == "reservoir":
         with database.reading() as connection:
-            query = sa.select(REQUESTS.c.model, sa.func.sum(REQUESTS.c.rows))
-            rows = connection.execute(query.group_by(REQUESTS.c.model)).all()
-        for model, count in rows:
-            if count > kept.sample.value:
-                share = lower_share(database, model, ROOM * kept.sample.value / count)
-                yield partial(_find_beyond_share, model=model, reservoir=share, at=[0]), True
+            models = connection.execute(sa.select(REQUESTS.c.model).distinct()).scalars().all()
+        for model in models:
+            # By the share of now first: a writer may have had an earlier one, and a pruner that
+            # was killed may have lowered it and left what it was to remove.
+            reservoir = find_reservoir(database, model)
+            yield partial(_find_beyond_share, model=model, reservoir=reservoir, at=[0]), True
+            if lower := lower_share(database, model, kept.sample.value):
+                yield partial(_find_beyond_share, model=model, reservoir=lower, at=[0]), True
+    # Last: what a model has beyond its own limits drives out no other.
+    yield partial(_find_oldest, kept=kept, sums=[]), False
 
 
-def _find_oldest(connection: sa.Connection, kept: Kept) -> Found:
-    """The oldest of all that are beyond the limits of all."""
-    written = connection.execute(sa.select(WRITTEN.c.bytes)).scalar() or 0
-    newest = connection.execute(sa.select(sa.func.max(REQUESTS.c.last))).scalar() or 0
+def _find_oldest(connection: sa.Connection, kept: Kept, sums: list[int]) -> Found:
+    """The oldest of all that are beyond the limits of all.
+
+    `sums` are the instances and bytes that are kept; they are filled at the first call.
+    """
+    if not sums:
+        names = ("rows", "bytes")
+        query = sa.select(*(sa.func.coalesce(sa.func.sum(REQUESTS.c[n]), 0) for n in names))
+        sums[:] = map(int, connection.execute(query).one())
     oldest = time.time() - kept.days * DAY_SECONDS if kept.days else float("-inf")
     found = connection.execute(sa.select(*VICTIM).order_by(REQUESTS.c.last).limit(AT_ONCE)).all()
     gone: list[sa.Row[Any]] = []
     reasons = Counter[Why]()
     for request in found:
         why: Why | None = None
-        if request.last <= newest - kept.rows:
+        if request.rows <= sums[0] - kept.rows:  # what stays is not less than the limit
             why = "rows"
-        elif request.total <= written - kept.bytes:
+        elif 0 < sums[1] - kept.bytes >= request.bytes:
             why = "bytes"
         elif request.at < oldest:
             why = "age"
@@ -116,6 +130,7 @@ def _find_oldest(connection: sa.Connection, kept: Kept) -> Found:
             break  # each reason is counted for itself
         reasons[why] += 1
         gone.append(request)
+        sums[:] = sums[0] - request.rows, sums[1] - request.bytes
     if not gone:
         return [], "rows", False
     return gone, next(iter(reasons)), True
@@ -169,13 +184,20 @@ def find_reservoir(database: Database, model: str) -> Reservoir:
     return Reservoir(found.share, bytes(found.salt))
 
 
-def lower_share(database: Database, model: str, factor: float) -> Reservoir:
-    """Let the reservoir of a model keep a smaller share, and return it."""
+def lower_share(database: Database, model: str, most: float) -> Reservoir | None:
+    """Let the reservoir of a model keep a smaller share, where it has more than `most` instances.
+
+    What is stored is thinned out by the share of now; the caller is the only one who removes.
+    """
     reservoir = find_reservoir(database, model)
-    share = reservoir.share * factor
+    count = sa.select(sa.func.coalesce(sa.func.sum(REQUESTS.c.rows), 0))
+    own = RESERVOIRS.c.model == model
     with database.writing() as connection:
-        higher = sa.and_(RESERVOIRS.c.model == model, RESERVOIRS.c.share > share)
-        connection.execute(sa.update(RESERVOIRS).where(higher).values(share=share))
+        rows = int(connection.execute(count.where(REQUESTS.c.model == model)).scalar_one())
+        if rows <= most:
+            return None
+        share = reservoir.share * ROOM * most / rows
+        connection.execute(sa.update(RESERVOIRS).where(own).values(share=share))
     return Reservoir(share, reservoir.salt)
 
 

@@ -11,12 +11,15 @@ What is not recorded can get no label. Evidence of drift is counted, and misses 
 """
 
 import random
+import time
 from collections.abc import Callable
 from typing import Protocol
 
 from monitoring.records.keeping.limits import Sample
 from monitoring.records.keeping.prune import Reservoir
 from monitoring.records.requests import Request
+
+LOOK_EVERY_SECONDS = 5.0
 
 
 class Asked(Protocol):
@@ -31,11 +34,19 @@ class Sampler:
 
     Args:
         sample: which are.
-        reservoir_of: the reservoir of a model, in the store.
+        reservoir_of: the reservoir of a model, in the store; asked every few seconds, for another
+            process may have lowered a share.
+        clock: seconds.
     """
 
-    def __init__(self, sample: Sample, reservoir_of: Callable[[str], Reservoir]) -> None:
-        self._sample, self._reservoir_of = sample, reservoir_of
+    def __init__(
+        self,
+        sample: Sample,
+        reservoir_of: Callable[[str], Reservoir],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._sample, self._reservoir_of, self._clock = sample, reservoir_of, clock
+        self._looked = clock()
         self._reservoirs: dict[str, Reservoir] = {}
         self._random = random.Random()
 
@@ -47,6 +58,8 @@ class Sampler:
         if kind == "flagged":
             return asked.flagged()
         if kind == "reservoir":
+            if self._clock() >= self._looked + LOOK_EVERY_SECONDS:
+                self.look_again()
             if request.model not in self._reservoirs:
                 self._reservoirs[request.model] = self._reservoir_of(request.model)
             return self._reservoirs[request.model].keeps(request.id)
@@ -55,3 +68,4 @@ class Sampler:
     def look_again(self) -> None:
         """Ask the store anew: pruning may have lowered a share."""
         self._reservoirs.clear()
+        self._looked = self._clock()

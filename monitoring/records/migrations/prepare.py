@@ -24,16 +24,13 @@ from monitoring.records.tables import NEWEST, REQUESTS, REVISION, REVISIONS
 from monitoring.records.writing import begin_numbers
 
 
-def prepare(connection: sa.Connection, create: Callable[[], None], folder: Path | None) -> bool:
+def prepare(connection: sa.Connection, create: Callable[[], None], folder: Path | None) -> None:
     """Make the tables, or bring them up to date.
 
     Args:
         connection: in which nothing has been written yet.
         create: creates the tables that are missing, and checks the columns of all.
         folder: of the segments; None where inputs lie in the rows.
-
-    Returns:
-        Whether rows were moved or tables changed, so that the file may give room back.
 
     Raises:
         StoreError: a newer program wrote the store, other tables are in it, or a step failed.
@@ -51,7 +48,6 @@ def prepare(connection: sa.Connection, create: Callable[[], None], folder: Path 
         earlier.move(connection, folder)
     if not connection.execute(sa.select(REVISION.c.revision)).all():
         connection.execute(sa.insert(REVISION), [{"revision": NEWEST}])
-    return by_hand or (known is not None and known != NEWEST)
 
 
 def begin(connection: sa.Connection) -> None:

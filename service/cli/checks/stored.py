@@ -77,6 +77,8 @@ def check_database(url: str) -> Finding:
         with engine.connect():
             pass
         engine.dispose()
+    except HoldfastError as error:  # the file of the password
+        return failed(what, f"{shown}: {error}", "correct the file that password_file names")
     except (sa.exc.SQLAlchemyError, ImportError, ValueError) as error:
         reason = " ".join(str(getattr(error, "orig", None) or type(error).__name__).split())
         fix = "start the database, or correct HOLDFAST_DATABASE_URL"

@@ -61,7 +61,10 @@ def _check(registry: Registry, model: str, head: str | None) -> dict[str, object
     if not fault and not found.records:
         fault = str(RegistryError("it has no whole record"))
     if not fault and head is not None and head not in found.links:
-        fault = f"no line leads to the head {head}: lines were rewritten since it was noted"
+        why = "lines were rewritten since it was noted"
+        if found.unknown:
+            why = f"whether one did is not known: {found.unknown}"
+        fault = f"no line leads to the head {head}: {why}"
     return {
         "records": found.records,
         "unchained": found.unchained,
@@ -69,6 +72,7 @@ def _check(registry: Registry, model: str, head: str | None) -> dict[str, object
         "line": found.line,
         "fault": fault,
         "torn_bytes": found.torn_bytes,
+        "unknown": found.unknown,
     }
 
 
@@ -83,4 +87,6 @@ def _line(model: str, row: dict[str, object]) -> str:
     if row["torn_bytes"]:
         words += f"; a crash has cut off a last line ({row['torn_bytes']} bytes): its change never"
         words += " took effect, and the next change removes it"
+    if row["unknown"]:
+        words += f"; {row['unknown']}"
     return words

@@ -1,7 +1,8 @@
-"""Copies of recorded inputs elsewhere: in versions that learnt from them, and windows of jobs."""
+"""Copies of recorded inputs elsewhere: in versions that learnt from them, and in files of jobs."""
 
 import io
 import zipfile
+import zlib
 from collections.abc import Mapping, Set
 from pathlib import Path
 
@@ -15,10 +16,10 @@ from models.data.lineage import Lineage
 from models.versions.registry import Registry
 from monitoring.loop.jobs import JobStore
 from monitoring.records.database import engine_url
-from monitoring.records.keeping.purge import hash_input
+from monitoring.records.keeping.hashes import hash_input
 from service.configuration.settings import Settings
 
-WINDOW = "window.npz"
+ARCHIVES = "*.npz*"  # of jobs; those that were being written when a process was killed, too
 
 
 class Copy(msgspec.Struct, frozen=True):
@@ -36,7 +37,7 @@ class Copy(msgspec.Struct, frozen=True):
 def find_copies(
     settings: Settings, registry: Registry, hashes: Mapping[str, Set[bytes]]
 ) -> list[Copy]:
-    """Find copies of inputs, and remove those in windows of jobs that have ended.
+    """Find copies of inputs, and remove the files of ended jobs that hold them.
 
     Args:
         settings: of the state directory.
@@ -48,7 +49,7 @@ def find_copies(
         copies += _in_versions(registry, model, purged)
     folder = Path(settings.state) / "jobs"
     if any(hashes.values()) and folder.is_dir():
-        copies += _in_windows(settings, folder, set().union(*hashes.values()))
+        copies += _in_jobs(settings, folder, set().union(*hashes.values()))
     return copies
 
 
@@ -59,7 +60,7 @@ def _in_versions(registry: Registry, model: str, purged: Set[bytes]) -> list[Cop
         try:
             live = Lineage.of(registry.open(model, str(version))).live.values()
             rows: int | None = sum(_count(each.rows.x, purged) for each in live)
-        except HoldfastError as error:
+        except (HoldfastError, OSError) as error:
             rows, where = None, f"{where} (cannot be read: {error})"
         if rows is None or rows:
             advice = (
@@ -71,7 +72,7 @@ def _in_versions(registry: Registry, model: str, purged: Set[bytes]) -> list[Cop
     return copies
 
 
-def _in_windows(settings: Settings, folder: Path, purged: Set[bytes]) -> list[Copy]:
+def _in_jobs(settings: Settings, folder: Path, purged: Set[bytes]) -> list[Copy]:
     try:
         engine = sa.create_engine(engine_url(settings.database_url))
         busy = {job.id for job in JobStore(engine).unfinished()}
@@ -79,12 +80,16 @@ def _in_windows(settings: Settings, folder: Path, purged: Set[bytes]) -> list[Co
     except (HoldfastError, SQLAlchemyError):
         busy = {path.name for path in folder.iterdir()}  # not known: none is taken for ended
     copies = []
-    for path in sorted(folder.glob(f"*/{WINDOW}")):
-        rows = _count_window(path, purged)
+    for path in sorted(folder.rglob(ARCHIVES)):
+        rows = _count_archive(path, purged)
         if rows == 0:
             continue
-        if path.parent.name not in busy:
-            path.unlink(missing_ok=True)
+        if path.relative_to(folder).parts[0] not in busy:
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                copies.append(Copy(str(path), rows, False, f"it cannot be removed: {error}"))
+                continue
             copies.append(Copy(str(path), rows, True, "removed: its job has ended"))
         else:
             advice = "its job goes on: purge again when it has ended"
@@ -92,13 +97,14 @@ def _in_windows(settings: Settings, folder: Path, purged: Set[bytes]) -> list[Co
     return copies
 
 
-def _count_window(path: Path, purged: Set[bytes]) -> int | None:
+def _count_archive(path: Path, purged: Set[bytes]) -> int | None:
     try:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
-            return _count(arrays["x"], purged)
+            names = [name for name in arrays.files if name.rpartition("/")[2] == "x"]
+            return sum(_count(arrays[name], purged) for name in names)
     except FileNotFoundError:
         return 0
-    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile):
+    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile, zlib.error):
         return None
 
 

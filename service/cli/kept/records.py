@@ -1,5 +1,6 @@
 """`holdfast records`: what is recorded of the traffic, how much room it takes, and its removal."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,17 @@ from models.versions.registry import Registry
 from models.versions.registry_state import show_time
 from monitoring.records.keeping.export import export_parquet
 from monitoring.records.keeping.figures import ModelFigures, measure_models, measure_room
-from monitoring.records.keeping.purge import Which, count_chosen, labels_of_client, purge
+from monitoring.records.keeping.hashes import forget_hashes, note_hashes, read_hashes
+from monitoring.records.keeping.purge import (
+    Which,
+    count_chosen,
+    labels_of_client,
+    newest_number,
+    purge,
+)
 from monitoring.records.keeping.removal import Removed
 from monitoring.records.store import RecordStore
+from monitoring.records.writing import sqlite_file
 from service.cli.changes import actor, check_with, reason_option
 from service.cli.kept.copies import find_copies
 from service.cli.terminal.output import emit, json_option, table
@@ -21,6 +30,7 @@ from service.configuration.settings import Settings
 from service.watcher.bodies import time_at
 from service.watcher.reasons import NO_REASON
 
+NOTHING = "nothing is recorded of that"
 LOG_FULL = "the log of the database may still hold purged pages, since somebody read it"
 TIME = "RFC 3339, as 2026-12-24T18:00:00Z."
 since_option = click.option("--since", callback=check_with(time_at), help=f"From then on; {TIME}")
@@ -47,7 +57,7 @@ def stats(settings: Settings, as_json: bool) -> None:
     Example:
       holdfast records stats
     """
-    store = RecordStore(settings.database_url, later=True)
+    store = _open_store(settings)
     figures, room = measure_models(store.database), measure_room(store.folder)
     store.close()
     value = {
@@ -78,6 +88,17 @@ def stats(settings: Settings, as_json: bool) -> None:
         return "\n".join(lines)
 
     emit(value, as_json, text)
+
+
+def _open_store(settings: Settings) -> RecordStore:
+    """The store of records. Raises HoldfastError where there is none: none is made."""
+    file = sqlite_file(settings.database_url)
+    if file is not None and not file.exists():
+        raise HoldfastError(
+            f"there are no records: {file} does not exist; is HOLDFAST_STATE, or "
+            "HOLDFAST_DATABASE_URL, that of the service?"
+        )
+    return RecordStore(settings.database_url, later=True)
 
 
 def _plain(figures: ModelFigures) -> dict[str, Any]:
@@ -124,7 +145,7 @@ def export(
     Example:
       holdfast records export digits.parquet --model digits
     """
-    store = RecordStore(settings.database_url, later=True)
+    store = _open_store(settings)
     which = Which(model=model, since=since, until=until)
     count = export_parquet(store.database, store.folder, which, file, inputs=inputs)
     store.close()
@@ -157,8 +178,9 @@ def purge_(
 ) -> None:
     """Remove records with inputs and labels for good: those to which all that is given applies.
 
-    The reason stands in the audit of each model. Copies in versions (lineage.npz) and in windows
-    of jobs are looked for; where some stay, they are named, and the status is 1.
+    The reason stands in the audit of each model. Copies in versions (lineage.npz) and in files of
+    jobs are looked for; where some stay, they are named, and the status is 1. The same call again
+    looks again, by hashes that are kept until no copy is left.
 
     \b
     Example:
@@ -169,24 +191,33 @@ def purge_(
         raise click.UsageError("give --id, --client, --model or --before, or --all alone")
     if not dry_run and reason == NO_REASON:
         raise click.UsageError("give a --reason: it stands in the audit")
-    store = RecordStore(settings.database_url, later=True)
+    store = _open_store(settings)
+    which = which._replace(last=newest_number(store.database))  # not what comes meanwhile
     chosen = count_chosen(store.database, which)
     lines = [f"{c.model}: {c.instances} rows, {c.labels} of them with a label" for c in chosen]
-    if dry_run or not chosen:
+    if dry_run:
         store.close()
         nothing = {"chosen": [c._asdict() for c in chosen], "removed": [], "copies": []}
-        emit(nothing, as_json, lambda: "\n".join(lines) or "nothing is recorded of that")
+        emit(nothing, as_json, lambda: "\n".join(lines) or NOTHING)
         return
-    if not yes:
+    if chosen and not yes:
         click.confirm("\n".join([*lines, "Remove them for good?"]), abort=True, err=True)
     registry = Registry(settings.registry_dir, settings.keys)
-    untold = _write_audit(registry, [c.model for c in chosen], f"{_words(which)}: {reason}")
-    removed, hashes, emptied = purge(store.database, store.folder, which)
+    purges = Path(settings.state) / "purges"
+    removed, emptied, notes = list[Removed](), True, list[str]()
+    if chosen:
+        untold = _write_audit(registry, [c.model for c in chosen], f"{_words(which)}: {reason}")
+        notes += [f"{name} is not in the registry: its purge is in no audit" for name in untold]
+        removed, emptied = purge(store.database, store.folder, which, partial(note_hashes, purges))
     given = 0 if client is None else labels_of_client(store.database, client)
     store.close()
-    copies = find_copies(settings, registry, hashes)
+    noted = read_hashes(purges)
+    copies = find_copies(settings, registry, noted.hashes)
     left = [copy for copy in copies if not copy.gone]
-    notes = [f"{name} is not in the registry: its purge is in no audit" for name in untold]
+    if not left and not noted.unknown:
+        forget_hashes(noted)
+    if not chosen:
+        notes.append(f"{NOTHING} now; copies of what was purged before were looked for")
     if not emptied:
         notes.append(f"{LOG_FULL}: it is emptied when service and watcher have stopped")
     if given:
@@ -197,6 +228,16 @@ def purge_(
         "copies": msgspec.to_builtins(copies),
         "notes": notes,
     }
+    stays = [] if emptied else [LOG_FULL]
+    if left:
+        stays.append(f"copies of purged rows stay in {', '.join(copy.where for copy in left)}")
+    if noted.unknown:
+        stays.append(
+            f"copies of {noted.unknown} rows cannot be looked for, since their inputs could not be "
+            f"read: look for them yourself, then remove {purges}"
+        )
+    if not chosen and not noted.files:
+        raise HoldfastError(f"{NOTHING}, and no hashes are kept: copies cannot be looked for")
 
     def text() -> str:
         told = [f"{r.model}: removed {r.instances} rows, {r.labels} labels" for r in removed]
@@ -204,9 +245,6 @@ def purge_(
         return "\n".join([*told, *found, *notes])
 
     emit(value, as_json, text)
-    stays = [] if emptied else [LOG_FULL]
-    if left:
-        stays.append(f"copies of purged rows stay in {', '.join(copy.where for copy in left)}")
     if stays:
         raise HoldfastError(f"{'; '.join(stays)}; backups and exports were not looked at")
 

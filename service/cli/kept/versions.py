@@ -17,6 +17,7 @@ from service.cli.terminal.output import emit, json_option, table
 from service.configuration.settings import Settings
 
 DAY_SECONDS = 86_400.0
+OF_A_JOB = "of a job that goes on"
 
 
 @click.command()
@@ -78,7 +79,7 @@ def _judge(
     for version in reversed(registry.versions(model)):
         because = state.names_of(version)
         because += ["pinned"] if version in pinned else []
-        because += ["of a job that goes on"] if version in jobs else []
+        because += [OF_A_JOB] if version in jobs else []
         if not because:
             newest_others += 1
             because = ["new"] if newest_others <= keep else []
@@ -112,7 +113,10 @@ def _older(registry: Registry, model: str, version: int, days: float) -> bool:
 
 
 def _remove(settings: Settings, registry: Registry, model: str, version: int, reason: str) -> None:
-    registry.remove(model, version, actor=actor(), reason=reason)
+    def find_use() -> list[str]:  # anew: a job may have begun since
+        return [OF_A_JOB] if version in _versions_of_jobs(settings, model) else []
+
+    registry.remove(model, version, actor=actor(), reason=reason, find_use=find_use)
     evaluations = Path(settings.state) / "evaluations" / model / str(version)
     if evaluations.is_dir():
         shutil.rmtree(evaluations)

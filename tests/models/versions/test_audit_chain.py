@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -15,6 +16,7 @@ from models.versions.registry import Registry
 from models.versions.registry_files import ModelFiles
 from tests.killing import in_child
 from tests.models.versions.test_registry import WHY, publish
+from tests.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -130,12 +132,16 @@ def test_two_processes_write_one_chain(registry: Registry) -> None:
     assert checked.records > 4 + 40  # a release where nothing is held writes nothing
 
 
+def _has_written(registry: Registry, lines: int, child: int) -> bool:
+    assert os.waitpid(child, os.WNOHANG) == (0, 0), "the child has ended"
+    return len(lines_of(registry)) >= lines
+
+
 def test_a_writer_that_is_killed_leaves_a_chain_that_goes_on(registry: Registry) -> None:
     for _ in range(5):
         before = len(lines_of(registry))
         child = in_child(lambda: [registry.hold("tiny", **WHY) for _ in range(10**6)])
-        while len(lines_of(registry)) < before + 3:
-            pass
+        wait_until(partial(_has_written, registry, before + 3, child), what="three lines")
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         assert ModelFiles(registry.root / "tiny").check_audit().fault == ""
@@ -146,3 +152,76 @@ def test_a_writer_that_is_killed_leaves_a_chain_that_goes_on(registry: Registry)
 
 def test_the_chain_of_no_lines_begins_with_the_hash_of_nothing() -> None:
     assert follow_chain([]).head == NOTHING
+
+
+def alias_file(registry: Registry) -> Path:
+    return registry.root / "tiny" / "aliases.json"
+
+
+def test_without_the_alias_file_the_end_is_not_known(registry: Registry) -> None:
+    path, files = alias_file(registry), ModelFiles(registry.root / "tiny")
+    whole = json.loads(path.read_bytes())
+    path.write_bytes(msgspec.json.encode({k: v for k, v in whole.items() if k != "head"}))
+    assert "the end is not known" in files.check_audit().fault
+    path.write_bytes(msgspec.json.encode(whole | {"records": 1, "head": whole["head"]}))
+    assert files.check_audit().fault
+    path.write_bytes(b"{")
+    assert "the end is not known" in files.check_audit().fault
+    path.unlink()
+    assert "the end is not known" in files.check_audit().fault
+    audit_file(registry).write_bytes(b"\n".join(lines_of(registry)[:-2]) + b"\n")
+    assert "the end is not known" in files.check_audit().fault
+
+
+def test_an_alias_file_of_much_earlier_does_not_tell_the_end(registry: Registry) -> None:
+    files, old = ModelFiles(registry.root / "tiny"), alias_file(registry).read_bytes()
+    registry.hold("tiny", **WHY)
+    alias_file(registry).write_bytes(old)  # a crash before it was written leaves this
+    assert files.check_audit().fault == ""
+    registry.release("tiny", **WHY)
+    alias_file(registry).write_bytes(old)
+    assert "knows 4 of 6 lines" in files.check_audit().fault
+
+
+def begin_anew(registry: Registry) -> str:
+    """Let a person begin a new audit, since line 3 was changed; returns the head of line 1."""
+    lines = lines_of(registry)
+    lines[2] = lines[2].replace(b"promote", b"Promote")
+    audit_file(registry).write_bytes(b"\n".join(lines) + b"\n")
+    registry.promote("tiny", 1, expected=2, by_person=True, **WHY)
+    return hash_bytes(lines[0])
+
+
+def test_an_audit_that_was_set_aside_is_followed_and_missed(registry: Registry) -> None:
+    head, files = begin_anew(registry), ModelFiles(registry.root / "tiny")
+    checked = files.check_audit()
+    assert (checked.fault, checked.unknown) == ("", "")
+    assert head in checked.links
+    (aside,) = audit_file(registry).parent.glob("audit.jsonl.damaged-*")
+    data = aside.read_bytes()
+    aside.write_bytes(data.replace(b"publish", b"Publish"))
+    assert "is not the file that was set aside" in files.check_audit().fault
+    aside.unlink()
+    checked = files.check_audit()
+    assert "what was before is not known" in checked.fault
+    assert head not in checked.links
+
+
+def test_of_an_audit_that_was_gone_nothing_before_is_known(registry: Registry) -> None:
+    audit_file(registry).unlink()
+    registry.promote("tiny", 1, expected=2, by_person=True, **WHY)
+    checked = ModelFiles(registry.root / "tiny").check_audit()
+    assert (checked.fault, "not known" in checked.unknown) == ("", True)
+
+
+def test_the_number_of_a_removed_version_is_not_given_again(registry: Registry) -> None:
+    assert publish(registry, model="tiny") == 3
+    registry.withdraw("tiny", 3, **WHY)
+    registry.remove("tiny", 3, **WHY)
+    begin_anew(registry)
+    assert publish(registry, model="tiny") == 4
+    registry.withdraw("tiny", 4, **WHY)
+    registry.remove("tiny", 4, **WHY)
+    audit_file(registry).unlink()  # the alias file alone knows
+    registry.promote("tiny", 2, expected=1, by_person=True, **WHY)
+    assert publish(registry, model="tiny") == 5

@@ -1,11 +1,16 @@
 """Files of old jobs go, those of jobs that go on stay."""
 
 import os
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from monitoring.watching.pruning import prune_jobs
+import pytest
+
+from monitoring.records.database import StoreError
+from monitoring.records.keeping.limits import Kept
+from monitoring.watching.pruning import prune_jobs, prune_state
 
 DAY = 86_400.0
 NOW = 1e9
@@ -23,3 +28,46 @@ def test_files_of_old_jobs_go_unless_the_job_goes_on(tmp_path: Path) -> None:
     assert prune_jobs(tmp_path, jobs, NOW - 5 * DAY) == ["old"]
     assert {path.name for path in tmp_path.iterdir()} == {"fresh", "touched", "running"}
     assert prune_jobs(tmp_path / "absent", jobs, NOW) == []
+
+
+def make_old(folder: Path, names: str) -> Any:
+    for name in names:
+        (folder / name).mkdir(parents=True)
+        os.utime(folder / name, (NOW - 9 * DAY,) * 2)
+    return SimpleNamespace(unfinished=list)
+
+
+def test_a_job_that_cannot_be_removed_keeps_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs, remove = make_old(tmp_path, "abc"), shutil.rmtree
+
+    def fail(path: Path) -> None:
+        if path.name == "b":
+            raise PermissionError("not yours")
+        remove(path)
+
+    monkeypatch.setattr(shutil, "rmtree", fail)
+    with pytest.raises(OSError, match="b: not yours"):
+        prune_jobs(tmp_path, jobs, NOW - 5 * DAY)
+    assert [path.name for path in tmp_path.iterdir()] == ["b"]
+
+
+def test_a_file_that_vanishes_makes_its_job_busy_and_keeps_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = make_old(tmp_path, "ab")
+    monkeypatch.setattr(Path, "rglob", lambda f, _: [f / "gone"] if f.name == "a" else [])
+    assert prune_jobs(tmp_path, jobs, NOW - 5 * DAY) == ["b"]
+
+
+def test_records_that_cannot_be_pruned_keep_no_job(tmp_path: Path) -> None:
+    jobs = make_old(tmp_path / "jobs", "a")
+
+    def fail(kept: Kept) -> int:
+        raise StoreError("away")
+
+    records: Any = SimpleNamespace(prune=fail)
+    with pytest.raises(StoreError, match="away"):
+        prune_state(tmp_path, Kept(job_days=5), records, jobs, NOW)
+    assert list((tmp_path / "jobs").iterdir()) == []

@@ -1,7 +1,9 @@
 """What is pruned, sampled and purged is gone: rows, labels, inputs, and the room on disk."""
 
 import sqlite3
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import sqlalchemy as sa
 
 from models.base.errors import InputError
 from monitoring.records.keeping.figures import measure_models, measure_room
+from monitoring.records.keeping.hashes import Purging, hash_input
 from monitoring.records.keeping.limits import (
     Kept,
     ModelLimits,
@@ -17,9 +20,10 @@ from monitoring.records.keeping.limits import (
     parse_model_limits,
     parse_sample,
 )
+from monitoring.records.keeping.prune import Reservoir, lower_share
 from monitoring.records.keeping.purge import Which, count_chosen, purge
 from monitoring.records.keeping.removal import Removed
-from monitoring.records.keeping.sampling import Sampler
+from monitoring.records.keeping.sampling import LOOK_EVERY_SECONDS, Sampler
 from monitoring.records.segments import segments_in
 from monitoring.records.store import Key, Record, RecordStore
 from monitoring.records.tables import REMOVED
@@ -62,6 +66,10 @@ def fill(store: RecordStore, count: int, model: str, client: str = "shop", label
     store.add_feedback([(key, found[key], 1) for key in keys], "expert", trusted=True)
 
 
+def forget(purging: list[Purging]) -> None:
+    """For what has no copies."""
+
+
 def removed(store: RecordStore) -> dict[tuple[str, str], Removed]:
     return {(r.model, r.why): r for f in measure_models(store.database) for r in f.removed}
 
@@ -100,10 +108,12 @@ def test_a_purge_takes_a_client_and_nobody_else(store: RecordStore, tmp_path: Pa
         ("m", 10, 10, 2),
         ("n", 10, 10, 0),
     ]
-    gone, hashes, emptied = purge(store.database, store.folder, which)
+    noted: list[Purging] = []
+    gone, emptied = purge(store.database, store.folder, which, noted.extend)
     assert {r.model: (r.instances, r.labels) for r in gone} == {"m": (10, 2), "n": (10, 0)}
     assert emptied
-    assert {model: len(found) for model, found in hashes.items()} == {"m": 1, "n": 1}
+    assert [each.model for each in noted] == ["m"] * 10 + ["n"] * 10
+    assert {(each.hashes, each.lost) for each in noted} == {((hash_input(SECRET),), 0)}
     assert count_chosen(store.database, which) == []
     assert store.counts("m") == (20, 5)
     kept = store.pick(list(range(1, store.newest() + 1)))
@@ -123,11 +133,11 @@ def test_a_purge_takes_a_client_and_nobody_else(store: RecordStore, tmp_path: Pa
 def test_a_purge_narrows_by_id_model_and_time(store: RecordStore) -> None:
     fill(store, 10, "m")
     fill(store, 10, "n")
-    purge(store.database, store.folder, Which(id="m-shop-3"))
+    purge(store.database, store.folder, Which(id="m-shop-3"), forget)
     assert store.counts("m").requests == 9
-    purge(store.database, store.folder, Which(model="n", until=105.0))
+    purge(store.database, store.folder, Which(model="n", until=105.0), forget)
     assert (store.counts("m").requests, store.counts("n").requests) == (9, 5)
-    purge(store.database, store.folder, Which(until=10**9))
+    purge(store.database, store.folder, Which(until=10**9), forget)
     assert (store.counts("m").requests, store.counts("n").requests) == (0, 0)
     if store.folder is not None:
         store.close()  # which leaves its segment
@@ -276,10 +286,97 @@ def test_a_hole_is_a_hole(tmp_path: Path) -> None:
     assert store.folder is not None
     (path,) = store.folder.iterdir()
     before = path.stat()
-    purge(store.database, None, Which(id="m-secret-0"))  # rows alone: nothing is wiped
+    purge(store.database, None, Which(id="m-secret-0"), forget)  # rows alone: nothing is wiped
     fill(store, 1, "m", "shop")
-    purge(store.database, store.folder, Which(client="secret"))
+    purge(store.database, store.folder, Which(client="secret"), forget)
     after = path.stat()
     assert after.st_size > before.st_size
     assert after.st_blocks < before.st_blocks / 10
     store.close()
+
+
+def test_a_noisy_model_with_a_limit_of_its_own_drives_out_no_other(store: RecordStore) -> None:
+    kept = Kept(rows=100, models={"noisy": ModelLimits(rows=10)})
+    fill(store, 5, "quiet")
+    for client in ("shop", "bank"):
+        fill(store, 200, "noisy", client)
+        store.prune(kept)
+        assert (store.counts("quiet").requests, store.counts("noisy").requests) == (5, 10)
+    fill(store, 200, "new")
+    store.prune(kept)
+    counts = [store.counts(model).requests for model in ("quiet", "noisy", "new")]
+    assert counts == [0, 0, 100]  # the oldest of all
+
+
+def test_pruners_at_once_leave_what_one_leaves(tmp_path: Path) -> None:
+    url, kept = f"sqlite:///{tmp_path}/r.sqlite", Kept(sample=Sample("reservoir", 100))
+    store = RecordStore(url)
+    for part in range(3):
+        fill(store, 200, "m", f"client {part}", label=2)
+    others = [RecordStore(url) for _ in range(4)]
+    ready = threading.Barrier(4)
+
+    def prune(other: RecordStore) -> int:
+        ready.wait()
+        return other.prune(kept)
+
+    with ThreadPoolExecutor(4) as pool:
+        gone = sum(pool.map(prune, others))
+    left = store.counts("m").requests
+    assert gone == 600 - left
+    # 90 are expected: binomial, six sigma
+    assert 90 - 6 * np.sqrt(90) < left < 90 + 6 * np.sqrt(90)
+    assert store.reservoir("m").share == pytest.approx(0.15)
+    assert removed(store)["m", "sample"].instances == gone  # nothing is counted twice
+    for each in (store, *others):
+        each.close()
+
+
+def test_one_at_a_time_removes(store: RecordStore) -> None:
+    fill(store, 10, "m")
+    with store.database.removing(wait=False) as first:
+        assert first
+        with store.database.removing(wait=False) as second:
+            assert not second
+        assert store.prune(Kept(rows=0)) == 0
+    assert store.prune(Kept(rows=0)) == 10
+
+
+def test_a_share_that_was_lowered_before_a_kill_is_not_lowered_again(tmp_path: Path) -> None:
+    store = RecordStore(f"sqlite:///{tmp_path}/r.sqlite")
+    fill(store, 400, "m")
+    lowered = lower_share(store.database, "m", 100)  # and then it was killed
+    assert lowered is not None
+    store.prune(Kept(sample=Sample("reservoir", 200)))
+    assert store.reservoir("m").share == lowered.share
+    assert 0 < store.counts("m").requests < 200  # thinned by the share of now, nevertheless
+    store.close()
+
+
+def test_a_share_is_read_anew_every_few_seconds() -> None:
+    now, shares = [0.0], [1.0]
+    sampler = Sampler(
+        Sample("reservoir", 1), lambda model: Reservoir(shares[0], b"salt"), lambda: now[0]
+    )
+    from monitoring.records.store import Request
+
+    asked = Asked(record("r"), False)
+    request = Request.of([record("r")])
+    assert sampler.keeps(asked, request)
+    shares[0] = 0.0
+    assert sampler.keeps(asked, request)
+    now[0] = LOOK_EVERY_SECONDS
+    assert not sampler.keeps(asked, request)
+
+
+def test_a_store_that_was_busy_when_it_was_migrated_is_rewritten_later(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/r.sqlite"
+    RecordStore(url).close()
+    with sqlite3.connect(tmp_path / "r.sqlite", isolation_level=None) as other:
+        other.execute("PRAGMA auto_vacuum = NONE")
+        other.execute("VACUUM")
+    other.close()
+    RecordStore(url).close()  # nothing is left to migrate
+    with sqlite3.connect(tmp_path / "r.sqlite") as other:
+        assert other.execute("PRAGMA auto_vacuum").fetchone() == (2,)
+    other.close()

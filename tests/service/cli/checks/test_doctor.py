@@ -113,6 +113,17 @@ def test_a_database_that_does_not_answer_makes_it_fail_without_its_password(stat
     assert "secret" not in CliRunner().invoke(doctor, [], obj=loaded, **CONTEXT).output
 
 
+def test_a_missing_file_of_the_password_is_a_finding_among_others(
+    state: Path, tmp_path: Path
+) -> None:
+    url = f"postgresql://me@127.0.0.1:9/h?password_file={tmp_path}/absent"
+    findings, status = told(state, database_url=url)
+    assert status == 1
+    assert not findings["database"]["ok"]
+    assert "the password of the store of records cannot be read" in findings["database"]["detail"]
+    assert len(findings) > 5
+
+
 def test_it_makes_no_file_by_looking(state: Path, tmp_path: Path) -> None:
     file = tmp_path / "new" / "records.sqlite"
     found, status = told(state, database_url=f"sqlite:///{file}")

@@ -9,7 +9,9 @@ import pytest
 from models.data.lineage import Lineage, LiveRows
 from models.data.records import Rows
 from models.versions.registry_files import ModelFiles
+from monitoring.records.keeping.hashes import hash_input
 from monitoring.records.store import Key, Record, RecordStore
+from service.cli.kept import versions
 from service.cli.kept.copies import find_copies
 from service.configuration.settings import load
 from tests.printed import data_of
@@ -107,8 +109,6 @@ def test_copies_in_windows_of_ended_jobs_go_and_others_are_named(
 def test_copies_in_a_version_are_found_by_their_content(
     registry: Registry, store: RecordStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from monitoring.records.keeping.purge import hash_input
-
     x = np.stack([np.full(4, k, np.float32) for k in (0, 5)])
     live = LiveRows(Rows(x, np.zeros(2, np.int64)), np.zeros(2), np.zeros(2, np.int64))
     monkeypatch.setattr(Lineage, "of", lambda bundle: Lineage({"train": live}))
@@ -121,6 +121,50 @@ def test_copies_in_a_version_are_found_by_their_content(
     done = run("records", "purge", "--id", "r5", "--reason", "asked", "--yes")
     assert done.exit_code == 1
     assert "copies of purged rows stay in digits/1, digits/2, digits/3" in done.output
+    again = run("records", "purge", "--id", "r5", "--reason", "asked", "--yes")
+    assert again.exit_code == 1  # what was purged before is still looked for
+    assert "copies of purged rows stay in digits/1, digits/2, digits/3" in again.output
+    monkeypatch.setattr(Lineage, "of", lambda bundle: Lineage({}))
+    done = run("records", "purge", "--id", "r5", "--reason", "asked", "--yes")
+    assert done.exit_code == 0  # no copy is left: the hashes go
+    done = run("records", "purge", "--id", "r5", "--reason", "asked", "--yes")
+    assert done.exit_code == 1
+    assert "copies cannot be looked for" in done.output
+
+
+def test_copies_in_every_archive_of_a_job_are_found(
+    registry: Registry, store: RecordStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = registry.root.parent / "jobs" / "job"
+    folder.mkdir(parents=True)
+    x = np.full((1, 4), 5, np.float32)
+    for name in ("window.npz", ".window.npz", "lineage.npz"):
+        np.savez(folder / name, **{"x": x * 0, "earlier/x": x})
+    np.savez(folder / "referee.npz", kept=np.ones(1, bool))
+    settings = load({"HOLDFAST_STATE": str(registry.root.parent)})
+    found = find_copies(settings, registry, {"digits": {hash_input(x[0].tobytes())}})
+    gone = {Path(c.where).name for c in found if c.gone}
+    assert gone == {"window.npz", ".window.npz", "lineage.npz"}
+    assert [path.name for path in folder.iterdir()] == ["referee.npz"]
+
+
+def test_a_version_that_cannot_be_opened_is_not_known(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(bundle: object) -> Lineage:
+        raise PermissionError("not yours")
+
+    monkeypatch.setattr(Lineage, "of", fail)
+    settings = load({"HOLDFAST_STATE": str(registry.root.parent)})
+    copies = find_copies(settings, registry, {"wine": {b"x"}})
+    assert [(c.rows, c.gone) for c in copies] == [(None, False)] * 3
+
+
+def test_a_store_that_is_not_there_is_not_made(registry: Registry) -> None:
+    done = run("records", "stats")
+    assert done.exit_code == 1
+    assert "there are no records" in done.output
+    assert not (registry.root.parent / "records.sqlite").exists()
 
 
 def test_versions_that_nothing_needs_are_pruned_and_the_others_say_why(
@@ -145,3 +189,15 @@ def test_versions_that_nothing_needs_are_pruned_and_the_others_say_why(
     last = registry.audit("digits")[-1]
     assert (last.action, last.version, last.reason) == ("remove", 3, "room")
     assert ModelFiles(registry.root / "digits").check_audit().fault == ""
+
+
+def test_a_job_that_begins_while_a_person_is_asked_keeps_its_version(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry.withdraw("digits", 3, actor="a", reason="b")
+    asked = iter([set[int](), {3}])  # the second time is after the prompt, with the lock
+    monkeypatch.setattr(versions, "_versions_of_jobs", lambda settings, model: next(asked))
+    done = run("models", "prune", "--model", "digits", "--keep", "0", "--yes")
+    assert done.exit_code == 1
+    assert "version 3 of 'digits' is of a job that goes on" in done.output
+    assert registry.versions("digits") == (1, 2, 3)
