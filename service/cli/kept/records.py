@@ -6,7 +6,6 @@ from typing import Any
 import click
 import msgspec
 
-from models.base.errors import HoldfastError
 from models.versions.registry import Registry
 from models.versions.registry_state import show_time
 from monitoring.records.keeping.export import export_parquet
@@ -16,7 +15,7 @@ from monitoring.records.keeping.removal import Removed
 from monitoring.records.store import RecordStore
 from service.cli.changes import actor, check_with, reason_option
 from service.cli.kept.copies import find_copies
-from service.cli.terminal.output import emit, json_option, table
+from service.cli.terminal.output import emit, fail_with_data, json_option, table
 from service.configuration.settings import Settings
 from service.watcher.bodies import time_at
 from service.watcher.reasons import NO_REASON
@@ -208,7 +207,7 @@ def purge_(
     if left:
         stays.append(f"copies of purged rows stay in {', '.join(copy.where for copy in left)}")
     if stays:
-        raise HoldfastError(f"{'; '.join(stays)}; backups and exports were not looked at")
+        fail_with_data(f"{'; '.join(stays)}; backups and exports were not looked at")
 
 
 def _rows(rows: int | None) -> str:
