@@ -1,6 +1,7 @@
 """What people read first: the README's length, who runs a document's commands, and who does not."""
 
 import re
+import tomllib
 from pathlib import Path
 
 from tests.ops import ROOT
@@ -23,8 +24,10 @@ NOT_EXECUTED = {
     "docs/deployment.md": "they need a container engine, or certificates and hosts of the reader's",
     "docs/http.md": "its requests are asked by tests/service, which compare its table of calls",
     "docs/install.md": "they need a package index; tests/e2e/test_wheel.py installs without one",
+    "docs/kubernetes.md": "they need a cluster; tests/kubernetes builds what they would apply",
     "docs/methods.md": "hours of measuring; each figure names its command",
     "docs/operations.md": "they need addresses of the reader's; tests compare what is made",
+    "docs/records.md": "they need records of the reader's; tests/service/cli/kept does the same",
     "docs/reliability.md": "hours of faults; each figure names its command",
     "docs/security.md": "they need keys and certificates of the reader's",
     "docs/training.md": "they need data of the reader's; the tutorial trains and wraps for real",
@@ -45,6 +48,21 @@ def test_the_readme_is_short_and_shows_a_picture() -> None:
     assert len(text.splitlines()) <= README_LINES
     assert re.search(r"!\[[^\]]+\]\(docs/pictures/", text)
     assert all((ROOT / path).is_file() for path in re.findall(r"\((docs/pictures/[^)]+)\)", text))
+
+
+def test_the_readme_names_ways_in_and_places_that_have_a_document_of_their_own() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for link in ("docs/http.md#the-same-over-grpc", "docs/kubernetes.md"):
+        assert f"({link})" in text
+
+
+def test_the_table_of_extras_has_those_of_the_package() -> None:
+    """All but `dev`, which is for a checkout."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    text = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
+    table = text.split("| extra | brings | without it |\n")[1].split("\n\n")[0]
+    told = re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
+    assert sorted(told) == sorted(set(project["optional-dependencies"]) - {"dev"})
 
 
 def test_every_cell_on_a_peer_has_its_source() -> None:

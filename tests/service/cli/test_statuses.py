@@ -33,7 +33,6 @@ NEEDS = {
     "models sign": ("absent", "--key", "absent.pem"), "tokens revoke": ("absent",),
     "train": ("absent.csv",), "wrap": ("absent.onnx", "--data", "absent.csv"),
     "drift show": ("absent",), "traffic": ("--model", "absent", "--seconds", "1"),
-    "records export": ("absent/rows.parquet",),
     "tokens create": ("no/name", "--scope", "predict"),
 }  # fmt: skip
 # With an empty state these have something to say: that there is nothing.
