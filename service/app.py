@@ -122,10 +122,22 @@ class Application(Front):
         self._grpc: GrpcServer | None = None
 
     async def begin(self) -> None:
-        """Listen for gRPC where the settings say so."""
-        settings = self.service.settings
-        if not settings.grpc_port:
+        """Listen for gRPC where the settings say so.
+
+        Where that fails HTTP is served all the same: a worker that takes another's place must not
+        end over a certificate, and the service with it.
+        """
+        if not self.service.settings.grpc_port:
             return
+        try:
+            await self._begin_grpc(self.service.settings)
+        except Exception as error:
+            self._grpc = None
+            logger("grpc").error(
+                "grpc_off", reason=str(error), port=self.service.settings.grpc_port
+            )
+
+    async def _begin_grpc(self, settings: Settings) -> None:
         from service.protocols.grpc.server import GrpcServer, GrpcTerms  # of an extra
 
         self._grpc = GrpcServer(
@@ -133,7 +145,7 @@ class Application(Front):
             GrpcTerms(
                 settings.host, settings.grpc_port, settings.max_body_bytes,
                 settings.max_waiting_bytes, settings.grpc_cert_file, settings.grpc_key_file,
-                settings.grpc_client_ca_file,
+                settings.grpc_client_ca_file, settings.body_timeout_seconds,
             ),
         )  # fmt: skip
         await self._grpc.start()

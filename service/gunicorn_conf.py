@@ -20,7 +20,8 @@ from models.base import locks, logs
 from models.base.processes import child_environment, heartbeat_folder, prepare_process
 from service.access.guard import exposure
 from service.configuration.addresses import bind_text
-from service.configuration.settings import Settings, environment, load, service_lock
+from service.configuration.settings import Settings, environment, load
+from service.configuration.state_locks import service_lock
 from service.server.arbiter import Arbiter
 from service.server.shared import WorkerTerms
 from service.server.worker import Worker

@@ -23,7 +23,8 @@ from monitoring.records.store import RecordStore
 from monitoring.watching.watcher import Watcher, WatchPlan
 from service.access.guard import Guard, admin_secret, alert_secret, origins_of, watch_guard_of
 from service.configuration.program import program_version
-from service.configuration.settings import Settings, watcher_lock
+from service.configuration.settings import Settings
+from service.configuration.state_locks import watcher_lock
 from service.telemetry import metrics as telemetry
 from service.watcher import calls as watch_calls
 from service.watcher.demo import Demo

@@ -70,13 +70,7 @@ class Guard:
         """
         if scope == "open":
             return ""
-        holder = ""
-        if scope in PAGE:
-            holder = "" if self._is_free(call) else self._page_holder(call, scope)
-            call.actor = f"token {holder}" if holder and holder != _own("admin") else "admin"
-        elif scope in self._secrets or self._tokens.needs_tokens():
-            holder = self._holder(call, scope)
-            call.actor = scope if holder == _own(scope) else f"token {holder}"
+        holder = self.check(call, scope)
         if holder and self._by_token:
             caller = f"token {holder}"
         else:
@@ -84,6 +78,22 @@ class Guard:
         if self._limits is not None:
             self._limits.enter(caller)
         return caller
+
+    def check(self, call: Call, scope: Scope) -> str:
+        """Return the name of the call's token, empty where none is needed; no limit is looked at.
+
+        Raises as `enter`, but for TooManyError.
+        """
+        if scope == "open":
+            return ""
+        holder = ""
+        if scope in PAGE:
+            holder = "" if self._is_free(call) else self._page_holder(call, scope)
+            call.actor = f"token {holder}" if holder and holder != _own("admin") else "admin"
+        elif scope in self._secrets or self._tokens.needs_tokens():
+            holder = self._holder(call, scope)
+            call.actor = scope if holder == _own(scope) else f"token {holder}"
+        return holder
 
     def tokens_needed(self) -> bool:
         """Whether predictions and feedback need a token now."""

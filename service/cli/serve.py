@@ -26,7 +26,8 @@ from service.access.guard import exposure
 from service.cli.checks.extras import missing_for_training, need_training
 from service.cli.checks.start_checks import check_start
 from service.configuration.addresses import family_of, join, listen_address, near, url_of
-from service.configuration.settings import Settings, service_lock, watcher_lock
+from service.configuration.settings import Settings
+from service.configuration.state_locks import service_lock, watcher_lock
 
 RESTART_PAUSE = 1.0
 LOOK_SECONDS = 0.2

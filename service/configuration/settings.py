@@ -359,16 +359,6 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 _DEFAULTS = Settings()
 
 
-def service_lock(settings: Settings) -> Path:
-    """The lock that one service holds on its state directory."""
-    return settings.metrics_dir / "service.lock"
-
-
-def watcher_lock(settings: Settings) -> Path:
-    """The lock that one watcher holds on its state directory."""
-    return Path(settings.state) / "watcher.lock"
-
-
 def load(env: Mapping[str, str], toml_path: Path | None = None) -> Settings:
     """Read the settings; the environment wins over the file, which wins over the defaults.
 

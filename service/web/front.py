@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol
 
 from a2wsgi import WSGIMiddleware
 
+from models.base.errors import HoldfastError
 from service.web.call import Call, Endpoint, Scope
 from service.web.compression import compress_reply
 from service.web.error_reply import error_reply
@@ -40,6 +41,9 @@ class Gatekeeper(Protocol):
 
     def enter(self, call: Call, scope: Scope) -> str:
         """Return the caller's name. Raises UnauthorizedError, ForbiddenError or TooManyError."""
+
+    def check(self, call: Call, scope: Scope) -> str:
+        """Return the name of the call's token. Raises as `enter` does for the token alone."""
 
     def leave(self, caller: str) -> None:
         """The call that entered has been answered."""
@@ -75,6 +79,7 @@ class Front:
         self._bounds = bounds
         self._intake = Intake(bounds.body_bytes, bounds.body_seconds, self.held)
         self._pace = Pace()
+        self._relayed: set[asyncio.Task[Reply]] = set()
         self._pool = ThreadPoolExecutor(bounds.threads, thread_name_prefix="request")
         flask: Any = self.router.flask.wsgi_app  # a2wsgi's types are narrower than the standard's
         self._flask = WSGIMiddleware(flask, workers=bounds.threads)
@@ -143,16 +148,44 @@ class Front:
         self._observe(rule, call.method, reply, time.perf_counter() - began)
         await _send(reply, send)
 
-    async def relay(self, endpoint: Endpoint, call: Call, arguments: Mapping[str, str]) -> Reply:
+    async def relay(
+        self,
+        endpoint: Endpoint,
+        call: Call,
+        arguments: Mapping[str, str],
+        done: Callable[[], None] = lambda: None,
+    ) -> Reply:
         """Answer a call of another protocol as one of HTTP: same guard, limits and counters.
 
         For the event loop. `Host` and `Origin` are not judged: no page of a browser can make it.
+        Where the caller is cancelled the answer is made and counted all the same, and the bytes of
+        the call are held as long as it takes; then, in any case, `done` is called.
         """
+        task = asyncio.ensure_future(self._relay(endpoint, call, arguments))
+        self._relayed.add(task)  # else nothing would keep it
+        task.add_done_callback(self._relayed.discard)
+        task.add_done_callback(lambda _: done())
+        return await asyncio.shield(task)
+
+    def admits(self, endpoint: Endpoint, call: Call) -> bool:
+        """Whether the token of a call, whose body has not come yet, allows it."""
+        try:
+            self._guard.check(call, endpoint.scope)
+        except HoldfastError:
+            return False
+        return True
+
+    def refuse(self, endpoint: Endpoint, call: Call, error: Exception) -> Reply:
+        """Answer and count a call of another protocol that does not come as far as `relay`."""
+        reply = error_reply(call.path, error, endpoint.rule)
+        reply = state_id(reply, call.id() or "", call.sent_id())
+        self._observe(endpoint.rule, endpoint.method, reply, 0.0)
+        return reply
+
+    async def _relay(self, endpoint: Endpoint, call: Call, arguments: Mapping[str, str]) -> Reply:
         match, size, began = Match(endpoint, arguments), len(call.sent), time.perf_counter()
         if not self.held.take(size):
-            reply = error_reply(call.path, UnavailableError(CROWDED), endpoint.rule)
-            self._observe(endpoint.rule, endpoint.method, reply, 0.0)
-            return reply
+            return self.refuse(endpoint, call, UnavailableError(CROWDED))
         try:
             if endpoint.hot:
                 return await self._predict(match, call)

@@ -95,6 +95,9 @@ def _check_settings(settings: Settings) -> Iterator[Finding]:
         else:
             fix = f"correct {variable_of(each.name)}, or what it names"
             yield failed(what, each.detail, fix)
+    for fault in start_checks.grpc_faults(settings):
+        fix = f"correct HOLDFAST_{fault.name.upper()}, or what it names"
+        yield failed(f"setting {fault.name}", str(fault), fix)
     try:
         start_checks.check_ports(settings)
     except SettingsError as error:

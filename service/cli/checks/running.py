@@ -11,7 +11,8 @@ from service.cli.checks.findings import Finding, failed, noted, passed
 from service.cli.serve import ask_ready
 from service.configuration import sizing
 from service.configuration.addresses import near, url_of
-from service.configuration.settings import PREFIX, Settings, service_lock, watcher_lock
+from service.configuration.settings import PREFIX, Settings
+from service.configuration.state_locks import service_lock, watcher_lock
 from service.telemetry.metrics import read_wanted
 from service.telemetry.tracing import find_collector
 from service.web.errors import SettingsError

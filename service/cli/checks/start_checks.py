@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from models.base.errors import HoldfastError
-from service.access import auth
+from service.access import auth, certificates
 from service.configuration.addresses import AddressError, listen_address
 from service.configuration.checks import hide_password
 from service.configuration.settings import Settings
@@ -54,13 +54,15 @@ def check_ports(settings: Settings) -> None:
     """Raise SettingsError where service and watcher on one machine would want the same port."""
     everywhere = {"0.0.0.0", "::"}
     hosts = {settings.host, settings.watch_host}
-    if settings.port == settings.watch_port and (len(hosts) == 1 or hosts & everywhere):
-        expected = f"another port than the service's ({settings.port})"
+    taken = {settings.grpc_port: "of gRPC", settings.port: "the service's"}
+    whose = taken.get(settings.watch_port)
+    if whose is not None and (len(hosts) == 1 or hosts & everywhere):
+        expected = f"another port than {whose} ({settings.watch_port})"
         raise SettingsError("watch_port", expected, str(settings.watch_port))
 
 
 def grpc_faults(settings: Settings) -> Iterator[SettingsError]:
-    """Yield what does not go together of gRPC's port and files."""
+    """Yield what does not go together of gRPC's port and files, and files that are not for TLS."""
     cert, key = settings.grpc_cert_file, settings.grpc_key_file
     if not settings.grpc_port:
         return
@@ -72,6 +74,10 @@ def grpc_faults(settings: Settings) -> Iterator[SettingsError]:
     if not cert and (key or settings.grpc_client_ca_file):
         expected = "a file: without a certificate there is no TLS"
         yield SettingsError("grpc_cert_file", expected, "none")
+    files = (cert, key, settings.grpc_client_ca_file)
+    if cert and key and all(os.access(path, os.R_OK) for path in files if path):
+        for name, expected, got in certificates.find_faults(*files):
+            yield SettingsError(f"grpc_{name}_file", expected, got)
 
 
 def look(settings: Settings) -> Iterator[Checked]:

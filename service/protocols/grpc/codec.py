@@ -9,9 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import orjson
 
 from models.base.errors import InputError
+from service.decoding.json_amount import MOST_OBJECTS
 from service.protocols.grpc.schema import Message
 from service.protocols.v2.binary import HEADER
 from service.web.reply import Reply
@@ -24,6 +26,8 @@ TYPED: Mapping[str, tuple[str, str]] = {
     "FP32": ("fp32_contents", "<f4"),
 }
 BYTES = "BYTES"
+UINT8_MOST = 255
+PART = 1 << 14  # values of a message that are converted at once
 LENGTH_BYTES = 4  # of an element of BYTES
 FINAL, WANTS_FINAL = "triton_final_response", "triton_enable_empty_final_response"
 
@@ -42,8 +46,10 @@ def to_v2(request: Message) -> tuple[bytes, int]:
     """Return the body of the V2 request and the length of its JSON.
 
     Raises:
-        InputError: tensors are given both raw and typed, or not as many as inputs.
+        InputError: tensors are given both raw and typed, or not as many as inputs; more parameters
+            and dimensions than a right request has; a value is none of its datatype.
     """
+    check_amount(request)
     raw, inputs = request.raw_input_contents, request.inputs
     typed = [k for k, each in enumerate(inputs) if each.HasField("contents") and any_of(each)]
     if raw and typed:
@@ -85,29 +91,53 @@ def to_v2(request: Message) -> tuple[bytes, int]:
     return b"".join((text, *behind)), len(text)
 
 
+def check_amount(request: Message) -> None:
+    """Refuse more parameters and dimensions than a right request has. Raises InputError."""
+    amount = sum(len(each.shape) for each in request.inputs)
+    for holder in (request, *request.inputs, *request.outputs):
+        amount += len(holder.parameters)
+    if amount > MOST_OBJECTS:
+        expected = f"at most {MOST_OBJECTS} parameters and sizes of shapes"
+        raise InputError("message", expected, f"{amount}")
+
+
 def any_of(tensor: Message) -> bool:
     """Whether the contents of an input hold a value."""
     return bool(tensor.contents.ListFields())
 
 
 def read_typed(each: Message, field: str, tensor: dict[str, Any]) -> bytes | None:
-    """Return the bytes of typed contents; None where `tensor` got its values as JSON instead.
-
-    That is where not every value of the message's type is one of the datatype (an UINT8 of 300), so
-    that the codec of V2 can refuse it; and where there are none.
+    """Return the bytes of typed contents; None, and no `data`, where the datatype has none.
 
     Raises:
-        InputError: values stand in another field than the datatype's.
+        InputError: values stand in another field than the datatype's, or one of the message's type
+            is none of the datatype (an UINT8 of 300).
     """
     given = [descriptor.name for descriptor, _ in each.contents.ListFields()]
     name, dtype = TYPED.get(each.datatype, ("", ""))
     wrong = [other for other in given if other != name]
     if name and wrong:
         raise InputError(field, f"{name}, as the datatype is {each.datatype}", wrong[0])
-    if not name or each.datatype == "UINT8":
-        tensor["data"] = list(getattr(each.contents, name)) if name else []
+    if not name:
+        tensor["data"] = []  # the codec of V2 refuses the datatype
         return None
-    return np.array(getattr(each.contents, name), dtype).tobytes()
+    values = getattr(each.contents, name)
+    if each.datatype != "UINT8":
+        return array_of(values, dtype).tobytes()
+    wide = array_of(values, "<u4")
+    if wide.size and wide.max() > UINT8_MOST:
+        at = int(wide.argmax())
+        raise InputError(f"{field}.{name}[{at}]", f"0 to {UINT8_MOST}", f"{wide[at]}")
+    return wide.astype(dtype).tobytes()
+
+
+def array_of(values: Sequence[Any], dtype: str) -> npt.NDArray[Any]:
+    """Return a repeated field as an array, made in parts: between them other threads may run."""
+    whole = np.empty(len(values), dtype)
+    for at in range(0, len(values), PART):
+        part = values[at : at + PART]
+        whole[at : at + len(part)] = part
+    return whole
 
 
 def from_v2(reply: Reply, response: Message, *, typed: bool, final: bool = False) -> Message:

@@ -16,6 +16,7 @@ CODES: Mapping[int, grpc.StatusCode] = {
     HTTPStatus.UNAUTHORIZED: grpc.StatusCode.UNAUTHENTICATED,
     HTTPStatus.FORBIDDEN: grpc.StatusCode.PERMISSION_DENIED,
     HTTPStatus.NOT_FOUND: grpc.StatusCode.NOT_FOUND,
+    HTTPStatus.REQUEST_TIMEOUT: grpc.StatusCode.DEADLINE_EXCEEDED,
     HTTPStatus.CONFLICT: grpc.StatusCode.FAILED_PRECONDITION,
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: grpc.StatusCode.RESOURCE_EXHAUSTED,
     HTTPStatus.TOO_MANY_REQUESTS: grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -25,12 +26,14 @@ RETRY_AFTER = "retry-after"
 
 
 def code_of(status: int) -> grpc.StatusCode:
-    """Return the code of an error; INTERNAL for those that are nobody's fault outside.
+    """Return the code of an error; where none is its own, that of whose fault it is.
 
-    >>> code_of(404).name, code_of(500).name
-    ('NOT_FOUND', 'INTERNAL')
+    >>> code_of(404).name, code_of(415).name, code_of(500).name
+    ('NOT_FOUND', 'INVALID_ARGUMENT', 'INTERNAL')
     """
-    return CODES.get(status, grpc.StatusCode.INTERNAL)
+    outside = HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR
+    other = grpc.StatusCode.INVALID_ARGUMENT if outside else grpc.StatusCode.INTERNAL
+    return CODES.get(status, other)
 
 
 def detail_of(reply: Reply) -> str:

@@ -95,7 +95,7 @@ class Lab:
         keys = [Key(f"{tag}-{k}", 0) for k in range(rows)]
         now, label = time.time(), 0 if right else 1
         records.add(
-            [Record(key.id, 0, now, model, version, b"", 0, 0.5, 0.1, 0.9, 0.3) for key in keys]
+            [Record(key.id, 0, now, model, version, b"\0", 0, 0.5, 0.1, 0.9, 0.3) for key in keys]
         )
         found = records.find(keys)
         records.add_feedback([(key, found[key], label) for key in keys])

@@ -31,7 +31,8 @@ NEEDS = {
     "models promote": ("absent", "1"), "models release": ("absent",),
     "models rollback": ("absent",), "models show": ("absent",), "models verify": ("absent",),
     "models sign": ("absent", "--key", "absent.pem"), "tokens revoke": ("absent",),
-    "train": ("absent.csv",), "wrap": ("absent.onnx", "--data", "absent.csv"),
+    "records export": ("absent/records.parquet",), "train": ("absent.csv",),
+    "wrap": ("absent.onnx", "--data", "absent.csv"),
     "drift show": ("absent",), "traffic": ("--model", "absent", "--seconds", "1"),
     "tokens create": ("no/name", "--scope", "predict"),
 }  # fmt: skip

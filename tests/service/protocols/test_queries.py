@@ -182,4 +182,4 @@ def test_doctor_says_whether_clients_are_watched(
     told = data_of(CliRunner().invoke(doctor, ["--json"], obj=settings, **CONTEXT).stdout)
     (found,) = (f for f in told["findings"] if f["what"] == "query detection of digits")
     assert found["ok"] == ok
-    assert detail in found["detail"]
+    assert detail in f"{found['detail']}; {found['fix']}"

@@ -267,7 +267,7 @@ def test_service_and_watcher_send_what_their_metrics_pages_show(
 def _is_ready(url: str) -> bool:
     try:
         return requests.get(url, timeout=10).ok
-    except requests.ConnectionError:
+    except requests.RequestException:  # it may accept before it can answer
         return False
 
 

@@ -1,6 +1,8 @@
 """The front: two ways to the same answer, and what holds for every answer."""
 
+import asyncio
 import json
+import threading
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from service.web.front import Front, RequestBounds
 from service.web.reply import Reply
 from tests import bundles
 from tests.asgi import client_of
+from tests.waiting import PATIENCE_SECONDS
 
 ROW = {"instances": [[[[0.0] * 8] * 8]]}
 
@@ -25,18 +28,23 @@ class Open:
         self.inside += 1
         return "somebody"
 
+    def check(self, call: Call, scope: str) -> str:
+        return "somebody"
+
     def leave(self, caller: str) -> None:
         self.inside -= 1
 
 
-def front(handler: Any, **flags: Any) -> tuple[Front, Open, list[tuple[str, str, int]]]:
+def front(
+    handler: Any, body_bytes: int = 1000, **flags: Any
+) -> tuple[Front, Open, list[tuple[str, str, int]]]:
     seen: list[tuple[str, str, int]] = []
     guard = Open()
     made = Front(
         [Endpoint("POST", "/a/<name>:go", handler, **flags)],
         guard,
         lambda rule, method, reply, seconds: seen.append((rule, method, reply.status)),
-        RequestBounds(1000),
+        RequestBounds(body_bytes),
     )
     return made, guard, seen
 
@@ -116,3 +124,43 @@ def test_what_two_query_values_mean_is_asked() -> None:
     assert client.post("/a/b:go").data == b""
     assert client.post("/a/b:go?q=1&q=2").status_code == 400
     assert client.post("/a/b:go?" + "&".join(["q=1"] * 200)).status_code == 400
+
+
+@pytest.mark.parametrize("hot", [True, False])
+def test_a_relayed_call_that_is_cancelled_is_held_and_counted_until_it_is_answered(
+    hot: bool,
+) -> None:
+    go_on = threading.Event()
+
+    def waits(call: Call, name: str) -> Reply:
+        assert go_on.wait(PATIENCE_SECONDS)
+        return Reply(b"")
+
+    made, guard, seen = front(waits, hot=hot, body_bytes=2**20)
+    size, count = 2**19, 6  # beyond the quick ones; more than there are threads
+    done: list[int] = []
+
+    async def scene() -> None:
+        endpoint = made.endpoints[0]
+        tasks = []
+        for _ in range(count):
+            call = Call({"method": "POST", "path": "/a/b:go", "headers": [], "query_string": b""},
+                        size, b"x" * size)  # fmt: skip
+            one = made.relay(endpoint, call, {"name": "b"}, lambda: done.append(1))
+            tasks.append(asyncio.ensure_future(one))
+        while made.held.bytes < count * size:
+            await asyncio.sleep(0)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert all(task.cancelled() for task in tasks)
+        assert made.held.bytes == count * size
+        assert (seen, done) == ([], [])
+        go_on.set()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while len(done) < count:
+                await asyncio.sleep(0.01)
+        assert made.held.bytes == guard.inside == 0
+        assert seen == [("/a/<name>:go", "POST", 200)] * count
+
+    asyncio.run(scene())

@@ -71,7 +71,7 @@ def test_an_attack_raises_the_slow_stream_and_the_state_survives(published: Publ
     looks = 0
     while not watch.update(rng.multinomial(60, attacks), 7.0):
         looks += 1
-        assert looks < 20
+        assert looks < 60  # few held-out rows: the upper ends of benign kinds lie high
     assert watch.slow.alarm
     assert watch.alarm_since == 7.0
     assert "attacked" in watch.words

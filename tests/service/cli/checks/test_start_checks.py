@@ -9,11 +9,12 @@ import pytest
 
 from models.base.errors import HoldfastError
 from service.access import auth
-from service.cli.checks import start_checks
+from service.cli.checks import doctor, start_checks
 from service.cli.checks.start_checks import check_start
 from service.cli.serve import check_port
 from service.configuration.settings import Settings, load
 from service.web.errors import ManySettingsError, SettingsError
+from tests.service.certificates import certificate
 
 FILES = ("tokens_file", "admin_token_file", "alert_token_file", "trusted_keys", "signing_key_file")
 OF_SERVICE = ["admin_token_file", "tokens_file", "trusted_keys"]
@@ -178,4 +179,49 @@ def test_what_does_not_go_together_of_grpc_is_told_at_once(tmp_path: Path) -> No
         "grpc_cert_file"
     ]
     whole = loaded(grpc_port=8081, grpc_cert_file=there, grpc_key_file=there)
-    assert faults(whole, "service") == []
+    assert faults(whole, "service") == ["grpc_cert_file"]
+
+
+def test_files_that_are_none_of_tls_are_refused_by_name_and_doctor_tells_the_same(
+    tmp_path: Path,
+) -> None:
+    pytest.importorskip("grpc")
+    key, cert = certificate(tmp_path, "server")
+    other, _ = certificate(tmp_path, "other")
+    text, locked = tmp_path / "text", tmp_path / "locked.key"
+    text.write_text("no certificate\n")
+    subprocess.run(
+        ["openssl", "pkey", "-in", key, "-aes256", "-passout", "pass:x", "-out", locked], check=True
+    )
+    for files, wrong in (
+        ({}, []),
+        ({"grpc_client_ca_file": cert}, []),
+        ({"grpc_cert_file": text}, ["grpc_cert_file"]),
+        ({"grpc_cert_file": key}, ["grpc_cert_file"]),
+        ({"grpc_key_file": text}, ["grpc_key_file"]),
+        ({"grpc_key_file": other}, ["grpc_key_file"]),
+        ({"grpc_key_file": locked}, ["grpc_key_file"]),
+        ({"grpc_client_ca_file": text}, ["grpc_client_ca_file"]),
+        ({"grpc_cert_file": text, "grpc_client_ca_file": text},
+         ["grpc_cert_file", "grpc_client_ca_file"]),
+    ):  # fmt: skip
+        given = {"grpc_port": 8081, "grpc_cert_file": cert, "grpc_key_file": key, **files}
+        settings = loaded(state=tmp_path, **given)
+        assert faults(settings, "service") == wrong
+        told = [each for each in doctor._check_settings(settings) if not each.ok]
+        assert sorted(each.what for each in told) == [f"setting {name}" for name in wrong]
+    with pytest.raises(SettingsError, match=f"grpc_cert_file: expected .* in PEM, got {text}"):
+        check_start(loaded(grpc_port=8081, grpc_cert_file=text, grpc_key_file=key), "service")
+
+
+def test_the_watcher_does_not_take_the_port_of_grpc() -> None:
+    settings = loaded(grpc_port=9108)
+    assert faults(settings, "service", "watcher") == ["watch_port"]
+    assert faults(settings, "service") == []
+    elsewhere = loaded(grpc_port=9108, watch_host="127.0.0.2")
+    assert faults(elsewhere, "service", "watcher") == []
+    told = [each for each in doctor._check_settings(settings) if not each.ok]
+    assert [each.what for each in told] == ["ports"]
+    clash = loaded(grpc_port=8080)
+    told = [each for each in doctor._check_settings(clash) if not each.ok]
+    assert [each.what for each in told] == ["setting grpc_port"]

@@ -1,6 +1,5 @@
 """`holdfast records` and `holdfast models prune` on a real state directory."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from models.versions.registry_files import ModelFiles
 from monitoring.records.store import Key, Record, RecordStore
 from service.cli.kept.copies import find_copies
 from service.configuration.settings import load
+from tests.printed import data_of
 from tests.service.cli.test_changes import Registry, made, registry, run, said, told
 
 __all__ = ["made", "registry"]  # fixtures
@@ -95,7 +95,7 @@ def test_copies_in_windows_of_ended_jobs_go_and_others_are_named(
     (state / "jobs" / "torn" / "window.npz").write_bytes(b"no")
     done = run("records", "purge", "--id", "r0", "--reason", "asked", "--yes", "--json")
     assert done.exit_code == 0
-    copies = {Path(c["where"]).parent.name: c for c in json.loads(done.stdout)["copies"]}
+    copies = {Path(c["where"]).parent.name: c for c in data_of(done.stdout)["copies"]}
     assert {name: (c["rows"], c["gone"]) for name, c in copies.items()} == {
         "ended": (1, True),
         "torn": (None, True),

@@ -1,30 +1,19 @@
 """TLS of gRPC's own server: with a certificate, and with those of clients."""
 
-import subprocess
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException
 
 from tests import bundles
 from tests.ops import free_port
+from tests.service.certificates import certificate
 from tests.service.processes import running
-
-
-def certificate(folder: Path, name: str, authority: str | None = None) -> tuple[Path, Path]:
-    """A key and a certificate for this machine, of an authority or of itself."""
-    key, cert = folder / f"{name}.key", folder / f"{name}.crt"
-    signed = [] if authority is None else ["-CA", folder / f"{authority}.crt",
-                                           "-CAkey", folder / f"{authority}.key"]  # fmt: skip
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
-         "-nodes", "-keyout", key, "-out", cert, "-days", "2", "-subj", f"/CN={name}",
-         "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", *signed],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    return key, cert
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
 
 def is_live(port: int, **options: Any) -> bool:
@@ -52,3 +41,32 @@ def test_tls_takes_who_trusts_the_certificate_and_nobody_in_plain_text(
         assert is_live(port, **trusting, **own)
         assert is_live(port, **trusting) != both
         assert not is_live(port)
+
+
+def test_files_that_went_bad_end_no_worker_and_http_goes_on(tmp_path: Path) -> None:
+    """A successor says loudly that gRPC is off, and which file is at fault."""
+    key, cert = certificate(tmp_path, "server")
+    bundles.publish(tmp_path / "registry")
+    port = free_port()
+    options = {"grpc_port": port, "grpc_cert_file": cert, "grpc_key_file": key}
+    trusted = cert.read_bytes()
+    kept = tmp_path / "trusted.crt"
+    kept.write_bytes(trusted)
+    with running(tmp_path, **options) as server:
+        assert is_live(port, ssl=True, root_certificates=str(kept))
+        before = server.workers
+        cert.write_text("no certificate\n")
+        server.signal(signal.SIGHUP)
+        wait_until(
+            lambda: server.alive() and len(server.workers) == 2 and not server.workers & before,
+            what="two successors",
+        )
+        assert requests.get(f"{server.url}/readyz", timeout=PATIENCE_SECONDS).status_code == 200
+        told = [line for line in server.log.splitlines() if "grpc_off" in line]
+        assert len(told) >= 2  # one more where a first worker was still starting
+        assert all("HOLDFAST_GRPC_CERT_FILE" in line and str(cert) in line for line in told)
+        cert.write_bytes(trusted)
+        server.signal(signal.SIGHUP)
+        wait_until(
+            lambda: is_live(port, ssl=True, root_certificates=str(kept)), what="gRPC is back"
+        )
