@@ -75,7 +75,7 @@ class Service:
             limits=settings.limits,
             threads=settings.model_threads,
         )
-        collector = settings.trace_endpoint or tracing.find_collector(os.environ)
+        collector = tracing.find_collector(settings.trace_endpoint, os.environ)
         self.tracing = tracing.start(collector, self.version)
         self.sender = telemetry.start(
             "holdfast", self.version, telemetry.name_instance(settings.port),

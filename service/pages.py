@@ -57,7 +57,9 @@ def commands_page() -> str:
 
 After `make run` the program is `.venv/bin/holdfast`. The exit status is 0; 1 where the work could
 not be done (a sentence on standard error says why); 2 for wrong usage; 130 after Ctrl-C. `up`,
-`demo`, `serve` and `watch` run until Ctrl-C or SIGTERM ends them in order, with 0.
+`demo`, `serve` and `watch` run until Ctrl-C or SIGTERM ends them in order, with 0. `traffic` that
+Ctrl-C ends sums up what it has sent: 0, or 1 if a request failed. A question that is not answered
+with yes is 1.
 
 Where a command has data, `--json` prints it on standard output, always in the same envelope;
 progress and notes go to standard error:
@@ -68,6 +70,9 @@ progress and notes go to standard error:
 | `command` | the command's words, without the program's name: `models list` |
 | `data` | what the command has to say; null where it could not do its work |
 | `error` | the sentence that says why it could not; null where it could |
+
+Where there is data to show and the status is 1 all the same (`doctor`, `models verify`, `audit
+verify`, `traffic`, `records purge`), the envelope holds the data.
 
 An error of usage or of a setting comes before a command begins: a sentence on standard error, no
 JSON. [Installing](install.md#completion-in-the-shell) has completion in the shell.

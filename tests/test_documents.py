@@ -1,6 +1,7 @@
 """What people read first: the README's length, who runs a document's commands, and who does not."""
 
 import re
+import tomllib
 from pathlib import Path
 
 from tests.ops import ROOT
@@ -47,6 +48,21 @@ def test_the_readme_is_short_and_shows_a_picture() -> None:
     assert len(text.splitlines()) <= README_LINES
     assert re.search(r"!\[[^\]]+\]\(docs/pictures/", text)
     assert all((ROOT / path).is_file() for path in re.findall(r"\((docs/pictures/[^)]+)\)", text))
+
+
+def test_the_readme_names_ways_in_and_places_that_have_a_document_of_their_own() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for link in ("docs/http.md#the-same-over-grpc", "docs/kubernetes.md"):
+        assert f"({link})" in text
+
+
+def test_the_table_of_extras_has_those_of_the_package() -> None:
+    """All but `dev`, which is for a checkout."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    text = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
+    table = text.split("| extra | brings | without it |\n")[1].split("\n\n")[0]
+    told = re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
+    assert sorted(told) == sorted(set(project["optional-dependencies"]) - {"dev"})
 
 
 def test_every_cell_on_a_peer_has_its_source() -> None:

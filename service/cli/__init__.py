@@ -1,6 +1,7 @@
 """The command line `holdfast`: every command shows an example.
 
 The status is 0; 1 where the work could not be done; 2 for wrong usage; 130 after Ctrl-C.
+What runs until it is stopped ends with 0 then, and `traffic` sums up what it has sent.
 """
 
 import errno
@@ -38,6 +39,7 @@ from service.configuration import settings
 TOML = Path("holdfast.toml")
 FULL = (errno.ENOSPC, errno.EDQUOT)  # told of a file that is open, without its name
 INTERRUPTED = 128 + signal.SIGINT
+NOT_CONFIRMED = "nothing was done: nobody said yes (--yes does it without asking)"
 OUT_OF_MEMORY = (
     "there was not enough memory, and nothing was published: take a smaller batch or net or fewer "
     "rows, or give the machine (or container) more"
@@ -53,6 +55,10 @@ class CommandGroup(click.Group):
             return super().invoke(ctx)
         except KeyboardInterrupt:
             sys.exit(INTERRUPTED)  # without a word: who pressed Ctrl-C knows
+        except click.Abort as error:  # of a question that click asked
+            if isinstance(error.__context__, KeyboardInterrupt):
+                sys.exit(INTERRUPTED)
+            sentence = NOT_CONFIRMED
         except HoldfastError as error:
             sentence = str(error)
         except BrokenPipeError:

@@ -1,5 +1,8 @@
 """`holdfast demo`: all there is to see, in an empty folder and without a checkout."""
 
+import os
+from pathlib import Path
+
 import click
 
 from models.base.errors import HoldfastError
@@ -7,7 +10,9 @@ from models.versions.registry import Registry
 from service.cli.checks.extras import missing_for_training
 from service.cli.serve import DEMO, start
 from service.configuration.settings import PREFIX, Settings
+from service.configuration.values import read_toml
 
+REST = f"{PREFIX}COOL_DOWN_SECONDS"
 REST_SECONDS = 5.0  # of the loop: who looks for five minutes does not wait for five more
 
 
@@ -38,6 +43,6 @@ def demo(settings: Settings) -> None:
             "`holdfast up`"
         )
     rest = {}
-    if settings.cool_down_seconds == Settings().cool_down_seconds:
-        rest[f"{PREFIX}COOL_DOWN_SECONDS"] = f"{REST_SECONDS:g}"
+    if REST not in os.environ and "cool_down_seconds" not in read_toml(Path("holdfast.toml")):
+        rest[REST] = f"{REST_SECONDS:g}"
     start(settings, DEMO, rest)

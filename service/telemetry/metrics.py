@@ -23,6 +23,7 @@ from prometheus_client.samples import Sample
 
 from models.base.locks import try_exclusive
 from models.base.logs import logger
+from service.telemetry.asked import check_protocol, is_disabled, need_exporter
 from service.web.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -34,7 +35,6 @@ DEFAULT_MILLISECONDS = "60000"
 LOCK = "otlp.lock"  # `models.base.locks.clear` removes it, so it is as old as the counters
 SAID_AS = {"model": "ml.model.name", "version": "ml.model.version"}
 EXPORTER, INTERVAL = "OTEL_METRICS_EXPORTER", "OTEL_METRIC_EXPORT_INTERVAL"
-PROTOCOLS = ("OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 
 
 class Wanted(NamedTuple):
@@ -53,17 +53,12 @@ def read_wanted(environ: Mapping[str, str]) -> Wanted | None:
         SettingsError: it is something that is not done here.
     """
     exporters = {each.strip() for each in environ.get(EXPORTER, "").split(",")} - {""}
-    disabled = environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
     # "prometheus" is what `/metrics` does anyhow.
     if unknown := exporters - {"otlp", "none", "prometheus"}:
         raise SettingsError(EXPORTER, "otlp, prometheus or none", ", ".join(sorted(unknown)))
-    if disabled or "otlp" not in exporters:
+    if is_disabled(environ) or "otlp" not in exporters:
         return None
-    for name in PROTOCOLS:
-        if protocol := environ.get(name, "").strip():
-            if protocol != "http/protobuf":
-                raise SettingsError(name, "http/protobuf", protocol)
-            break
+    check_protocol(environ, "METRICS")
     text = environ.get(INTERVAL, "").strip() or DEFAULT_MILLISECONDS
     if not text.isdecimal() or int(text) == 0:
         raise SettingsError(INTERVAL, "milliseconds, a whole number above 0", repr(text))
@@ -89,12 +84,10 @@ class MetricSender:
         self, name: str, version: str, instance: str, sums: Callable[[], CollectorRegistry],
         shared: Path | None, wanted: Wanted,
     ) -> None:  # fmt: skip
-        try:
-            from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
-            from opentelemetry.sdk.resources import OTELResourceDetector, Resource
-        except ImportError as error:
-            expected = "none, or the extra: pip install 'holdfast[tracing]'"
-            raise SettingsError(EXPORTER, expected, str(error)) from error
+        need_exporter(EXPORTER)
+        from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+        from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+
         ours = {
             "service.name": name, "service.version": version, "service.instance.id": instance,
         }  # fmt: skip

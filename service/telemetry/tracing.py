@@ -15,9 +15,11 @@ import threading
 import time
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urlsplit
 
 from monitoring.counting.metrics import Timer
+from service.telemetry.asked import check_protocol, is_disabled, need_exporter
 from service.web.call import Call, Endpoint
 from service.web.errors import SettingsError
 from service.web.reply import Reply
@@ -28,30 +30,36 @@ if TYPE_CHECKING:
 
 CLOSE_SECONDS = 3.0
 SHOWN_CHARACTERS = 200
+SETTING, VARIABLE = "trace_endpoint", "OTEL_EXPORTER_OTLP_ENDPOINT"
+
+
+class Collector(NamedTuple):
+    """Where traces go: the base address, without `/v1/traces`, and what names it."""
+
+    address: str
+    named_by: str
 
 
 class Tracing:
     """Makes the spans of a process and sends them."""
 
-    def __init__(self, endpoint: str, version: str) -> None:
-        """Begin to send to `endpoint` (the base address, without `/v1/traces`).
+    def __init__(self, collector: Collector, version: str) -> None:
+        """Begin to send to `collector`.
 
         Raises:
             SettingsError: the extra `tracing` is not installed.
         """
-        try:
-            from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-            from opentelemetry.sdk.resources import OTELResourceDetector, Resource
-            from opentelemetry.sdk.trace import TracerProvider
-            from opentelemetry.sdk.trace.export import BatchSpanProcessor
-            from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
-        except ImportError as error:
-            expected = "an empty text, or the extra: pip install 'holdfast[tracing]'"
-            raise SettingsError("trace_endpoint", expected, str(error)) from error
+        need_exporter(collector.named_by)
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+        from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
         ours = Resource.create({"service.name": "holdfast", "service.version": version})
         resource = ours.merge(OTELResourceDetector().detect())
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-        exporter = OTLPSpanExporter(endpoint=endpoint.rstrip("/") + "/v1/traces")
+        exporter = OTLPSpanExporter(endpoint=collector.address.rstrip("/") + "/v1/traces")
         self._provider.add_span_processor(BatchSpanProcessor(exporter))
         self._tracer = self._provider.get_tracer("holdfast", version)
         self._propagator = TraceContextTextMapPropagator()
@@ -122,27 +130,38 @@ class _Stage:
             seen.append((self._name, amount, time.time_ns()))
 
 
-def find_collector(environ: Mapping[str, str]) -> str:
-    """Return where OpenTelemetry's own variables send traces to; empty: nowhere.
+def find_collector(endpoint: str, environ: Mapping[str, str]) -> Collector | None:
+    """Return where traces go; None: nowhere, as nothing is sent unasked.
 
-    >>> find_collector({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"})
-    'http://127.0.0.1:4318'
+    >>> find_collector("", {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"})
+    Collector(address='http://127.0.0.1:4318', named_by='OTEL_EXPORTER_OTLP_ENDPOINT')
 
-    Traces need an address, as nothing is sent unasked; `OTEL_TRACES_EXPORTER=none` takes it back.
+    Args:
+        endpoint: the setting `trace_endpoint`, which counts before OpenTelemetry's own variables.
+        environ: these variables; `OTEL_TRACES_EXPORTER=none` takes theirs back.
+
+    Raises:
+        SettingsError: they ask for something that is not done here.
     """
-    disabled = environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
+    if endpoint:
+        return Collector(endpoint, SETTING)
+    address = environ.get(VARIABLE, "").strip()
     exporters = {each.strip() for each in environ.get("OTEL_TRACES_EXPORTER", "otlp").split(",")}
-    wanted = not disabled and exporters & {"otlp", ""}
-    return environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", "") if wanted else ""
+    if not address or is_disabled(environ) or not exporters & {"otlp", ""}:
+        return None
+    check_protocol(environ, "TRACES")
+    if urlsplit(address).scheme not in ("http", "https"):
+        raise SettingsError(VARIABLE, "an address such as http://127.0.0.1:4318", address)
+    return Collector(address, VARIABLE)
 
 
-def start(endpoint: str, version: str) -> Tracing | None:
-    """Start tracing to `endpoint`; None where it is empty, and nothing is imported.
+def start(collector: Collector | None, version: str) -> Tracing | None:
+    """Start tracing to `collector`; None where there is none, and nothing is imported.
 
     Raises:
         SettingsError: the extra `tracing` is not installed.
     """
-    return Tracing(endpoint, version) if endpoint else None
+    return None if collector is None else Tracing(collector, version)
 
 
 def _headers(call: Call) -> dict[str, str]:

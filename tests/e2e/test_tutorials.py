@@ -6,9 +6,12 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 from models.base.processes import ends_with_parent
@@ -18,6 +21,7 @@ from tests.ops import ROOT
 TUTORIALS = ROOT / "docs" / "tutorials"
 BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SERVER = re.compile(r"(?:(\w+=\w+) )?holdfast demo")  # of a terminal of its own
+UNTIL = re.compile(r"^until (.*); do sleep", re.MULTILINE)
 PARTS = {"sh": ["bash", "-e", "-u", "-o", "pipefail", "-c"], "python": [sys.executable, "-c"]}
 
 
@@ -34,6 +38,7 @@ class Reader:
         self.folder = folder
         self.stack = Stack(folder / "state", {"HOLDFAST_COOL_DOWN_SECONDS": "5"})
         self.servers: list[subprocess.Popen[bytes]] = []
+        self.sessions: list[int] = []  # of blocks: what they started beside them may go on
         tools = folder.parent / "bin"
         tools.mkdir()
         program = tools / "holdfast"  # `python -m service`, as the checkout has it
@@ -49,15 +54,25 @@ class Reader:
             return
         here = text.replace("127.0.0.1:8080", f"127.0.0.1:{self.stack.port}")
         here = here.replace("127.0.0.1:9108", f"127.0.0.1:{self.stack.watch_port}")
-        done = subprocess.run(
-            [*PARTS[language], here], cwd=self.folder, env=self.env, capture_output=True, text=True,
-            timeout=TRAINS_SECONDS, preexec_fn=ends_with_parent(signal.SIGTERM),
-        )  # fmt: skip
-        assert done.returncode == 0, f"{text}\n--- ended with {done.returncode}\n{self.said(done)}"
+        status, said = self.run(language, here)
+        assert status == 0, f"{text}\n--- ended with {status}\n{said}\n{self.log()}"
 
-    def said(self, done: "subprocess.CompletedProcess[str]") -> str:
+    def run(self, language: str, text: str) -> tuple[int, str]:
+        """Status and output of a block, in a session of its own, which `leave` ends."""
+        with tempfile.TemporaryFile("w+") as output:  # no pipe: what it leaves behind may hold it
+            process = subprocess.Popen(
+                [*PARTS[language], text], cwd=self.folder, env=self.env, stdout=output,
+                stderr=output, start_new_session=True,
+                preexec_fn=ends_with_parent(signal.SIGTERM),
+            )  # fmt: skip
+            self.sessions.append(process.pid)
+            status = process.wait(TRAINS_SECONDS)
+            output.seek(0)
+            return status, output.read()
+
+    def log(self) -> str:
         log = self.folder.parent / "server.log"
-        return done.stdout + done.stderr + (log.read_text()[-2000:] if log.exists() else "")
+        return log.read_text()[-2000:] if log.exists() else ""
 
     def _serve(self, setting: str | None) -> None:
         name, _, value = (setting or "").partition("=")
@@ -71,7 +86,10 @@ class Reader:
         self.servers.append(server)
 
     def leave(self) -> None:
-        """Close the terminals."""
+        """Close the terminals, and end what was left running in them."""
+        for session in self.sessions:
+            with suppress(ProcessLookupError):
+                os.killpg(session, signal.SIGTERM)
         for server in self.servers:
             server.send_signal(signal.SIGINT)
             server.wait(60)
@@ -98,6 +116,21 @@ def test_an_application_developer_can_call_it(trained_state: Path, reader: Reade
     shutil.copytree(trained_state, reader.folder / "state")  # the minute of training was before
     for language, text in blocks("call-it.md"):
         reader.follow(language, text)
+    waits = [text for _, text in blocks("on-call.md") for text in UNTIL.findall(text)]
+    assert len(waits) == 3
+    for condition in waits[1:]:  # the first is that it answers
+        status, said = reader.run("sh", condition)
+        assert status == 1, f"true before anything moved: {condition}\n{said}"
+
+
+def test_what_a_block_leaves_running_ends_with_the_reader(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    reading = Reader(tmp_path / "empty")
+    status, said = reading.run("sh", "sleep 900 & echo $!")
+    assert status == 0
+    left = psutil.Process(int(said))
+    reading.leave()
+    left.wait(60)
 
 
 @pytest.mark.slow

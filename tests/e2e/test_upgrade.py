@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests import bundles
-from tests.e2e.stack import Stack, get, running, status_of
+from tests.e2e.stack import TRAINS_SECONDS, Stack, get, running, status_of
 from tests.e2e.states.making import HERE, ROWS
 
 STATES = sorted(HERE.glob("*.tar.gz"))
@@ -25,7 +25,7 @@ def test_a_state_of_an_earlier_version_goes_on(file: Path, tmp_path: Path) -> No
     stack = Stack(tmp_path / "state")
     (before,) = stack.json("jobs", "list")
     assert (before["model"], before["kind"]) == ("digits", "evaluate")
-    assert before["outcome"]
+    assert before["outcome"] == "failed", "as the program of then left it"
     with running(stack):
         rows = bundles.digits().test
         body = {"instances": rows.x[:1].tolist()}
@@ -42,5 +42,12 @@ def test_a_state_of_an_earlier_version_goes_on(file: Path, tmp_path: Path) -> No
         assert [job["id"] for job in stack.jobs()] == [before["id"]]
         stack.cli("jobs", "start", "digits", "--reason", "after the upgrade")
         stack.until(lambda: len(stack.jobs()) == 2, "a new run beside the one of before")
+        stack.until(
+            lambda: stack.jobs()[0]["outcome"], "the new run is over", seconds=TRAINS_SECONDS
+        )
+        after = stack.jobs()[0]
+        assert after["id"] != before["id"]
+        # The model of the tests names no data: a run of today ends as that of then did.
+        assert (after["outcome"], after["detail"]) == (before["outcome"], before["detail"])
     audit = [each["action"] for each in stack.json("models", "show", "digits")["audit"]]
     assert audit[:4] == ["publish", "promote", "hold", "release"]

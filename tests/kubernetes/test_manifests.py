@@ -20,6 +20,7 @@ from tests.kubernetes.resources import (
     pods,
     program_version,
 )
+from tests.ops import ROOT
 from tests.test_container_files import stage
 
 # `autoscaling/v2` and `batch/v1` CronJobs with a time zone are from 1.27 on; and the newest.
@@ -27,6 +28,8 @@ VERSIONS = ("1.29", "1.32", kubernetes_validate.latest_version())
 SETTINGS = {setting.variable for setting in table()}
 SECRETS = {"database_url", "tokens.json", "admin_token", "alert_token"}
 SERVICE, WATCHER = "service", "watcher"
+COMPONENT = "app.kubernetes.io/component"
+DOCUMENT = ROOT / "docs" / "kubernetes.md"
 
 
 def is_custom(resource: dict[str, Any]) -> bool:
@@ -212,6 +215,21 @@ def test_services_policies_and_budgets_select_pods_that_are_there(overlay: str) 
     ]  # fmt: skip
     for labels in pods_there:
         assert any(policy and matches(policy, labels) for policy in policies)
+
+
+def test_the_watcher_answers_the_service_and_labelled_namespaces_as_the_document_says() -> None:
+    (rule,) = one("base", "NetworkPolicy", "holdfast-watch")["spec"]["ingress"]
+    pods_of_service, monitoring = rule["from"]
+    assert pods_of_service["podSelector"]["matchLabels"][COMPONENT] == SERVICE
+    assert monitoring == {"namespaceSelector": {"matchLabels": {"holdfast/monitoring": "true"}}}
+    assert "also where that is Holdfast's own" in DOCUMENT.read_text(encoding="utf-8")
+
+
+def test_a_fallback_that_needs_a_newer_keda_is_told() -> None:
+    spec = one("overlays/keda", "ScaledObject", "holdfast")["spec"]
+    values = [each["type"] for each in spec["triggers"] if each["metricType"] == "Value"]
+    needs = bool(values and "fallback" in spec)
+    assert needs == ("KEDA 2.18" in DOCUMENT.read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)

@@ -1,7 +1,7 @@
 """`holdfast doctor`: what is wrong here, and what to do about it."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import click
 import msgspec
@@ -10,7 +10,12 @@ from models.base.schedule import Timetable
 from service.cli.checks import start_checks
 from service.cli.checks.findings import Finding, failed, noted, passed
 from service.cli.checks.machine import check_clock, check_disk, check_packages, check_permission
-from service.cli.checks.running import check_running, check_sizing, check_telemetry
+from service.cli.checks.running import (
+    check_running,
+    check_sizing,
+    check_telemetry,
+    variable_of,
+)
 from service.cli.checks.stored import check_database, check_models, check_tokens
 from service.cli.terminal.output import emit, json_option, table
 from service.configuration import settings_table
@@ -18,6 +23,7 @@ from service.configuration.checks import hide_password
 from service.configuration.settings import Settings
 from service.web.errors import SettingsError
 
+NOT_LOOKED_AT = "correct what is named there (often permissions), then run holdfast doctor again"
 DUE_TIMES = 3  # shown of the schedule
 Value = str | int | float | bool | None  # of a setting
 
@@ -57,18 +63,27 @@ def doctor(settings: Settings, show_all: bool, as_json: bool) -> None:
 
 
 def find(settings: Settings) -> Iterator[Finding]:
-    """Do every check, from the machine to what runs on it."""
-    yield from check_packages()
-    yield check_clock(settings)
-    yield check_disk(settings)
-    yield check_permission(settings)
-    yield from _check_settings(settings)
-    yield check_database(settings.database_url)
-    yield from check_models(settings)
-    yield from check_tokens(settings)
-    yield check_sizing(settings)
-    yield from check_telemetry(settings)
-    yield from check_running(settings)
+    """Do every check, from the machine to what runs on it; one that fails takes no other along."""
+    checks: tuple[tuple[str, Callable[[], Finding | Iterable[Finding]]], ...] = (
+        ("packages", check_packages),
+        ("clock", lambda: check_clock(settings)),
+        ("disk", lambda: check_disk(settings)),
+        ("permission", lambda: check_permission(settings)),
+        ("settings", lambda: _check_settings(settings)),
+        ("database", lambda: check_database(settings.database_url)),
+        ("models", lambda: check_models(settings)),
+        ("tokens", lambda: check_tokens(settings)),
+        ("workers and threads", lambda: check_sizing(settings)),
+        ("telemetry", lambda: check_telemetry(settings)),
+        ("service and watcher", lambda: check_running(settings)),
+    )
+    for what, check in checks:
+        try:
+            found = check()
+            yield from (found,) if isinstance(found, Finding) else found
+        except Exception as error:  # whatever is wrong here is what somebody wants to know
+            reason = str(error) or type(error).__name__
+            yield failed(what, f"could not be looked at to its end: {reason}", NOT_LOOKED_AT)
 
 
 def _check_settings(settings: Settings) -> Iterator[Finding]:
@@ -78,7 +93,7 @@ def _check_settings(settings: Settings) -> Iterator[Finding]:
         if each.fault is None:
             yield passed(what, each.detail)
         else:
-            fix = f"correct HOLDFAST_{each.name.upper()}, or what it names"
+            fix = f"correct {variable_of(each.name)}, or what it names"
             yield failed(what, each.detail, fix)
     for fault in start_checks.grpc_faults(settings):
         fix = f"correct HOLDFAST_{fault.name.upper()}, or what it names"

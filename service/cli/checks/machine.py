@@ -79,7 +79,8 @@ def check_permission(settings: Settings, may: Callable[[Path, int], bool] = os.a
     base = _existing(state)
     closed = [base] if not may(base, os.W_OK | os.X_OK) else []
     if not closed and state.exists():
-        closed = [path for path in _ours(settings) if not may(path, _needed(path))]
+        ours = dict.fromkeys(_ours(settings, may))
+        closed = [path for path in ours if not may(path, _needed(path))]
     if not closed:
         return passed("permission", f"{state.absolute()} may be written")
     named = ", ".join(str(path) for path in closed[:SHOWN_PATHS])
@@ -93,14 +94,17 @@ def _needed(path: Path) -> int:
     return os.R_OK | os.W_OK | (os.X_OK if path.is_dir() else 0)
 
 
-def _ours(settings: Settings) -> Iterable[Path]:
-    """The folders and files of the state that are changed; the files of versions never are."""
+def _ours(settings: Settings, may: Callable[[Path, int], bool]) -> Iterable[Path]:
+    """The folders and files of the state that are changed; the files of versions never are.
+
+    What lies in a folder that may not be listed is left out: the folder itself is what is wrong.
+    """
     state = Path(settings.state)
-    yield from sorted(path for path in state.iterdir() if path.name != "registry")
-    for folder in (settings.registry_dir, settings.metrics_dir, state / "jobs"):
+    for folder in (state, settings.registry_dir, settings.metrics_dir, state / "jobs"):
         if folder.is_dir():
             yield folder
-            yield from sorted(folder.iterdir())
+            if may(folder, os.R_OK | os.X_OK):
+                yield from sorted(p for p in folder.iterdir() if p != settings.registry_dir)
 
 
 def _newest(settings: Settings) -> Iterator[Path]:

@@ -16,6 +16,7 @@ from service.configuration.addresses import AddressError, listen_address
 from service.configuration.checks import hide_password
 from service.configuration.settings import Settings
 from service.configuration.values import collect
+from service.telemetry import asked, tracing
 from service.telemetry import metrics as telemetry
 from service.web.errors import SettingsError, raise_faults
 
@@ -92,7 +93,6 @@ def look(settings: Settings) -> Iterator[Checked]:
         ("alert_token_file", ("watcher",), _secret),
         ("trusted_keys", both, _public_keys),
         ("signing_key_file", ("watcher",), _private_key),
-        ("trace_endpoint", ("service",), _tracing),
         ("grpc_port", ("service",), _grpc),
         ("grpc_cert_file", ("service",), _readable),
         ("grpc_key_file", ("service",), _readable),
@@ -101,20 +101,24 @@ def look(settings: Settings) -> Iterator[Checked]:
     for name, parts, check in rows:
         if getattr(settings, name):
             yield _check_setting(settings, name, parts, check)
-    if asked := os.environ.get(telemetry.EXPORTER, "").strip():
-        yield _check_metric_export(asked, both)
+    yield from _check_telemetry(settings, both)
 
 
-def _check_metric_export(asked: str, parts: tuple[Part, ...]) -> Checked:
-    """Check what OpenTelemetry's own variables ask for, and that the extra is there."""
+def _check_telemetry(settings: Settings, both: tuple[Part, ...]) -> Iterator[Checked]:
+    """Check what is sent by OTLP, also where only OpenTelemetry's own variables ask for it."""
+    try:
+        collector = tracing.find_collector(settings.trace_endpoint, os.environ)
+        if collector is not None:
+            asked.need_exporter(collector.named_by)
+            yield Checked(collector.named_by, ("service",), collector.address, None)
+    except SettingsError as error:
+        yield Checked(error.name, ("service",), str(error), error)
     try:
         if telemetry.read_wanted(os.environ) is not None:
-            _tracing(asked)
+            asked.need_exporter(telemetry.EXPORTER)
+            yield Checked(telemetry.EXPORTER, both, os.environ[telemetry.EXPORTER], None)
     except SettingsError as error:
-        name = error.name if error.name.isupper() else telemetry.EXPORTER
-        fault = SettingsError(name, error.expected, error.got)
-        return Checked(name, parts, str(fault), fault)
-    return Checked(telemetry.EXPORTER, parts, asked, None)
+        yield Checked(error.name, both, str(error), error)
 
 
 def _check_setting(
@@ -178,15 +182,6 @@ def _driver(url: str) -> str:
         expected = "a URL that SQLAlchemy reads"
         raise SettingsError("database_url", expected, hide_password(url)) from None
     return hide_password(url)
-
-
-def _tracing(url: str) -> str:
-    try:
-        importlib.import_module("opentelemetry.exporter.otlp.proto.http")
-    except ImportError as error:
-        expected = "an empty text, or the extra: pip install 'holdfast[tracing]'"
-        raise SettingsError("trace_endpoint", expected, str(error)) from None
-    return url
 
 
 def _grpc(port: int) -> str:

@@ -7,7 +7,6 @@ from typing import Any
 import click
 import msgspec
 
-from models.base.errors import HoldfastError
 from models.versions.registry import Registry
 from models.versions.registry_state import show_time
 from monitoring.records.keeping.export import export_parquet
@@ -25,7 +24,7 @@ from monitoring.records.store import RecordStore
 from monitoring.records.writing import sqlite_file
 from service.cli.changes import actor, check_with, reason_option
 from service.cli.kept.copies import find_copies
-from service.cli.terminal.output import emit, json_option, table
+from service.cli.terminal.output import emit, fail_with_data, json_option, table
 from service.configuration.settings import Settings
 from service.watcher.bodies import time_at
 from service.watcher.reasons import NO_REASON
@@ -246,7 +245,7 @@ def purge_(
 
     emit(value, as_json, text)
     if stays:
-        raise HoldfastError(f"{'; '.join(stays)}; backups and exports were not looked at")
+        fail_with_data(f"{'; '.join(stays)}; backups and exports were not looked at")
 
 
 def _rows(rows: int | None) -> str:

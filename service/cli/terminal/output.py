@@ -1,7 +1,7 @@
 """Output of commands: tables or JSON on standard output, notes on standard error."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 import msgspec
@@ -14,7 +14,7 @@ RUNNING = "holdfast.command"  # and which one it is
 
 
 class Envelope(msgspec.Struct, frozen=True):
-    """What every command prints with `--json`: its data, or the sentence that says why not."""
+    """What a command prints once with `--json`: its data, or the sentence that says why not."""
 
     schema: int
     command: str  # without the program's name: `models list`
@@ -39,6 +39,12 @@ def emit(value: Any, as_json: bool, text: Callable[[], str]) -> None:
         _print(Envelope(SCHEMA, _command(click.get_current_context()), value))
     else:
         click.echo(text())
+
+
+def fail_with_data(sentence: str) -> NoReturn:
+    """End with status 1 and a sentence on standard error; the data have been printed already."""
+    click.echo(f"holdfast: {sentence}", err=True)
+    raise click.exceptions.Exit(1)
 
 
 def emit_error(ctx: click.Context, sentence: str) -> None:

@@ -12,7 +12,7 @@ from models.data.source import source_of
 from models.versions.registry import Registry
 from models.versions.schema import InputArray, InputSchema
 from service.access.auth import secret_of
-from service.cli.terminal.output import emit, json_option
+from service.cli.terminal.output import emit, fail_with_data, json_option
 from service.cli.traffic import shifts
 from service.cli.traffic.sender import Outcomes, Schedule, Sender
 from service.configuration.addresses import AddressError, near, read_url, url_of
@@ -57,8 +57,9 @@ def traffic(
 ) -> None:
     """Send held-out data to a running service and say what came back.
 
-    The status is 1 if a request failed. A connection that the server closed before it read a
-    request is opened again once, as HTTP clients do; that counts as a reconnect, not a failure.
+    Ctrl-C ends it early, with the summary. The status is 1 if a request failed, else 0.
+    A connection that the server closed before it read a request is opened again once, as HTTP
+    clients do; that counts as a reconnect, not a failure.
 
     \b
     Example:
@@ -87,9 +88,7 @@ def traffic(
     emit(tally.summary(), as_json, tally.line)
     if tally.failed or tally.labels_failed:
         detail = "; ".join(f"{n} x {text}" for text, n in tally.errors.most_common(3))
-        raise HoldfastError(
-            f"{tally.failed} requests and {tally.labels_failed} labels failed: {detail}"
-        )
+        fail_with_data(f"{tally.failed} requests and {tally.labels_failed} labels failed: {detail}")
 
 
 def _target(url: str | None, settings: Settings) -> str:

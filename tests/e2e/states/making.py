@@ -2,7 +2,8 @@
 
 Done once for a version, when it is released; what later programs do with it is
 `tests/e2e/test_upgrade.py`. A state holds a model with a champion, requests with and without a
-label, a run of the loop, a hold and its release in the audit, and a token.
+label, a run of the loop, and a hold and its release in the audit. The run has failed: the model of
+the tests does not say which data it was made from, so nothing can be evaluated. No token is kept.
 """
 
 import sys

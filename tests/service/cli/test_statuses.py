@@ -1,16 +1,24 @@
 """Exit statuses and JSON of every command: 0, 1, 2, 130, and one envelope."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
 from click.testing import CliRunner
 
-from service.cli import CommandGroup, main
+from models.versions.registry import Registry
+from service.cli import main
 from service.cli.terminal.output import SCHEMA
+from service.configuration.settings import Settings
 from tests import bundles
+from tests.ops import ROOT
 from tests.printed import MEMBERS, data_of
 
 # Has no data: it runs until it is stopped, or prints a document.
@@ -129,18 +137,69 @@ def test_all_wrong_settings_are_one_error_with_status_1(
     assert done.stdout == ""
 
 
-@pytest.mark.parametrize("words", COMMANDS)
-def test_ctrl_c_has_status_130_in_every_command(
-    words: str, empty: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def interrupt(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
+@pytest.fixture
+def spare(empty: Path) -> Path:
+    """A state with a version that `models prune` would ask about."""
+    for _ in range(4):  # the anchor, one to spare, the previous one and the champion
+        bundles.publish(empty / "state" / "registry")
+    return empty
 
-    assert isinstance(main, CommandGroup)
-    needed = NEEDS.get(words, ())
-    monkeypatch.setattr(command_of(words), "callback", interrupt)
-    done = CliRunner().invoke(main, [*words.split(), *needed])
-    assert (done.exit_code, done.stdout) == (130, "")
+
+PRUNE = ("models", "prune", "--keep", "0", "--json")
+
+
+def test_ctrl_c_at_a_question_has_status_130_and_nothing_is_done(spare: Path) -> None:
+    """A real process, a real SIGINT; the same beside a running training: `test_progress.py`."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "service", *PRUNE], env=os.environ | {"PYTHONPATH": str(ROOT)},
+        cwd=spare, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        assert process.stderr is not None
+        asked = b""
+        while not asked.endswith(b"[y/N]:") and (byte := process.stderr.read(1)):
+            asked += byte
+        assert asked.endswith(b"[y/N]:"), asked
+        process.send_signal(signal.SIGINT)
+        said, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert said.strip() == b""
+    assert b"Traceback" not in errors
+    assert len(Registry(spare / "state" / "registry").versions("digits")) == 4
+
+
+@pytest.mark.parametrize("answer", ["n\n", ""])
+def test_a_question_that_is_not_answered_with_yes_is_status_1_and_the_envelope(
+    answer: str, spare: Path
+) -> None:
+    done = CliRunner().invoke(main, PRUNE, input=answer)
+    assert done.exit_code == 1
+    envelope = json.loads(done.stdout[done.stdout.index("{") :])
+    assert (envelope["command"], envelope["data"]) == ("models prune", None)
+    assert "nobody said yes" in envelope["error"]
+    assert len(Registry(spare / "state" / "registry").versions("digits")) == 4
+
+
+def test_traffic_that_fails_prints_one_document(empty: Path) -> None:
+    done = CliRunner().invoke(main, ["traffic", "--seconds", "0.2", "--rate", "10", "--json"])
+    assert done.exit_code == 1
+    assert data_of(done.stdout)["failed"] > 0
+    assert "requests and 0 labels failed" in done.stderr
+
+
+@pytest.mark.parametrize("named", ["nowhere", "variable", "file"])
+def test_the_demo_rests_shortly_unless_somebody_says_how_long(
+    named: str, empty: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundles.publish(empty / "state" / "registry")
+    given: list[Any] = []
+    monkeypatch.setattr("service.cli.demo.start", lambda *told: given.append(told[2]))
+    default = f"{Settings().cool_down_seconds:g}"
+    if named == "variable":
+        monkeypatch.setenv("HOLDFAST_COOL_DOWN_SECONDS", default)
+    if named == "file":
+        (empty / "holdfast.toml").write_text(f"cool_down_seconds = {default}\n")
+    assert CliRunner().invoke(main, ["demo"]).exit_code == 0
+    assert given == [{"HOLDFAST_COOL_DOWN_SECONDS": "5"} if named == "nowhere" else {}]
 
 
 def test_every_command_that_takes_an_argument_is_among_those_that_fail() -> None:

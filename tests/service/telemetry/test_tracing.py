@@ -16,8 +16,9 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from prometheus_client import CollectorRegistry, Histogram
 
-from service.telemetry.tracing import Timer, Tracing, start
+from service.telemetry.tracing import Timer, Tracing, find_collector, start
 from service.web.call import Call, Endpoint
+from service.web.errors import SettingsError
 from service.web.reply import Reply
 from tests.asgi import client_of
 from tests.service.conftest import MakeApp
@@ -87,7 +88,7 @@ def collector() -> Iterator[Collector]:
 
 @contextmanager
 def tracing(url: str) -> Iterator[Tracing]:
-    made = start(url, "1.2.3")
+    made = start(find_collector(url, {}), "1.2.3")
     assert made is not None
     yield made
     made.close()
@@ -177,7 +178,7 @@ def test_the_stages_are_children_one_after_the_other_and_are_timed_all_the_same(
 
 @pytest.mark.slow
 def test_a_collector_that_is_gone_delays_no_request_and_ending_is_bounded() -> None:
-    made = start("http://127.0.0.1:9", "1")
+    made = start(find_collector("http://127.0.0.1:9", {}), "1")
     assert made is not None
     began = time.monotonic()
     for _ in range(3000):  # more than the SDK keeps; each would wait seconds for the collector
@@ -188,9 +189,48 @@ def test_a_collector_that_is_gone_delays_no_request_and_ending_is_bounded() -> N
     assert time.monotonic() - began < 60
 
 
+ADDRESS = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4317"}
+
+
+@pytest.mark.parametrize(
+    ("environ", "name"),
+    [
+        (ADDRESS | {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, "OTEL_EXPORTER_OTLP_PROTOCOL"),
+        (
+            ADDRESS | {
+                "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "grpc",
+                "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+            },
+            "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL",
+        ),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "collector:4318"}, "OTEL_EXPORTER_OTLP_ENDPOINT"),
+    ],
+)  # fmt: skip
+def test_what_is_asked_for_and_not_spoken_is_an_error(environ: dict[str, str], name: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        find_collector("", environ)
+    assert caught.value.name == name
+    ours = find_collector("http://127.0.0.1:4318", environ)
+    assert ours is not None, "the own setting asks for nothing else"
+    assert ours.named_by == "trace_endpoint"
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"OTEL_TRACES_EXPORTER": "none"},
+        {"OTEL_SDK_DISABLED": "true"},
+        {"OTEL_EXPORTER_OTLP_ENDPOINT": ""},
+    ],
+)
+def test_where_nothing_is_sent_no_protocol_is_wrong(more: dict[str, str]) -> None:
+    assert find_collector("", ADDRESS | {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"} | more) is None
+
+
 def test_without_an_address_nothing_is_imported() -> None:
     code = (
-        "import sys, service.telemetry.tracing as t; assert t.start('', '1') is None;"
+        "import sys, service.telemetry.tracing as t;"
+        "assert t.start(t.find_collector('', {}), '1') is None;"
         "print(*sys.modules)"
     )
     said = subprocess.run(

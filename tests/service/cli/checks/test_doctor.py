@@ -1,5 +1,8 @@
+import json
+import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from datetime import timedelta
@@ -15,12 +18,14 @@ from models.versions.registry import Registry
 from monitoring.watching.pulse import Pulse
 from service.access import auth
 from service.cli import CONTEXT
-from service.cli.checks import extras, machine
+from service.cli.checks import doctor as module
+from service.cli.checks import extras, machine, running
 from service.cli.checks.doctor import doctor
 from service.cli.checks.machine import check_clock, check_disk, check_packages, check_permission
 from service.configuration.settings import load
 from service.fleet.overrides import Repository
 from tests import bundles
+from tests.ops import ROOT
 from tests.printed import data_of
 
 
@@ -241,6 +246,90 @@ def test_traces_that_go_to_nobody_are_noted(state: Path) -> None:
     assert not wrong
     assert "nobody listens at http://127.0.0.1:9" in found["telemetry"]["detail"]
     assert told(state)[0]["telemetry"]["ok"]
+
+
+def test_opentelemetrys_own_variables_are_told_too(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+    found, wrong = told_of(state)
+    assert not wrong
+    assert "nobody listens at http://127.0.0.1:9" in found["telemetry"]["detail"]
+    assert found["telemetry"]["fix"].endswith("empty OTEL_EXPORTER_OTLP_ENDPOINT")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
+    found, wrong = told_of(state)
+    assert wrong == {"setting OTEL_EXPORTER_OTLP_PROTOCOL"}
+    assert found["setting OTEL_EXPORTER_OTLP_PROTOCOL"]["fix"].startswith("correct OTEL_")
+    assert not found["telemetry"]["ok"]
+
+
+def test_what_another_user_may_not_list_is_named_and_the_other_checks_are_done() -> None:
+    """In a process that becomes `nobody`, once everything is imported, where the tests are root."""
+    code = (
+        "import json, os, pathlib, sys; from service.cli.checks.doctor import find\n"
+        "from service.configuration.settings import load\n"
+        "settings = load({'HOLDFAST_STATE': sys.argv[1], 'HOLDFAST_PORT': '1'})\n"
+        "list(find(settings))\n"
+        "jobs = pathlib.Path(sys.argv[1], 'jobs'); jobs.chmod(int(sys.argv[2], 8))\n"
+        "os.geteuid() or os.setresuid(65534, 65534, 65534)\n"
+        "print(json.dumps([[f.what, f.ok, f.detail] for f in find(settings)]))\n"
+        "os.geteuid() == 65534 or jobs.chmod(0o700)\n"
+    )
+    with tempfile.TemporaryDirectory() as open_folder:
+        state = Path(open_folder) / "state"
+        bundles.publish(state / "registry", "a")
+        (state / "jobs" / "one").mkdir(parents=True)
+        if os.geteuid() == 0:
+            for path in (Path(open_folder), state, *state.rglob("*")):
+                os.chown(path, 65534, 65534)
+            os.chown(state / "jobs", 0, 0)
+        mode = "700" if os.geteuid() == 0 else "0"
+        said = subprocess.run(
+            [sys.executable, "-c", code, str(state), mode],
+            capture_output=True, text=True, check=True, cwd=ROOT, timeout=120,
+        )  # fmt: skip
+        found = {what: (ok, detail) for what, ok, detail in json.loads(said.stdout)}
+        ok, detail = found["permission"]
+        assert not ok
+        assert str(state / "jobs") in detail
+        assert "jobs/one" not in detail
+        assert {"disk", "database", "worker slots", "service", "watcher"} <= set(found)
+
+
+def test_a_check_that_fails_is_a_finding_and_takes_no_other_along(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = {what for what in told(state)[0] if what != "disk"}
+
+    def fail(*_: object) -> None:
+        raise OSError(5, "Input/output error", "/somewhere")
+
+    monkeypatch.setattr(module, "check_disk", fail)
+    found, wrong = told_of(state)
+    assert wrong == {"disk"}
+    assert "could not be looked at" in found["disk"]["detail"]
+    assert "/somewhere" in found["disk"]["detail"]
+    assert set(found) == whole | {"disk"}
+
+
+@pytest.mark.parametrize(
+    ("name", "what"), [("service.lock", "lock of the service"), ("slot-0.lock", "worker slots")]
+)
+def test_a_lock_that_nobody_nameable_holds_is_held_all_the_same(
+    name: str, what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundles.publish(tmp_path / "registry", "a")
+    metrics = load({"HOLDFAST_STATE": str(tmp_path)}).metrics_dir
+    metrics.mkdir(parents=True)
+    empty = tmp_path / "locks"  # as in a container that does not see the holder
+    empty.write_text("")
+    monkeypatch.setattr(running, "LOCKS", empty)
+    with hold(metrics / name) as process:
+        found, wrong = told_of(tmp_path)
+        process.kill()
+    assert wrong == {what}
+    assert "a process of another container" in found[what]["detail"]
+    assert "kill" not in found[what]["fix"]
 
 
 def hold(lock: Path) -> "subprocess.Popen[bytes]":

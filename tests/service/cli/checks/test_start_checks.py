@@ -138,6 +138,25 @@ def test_what_opentelemetrys_variables_ask_for_is_looked_at_before_the_start(
     assert faults(loaded(), "watcher") == ["OTEL_METRIC_EXPORT_INTERVAL"]
 
 
+def test_an_address_of_opentelemetry_alone_is_looked_at_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4317")
+    assert faults(loaded(), "service", "watcher") == []
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
+    assert faults(loaded(), "service") == ["OTEL_EXPORTER_OTLP_PROTOCOL"]
+    assert faults(loaded(), "watcher") == [], "it sends no traces"
+    monkeypatch.delenv("OTEL_EXPORTER_OTLP_PROTOCOL")
+    monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http", None)
+    assert faults(loaded(), "service") == ["OTEL_EXPORTER_OTLP_ENDPOINT"]
+    named = loaded(trace_endpoint="http://127.0.0.1:4318")
+    assert faults(named, "service") == ["trace_endpoint"]
+    with pytest.raises(SettingsError, match=r"pip install 'holdfast\[tracing\]'"):
+        check_start(named, "service")
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "none")
+    assert faults(loaded(), "service") == []
+
+
 def test_grpc_without_its_extra_is_refused_with_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "grpc.aio", None)
     settings = loaded(grpc_port=8081)
