@@ -248,9 +248,13 @@ class Lifecycle(Steadfast):
 
     @recorded
     def tried(self, job_id: str, window: WindowFacts) -> str:
-        """Why a training would only repeat an earlier one, in words; empty where it would not."""
+        """Why a training would only repeat an earlier one, in words; empty where it would not.
+
+        It looks back to when the champion became it: triggers date one shift differently.
+        """
         job = self.jobs.get(job_id)
-        earlier = self.jobs.begun(job.model, after=job.since, until=job.created_at)
+        reign = job.reign if job.reign <= job.created_at else 0.0
+        earlier = self.jobs.begun(job.model, after=reign, until=job.created_at)
         return self.jobs.advance(job_id, tried=explain_repeat(job, window, earlier)).tried
 
     @recorded

@@ -26,9 +26,7 @@ MOST_INTERVALS = 20
 DELAYED_LABELS = 500  # latest labels that the usual delay is taken from
 USUAL = 0.9  # quantile of the delay
 THUMBS_UP = "wrong answers get no labels: the observed accuracy says nothing"
-ONLY_FLAGGED = (
-    "only flagged requests are recorded: their accuracy says nothing of the others"
-)
+ONLY_FLAGGED = "only flagged requests are recorded: their accuracy says nothing of the others"
 BEYOND_REPAIR = (THUMBS_UP, ONLY_FLAGGED)  # biases that no weighting corrects
 
 
