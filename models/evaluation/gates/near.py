@@ -69,7 +69,7 @@ def fit_nearness(embed: Embed, held: Rows) -> Nearness:
         held: rows of the data set, at least one; the first 2000 are used.
     """
     few = held.take(np.arange(min(len(held), REFERENCE_ROWS)))
-    features = embed(few.x).astype(np.float64)
+    features: FloatArray = embed(few.x).astype(np.float64)
     wide = features.std(axis=0)
     scale = np.where(wide > DEAD * wide.max(initial=0.0), wide, np.inf)
     features = _scaled(features, scale)
