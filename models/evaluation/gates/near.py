@@ -5,7 +5,8 @@ with one label that lie nearer to each other than rows of the data set do are on
 in the referee's features, each divided by its standard deviation, within the radius below which 1 %
 of the held-out rows have their nearest neighbour of the same class. In the dark all rows come
 nearer to each other: the radius shrinks as the spread of the rows that differ does. That is sought
-from below, from rows of equal content upwards, so that what has no spread is not joined.
+from below, from rows of equal content upwards, so that what has no spread is not joined. And the
+radius of a picture shrinks with its own contrast: how far it is from plain grey.
 """
 
 from collections.abc import Callable
@@ -34,27 +35,31 @@ class Nearness:
 
     A feature that is constant on held-out rows has the scale inf: it is left out. A radius of 0
     means that the data set has equal rows by nature: only those are one. `spread` is how far
-    held-out rows are from the mean of their class (root mean square).
+    held-out rows are from the mean of their class (root mean square), `contrast` how far from a
+    picture of their own mean grey (median); 0 of rows that are no pictures.
     """
 
     embed: Embed
     scale: FloatArray
     radius: float
     spread: float
+    contrast: float = 0.0
 
     def number(self, x: InputArray, y: IntArray) -> IntArray:
         """A number `(N,)` for each raw row, the same for near-copies with the same label.
 
-        The rows are taken as one window: those of another light need a call of their own.
+        The rows are taken as one window, of one spread.
         """
         numbers = number_contents(x, y)
         if not len(x) or not self.radius:
             return numbers
-        features = _scaled(self.embed(x), self.scale)
+        features, own = _scaled(self.embed(x), self.scale), np.ones(len(x))
+        if self.contrast:
+            own = np.minimum(_contrasts(self.embed, self.scale, x, features) / self.contrast, 1.0)
         for _ in range(ROUNDS):
             different = first_of(numbers)  # copies would make the spread small
             shrunk = min(1.0, _spread(features[different], y[different]) / self.spread)
-            found = number_near(features, y, shrunk * self.radius)
+            found = number_near(features, y, self.radius * np.minimum(own, shrunk))
             if len(np.unique(found)) == int(different.sum()):
                 break
             numbers = found
@@ -76,10 +81,11 @@ def fit_nearness(embed: Embed, held: Rows) -> Nearness:
     distances, spread = _nearest(features, few.y), _spread(features, few.y)
     finite = distances[np.isfinite(distances)]
     radius = float(np.quantile(finite, NEAREST_SHARE)) if len(finite) and spread else 0.0
-    return Nearness(embed, scale, radius, spread)
+    contrasts = _contrasts(embed, scale, few.x, features) if few.x.ndim > 2 else np.zeros(1)
+    return Nearness(embed, scale, radius, spread, float(np.median(contrasts)))
 
 
-def number_near(features: FloatArray, y: IntArray, radius: float) -> IntArray:
+def number_near(features: FloatArray, y: IntArray, radius: float | FloatArray) -> IntArray:
     """A number `(N,)` for each row; rows within `radius` of an earlier one of their label share it.
 
     The first row of a number stands for it: others are near to that one, so no chain of small steps
@@ -88,13 +94,13 @@ def number_near(features: FloatArray, y: IntArray, radius: float) -> IntArray:
     Args:
         features: `(N, F)`.
         y: `(N,)` labels.
-        radius: in the units of the features.
+        radius: in the units of the features; of all, or of each row `(N,)`.
 
     >>> number_near(np.array([[0.0], [0.1], [0.2], [0.1]]), np.array([3, 3, 3, 8]), 0.15).tolist()
     [0, 0, 2, 3]
     """
     assert len(features) == len(y)
-    numbers = np.arange(len(y))
+    numbers, within = np.arange(len(y)), np.broadcast_to(np.square(radius), len(y))[:, None]
     for label in np.unique(y):
         places = np.flatnonzero(y == label)
         own = features[places].astype(np.float64)
@@ -102,18 +108,18 @@ def number_near(features: FloatArray, y: IntArray, radius: float) -> IntArray:
         leaders: list[int] = []  # places in `own`
         for start in range(0, len(places), BLOCK):
             block = np.arange(start, min(start + BLOCK, len(places)))
-            near = _squares(own[block], own[leaders]) <= radius * radius
+            near = _squares(own[block], own[leaders]) <= within[places[block]]
             known = near.any(axis=1)
             if known.any():
                 first = np.array(leaders)[near[known].argmax(axis=1)]
                 numbers[places[block[known]]] = places[first]
             rest = block[~known]
-            near = _squares(own[rest], own[rest]) <= radius * radius
+            near = _squares(own[rest], own[rest]) <= within[places[rest]]
             waiting = np.ones(len(rest), dtype=np.bool_)
             for k in range(len(rest)):
                 if not waiting[k]:
                     continue
-                joined = near[k] & waiting
+                joined = near[:, k] & waiting
                 joined[k] = True
                 numbers[places[rest[joined]]] = places[rest[k]]
                 waiting &= ~joined
@@ -125,6 +131,14 @@ def _scaled(features: FloatArray, scale: FloatArray) -> FloatArray:
     used = np.isfinite(scale)
     scaled: FloatArray = features[:, used].astype(np.float64) / scale[used]
     return scaled
+
+
+def _contrasts(embed: Embed, scale: FloatArray, x: InputArray, features: FloatArray) -> FloatArray:
+    """How far pictures `(N, *shape)` are from pictures of their mean grey, in features: `(N,)`."""
+    grey = x.mean(axis=tuple(range(1, x.ndim)), keepdims=True).astype(x.dtype)
+    plain = _scaled(embed(np.broadcast_to(grey, x.shape).copy()), scale)
+    apart: FloatArray = np.sqrt(np.square(features - plain).sum(axis=1))
+    return apart
 
 
 def _squares(a: FloatArray, b: FloatArray) -> FloatArray:

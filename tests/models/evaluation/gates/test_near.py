@@ -75,6 +75,8 @@ def test_in_the_dark_honest_rows_are_many(light: float, digits: DataSet, near: N
     held = digits.calibration.joined(digits.test)
     dark = (light * held.x).astype(held.x.dtype)
     assert len(np.unique(near.number(dark, held.y))) > 0.95 * len(held)
+    mixed = np.where(np.arange(len(held))[:, None, None, None] % 2, dark, held.x)
+    assert len(np.unique(near.number(mixed, held.y))) > 0.95 * len(held), "half of them in the dark"
 
 
 def test_rows_without_a_spread_are_not_joined(digits: DataSet, near: Nearness) -> None:
@@ -105,12 +107,15 @@ def test_a_feature_that_was_dead_tells_nothing_when_it_wakes() -> None:
 
 def test_many_rows_of_a_label_are_numbered_as_one_by_one() -> None:
     """Rows are compared in blocks; the first of a number is the one that a plain loop finds."""
-    x, leaders, plain = np.random.default_rng(2).normal(size=(700, 3)), [], []
+    rng = np.random.default_rng(2)
+    x, radii = rng.normal(size=(700, 3)), 0.4 * rng.random(700)
+    leaders: list[int] = []
+    plain: list[int] = []
     for k, row in enumerate(x):
-        near = [m for m in leaders if np.linalg.norm(x[m] - row) <= 0.4]
+        near = [m for m in leaders if np.linalg.norm(x[m] - row) <= radii[k]]
         plain.append(near[0] if near else k)
         leaders += [] if near else [k]
-    assert number_near(x, np.zeros(700, np.int64), 0.4).tolist() == plain
+    assert number_near(x, np.zeros(700, np.int64), radii).tolist() == plain
 
 
 @pytest.mark.parametrize("change", [_darker, _noisy])
