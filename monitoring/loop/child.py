@@ -46,7 +46,7 @@ from monitoring.loop.refereeing import (
     usable_window,
     write_window,
 )
-from monitoring.loop.results import Collected, Gated, Look, Refereed, Trained
+from monitoring.loop.results import WINDOW_LIMIT, Collected, Gated, Look, Refereed, Trained
 from monitoring.loop.steps import PASSING_STATUS
 from monitoring.loop.terms import quota_of, terms_of
 from monitoring.making.opening import open_subject
@@ -55,7 +55,7 @@ from monitoring.making.version import make_version
 from monitoring.records.store import RecordStore
 from monitoring.scoring.perturbation.benign import again
 
-WINDOW_LIMIT, EARLIER_LIMIT = 5000, 2000
+EARLIER_LIMIT = 2000
 OUT_OF_MEMORY = (
     "there was not enough memory; nothing was published. Give the watcher's machine or container "
     "more, or make the data, the net or the batch smaller, and ask again"

@@ -111,6 +111,11 @@ class Job(msgspec.Struct, frozen=True):
         return _plain(self.stage)
 
     @property
+    def reign_then(self) -> float:
+        """`reign`; 0, of which nothing is known, where the clock was set back since."""
+        return self.reign if self.reign <= self.created_at else 0.0
+
+    @property
     def in_stage_since(self) -> float:
         """When it came to its stage, seconds since 1970."""
         return self.stages.get(self.stage, self.created_at)

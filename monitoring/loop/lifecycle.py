@@ -117,8 +117,7 @@ class Lifecycle(Steadfast):
         challenger = trained.version
         self.change(job_id, challenger=challenger, material=trained.material)
         self.stage(job_id, "gating")
-        gated = msgspec.convert(self.child(job_id, "gate"), Gated)
-        checks = with_judged(checks, gated.checks)
+        checks = with_judged(checks, msgspec.convert(self.child(job_id, "gate"), Gated).checks)
         self.change(job_id, checks=checks)
         if failing := words_of(checks, "fail"):
             return "refused", failing
@@ -173,11 +172,10 @@ class Lifecycle(Steadfast):
         """
         job = self.jobs.get(job_id)
         terms, since = terms_of(job), job.since
+        quota = quota_of(terms)
 
         def labels() -> Usable:
-            return self.records.usable(
-                job.model, version=job.champion, since=since, quota=quota_of(terms)
-            )
+            return self.records.usable(job.model, version=job.champion, since=since, quota=quota)
 
         def enough() -> bool | None:
             return len(labels()) >= terms.min_labels or None
@@ -248,9 +246,9 @@ class Lifecycle(Steadfast):
 
     @recorded
     def tried(self, job_id: str, window: WindowFacts) -> str:
-        """Why a training would only repeat an earlier one, in words; empty where it would not."""
+        """Why a training would repeat an earlier one of this champion, in words; else empty."""
         job = self.jobs.get(job_id)
-        earlier = self.jobs.begun(job.model, after=job.since, until=job.created_at)
+        earlier = self.jobs.begun(job.model, after=job.reign_then, until=job.created_at)
         return self.jobs.advance(job_id, tried=explain_repeat(job, window, earlier)).tried
 
     @recorded

@@ -37,7 +37,7 @@ from models.statistics.arrays import FloatArray, IntArray
 from models.statistics.intervals import Bools
 from models.versions.bundle import Bundle
 from monitoring.loop import results
-from monitoring.making.matching import MOVED, match_window
+from monitoring.making.matching import match_window
 from monitoring.records.store import Labelled
 
 WRAPPED = "the anchor is a wrapped graph, which cannot be fine-tuned"
@@ -146,19 +146,23 @@ def judge_window(
     opinion = ask_referee(anchor, known, joined.x, change=change)
     n, all_y = len(window.rows), joined.y
     own = Opinion(opinion.probabilities[:n], opinion.usual, opinion.nearness)
-    numbers = _number(opinion, joined)
-    classes, moved = anchor.classes, match is not None and match.facts.before >= MOVED
-    verdict, changes = _judge(own, window, classes, numbers[:n], moved=moved)
+    # By themselves: beside rows in full light those of a dark window would look like copies.
+    numbers, before = _number(opinion, window.rows), _number(opinion, window.earlier.rows)
+    classes, moved = anchor.classes, change is not None  # a move that nothing explains excuses none
+    verdict, changes = _judge(own, window, classes, numbers, moved=moved)
     labels = judge_changes(changes, classes, int(verdict.counted.sum()))
     y = excuse(own.probabilities.argmax(axis=1), window.rows.y, changes) if n else window.rows.y
     precision = judge_precision(
         own.probabilities[verdict.counted], y[verdict.counted], classes, opinion.usual,
-        [change.old for change in changes],
+        [change.old for change in changes], moved=moved,
     )  # fmt: skip
     check, kept = verdict.check, verdict.kept
     if match is not None and match.apply is not None:
         at = f" at severity {match.facts.severity}" if match.facts.severity else ""
         words = f"{check.detail}; it has learnt trusted rows with {match.facts.name}{at}"
+        check = msgspec.structs.replace(check, detail=words)
+    if near := _count_near(window.rows, numbers):
+        words = f"{check.detail}; {near} of {n} rows count as near-copies of others"
         check = msgspec.structs.replace(check, detail=words)
     if anchor.black_box:
         check = _as_unknown(check, WRAPPED)
@@ -166,8 +170,8 @@ def judge_window(
         precision = _as_unknown(precision, "the referee cannot judge these rows")
     earlier = opinion.probabilities[np.arange(n, len(all_y)), all_y[n:]] >= IMPROBABLE
     earlier &= ~np.isin(all_y[n:], [change.old for change in changes])
-    once = _first_of_near(opinion, numbers, np.concatenate([kept, earlier]))
-    kept, earlier = kept & once[:n], earlier & once[n:]
+    kept &= _first_of_near(opinion, numbers, kept)
+    earlier &= _first_of_near(opinion, before, earlier)
     if changes and opinion.nearness is not None:
         kept = _follow(folder, own, window.rows, kept, changes, lineage, data)
     write_atomic(folder / "aside.json", msgspec.json.encode(verdict.aside), 0o600)
@@ -177,7 +181,7 @@ def judge_window(
         rows=n,
         kept=int(kept.sum()),
         window=results.WindowFacts(
-            check.verdict, int(verdict.counted.sum()), len(np.unique(numbers[:n][kept]))
+            check.verdict, int(verdict.counted.sum()), len(np.unique(numbers[kept]))
         ),
         changed=labels.detail if changes else "",
         changes=tuple(_named(change, classes) for change in changes),
@@ -191,6 +195,11 @@ def _number(opinion: Opinion, rows: Rows) -> IntArray:
     if opinion.nearness is None or not opinion.nearness.radius:
         return number_contents(rows.x, rows.y)
     return opinion.nearness.number(rows.x, rows.y)
+
+
+def _count_near(rows: Rows, numbers: IntArray) -> int:
+    """How many rows are near-copies of others, besides those that are equal."""
+    return int(len(np.unique(number_contents(rows.x, rows.y))) - len(np.unique(numbers)))
 
 
 def _first_of_near(opinion: Opinion, numbers: IntArray, kept: Bools) -> Bools:

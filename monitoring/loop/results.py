@@ -50,6 +50,9 @@ class ChangedLabel(msgspec.Struct, frozen=True):
     share: float
 
 
+WINDOW_LIMIT = 5000  # labelled rows of a window, at most: the newest
+
+
 class WindowFacts(msgspec.Struct, frozen=True):
     """What the referee leaves of a window, where a row and its near-copies count once.
 

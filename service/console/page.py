@@ -21,6 +21,8 @@ INDEX, ENTRY, STYLE = "index.html", "main.js", "style.css"
 PREFIX = "/console/page/"
 IMPORT = re.compile(r'^import \{ [\w$, ]+ \} from "\./([a-z]+\.js)";\n', re.MULTILINE)
 MEDIA = {".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8"}
+EXPORT = re.compile(r"^export (?=(?:async function|function|class|const|let) )", re.MULTILINE)
+UNREAD = re.compile(r"^(?:import|export)\b.*$", re.MULTILINE)  # of a joined script
 DIGITS = 10
 FOR_EVER = ("Cache-Control", "public, max-age=31536000, immutable")
 
@@ -47,7 +49,7 @@ def read_page(folder: Path = FOLDER) -> Page:
 
     Raises:
         OSError: a file is not there.
-        ValueError: modules import each other in a circle.
+        ValueError: modules import each other in a circle, or one is not of the form that is read.
     """
     html = re.sub(r">\n<", "><", (folder / INDEX).read_text(encoding="utf-8"))
     assets: dict[str, Asset] = {}
@@ -77,7 +79,10 @@ def _read_modules(folder: Path, name: str, read: dict[str, bool]) -> Iterator[st
     for imported in IMPORT.findall(text):
         yield from _read_modules(folder, imported, read)
     read[name] = True
-    yield re.sub(r"^export ", "", IMPORT.sub("", text), flags=re.MULTILINE)
+    module = EXPORT.sub("", IMPORT.sub("", text))
+    if unread := UNREAD.findall(module):  # the joined script would be none: an empty page
+        raise ValueError(f"{name} has what cannot be joined: {'; '.join(unread)}")
+    yield module
 
 
 def page_reply_headers() -> tuple[tuple[str, str], ...]:

@@ -245,7 +245,7 @@ GATES: tuple[Gate, ...] = (
     Gate(
         "class_precision",
         "rows that are surely of a class have its label as often as where labels are right"
-        " (Fisher with Holm, 1 %, and ten points; fails from 25 points on)",
+        " (Fisher with Holm, 1 %, and ten points; where inputs have moved it fails from 25 on)",
         deciding=False,
     ),
     Gate(

@@ -76,8 +76,8 @@ def judge_labels(
         clients: `(N,)` who sent the label of each row; None where that is not known.
         contents: `(N,)` equal for rows of the same input and label (`number_contents`); None: all
             are different.
-        moved: whether the inputs have moved: then up to twice as many contradictions as the bound
-            may be a shift that the referee knows only nearly.
+        moved: whether the inputs have moved as a known change does: then up to twice as many
+            contradictions as the bound may be a shift that the referee knows only nearly.
 
     Fail: one label draws contradictions from three classes or more, or there are too many.
     Unknown: no rows, too few that the referee is sure of, too many that it would drop, or one label
@@ -225,18 +225,21 @@ def judge_precision(
     classes: Sequence[str],
     usual: IntArray,
     excused: Sequence[int] = (),
+    *,
+    moved: bool = False,
 ) -> Check:
     """The check `class_precision`: are rows of a class still labelled so?
 
     Per class that the referee is sure of, the share of rows with that label, in the window against
     rows whose labels are right: Fisher's exact test with Holm, at 1 %, of falls of at least ten
-    points. A fall of less than 25 is unknown: in blurred pictures one class honestly looks like
-    another. It is the referee's precision and not the champion's, which falls for honest reasons
-    where inputs have moved.
+    points. Where the inputs have moved, a fall of less than 25 is unknown: in blurred pictures one
+    class honestly looks like another. It is the referee's precision and not the champion's, which
+    falls for honest reasons where inputs have moved.
 
     Args:
         probabilities, y, classes, usual: as of `judge_labels`.
         excused: classes that have changed, of which nothing is said here.
+        moved: whether the inputs have moved, as of `judge_labels`.
     """
     counts = count_confident(probabilities, y)
     tried = [c for c in range(len(classes)) if counts[c].sum() and usual[c].sum()]
@@ -259,6 +262,6 @@ def judge_precision(
         f"have its label, {usual[c, c] / usual[c].sum():.1%} where labels are right (p = {p:.2g})"
     )
     verdict = verdict_of(p >= PRECISION_P)
-    if verdict == "fail" and max(falls[k] for k in np.flatnonzero(low)) < FAILING_FALL:
+    if moved and verdict == "fail" and max(falls[k] for k in np.flatnonzero(low)) < FAILING_FALL:
         verdict = "unknown"
     return Check("class_precision", verdict, p, PRECISION_P, detail, int(counts.sum()), PRECISION_P)

@@ -5,11 +5,12 @@ is tried again where there is something new to learn from: another world, a refe
 the rows now, or so many more rows that errors are half as large. Else it waits for a person.
 """
 
+import math
 from collections.abc import Iterable
 
 from models.evaluation.gates.checks import Check
 from monitoring.loop.jobs import Job
-from monitoring.loop.results import Look, WindowFacts
+from monitoring.loop.results import WINDOW_LIMIT, Look, WindowFacts
 
 MORE = 4.0  # times the rows: half the standard error
 OTHER = 0.1  # by which kept share or accuracy must differ for a window of another world
@@ -27,16 +28,18 @@ def explain_repeat(job: Job, window: WindowFacts, earlier: Iterable[Job]) -> str
 def find_tried(job: Job, window: WindowFacts, earlier: Iterable[Job]) -> Job | None:
     """The earlier job whose training this one would repeat; None where there is none.
 
-    A person's wish is no repeat, and neither is the retry of a challenger that did gain on the
+    A person's wish is no repeat, nor is what a person has just approved (labels that have changed),
+    and neither is the retry of a challenger that did gain on the
     window and that another gate refused. Where the referee cannot judge the rows, more of them
     change nothing; where it can, four times as many do.
 
     Args:
         job: that would train now, with the labels that it follows.
         window: what the referee has left of its window.
-        earlier: jobs of the same model that began since the shift, in any order.
+        earlier: jobs of the same model that began since its champion became it, in any order.
     """
-    if job.source == "person":
+    approved = job.labels_answer is not None and job.labels_answer.approved
+    if job.source == "person" or approved:
         return None
     tried = (each for each in earlier if each.id != job.id and _is_repeated(each, job, window))
     return max(tried, key=lambda each: each.created_at, default=None)
@@ -79,7 +82,10 @@ def _describe(job: Job, window: WindowFacts, before: Job) -> str:
     )
     if window.verdict == "unknown":
         return f"{words}, and cannot judge them; other rows, or a person ({start}), change that"
-    needed = int(MORE * before.window.kept)
+    needed = math.ceil(MORE * before.window.kept)
+    if needed > WINDOW_LIMIT:
+        most = f"{needed} kept rows would, but a window has {WINDOW_LIMIT} at most"
+        return f"{words}; of this shift only a person ({start}) changes that: {most}"
     return f"{words}; {needed} kept rows, or a person ({start}), change that"
 
 

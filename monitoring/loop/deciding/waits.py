@@ -8,9 +8,9 @@ import msgspec
 
 from models.versions.registry import Registry
 from monitoring.evidence.labels.watch import Harm
-from monitoring.loop.deciding.standing import find_situation
+from monitoring.loop.deciding.standing import find_reign, find_situation
 from monitoring.loop.jobs import Job, JobStore
-from monitoring.loop.triggers import ROBUSTNESS, Policy, Refusal, Situation
+from monitoring.loop.triggers import Policy, Refusal, Situation
 from monitoring.records.keeping.limits import NO_INPUTS
 from monitoring.records.store import RecordStore
 from monitoring.records.usable import Quota
@@ -76,19 +76,21 @@ def find_waits(
             words += f": {NO_INPUTS}" if records.has_inputs(model) is False else ""
             wait = Wait("not_enough_labels", words, len(usable), needs.min_labels)
             waits.insert(len(waits) and 1, wait)
-        latest = find_latest(jobs.begun(model, after=since, until=now), situation.champion)
+        reign = 0.0 if pinned is not None else find_reign(registry, model).since
+        begun = jobs.begun(model, after=reign if reign <= now else 0.0, until=now)
+        latest = find_latest(begun, situation.champion)
         if latest is not None and latest.tried:
             waits.append(Wait("tried_already", latest.tried))
     return waits
 
 
 def find_latest(jobs: Iterable[Job], champion: int) -> Job | None:
-    """The newest run of a champion that has ended; None where there is none.
+    """The newest run of a champion that has ended and whose labels were refereed; None without one.
 
-    Runs that only look at robustness say nothing about a retraining.
+    One that came to its end before that says nothing about a retraining.
     """
     ended = (j for j in jobs if j.champion == champion and j.state == "done")
-    runs = (job for job in ended if job.kind != ROBUSTNESS)
+    runs = (job for job in ended if job.window is not None)
     return max(runs, key=lambda job: job.created_at, default=None)
 
 

@@ -36,6 +36,10 @@ BURNING = {
     "HoldfastErrorBudgetFast": Errors(10_000, 80),
     "HoldfastErrorRatio": Errors(10_000, 1000),
 }
+OF_ALL = {  # what happens to no single model
+    *BURNING, "HoldfastLatencyBurn", "HoldfastRecordsDropped", "HoldfastServiceDown",
+    "HoldfastServiceUnread", "HoldfastStateDiskLow", "HoldfastWatcherStale",
+}  # fmt: skip
 CALM, WELL = Errors(10_000, 0), Errors(10_000_000, 0)
 
 
@@ -178,3 +182,5 @@ def test_nothing_else_fired(night: Night) -> None:
         model = each["labels"].get("model")
         if model is not None:
             assert each["labels"]["alertname"].lower() == f"holdfast{model}"
+    assert {e["labels"]["alertname"] for e in night.alerts if "model" not in e["labels"]} == OF_ALL
+    assert "HoldfastServiceDown" not in {name for name, _ in night.before}, "it came last"

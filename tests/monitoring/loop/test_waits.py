@@ -1,15 +1,28 @@
 """It says why it does not retrain yet: every reason, with its numbers, in one sentence each."""
 
+import time
+from pathlib import Path
+
 import msgspec
 
 from models.versions.registry_state import Hold
 from monitoring.evidence.labels.harm import HarmAlarm
 from monitoring.evidence.labels.watch import Harm
 from monitoring.loop.cooling import Rest
-from monitoring.loop.deciding.waits import NOT_KNOWN, Wait, find_latest, list_waits, waits_text
+from monitoring.loop.deciding.waits import (
+    NOT_KNOWN,
+    Needs,
+    Wait,
+    find_latest,
+    find_waits,
+    list_waits,
+    waits_text,
+)
 from monitoring.loop.jobs import LABELS_APPROVAL
+from monitoring.loop.results import WindowFacts
 from monitoring.loop.triggers import Policy, Situation
-from tests.monitoring.loop.lab import job_of
+from monitoring.records.store import RecordStore
+from tests.monitoring.loop.lab import Lab, job_of
 
 IDLE = Situation(1, None, None, 0)
 NOW = 1000.0
@@ -73,10 +86,30 @@ def test_a_model_without_a_champion_has_nothing_to_harm() -> None:
 
 
 def test_the_newest_run_that_trained_nothing_anew_is_what_it_waits_for() -> None:
+    window = WindowFacts("unknown", 480, 106)
     then = msgspec.structs.replace(job_of("a"), created_at=10.0, state="done", tried="it repeats")
+    then = msgspec.structs.replace(then, window=window)
     now = msgspec.structs.replace(then, id="b", created_at=20.0, tried="")
-    attacked = msgspec.structs.replace(now, id="c", created_at=30.0, kind="evaluate_robustness")
     assert find_latest([], 1) is None
-    assert find_latest([then, attacked], 1) == then
-    assert find_latest([then, now, attacked], 1) == now
+    assert find_latest([then, now], 1) == now
     assert find_latest([then], 2) is None, "another champion"
+    for kind in ("evaluate", "evaluate_robustness", "retrain"):
+        other = msgspec.structs.replace(now, id="c", created_at=30.0, kind=kind, window=None)
+        assert find_latest([then, other], 1) == then, "its labels were not looked at"
+
+
+def test_what_was_tried_stands_though_other_runs_and_later_harm_came(tmp_path: Path) -> None:
+    """By `find_waits`: harm that begins after the run does not make it forgotten."""
+    lab, now = Lab(tmp_path), time.time()
+    tried = msgspec.structs.replace(
+        job_of("then"), state="done", outcome="inconclusive", tried="job x has trained",
+        window=WindowFacts("pass", 480, 457), created_at=now + 1,
+    )  # fmt: skip
+    look = msgspec.structs.replace(tried, id="look", window=None, tried="", created_at=now + 2)
+    lab.put(tried, look)
+    records = RecordStore(lab.database_url)
+    waits = find_waits(
+        "digits", lab.registry, lab.store(), records, None, Needs(), HARMED, now + 5, now + 9
+    )
+    records.close()
+    assert [w.sentence for w in waits if w.reason == "tried_already"] == ["job x has trained"]

@@ -314,9 +314,9 @@ def test_the_keyboard_alone_reaches_every_view_and_paints(browser: Browser, url:
         page.press("Enter", "Enter", "\r")
         page.until("document.querySelector('#eps')", "a held-out row can be attacked")
         tab_to(page, "#eps")
-        before = page.run("document.querySelector('#eps').value")
+        before = float(page.run("document.querySelector('#eps').value"))
         page.press("ArrowRight")
-        assert page.run("document.querySelector('#eps').value") > before
+        assert float(page.run("document.querySelector('#eps').value")) > before
         check_quiet(page, url)
 
 

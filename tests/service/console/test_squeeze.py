@@ -78,6 +78,25 @@ def test_modules_that_import_each_other_are_refused(tmp_path: Path) -> None:
         read_page(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        'import * as all from "./other.js";',
+        'import { a } from "./other.js"',
+        'import "./other.js";',
+        "export { a };",
+        "export default a;",
+    ],
+)
+def test_what_cannot_be_joined_is_refused_and_named(line: str, tmp_path: Path) -> None:
+    """Left in the script, it would be an error of its grammar: an empty console."""
+    (tmp_path / "index.html").write_text("")
+    (tmp_path / "style.css").write_text("")
+    (tmp_path / "main.js").write_text(f"const a = 1;\n{line}\n")
+    with pytest.raises(ValueError, match=re.escape(f"main.js has what cannot be joined: {line}")):
+        read_page(tmp_path)
+
+
 def test_no_key_of_a_class_means_something_else() -> None:
     letters = re.findall(r'LETTERS = "([a-z]+)"', (FOLDER / "label.js").read_text())
     assert letters == ["abcdefhijklmnopqrtvwxyz"], "g goes to a view, s skips, u undoes"

@@ -69,6 +69,55 @@ def test_near_copies_are_one_row_and_honest_rows_are_many(
         assert len(np.unique(near.number(rows.x, rows.y))) > 0.95 * len(rows)
 
 
+@pytest.mark.parametrize("light", [0.4, 0.2, 0.1, 0.05])
+def test_in_the_dark_honest_rows_are_many(light: float, digits: DataSet, near: Nearness) -> None:
+    """At a twentieth of the light all rows of a class lie within the radius of full light."""
+    held = digits.calibration.joined(digits.test)
+    dark = (light * held.x).astype(held.x.dtype)
+    assert len(np.unique(near.number(dark, held.y))) > 0.95 * len(held)
+    mixed = np.where(np.arange(len(held))[:, None, None, None] % 2, dark, held.x)
+    assert len(np.unique(near.number(mixed, held.y))) > 0.95 * len(held), "half of them in the dark"
+
+
+def test_rows_without_a_spread_are_not_joined(digits: DataSet, near: Nearness) -> None:
+    """One row of each class says nothing of how far others are: only equal rows are one."""
+    one = digits.test.take(np.unique(digits.test.y, return_index=True)[1])
+    assert near.number(*_parts(one)).tolist() == list(range(10))
+    assert len(np.unique(near.number(*_parts(one.joined(one))))) == 10
+    assert near.number(*_parts(one.take(np.zeros(0, np.int64)))).shape == (0,)
+
+
+def test_a_feature_that_was_dead_tells_nothing_when_it_wakes() -> None:
+    """Constant features, of zeros or of large numbers, neither part copies nor end the radius."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(400, 4)).astype(np.float32), np.zeros(400, np.int64)
+    wake = np.zeros(1)
+
+    def embed(x: np.ndarray) -> np.ndarray:
+        rest = [wake * rng.random((len(x), 1)), np.full((len(x), 1), 1000.0)]
+        return np.concatenate([x, *rest], axis=1).astype(np.float32)
+
+    near = fit_nearness(embed, Rows(x, y))
+    assert near.radius > 0.01
+    wake[0] = 1e-4
+    copies = np.repeat(x[:20], 40, axis=0) + 1e-3 * rng.normal(size=(800, 4)).astype(np.float32)
+    assert len(np.unique(near.number(copies, np.zeros(800, np.int64)))) <= 22
+    assert fit_nearness(lambda x: 0 * x, Rows(x, y)).radius == 0.0, "no feature tells anything"
+
+
+def test_many_rows_of_a_label_are_numbered_as_one_by_one() -> None:
+    """Rows are compared in blocks; the first of a number is the one that a plain loop finds."""
+    rng = np.random.default_rng(2)
+    x, radii = rng.normal(size=(700, 3)), 0.4 * rng.random(700)
+    leaders: list[int] = []
+    plain: list[int] = []
+    for k, row in enumerate(x):
+        near = [m for m in leaders if np.linalg.norm(x[m] - row) <= radii[k]]
+        plain.append(near[0] if near else k)
+        leaders += [] if near else [k]
+    assert number_near(x, np.zeros(700, np.int64), radii).tolist() == plain
+
+
 @pytest.mark.parametrize("change", [_darker, _noisy])
 def test_copies_blacken_no_honest_window(
     change: Callable[..., np.ndarray], digits: DataSet, tuned: nn.Module, near: Nearness
