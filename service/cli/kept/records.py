@@ -7,6 +7,7 @@ from typing import Any
 import click
 import msgspec
 
+from models.base.errors import HoldfastError
 from models.versions.registry import Registry
 from models.versions.registry_state import show_time
 from monitoring.records.keeping.export import export_parquet
