@@ -177,9 +177,14 @@ def test_up_stops_on_ctrl_c_leaves_no_process_and_starts_again_without_training(
     assert [row["version"] for row in stack.json("models", "list")] == [1]
 
 
-def test_a_port_that_is_taken_is_named_before_anything_is_started(stack: Stack) -> None:
+def test_a_state_or_a_port_that_is_taken_is_named_before_anything_is_started(
+    stack: Stack, tmp_path: Path
+) -> None:
+    other = Stack(tmp_path / "other", port=stack.port)
     with running(stack):
-        second = stack.cli("up", check=False)
-    assert second.returncode == 1
-    assert f"127.0.0.1:{stack.port}" in second.stderr
-    assert "HOLDFAST_PORT" in second.stderr
+        here, there = stack.cli("up", check=False), other.cli("up", check=False)
+    assert (here.returncode, there.returncode) == (1, 1)
+    assert "another service runs on this state directory" in here.stderr
+    assert f"127.0.0.1:{stack.port}" in there.stderr
+    assert "HOLDFAST_PORT" in there.stderr
+    assert not (other.state / "registry").exists()
