@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from models.statistics.intervals import Bools
+from models.statistics.arrays import Bools
 from monitoring.evidence.labels import harm, labelling, thumbs_up
 from monitoring.evidence.labels.poststratified import poststratify
 

@@ -6,8 +6,8 @@ import numpy as np
 
 from models.evaluation.gates.accuracy import class_accuracy, clean_accuracy
 from models.evaluation.gates.checks import Bounds
+from models.statistics.arrays import Bools
 from models.statistics.comparing import fallback_alpha
-from models.statistics.intervals import Bools
 from models.statistics.shadow import ShadowComparison
 
 

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from models import corruptions
 from models.data import DataSet, Rows
-from models.statistics.intervals import Bools
+from models.statistics.arrays import Bools
 from models.versions.schema import InputArray
 
 CLIENTS, WINDOW = 10, 600

@@ -9,7 +9,8 @@ import numpy as np
 from benchmarks.lifecycle.scenarios import HARM_POINTS, render
 from models.data import DataSet, Rows
 from models.evaluation.adversarial import attack_subject
-from models.statistics.intervals import Bools, paired_difference
+from models.statistics.arrays import Bools
+from models.statistics.intervals import paired_difference
 from models.versions.registry import Registry
 from models.versions.runner import Runner
 from monitoring.making.opening import open_subject

@@ -23,7 +23,8 @@ from models.evaluation.plan import Plan
 from models.evaluation.subject import Arrays, Subject, ask_rows
 from models.evaluation.units import BLOCK, Block
 from models.evaluation.white_box import WhiteBox
-from models.statistics.intervals import Bools, proportion
+from models.statistics.arrays import Bools
+from models.statistics.intervals import proportion
 from models.statistics.shares import Proportion
 from models.versions.figures import Adaptive, Fooled, StaticFooled, WeighedFooled
 

@@ -13,7 +13,7 @@ from models.attacks.threat import Linf, Threat, geometry_of
 from models.base.errors import DataError
 from models.data import Rows
 from models.evaluation.subject import CHUNK, Subject, right, tensors
-from models.statistics.intervals import Bools
+from models.statistics.arrays import Bools
 from models.versions.judging import ThreatModel
 from models.versions.runner import Runner
 from models.versions.schema import InputArray, InputSchema

@@ -10,8 +10,8 @@ from models.certificates.layers import chain_of
 from models.evaluation.plan import Plan
 from models.evaluation.subject import Arrays, Subject
 from models.evaluation.units import Block, Results
-from models.statistics.arrays import FloatArray, IntArray
-from models.statistics.intervals import Bools, proportion
+from models.statistics.arrays import Bools, FloatArray, IntArray
+from models.statistics.intervals import proportion
 from models.versions.judging import ThreatModel
 from models.versions.promises import (
     CertificateFacts,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from models import attacks
 from models.attacks import LogitsOf
 from models.data import Rows
-from models.statistics.intervals import Bools
+from models.statistics.arrays import Bools
 from models.versions.runner import Answer, Runner, in_pieces
 from models.versions.schema import InputArray, InputSchema
 

@@ -16,8 +16,7 @@ from models.evaluation.plan import Plan, make_plan
 from models.evaluation.subject import Subject
 from models.evaluation.tasks import Tasks
 from models.evaluation.units import BLOCK, Progress, Store, run_units
-from models.statistics.arrays import IntArray
-from models.statistics.intervals import Bools
+from models.statistics.arrays import Bools, IntArray
 from models.versions.figures import Evaluation
 from models.versions.judging import ThreatModel
 

@@ -19,7 +19,7 @@ from models.evaluation.plan import Plan
 from models.evaluation.proven import bound_rows
 from models.evaluation.subject import Arrays, Subject, ask_rows
 from models.evaluation.units import BLOCK, Block, Results, Unit
-from models.statistics.intervals import Bools
+from models.statistics.arrays import Bools
 from models.versions.schema import InputArray
 
 SIGMA = 0.25  # of the noise that certificates rest on

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 
+from models.base.words import list_words
 from models.reporting.drawing import grids
 from models.reporting.numbers import (
     LONGEST,
@@ -10,7 +11,6 @@ from models.reporting.numbers import (
     clip,
     interval,
     known,
-    list_words,
     percent,
 )
 from models.reporting.numbers import size as sized

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from models.base.words import list_words
 from models.evaluation.worth import beats_commonest, commonest_share
 from models.reporting.numbers import (
     LONGEST,
@@ -12,7 +13,6 @@ from models.reporting.numbers import (
     clip,
     interval,
     known,
-    list_words,
     percent,
     sentence,
     space_digits,

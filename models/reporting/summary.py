@@ -8,6 +8,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from models.base.words import list_words
 from models.evaluation.worth import commonest_share, is_imbalanced
 from models.reporting.numbers import (
     LONGEST,
@@ -16,7 +17,6 @@ from models.reporting.numbers import (
     clip,
     interval,
     known,
-    list_words,
     number,
     of_100,
     percent,

@@ -1,4 +1,4 @@
-"""Names of array types: floats and integers of any width."""
+"""Names of array types: floats and integers of any width, and truths."""
 
 from typing import Any
 
@@ -7,3 +7,4 @@ import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.floating[Any]]
 IntArray = npt.NDArray[np.integer[Any]]
+Bools = npt.NDArray[np.bool_]

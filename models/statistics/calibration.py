@@ -9,8 +9,7 @@ import numpy.typing as npt
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
-from models.statistics.arrays import FloatArray, IntArray
-from models.statistics.intervals import Bools
+from models.statistics.arrays import Bools, FloatArray, IntArray
 from models.statistics.shares import Bin, Proportion, Reliability
 
 BINS = 15

@@ -10,8 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import stats
 
-from models.statistics.arrays import FloatArray
-from models.statistics.intervals import Bools
+from models.statistics.arrays import Bools, FloatArray
 
 LEVEL = 0.05
 POWER_Z = 1.28  # an equal challenger passes with 90 %

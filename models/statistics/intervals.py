@@ -7,10 +7,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import optimize, stats
 
-from models.statistics.arrays import FloatArray, IntArray
+from models.statistics.arrays import Bools, FloatArray, IntArray
 from models.statistics.shares import Proportion
-
-Bools = npt.NDArray[np.bool_]
 
 
 def proportion(right: Bools, groups: IntArray | None = None) -> Proportion:

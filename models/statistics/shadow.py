@@ -9,11 +9,9 @@ from typing import Literal
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from scipy import special
 
-from models.statistics.arrays import FloatArray
+from models.statistics.arrays import Bools, FloatArray
 
-Bools = npt.NDArray[np.bool_]
 Verdict = Literal["worse", "no worse", "not known"]
 THRESHOLD = 20.0
 MARGIN = 0.03
@@ -34,6 +32,8 @@ def log_worse(champion_only: npt.ArrayLike, challenger_only: npt.ArrayLike) -> F
     >>> np.exp(log_worse([0, 5, 8], [0, 5, 0])).round(2)
     array([ 1.  ,  0.37, 56.78])
     """
+    from scipy import special  # 16 MiB, which a worker that tells of shadows never needs
+
     lost, won = np.asarray(champion_only, np.float64), np.asarray(challenger_only, np.float64)
     with np.errstate(divide="ignore"):  # a chance that is too small for a number: ln 0
         above = np.log(special.betainc(won + 1, lost + 1, 0.5))
@@ -61,7 +61,7 @@ def log_no_worse(
     """
     counts = np.stack(np.broadcast_arrays(champion_only, challenger_only, alike), -1)
     growth = np.log1p(BETS[:, None] * (np.array([-1.0, 1.0, 0.0]) + margin))
-    return np.asarray(special.logsumexp(counts @ growth.T, axis=-1) - np.log(len(BETS)))
+    return np.asarray(np.logaddexp.reduce(counts @ growth.T, axis=-1) - np.log(len(BETS)))
 
 
 class ShadowComparison(msgspec.Struct, frozen=True):

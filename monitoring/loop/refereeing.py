@@ -33,8 +33,7 @@ from models.evaluation.gates.contradictions import (
 from models.evaluation.gates.following import excuse, follow, outvoted
 from models.evaluation.gates.referee import Opinion, ask_referee
 from models.evaluation.subject import Subject
-from models.statistics.arrays import FloatArray, IntArray
-from models.statistics.intervals import Bools
+from models.statistics.arrays import Bools, FloatArray, IntArray
 from models.versions.bundle import Bundle
 from monitoring.loop import results
 from monitoring.making.matching import match_window

@@ -14,8 +14,7 @@ from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
 from models.corruptions import SEVERITIES, suite, tables
-from models.statistics.arrays import FloatArray, IntArray
-from models.statistics.intervals import Bools
+from models.statistics.arrays import Bools, FloatArray, IntArray
 from models.versions.runner import Answer, in_pieces, session
 from models.versions.schema import OUTPUTS, InputArray, InputSchema
 from monitoring.evidence.accuracy_estimate import (  # fmt: skip

@@ -7,8 +7,8 @@ import numpy as np
 from models.evaluation.figures.masking import Evidence
 from models.evaluation.plan import Plan
 from models.evaluation.subject import Arrays, right_rows
-from models.statistics.arrays import IntArray
-from models.statistics.intervals import Bools, proportion
+from models.statistics.arrays import Bools, IntArray
+from models.statistics.intervals import proportion
 from models.versions.figures import AttackFigure
 
 REFERENCE = "autoattack (reference)"

@@ -23,9 +23,9 @@ from models.evaluation.gaps import Gaps
 from models.evaluation.proven import proven_figures, set_figures
 from models.evaluation.subject import Arrays, Subject, right_rows
 from models.evaluation.tasks import SAMPLES, SIGMA, Tasks
-from models.statistics.arrays import IntArray
+from models.statistics.arrays import Bools, IntArray
 from models.statistics.calibration import reliability
-from models.statistics.intervals import Bools, mean_corruption_error, proportion
+from models.statistics.intervals import mean_corruption_error, proportion
 from models.statistics.shares import Proportion
 from models.versions.figures import (
     Certified,

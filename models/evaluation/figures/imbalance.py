@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from models.statistics.arrays import IntArray
-from models.statistics.intervals import Bools, auroc, auroc_interval, proportion
+from models.statistics.arrays import Bools, IntArray
+from models.statistics.intervals import auroc, auroc_interval, proportion
 from models.statistics.shares import Proportion
 
 ByClass = dict[str, Proportion]

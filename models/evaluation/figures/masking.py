@@ -9,7 +9,8 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from models.statistics.intervals import Bools, paired_difference
+from models.statistics.arrays import Bools
+from models.statistics.intervals import paired_difference
 from models.versions.figures import MaskingCheck
 
 SLACK = 0.01

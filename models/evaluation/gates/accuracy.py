@@ -10,9 +10,9 @@ import msgspec
 import numpy as np
 
 from models.evaluation.gates.checks import Bounds, Check, Verdict, verdict_of
-from models.statistics.arrays import IntArray
+from models.statistics.arrays import Bools, IntArray
 from models.statistics.comparing import LEVEL, holm, mcnemar, rows_needed
-from models.statistics.intervals import Bools, paired_difference
+from models.statistics.intervals import paired_difference
 
 WINDOW_ALPHA = 0.2
 FLOOR_SHARE = 0.75

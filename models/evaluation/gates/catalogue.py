@@ -24,8 +24,8 @@ from models.evaluation.gates.accuracy import (
 )
 from models.evaluation.gates.checks import Bounds, Check, Verdict, verdict_of
 from models.evaluation.gates.live import SHADOW
-from models.statistics.arrays import IntArray
-from models.statistics.intervals import Bools, false_positive_interval
+from models.statistics.arrays import Bools, IntArray
+from models.statistics.intervals import false_positive_interval
 from models.versions.schema import Calibration, Manifest
 
 log = logger("gates")

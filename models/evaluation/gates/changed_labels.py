@@ -11,9 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from models.evaluation.gates.checks import Check
-from models.statistics.arrays import FloatArray, IntArray
+from models.statistics.arrays import Bools, FloatArray, IntArray
 from models.statistics.comparing import wilson_low
-from models.statistics.intervals import Bools
 
 SURE = 0.8
 CLIENT_ROWS = 3

@@ -19,8 +19,7 @@ from models.evaluation.gates.checks import Bounds, Check
 from models.evaluation.gates.triggers import Nets, some_rows, sweep_triggers
 from models.evaluation.plan import hopeless
 from models.evaluation.subject import Subject, answer, right
-from models.statistics.arrays import IntArray
-from models.statistics.intervals import Bools
+from models.statistics.arrays import Bools, IntArray
 from models.versions.judging import ThreatModel
 from models.versions.runner import Runner
 from models.versions.schema import Calibration, InputArray, Manifest

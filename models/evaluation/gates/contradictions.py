@@ -15,9 +15,8 @@ import numpy.typing as npt
 from scipy import stats
 
 from models.evaluation.gates.checks import Check, Verdict, verdict_of
-from models.statistics.arrays import FloatArray, IntArray
+from models.statistics.arrays import Bools, FloatArray, IntArray
 from models.statistics.comparing import fisher_greater, holm
-from models.statistics.intervals import Bools
 
 CONFIDENT = 0.6  # largest probability from which on the referee is believed
 IMPROBABLE = 0.1  # probability of the label below which a row is not trained on

@@ -13,8 +13,7 @@ from models.data import DataSet, Rows
 from models.data.lineage import LEFT_OUT, Lineage
 from models.evaluation.gates.changed_labels import Change
 from models.evaluation.gates.near import Embed
-from models.statistics.arrays import FloatArray, IntArray
-from models.statistics.intervals import Bools
+from models.statistics.arrays import Bools, FloatArray, IntArray
 from models.versions.schema import InputArray
 
 NEAREST = 5

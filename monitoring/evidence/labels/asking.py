@@ -17,8 +17,7 @@ Source: Neyman (1934), "On the two different aspects of the representative metho
 import numpy as np
 import numpy.typing as npt
 
-from models.statistics.arrays import IntArray
-from models.statistics.intervals import Bools
+from models.statistics.arrays import Bools, IntArray
 from monitoring.evidence.labels.poststratified import CELLS
 
 Floats = npt.NDArray[np.float64]

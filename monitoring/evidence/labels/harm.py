@@ -26,7 +26,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from models.statistics.intervals import Bools
+from models.statistics.arrays import Bools
 
 Floats = npt.NDArray[np.float64]
 TOLERANCE = 0.01  # below the expected accuracy that is no harm yet

@@ -27,8 +27,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import gammaln
 
-from models.statistics.arrays import IntArray
-from models.statistics.intervals import Bools
+from models.statistics.arrays import Bools, IntArray
 
 Floats = npt.NDArray[np.float64]
 INTERVAL = 100  # requests

@@ -21,9 +21,9 @@ positive counts estimated from survey data"; Kish (1965) for the first number.
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from scipy.special import betaincinv
 
-from models.statistics.intervals import Bools
+from models.statistics.arrays import Bools
+from models.statistics.clopper_pearson import clopper_pearson
 
 Floats = npt.NDArray[np.float64]
 CELLS = 10
@@ -98,7 +98,5 @@ def _interval(
     variance = float((weight**2 * smooth * (1 - smooth) / count).sum())
     if variance > 0:
         labels = min(labels, value * (1 - value) / variance)
-    right, wrong, tail = value * labels, (1 - value) * labels, (1 - LEVEL) / 2
-    low = float(betaincinv(right, wrong + 1, tail)) if right > 0 else 0.0
-    high = float(betaincinv(right + 1, wrong, 1 - tail)) if wrong > 0 else 1.0
+    low, high = clopper_pearson(value * labels, labels, LEVEL)
     return value, low, high

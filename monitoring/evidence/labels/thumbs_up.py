@@ -22,7 +22,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from models.statistics.intervals import Bools
+from models.statistics.arrays import Bools
 
 Floats = npt.NDArray[np.float64]
 ROOM = 1.5  # by which the calibrated confidence may overrate the errors

@@ -14,6 +14,7 @@ import numpy as np
 from models.versions.bundle import Bundle
 from monitoring.evidence.accuracy_estimate import Facts, evidence_of
 from monitoring.evidence.labels import harm, labelling, thumbs_up
+from monitoring.evidence.labels.biases import ONLY_FLAGGED, THUMBS_UP
 from monitoring.evidence.labels.harm import HarmAlarm, HarmEvidence
 from monitoring.evidence.labels.labelling import INTERVAL, LabellingEvidence
 from monitoring.evidence.labels.poststratified import Poststratified
@@ -25,9 +26,6 @@ MOST_LABELS = 2000  # that one look weighs; the next goes on
 MOST_INTERVALS = 20
 DELAYED_LABELS = 500  # latest labels that the usual delay is taken from
 USUAL = 0.9  # quantile of the delay
-THUMBS_UP = "wrong answers get no labels: the observed accuracy says nothing"
-ONLY_FLAGGED = "only flagged requests are recorded: their accuracy says nothing of the others"
-BEYOND_REPAIR = (THUMBS_UP, ONLY_FLAGGED)  # biases that no weighting corrects
 
 
 class LabelState(msgspec.Struct, frozen=True):

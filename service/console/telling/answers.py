@@ -5,12 +5,12 @@
 
 import msgspec
 
-from monitoring.evidence.labels.watch import BEYOND_REPAIR
+from models.statistics.clopper_pearson import clopper_pearson
+from monitoring.evidence.labels.biases import BEYOND_REPAIR
 from service.console.telling.headline import Tone, say_unseen
 from service.console.telling.numbers import (
     LEAST,
     count,
-    interval,
     milliseconds,
     percent,
     power,
@@ -112,7 +112,7 @@ def _tell_tampering(view: View) -> Answer:
     if rates.rows < LEAST:
         text = f"{count(rates.rows)} inputs in 5 minutes; a word rests on {LEAST} at least"
         return Answer(question, "Too early to say", "unknown", text, "try")
-    share, (low, high) = rates.perturbed / rates.rows, interval(rates.perturbed, rates.rows)
+    share, (low, high) = rates.perturbed / rates.rows, clopper_pearson(rates.perturbed, rates.rows)
     text = f"{percent(share)} of {count(rates.rows)} inputs flagged in 5 minutes"
     text += f", about {percent(view.alpha)} of clean ones are"
     if rates.suspicious:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from models.reporting.numbers import list_words
+from models.base.words import list_words
 from models.versions.judging import Reach, ThreatModel
 from models.versions.schema import InputSchema, Manifest
 

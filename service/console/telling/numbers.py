@@ -1,9 +1,5 @@
 """Numbers, shares and times as the page writes them."""
 
-import math
-
-from scipy.special import betaincinv
-
 LEAST = 50  # requests or labels; below, a word would rest on too little
 
 
@@ -76,21 +72,6 @@ def power(log10: float) -> str:
     ('10^19.5', '10^-0.2')
     """
     return f"10^{log10:.2f}".rstrip("0").rstrip(".") if log10 < 10 else f"10^{log10:.1f}"
-
-
-def interval(hits: float, n: float) -> tuple[float, float]:
-    """Clopper and Pearson's 95 % interval of a share.
-
-    >>> low, high = interval(3, 100)
-    >>> round(low, 3), round(high, 3)
-    (0.006, 0.085)
-    """
-    if n <= 0:
-        return 0.0, 1.0
-    hits = min(max(hits, 0.0), n)
-    low = float(betaincinv(hits, n - hits + 1, 0.025)) if hits > 0 else 0.0
-    high = float(betaincinv(hits + 1, n - hits, 0.975)) if hits < n else 1.0
-    return (low, high) if math.isfinite(low) and math.isfinite(high) else (0.0, 1.0)
 
 
 def as_sentence(text: str) -> str:

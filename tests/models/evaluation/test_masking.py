@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from models.evaluation.figures.masking import Evidence, masking
-from models.statistics.intervals import Bools
+from models.statistics.arrays import Bools
 
 N = 400
 

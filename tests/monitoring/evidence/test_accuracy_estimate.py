@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit
 
-from models.statistics.intervals import Bools
+from models.statistics.arrays import Bools
 from models.versions.runner import Answer
 from monitoring.evidence.accuracy_estimate import SPREAD, STRANGE, Facts, Floats, estimate, evidence
 from monitoring.scoring.accuracy_fit import Group, fit

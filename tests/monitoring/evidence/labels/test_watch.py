@@ -7,8 +7,9 @@ import msgspec
 import numpy as np
 import pytest
 
+from monitoring.evidence.labels.biases import ONLY_FLAGGED, THUMBS_UP
 from monitoring.evidence.labels.poststratified import Poststratified
-from monitoring.evidence.labels.watch import ONLY_FLAGGED, THUMBS_UP, LabelState, LabelWatch
+from monitoring.evidence.labels.watch import LabelState, LabelWatch
 from monitoring.records.store import Key, Record, RecordStore
 from tests.conftest import Published
 

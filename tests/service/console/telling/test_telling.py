@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from monitoring.evidence.labels.watch import BEYOND_REPAIR
+from monitoring.evidence.labels.biases import BEYOND_REPAIR
 from service.console.telling.answers import Answer, tell_answers
 from service.console.telling.asks import tell_asks, tell_happened
 from service.console.telling.drift import tell_drift
