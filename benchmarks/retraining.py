@@ -31,6 +31,7 @@ from models.data.lineage import LEFT_OUT, NO_LINEAGE, Lineage
 from models.evaluation.gates import referee
 from models.evaluation.gates.following import vote
 from models.nets import factories
+from models.training.fine_tuning import fine_tuning_recipe
 from models.training.loop import train
 from models.training.recipe import Recipe
 from models.versions.facts import EventFacts
@@ -103,10 +104,8 @@ class Lab:
             else:
                 lineage = self.referee(anchor, lineage, folder)
             dealt = usable_window(folder, self.digits, lineage)
-        recipe = Recipe(
-            epochs=self.more, attack_steps=self.steps, eps_warm_up=0.0, corrupted_copies=1,
-            seed=self.seed + self.jobs,
-        )  # fmt: skip
+        begun = Recipe(attack_steps=self.steps, seed=self.seed + self.jobs - 1)
+        recipe = fine_tuning_recipe(begun, len(self.digits.train), self.more, begins=True)
         spec = factories.spec_for(self.digits.schema, len(self.digits.classes))
         order = Order(
             "digits", recipe, spec, EventFacts("job"), "benchmark", window=dealt, lineage=lineage

@@ -29,10 +29,11 @@ from models.evaluation.subject import Subject, right
 from models.nets import factories
 from models.statistics.comparing import fallback_alpha
 from models.statistics.intervals import proportion
-from models.training.loop import Recipe
+from models.training.fine_tuning import fine_tuning_recipe
+from models.training.recipe import Recipe
 from models.versions.bundle import Bundle
 from models.versions.examples import EXAMPLES
-from models.versions.facts import EventFacts, FollowedFacts, TrainingFacts
+from models.versions.facts import EventFacts, FollowedFacts
 from models.versions.figures import AttackFigure, Evaluation
 from models.versions.registry import Anchor, Registry
 from models.versions.schema import Manifest
@@ -138,7 +139,7 @@ def train(task: Task, folder: Path) -> Trained:
     earlier = earlier_rows(folder, dataset, window, lineage)
     order = Order(
         model=job.model,
-        recipe=_fine_tuning(training, task),
+        recipe=_fine_tuning(champion.manifest, task, len(dataset.train)),
         net=msgspec.convert(training.net, factories.NetSpec),
         event=EventFacts(job.id, job.reason, job.kind, job.source),
         actor="lifecycle",
@@ -205,19 +206,14 @@ def _alpha(task: Task) -> float:
     return fallback_alpha(anchor.attempts + 1, anchor.alpha, anchor.passed)
 
 
-def _fine_tuning(training: TrainingFacts, task: Task) -> Recipe:
-    """The champion's recipe for a start from its own weights, which are robust already."""
-    recipe = msgspec.convert(training.recipe, Recipe)
-    changes = {
-        "epochs": task.retrain_epochs,
-        "eps_warm_up": 0.0,
-        "attack_steps": recipe.steps_at(1.0),
-        "attack_ramp": (),
-        "corrupted_copies": 1,
-        "seed": recipe.seed + 1,
-    }
+def _fine_tuning(champion: Manifest, task: Task, rows: int) -> Recipe:
+    """The recipe of a retraining, with what the job asks for."""
+    assert champion.training is not None
+    recipe = msgspec.convert(champion.training.recipe, Recipe)
+    begins = champion.parent is None
+    made = fine_tuning_recipe(recipe, rows, task.retrain_epochs, begins=begins)
     asked = task.job.options.get("recipe", {})
-    return msgspec.convert(msgspec.to_builtins(recipe) | changes | asked, Recipe)
+    return msgspec.convert(msgspec.to_builtins(made) | asked, Recipe)
 
 
 def _evaluation(bundle: Bundle) -> Evaluation:

@@ -14,6 +14,7 @@ from monitoring.counting.likelihood_cells import (
 )
 
 PRIOR = 5.0  # rows' worth of what all kinds share, in every kind's shares
+UNSEEN = 0.2  # of it as attacked rows lie: where a bet lies, no kind's share is next to nothing
 SEEN = (0.5, 0.8)  # likelihoods above which an attack is seen
 OFTEN, DEVIATIONS = 0.05, 2.0  # share of a kind above .8 from which its upper end is a kind, too
 TRACE = 0.5  # rows' worth that every cell has of all rows together
@@ -50,9 +51,10 @@ class LikelihoodCells:
         """Cut the suspicion at ranks of the stream's reference, and count all kinds of rows.
 
         The null has a component for the reference, for held-out clean rows, and for every benign
-        kind; p = (n_g + m prior_g) / (n + m), so that no cell is impossible. A kind that often
-        looks attacked has a second one, at the upper end of what so few rows leave open. The bets
-        are mostly on rows that are likely or very likely attacked: small changes look clean.
+        kind; p = (n_g + m prior_g) / (n + m), so that no cell is impossible, nor next to impossible
+        because some hundred rows happened to miss it: a bet there would win by chance. A kind that
+        often looks attacked has a second one, at the upper end of what so few rows leave open. The
+        bets are mostly on rows that are likely or very likely attacked: small changes look clean.
 
         Args:
             stream: held-out rows that the stream is compared with.
@@ -67,18 +69,19 @@ class LikelihoodCells:
         def count(rows: ScoredRows) -> FloatArray:
             return np.bincount(rows.cells(edges), minlength=cells).astype(np.float64)
 
-        everything = count(clean) + count(corrupted) + TRACE
+        everything, under_attack = count(clean) + count(corrupted) + TRACE, count(attacked)
         base = everything / everything.sum()
-        parts = [_shares(count(rows), base, PRIOR) for rows in (stream, clean)]
+        prior = (1 - UNSEEN) * base + UNSEEN * _shares(under_attack, base, TRACE)
+        parts = [_shares(count(rows), prior, PRIOR) for rows in (stream, clean)]
         changed = corrupted.cells(edges)
         for kind in np.unique(kinds):
             counts = np.bincount(changed[kinds == kind], minlength=cells)
-            parts.append(_shares(counts, base, PRIOR))
+            parts.append(_shares(counts, prior, PRIOR))
             parts += _upper_ends(parts[-1], int(counts.sum()))
         arrays = {
             f"{CHANNEL}/alpha": score_weights(stream.suspicion, edges),
             f"{CHANNEL}/kinds": np.stack(parts),
-            f"{CHANNEL}/attacks": _bets(count(attacked), base),
+            f"{CHANNEL}/attacks": _bets(under_attack, base),
         }
         return cls(tuple(float(edge) for edge in edges), arrays)
 
