@@ -14,7 +14,7 @@ from monitoring.counting.likelihood_cells import (
 )
 
 PRIOR = 5.0  # rows' worth of what all kinds share, in every kind's shares
-UNSEEN = 0.2  # of it as attacked rows lie: where a bet lies, no kind's share is next to nothing
+UNSEEN = 1.0, 0.01  # of these as attacked rows lie: one row's worth, and 1 % of a kind, at most
 SEEN = (0.5, 0.8)  # likelihoods above which an attack is seen
 OFTEN, DEVIATIONS = 0.05, 2.0  # share of a kind above .8 from which its upper end is a kind, too
 TRACE = 0.5  # rows' worth that every cell has of all rows together
@@ -71,12 +71,17 @@ class LikelihoodCells:
 
         everything, under_attack = count(clean) + count(corrupted) + TRACE, count(attacked)
         base = everything / everything.sum()
-        prior = (1 - UNSEEN) * base + UNSEEN * _shares(under_attack, base, TRACE)
-        parts = [_shares(count(rows), prior, PRIOR) for rows in (stream, clean)]
+        bet = _shares(under_attack, base, TRACE)
+
+        def null(counts: FloatArray | IntArray) -> FloatArray:
+            unseen = min(UNSEEN[0], UNSEEN[1] * float(counts.sum()))
+            return _shares(counts + unseen * bet, base, PRIOR - unseen)
+
+        parts = [null(count(rows)) for rows in (stream, clean)]
         changed = corrupted.cells(edges)
         for kind in np.unique(kinds):
             counts = np.bincount(changed[kinds == kind], minlength=cells)
-            parts.append(_shares(counts, prior, PRIOR))
+            parts.append(null(counts))
             parts += _upper_ends(parts[-1], int(counts.sum()))
         arrays = {
             f"{CHANNEL}/alpha": score_weights(stream.suspicion, edges),
