@@ -6,7 +6,7 @@ as on a GPU; so does `.numpy()`. What a real GPU does differently (kernels, roun
 generators of its own) is not in it.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 from unittest import mock
@@ -84,20 +84,20 @@ class _Mode(TorchDispatchMode):
         return _run(func, args, kwargs or {})
 
 
-def _generator_of(own: type[torch.Generator]) -> Callable[..., torch.Generator]:
-    def make(device: object = None) -> torch.Generator:
-        return own()
+class _Generator(torch.Generator):
+    """One of the CPU, whatever device is asked for."""
 
-    return make
+    def __new__(cls, device: object = None) -> "_Generator":
+        return super().__new__(cls)
 
 
 @contextmanager
 def elsewhere() -> Iterator[torch.device]:
     """Within it there is ELSEWHERE; generators that are asked for there are the CPU's."""
-    generator, swapped = torch.Generator, torch.__future__.get_swap_module_params_on_conversion()
+    swapped = torch.__future__.get_swap_module_params_on_conversion()
     torch.__future__.set_swap_module_params_on_conversion(True)
     try:
-        with mock.patch.object(torch, "Generator", _generator_of(generator)), _Mode():
+        with mock.patch.object(torch, "Generator", _Generator), _Mode():
             yield ELSEWHERE
     finally:
         torch.__future__.set_swap_module_params_on_conversion(swapped)

@@ -18,6 +18,7 @@ from models.statistics.arrays import FloatArray, IntArray
 from models.statistics.intervals import Bools
 from models.versions.runner import Answer, in_pieces, session
 from models.versions.schema import OUTPUTS, InputArray, InputSchema
+from monitoring.counting.class_names import MOST_CLASSES
 from monitoring.evidence.accuracy_estimate import (  # fmt: skip
     ENTROPY,
     HAIR,
@@ -28,7 +29,6 @@ from monitoring.evidence.accuracy_estimate import (  # fmt: skip
     evidence,
     right_probability,
 )
-from monitoring.counting.class_names import MOST_CLASSES
 from monitoring.evidence.label_shift import CONFUSION, confusion
 
 ROWS = 100  # of one corruption at one severity
@@ -58,7 +58,9 @@ def accuracy_facts(
     *,
     seed: int = 0,
 ) -> dict[str, FloatArray]:
-    """Arrays of the bundle: `accuracy/weights`, `accuracy/spread`, and, up to 1,000 classes, `class/confusion`.
+    """Arrays of the bundle: `accuracy/weights`, `accuracy/spread`, `class/confusion`.
+
+    The last one only up to 1,000 classes.
 
     Args:
         model: the instrumented graph.
