@@ -33,7 +33,7 @@ class Order:
     threat: ThreatModel = THREAT
     benign: Benign | None = None  # the user's own examples of what is no attack
     examples: bool = True  # whether some held-out rows go into the bundle
-    device: Device = "auto"  # that it is trained and judged on
+    device: Device = "cpu"  # that it is trained and judged on; the loop names no other
     lineage: Lineage = NO_LINEAGE
     followed: tuple[FollowedFacts, ...] = ()
 
