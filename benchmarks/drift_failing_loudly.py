@@ -38,7 +38,7 @@ from benchmarks.drift_data import Classifier, Images, Reference, Scored, classif
 from models.corruptions import noisy
 from models.statistics.arrays import FloatArray, IntArray
 from models.statistics.intervals import proportion
-from monitoring.evidence.bets import ChannelReference, tilts
+from monitoring.evidence.bets import ChannelReference, fit_tilts
 from monitoring.evidence.channels import StreamEvidence
 
 LEVEL = 0.05
@@ -173,7 +173,8 @@ class Ours:
     def __init__(self, reference: Reference, seed: int) -> None:
         self.reference = reference
         self.rng = np.random.default_rng(seed)
-        self.tilts = [tilts(channel)[1] for channel in reference.channels]
+        found = [fit_tilts(channel)[1] for channel in reference.channels]
+        self.tilts = [np.array([t.row(j) for j in range(len(t))]) for t in found]
         self.critical = cache(self._critical)
 
     def stream(self, cells: IntArray) -> bool:

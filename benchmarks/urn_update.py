@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 from scipy.special import gammaln, logsumexp
 
-from monitoring.evidence.bets import ChannelReference, FloatArray, IntArray, tilts
+from monitoring.evidence.bets import ChannelReference, FloatArray, IntArray, fit_tilts
 from monitoring.evidence.channel_evidence import ChannelEvidence
 from monitoring.evidence.urn import LAGS
 
@@ -36,7 +36,8 @@ class PlainUrn:
         """Start with an empty R and the urn of the reference."""
         self.alpha: FloatArray = reference.alpha.copy()
         self.spans = reference.spans
-        _, self.tau = tilts(reference)
+        _, found = fit_tilts(reference)
+        self.tau = np.array([found.row(bet) for bet in range(len(found))])
         self.ln_r = np.full(len(self.tau), -np.inf)
 
     def update(self, d: IntArray) -> None:
@@ -105,7 +106,7 @@ def main() -> None:
     for reference in (score, grouped, classes):
         for m in (1, 18, 250):
             figures = compare(reference, m)
-            cells, bets = len(reference.alpha), len(tilts(reference)[0])
+            cells, bets = len(reference.alpha), len(fit_tilts(reference)[0])
             print(
                 f"{reference.name:8}{cells:>6}{bets:>6}{m:>5}"
                 + "".join(f"{us:>{8 + (k == 0)}.1f}" for k, us in enumerate(figures))

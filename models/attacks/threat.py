@@ -5,6 +5,7 @@ in. Bounds of the input belong here too, so no attack knows of [0, 1].
 """
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -61,7 +62,7 @@ class Linf:
 
     def random(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Uniform in the ball, clipped to [0, 1]."""
-        noise = torch.rand(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+        noise = draw(torch.rand, x.shape, x, generator)
         return (x + self.eps * (2 * noise - 1)).clamp_(0.0, 1.0)
 
 
@@ -93,8 +94,8 @@ class L2:
 
     def random(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """A uniform direction; the length as in a uniform ball; clipped to [0, 1]."""
-        noise = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
-        share = torch.rand(len(x), generator=generator, dtype=x.dtype, device=x.device)
+        noise = draw(torch.randn, x.shape, x, generator)
+        share = draw(torch.rand, (len(x),), x, generator)
         length = self.eps * share.pow(x.shape[0] / max(x.numel(), 1)).view(_column(x))
         return (x + length * noise / _lengths(noise).clamp_min(1e-12)).clamp_(0.0, 1.0)
 
@@ -118,20 +119,47 @@ class Columns:
 
     def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
         """Clip to the box around `x`, then to the training range (to `x` where that is outside)."""
-        low = torch.maximum(x - self.eps * self.down, x.clamp(max=0.0))
-        high = torch.minimum(x + self.eps * self.up, x.clamp(min=1.0))
+        down, up = self._reach(x)
+        low = torch.maximum(x - self.eps * down, x.clamp(max=0.0))
+        high = torch.minimum(x + self.eps * up, x.clamp(min=1.0))
         boxed = torch.minimum(torch.maximum(x_adv, low), high)
-        return torch.where((self.down + self.up > 0) & ~x.isnan(), boxed, x)
+        return torch.where((down + up > 0) & ~x.isnan(), boxed, x)
 
     def step(self, x_adv: Tensor, gradient: Tensor, size: float | Tensor) -> Tensor:
         """Move column j by `size` times the larger of its shares, by the gradient's sign."""
-        return x_adv + size * torch.maximum(self.down, self.up) * gradient.nan_to_num().sign()
+        down, up = self._reach(x_adv)
+        return x_adv + size * torch.maximum(down, up) * gradient.nan_to_num().sign()
 
     def random(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Uniform in the box."""
-        share = torch.rand(x.shape, generator=generator, dtype=x.dtype, device=x.device)
-        moved = x + self.eps * (share * (self.down + self.up) - self.down)
+        share = draw(torch.rand, x.shape, x, generator)
+        down, up = self._reach(x)
+        moved = x + self.eps * (share * (down + up) - down)
         return self.project(moved, x)
+
+    def _reach(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.down.to(x.device), self.up.to(x.device)
+
+
+def draw(
+    law: Callable[..., Tensor],
+    shape: Sequence[int],
+    like: Tensor,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Draw where the generator is and move to where `like` is, in its precision.
+
+    With a generator on the CPU the draws are the same wherever the net is.
+
+    Args:
+        law: `torch.rand` or `torch.randn`.
+        shape: of what is drawn.
+        like: gives device and precision.
+        generator: None: the one of the device of `like`.
+    """
+    home = like.device if generator is None else generator.device
+    drawn = law(tuple(shape), generator=generator, dtype=like.dtype, device=home)
+    return drawn.to(like.device)
 
 
 def geometry_of(model: ThreatModel, schema: InputSchema, eps: float | None = None) -> Threat:

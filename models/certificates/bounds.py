@@ -100,12 +100,12 @@ def worst_margins(
         threat: a box.
         rows: at a time.
     """
-    found = [torch.zeros(0, dtype=torch.float64)]
+    found = [torch.zeros(0, dtype=torch.float64, device=x_unit.device)]
     for start in range(0, len(y), rows):
         part = y[start : start + rows]
         box = box_around(x_unit[start : start + rows].double(), threat)
         lower = margins(chain.last, propagate(chain, box).box, part)
-        lower[torch.arange(len(part)), part] = torch.inf
+        lower[torch.arange(len(part), device=part.device), part] = torch.inf
         found.append(lower.amin(dim=1))
     return torch.cat(found)
 

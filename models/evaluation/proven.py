@@ -35,9 +35,9 @@ def bound_rows(subject: Subject, plan: Plan, block: Block) -> Arrays:
     chain, (x, y) = chain_of(net), subject.tensors(block.rows)
     proven = np.full(len(y), -1.0)
     for eps in plan.sizes:
-        held = worst_margins(chain, x, y, _box(subject, facts, eps)).numpy() > 0
+        held = worst_margins(chain, x, y, _box(subject, facts, eps)).cpu().numpy() > 0
         proven[held] = eps
-    lead = worst_margins(chain, x, y, _box(subject, facts, facts.eps)).numpy()
+    lead = worst_margins(chain, x, y, _box(subject, facts, facts.eps)).cpu().numpy()
     return {"proven": proven, "lead": lead}
 
 

@@ -1,5 +1,6 @@
 """What is evaluated, and how it is asked: the served graph, and the net that attacks go through."""
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -41,6 +42,12 @@ class Subject:
     def black_box(self) -> bool:
         """Whether it can only be asked."""
         return self.net is None
+
+    def on(self, device: torch.device) -> "Subject":
+        """The same with a copy of its net on a device, where attacks then run."""
+        if self.net is None or device.type == "cpu":
+            return self
+        return Subject(self.runner, copy.deepcopy(self.net).to(device))
 
     @contextmanager
     def logits(self) -> Iterator[LogitsOf]:

@@ -83,7 +83,7 @@ def _hinges(first: Box, active: tuple[Box, ...]) -> Tensor:
     """Mean over the ReLU layers: boxes no wider than 1 / tau of the input's, ReLUs in balance."""
     width = (first.high - first.low).nan_to_num().float().mean()
     terms = [_tightness(width, box) + _balance(box) for box in active]
-    return torch.stack(terms).mean() if terms else torch.zeros(())
+    return torch.stack(terms).mean() if terms else width.new_zeros(())
 
 
 def _tightness(width: Tensor, box: Box) -> Tensor:
@@ -104,4 +104,4 @@ def _balance(box: Box) -> Tensor:
         ratio = more / less.clamp_min(1e-12)
         terms.append(F.relu(TAU - torch.minimum(ratio, 1 / ratio.clamp_min(1e-12))) / TAU)
     known = (on.sum() > 0) & (off.sum() > 0)
-    return torch.where(known, terms[0] + terms[1], torch.zeros(()))
+    return torch.where(known, terms[0] + terms[1], low.new_zeros(()))

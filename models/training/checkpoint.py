@@ -32,7 +32,7 @@ def run_digest(net: nn.Module, rows: Rows, recipe: Recipe) -> str:
     digest.update(np.ascontiguousarray(rows.x).data)
     digest.update(np.ascontiguousarray(rows.y).data)
     for name, value in net.state_dict().items():
-        digest.update(name.encode() + value.detach().numpy().tobytes())
+        digest.update(name.encode() + value.detach().cpu().numpy().tobytes())
     return digest.hexdigest()
 
 
@@ -51,7 +51,7 @@ def save(
     tensors |= {f"average/{k}": v for k, v in average.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{index}/{k}": torch.as_tensor(v) for k, v in state.items()}
-    contiguous = {k: v.detach().contiguous().clone() for k, v in tensors.items()}
+    contiguous = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     facts = {"digest": digest, "step": str(done.steps), "cpu_seconds": str(done.cpu_seconds)}
     write_atomic(path, encode(contiguous, facts))

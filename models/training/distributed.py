@@ -1,7 +1,7 @@
 """Several processes as one (`torchrun`): who is who, sums and gathering.
 
 Without `torchrun` there is one process and every function is the identity. The group talks by
-gloo on the CPU.
+gloo on the CPU: what lies on a GPU goes through the memory of its host.
 """
 
 import os
@@ -23,6 +23,11 @@ def rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
+def local_rank() -> int:
+    """Which of the processes on its machine this is, from 0."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
 def join_group() -> bool:
     """Join the group, the first time; False where there is one process only."""
     if world() == 1:
@@ -37,7 +42,7 @@ def add(tensors: Iterable[Tensor]) -> None:
     parts = list(tensors)
     if not join_group() or not parts:  # a net without batch statistics has none to add
         return
-    flat = torch.cat([part.detach().reshape(-1) for part in parts])
+    flat = torch.cat([part.detach().reshape(-1) for part in parts]).cpu()
     group.all_reduce(flat)
     start = 0
     for part in parts:
@@ -49,7 +54,9 @@ def same(tensors: Iterable[Tensor]) -> None:
     """Replace every tensor by that of process 0."""
     if join_group():
         for tensor in tensors:
-            group.broadcast(tensor, src=0)
+            own = tensor.cpu()  # the tensor itself where it lies on the CPU
+            group.broadcast(own, src=0)
+            tensor.copy_(own)
 
 
 def share(value: Any) -> Any:

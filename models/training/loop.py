@@ -28,8 +28,8 @@ from models.training import distributed
 from models.training.adversary import Adversary
 from models.training.augment import chain
 from models.training.methods import METHODS
-from models.training.precision import choose_precision
-from models.training.recipe import Recipe
+from models.training.precision import choose_device, choose_precision
+from models.training.recipe import Device, Recipe
 from models.versions.schema import InputSchema
 
 __all__ = ["Progress", "Recipe", "TrainResult", "train"]
@@ -42,7 +42,7 @@ PREPARE_ROWS = 10_000
 
 @dataclass(frozen=True)
 class TrainResult:
-    """The trained net (averaged weights, eval mode) and how it went."""
+    """The trained net (averaged weights, eval mode, on the CPU) and how it went."""
 
     net: nn.Module
     cpu_seconds: float  # of this process and of those before it that were cut off
@@ -50,6 +50,7 @@ class TrainResult:
     mean_loss: float  # over the last epoch; NaN where an earlier run had made all steps
     resumed_from: int = 0  # step at which an earlier, killed run was taken up
     precision: str = "fp32"
+    device: str = "cpu"  # `cpu` or `cuda`
 
 
 def train(
@@ -60,6 +61,7 @@ def train(
     *,
     progress: Progress | None = None,
     checkpoint: Path | None = None,
+    device: Device = "auto",
 ) -> TrainResult:
     """Train `net` in place on raw `rows`; returns the exponential moving average of its weights.
 
@@ -75,18 +77,20 @@ def train(
             step that the run is taken up from, and NaN), at the end of every epoch, and in long
             epochs about every second.
         checkpoint: file that is written every 10 s and at the end, and gone on from if it is of
-            this run.
+            this run, on whatever device.
+        device: where the net runs; `auto`: a GPU where torch can use one. Rows, augmentation and
+            random draws stay on the CPU.
 
     Raises:
-        TrainingError: no rows, processes that find different checkpoints, or the loss is no
-            longer finite.
+        TrainingError: no rows, no such device, processes that find different checkpoints, or the
+            loss is no longer finite.
         DataError: a threat model that does not fit the input.
     """
     if len(rows) < 2:
         raise TrainingError(f"training needs at least 2 rows, got {len(rows)}")
     keep_freed_memory()
     started = time.process_time()
-    run = _Run(net, rows, schema, recipe)
+    run = _Run(net, rows, schema, recipe, choose_device(device))
     digest = "" if checkpoint is None else checkpoints.run_digest(net, rows, recipe)
     before = _take_up(run, digest, checkpoint)
     losses: deque[tuple[float, int]] = deque(maxlen=run.per_epoch)
@@ -98,7 +102,8 @@ def train(
 
     saved = time.monotonic()
     for step in range(before.steps, run.steps):
-        loss, size = run.step(step)
+        told, size = run.step(step)
+        loss = told.item()
         losses.append((loss, size))
         if not math.isfinite(loss):
             raise TrainingError(f"the loss is {loss} at step {step}; lower learning_rate")
@@ -109,9 +114,11 @@ def train(
             checkpoints.save(checkpoint, digest, done, net, run.average, run.optimizer)
             saved = time.monotonic()
     run.join()
+    net.cpu()
     return TrainResult(
-        run.average, cpu_seconds(), run.steps, _mean(losses), before.steps, run.precision_name
-    )
+        run.average.cpu(), cpu_seconds(), run.steps, _mean(losses), before.steps,
+        run.precision_name, run.device.type,
+    )  # fmt: skip
 
 
 def _take_up(run: "_Run", digest: str, checkpoint: Path | None) -> checkpoints.Done:
@@ -153,26 +160,34 @@ def _mean(losses: Sequence[tuple[float, int]]) -> float:
 class _Run:
     """State of a run: the net, its average, the optimiser, and the order of the rows."""
 
-    def __init__(self, net: nn.Module, rows: Rows, schema: InputSchema, recipe: Recipe) -> None:
-        self.net, self.recipe, self.schema = net, recipe, schema
+    def __init__(
+        self,
+        net: nn.Module,
+        rows: Rows,
+        schema: InputSchema,
+        recipe: Recipe,
+        device: torch.device,
+    ) -> None:
+        self.net, self.recipe, self.schema, self.device = net, recipe, schema, device
         self.x = torch.from_numpy(np.ascontiguousarray(rows.x))
         self.y = torch.from_numpy(rows.y.astype(np.int64))
         self.offset = torch.from_numpy(np.array(schema.offset))
         self.span = torch.from_numpy(np.array(schema.span))
         factories.prepare(net, self._unit(torch.arange(min(len(rows), PREPARE_ROWS))))
+        net.to(device)
         self.per_epoch = math.ceil(len(rows) / recipe.batch_size)
         self.steps = min(recipe.epochs * self.per_epoch, recipe.max_steps or sys.maxsize)
         self.optimizer = torch.optim.AdamW(
             net.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
         )
         self.augment = chain(recipe.augment, schema)
-        self.precision_name, self.precision = choose_precision(recipe.precision)
+        self.precision_name, self.precision = choose_precision(recipe.precision, device)
         self.generator = torch.Generator()
         self.epoch, self.order = -1, torch.empty(0, dtype=torch.int64)
         distributed.same([p.data for p in net.parameters()])
         self.average = copy.deepcopy(net).eval().requires_grad_(False)
 
-    def step(self, step: int) -> tuple[float, int]:
+    def step(self, step: int) -> tuple[Tensor, int]:
         """One batch: loss, gradients, weights, average. Gives the batch's mean loss and rows."""
         recipe, share = self.recipe, step / self.steps
         seed = hash((recipe.seed, step, distributed.rank())) & 0x7FFF_FFFF
@@ -192,17 +207,18 @@ class _Run:
             group["lr"] = recipe.learning_rate * _schedule(share, recipe.warm_up)
         self.net.train()
         self.optimizer.zero_grad(set_to_none=distributed.world() == 1)
-        loss = torch.zeros(())
+        loss = torch.zeros((), device=self.device)
         if len(own):
-            x = self.augment(self._unit(own), self.generator)
-            loss = METHODS[recipe.method](self.net, x, self.y[own], adversary, recipe.beta)
+            x = self.augment(self._unit(own), self.generator).to(self.device)
+            y = self.y[own].to(self.device)
+            loss = METHODS[recipe.method](self.net, x, y, adversary, recipe.beta)
             loss = loss * (len(own) / len(batch))
             loss.backward()  # type: ignore[no-untyped-call]
         loss = loss.detach()
         self._share(loss)
         self.optimizer.step()
         _average(self.average, self.net, recipe.ema)
-        return loss.item(), len(batch)
+        return loss, len(batch)
 
     def join(self) -> None:
         """Batch statistics of several processes become their mean."""

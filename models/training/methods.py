@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.attacks.base import frozen
+from models.attacks.threat import draw
 from models.training.adversary import Adversary, forward, resize_threat
 from models.training.certified import certified
 
@@ -22,7 +23,7 @@ def trades(net: nn.Module, x: Tensor, y: Tensor, adversary: Adversary, beta: flo
     with frozen(net):
         with torch.no_grad(), adversary.precision():
             clean = forward(net, x).softmax(dim=1)
-        noise = 1e-3 * torch.randn(x.shape, generator=adversary.generator)
+        noise = 1e-3 * draw(torch.randn, x.shape, x, adversary.generator)
         x_adv = adversary.climb(net, adversary.threat.project(x + noise, x), x, clean)
     with adversary.precision():
         logits = forward(net, torch.cat([x, x_adv]))

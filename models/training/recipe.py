@@ -11,9 +11,11 @@ Share = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 Method = Literal["trades", "pgd", "fgsm", "nfgsm", "standard", "certified"]
 Augmentation = Literal["shift", "flip", "crop", "noise", "cutout", "augmix"]
 Precision = Literal["auto", "fp32", "bf16"]
+Device = Literal["auto", "cpu", "cuda"]
 METHODS: tuple[Method, ...] = get_args(Method)
 AUGMENTATIONS: tuple[Augmentation, ...] = get_args(Augmentation)
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+DEVICES: tuple[Device, ...] = get_args(Device)
 
 
 class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -226,8 +226,8 @@ class TrainingFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
         rows: it was trained on, copies and repeats included; 0 for a wrapped graph.
         recipe, net: a `Recipe` and a `NetSpec`; None for a wrapped graph.
         window_rows: rows of live traffic among the training rows.
-        steps, cpu_seconds, precision: of the training; `parity`: largest difference of the logits
-            of onnxruntime and torch.
+        steps, cpu_seconds, precision, device: of the training; `parity`: largest difference of the
+            logits of onnxruntime and torch.
         benign: the user's own benign examples, where there were some.
         wrapped: how a graph that existed was adapted.
         live: what it keeps of live traffic; None: nothing.
@@ -244,6 +244,7 @@ class TrainingFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     steps: int | None = None
     cpu_seconds: float | None = None
     precision: str | None = None
+    device: str | None = None
     parity: float | None = None
     benign: BenignFacts | None = None
     wrapped: WrappingFacts | None = None

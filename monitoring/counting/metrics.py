@@ -15,6 +15,7 @@ from prometheus_client import Counter, Gauge
 from models.statistics.arrays import IntArray
 from models.versions.runner import Answer
 from models.versions.schema import Manifest
+from monitoring.counting.class_names import name_classes
 from monitoring.counting.likelihood_cells import CHANNEL, count_cells, likelihood_cells
 from monitoring.counting.shared_counters import BulkCounters, BulkHistogram, Settled, count_places
 from monitoring.counting.tally import Tally
@@ -187,9 +188,8 @@ class ModelMetrics:
         self.failures: BulkHistogram = metrics.failures.labels(model, version)
         self._last = metrics.last_inference.labels(model, version)
         self._rows = metrics.batch_rows
-        self._predictions = [
-            metrics.predictions.labels(model, version, name) for name in manifest.classes
-        ]
+        names, self._name_of = name_classes(manifest)
+        self._predictions = [metrics.predictions.labels(model, version, name) for name in names]
         self._p_value: BulkHistogram = metrics.drift_p_value.labels(model)
         self._likelihood: BulkHistogram = metrics.perturbation_likelihood.labels(model)
         self._flagged_drift = metrics.flagged.labels(model, "drift")
@@ -262,7 +262,7 @@ class ModelMetrics:
         self._rows.observe_all([len(each) for each in predicted])
         self._p_value.observe_all(np.concatenate([a.drift_p_value for a in answers]))
         self._likelihood.observe_all(np.concatenate([a.perturbation_likelihood for a in answers]))
-        for label, number in count_places(np.concatenate(predicted)):
+        for label, number in count_places(self._name_of[np.concatenate(predicted)]):
             self._predictions[label].inc(number)
         counted = [
             a.cells if new is None else a.cells[new] for a, new in zip(answers, fresh, strict=True)

@@ -20,6 +20,11 @@ from models.base.logs import logger
 from models.statistics.arrays import IntArray
 from monitoring.counting.tally import Tally
 
+MOST_VERSIONS = 8  # of a model, whose series are shown
+LAST_USED = (
+    "holdfast_model_loaded_timestamp_seconds",
+    "holdfast_last_inference_timestamp_seconds",
+)
 # Bytes of each file. A counter takes about 200: a version with 6 score channels 88 kB, one with
 # ranks for 10 classes 270 kB; those of earlier versions stay until the service starts anew.
 BYTES = {"counter": 1 << 22, "gauge_max": 1 << 20, "histogram": 1 << 20}
@@ -51,7 +56,7 @@ def sum_workers(registry: CollectorRegistry, directory: Path | None) -> Collecto
         return registry
     if isinstance(registry, Settled):
         registry.settle()
-    fresh = CollectorRegistry()
+    fresh = _Summed()
     MultiProcessCollector(fresh, path=str(directory))  # type: ignore[no-untyped-call]
     return fresh
 
@@ -66,7 +71,44 @@ class Settled(CollectorRegistry):
     def collect(self) -> Iterable[Metric]:
         """The metrics as they are now."""
         self.settle()
-        return super().collect()
+        return keep_latest_versions(super().collect())
+
+
+class _Summed(CollectorRegistry):
+    """The sums of all workers."""
+
+    def collect(self) -> Iterable[Metric]:
+        """The metrics as they are now."""
+        return keep_latest_versions(super().collect())
+
+
+def keep_latest_versions(metrics: Iterable[Metric]) -> list[Metric]:
+    """Leave out the series of versions that are not among the 8 of their model that are in use.
+
+    What a worker has counted stays in its files until the service starts anew; without this a page
+    would grow with every promotion. In use are those that answered or were loaded last.
+    """
+    found = list(metrics)
+    used: dict[str, dict[str, float]] = {}
+    for metric in found:
+        for sample in metric.samples:
+            model, version = sample.labels.get("model"), sample.labels.get("version")
+            if model is not None and version is not None:
+                at = sample.value if metric.name in LAST_USED else 0.0
+                seen = used.setdefault(model, {})
+                seen[version] = max(seen.get(version, 0.0), at)
+    gone = {
+        (model, version)
+        for model, seen in used.items()
+        for version in sorted(seen, key=lambda v, at=seen: (at[v], len(v), v))[:-MOST_VERSIONS]
+    }
+    if gone:
+        for metric in found:
+            metric.samples = [
+                s for s in metric.samples
+                if (s.labels.get("model"), s.labels.get("version")) not in gone
+            ]  # fmt: skip
+    return found
 
 
 class BulkHistogram(Histogram):

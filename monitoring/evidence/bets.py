@@ -16,7 +16,9 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.float64]
+from monitoring.evidence.tilts import FloatArray as FloatArray
+from monitoring.evidence.tilts import ShareTilts, TableTilts, Tilts
+
 IntArray = npt.NDArray[np.int64]
 Direction = Literal["higher", "lower", "tails", "middle", "share up", "share down"]
 
@@ -226,7 +228,7 @@ def score_tilts(alpha: FloatArray) -> tuple[tuple[Bet, ...], FloatArray]:
     return tuple(bet for bet, _ in bets), _normalise_tilts(tau, alpha)
 
 
-def class_tilts(alpha: FloatArray, labels: tuple[str, ...]) -> tuple[tuple[Bet, ...], FloatArray]:
+def class_tilts(alpha: FloatArray, labels: tuple[str, ...]) -> tuple[tuple[Bet, ...], ShareTilts]:
     """Multiply one class's share by 1.5, 2, 4, .5 or .2; the others keep their proportions.
 
     A multiple that would take more than 95 % of all requests is left out, so tau stays > 0.
@@ -236,9 +238,27 @@ def class_tilts(alpha: FloatArray, labels: tuple[str, ...]) -> tuple[tuple[Bet, 
         labels: (G,) class names.
 
     Returns:
-        The J <= 5 G bets and tau, (J, G) float64 > 0, with tau @ (alpha / sum(alpha)) = 1.
+        The J <= 5 G bets and their tilts.
     """
-    return share_tilts([alpha], {cell: f"class {name}" for cell, name in enumerate(labels)})
+    shares = alpha / alpha.sum()
+    factors, words = np.array(list(SHARES)), list(SHARES.values())
+    room = (factors * shares[:, None] <= MOST_SHARE) | (factors < 1)
+    cell, way = room.nonzero()
+    inside, share = factors[way], shares[cell]
+    # Sums of the others before and after: 1 - share would lose the digits of small ones.
+    before, after = (np.cumsum(np.append(0.0, side[:-1])) for side in (shares, shares[::-1]))
+    others = (before + after[::-1])[cell]
+    outside = (1 - inside * share) / others
+    fair = inside * share + outside * others  # 1, but for rounding
+    bets = tuple(
+        Bet(
+            "share up" if factors[w] > 1 else "share down",
+            f"class {labels[c]} at {words[w]} its share",
+            c,
+        )
+        for c, w in zip(cell.tolist(), way.tolist(), strict=True)
+    )
+    return bets, ShareTilts(len(alpha), cell, inside / fair, outside / fair)
 
 
 def share_tilts(
@@ -284,11 +304,12 @@ def share_tilts(
     return tuple(bets), np.concatenate(fair, axis=1)
 
 
-def tilts(reference: ChannelReference) -> tuple[tuple[Bet, ...], FloatArray]:
-    """Return the bets of a channel and tau, (J, G) float64, fixed from its reference.
+def fit_tilts(reference: ChannelReference) -> tuple[tuple[Bet, ...], Tilts]:
+    """Return the bets of a channel and their tilts, fixed from its reference.
 
     >>> alpha = np.full(20, 5.0)
-    >>> bets, tau = tilts(ChannelReference("energy", "score", alpha, ("",) * 20))
+    >>> bets, found = fit_tilts(ChannelReference("energy", "score", alpha, ("",) * 20))
+    >>> tau = np.array([found.row(bet) for bet in range(len(bets))])
     >>> len(bets), bool(np.allclose(tau @ alpha / alpha.sum(), 1)), bool((tau > 0).all())
     (46, True, True)
     """
@@ -296,21 +317,23 @@ def tilts(reference: ChannelReference) -> tuple[tuple[Bet, ...], FloatArray]:
     if reference.kind == "class":
         return class_tilts(alpha, labels)
     groups = [alpha[span] for span in reference.spans]
+    sizes = tuple(map(len, groups))
     if reference.kind == "category":
         categories = labels[reference.spans[0]]
         names = {cell: f"{reference.name}: {label}" for cell, label in enumerate(categories)}
-        return share_tilts(groups, names, rare=True)
+        bets, tau = share_tilts(groups, names, rare=True)
+        return bets, TableTilts(tau, sizes)
     parts = [score_tilts(group) for group in groups]
     bets, tau = parts[0][0], np.concatenate([tau for _, tau in parts], axis=1)
     if labels[-1] != MISSING:
-        return bets, tau
+        return bets, TableTilts(tau, sizes)
     more, gone = share_tilts(groups, {-1: "missing values"}, rare=True)
-    return bets + more, np.concatenate([tau, gone])
+    return bets + more, TableTilts(np.concatenate([tau, gone]), sizes)
 
 
 def spread_rows(
-    reference: ChannelReference, bets: Sequence[Bet], tau: FloatArray
-) -> tuple[FloatArray, IntArray]:
+    reference: ChannelReference, bets: Sequence[Bet], tilts: Tilts
+) -> tuple[FloatArray | None, IntArray]:
     """Return what a request in each cell is worth, where bets that are worth the same share a row.
 
     Bets on one cell's share differ by a factor and a constant, so the indicator of the cell stands
@@ -318,14 +341,17 @@ def spread_rows(
     requests a group gets is not their concern.
 
     Returns:
-        (S, G) float64, and the row (J,) of every bet.
+        (S, G) float64, or None for the indicators of all classes, which are one number each; and
+        the row (J,) of every bet.
     """
-    rows: FloatArray = np.log(tau)
-    row_of = np.arange(len(bets))
-    if reference.kind != "score":
-        spans = reference.spans
-        rows = np.tile(np.eye(spans[0].stop), len(spans))
+    if reference.kind == "score":
+        rows: FloatArray = np.log([tilts.row(bet) for bet in range(len(bets))])
+        row_of = np.arange(len(bets))
+    else:
         row_of = np.array([bet.cell for bet in bets], dtype=np.int64)
+        if reference.kind == "class":
+            return None, row_of
+        rows = np.tile(np.eye(reference.spans[0].stop), len(reference.spans))
     for span in reference.spans:
         weights = reference.alpha[span] / reference.alpha[span].sum()
         rows[:, span] -= (rows[:, span] @ weights)[:, None]

@@ -7,6 +7,7 @@ from typing import Literal
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from monitoring.evidence.bets import Bet, ChannelReference, FloatArray, IntArray, spread_rows
 from monitoring.evidence.class_band import BandBets, ClassBand
@@ -16,6 +17,10 @@ from monitoring.evidence.urn import LAGS, Urn
 
 LEAST_ETA = 0.02  # bursts of 50: what varies more is not discounted further
 Eta = float | Literal["auto"]
+
+
+class IncrementError(ValueError):
+    """Counter increments that no stream of requests can have produced."""
 
 
 class ChannelState(msgspec.Struct, frozen=True):
@@ -75,7 +80,7 @@ class ChannelEvidence:
         self.banded = band is not None
         self._book = Urn(reference, lags) if band is None else BandBets(band, reference)
         self.bets = self._book.bets
-        rows, self._row = spread_rows(reference, self.bets, self._book.tau)
+        rows, self._row = spread_rows(reference, self.bets, self._book.tilts)
         self._dispersion = Dispersion(rows, reference.alpha)
         self._eta: FloatArray | float = 1.0 if eta == "auto" else eta
         self.requests = 0
@@ -161,7 +166,7 @@ class ChannelEvidence:
 
     def gains(self) -> FloatArray:
         """(G,) float64: ln tau of the winning bet, what a request in each cell adds to it."""
-        gains: FloatArray = np.log(self._book.tau[self._leader()])
+        gains: FloatArray = np.log(self._book.tilts.row(self._leader()))
         return gains
 
     def onset(self) -> Onset:
@@ -237,6 +242,26 @@ class ChannelEvidence:
                 self._ln_r[copy] = vector(r, bets)
         self.requests = state.requests
         self._history.load(state.history, state.requests, bets, cells)
+
+
+def whole_counts(channel: ChannelEvidence, counts: npt.ArrayLike) -> IntArray:
+    """Return increments as (G,) int64, or raise an `IncrementError` that says what is wrong."""
+    name, cells = channel.reference.name, channel.alpha.size
+    try:
+        values = np.asarray(counts, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise IncrementError(f"channel {name!r}: expected ({cells},) numbers") from error
+    if values.shape != (cells,):
+        raise IncrementError(f"channel {name!r}: expected shape ({cells},), got {values.shape}")
+    if not (np.isfinite(values).all() and (values >= 0).all() and (values == values.round()).all()):
+        raise IncrementError(f"channel {name!r}: expected whole counts >= 0, got {values}")
+    impossible = np.flatnonzero((values > 0) & (channel.alpha == 0))
+    if impossible.size:
+        raise IncrementError(
+            f"channel {name!r}: cell {channel.reference.labels[impossible[0]]!r} has requests but "
+            "no reference weight; the edges and the reference come from different versions"
+        )
+    return values.astype(np.int64)
 
 
 def _match_bets(bets: Sequence[Bet], known: Sequence[Bet]) -> IntArray:

@@ -18,8 +18,13 @@ import numpy.typing as npt
 from monitoring.evidence.accepted import Accepted, accepted_reference
 from monitoring.evidence.alarm import Alarm
 from monitoring.evidence.bets import Bet, ChannelReference, IntArray
-from monitoring.evidence.channel_evidence import ChannelEvidence, ChannelState, Eta
-from monitoring.evidence.piece import IncrementError, whole_counts
+from monitoring.evidence.channel_evidence import (
+    ChannelEvidence,
+    ChannelState,
+    Eta,
+    IncrementError,
+    whole_counts,
+)
 from monitoring.evidence.urn import LAGS
 
 __all__ = [

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from monitoring.evidence.bets import Bet, ChannelReference, FloatArray, IntArray
+from monitoring.evidence.tilts import ShareTilts
 
 LEAST_BLOCKS = 20
 BLOCK = 1000  # requests, at least
@@ -122,11 +123,10 @@ class BandBets:
         self._inside, self._outside = np.log(q / limit), np.log((1 - q) / (1 - limit))
 
     @property
-    def tau(self) -> FloatArray:
-        """(J, C) float64: the likelihood ratio of a request of each class."""
-        tau = np.repeat(np.exp(self._outside)[:, None], self.alpha.size, axis=1)
-        tau[np.arange(len(self.bets)), self._cells] = np.exp(self._inside)
-        return tau
+    def tilts(self) -> ShareTilts:
+        """The likelihood ratios of a request, by class."""
+        inside, outside = np.exp(self._inside), np.exp(self._outside)
+        return ShareTilts(self.alpha.size, self._cells, inside, outside)
 
     def ln_e(self, increments: IntArray) -> FloatArray:
         """Return the log e-values (1, J) of one piece of class counts (C,)."""

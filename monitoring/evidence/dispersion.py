@@ -53,6 +53,35 @@ class DispersionState(msgspec.Struct, frozen=True):
     scales: list[ScaleState]
 
 
+class _Rows:
+    """Values of a request in each cell: the rows (S, G), centred, and their moments."""
+
+    def __init__(self, rows: FloatArray, weights: FloatArray) -> None:
+        rows = rows - (rows @ weights)[:, None]
+        self.variances: FloatArray = rows**2 @ weights
+        self.fourth: FloatArray = rows**4 @ weights
+        self._moments = np.concatenate([rows, rows**2])
+
+    def moments(self, shares: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Sums of the values and of their squares (S, k), weighed by shares (G, k)."""
+        means, squares = (self._moments @ shares).reshape(2, -1, shares.shape[1])
+        return means, squares
+
+
+class _Indicators:
+    """The same for the G indicators of the cells, x_g = [cell g] - w_g, without their table."""
+
+    def __init__(self, weights: FloatArray) -> None:
+        self._weights = w = weights
+        self.variances: FloatArray = w * (1 - w)
+        self.fourth: FloatArray = w * (1 - w) ** 4 + (1 - w) * w**4
+
+    def moments(self, shares: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Sums of the values and of their squares (G, k), weighed by shares (G, k)."""
+        w, total = self._weights[:, None], shares.sum(axis=0)
+        return shares - w * total, (1 - 2 * w) * shares + w**2 * total
+
+
 class Dispersion:
     """phi of every row of values of a channel, from counts as they arrive.
 
@@ -65,7 +94,8 @@ class Dispersion:
     a jump, such as a drift that begins, and counts as that much.
 
     Args:
-        rows: (S, G) float64, what a request in each cell is worth.
+        rows: (S, G) float64, what a request in each cell is worth; None: the indicators of the G
+            cells, which take G numbers and not G^2.
         alpha: (G,) float64 reference weights, for the kurtosis.
 
     References:
@@ -81,13 +111,13 @@ class Dispersion:
     (True, True)
     """
 
-    def __init__(self, rows: FloatArray, alpha: FloatArray) -> None:
-        weights = alpha / alpha.sum()
-        self._rows = rows = rows - (rows @ weights)[:, None]
-        self._weights, self._variances = weights, np.maximum(rows**2 @ weights, TINY)
-        self._kurtosis = rows**4 @ weights / self._variances**2 - 3
-        self._moments = np.concatenate([rows, rows**2])
-        s, g = rows.shape
+    def __init__(self, rows: FloatArray | None, alpha: FloatArray) -> None:
+        self._weights = weights = alpha / alpha.sum()
+        self._worth: _Rows | _Indicators
+        self._worth = _Indicators(weights) if rows is None else _Rows(rows, weights)
+        self._variances = np.maximum(self._worth.variances, TINY)
+        self._kurtosis = self._worth.fourth / self._variances**2 - 3
+        s, g = len(self._variances), len(alpha)
         self._scales = [
             _Scale(np.zeros(g, np.int64), None, np.zeros(g), 0.0, np.zeros(s), np.ones(s))
             for _ in SCALES
@@ -119,7 +149,7 @@ class Dispersion:
         m_one, m_other = before.sum(), block.sum()
         both = (before + block) / (m_one + m_other)
         shares = [scale.pooled / scale.pooled.sum(), both, before / m_one - block / m_other]
-        means, squares = (self._moments @ np.column_stack(shares)).reshape(2, -1, 3)
+        means, squares = self._worth.moments(np.column_stack(shares))
         spread = np.maximum(squares[:, :2] - means[:, :2] ** 2, TINY)  # of all blocks, of the two
         gaps = means[:, 2] ** 2 / (1 / m_one + 1 / m_other)
         scale.gaps = scale.gaps + np.minimum(gaps, MOST * scale.phi * spread.max(axis=1))
@@ -132,7 +162,7 @@ class Dispersion:
 
     def _estimate(self) -> FloatArray:
         """phi (S,) >= 1: the largest of the block lengths, each lowered by its error."""
-        phi = np.ones(len(self._rows))
+        phi = np.ones(len(self._variances))
         for scale in self._scales:
             if scale.pairs >= LEAST_PAIRS:
                 length = scale.pooled.sum() / (scale.pairs + 1)
@@ -174,7 +204,7 @@ class Dispersion:
         Raises:
             ValueError: its arrays do not fit.
         """
-        rows, cells = self._rows.shape
+        rows, cells = len(self._variances), len(self._weights)
         self._scales = [
             _Scale(
                 vector(scale.open, cells).astype(np.int64),

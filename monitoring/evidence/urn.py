@@ -20,20 +20,44 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import gammaln
 
-from monitoring.evidence.bets import ChannelReference, FloatArray, IntArray, tilts
+from models.statistics.arrays import IntArray
+from monitoring.evidence.bets import ChannelReference, fit_tilts
+from monitoring.evidence.tilts import FloatArray, Tilts
 
 LAGS = (1000, 5000, 20_000, 80_000)
 GROWTH = 20  # the lagged tilts follow when the urn has absorbed a twentieth more
 LEAST_GROWTH = 10
+LEAST_STIRLING = 50.0
 ONE_GROUP = np.zeros(1, dtype=np.int64)
 
 
+def ln_rising(weight: FloatArray, count: FloatArray) -> FloatArray:
+    """Return ln [w (w + 1) ... (w + d - 1) / w^d] = sum_i ln(1 + i / w) for i < d, elementwise.
+
+    The difference of two lnGamma loses digits as the urn grows: after 1e9 requests each of its
+    terms is 2e10, which float64 knows to 4e-6. Above w = 50 Stirling's series is used, of which
+    every term is small (the first one left out is below 1e-12).
+
+    Args:
+        weight: (...,) w > 0.
+        count: (...,) d >= 0, whole.
+
+    >>> ln_rising(np.array([1.0, 1e9]), np.array([3.0, 2.0])).round(12).tolist()
+    [1.791759469228, 1e-09]
+    """
+    big = np.maximum(weight, LEAST_STIRLING)
+    before, after = 1 / big, 1 / (big + count)
+    result: FloatArray = (big + count - 0.5) * np.log1p(count * before) - count
+    result += (after - before) / 12 - (after**3 - before**3) / 360 + (after**5 - before**5) / 1260
+    small = weight < LEAST_STIRLING
+    if small.any():
+        w, d = weight[small], count[small]
+        result[small] = gammaln(w + d) - gammaln(w) - d * np.log(w)
+    return result
+
+
 def ln_e_values(
-    alpha: FloatArray,
-    increments: FloatArray,
-    tau: FloatArray,
-    ln_tau: FloatArray,
-    starts: IntArray = ONE_GROUP,
+    alpha: FloatArray, increments: FloatArray, tilts: Tilts, starts: IntArray = ONE_GROUP
 ) -> FloatArray:
     """Return the log e-value of every bet for one piece of counts.
 
@@ -47,49 +71,23 @@ def ln_e_values(
     Args:
         alpha: (G,) float64 weights of the urn; > 0 where D > 0.
         increments: (G,) float64 whole counts D >= 0.
-        tau: (J, G) float64 > 0 tilts of the bets.
-        ln_tau: (J, G) float64, their logarithms.
+        tilts: of J bets.
         starts: (K,) first cell of every group, rising from 0.
 
     Returns:
         (J,) float64, in nats.
 
-    >>> alpha, tau = np.array([2.0, 2.0]), np.array([[1.5, 0.5]])
-    >>> [round(float(np.exp(ln_e_values(alpha, d, tau, np.log(tau)))[0]), 2) for d in np.eye(2)]
+    >>> from monitoring.evidence.tilts import TableTilts
+    >>> alpha, tilts = np.array([2.0, 2.0]), TableTilts(np.array([[1.5, 0.5]]), (2,))
+    >>> [round(float(np.exp(ln_e_values(alpha, d, tilts))[0]), 2) for d in np.eye(2)]
     [1.5, 0.5]
     """
-    assert tau.shape == ln_tau.shape == (tau.shape[0], alpha.size)
     assert increments.shape == alpha.shape
     hit = increments.nonzero()[0]
-    drawn, weight = increments[hit], alpha[hit]
     totals, sizes = np.add.reduceat(alpha, starts), np.add.reduceat(increments, starts)
-    urn = drawn @ np.log(weight) - (gammaln(weight + drawn) - gammaln(weight)).sum()
-    urn += (gammaln(totals + sizes) - gammaln(totals)).sum()
-    result: FloatArray = ln_tau @ increments + urn
-    ends = [*starts[1:].tolist(), alpha.size]
-    for group in sizes.nonzero()[0].tolist():
-        cells = slice(int(starts[group]), ends[group])
-        result -= sizes[group] * np.log(tau[:, cells] @ alpha[cells])
-    return result
-
-
-def lagged_tilts(tau: FloatArray, share: FloatArray | float) -> FloatArray:
-    """Return the tilts of an urn that has taken in drifted requests already.
-
-    Were a share s of the urn's content drawn from tau p and the rest from p, the urn would hold
-    p (1 - s + s tau) and the next request would still follow tau p: relative to the urn it is
-    tilted by tau / (1 - s + s tau). (The estimate of p in a density-ratio model: Qin 1998.)
-
-    Args:
-        tau: (J, G) float64 > 0 tilts.
-        share: s in [0, 1), one or (G,); 0 gives tau itself.
-
-    >>> lagged_tilts(np.array([[4.0, 0.5]]), 0.5).round(2).tolist()
-    [[1.6, 0.67]]
-    """
-    assert np.min(share) >= 0
-    assert np.max(share) < 1
-    result: FloatArray = tau / (1 - share + share * tau)
+    came = sizes.nonzero()[0]
+    urn = ln_rising(totals[came], sizes[came]).sum() - ln_rising(alpha[hit], increments[hit]).sum()
+    result: FloatArray = tilts.ln_odds(alpha, increments, starts) + urn
     return result
 
 
@@ -111,7 +109,7 @@ class Urn:
 
     def __init__(self, reference: ChannelReference, lags: tuple[int, ...]) -> None:
         self.reference, self.lags = reference, lags
-        self.bets, self.tau = tilts(reference)
+        self.bets, self.tilts = fit_tilts(reference)
         self.alpha: FloatArray = reference.alpha.copy()
         self._starts = np.array([span.start for span in reference.spans])
         self._held = np.add.reduceat(reference.alpha, self._starts)
@@ -125,7 +123,7 @@ class Urn:
     def ln_e(self, increments: IntArray) -> FloatArray:
         """Return the log e-values (copies, J) of one piece of counts (G,)."""
         drawn = increments.astype(np.float64)
-        values = ln_e_values(self.alpha, drawn, self._tau, self._ln_tau, self._starts)
+        values = ln_e_values(self.alpha, drawn, self._copies, self._starts)
         result: FloatArray = values.reshape(-1, len(self.bets))[self._which]
         return result
 
@@ -143,11 +141,8 @@ class Urn:
         self.lagged_at = absorbed
         total = float(absorbed.sum())
         reach, self._which = np.unique(np.minimum([0, *self.lags], total), return_inverse=True)
-        cells = np.diff([*self._starts.tolist(), self.alpha.size])
-        shares = np.repeat(absorbed / (self._held + absorbed), cells)
-        tau = [lagged_tilts(self.tau, shares * (r / total if total else 0.0)) for r in reach]
-        self._tau = np.concatenate(tau)
-        self._ln_tau = np.log(self._tau)
+        held = absorbed / (self._held + absorbed)
+        self._copies = self.tilts.lag(np.outer(reach / total if total else 0 * reach, held))
 
     def expected(self, came: npt.NDArray[np.float64]) -> FloatArray:
         """Return the shares (G,) that the urns expect, given how many of `came` each group got."""

@@ -1,4 +1,4 @@
-"""Jobs of the loop as people see them: one row each, kept for ever.
+"""Jobs of the loop as people see them: one row each.
 
 A change is a compare-and-swap on the whole row, so that of two writers at once neither undoes the
 other: the first answer to an approval counts, and a job ends once.
@@ -316,6 +316,15 @@ class JobStore:
         """Jobs of a model by when they began (seconds since 1970), the newest first."""
         between = sa.and_(JOBS.c.created_at > after, JOBS.c.created_at <= until)
         return self._select(model, between, limit)
+
+    def ended(self, until: float) -> list[Job]:
+        """Jobs that are done and began by then (seconds since 1970), the newest first."""
+        return self._select(None, sa.and_(JOBS.c.state == "done", JOBS.c.created_at <= until), None)
+
+    def remove(self, ids: list[str]) -> None:
+        """Remove the rows of jobs; of those that have not ended none."""
+        with self._writing() as connection:
+            connection.execute(sa.delete(JOBS).where(JOBS.c.id.in_(ids), JOBS.c.state == "done"))
 
     def _make(self) -> None:
         if not self._made:

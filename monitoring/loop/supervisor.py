@@ -53,6 +53,11 @@ def launch(system_url: str) -> None:
         raise
 
 
+def forget_workflows(ids: list[str]) -> None:
+    """Remove what DBOS keeps of jobs. Raises where its database is away or not launched yet."""
+    DBOS.delete_workflows(ids, delete_children=True)
+
+
 @dataclass
 class _Idle:
     """A job that does not run here: since when, at which stage, resumed how often and when last."""

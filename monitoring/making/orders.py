@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from models.data.lineage import NO_LINEAGE, Lineage
 from models.data.window import Window
 from models.nets.factories import NetSpec
-from models.training.recipe import Recipe
+from models.training.recipe import Device, Recipe
 from models.versions.bundle import Bundle
 from models.versions.facts import EventFacts, FollowedFacts, WrappingFacts
 from models.versions.judging import ThreatModel
@@ -33,6 +33,7 @@ class Order:
     threat: ThreatModel = THREAT
     benign: Benign | None = None  # the user's own examples of what is no attack
     examples: bool = True  # whether some held-out rows go into the bundle
+    device: Device = "cpu"  # that it is trained and judged on; the loop names no other
     lineage: Lineage = NO_LINEAGE
     followed: tuple[FollowedFacts, ...] = ()
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 import msgspec
 import numpy as np
+import torch
 from torch import nn
 
 from models import reporting
@@ -16,6 +17,7 @@ from models.evaluation.subject import Subject
 from models.evaluation.suite import evaluate
 from models.nets import export
 from models.training import distributed
+from models.training.precision import choose_device
 from models.versions.bundle import MODEL, REFERENCE, WEIGHTS
 from models.versions.examples import EXAMPLES, choose_examples, encode_examples
 from models.versions.figures import Evaluation, summary
@@ -64,7 +66,7 @@ def judge_and_publish(
     """
     previous_version, previous = _champion_figures(registry, order.model, data)
     figures = evaluate(
-        Subject(Runner(made.bundle(manifest)), net),
+        Subject(Runner(made.bundle(manifest)), net).on(_device_of(order)),
         data.test,
         threat=order.threat,
         window=window,
@@ -98,6 +100,11 @@ def judge_and_publish(
             "nothing was published; see to space and permissions there and start again"
         ) from error
     return int(distributed.share(version))
+
+
+def _device_of(order: Order | WrapOrder) -> torch.device:
+    """Where the net is attacked; a wrapped graph is asked on the CPU."""
+    return choose_device(order.device if isinstance(order, Order) else "cpu")
 
 
 def _judged_rows(net: nn.Module | None, data: DataSet) -> int:

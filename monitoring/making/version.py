@@ -21,6 +21,7 @@ from models.nets import export, factories
 from models.training.certified import start_certified
 from models.training.loop import Progress as TrainingProgress
 from models.training.loop import TrainResult, train
+from models.training.precision import choose_device
 from models.training.recipe import Recipe
 from models.versions.facts import BenignFacts, DataFacts, LiveFacts, TrainingFacts
 from models.versions.judging import ThreatModel
@@ -58,7 +59,7 @@ def make_version(
         checkpoint: file that a killed run is taken up from; removed once there is a version.
 
     Raises:
-        TrainingError: training or export failed.
+        TrainingError: training or export failed, or the device is not there.
         DataError: too few rows, or a threat that does not fit the input.
         RegistryError: the version cannot be written.
     """
@@ -67,13 +68,14 @@ def make_version(
         return made_before
     geometry_of(order.threat, data.schema)  # a misfit is said before the training
     promise_of(order.recipe, order.threat)
+    choose_device(order.device)
     torch.set_num_threads(1)
     torch.manual_seed(order.recipe.seed)
     source, data = data, order.lineage.relabelled(data)
     learnt = training_rows(data, order)
     trained = train(
         _start(order), learnt.rows, data.schema, order.recipe,
-        progress=_show_loss(progress), checkpoint=checkpoint,
+        progress=_show_loss(progress), checkpoint=checkpoint, device=order.device,
     )  # fmt: skip
     pieces = Pieces(CALIBRATING, of_stage(progress, "calibrating"))
     pieces.begin("the graph")
@@ -253,6 +255,7 @@ def _training(
         steps=trained.steps,
         cpu_seconds=round(trained.cpu_seconds, 2),
         precision=trained.precision,
+        device=trained.device,
         parity=parity,
         benign=_benign_facts(order),
         live=_live_facts(learnt.lineage),

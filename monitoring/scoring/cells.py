@@ -16,6 +16,7 @@ import onnx
 from models.statistics.arrays import FloatArray, IntArray
 from models.statistics.ranks import cells_in_groups, class_weights, split_edges
 from models.versions.schema import ChannelInfo
+from monitoring.counting.class_names import fold_classes
 from monitoring.scoring.channels.columns import (
     CategoryColumn,
     NumericColumn,
@@ -44,6 +45,7 @@ class Cells:
     numbers: tuple[NumericColumn, ...]
     values: tuple[ValueColumn, ...]
     categories: tuple[CategoryColumn, ...]
+    class_cells: IntArray  # (C,): the cell of each class
 
     @classmethod
     def fit(
@@ -88,9 +90,10 @@ class Cells:
             assert rows, "columns are counted from x_unit"
             arrays[f"{column.name}/alpha"] = np.concatenate(list(map(column.weights, rows)))
             infos.append(own.info(column.name, "category", [column.labels] * len(rows)))
-        arrays["class/alpha"] = class_weights(predicted, len(classes))
-        infos.append(ChannelInfo("class", "class", classes))
-        return cls(tuple(infos), arrays, ranks, own, numbers, values, categories)
+        folded = fold_classes(classes, np.bincount(predicted, minlength=len(classes)))
+        arrays["class/alpha"] = class_weights(folded.place[predicted], len(folded.labels))
+        infos.append(ChannelInfo("class", "class", folded.labels))
+        return cls(tuple(infos), arrays, ranks, own, numbers, values, categories, folded.place)
 
     def score_cells(self, scores: FloatArray, predicted: IntArray) -> IntArray:
         """The cells `(N, S)` of scores `(N, S)` of rows of these predicted classes `(N,)`."""
@@ -126,6 +129,10 @@ class Cells:
         if self.ranks.names:
             first = graph.op("GatherND", graph.const(self._first_cells()), predicted)
             cells = graph.op("Add", cells, first)
+        if self.class_cells.max() + 1 < len(self.class_cells):  # some share a cell
+            predicted = graph.op(
+                "Gather", graph.const(self.class_cells.astype(np.int64)), predicted
+            )
         return graph.op(
             "Concat", cells, graph.op("Cast", predicted, to=onnx.TensorProto.INT32), axis=1
         )

@@ -8,6 +8,7 @@ import msgspec
 
 from models.base.errors import UnknownModelError
 from models.base.files import write_atomic
+from models.training.recipe import DEVICES
 from models.versions.figures import Evaluation
 from models.versions.judging import NORMS, SUITES, ThreatModel
 from models.versions.registry import Registry
@@ -35,6 +36,9 @@ EPS = 0.15  # where neither the command nor the version says
 @click.option("--norm", type=click.Choice(NORMS), help="What eps measures (as evaluated first).")
 @click.option("--autoattack", is_flag=True, help="Run the reference AutoAttack as well.")
 @click.option("--seed", type=int, default=0, help="Of attacks, noise and corruptions.")
+@click.option(
+    "--device", type=click.Choice(DEVICES), default="auto", help="That attacks on the net run on."
+)
 @json_option
 @click.pass_obj
 def evaluate(
@@ -47,6 +51,7 @@ def evaluate(
     norm: Literal["linf", "l2"] | None,
     autoattack: bool,
     seed: int,
+    device: Literal["auto", "cpu", "cuda"],
     as_json: bool,
 ) -> None:
     """Evaluate a version again on its held-out data: clean, attacked, corrupted, edge cases.
@@ -64,8 +69,10 @@ def evaluate(
     from models.data.source import relabelled_data
     from models.evaluation.suite import evaluate as judge
     from models.training import distributed
+    from models.training.precision import choose_device
     from monitoring.making.opening import open_subject
 
+    where = choose_device(device)
     registry = Registry(settings.registry_dir, settings.keys)
     bundle = registry.open(model, which)
     manifest = bundle.manifest
@@ -77,7 +84,8 @@ def evaluate(
         bar("reading", 0, 0, "")
         data = relabelled_data(bundle)
         figures = judge(
-            open_subject(bundle), data.test, unseen=data.unseen_test, groups=data.test_groups,
+            open_subject(bundle).on(where), data.test,
+            unseen=data.unseen_test, groups=data.test_groups,
             suite=suite, threat=threat, previous=figures_before, previous_version=before,
             limit=limit, autoattack=autoattack, seed=seed, work=folder / "work",
             progress=bar.of("judging"),

@@ -11,7 +11,7 @@ import click
 
 from models.base.errors import DataError, HoldfastError
 from models.nets.catalogue import CATALOGUE as NETS
-from models.training.recipe import AUGMENTATIONS, METHODS, PRECISIONS
+from models.training.recipe import AUGMENTATIONS, DEVICES, METHODS, PRECISIONS
 from models.versions.facts import EventFacts
 from models.versions.judging import NORMS
 from models.versions.registry import Registry, check_name
@@ -62,6 +62,12 @@ BOUND = re.compile(r"(?P<column>.+)=(?P<down>[\d.]+)(?::(?P<up>[\d.]+))?")
 )
 @click.option("--precision", type=click.Choice(PRECISIONS), help="Of the layers (auto).")
 @click.option(
+    "--device",
+    type=click.Choice(DEVICES),
+    default="auto",
+    help="That the net is trained and judged on; auto: a GPU where torch can use one.",
+)
+@click.option(
     "--net",
     default="auto",
     help=f"auto, {', '.join(NETS)}, or module:factory of your own.",
@@ -99,6 +105,7 @@ def train(
     benign: str | None,
     examples: bool,
     init_from: str | None,
+    device: Any,
     as_json: bool,
     **chosen: Any,
 ) -> None:
@@ -120,7 +127,9 @@ def train(
     need_training()
     from models import data as sets
     from models.training import distributed
+    from models.training.precision import choose_device
 
+    choose_device(device)  # one that is not there is said before anything is loaded
     first = distributed.rank() == 0
     with Bar(model or data, silent=not first, file=settings.progress_file) as bar:
         bar("reading", 0, 0, data)
@@ -133,7 +142,8 @@ def train(
             bar.note(f"note: {note}")
         order = _order(registry, rows, name, net, {"dropout": dropout, "batch_norm": batch_norm},
                        init_from, chosen)  # fmt: skip
-        order = dataclasses.replace(order, benign=benign_examples(benign, rows), examples=examples)
+        own = benign_examples(benign, rows)
+        order = dataclasses.replace(order, benign=own, examples=examples, device=device)
         version = _make(settings, registry, rows, order, bar)
     distributed.leave()
     if not first:

@@ -182,7 +182,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         _about("whether records hold inputs; without them nothing is retrained or shown to label"),
     ] = "on"
     job_days_kept: Annotated[
-        float, _about("age at which files of a job that ended go; 0: none", "days", ge=0)
+        float, _about("age at which a job that ended goes, files and row; 0: none", "days", ge=0)
     ] = 0.0
     feedback_wait_seconds: Annotated[
         float, _about("how long feedback waits for the record it names", "s", ge=0, le=60)

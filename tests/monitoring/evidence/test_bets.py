@@ -12,11 +12,12 @@ from monitoring.evidence.bets import (
     ChannelReference,
     ChannelReferenceError,
     class_tilts,
+    fit_tilts,
     score_bets,
     score_tilts,
     spread_rows,
-    tilts,
 )
+from tests.monitoring.evidence.test_urn import matrix
 from tests.monitoring.streams import Score
 
 score_weights = st.lists(st.integers(0, 400), min_size=2, max_size=80).filter(
@@ -37,7 +38,8 @@ def test_score_bets_are_fair_and_positive_for_any_reference(weights: list[int]) 
 @given(class_weights)
 def test_class_bets_are_fair_and_positive_for_any_reference(weights: list[float]) -> None:
     alpha = np.array(weights)
-    bets, tau = class_tilts(alpha, tuple(map(str, range(len(alpha)))))
+    bets, compact = class_tilts(alpha, tuple(map(str, range(len(alpha)))))
+    tau = matrix(compact)
     assert len(bets) == len(tau) >= 2 * len(alpha)
     assert (tau > 0).all()
     np.testing.assert_allclose(tau @ alpha / alpha.sum(), 1, rtol=1e-12)
@@ -87,7 +89,8 @@ def test_every_score_bet_has_an_increasing_distribution_and_holds_what_its_words
 
 def test_class_bets_move_one_class_and_keep_the_proportions_of_the_others() -> None:
     alpha = np.array([60.0, 30.0, 10.0])
-    bets, tau = tilts(ChannelReference("class", "class", alpha, ("cat", "dog", "owl")))
+    bets, found = fit_tilts(ChannelReference("class", "class", alpha, ("cat", "dog", "owl")))
+    tau = matrix(found)
     words = [bet.words for bet in bets]
     assert "class cat at twice its share" not in words  # 120 % of all requests
     row = tau[words.index("class owl at a fifth of its share")]
@@ -103,7 +106,8 @@ def test_class_bets_move_one_class_and_keep_the_proportions_of_the_others() -> N
 )
 def test_rare_cells_are_bet_on_by_share_of_all_requests(kind: str, labels: tuple[str, ...]) -> None:
     alpha = np.array([600.0, 350.0, 0.5, 0.5])
-    bets, tau = tilts(ChannelReference("column:city", kind, alpha, labels))  # type: ignore[arg-type]
+    bets, found = fit_tilts(ChannelReference("column:city", kind, alpha, labels))  # type: ignore[arg-type]
+    tau = matrix(found)
     np.testing.assert_allclose(tau @ alpha / alpha.sum(), 1, rtol=1e-12)
     assert (tau > 0).all()
     says = "column:city: missing" if kind == "category" else "missing values"
@@ -159,11 +163,13 @@ def test_bets_on_ranks_hold_within_every_group() -> None:
     reference = ChannelReference(
         "energy", "score", np.concatenate([one, other, [1.0]]), ("",) * 24, (20, 3, 1)
     )
-    _, tau = tilts(reference)
+    bets, found = fit_tilts(reference)
+    tau = matrix(found)
     np.testing.assert_array_equal(tau[:, :20], score_tilts(one)[1])
     np.testing.assert_array_equal(tau[:, 20:23], score_tilts(other)[1])
     np.testing.assert_array_equal(tau[:, 23], 1)
-    rows, _ = spread_rows(reference, *tilts(reference))
+    rows, _ = spread_rows(reference, bets, found)
+    assert rows is not None
     for span in reference.spans:  # how many requests a group gets is worth nothing
         np.testing.assert_allclose(rows[:, span] @ reference.alpha[span], 0, atol=1e-9)
 
@@ -177,11 +183,13 @@ def test_bets_on_shares_are_fair_in_every_group(weights: list[list[float]], kind
     reference = ChannelReference(
         "column:c", kind, np.concatenate(weights), names * len(weights), (3,) * len(weights)
     )  # type: ignore[arg-type]
-    bets, tau = tilts(reference)
+    bets, found = fit_tilts(reference)
+    tau = matrix(found)
     assert tau.shape == (len(bets), 3 * len(weights))
     assert (tau > 0).all()
     assert (tau != 1).any(axis=1).all(), "a bet on nothing"
-    rows, row_of = spread_rows(reference, bets, tau)
+    rows, row_of = spread_rows(reference, bets, found)
+    assert rows is not None
     assert len(row_of) == len(bets)
     for span in reference.spans:
         alpha = reference.alpha[span]
@@ -192,7 +200,8 @@ def test_bets_on_shares_are_fair_in_every_group(weights: list[list[float]], kind
 def test_a_bet_on_a_category_is_made_in_every_class_that_has_room_for_it() -> None:
     alpha = np.array([70.0, 30.0, 0.5, 30.0, 70.0, 0.5])
     reference = ChannelReference("column:c", "category", alpha, ("a", "b", "unseen") * 2, (3, 3))
-    bets, tau = tilts(reference)
+    bets, found = fit_tilts(reference)
+    tau = matrix(found)
     words = [bet.words for bet in bets]
     more = tau[words.index("column:c: a at twice its share")]
     assert (more[:3] == 1).all(), "140 % of the class"

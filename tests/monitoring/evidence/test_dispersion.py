@@ -5,7 +5,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from monitoring.evidence.bets import spread_rows, tilts
+from monitoring.evidence.bets import fit_tilts, spread_rows
 from monitoring.evidence.dispersion import Dispersion, DispersionState
 from tests.monitoring.streams import Score, pieces
 
@@ -15,7 +15,7 @@ CHANNEL = Score("energy", np.random.default_rng(0).normal(size=2000))
 
 def fresh() -> Dispersion:
     """phi of a score channel of which nothing was seen."""
-    rows, _ = spread_rows(CHANNEL.reference, *tilts(CHANNEL.reference))
+    rows, _ = spread_rows(CHANNEL.reference, *fit_tilts(CHANNEL.reference))
     return Dispersion(rows, CHANNEL.reference.alpha)
 
 

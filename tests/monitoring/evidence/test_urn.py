@@ -10,12 +10,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import gammaln
 
-from monitoring.evidence.bets import ChannelReference, score_tilts, tilts
+from monitoring.evidence.bets import ChannelReference, fit_tilts, score_tilts
 from monitoring.evidence.channel_evidence import ChannelEvidence
-from monitoring.evidence.urn import LAGS, Urn, lagged_tilts, ln_e_values
+from monitoring.evidence.tilts import TableTilts, Tilts, lagged_tilts
+from monitoring.evidence.urn import LAGS, Urn, ln_e_values, ln_rising
 from tests.monitoring.streams import Score, classes
 
 FloatArray = npt.NDArray[np.float64]
+
+
+def table(tau: FloatArray) -> TableTilts:
+    """Tilts of one group of cells."""
+    return TableTilts(tau, (tau.shape[1],))
+
+
+def matrix(tilts: Tilts) -> FloatArray:
+    """tau (J, G) of all bets."""
+    return np.array([tilts.row(bet) for bet in range(len(tilts))])
 
 
 def ln_urn_probability(alpha: FloatArray, drawn: FloatArray) -> float:
@@ -35,7 +46,7 @@ def test_mean_of_every_e_value_under_the_urn_is_exactly_one(weights: list[int], 
     for drawn in product(range(m + 1), repeat=len(alpha)):
         if sum(drawn) == m:
             d = np.array(drawn, dtype=float)
-            ln_e = ln_e_values(alpha, d, tau, np.log(tau))
+            ln_e = ln_e_values(alpha, d, table(tau))
             mean += np.exp(ln_urn_probability(alpha, d) + ln_e)
     np.testing.assert_allclose(mean, 1, rtol=1e-9)
 
@@ -44,7 +55,7 @@ def test_mean_of_every_e_value_under_a_big_urn_is_one_by_simulation() -> None:
     rng = np.random.default_rng(1)
     reference = Score("energy", rng.normal(size=360)).reference
     held = reference.alpha > 0
-    _, tau = tilts(reference)
+    tau = matrix(fit_tilts(reference)[1])
     variance = tau**2 @ reference.alpha / reference.alpha.sum() - 1
     tau = tau[variance < 0.25]  # steeper bets pay too rarely to be simulated
     assert len(tau) > 20
@@ -53,7 +64,7 @@ def test_mean_of_every_e_value_under_a_big_urn_is_one_by_simulation() -> None:
     drawn = np.zeros(reference.alpha.size)
     for row, p in zip(e, rng.dirichlet(reference.alpha[held], size=n), strict=True):
         drawn[held] = rng.multinomial(6, p)
-        row[:] = np.exp(ln_e_values(reference.alpha, drawn, tau, np.log(tau)))
+        row[:] = np.exp(ln_e_values(reference.alpha, drawn, table(tau)))
     gap = np.abs(e.mean(axis=0) - 1) / (e.std(axis=0) / np.sqrt(n))
     assert gap.max() < 4
     assert (e.std(axis=0) / np.sqrt(n)).max() < 0.05  # else a wrong mean would pass
@@ -75,8 +86,8 @@ def false_alarm_rates(
             channel = Score("energy", rng.normal(size=n))
             reference, rows = channel.reference, channel.counts(rng.normal(size=horizon), size)
         evidence = ChannelEvidence(reference, lags=())  # the copies have a test of their own
-        naive = np.zeros(len(tilts(reference)[1]))
-        ln_tau, peak = np.log(tilts(reference)[1]), np.zeros(2)
+        naive = np.zeros(len(matrix(fit_tilts(reference)[1])))
+        ln_tau, peak = np.log(matrix(fit_tilts(reference)[1])), np.zeros(2)
         for row in rows:
             evidence.update(row)
             naive = (size + naive) * np.exp(ln_tau @ row)  # the reference taken for the truth
@@ -108,10 +119,10 @@ def test_evidence_follows_the_recursion_of_shiryaev_and_roberts() -> None:
     channel = Score("energy", rng.normal(size=360))
     evidence = ChannelEvidence(channel.reference, eta=0.8, lags=())
     alpha = channel.reference.alpha
-    _, tau = tilts(channel.reference)
+    tau = matrix(fit_tilts(channel.reference)[1])
     r = np.zeros(len(tau))
     for row in channel.counts(rng.normal(0.5, 1.0, size=180), 18):
-        e = np.exp(ln_e_values(alpha, row.astype(float), tau, np.log(tau)))
+        e = np.exp(ln_e_values(alpha, row.astype(float), table(tau)))
         r = (18 + r) * e**0.8
         evidence.update(row)
         alpha = alpha + row
@@ -190,7 +201,7 @@ def test_mean_of_every_lagged_e_value_is_exactly_one_for_any_lag(
     for drawn in product(range(m + 1), repeat=len(alpha)):
         if sum(drawn) == m:
             d = np.array(drawn, dtype=float)
-            mean += np.exp(ln_urn_probability(alpha, d) + ln_e_values(alpha, d, tau, np.log(tau)))
+            mean += np.exp(ln_urn_probability(alpha, d) + ln_e_values(alpha, d, table(tau)))
     np.testing.assert_allclose(mean, 1, rtol=1e-9)
 
 
@@ -362,3 +373,20 @@ def test_snapshot_can_go_on_with_other_lags(before: tuple[int, ...], now: tuple[
         other.update(row)
     assert other.requests == 3600
     assert np.isfinite(other.log10_r)
+
+
+@given(st.floats(0.01, 1e6), st.integers(0, 300))
+def test_rising_powers_are_those_of_the_sum_of_logarithms(weight: float, count: int) -> None:
+    told = ln_rising(np.array([weight]), np.array([float(count)]))[0]
+    steps = np.log1p(np.arange(count) / weight).sum()
+    assert told == pytest.approx(steps, rel=1e-10, abs=1e-10)
+
+
+def test_a_piece_of_a_billion_requests_keeps_its_digits() -> None:
+    alpha = np.full(20, 5e7)  # lnGamma of it is 8e8: differences know no more than 1e-7
+    told = ln_rising(alpha, np.full(20, 250.0))
+    exact = np.log1p(np.arange(250) / 5e7).sum()
+    np.testing.assert_allclose(told, exact, rtol=1e-9)
+    urn = Urn(ChannelReference("energy", "score", alpha, ("",) * 20), ())
+    urn.absorb(np.eye(20, dtype=np.int64)[3])
+    assert urn.alpha[3] == 5e7 + 1, "one of a billion counts"

@@ -7,10 +7,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
+from monitoring.loop.jobs import Job, JobStore
 from monitoring.records.database import StoreError
 from monitoring.records.keeping.limits import Kept
-from monitoring.watching.pruning import prune_jobs, prune_state
+from monitoring.watching.pruning import ROWS_KEPT, prune_jobs, prune_rows, prune_state
 
 DAY = 86_400.0
 NOW = 1e9
@@ -34,7 +36,7 @@ def make_old(folder: Path, names: str) -> Any:
     for name in names:
         (folder / name).mkdir(parents=True)
         os.utime(folder / name, (NOW - 9 * DAY,) * 2)
-    return SimpleNamespace(unfinished=list)
+    return SimpleNamespace(unfinished=list, ended=lambda before: [])
 
 
 def test_a_job_that_cannot_be_removed_keeps_no_other(
@@ -71,3 +73,52 @@ def test_records_that_cannot_be_pruned_keep_no_job(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="away"):
         prune_state(tmp_path, Kept(job_days=5), records, jobs, NOW)
     assert list((tmp_path / "jobs").iterdir()) == []
+
+
+def test_rows_of_old_jobs_go_but_not_what_the_loop_looks_back_at(tmp_path: Path) -> None:
+    jobs = JobStore(sa.create_engine(f"sqlite:///{tmp_path / 'records.sqlite'}"))
+    for number in range(ROWS_KEPT + 8):
+        at = NOW - 100 * DAY + number
+        champion = 2 if number == 3 or number > 6 else 1  # version 2 is champion again
+        done = {} if number == 4 else {"state": "done", "ended_at": at + 1}
+        if number == 5:
+            done["ended_at"] = NOW - DAY  # it took long
+        jobs.put(
+            Job(f"{number:03}", "evaluate", "m", champion, "drift", "", 0.0, at, **done)  # type: ignore[arg-type]
+        )
+    jobs.put(Job("other", "evaluate", "n", 1, "drift", "", 0.0, NOW - 100 * DAY, state="done"))
+    forgotten: list[str] = []
+    gone = prune_rows(jobs, NOW - 30 * DAY, forgotten.extend)
+    # 003 is of the champion of now, 004 goes on, 005 has ended of late; those from 008 on are new.
+    assert sorted(gone) == sorted(forgotten) == ["000", "001", "002", "006"]
+    left = {job.id for job in jobs.all(limit=1000)}
+    assert left == {"other", "003", "004", "005", *(f"{n:03}" for n in range(7, ROWS_KEPT + 8))}
+    assert prune_rows(jobs, NOW - 30 * DAY, forgotten.extend) == []
+
+
+def test_rows_stay_where_the_workflows_cannot_be_forgotten(tmp_path: Path) -> None:
+    jobs = JobStore(sa.create_engine(f"sqlite:///{tmp_path / 'records.sqlite'}"))
+    for number in range(ROWS_KEPT + 1):
+        champion = 1 if number == 0 else 2
+        at = NOW - 100 * DAY + number
+        job = Job(
+            f"{number:03}",
+            "evaluate",
+            "m",
+            champion,
+            "drift",
+            "",
+            0.0,
+            at,
+            state="done",
+            ended_at=at,
+        )
+        jobs.put(job)
+
+    def fail(ids: list[str]) -> None:
+        raise OSError("away")
+
+    with pytest.raises(OSError, match="away"):
+        prune_rows(jobs, NOW - 30 * DAY, fail)
+    assert len(jobs.all(limit=1000)) == ROWS_KEPT + 1
+    assert prune_rows(jobs, NOW - 30 * DAY, lambda ids: None) == ["000"]
