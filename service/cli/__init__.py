@@ -14,26 +14,8 @@ import click
 
 from models.base.errors import HoldfastError, out_of_memory
 from models.base.processes import prepare_process
-from monitoring.loop.durable.faults import passing_words
-from service.cli import (
-    certify,
-    demo,
-    drift,
-    evaluate,
-    jobs,
-    models,
-    serve,
-    sign,
-    tokens,
-    train,
-    wrap,
-)
-from service.cli.checks import doctor
-from service.cli.kept.audit import audit
-from service.cli.kept.records import records
-from service.cli.kept.versions import prune
+from service.cli.terminal.lazy import LazyCommands
 from service.cli.terminal.output import emit_error
-from service.cli.traffic.command import traffic
 from service.configuration import settings
 
 TOML = Path("holdfast.toml")
@@ -69,19 +51,34 @@ class CommandGroup(click.Group):
             where = "" if error.filename is None else f"{error.filename}: "
             sentence = f"{where}{error.strerror}; see to space and permissions there"
         except Exception as error:
-            passing = passing_words(error)
-            if not out_of_memory(error) and passing is None:
-                raise
-            sentence = OUT_OF_MEMORY if passing is None else f"{passing}; try again"
+            if out_of_memory(error):
+                sentence = OUT_OF_MEMORY
+            else:
+                from monitoring.loop.durable.faults import passing_words  # with SQLAlchemy
+
+                passing = passing_words(error)
+                if passing is None:
+                    raise
+                sentence = f"{passing}; try again"
         emit_error(ctx, sentence)
         click.echo(f"holdfast: {sentence}", err=True)
         sys.exit(1)
 
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "show_default": True}
+# Each with the module that has it under its own name: only the command that is asked for is loaded.
+COMMANDS = LazyCommands({
+    "demo": "service.cli.demo", "up": "service.cli.serve", "serve": "service.cli.serve",
+    "watch": "service.cli.serve", "doctor": "service.cli.checks.doctor",
+    "train": "service.cli.train", "wrap": "service.cli.wrap", "evaluate": "service.cli.evaluate",
+    "certify": "service.cli.certify", "traffic": "service.cli.traffic.command",
+    "models": "service.cli.models", "audit": "service.cli.kept.audit",
+    "records": "service.cli.kept.records", "drift": "service.cli.drift",
+    "jobs": "service.cli.jobs", "tokens": "service.cli.tokens",
+})  # fmt: skip
 
 
-@click.group(cls=CommandGroup, context_settings=CONTEXT)
+@click.group(cls=CommandGroup, context_settings=CONTEXT, commands=COMMANDS)
 @click.version_option(package_name="holdfast")
 @click.pass_context
 def main(ctx: click.Context) -> None:
@@ -96,13 +93,3 @@ def main(ctx: click.Context) -> None:
     # Parsed here, once, and passed down.
     ctx.obj = settings.load(os.environ, TOML)
     prepare_process(Path(ctx.obj.state))
-
-
-for command in (
-    demo.demo, serve.up, serve.serve, serve.watch, doctor.doctor,
-    train.train, wrap.wrap, evaluate.evaluate, certify.certify,
-    traffic, models.models, audit, records, drift.drift, jobs.jobs, tokens.tokens,
-):  # fmt: skip
-    main.add_command(command)
-models.models.add_command(sign.sign)
-models.models.add_command(prune)

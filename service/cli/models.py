@@ -10,6 +10,8 @@ from models.versions.bundle import open_bundle
 from models.versions.registry import AuditRecord, Registry
 from models.versions.runner import Runner
 from service.cli.changes import hold, promote, release, rollback
+from service.cli.kept.versions import prune
+from service.cli.sign import sign
 from service.cli.terminal.figures import share_or_none
 from service.cli.terminal.output import emit, json_option, table
 from service.configuration.settings import Settings
@@ -26,8 +28,8 @@ def models() -> None:
     """
 
 
-for change in (promote, rollback, hold, release):
-    models.add_command(change)
+for command in (promote, rollback, hold, release, sign, prune):
+    models.add_command(command)
 
 
 @models.command("list")

@@ -22,7 +22,7 @@ TUTORIALS = ROOT / "docs" / "tutorials"
 BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SERVER = re.compile(r"(?:(\w+=\w+) )?holdfast demo")  # of a terminal of its own
 UNTIL = re.compile(r"^until (.*); do sleep", re.MULTILINE)
-PARTS = {"sh": ["bash", "-e", "-u", "-o", "pipefail", "-c"], "python": [sys.executable, "-c"]}
+PARTS = {"sh": ["bash", "-e", "-u", "-c"], "python": [sys.executable, "-c"]}
 
 
 def blocks(name: str) -> Iterator[tuple[str, str]]:

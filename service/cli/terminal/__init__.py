@@ -1,1 +1,1 @@
-"""What commands say: tables or JSON, figures of an evaluation, and how far a stage has come."""
+"""Commands at a terminal: when they are loaded, what they say, how far a stage has come."""
