@@ -22,6 +22,7 @@ from service.cli import (
     evaluate,
     jobs,
     models,
+    score,
     serve,
     sign,
     tokens,
@@ -101,7 +102,7 @@ def main(ctx: click.Context) -> None:
 for command in (
     demo.demo, serve.up, serve.serve, serve.watch, doctor.doctor,
     train.train, wrap.wrap, evaluate.evaluate, certify.certify,
-    traffic, models.models, audit, records, drift.drift, jobs.jobs, tokens.tokens,
+    score.score, traffic, models.models, audit, records, drift.drift, jobs.jobs, tokens.tokens,
 ):  # fmt: skip
     main.add_command(command)
 models.models.add_command(sign.sign)
