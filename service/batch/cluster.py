@@ -53,7 +53,9 @@ class PieceScorer:
     def __init__(self, order: bytes) -> None:
         told = msgspec.msgpack.decode(order, type=_Order)
         self._job, self._work = told.job, Work(Path(told.out))
-        bundle = Registry(Path(told.registry), told.keys).open(told.job.model, told.job.version)
+        bundle = Registry(Path(told.registry), told.keys).open(
+            told.job.model, str(told.job.version)
+        )
         if sha256_file(bundle.path / MANIFEST) != told.job.manifest:
             raise BundleError(bundle.path, "is another version here than where the job began")
         self._scorer = Scorer(bundle, told.job.options)
@@ -120,7 +122,7 @@ def on_ray(address: str, registry: Path, keys: Keys, out: Path) -> Engine:
 
 def _rows(job: Job, done: frozenset[str], keys: Keys, registry: Path) -> list[dict[str, int | str]]:
     """What is not done yet, a row a piece."""
-    bundle = Registry(registry, keys).open(job.model, job.version)
+    bundle = Registry(registry, keys).open(job.model, str(job.version))
     scorer = Scorer(bundle, job.options)
     numbers = {file.path: number for number, file in enumerate(job.files)}
     return [

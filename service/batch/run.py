@@ -76,6 +76,9 @@ def score_batch(
 ) -> BatchReport:
     """Score a batch, or go on where a run before has ended; the bytes of the output are the same.
 
+    The work folder stays until `finish`: whoever is killed before the report has been said says it
+    in the next run.
+
     Args:
         job: what is scored with what.
         bundle: the version of the job.
@@ -115,11 +118,15 @@ def score_batch(
         progress("judging drift", 0, 0, "")
         counts = np.array(totals.counts, dtype=np.int64)
         drift = judge(bundle, counts, requests_per_alarm)
-        work.remove()
     return report_of(
         job, bundle.manifest, totals, drift, str(out), len(outcomes.facts) + len(outcomes.failures),
         len(outcomes.resumed), tuple(outcomes.failures.values()),
     )  # fmt: skip
+
+
+def finish(out: Path) -> None:
+    """Remove what lies beside an output: it is there, and its report has been said."""
+    Work(out).remove()
 
 
 @dataclass

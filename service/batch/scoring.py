@@ -83,8 +83,8 @@ class Scorer:
 
     def sums(self) -> Sums:
         """Begin to add up."""
-        sizes = self._row_counts.size, len(self.manifest.classes)
-        return Sums(*(np.zeros(size, dtype=np.int64) for size in sizes))
+        classes = len(self.manifest.classes)
+        return Sums(np.zeros(self._row_counts.size, np.int64), np.zeros(classes, np.int64))
 
     def _need(self, block: Block) -> None:
         """Refuse a file that lacks what an option names. Raises DataError."""

@@ -18,14 +18,17 @@ from monitoring.counting.cells import RowCounts
 from monitoring.counting.likelihood_cells import CHANNEL
 from monitoring.evidence.alarm import Bin
 from monitoring.evidence.bets import ChannelReference
-from monitoring.evidence.channels import IncrementError, StreamEvidence
+from monitoring.evidence.channels import MOST_PIECE, IncrementError, StreamEvidence
 from monitoring.evidence.explanation import histogram
 from monitoring.evidence.perturbation.attacked import BLOCK
 from monitoring.evidence.perturbation.watch import open_watch
 from monitoring.evidence.stream import references
 
 FALSE_ALARMS = 1000  # batches in the mean to one that alarms falsely, at least
-DEALT = 1_000_000  # rows that are dealt at once: memory stays bounded
+# The evidence weighs pieces of a 20th of the reference, at most 250 rows. So many are weighed:
+# of a batch that is far larger than what it is compared with, rows are drawn at random.
+MOST_PIECES, PIECES_OF_REFERENCE = 4000, 20
+PIECES_DEALT = 100  # at once: memory stays bounded
 MOST_EXACT = 10**9  # rows that NumPy deals without replacement
 MOST_BLOCKS = 2000  # of rows that are weighed for attacks: of more, so many drawn at random
 SEED, ATTACKS = 0, 1 << 20
@@ -38,7 +41,8 @@ class DriftVerdict(msgspec.Struct, frozen=True):
     Args:
         verdict: `not known` where too few rows have scores to tell.
         why: a sentence.
-        rows: that were weighed; fewer than there are where drift was clear before the end.
+        rows: that were weighed; of a large batch so many drawn at random, and fewer where drift was
+            clear before the end.
         log10_evidence: by channel.
         threshold_log10: at which a channel alarms.
         channel, words: what moved most; empty where nothing did.
@@ -73,11 +77,14 @@ def judge(bundle: Bundle, counts: IntArray, requests_per_alarm: float) -> DriftV
     rows = int(next(iter(parts.values())).sum())
     if rows == 0:
         return DriftVerdict("not known", "no row has scores", 0, {})
+    smallest = min(int(each.alpha.sum()) for each in own)
+    piece = max(1, min(MOST_PIECE, smallest // PIECES_OF_REFERENCE))
+    rows = min(rows, MOST_PIECES * piece)
     c = max(requests_per_alarm, float(FALSE_ALARMS * rows))
     attacked = _attacked(bundle, likelihoods, c)
     evidence = StreamEvidence(own, c=c, eta="auto")
     try:
-        _weigh(evidence, parts, rows)
+        _weigh(evidence, parts, rows, piece * PIECES_DEALT)
     except IncrementError as error:
         why = f"the counts do not fit the version's reference: {error}"
         return DriftVerdict("not known", why, rows, {}, attacked=attacked)
@@ -104,12 +111,12 @@ def judge(bundle: Bundle, counts: IntArray, requests_per_alarm: float) -> DriftV
     )  # fmt: skip
 
 
-def _weigh(evidence: StreamEvidence, parts: dict[str, IntArray], rows: int) -> None:
-    """Weigh the sums, a million rows at a time, until they alarm."""
-    dealt = [_deal(counts, DEALT, number) for number, counts in enumerate(parts.values())]
+def _weigh(evidence: StreamEvidence, parts: dict[str, IntArray], rows: int, size: int) -> None:
+    """Weigh `rows` of the sums, drawn at random, `size` at a time, until they alarm."""
+    dealt = [_deal(counts, size, number) for number, counts in enumerate(parts.values())]
     for step in zip(*dealt, strict=True):
         evidence.update(dict(zip(parts, step, strict=True)))
-        if evidence.alarm is not None:
+        if evidence.alarm is not None or evidence.requests >= rows:
             return
 
 
@@ -122,6 +129,7 @@ def _deal(counts: IntArray, size: int, number: int) -> Iterator[IntArray]:
             piece = rng.multivariate_hypergeometric(left, size, method="marginals")
         else:  # so many that drawing with replacement is the same to six digits
             piece = np.minimum(rng.multinomial(size, left / total), left)
+        piece = np.asarray(piece, dtype=np.int64)
         yield piece
         left = left - piece
         total = int(left.sum())

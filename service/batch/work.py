@@ -51,6 +51,7 @@ class Work:
         Raises:
             DataError: another process does.
         """
+        shutil.rmtree(self._gone, ignore_errors=True)
         self.folder.mkdir(parents=True, exist_ok=True)
         lock = try_exclusive(self.folder / "lock")
         if lock is None:
@@ -89,8 +90,14 @@ class Work:
                 path.unlink()
 
     def remove(self) -> None:
-        """Remove the folder: the output is there."""
-        shutil.rmtree(self.folder)
+        """Remove the folder: nothing in it is needed any more. At once, whatever happens then."""
+        self.folder.rename(self._gone)
+        shutil.rmtree(self._gone)
+
+    @property
+    def _gone(self) -> Path:
+        """What the folder is called while it is removed."""
+        return self.folder.with_name(f".{self.folder.name}.gone")
 
     def facts(self, key: str) -> PartFacts | None:
         """The facts of a part that is done and whole; None where it must be made."""

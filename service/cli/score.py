@@ -75,7 +75,7 @@ def score(
     try:
         from service.batch.facts import Options
         from service.batch.report import text_of
-        from service.batch.run import begin
+        from service.batch.run import begin, finish
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] != "pyarrow":
             raise
@@ -86,6 +86,7 @@ def score(
         job = begin(data, form, bundle, options, bar)
         report = _score(settings, job, bundle, out.absolute(), bar, address, overwrite, anew)
     emit(msgspec.to_builtins(report), as_json, lambda: text_of(report))
+    finish(out.absolute())
     if report.shortfall:
         fail_with_data(report.shortfall)
 
