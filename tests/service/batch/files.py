@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from models.versions.bundle import NO_KEYS as NO_KEYS
 from models.versions.bundle import Bundle
 from models.versions.registry import Registry
 from models.versions.schema import InputSchema
