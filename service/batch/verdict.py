@@ -12,12 +12,11 @@ from typing import Literal
 import msgspec
 import numpy as np
 
-from models.statistics.arrays import IntArray
 from models.versions.bundle import Bundle
 from monitoring.counting.cells import RowCounts
 from monitoring.counting.likelihood_cells import CHANNEL
 from monitoring.evidence.alarm import Bin
-from monitoring.evidence.bets import ChannelReference
+from monitoring.evidence.bets import ChannelReference, IntArray
 from monitoring.evidence.channels import MOST_PIECE, IncrementError, StreamEvidence
 from monitoring.evidence.explanation import histogram
 from monitoring.evidence.perturbation.attacked import BLOCK

@@ -33,11 +33,18 @@ def address(tmp_path: Path) -> Iterator[str]:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
     place = f"127.0.0.1:{port}"
-    common = ["--num-cpus=1", "--object-store-memory=100000000", "--block", "--disable-usage-stats"]
-    head = ["--head", f"--port={port}", "--node-ip-address=127.0.0.1", "--include-dashboard=false"]
+    common = [
+        "--node-ip-address=127.0.0.1",
+        "--num-cpus=1",
+        "--object-store-memory=100000000",
+        "--block",
+        "--disable-usage-stats",
+    ]
+    head = ["--head", f"--port={port}", "--include-dashboard=false"]
     environment = os.environ | cluster.SILENT | {
         "PYTHONPATH": str(Path.cwd()), "OMP_NUM_THREADS": "1",
-        "RAY_health_check_failure_threshold": "100",
+        # A machine that others use is slow, not dead.
+        "RAY_health_check_failure_threshold": "100", "RAY_raylet_start_wait_time_s": "600",
     }  # fmt: skip
     nodes = []
     try:
