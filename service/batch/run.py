@@ -95,6 +95,8 @@ def score_batch(
         OSError: it cannot be written; what is done stays.
     """
     work = Work(out)
+    if out.resolve() in {Path(file.path).resolve() for file in job.files}:
+        raise DataError(f"{out} is what shall be scored: name another output")
     if out.exists() and not overwrite and not work.has_output():
         raise DataError(f"{out} is there already: --overwrite replaces it")
     with work.hold():
@@ -140,7 +142,7 @@ class _Outcomes:
 
 def _write(job: Job, work: Work, outcomes: _Outcomes, progress: Progress) -> None:
     """Put the output together from the parts that are done."""
-    if not outcomes.facts:
+    if not any(each.rows for each in outcomes.facts.values()):
         work.remove()
         faults = Faults(job.data)
         faults.add(*(f"{each.piece}: {each.why}" for each in outcomes.failures.values()))

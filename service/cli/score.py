@@ -73,6 +73,7 @@ def score(
       holdfast score visits.parquet --model churn --out scored.parquet --keep visit_id
     """
     try:
+        from models.data.pictures.resize import RESIZES
         from service.batch.facts import Options
         from service.batch.report import text_of
         from service.batch.run import begin, finish
@@ -80,6 +81,8 @@ def score(
         if error.name is None or error.name.partition(".")[0] != "pyarrow":
             raise
         raise HoldfastError(NEEDS) from error
+    if resize and resize not in RESIZES:
+        raise click.BadParameter(f"expected one of {', '.join(RESIZES)}", param_hint="--resize")
     bundle = Registry(settings.registry_dir, settings.keys).open(model, which)
     options = Options(keep, probabilities, label, delimiter, resize, threads)
     with Bar(bundle.name) as bar:

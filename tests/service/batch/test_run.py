@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -247,6 +248,37 @@ def test_an_output_that_is_there_is_not_replaced_unasked(registry: Path, tmp_pat
     assert out.read_bytes() == b"mine"
     files.score(registry, data, out, overwrite=True)
     assert pq.read_metadata(out).num_rows == 60
+
+
+def test_what_is_scored_is_never_replaced(registry: Path, tmp_path: Path) -> None:
+    data = files.write(tmp_path, files.rows(60))
+    before = data.read_bytes()
+    with pytest.raises(DataError, match="is what shall be scored"):
+        files.score(registry, data, data, overwrite=True)
+    assert data.read_bytes() == before
+
+
+def test_no_rows_are_no_success(registry: Path, tmp_path: Path) -> None:
+    data = files.write(tmp_path, files.rows(3).slice(0, 0))
+    with pytest.raises(DataError, match="there are no rows"):
+        files.score(registry, data, tmp_path / "out.parquet")
+    assert not (tmp_path / "out.parquet").exists()
+
+
+@pytest.mark.slow
+def test_memory_goes_with_a_row_and_not_with_the_rows(registry: Path, tmp_path: Path) -> None:
+    peaks = []
+    for count in (20_000, 400_000):
+        data = files.write(tmp_path, files.rows(count), f"{count}.parquet", group=count)
+        command = [
+            sys.executable, "-m", "service", "score", str(data), "--model", files.MODEL,
+            "--out", str(tmp_path / f"{count}.out.parquet"), "--json",
+        ]  # fmt: skip
+        environment = os.environ | {"HOLDFAST_STATE": str(registry.parent)}
+        done = subprocess.run(command, env=environment, capture_output=True, check=False)
+        assert done.returncode == 0, done.stderr.decode()
+        peaks.append(json.loads(done.stdout)["data"]["peak_memory_bytes"])
+    assert peaks[1] < peaks[0] + (96 << 20), f"twenty times the rows: {peaks} bytes"
 
 
 def test_a_second_process_is_refused(registry: Path, tmp_path: Path) -> None:
