@@ -69,15 +69,20 @@ class PieceScorer:
             check_file(file)
             wanted = self._scorer.wanted(root_of(self._job))
             pieces = open_pieces(Path(file.path), self._job.form, wanted)  # type: ignore[arg-type]
-            piece = next(each for each in pieces if each.place == place)
+            piece = next((each for each in pieces if each.place == place), None)
+            if piece is None:
+                raise DataError("is not there any more")
             key = key_of(number, place)
             outcome = score_piece(self._job, self._work, self._scorer, key, file, piece)
         except HoldfastError as error:
             outcome = Failure(f"{file.path}, piece {place}", str(error))
+        except OSError as error:  # a full disk is no fault of the piece
+            return {"key": "", "done": False, "outcome": str(error), "errno": error.errno or 0}
         return {
             "key": key_of(number, place),
             "done": isinstance(outcome, PartFacts),
             "outcome": msgspec.json.encode(outcome).decode(),
+            "errno": 0,
         }
 
 
@@ -114,6 +119,12 @@ def on_ray(address: str, registry: Path, keys: Keys, out: Path) -> Engine:
         _join(ray, address)
         try:
             yield from _outcomes(ray, rows, msgspec.msgpack.encode(order), progress)
+        except ray.exceptions.RayError as error:
+            why = str(error).strip().rpartition("\n")[2]
+            raise DataError(
+                f"Ray could not go on ({why}); what is scored so far stays: the same command goes "
+                "on"
+            ) from error
         finally:
             ray.shutdown()
 
@@ -154,10 +165,12 @@ def _outcomes(
         PieceScorer,
         fn_constructor_kwargs={"order": order},
         num_cpus=1,
-        concurrency=(1, min(most, len(rows))),
+        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(most, len(rows))),
     )
     began, count = time.monotonic(), 0
     for done, row in enumerate(data.iter_rows(), 1):
+        if not row["key"]:
+            raise OSError(row["errno"], row["outcome"])
         kind: Any = PartFacts if row["done"] else Failure
         outcome: Outcome = msgspec.json.decode(row["outcome"], type=kind)
         count += outcome.rows if isinstance(outcome, PartFacts) else 0
