@@ -7,7 +7,8 @@ import click
 import msgspec
 
 from models.base.errors import HoldfastError
-from models.data.records import FORMATS, Format
+from models.data.pieces import READ
+from models.data.records import Format
 from models.versions.registry import Registry
 from service.cli.terminal.output import emit, fail_with_data, json_option
 from service.cli.terminal.progress import Bar
@@ -30,7 +31,7 @@ NEEDS = "reading and writing Parquet needs pyarrow: pip install 'holdfast[train]
     help="Parquet file to write.",
 )  # fmt: skip
 @click.option(
-    "--format", "form", type=click.Choice(FORMATS), default="auto",
+    "--format", "form", type=click.Choice(("auto", *READ)), default="auto",
     help="How to read DATA; told from the path by default.",
 )  # fmt: skip
 @click.option("--delimiter", default="", help="What separates the columns of a CSV.")

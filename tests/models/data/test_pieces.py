@@ -124,7 +124,7 @@ def test_formats_that_are_not_read_in_pieces_are_refused(tmp_path: Path) -> None
 
 
 def test_a_large_row_group_is_never_in_memory_as_a_whole(tmp_path: Path) -> None:
-    rows = 400_000
+    rows = 2_000_000
     columns = {f"c{k}": np.random.default_rng(k).normal(size=rows) for k in range(4)}
     path = tmp_path / "a.parquet"
     pq.write_table(pa.table(columns), path, row_group_size=rows)
