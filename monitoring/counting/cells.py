@@ -8,10 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from models.statistics.arrays import IntArray
 from models.versions.runner import Answer
 from models.versions.schema import ChannelInfo, Manifest
 from monitoring.counting.likelihood_cells import CHANNEL, count_cells, likelihood_cells
+
+Counts = npt.NDArray[np.int64]
 
 
 class CellLayout:
@@ -32,13 +33,13 @@ class CellLayout:
         self._first = np.cumsum([0, *sizes[:-1]])
         self.size = sum(sizes)
 
-    def count(self, cells: npt.NDArray[np.integer]) -> IntArray:
+    def count(self, cells: npt.NDArray[np.integer]) -> Counts:
         """Count rows `(S,)` from the cells `(N, K)` that the graph answered."""
         places = (cells + self._first).ravel()
-        counts: IntArray = np.bincount(places, minlength=self.size)
+        counts: Counts = np.bincount(places, minlength=self.size)
         return counts
 
-    def part(self, counts: IntArray) -> dict[str, IntArray]:
+    def part(self, counts: Counts) -> dict[str, Counts]:
         """Part counts `(S,)` by channel, `(G,)` each."""
         pieces = np.split(counts, self._first[1:])
         return dict(zip(self._sizes, pieces, strict=True))
@@ -57,7 +58,7 @@ class RowCounts:
         self._likelihoods = count_cells(manifest.calibration)
         self.size = self.layout.size + self._likelihoods
 
-    def count(self, answer: Answer) -> IntArray:
+    def count(self, answer: Answer) -> Counts:
         """Count the rows of an answer, `(size,)` int64."""
         counts = self.layout.count(answer.cells)
         if not self._likelihoods:
@@ -65,7 +66,7 @@ class RowCounts:
         places = likelihood_cells(answer.suspicion, answer.perturbation_likelihood, self._edges)
         return np.concatenate([counts, np.bincount(places, minlength=self._likelihoods)])
 
-    def part(self, counts: IntArray) -> dict[str, IntArray]:
+    def part(self, counts: Counts) -> dict[str, Counts]:
         """Part counts `(size,)` by channel; `CHANNEL` is there where the version has its cells."""
         parts = self.layout.part(counts[: self.layout.size])
         return {**parts, CHANNEL: counts[self.layout.size :]} if self._likelihoods else parts
