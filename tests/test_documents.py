@@ -19,6 +19,7 @@ EXECUTED = {
 NOT_EXECUTED = {
     "README.md": "it needs a package index; tests/e2e/test_wheel.py runs the demo without",
     "CONTRIBUTING.md": "they are the checks themselves, and what makes them",
+    "docs/batch.md": "they need data of the reader's; tests/service/batch does what they do",
     "docs/benchmarks.md": "hours of measuring; each figure names its command",
     "docs/data.md": "they need data of the reader's",
     "docs/deployment.md": "they need a container engine, or certificates and hosts of the reader's",

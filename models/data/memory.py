@@ -23,7 +23,9 @@ def require(needed: int, what: str, root: Path = ROOT) -> None:
     if available is not None and needed + MARGIN > available:
         raise DataError(
             f"{what}: decoded it takes about {_size(needed)} of memory, and {_size(available)} is "
-            "available; take fewer or smaller rows, or a machine (or container limit) with more"
+            "available; take fewer or smaller rows, or a machine (or container limit) with more "
+            "(training and evaluation need all rows at once; only `holdfast score` reads a file in "
+            "pieces)"
         )
 
 

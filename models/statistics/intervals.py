@@ -33,7 +33,7 @@ def proportion(right: Bools, groups: IntArray | None = None) -> Proportion:
         interval = stats.binomtest(int(right.sum()), n).proportion_ci(0.95, method="wilson")
         low, high = interval.low, interval.high
     else:
-        low, high = _wilson(float(right.mean()), n / design_effect(right, groups))
+        low, high = wilson(float(right.mean()), n / design_effect(right, groups))
     value, low, high = (round(float(v), 4) for v in (right.mean(), low, high))
     return Proportion(value, low, high, n)
 
@@ -84,7 +84,7 @@ def design_effect(values: Bools | FloatArray, groups: IntArray) -> float:
     return float(np.clip(between / (n * variance) * freedom, 1.0, most))
 
 
-def _wilson(value: float, n: float) -> tuple[float, float]:
+def wilson(value: float, n: float) -> tuple[float, float]:
     """Wilson's 95 % interval of a share that rests on `n` rows, which need be no whole number."""
     z2 = float(stats.norm.ppf(0.975)) ** 2
     middle = (value + z2 / (2 * n)) / (1 + z2 / n)

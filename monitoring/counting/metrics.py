@@ -15,6 +15,7 @@ from prometheus_client import Counter, Gauge
 from models.statistics.arrays import IntArray
 from models.versions.runner import Answer
 from models.versions.schema import Manifest
+from monitoring.counting.cells import CellLayout
 from monitoring.counting.class_names import name_classes
 from monitoring.counting.likelihood_cells import CHANNEL, count_cells, likelihood_cells
 from monitoring.counting.shared_counters import BulkCounters, BulkHistogram, Settled, count_places
@@ -198,8 +199,7 @@ class ModelMetrics:
         self._flagged_query = metrics.flagged.labels(model, "query")
         words = () if manifest.certificate is None else ("false", "true")
         self._certified = [metrics.certified.labels(model, word) for word in words]
-        sizes = [len(channel.labels) for channel in manifest.channels]
-        self._first_cells = np.cumsum([0, *sizes[:-1]])  # of each channel, among all cells
+        self._layout = CellLayout(manifest.channels)
         self._cells = BulkCounters(
             [
                 metrics.cell_observations.labels(model, version, channel.name, f"{cell:02d}")
@@ -207,7 +207,6 @@ class ModelMetrics:
                 for cell in range(len(channel.labels))
             ]
         )
-        self._cell_count = sum(sizes)
         self._edges = np.asarray(manifest.calibration.suspicion_edges, dtype=np.float32)
         self._likelihood_cells = [
             metrics.cell_observations.labels(model, version, CHANNEL, f"{cell:02d}")
@@ -268,8 +267,7 @@ class ModelMetrics:
             a.cells if new is None else a.cells[new] for a, new in zip(answers, fresh, strict=True)
         ]
         self._repeats.inc(sum(map(len, predicted)) - sum(map(len, counted)))
-        places = (np.concatenate(counted) + self._first_cells).ravel()
-        self._cells.add(np.bincount(places, minlength=self._cell_count))
+        self._cells.add(self._layout.count(np.concatenate(counted)))
         if self._likelihood_cells:
             self._count_likelihoods(answers, fresh)
         if self._certified:

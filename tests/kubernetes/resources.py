@@ -13,7 +13,7 @@ from tests.ops import ROOT, missing_programs
 
 FOLDER = ROOT / "deploy" / "kubernetes"
 OVERLAYS = ("one-node", "production", "keda", "kserve")
-EXTRAS = ("prometheus-operator", "argo-rollouts")
+EXTRAS = ("prometheus-operator", "argo-rollouts", "kubeflow")
 BUILDS = ("base", *(f"overlays/{name}" for name in OVERLAYS), *EXTRAS)
 CRDS = (ROOT / "../shared/crds").resolve()
 Resource = dict[str, Any]

@@ -12,6 +12,7 @@ from service.configuration.settings_table import table
 from tests.kubernetes.resources import (
     BUILDS,
     CRDS,
+    EXTRAS,
     OVERLAYS,
     build,
     containers,
@@ -43,7 +44,7 @@ def test_kubernetes_accepts_every_resource_and_every_field(name: str, version: s
     own = [each for each in build(name) if not is_custom(each)]
     for resource in own:
         kubernetes_validate.validate(resource, version, strict=True)
-    assert own or name in ("prometheus-operator", "argo-rollouts")
+    assert own or name in EXTRAS
 
 
 def test_a_field_that_kubernetes_does_not_know_is_found() -> None:

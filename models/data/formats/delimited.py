@@ -1,5 +1,6 @@
 """CSV and TSV files: a header, a label column, and cells that are all read as texts."""
 
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 
@@ -29,13 +30,42 @@ def read(source: Source) -> Raw:
     Raises:
         DataError: names the file and the row where it cannot be read or used.
     """
-    delimiter = "\t" if source.delimiter in ("\\t", "tab") else source.delimiter
-    if len(delimiter) > 1 or not delimiter.isascii() or delimiter in ('"', "\r", "\n", "\0"):
-        raise DataError(f"--delimiter {delimiter!r}: expected one ASCII character, or tab")
+    delimiter = delimiter_of(source.delimiter)
     files, what = files_of(source, CATALOGUE["csv"].suffixes), Path(source.path).name
     cells = sum(_count_cells(path, delimiter) for path in (*files.train, *files.test))
     memory.require(BYTES_PER_CELL * cells, what)
     return read_tables(files, source, what, lambda path: read_csv(path, delimiter))
+
+
+def delimiter_of(option: str) -> str:
+    """The character that an option names, empty to find it. Raises DataError for what is none."""
+    delimiter = "\t" if option in ("\\t", "tab") else option
+    if len(delimiter) > 1 or not delimiter.isascii() or delimiter in ('"', "\r", "\n", "\0"):
+        raise DataError(f"--delimiter {delimiter!r}: expected one ASCII character, or tab")
+    return delimiter
+
+
+def parsing(
+    header: Header, names: list[str], block: int, skip: Callable[[arrow_csv.InvalidRow], str]
+) -> tuple[arrow_csv.ReadOptions, arrow_csv.ParseOptions, arrow_csv.ConvertOptions]:
+    """How pyarrow parses a file: all cells as texts, in columns called `names`.
+
+    Args:
+        header: of the file; the parser begins behind it.
+        names: of the columns.
+        block: bytes that are parsed at once; a row must fit.
+        skip: called with every row of another length; it gives "skip".
+    """
+    return (
+        # One thread: only then does pyarrow say which row is wrong.
+        arrow_csv.ReadOptions(use_threads=False, column_names=names, block_size=block),
+        arrow_csv.ParseOptions(
+            delimiter=header.delimiter, newlines_in_values=True, invalid_row_handler=skip
+        ),
+        arrow_csv.ConvertOptions(
+            column_types=dict.fromkeys(names, pa.large_string()), strings_can_be_null=False
+        ),
+    )
 
 
 def read_csv(path: Path, delimiter: str = "") -> Sheet:
@@ -79,7 +109,7 @@ class _Reading:
         for block in BLOCKS:
             self.skipped.clear()
             with open_text(path) as self._stream:
-                _skip(self._stream, header.size)
+                skip_bytes(self._stream, header.size)
                 try:
                     self.table = self._parse(block)
                 except pa.ArrowInvalid as error:
@@ -111,7 +141,7 @@ class _Reading:
 
     def explain_ragged(self) -> list[str]:
         """A fault for every row of another length, the first ones by name."""
-        ragged = [row for row in self.skipped if not _is_comment(row)]
+        ragged = [row for row in self.skipped if not is_comment(row)]
         width, faults = len(self.header.names), list[str]()
         if self.opened:
             faults.append(
@@ -186,17 +216,7 @@ class _Reading:
 
         try:
             table = arrow_csv.read_csv(
-                pa.PythonFile(self, mode="r"),
-                # One thread: only then does pyarrow say which row is wrong.
-                arrow_csv.ReadOptions(use_threads=False, column_names=names, block_size=block),
-                arrow_csv.ParseOptions(
-                    delimiter=self.header.delimiter,
-                    newlines_in_values=True,
-                    invalid_row_handler=skip,
-                ),
-                arrow_csv.ConvertOptions(
-                    column_types=dict.fromkeys(names, pa.large_string()), strings_can_be_null=False
-                ),
+                pa.PythonFile(self, mode="r"), *parsing(self.header, names, block, skip)
             )
         except pa.ArrowInvalid as error:
             if "Empty CSV" not in str(error):
@@ -206,12 +226,13 @@ class _Reading:
         return pa.table(dict(zip(names, columns, strict=True)))
 
 
-def _skip(stream: Text, size: int) -> None:
+def skip_bytes(stream: Text, size: int) -> None:
+    """Read on by so many bytes."""
     while size and (piece := stream.read(size)):
         size -= len(piece)
 
 
-def _is_comment(row: arrow_csv.InvalidRow) -> bool:
+def is_comment(row: arrow_csv.InvalidRow) -> bool:
     """Whether a row that does not fit is none: a comment, or spaces."""
     return not row.text.strip() or row.text.lstrip().startswith("#")
 

@@ -43,7 +43,7 @@ def read(source: Source) -> Raw:
     files, what = files_of(source, CATALOGUE["parquet"].suffixes), Path(source.path).name
     opened = {path: _open(path) for path in (*files.train, *files.test)}
     schema = opened[files.train[0]].schema_arrow
-    images = [f.name for f in schema if _holds_bytes(f.type) and f.name not in source.ignore]
+    images = [f.name for f in schema if holds_bytes(f.type) and f.name not in source.ignore]
     if not images:
         cells = sum(f.metadata.num_rows * f.metadata.num_columns for f in opened.values())
         memory.require(BYTES_PER_CELL * cells, what)
@@ -197,10 +197,11 @@ def _bytes(column: pa.Array) -> list[bytes | None]:
     return encoded
 
 
-def _holds_bytes(kind: pa.DataType) -> bool:
+def holds_bytes(kind: pa.DataType) -> bool:
+    """Whether a column holds encoded files: bytes, or a struct of bytes and path."""
     if pa.types.is_struct(kind):
         place = kind.get_field_index("bytes")
-        return place >= 0 and _holds_bytes(kind.field(place).type)
+        return place >= 0 and holds_bytes(kind.field(place).type)
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 

@@ -85,7 +85,12 @@ def run_processes(count: int, given: dict[str, Any], folder: Path) -> float:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path.cwd())}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600)
     assert done.returncode == 0, done.stderr[-2000:]
-    facts = json.loads(done.stdout.splitlines()[-1])
+    return check_told(done.stdout, count)
+
+
+def check_told(printed: str, count: int) -> float:
+    """Check what `SCRIPT` printed: one model, every row once an epoch; the share that is right."""
+    facts = json.loads(printed.splitlines()[-1])
     told, rows, epochs = facts["told"], facts["rows"], facts["epochs"]
     assert len(told) == count
     assert len({each["sum"] for each in told}) == 1, "the weights are the same on all"

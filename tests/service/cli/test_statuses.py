@@ -33,6 +33,7 @@ NEEDS = {
     "models sign": ("absent", "--key", "absent.pem"), "tokens revoke": ("absent",),
     "records export": ("absent/records.parquet",), "train": ("absent.csv",),
     "wrap": ("absent.onnx", "--data", "absent.csv"),
+    "score": ("absent.csv", "--model", "absent", "--out", "out.parquet"),
     "drift show": ("absent",), "traffic": ("--model", "absent", "--seconds", "1"),
     "tokens create": ("no/name", "--scope", "predict"),
 }  # fmt: skip
