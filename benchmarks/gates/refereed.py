@@ -29,45 +29,46 @@ def judge_windows(
         folder: a registry, for the anchors.
         whole, recipe: of the anchors.
         seeds: of the anchors.
-        draws: honest windows of each kind and anchor, and poisoned ones.
+        draws: windows of each near kind and anchor, and of each other one.
         near, far: honest kinds; those that the referee's own moves do not reach are far.
         poisons: put behind the third of `near`.
     """
     said: dict[str, Counter[str]] = defaultdict(Counter)
     left: dict[str, list[float]] = defaultdict(list)
     why: dict[str, Counter[str]] = defaultdict(Counter)
-    honest, begun, windows = Counter[str](), time.process_time(), 0
+    honest, begun = Counter[str](), time.process_time()
     for seed in seeds:
         anchor = make_anchor(folder, whole, recipe, seed)
         print(f"{whole.name} seed {seed}: made, {time.process_time() - begun:.0f} CPU-s so far")
-        for kind, name in enumerate((*near, *far, *poisons)):
-            for k in range(draws[name in poisons]):
+        for k in range(max(draws)):
+            for kind, name in enumerate((*near, *far, *poisons)):
+                if k >= draws[name not in near]:
+                    continue
                 rng = np.random.default_rng((seed, kind, k))
                 drawn = draw(anchor.world, near[2] if name in poisons else name, rng)
                 if name in poisons:
                     poisons[name](anchor, drawn, rng)
                 word, ruling = anchor.judge(drawn)
-                windows += 1
                 said[name][word] += 1
                 honest[word] += name in near
-                why[name].update(f"{c.name} {c.verdict}" for c in ruling.told.checks)
-                if name not in poisons and word != "pass":
-                    details = "; ".join(
-                        f"{c.name} {c.verdict}: {c.detail}"
-                        for c in ruling.told.checks
-                        if c.verdict != "pass"
-                    )
-                    print(f"  {name}, draw {k}: {word}: {details}", flush=True)
-                bad = drawn.bad if name in poisons else np.ones(len(drawn.bad), dtype=np.bool_)
+                doubts = [c for c in ruling.told.checks if c.verdict != "pass"]
+                why[name].update(f"{c.name} {c.verdict}" for c in doubts)
+                if name not in poisons and doubts:
+                    words = "; ".join(f"{c.name} {c.verdict}: {c.detail}" for c in doubts)
+                    print(f"  {name}, draw {k}: {word}: {words}", flush=True)
+                bad = drawn.bad if name in poisons else ~drawn.bad
                 if bad.any():
                     left[name].append(float((bad & ruling.kept).sum() / bad.sum()))
-                if ruling.aside:
-                    said[name]["client set aside"] += 1
-        print(f"  {windows} windows so far", flush=True)
+                said[name]["client set aside"] += bool(ruling.aside)
+            print(
+                f"  {sum(honest.values())} honest windows so far: {dict(honest)}, "
+                f"{time.process_time() - begun:.0f} CPU-s",
+                flush=True,
+            )
     print(f"\n{whole.name}: windows of {len(drawn.rows)} rows, {len(seeds)} anchors")
     for name, words in said.items():
         kind = "honest" if name in near else "far" if name in far else "poison"
-        gates = {g: n for g, n in why[name].items() if not g.endswith("pass")}
-        print(f"  {kind:7}{name:28} {dict(words)}; rows kept {np.mean(left[name]):.1%}; {gates}")
-    print(f"  honest near windows: {dict(honest)} of {honest.total()}")
+        kept = f"{'of the bad rows' if kind == 'poison' else 'rows'} kept {np.mean(left[name]):.1%}"
+        print(f"  {kind:7}{name:28} {dict(+words)}; {kept}; {dict(why[name])}")
+    print(f"  honest near windows: {dict(+honest)} of {honest.total()}")
     print(f"  {time.process_time() - begun:.0f} CPU-s", flush=True)
