@@ -59,6 +59,7 @@ def main() -> None:
     parser.add_argument(
         "--doubtful", action="store_true", help="train where a person is asked, too"
     )
+    parser.add_argument("--poison", action="append", help="of those that are trained; all if not")
     parser.add_argument("--keep", type=Path, help="a folder for the versions")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -101,6 +102,8 @@ def _train(
     anchors: int,
 ) -> None:
     seeds = range(options.first_seed, options.first_seed + anchors)
+    if options.poison:
+        poisons = {name: put for name, put in poisons.items() if name in options.poison}
     train_on_poison(
         options.keep, source, recipe, seeds, shift, poisons, draws=options.poisoned,
         doubtful=options.doubtful, epochs=options.epochs,
