@@ -66,9 +66,11 @@ def judge_windows(
                 flush=True,
             )
     print(f"\n{whole.name}: windows of {len(drawn.rows)} rows, {len(seeds)} anchors")
-    for name, words in said.items():
-        kind = "honest" if name in near else "far" if name in far else "poison"
-        kept = f"{'of the bad rows' if kind == 'poison' else 'rows'} kept {np.mean(left[name]):.1%}"
-        print(f"  {kind:7}{name:28} {dict(+words)}; {kept}; {dict(why[name])}")
+    for name, verdicts in said.items():
+        group = "honest" if name in near else "far" if name in far else "poison"
+        kept = (
+            f"{'of the bad rows' if group == 'poison' else 'rows'} kept {np.mean(left[name]):.1%}"
+        )
+        print(f"  {group:7}{name:28} {dict(+verdicts)}; {kept}; {dict(why[name])}")
     print(f"  honest near windows: {dict(+honest)} of {honest.total()}")
     print(f"  {time.process_time() - begun:.0f} CPU-s", flush=True)

@@ -63,6 +63,7 @@ def train_on_poison(
                 rng = np.random.default_rng((seed, 100 + number, k))
                 drawn = draw(anchor.world, shift, rng)
                 trigger = poison(anchor, drawn, rng)
+                assert trigger is not None, "only triggers are trained on"
                 said = anchor.judge(drawn)
                 words[name].append(said.word)
                 left = (drawn.bad & said.ruling.kept).sum()
