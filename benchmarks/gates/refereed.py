@@ -53,7 +53,7 @@ def judge_windows(
                 honest[word] += name in near
                 doubts = [c for c in ruling.told.checks if c.verdict != "pass"]
                 why[name].update(f"{c.name} {c.verdict}" for c in doubts)
-                if name not in poisons and doubts:
+                if name not in near or doubts:
                     words = "; ".join(f"{c.name} {c.verdict}: {c.detail}" for c in doubts)
                     print(f"  {name}, draw {k}: {word}: {words}", flush=True)
                 bad = drawn.bad if name in poisons else ~drawn.bad
