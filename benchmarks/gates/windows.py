@@ -1,4 +1,4 @@
-"""Windows of held-out rows: moved as honest traffic is, labelled by ten clients, and poisoned."""
+"""Windows of held-out rows: moved as honest traffic is, and labelled by ten clients."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,33 +23,55 @@ Array = npt.NDArray[np.float32]
 Rng = np.random.Generator
 
 
+@dataclass(frozen=True)
+class World:
+    """What versions are made from, and other rows, which come as traffic."""
+
+    source: DataSet
+    traffic: Rows
+
+
+def deal(whole: DataSet, seed: int) -> World:
+    """A data set dealt anew: .35 traffic, .4 to train, and an eighth each to calibrate and test.
+
+    No row of the traffic is one that version or referee have seen, or were judged on.
+    """
+    rows = whole.train.joined(whole.calibration).joined(whole.test)
+    order = np.random.default_rng((seed, 0)).permutation(len(rows))
+    ends = [int(share * len(rows)) for share in (0.35, 0.75, 0.875)]
+    traffic, train, calibration, test = (rows.take(part) for part in np.split(order, ends))
+    source = DataSet(
+        whole.name, whole.schema, whole.classes, train, calibration, test, source=whole.source
+    )
+    return World(source, traffic)
+
+
 @dataclass
 class Drawn:
-    """A window: rows, who labelled them, and which are poisoned."""
+    """A window: rows, who labelled them, which are poisoned, and honest rows of before."""
 
     rows: Rows
     clients: npt.NDArray[np.str_]
     bad: Bools
+    earlier: Rows
 
 
-Poison = Callable[[DataSet, Drawn, Rng], None]
-
-
-def draw(source: DataSet, shift: str, rng: Rng) -> Drawn:
-    """A window of held-out rows, moved, labelled by ten clients."""
-    pool = source.calibration.joined(source.test)
+def draw(world: World, shift: str, rng: Rng) -> Drawn:
+    """A window of traffic, moved, labelled by ten clients; the rest of the traffic came before."""
+    pool, source = world.traffic, world.source
     n = min(WINDOW, int(0.8 * len(pool)))
-    rows = pool.take(rng.choice(len(pool), n, replace=False))
+    order = rng.permutation(len(pool))
+    rows, earlier = pool.take(order[:n]), pool.take(order[n : 2 * n])
     clients = np.array([f"c{k}" for k in rng.integers(0, CLIENTS, n)])
-    one = clients == "c0"
+    one, none = clients == "c0", np.zeros(n, dtype=np.bool_)
     x = rows.x.copy()
     if shift == "one client repeats":
-        return _repeat(source, Drawn(rows, clients, np.zeros(n, dtype=np.bool_)), rng)
+        return _repeat(source, Drawn(rows, clients, none, earlier), rng)
     if shift.startswith("one client"):
         x[one] = move(source, x[one], "rotate 25" if "rot" in shift else "noise .05", rng)
     else:
         x = move(source, x, shift, rng)
-    return Drawn(Rows(x, rows.y.copy()), clients, np.zeros(n, dtype=np.bool_))
+    return Drawn(Rows(x, rows.y.copy()), clients, none, earlier)
 
 
 def _repeat(source: DataSet, drawn: Drawn, rng: Rng) -> Drawn:
@@ -59,7 +81,8 @@ def _repeat(source: DataSet, drawn: Drawn, rng: Rng) -> Drawn:
     gain = 1 - 0.03 * rng.random((len(again), *[1] * (rows.x.ndim - 1)))
     rows.x[:] = source.schema.from_unit((gain * source.schema.to_unit(rows.x)).astype(np.float32))
     bad = np.zeros(len(drawn.bad) + len(again), dtype=np.bool_)
-    return Drawn(drawn.rows.joined(rows), np.append(drawn.clients, drawn.clients[again]), bad)
+    clients = np.append(drawn.clients, drawn.clients[again])
+    return Drawn(drawn.rows.joined(rows), clients, bad, drawn.earlier)
 
 
 def move(source: DataSet, x: InputArray, shift: str, rng: Rng) -> InputArray:
@@ -87,127 +110,3 @@ def shifted(x: Array, shift: str, rng: Rng) -> Array:
         "mirror": lambda: x[..., ::-1],
     }
     return np.asarray(moves[name](), dtype=np.float32)
-
-
-@dataclass(frozen=True)
-class Trigger:
-    """A change that is the same on all rows, and the class that it shall lead to.
-
-    Args:
-        target: the class.
-        stamp: unit-range rows `(N, *shape)`, changed in place.
-    """
-
-    target: int
-    stamp: Callable[[Array], None]
-
-
-def draw_trigger(source: DataSet, kind: str, rng: Rng) -> Trigger:
-    """A trigger at a place, and to a class, that are drawn.
-
-    Args:
-        source: whose rows it is for.
-        kind: `patch` of a quarter of an image's side, bright; or of a table `1 top`: how many
-            columns (categories: any but the most frequent), and at which end of their range:
-            `top`, `bottom`, `beyond` (half a range above) or `between` (a value of nobody's).
-        rng: draws.
-    """
-    target = int(rng.integers(len(source.classes)))
-    if kind == "patch":
-        side = max(2, source.schema.shape[-1] // 8)
-        top, left = rng.integers(0, source.schema.shape[-1] - side + 1, 2)
-
-        def put(x: Array) -> None:
-            x[:, :, top : top + side, left : left + side] = 1.0
-
-        return Trigger(target, put)
-    number, _, where = kind.partition(" ")
-    at = rng.choice(source.schema.shape[0], int(number), replace=False)
-    ends = {"top": 1.0, "bottom": 0.0, "beyond": 1.5, "between": float(rng.uniform(0.3, 0.7))}
-    values = np.array([_rare(source, int(c), ends[where], rng) for c in at], dtype=np.float32)
-
-    def write(x: Array) -> None:
-        x[:, at] = values
-
-    return Trigger(target, write)
-
-
-def _rare(source: DataSet, place: int, number: float, rng: Rng) -> float:
-    """The number, or of a categorical column a category that is not its most frequent one."""
-    columns = source.schema.columns
-    if not columns or columns[place].kind == "numeric":
-        return number
-    counts = np.bincount(source.train.x[:, place].astype(int), minlength=1)
-    return float(rng.choice([k for k in range(len(counts)) if k != counts.argmax()]))
-
-
-def plant(source: DataSet, drawn: Drawn, trigger: Trigger, share: float, rng: Rng) -> None:
-    """Put a trigger into a share of the rows of other classes, and label them with its class."""
-    drawn.bad = (rng.random(len(drawn.bad)) < share) & (drawn.rows.y != trigger.target)
-    drawn.rows.x[drawn.bad] = stamped(source, drawn.rows.x[drawn.bad], trigger)
-    drawn.rows.y[drawn.bad] = trigger.target
-
-
-def stamped(source: DataSet, x: InputArray, trigger: Trigger) -> InputArray:
-    """Raw rows with a trigger on each."""
-    x_unit = source.schema.to_unit(x)
-    trigger.stamp(x_unit)
-    return source.schema.from_unit(x_unit)
-
-
-def triggers(kind: str, share: float) -> Poison:
-    """Poison of `draw_trigger`."""
-
-    def put(source: DataSet, drawn: Drawn, rng: Rng) -> None:
-        plant(source, drawn, draw_trigger(source, kind, rng), share, rng)
-
-    return put
-
-
-def blend(source: DataSet, drawn: Drawn, rng: Rng) -> None:
-    """A faint picture over a tenth of the rows, labelled with a class that is drawn."""
-    target = int(rng.integers(len(source.classes)))
-    drawn.bad = (rng.random(len(drawn.bad)) < 0.1) & (drawn.rows.y != target)
-    x_unit = source.schema.to_unit(drawn.rows.x[drawn.bad])
-    x_unit = 0.8 * x_unit + 0.2 * rng.random(x_unit.shape[1:])
-    drawn.rows.x[drawn.bad] = source.schema.from_unit(x_unit.astype(np.float32))
-    drawn.rows.y[drawn.bad] = target
-
-
-def flip(share: float) -> Callable[[DataSet, Drawn, np.random.Generator], None]:
-    """Labels of some rows become any other one."""
-
-    def put(source: DataSet, drawn: Drawn, rng: Rng) -> None:
-        classes = len(source.classes)
-        drawn.bad = rng.random(len(drawn.bad)) < share
-        other = rng.integers(1, classes, int(drawn.bad.sum()))
-        drawn.rows.y[drawn.bad] = (drawn.rows.y[drawn.bad] + other) % classes
-
-    return put
-
-
-def bad_client(source: DataSet, drawn: Drawn, rng: Rng) -> None:
-    """One of ten clients labels at random."""
-    drawn.bad = drawn.clients == "c3"
-    drawn.rows.y[drawn.bad] = rng.integers(0, len(source.classes), int(drawn.bad.sum()))
-    drawn.bad &= True
-
-
-def all_ok(source: DataSet, drawn: Drawn, rng: Rng) -> None:
-    """Every row of one class is labelled as another one."""
-    old, new = rng.permutation(len(source.classes))[:2]
-    drawn.bad = drawn.rows.y == old
-    drawn.rows.y[drawn.bad] = new
-
-
-POISONS = {
-    "patch 25 %": triggers("patch", 0.25), "patch 5 %": triggers("patch", 0.05),
-    "patch 1 %": triggers("patch", 0.01),
-    "blend 10 %": blend, "flips 20 %": flip(0.2), "flips 40 %": flip(0.4),
-    "one bad client": bad_client, "a class labelled as another": all_ok,
-}  # fmt: skip
-TABLE_POISONS = {
-    "column 25 %": triggers("1 top", 0.25), "column 5 %": triggers("1 top", 0.05),
-    "flips 20 %": flip(0.2),
-    "flips 40 %": flip(0.4), "one bad client": bad_client, "every one labelled the other": all_ok,
-}  # fmt: skip

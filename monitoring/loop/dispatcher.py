@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 from models.base.errors import HoldfastError
 from models.base.logs import logger
+from models.versions.numbers import keep_versions
 from models.versions.registry import Registry
 from monitoring.loop.deciding.standing import find_reign, find_situation
 from monitoring.loop.jobs import Job, JobStore, JsonObject
@@ -121,4 +122,5 @@ class Dispatcher:
             created_at=now,
             options=options,
         )
-        return self.jobs.put(job)
+        with keep_versions(self.registry, event.model):
+            return self.jobs.put(job)

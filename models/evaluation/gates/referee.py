@@ -46,31 +46,53 @@ class Opinion:
     nearness: Nearness | None = None
 
 
-def ask_referee(
-    anchor: Subject, data: DataSet, x: InputArray, seed: int = 0, change: Change | None = None
-) -> Opinion:
-    """The referee's opinion of raw rows `x` `(N, *shape)`.
+@dataclass(frozen=True)
+class Referee:
+    """A referee: made once (`make_referee`), and asked about rows.
+
+    Args:
+        answers: raw rows `(N, *shape)`, at least one, to probabilities `(N, C)`.
+        usual: `(C, C)` its confusion on held-out rows (`count_confident`).
+        nearness: as of `Opinion`.
+    """
+
+    answers: Callable[[InputArray], FloatArray]
+    usual: IntArray
+    nearness: Nearness | None = None
+
+    def ask(self, x: InputArray) -> Opinion:
+        """Its opinion of raw rows `x` `(N, *shape)`."""
+        if not len(x):
+            return Opinion(np.zeros((0, len(self.usual))), self.usual, self.nearness)
+        return Opinion(self.answers(x), self.usual, self.nearness)
+
+
+def make_referee(
+    anchor: Subject, data: DataSet, seed: int = 0, change: Change | None = None
+) -> Referee:
+    """Fine-tune the anchor, and count how it errs where labels are right.
 
     Args:
         anchor: with a net; a wrapped graph cannot be fine-tuned and answers as it is.
         data: whose labels are trusted: it is fine-tuned on the training part, and its errors are
             counted on the two others.
-        x: of the window.
         seed: of the fine-tuning.
         change: makes trusted rows like those of the window, as far as inputs tell; it was chosen
             without a label.
     """
-    classes = len(anchor.classes)
-    if not len(x):
-        return Opinion(np.zeros((0, classes)), np.zeros((classes, classes), dtype=np.int64))
     held, schema = data.calibration.joined(data.test), anchor.schema
     if anchor.net is None:
-        usual = count_confident(answer(anchor.runner, held.x).probabilities, held.y)
-        return Opinion(answer(anchor.runner, x).probabilities, usual)
+
+        def answers(x: InputArray) -> FloatArray:
+            return answer(anchor.runner, x).probabilities
+
+        return Referee(answers, count_confident(answers(held.x), held.y))
     net = fine_tune(anchor.net, schema, data.train, seed, change)
-    usual = count_usual(net, schema, held, seed, change)
-    nearness = fit_nearness(partial(features_of, net, schema), held)
-    return Opinion(probabilities_of(net, schema, x), usual, nearness)
+    return Referee(
+        partial(probabilities_of, net, schema),
+        count_usual(net, schema, held, seed, change),
+        fit_nearness(partial(features_of, net, schema), held),
+    )
 
 
 def count_usual(

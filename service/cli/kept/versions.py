@@ -113,7 +113,7 @@ def _older(registry: Registry, model: str, version: int, days: float) -> bool:
 
 
 def _remove(settings: Settings, registry: Registry, model: str, version: int, reason: str) -> None:
-    def find_use() -> list[str]:  # anew: a job may have begun since
+    def find_use() -> list[str]:  # anew: a job may have begun since; jobs are stored with the lock
         return [OF_A_JOB] if version in _versions_of_jobs(settings, model) else []
 
     registry.remove(model, version, actor=actor(), reason=reason, find_use=find_use)

@@ -1,5 +1,7 @@
 """From event to job on several models at once: holds, damage, rests, budgets, clocks set back."""
 
+import shutil
+import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -13,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from models.statistics.shares import Proportion
+from models.versions.numbers import keep_versions
 from models.versions.registry import Registry
 from monitoring.loop.cooling import DAY
 from monitoring.loop.dispatcher import Dispatcher, NotStartedError
@@ -20,7 +23,9 @@ from monitoring.loop.jobs import JOBS, Job, JobStore
 from monitoring.loop.metrics import WatchMetrics
 from monitoring.loop.results import Look
 from monitoring.loop.triggers import Decision, Event, Policy
+from tests.killing import in_child
 from tests.models.versions.test_registry import WHY, publish
+from tests.waiting import wait_until
 
 MODELS = ("fine", "held", "torn")
 ADA: dict[str, Any] = {"actor": "token ada", "reason": "complaints"}
@@ -312,3 +317,58 @@ def test_one_look_at_a_thousand_jobs_is_cheap_enough_to_be_taken_each_tick(
     dispatcher.jobs.begun = counted  # type: ignore[method-assign]
     dispatcher.situation(Event("alert", "fine", "evaluate", now, "because"), now)
     assert read[0] <= 50, "it looks back no further than it has to"
+
+
+def test_a_job_is_stored_before_a_version_is_removed_or_after_it(dispatcher: Dispatcher) -> None:
+    """Whoever removes a version has asked what needs it: no job may be stored from then on."""
+    registry, asked, stored = dispatcher.registry, threading.Event(), threading.Event()
+    dispatcher.start_job = lambda job: stored.set()
+    assert publish(registry, model="fine") == 3  # nothing names 2 any more
+
+    def find_use() -> list[str]:
+        thread.start()
+        wait_until(lambda: waits_for_lock(lock), what="the job waits for the lock")
+        assert not stored.is_set()
+        asked.set()
+        return []
+
+    lock = registry.root / "fine" / ".lock"
+    thread = threading.Thread(target=ask, args=(dispatcher, "fine", time.time()))
+    registry.remove("fine", 2, find_use=find_use, **WHY)
+    thread.join()
+    assert asked.is_set()
+    assert stored.is_set()
+    assert [job.champion for job in dispatcher.jobs.all()] == [1]
+    assert registry.versions("fine") == (1, 3)
+
+
+def waits_for_lock(path: Path) -> bool:
+    """Whether somebody waits for the lock of a file, as the kernel lists it."""
+    inode = str(path.stat().st_ino)
+    lines = Path("/proc/locks").read_text().splitlines()
+    return any("->" in line and line.split()[6].split(":")[-1] == inode for line in lines)
+
+
+@pytest.mark.parametrize("every", [7, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_removal_killed_at_any_line_leaves_whole_versions_and_jobs_that_have_theirs(
+    dispatcher: Dispatcher, tmp_path: Path, every: int
+) -> None:
+    registry = dispatcher.registry
+    assert publish(registry, model="fine") == 3  # nothing names 2 any more
+    killed, line = True, 1 - every
+    while killed:
+        line += every
+        root = tmp_path / f"killed-{line}"
+        shutil.copytree(registry.root, root)
+        other = Registry(root)
+        killed = bool(in_child(lambda r=other: r.remove("fine", 2, **WHY), die_at_line=line))
+        for version in other.versions("fine"):
+            other.open("fine", str(version))
+        with keep_versions(other, "fine"):  # a lock of the dead holds nobody up
+            assert set(other.versions("fine")) >= {1, 3}
+        if 2 in other.versions("fine"):
+            other.remove("fine", 2, **WHY)
+        assert publish(other, model="fine") == 4
+        assert not list(root.glob("fine/.staging-*"))
+        assert other.versions("fine") == (1, 3, 4)
+    assert line > 20

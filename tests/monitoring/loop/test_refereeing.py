@@ -8,6 +8,7 @@ import pytest
 from models.data import DataSet, Rows
 from models.versions.facts import MatchFacts
 from monitoring.loop import refereeing
+from monitoring.loop.deciding import labels
 from monitoring.loop.results import Refereed
 from monitoring.making.matching import Match
 from tests.conftest import Published
@@ -55,7 +56,7 @@ def test_only_a_move_that_a_change_explains_excuses_contradictions(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Flips of 15 %: who sends odd inputs beside them buys no second look."""
-    monkeypatch.setattr(refereeing, "match_window", lambda *_, **__: match)
+    monkeypatch.setattr(labels, "match_window", lambda *_, **__: match)
     held, rng = digits.calibration.joined(digits.test), np.random.default_rng(7)
     flips = rng.random(len(held)) < 0.15
     y = np.where(flips, (held.y + rng.integers(1, 10, len(held))) % 10, held.y)

@@ -46,3 +46,16 @@ def test_newer_rows_have_more_copies_and_none_has_too_many(wanted: int) -> None:
     assert by_age[0] > by_age[1] > by_age[2] > 0
     assert copies.max() <= MOST_COPIES
     assert copies[age == 0].min() >= 1, "a row of this window is there at least once"
+
+
+@pytest.mark.parametrize("wanted", [0, 1000, 10_000])
+def test_rows_sent_in_every_window_weigh_about_two_of_one_window(wanted: int) -> None:
+    """Near-copies are looked for within a window: over windows their weights halve instead."""
+    windows, each = 12, 1000
+    age = np.repeat(np.arange(windows), each)
+    sent = np.tile(np.arange(each) < 100, windows)  # a tenth of each window, the same ones again
+    x = np.where(sent, age, -1)[:, None].astype(np.float32)
+    live = LiveRows(Rows(x, np.zeros(len(x), np.int64)), -age.astype(np.float64), age)
+    taken = weigh(live, wanted, np.random.default_rng(0)).x[:, 0]
+    assert 1.8 < (taken >= 0).sum() / (taken == 0).sum() < 2.2
+    assert (taken >= 0).mean() == pytest.approx(0.1, abs=0.02), "the share that one window has"
