@@ -42,7 +42,7 @@ def choose_precision(wanted: str, device: torch.device) -> tuple[str, Precision]
 def _has_bf16(device: torch.device) -> bool:
     """Whether a GPU multiplies in bfloat16, or the processor does (AVX512-BF16 or AMX)."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     try:
         flags = Path("/proc/cpuinfo").read_text()
     except OSError:

@@ -100,7 +100,7 @@ def keep_latest_versions(metrics: Iterable[Metric]) -> list[Metric]:
     gone = {
         (model, version)
         for model, seen in used.items()
-        for version in sorted(seen, key=lambda v, at=seen: (at[v], len(v), v))[:-MOST_VERSIONS]
+        for _, _, version in sorted((at, len(v), v) for v, at in seen.items())[:-MOST_VERSIONS]
     }
     if gone:
         for metric in found:
