@@ -7,7 +7,7 @@ import msgspec
 from service.console.telling import acts
 from service.console.telling.acts import Act, Subject
 from service.console.telling.answers import labels_of
-from service.console.telling.headline import Tone, doing
+from service.console.telling.headline import Tone, doing, find_errors, find_probes
 from service.console.telling.numbers import as_sentence, count, lasting
 from service.console.watched import Change, Job, View, Wait
 
@@ -62,8 +62,9 @@ class Happening(msgspec.Struct, frozen=True):
 
 def tell_asks(view: View) -> tuple[Ask, ...]:
     """Everything that waits for a person, the most pressing first."""
-    return (*_ask_for_approval(view), *_ask_about_loop(view), *_ask_about_drift(view),
-            *_ask_for_labels(view), *_ask_about_troubles(view))  # fmt: skip
+    parts = (_ask_about_requests, _ask_for_approval, _ask_about_loop, _ask_about_drift,
+             _ask_for_labels, _ask_about_troubles)  # fmt: skip
+    return tuple(ask for part in parts for ask in part(view))
 
 
 def subject_of(view: View) -> Subject:
@@ -127,6 +128,15 @@ def _waits(view: View) -> list[Wait]:
     if row is None or (row.alarm is None and (row.harm is None or row.harm.alarm is None)):
         return []
     return [each for each in row.waits if each.reason != "already_running"]
+
+
+def _ask_about_requests(view: View) -> Iterator[Ask]:
+    if errors := find_errors(view):
+        text = f"{errors}. The log of the service has the cause of each 500: `internal_error`."
+        yield Ask("errors", "Why does it answer with errors?", text, "bad", (acts.ON_ERRORS,))
+    if probes := find_probes(view):
+        text = f"{probes} look like an attack. The access log of the proxy says who sent them."
+        yield Ask("probes", "Who probes the model?", text, "bad", (acts.ON_PROBES,))
 
 
 def _ask_about_drift(view: View) -> Iterator[Ask]:

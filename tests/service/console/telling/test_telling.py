@@ -52,6 +52,10 @@ WAITING = Job("j", "evaluate", "digits", 2, 3, "drift", "energy", state="waiting
               passed=11, waits_until=NOW + 7200)  # fmt: skip
 
 
+FAILING = msgspec.structs.replace(CALM, rates=Rates(answered_hour=9e3, failed_hour=90.0))
+PROBED = msgspec.structs.replace(CALM, rates=msgspec.structs.replace(RATES, probing=41.0))
+
+
 def with_row(**changes: object) -> View:
     return msgspec.structs.replace(CALM, row=msgspec.structs.replace(ROW, **changes))
 
@@ -99,6 +103,10 @@ def answer(view: View, question: str) -> Answer:
             "The world moved 4 minutes ago, and answers are as good as before.",
         ),
         (with_row(problems=(Trouble("records"),)), "Something is broken; the rest goes on."),
+        (FAILING, "It answers with errors."),
+        (msgspec.structs.replace(FAILING, jobs=(WAITING,)), "Version 3 passed every gate and waits "
+         "for your word."),
+        (PROBED, "A client probes the model."),
         (with_row(requests=37), "Too early to say."),
     ],
 )  # fmt: skip
@@ -250,6 +258,14 @@ def test_what_waits_for_a_person_is_asked_with_the_buttons_that_answer_it() -> N
     assert "2 hours" in asks["approve"].text
     assert "audit week" in asks["held"].text
     assert tell_asks(CALM) == ()
+
+
+def test_what_is_red_in_an_answer_is_asked_about_too_with_its_runbook() -> None:
+    for view, page in ((FAILING, "HoldfastErrorRatio"), (PROBED, "HoldfastQueryAttack")):
+        (ask,) = tell_asks(view)
+        assert ask.tone == "bad"
+        assert [act.href for act in ask.acts] == [f"/runbooks/{page}"]
+        assert tell_asks(msgspec.structs.replace(view, watcher="away")) == ()
 
 
 def test_every_act_names_version_and_model_and_sends_the_champion_that_was_seen() -> None:
