@@ -22,7 +22,8 @@ CONFIGURATIONS = [
 ]
 ACTIONS = {"evaluate", "evaluate_robustness"}
 SECTIONS = [
-    "Meaning", "Impact", "Look", "What happens by itself", "What to do", "When to ignore it",
+    "Meaning", "Impact", "Look", "What happens by itself", "What to do", "When it ends",
+    "When to ignore it",
 ]  # fmt: skip
 
 

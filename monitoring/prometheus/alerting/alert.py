@@ -8,6 +8,12 @@ what is over is over at once, and what is not known stays.
 from typing import Literal, NamedTuple
 
 Severity = Literal["info", "warning", "critical"]
+# Where most server errors come from, for descriptions; nothing where there are none now.
+MOST_FAILED = (
+    "{{- with query"
+    " `topk(1, sum by (route, code) (rate(holdfast_http_requests_total{code=~\"5..\"}[5m])) > 0)`"
+    ' }} Most of them: {{ . | first | label "route" }} with {{ . | first | label "code" }}.{{ end }}'
+)
 BRIDGE = "1h"  # for so long the last known value of a watcher that is away counts
 
 

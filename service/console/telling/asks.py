@@ -122,6 +122,16 @@ def _ask_about_loop(view: View) -> Iterator[Ask]:
                   (acts.LOOP,))  # fmt: skip
 
 
+def say_loop(view: View) -> str:
+    """What the loop does about what is wrong; a sentence."""
+    hold = None if view.row is None else view.row.hold
+    if view.open_job is not None:
+        return f"The loop is at it: {doing(view.open_job)}."
+    if hold is not None and hold.stops == "everything":
+        return "The loop is held: it does nothing about it."
+    return "The loop waits." if _waits(view) else "The loop looks at it."
+
+
 def _waits(view: View) -> list[Wait]:
     """Why the loop does not mend what is wrong; nothing while nothing is wrong, or it is at it."""
     row = view.row
@@ -143,8 +153,7 @@ def _ask_about_drift(view: View) -> Iterator[Ask]:
     row = view.row
     if row is None or row.alarm is None:
         return
-    job = view.open_job
-    text = "The loop looks at it." if job is None else f"The loop is at it: {doing(job)}."
+    text = say_loop(view)
     text += " If this is how things are from now on, say so: then it is compared with that."
     yield Ask(
         "moved", "Is this normal now?", text, acts=(acts.DRIFT, acts.accept(subject_of(view)))

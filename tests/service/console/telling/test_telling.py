@@ -257,6 +257,9 @@ def test_what_waits_for_a_person_is_asked_with_the_buttons_that_answer_it() -> N
     ]  # fmt: skip
     assert "2 hours" in asks["approve"].text
     assert "audit week" in asks["held"].text
+    assert "The loop is at it" in asks["moved"].text
+    idle = {ask.id: ask for ask in tell_asks(with_row(alarm=ALARM, hold=hold))}
+    assert "The loop is held" in idle["moved"].text, "nobody looks at it then"
     assert tell_asks(CALM) == ()
 
 
