@@ -86,8 +86,8 @@ ALERTS = (
         severity="critical",
         summary="The disk of the state directory is nearly full.",
         description=(
-            "{{ $value | humanize1024 }}B are left for {{ $labels.job }}. When they are used up, records are dropped and"
-            " no version can be written; answers go on."
+            "{{ $value | humanize1024 }}B are left for {{ $labels.job }}. When they are used up,"
+            " records are dropped and no version can be written; answers go on."
         ),
         dashboard="holdfast-service",
         view="now",
