@@ -23,6 +23,7 @@ from service.console.watched import (
     HarmAlarm,
     Hold,
     Job,
+    Look,
     Mended,
     Observed,
     Progress,
@@ -327,3 +328,12 @@ def test_stages_have_lengths_and_those_not_reached_say_so() -> None:
     told = {stage.name: stage for stage in tell_stages(job, NOW)}
     assert (told["Collect"].lasted, told["Evaluate"].lasted) == ("10 s", "50 s")
     assert told["Train"].more == "not reached"
+
+
+def test_what_the_evaluation_found_is_short_under_its_stage_and_whole_below() -> None:
+    words = "live accuracy 69.9% (65.8% to 73.7%, n = 521), expected 96.4%, floor 93.9%"
+    stages = {"collecting": NOW - 100, "evaluating": NOW - 90}
+    job = FullJob("j", stages=stages, stage="evaluating", evaluation=Look(words))
+    (short,) = (each.more for each in tell_stages(job, NOW) if each.name == "Evaluate")
+    assert short == "live accuracy 69.9%"
+    assert words.encode() in msgspec.json.encode(tell_loop(CALM, job))
