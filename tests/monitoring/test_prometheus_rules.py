@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
+from monitoring.prometheus.alerting.alert import FAILED
 from monitoring.prometheus.alerting.render import Links, render_rules
 from tests.ops import ALERTMANAGER, PROMETHEUS, ROOT, missing_programs
 
@@ -22,7 +23,8 @@ CONFIGURATIONS = [
 ]
 ACTIONS = {"evaluate", "evaluate_robustness"}
 SECTIONS = [
-    "Meaning", "Impact", "Look", "What happens by itself", "What to do", "When to ignore it",
+    "Meaning", "Impact", "Look", "What happens by itself", "What to do", "When it ends",
+    "When to ignore it",
 ]  # fmt: skip
 
 
@@ -102,6 +104,10 @@ def test_the_committed_rules_are_what_the_code_renders() -> None:
         assert (PROMETHEUS / name).read_text(encoding="utf-8") == text, (
             "run `python -m monitoring.prometheus`"
         )
+
+
+def test_descriptions_and_objectives_mean_the_same_server_errors() -> None:
+    assert FAILED in (PROMETHEUS / "slo.yaml").read_text(encoding="utf-8")
 
 
 def test_links_begin_where_the_generator_is_told(tmp_path: Path) -> None:

@@ -8,6 +8,16 @@ what is over is over at once, and what is not known stays.
 from typing import Literal, NamedTuple
 
 Severity = Literal["info", "warning", "critical"]
+# What `slo.yaml` counts as a server error, and where most of them come from, for descriptions;
+# nothing where there are none now.
+FAILED = (
+    'holdfast_http_requests_total{route!~"/metrics|/healthz|/readyz|/v2/health/.*",code=~"5.."}'
+)
+MOST_FAILED = (
+    f"{{{{- with query `topk(1, sum by (route, code) (rate({FAILED}[5m])) > 0)`"
+    ' }} Most in the last 5 minutes: {{ . | first | label "route" }} with'
+    ' {{ . | first | label "code" }}.{{ end }}'
+)
 BRIDGE = "1h"  # for so long the last known value of a watcher that is away counts
 
 

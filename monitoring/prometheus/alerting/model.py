@@ -149,7 +149,7 @@ ALERTS = (
         summary="A new model version could not be loaded; the one before is still served.",
         description=(
             'Model {{ $labels.model }}: about {{ $value | printf "%.0f" }} failed loads in 10'
-            " minutes."
+            " minutes. holdfast models verify {{ $labels.model }} names the file."
         ),
         dashboard="holdfast-service",
         view="versions",

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from monitoring.prometheus.alerting.alert import Alert, Severity
+from monitoring.prometheus.alerting.alert import MOST_FAILED, Alert, Severity
 
 PATH = Path(__file__).parents[1] / "slo.yaml"
 LEAST_REQUESTS = 100
@@ -131,6 +131,7 @@ def _make_alert(objective: Objective, name: str, conditions: tuple[Condition, ..
             "{{ $value | humanizePercentage }} of the requests are bad, over "
             f"{' or '.join(c.window for c in conditions)}; the promise of"
             f" {objective.days} allows {objective.budget * 100:g}%."
+            f"{MOST_FAILED if objective.name == 'error' else ''}"
         ),
         dashboard="holdfast-service",
         view="now",

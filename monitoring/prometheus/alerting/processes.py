@@ -3,7 +3,7 @@
 Those on error budgets are made from `slo.yaml` (`monitoring.prometheus.alerting.objectives`).
 """
 
-from monitoring.prometheus.alerting.alert import Alert
+from monitoring.prometheus.alerting.alert import MOST_FAILED, Alert
 
 ERROR_RATIO_BOUND = 0.01
 LOADED = "holdfast_model_loaded_timestamp_seconds"
@@ -33,7 +33,7 @@ ALERTS = (
         summary="The service answers with server errors.",
         description=(
             "{{ $value | humanizePercentage }} of the requests of the last 5 minutes failed with a"
-            f" 5xx status (bound: {ERROR_RATIO_BOUND:.0%})."
+            f" 5xx status (bound: {ERROR_RATIO_BOUND:.0%}).{MOST_FAILED}"
         ),
         dashboard="holdfast-service",
         view="now",
@@ -86,8 +86,8 @@ ALERTS = (
         severity="critical",
         summary="The disk of the state directory is nearly full.",
         description=(
-            "{{ $value | humanize1024 }}B are left. When they are used up, records are dropped and"
-            " no version can be written; answers go on."
+            "{{ $value | humanize1024 }}B are left for {{ $labels.job }}. When they are used up,"
+            " records are dropped and no version can be written; answers go on."
         ),
         dashboard="holdfast-service",
         view="now",

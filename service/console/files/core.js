@@ -94,9 +94,9 @@ export const clock = (seconds) => {
   return then.toLocaleDateString("en-GB", { day: "numeric", month: "short", year: "numeric" });
 };
 export const lasting = (seconds) => {
-  if (seconds < 90) return `${Math.max(0, Math.round(seconds))} s`;
-  if (seconds < 5400) return `${Math.round(seconds / 60)} min`;
-  return seconds < 172800 ? `${Math.round(seconds / 3600)} h` : `${Math.round(seconds / 86400)} d`;
+  if (seconds < 90) return `${Math.max(0, Math.round(seconds))}\u00a0s`;
+  if (seconds < 5400) return `${Math.round(seconds / 60)}\u00a0min`;
+  return seconds < 172800 ? `${Math.round(seconds / 3600)}\u00a0h` : `${Math.round(seconds / 86400)}\u00a0d`;
 };
 export const when = (seconds) => h("time", { datetime: new Date(1000 * seconds).toISOString(), title: new Date(1000 * seconds).toLocaleString() }, clock(seconds));
 // Texts of the service: 10^6.85 gets an exponent, @{seconds} a time, `words` are code.

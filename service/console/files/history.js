@@ -1,5 +1,5 @@
 // The evidence over requests or time, and the demonstration that moves it.
-import { h, fill, get, of, at, clock, table } from "./core.js";
+import { h, fill, get, of, at, clock, table, Refused } from "./core.js";
 import { lines } from "./charts.js";
 import { button, demo } from "./actions.js";
 
@@ -17,7 +17,7 @@ export const history = (size, brief) => {
       chart.points = all(read);
       if (brief && chart.points.length && now - chart.points[0].at > FINE) read = await get(of("/console/history", "&span=6h"));
       got = { ...read, all: all(read).filter((p) => p.evidence.length && (!brief || now - p.at < HOUR)) }; problem = "";
-    } catch (error) { problem = error.message; }
+    } catch (error) { problem = error instanceof Refused ? error.message : "No answer came."; }
     if (at.state) chart.update(at.state);
   };
   const pick = (words, mine, set) => h("button.link", { "data-k": words, "aria-pressed": String(mine), onclick: () => { set(); asked = 0; node.shown = ""; load(); } }, mine ? h("b", words) : words);

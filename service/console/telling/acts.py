@@ -45,6 +45,8 @@ class Subject(msgspec.Struct, frozen=True):
 LABEL = Act("Label rows", href="#label")
 LOOP = Act("Watch the loop", href="#loop")
 DRIFT = Act("What moved", href="#drift")
+ON_ERRORS = Act("What to do", href="/runbooks/HoldfastErrorRatio")
+ON_PROBES = Act("What to do", href="/runbooks/HoldfastQueryAttack")
 
 
 def _act(

@@ -7,7 +7,7 @@ import msgspec
 
 from models.statistics.clopper_pearson import clopper_pearson
 from monitoring.evidence.labels.biases import BEYOND_REPAIR
-from service.console.telling.headline import Tone, say_unseen
+from service.console.telling.headline import Tone, find_errors, say_unseen
 from service.console.telling.numbers import (
     LEAST,
     count,
@@ -18,7 +18,6 @@ from service.console.telling.numbers import (
 from service.console.watched import Mended, Observed, Row, Share, View
 
 SLOW_SECONDS = 0.1  # the 99 % quantile; as the alert HoldfastLatency
-FAILED = 0.001  # share of answers with a status of 500 and above
 
 
 class Scale(msgspec.Struct, frozen=True):
@@ -79,7 +78,7 @@ def _tell_serving(view: View) -> Answer:
         speed = f"half within {half}, 99 of 100 within {most}, "
     rate = "" if not rates.per_second else f"{rates.per_second:.1f} requests a second, "
     text = f"{rate}{speed}{errors} in {count(rates.answered_hour)} requests of an hour"
-    if failed > FAILED:
+    if find_errors(view):
         return Answer(question, "With errors", "bad", text, "now")
     if rates.p99 is not None and rates.p99 > SLOW_SECONDS:
         return Answer(question, "Slowly", "warn", text, "now")

@@ -7,7 +7,7 @@ import msgspec
 from service.console.telling import acts
 from service.console.telling.acts import Act, Subject
 from service.console.telling.answers import labels_of
-from service.console.telling.headline import Tone, doing
+from service.console.telling.headline import Tone, doing, find_errors, find_probes
 from service.console.telling.numbers import as_sentence, count, lasting
 from service.console.watched import Change, Job, View, Wait
 
@@ -62,8 +62,9 @@ class Happening(msgspec.Struct, frozen=True):
 
 def tell_asks(view: View) -> tuple[Ask, ...]:
     """Everything that waits for a person, the most pressing first."""
-    return (*_ask_for_approval(view), *_ask_about_loop(view), *_ask_about_drift(view),
-            *_ask_for_labels(view), *_ask_about_troubles(view))  # fmt: skip
+    parts = (_ask_about_requests, _ask_for_approval, _ask_about_loop, _ask_about_drift,
+             _ask_for_labels, _ask_about_troubles)  # fmt: skip
+    return tuple(ask for part in parts for ask in part(view))
 
 
 def subject_of(view: View) -> Subject:
@@ -121,6 +122,16 @@ def _ask_about_loop(view: View) -> Iterator[Ask]:
                   (acts.LOOP,))  # fmt: skip
 
 
+def say_loop(view: View) -> str:
+    """What the loop does about what is wrong; a sentence."""
+    hold = None if view.row is None else view.row.hold
+    if view.open_job is not None:
+        return f"The loop is at it: {doing(view.open_job)}."
+    if hold is not None and hold.stops == "everything":
+        return "The loop is held: it does nothing about it."
+    return "The loop waits." if _waits(view) else "The loop looks at it."
+
+
 def _waits(view: View) -> list[Wait]:
     """Why the loop does not mend what is wrong; nothing while nothing is wrong, or it is at it."""
     row = view.row
@@ -129,12 +140,20 @@ def _waits(view: View) -> list[Wait]:
     return [each for each in row.waits if each.reason != "already_running"]
 
 
+def _ask_about_requests(view: View) -> Iterator[Ask]:
+    if errors := find_errors(view):
+        text = f"{errors}. The log of the service has the cause of each 500: `internal_error`."
+        yield Ask("errors", "Why does it answer with errors?", text, "bad", (acts.ON_ERRORS,))
+    if probes := find_probes(view):
+        text = f"{probes} look like an attack. The access log of the proxy says who sent them."
+        yield Ask("probes", "Who probes the model?", text, "bad", (acts.ON_PROBES,))
+
+
 def _ask_about_drift(view: View) -> Iterator[Ask]:
     row = view.row
     if row is None or row.alarm is None:
         return
-    job = view.open_job
-    text = "The loop looks at it." if job is None else f"The loop is at it: {doing(job)}."
+    text = say_loop(view)
     text += " If this is how things are from now on, say so: then it is compared with that."
     yield Ask(
         "moved", "Is this normal now?", text, acts=(acts.DRIFT, acts.accept(subject_of(view)))

@@ -1,7 +1,7 @@
 """The view Drift: moved and harmed apart, each with its promise, and what to check first."""
 
 from service.console.telling import acts
-from service.console.telling.asks import subject_of
+from service.console.telling.asks import say_loop, subject_of
 from service.console.telling.blocks import (
     Bars,
     Block,
@@ -17,7 +17,7 @@ from service.console.telling.blocks import (
     note,
     one,
 )
-from service.console.telling.headline import Headline, doing, say_unseen
+from service.console.telling.headline import Headline, say_unseen
 from service.console.telling.numbers import LEAST, ago, as_sentence, count, percent, power
 from service.console.watched import Explained, Harm, Row, View
 
@@ -79,7 +79,7 @@ def _top(view: View, row: Row) -> Headline:
 def _side(view: View, row: Row) -> tuple[Block, ...]:
     of, job = subject_of(view), view.open_job
     if row.alarm is not None:
-        text = "The loop looks at it." if job is None else f"{as_sentence(doing(job))}"
+        text = say_loop(view)
         busy = "" if job is None or job.state == "waiting" else "A run is under way."
         buttons = (acts.LOOP, acts.accept(of), acts.evaluate(of, busy))
         return (Box("What it does about it", text, "warn", buttons),)

@@ -12,11 +12,13 @@ from service.console.telling.numbers import (
     count,
     lasting,
     of_hundred,
+    percent,
     power,
 )
 from service.console.watched import Job, Row, View
 
 Tone = Literal["plain", "good", "warn", "bad", "unknown"]
+FAILED = 0.001  # share of answers with a status of 500 and above
 DEMO = "digits"
 SOURCES = {
     "drift": "the drift", "accuracy": "labels that say so", "alert": "an alert",
@@ -73,6 +75,24 @@ def say_unseen(view: View) -> str:
     """Why nobody knows how it stands now, and when what is known was so; half a sentence."""
     why = "The watcher does not answer" if view.watcher == "away" else "Nothing is counted now"
     return why if view.known_at is None else f"{why}; as of @{{{view.known_at:.0f}}}"
+
+
+def find_errors(view: View) -> str:
+    """How many answers of an hour were server errors; empty where few, or where nobody counts."""
+    rates = view.rates
+    if view.watcher != "here" or rates is None or not rates.answered_hour:
+        return ""
+    share = rates.failed_hour / rates.answered_hour
+    if share <= FAILED:
+        return ""
+    return f"{percent(share)} of {count(rates.answered_hour)} requests of the last hour failed"
+
+
+def find_probes(view: View) -> str:
+    """How many queries of five minutes probe the model; empty where none, or nobody counts."""
+    if view.watcher != "here" or view.rates is None or not view.rates.probing:
+        return ""
+    return f"{count(view.rates.probing)} of {count(view.rates.rows)} inputs of the last 5 minutes"
 
 
 def _tell_training(view: View) -> Headline | None:
@@ -172,6 +192,21 @@ def _tell_harm(view: View) -> Headline | None:
     )  # fmt: skip
 
 
+def _tell_errors(view: View) -> Headline | None:
+    errors = find_errors(view)
+    if not errors:
+        return None
+    return Headline("It answers with errors.", f"{errors} with a server error.", tone="bad")
+
+
+def _tell_probes(view: View) -> Headline | None:
+    probes = find_probes(view)
+    if not probes:
+        return None
+    lead = f"{probes} hardly differ from one another, as queries of an attack do."
+    return Headline("A client probes the model.", lead, tone="bad")
+
+
 def _tell_drift(view: View) -> Headline | None:
     row = view.row
     if row is None or row.alarm is None:
@@ -230,7 +265,7 @@ def _tell_calm(view: View) -> Headline:
 
 RULES: tuple[Callable[[View], Headline | None], ...] = (
     _tell_training, _tell_no_model, _tell_refused, _tell_away, _tell_blind, _tell_approval,
-    _tell_harm, _tell_drift, _tell_trouble, _tell_early,
+    _tell_errors, _tell_harm, _tell_drift, _tell_trouble, _tell_probes, _tell_early,
 )  # fmt: skip
 
 

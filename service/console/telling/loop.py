@@ -47,7 +47,10 @@ def tell_loop(view: View, job: FullJob | None) -> Document:
     boxes = tuple(Box(a.title, a.text, a.tone, a.acts) for a in tell_asks(view))
     parts: list[Part] = [one(*boxes)] if boxes else []
     if job is not None:
-        parts.append(one(Heading("How it came here"), Stages(tell_stages(job, view.now))))
+        words = "" if job.evaluation is None else job.evaluation.words
+        found = (note(f"The evaluation found: {words}."),) if words else ()
+        stages = Stages(tell_stages(job, view.now))
+        parts.append(one(Heading("How it came here"), stages, *found))
         parts.append(one(Heading("Which gates, and by how much?"), *_tell_gates(job)))
         parts += _tell_shadow(job)
     parts.append(Part((_tell_runs(view, job), _tell_changes(view))))
@@ -118,7 +121,7 @@ def tell_stages(job: FullJob, now: float) -> tuple[Stage, ...]:
 
 def _more(job: FullJob, name: str, began: bool) -> str:
     if name == "evaluating" and job.evaluation is not None:
-        return job.evaluation.words
+        return job.evaluation.words.split(" (")[0]  # all of it stands below the stages
     if name == "gating" and job.checks:
         passed = sum(check.verdict == "pass" for check in job.checks)
         return f"{passed} of {len(job.checks)} passed"

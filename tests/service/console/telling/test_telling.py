@@ -23,6 +23,7 @@ from service.console.watched import (
     HarmAlarm,
     Hold,
     Job,
+    Look,
     Mended,
     Observed,
     Progress,
@@ -50,6 +51,10 @@ AS_PROMISED = Share(0.9, 0.87, 0.93, 500)
 ALARM = Alarm("energy", "higher", "energy: higher than the reference", 19.5, 1262)
 WAITING = Job("j", "evaluate", "digits", 2, 3, "drift", "energy", state="waiting", stage="approval",
               passed=11, waits_until=NOW + 7200)  # fmt: skip
+
+
+FAILING = msgspec.structs.replace(CALM, rates=Rates(answered_hour=9e3, failed_hour=90.0))
+PROBED = msgspec.structs.replace(CALM, rates=msgspec.structs.replace(RATES, probing=41.0))
 
 
 def with_row(**changes: object) -> View:
@@ -99,6 +104,10 @@ def answer(view: View, question: str) -> Answer:
             "The world moved 4 minutes ago, and answers are as good as before.",
         ),
         (with_row(problems=(Trouble("records"),)), "Something is broken; the rest goes on."),
+        (FAILING, "It answers with errors."),
+        (msgspec.structs.replace(FAILING, jobs=(WAITING,)), "Version 3 passed every gate and waits "
+         "for your word."),
+        (PROBED, "A client probes the model."),
         (with_row(requests=37), "Too early to say."),
     ],
 )  # fmt: skip
@@ -249,7 +258,18 @@ def test_what_waits_for_a_person_is_asked_with_the_buttons_that_answer_it() -> N
     ]  # fmt: skip
     assert "2 hours" in asks["approve"].text
     assert "audit week" in asks["held"].text
+    assert "The loop is at it" in asks["moved"].text
+    idle = {ask.id: ask for ask in tell_asks(with_row(alarm=ALARM, hold=hold))}
+    assert "The loop is held" in idle["moved"].text, "nobody looks at it then"
     assert tell_asks(CALM) == ()
+
+
+def test_what_is_red_in_an_answer_is_asked_about_too_with_its_runbook() -> None:
+    for view, page in ((FAILING, "HoldfastErrorRatio"), (PROBED, "HoldfastQueryAttack")):
+        (ask,) = tell_asks(view)
+        assert ask.tone == "bad"
+        assert [act.href for act in ask.acts] == [f"/runbooks/{page}"]
+        assert tell_asks(msgspec.structs.replace(view, watcher="away")) == ()
 
 
 def test_every_act_names_version_and_model_and_sends_the_champion_that_was_seen() -> None:
@@ -308,3 +328,12 @@ def test_stages_have_lengths_and_those_not_reached_say_so() -> None:
     told = {stage.name: stage for stage in tell_stages(job, NOW)}
     assert (told["Collect"].lasted, told["Evaluate"].lasted) == ("10 s", "50 s")
     assert told["Train"].more == "not reached"
+
+
+def test_what_the_evaluation_found_is_short_under_its_stage_and_whole_below() -> None:
+    words = "live accuracy 69.9% (65.8% to 73.7%, n = 521), expected 96.4%, floor 93.9%"
+    stages = {"collecting": NOW - 100, "evaluating": NOW - 90}
+    job = FullJob("j", stages=stages, stage="evaluating", evaluation=Look(words))
+    (short,) = (each.more for each in tell_stages(job, NOW) if each.name == "Evaluate")
+    assert short == "live accuracy 69.9%"
+    assert words.encode() in msgspec.json.encode(tell_loop(CALM, job))
