@@ -194,6 +194,7 @@ def plan_of(settings: Settings) -> WatchPlan:
         serves={spec.name: spec.version for spec in settings.model_specs},
         min_labels=settings.min_labels,
         labeller_share=settings.labeller_share,
+        prometheus=settings.prometheus_url,
     )
 
 
