@@ -20,6 +20,7 @@ from monitoring.records.database import CREATING, make_engine
 
 LEASE_SECONDS = 15.0  # without a sign of life, until another watcher may lead
 PATIENCE_SECONDS = 3.0
+CHILD_SECONDS = 60.0  # a child waits so long for a database that is away
 _ROW = 1  # there is one watcher's lease in a database
 
 _METADATA = sa.MetaData()
@@ -203,6 +204,8 @@ def check_token(connection: sa.Connection, token: int) -> None:
 def fence_of(database_url: str, token: int) -> Callable[[], None]:
     """What a child process of the watcher asks before it writes; does nothing without a lease.
 
+    A database that is away is waited for a minute, so that its restart costs no training.
+
     Raises, when it is called:
         LeaseLostError, SQLAlchemyError: as `Lease.check`.
     """
@@ -211,13 +214,26 @@ def fence_of(database_url: str, token: int) -> Callable[[], None]:
 
     def check() -> None:
         engine = make_engine(database_url, PATIENCE_SECONDS)
+        deadline = time.monotonic() + CHILD_SECONDS
         try:
-            with engine.begin() as connection:
-                check_token(connection, token)
+            while not _asked(engine, token, deadline):
+                time.sleep(1.0)
         finally:
             engine.dispose()
 
     return check
+
+
+def _asked(engine: sa.Engine, token: int, deadline: float) -> bool:
+    """Whether the database has answered; once it is too late, its error is raised."""
+    try:
+        with engine.begin() as connection:
+            check_token(connection, token)
+    except sa.exc.DBAPIError:
+        if time.monotonic() > deadline:
+            raise
+        return False
+    return True
 
 
 def _end() -> sa.ColumnElement[timedelta]:

@@ -79,14 +79,10 @@ class Leadership:
                 self._note("")
             except (sa.exc.SQLAlchemyError, OSError) as error:
                 self._note(str(getattr(error, "orig", None) or error).strip())
-            except Exception:
-                log.exception("leading_failed")
-                self.leave()
-                return
             self.stop.wait(RENEW_SECONDS if self.lease.token else TAKE_SECONDS)
 
     def look(self) -> bool:
-        """Take or renew the lease once; False where it is lost. Raises SQLAlchemyError, OSError."""
+        """Take or renew the lease once; False where this process ends. Raises SQLAlchemyError."""
         lease = self.lease
         if lease.token and not lease.renew():
             log.error("lease_lost", token=lease.token, holder=self._seen_name())
@@ -94,14 +90,12 @@ class Leadership:
             return False
         if not lease.token:
             before = lease.holder()
-            if lease.take():
-                since = None if before is None else before.name
-                log.warning("watcher_leads", token=lease.token, after=since)
-                active = self.lead()
-                self._handlers = {(e.method, e.rule): e.handler for e in active.calls}
-                self.active = active
-            else:
+            if not lease.take():
                 self._stand_by(before)
+                return True
+            since = None if before is None else before.name
+            log.warning("watcher_leads", token=lease.token, after=since)
+            return self._begin()
         return True
 
     def end(self) -> None:
@@ -167,6 +161,18 @@ class Leadership:
         """A standby has looked at nothing: of its metrics only this one is true."""
         registry = self.idle.metrics.restricted_registry([LEADER_METRIC])
         return Reply(generate_latest(registry), media=CONTENT_TYPE_LATEST)
+
+    def _begin(self) -> bool:
+        """Begin to watch; where that fails half-way, a new process tries again."""
+        try:
+            active = self.lead()
+        except Exception:
+            log.exception("leading_failed")
+            self.leave()
+            return False
+        self._handlers = {(e.method, e.rule): e.handler for e in active.calls}
+        self.active = active
+        return True
 
     def _stand_by(self, holder: Holder | None) -> None:
         if holder is not None and self._seen_name() != holder.name:

@@ -25,6 +25,8 @@ from tests.ops import free_port
 from tests.postgres import Postgres
 from tests.waiting import PATIENCE_SECONDS, wait_until
 
+START_SECONDS = 5 * PATIENCE_SECONDS
+
 
 def ask(watch: Watch, path: str) -> tuple[int, Any]:
     """Status and body of an answer of a watcher; 0 where it does not answer."""
@@ -117,5 +119,5 @@ def kill_all(process: "subprocess.Popen[bytes]") -> None:
 
 
 def wait_for_leader(watch: Watch) -> None:
-    """Wait until a watcher leads."""
-    wait_until(lambda: leads(watch), what="the watcher leads", every=0.2)
+    """Wait until a watcher leads; on a crowded machine one starts for minutes."""
+    wait_until(lambda: leads(watch), START_SECONDS, what="the watcher leads", every=0.5)
