@@ -11,15 +11,14 @@ from tests.monitoring.loop.lab import Lab
 from tests.monitoring.loop.test_processes import Watch, in_training, is_finished_once, retraining
 from tests.postgres import Postgres, postgres
 from tests.replicas.watchers import (
-    START_SECONDS,
     ask,
     kill_all,
     leads,
     lease_row,
     relay,
     send,
-    stands_by,
     wait_for_leader,
+    wait_for_standby,
 )
 from tests.waiting import wait_until
 
@@ -103,7 +102,7 @@ def test_the_second_goes_on_with_the_jobs_of_the_first_exactly_once(
                 elif fault == "cut":
                     way.mend()
                 if fault != "kill":
-                    wait_until(lambda: stands_by(one), what="the first stands by", every=0.2)
+                    wait_for_standby(one)
                 assert leads(two)
                 lab.let_go("job", "train")
                 wait_until(two.ended, what="the second finishes the job", every=0.2)

@@ -121,3 +121,8 @@ def kill_all(process: "subprocess.Popen[bytes]") -> None:
 def wait_for_leader(watch: Watch) -> None:
     """Wait until a watcher leads; on a crowded machine one starts for minutes."""
     wait_until(lambda: leads(watch), START_SECONDS, what="the watcher leads", every=0.5)
+
+
+def wait_for_standby(watch: Watch) -> None:
+    """Wait until a watcher stands by."""
+    wait_until(lambda: stands_by(watch), START_SECONDS, what="the watcher stands by", every=0.5)
