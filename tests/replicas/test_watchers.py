@@ -47,9 +47,7 @@ def test_a_standby_says_so_and_leads_at_once_when_the_first_is_stopped(
     with one.running() as first:
         wait_for_leader(one)
         with two.running():
-            wait_until(
-                lambda: stands_by(two), START_SECONDS, what="the second stands by", every=0.5
-            )
+            wait_for_standby(two)
             assert not leads(two)
             assert ask(two, "/healthz")[0] == 200
             assert [job["id"] for job in ask(two, "/jobs")[1]] == ["job"]
@@ -78,9 +76,7 @@ def test_the_second_goes_on_with_the_jobs_of_the_first_exactly_once(
         with one.running() as first:
             wait_for_leader(one)
             with two.running() as second:
-                wait_until(
-                    lambda: stands_by(two), START_SECONDS, what="the second stands by", every=0.5
-                )
+                wait_for_standby(two)
                 in_training(one, first.pid)
                 if fault == "kill":
                     kill_all(first)
