@@ -204,6 +204,32 @@ def test_no_answer_no_target_and_a_late_scrape_are_named(
     assert [s.status for s in source.states()] == ["refused", "unscraped"]
 
 
+def test_replicas_of_an_older_program_that_do_not_say_when_they_loaded_count_as_the_others(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in, alpha = StandIn(registry, 2), registry.open("alpha")
+    older = stand_in.replicas["r0:80"]
+
+    def text() -> str:
+        lines = CountingService.text(older).splitlines()
+        return "\n".join(line for line in lines if "model_loaded_timestamp" not in line)
+
+    monkeypatch.setattr(older, "text", text)
+    for weigher in sources(registry, tmp_path, stand_in, monkeypatch):
+        stand_in.scrape()
+        weigher.look(stand_in.now)
+        for rows in (60, 10):
+            for replica in stand_in.replicas.values():
+                replica.serve(alpha, rows)
+            stand_in.scrape()
+            weigher.look(stand_in.now)
+            older.begin_again()
+            stand_in.scrape()
+            weigher.look(stand_in.now)
+        assert weigher.stream.evidence.requests == 140
+        assert {s.status for s in weigher.source.states()} == {"ok"}
+
+
 @contextmanager
 def scraping(folder: Path, urls: list[str]) -> Iterator[str]:
     """A real Prometheus that scrapes the services every second."""
