@@ -11,7 +11,7 @@ from models.versions.registry import Registry
 from monitoring.loop.jobs import Job, JobStore
 from monitoring.records.database import engine_url, make_engine
 from monitoring.records.lease import LEASE, Candidate, Lease, LeaseLostError, fence_of
-from tests.bundles import publish
+from tests.monitoring.loop import versions
 from tests.postgres import Postgres, postgres
 
 JOB = Job("job", "evaluate", "digits", 1, "person", "", 0.0, 0.0)
@@ -201,23 +201,21 @@ def test_the_registry_is_not_changed_under_a_lost_lease(
 ) -> None:
     first, second = make("first"), make("second")
     assert first.take()
-    publish(Registry(tmp_path), model="digits")
+    versions.publish(tmp_path, "digits")
     old, free = Registry(tmp_path, fence=first.check), Registry(tmp_path)
     run_out(database)
     assert second.take()
     before = free.audit("digits")
     for change in (
         lambda: old.promote("digits", 1, expected=None, actor="lifecycle", reason=""),
-        lambda: publish(old, model="digits"),
+        lambda: old.rollback("digits", actor="lifecycle", reason=""),
         lambda: old.withdraw("digits", 1, actor="lifecycle", reason=""),
     ):
         with pytest.raises(LeaseLostError):
             change()
     assert free.audit("digits") == before
     assert free.versions("digits") == (1,)
-    Registry(tmp_path, fence=second.check).promote(
-        "digits", 1, expected=None, actor="lifecycle", reason=""
-    )
+    Registry(tmp_path, fence=second.check).withdraw("digits", 1, actor="lifecycle", reason="")
 
 
 def test_connections_that_are_dropped_cost_nothing(

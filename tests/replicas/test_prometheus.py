@@ -1,5 +1,6 @@
 """Counters by way of Prometheus: the same evidence as from the services, and nothing hidden."""
 
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -19,7 +20,7 @@ from tests import ops
 from tests.monitoring.watching.stage import CountingService, listening, registry_of_three
 from tests.waiting import wait_until
 
-LABELS = prometheus.re.compile(r'(\w+)="([^"]*)"')
+LABELS = re.compile(r'(\w+)="([^"]*)"')
 
 
 class StandIn:
@@ -234,7 +235,7 @@ def test_replicas_of_an_older_program_that_do_not_say_when_they_loaded_count_as_
 def scraping(folder: Path, urls: list[str]) -> Iterator[str]:
     """A real Prometheus that scrapes the services every second."""
     if missing := ops.missing_programs("prometheus"):
-        pytest.skip(missing)
+        pytest.skip(f"not installed: {', '.join(missing)}")
     targets = ", ".join(f'"{url.removeprefix("http://")}"' for url in urls)
     folder.mkdir()
     config = folder / "prometheus.yml"
