@@ -48,10 +48,16 @@ def try_exclusive(path: Path) -> IO[bytes] | None:
     return _try_lock(path)
 
 
-def _try_lock(path: Path) -> IO[bytes] | None:
+def try_shared(path: Path) -> IO[bytes] | None:
+    """As `try_exclusive`, beside others that share it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return _try_lock(path, fcntl.LOCK_SH)
+
+
+def _try_lock(path: Path, kind: int = fcntl.LOCK_EX) -> IO[bytes] | None:
     stream = path.open("ab")
     try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(stream, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         stream.close()
         return None

@@ -52,6 +52,7 @@ from models.versions.schema import Manifest
 from models.versions.signature import Keys
 
 VERSION = re.compile(r"[0-9]{1,9}")
+Fence = Callable[[], None]  # asked with the lock of a model whether it may change; raises if not
 FindUse = Callable[[], Sequence[str]]  # what else uses a version, in words
 Mends = Literal["no", "what is certain", "all"]
 
@@ -59,12 +60,14 @@ Mends = Literal["no", "what is certain", "all"]
 class Registry:
     """A directory of models. Safe for several processes on one machine (advisory locks).
 
-    The `keys` say whether versions are signed and whether unsigned ones are refused.
+    The `keys` say whether versions are signed and whether unsigned ones are refused. The `fence` is
+    of a watcher that another one may have replaced: what it raises, a change raises.
     """
 
-    def __init__(self, root: Path, keys: Keys = NO_KEYS) -> None:
+    def __init__(self, root: Path, keys: Keys = NO_KEYS, fence: Fence = lambda: None) -> None:
         self.root = root
         self.keys = keys
+        self._fence = fence
 
     def models(self) -> tuple[str, ...]:
         """Names of models that have at least one version."""
@@ -347,6 +350,7 @@ class Registry:
         with open_folder(files.folder, inside=1) as folder:
             folder.require_file(LOCK_FILE)  # it is opened for writing
         with lock_file(files.folder / LOCK_FILE):
+            self._fence()
             for stale in files.folder.glob(".staging-*"):
                 shutil.rmtree(stale, ignore_errors=True)
             truth = files.find_truth()

@@ -53,6 +53,7 @@ from monitoring.loop.terms import quota_of, terms_of
 from monitoring.making.opening import open_subject
 from monitoring.making.orders import Order
 from monitoring.making.version import make_version
+from monitoring.records.lease import fence_of
 from monitoring.records.store import RecordStore
 from monitoring.scoring.perturbation.benign import again
 
@@ -224,7 +225,8 @@ def _evaluation(bundle: Bundle) -> Evaluation:
 
 
 def _registry(task: Task) -> Registry:
-    return Registry(Path(task.registry), task.keys)
+    fence = fence_of(task.database_url, task.lease)
+    return Registry(Path(task.registry), task.keys, fence)
 
 
 def _open(task: Task, version: int) -> tuple[Bundle, Subject]:
@@ -277,6 +279,7 @@ def main(step: str, folder: Path) -> int:
     try:
         task = msgspec.json.decode((folder / f"{step}.task.json").read_bytes(), type=Task)
         result = STEPS[step](task, folder)
+        fence_of(task.database_url, task.lease)()  # the next watcher runs the step again
         write_atomic(folder / f"{step}.json", msgspec.json.encode(result))
     except Exception as error:
         passing = passing_words(error) is not None

@@ -22,6 +22,7 @@ from models.statistics.shadow import Shadowed
 from models.versions.signature import Keys
 from monitoring.loop.results import ChangedLabel, Look, WindowFacts
 from monitoring.records.database import make_sqlite_file
+from monitoring.records.lease import TransactionFence
 
 State = Literal["running", "waiting", "done"]
 UNFINISHED = ("running", "waiting")
@@ -144,7 +145,7 @@ class Job(msgspec.Struct, frozen=True):
 
 
 class Task(msgspec.Struct, frozen=True):
-    """What a child needs to know besides the job."""
+    """What a child needs to know besides the job; `lease`: the watcher's token, 0: none."""
 
     job: Job
     registry: str
@@ -152,6 +153,7 @@ class Task(msgspec.Struct, frozen=True):
     retrain_epochs: int
     bounds: Bounds = Bounds()
     keys: Keys = Keys()
+    lease: int = 0
 
 
 _METADATA = sa.MetaData()
@@ -201,10 +203,16 @@ class AnsweredError(HoldfastError):
 
 
 class JobStore:
-    """Jobs in the database beside the records; any number of readers and writers."""
+    """Jobs in the database beside the records; any number of readers and writers.
 
-    def __init__(self, engine: sa.Engine) -> None:
+    `fence` is asked in each transaction whether it may write, and raises where not.
+    """
+
+    def __init__(
+        self, engine: sa.Engine, fence: TransactionFence = lambda connection: None
+    ) -> None:
         self._engine = engine
+        self._fence = fence
         self._made = False
         with suppress(SQLAlchemyError, OSError):  # a store that is away now may come back
             self._make()
@@ -344,6 +352,7 @@ class JobStore:
     def _writing(self) -> Iterator[sa.Connection]:
         self._make()
         with self._engine.begin() as connection:
+            self._fence(connection)
             yield connection
 
     def _select(self, model: str | None, which: Any, limit: int | None) -> list[Job]:

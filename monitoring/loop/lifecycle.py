@@ -29,7 +29,7 @@ from monitoring.loop.jobs import APPROVAL, LABELS_APPROVAL, Job, JobOverError, J
 from monitoring.loop.metrics import WatchMetrics
 from monitoring.loop.results import Gated, Look, Refereed, Trained, WindowFacts
 from monitoring.loop.steps import Latest, run_beside, run_child, write_task
-from monitoring.loop.terms import quota_of, task_of, terms_of
+from monitoring.loop.terms import Workplace, quota_of, task_of, terms_of
 from monitoring.loop.verdict_page import write_verdict
 from monitoring.records.keeping.limits import NO_INPUTS
 from monitoring.records.store import RecordStore
@@ -39,13 +39,6 @@ RUN_ON_SECONDS = float("inf")  # a job's end is tried until it is written
 WITHDRAWN = ("refused", "rejected", "expired", "failed", "abandoned")
 Result = TypeVar("Result")
 log = logger("lifecycle")
-
-
-class Workplace(msgspec.Struct, frozen=True):
-    """Where the loop works; no part of a job, so that a state directory can be moved."""
-
-    state: str
-    database_url: str
 
 
 @DBOS.dbos_class()
@@ -215,7 +208,7 @@ class Lifecycle(Steadfast):
     def _task(self, job: Job, step: str) -> Path:
         """Write the task of a step; returns the folder of the job."""
         folder = Path(self.place.state) / "jobs" / job.id
-        write_task(folder, step, task_of(job, self.registry, self.place.database_url))
+        write_task(folder, step, task_of(job, self.registry, self.place))
         return folder
 
     @recorded

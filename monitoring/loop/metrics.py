@@ -106,7 +106,7 @@ class WatchMetrics:
             "perturbation_alarm_threshold_log10", "Evidence at which attacks are told", "model"
         )
         self.attack_alarm = self._gauge(
-            "perturbation_alarm", "1 while requests look attacked (the slow stream)", "model"
+            "perturbation_alarm", "1 while requests look attacked", "model"
         )
         self.reference = self._gauge(
             "reference_ratio", "Share of the reference in a cell",
@@ -198,6 +198,7 @@ class WatchMetrics:
 
     def _make_watch(self) -> None:
         """The watcher itself, and the services that it reads."""
+        self.leader = self._gauge("watcher_leader", "1 while this watcher leads; 0: it stands by")
         # Absent until the first look: 1970 would be a lie, and absence is what alerts bridge.
         self.tick = Gauge(
             "holdfast_watch_last_tick_timestamp_seconds",

@@ -13,6 +13,17 @@ Mode = Literal["auto", "manual", "report"]
 LOOP_VERSION = "7"  # a workflow begun under one version is never continued under another
 
 
+class Workplace(msgspec.Struct, frozen=True):
+    """Where the loop works; no part of a job, so that a state directory can be moved.
+
+    `lease` is the watcher's token (`monitoring.records.lease`); 0: no other can take its place.
+    """
+
+    state: str
+    database_url: str
+    lease: int = 0
+
+
 class Terms(msgspec.Struct, frozen=True):
     """How the loop is run; each field is a setting, in seconds where it is a time."""
 
@@ -42,16 +53,17 @@ def terms_of(job: Job) -> Terms:
     return msgspec.convert(job.terms, Terms)
 
 
-def task_of(job: Job, registry: Registry, database_url: str) -> Task:
+def task_of(job: Job, registry: Registry, place: Workplace) -> Task:
     """What a child of the job needs to know."""
     terms = terms_of(job)
     return Task(
         job=job,
         registry=str(registry.root),
-        database_url=database_url,
+        database_url=place.database_url,
         retrain_epochs=terms.retrain_epochs,
         bounds=terms.bounds,
         keys=registry.keys,
+        lease=place.lease,
     )
 
 

@@ -24,7 +24,6 @@ from models.base.logs import logger
 
 PATIENCE_SECONDS = 30.0
 LEAST_CONNECT_SECONDS = 2  # libpq takes no less
-WATCHING = 7_309_868_542  # PostgreSQL: the advisory lock of the one watcher
 INCREMENTAL = 2  # SQLite's auto_vacuum: the file gives pages back when it is asked to
 PAGES_AT_ONCE = 2048  # 8 MiB: a fraction of a second, in which nobody else writes
 LOG_BYTES = 1 << 26  # that SQLite's log keeps after a large transaction
@@ -299,19 +298,6 @@ def engine_url(url: str) -> sa.URL:
     return parsed.difference_update_query([PASSWORD_FILE]).set(password=password)
 
 
-def try_watch_lock(url: str) -> sa.Connection | None:
-    """Take PostgreSQL's lock for the only watcher; None where another process has it.
-
-    It is held while the result is open; the server frees it with the connection.
-    """
-    engine = sa.create_engine(engine_url(url), poolclass=sa.NullPool, isolation_level="AUTOCOMMIT")
-    connection = engine.connect()
-    if connection.execute(sa.select(sa.func.pg_try_advisory_lock(WATCHING))).scalar():
-        return connection
-    connection.close()
-    return None
-
-
 def make_engine(url: str, patience_seconds: float) -> sa.Engine:
     """Make an engine that waits at most this long for a lock, a statement or a connection."""
     parsed = engine_url(url)
@@ -356,6 +342,8 @@ def _postgres_setter(milliseconds: int) -> Any:
         cursor = connection.cursor()
         cursor.execute(f"SET statement_timeout = {milliseconds}")
         cursor.execute(f"SET lock_timeout = {milliseconds}")
+        # A client that hangs in a transaction would keep its locks, the watcher's lease for one.
+        cursor.execute(f"SET idle_in_transaction_session_timeout = {milliseconds}")
         cursor.close()
         connection.commit()
 

@@ -24,7 +24,10 @@ GRACE_SECONDS = 0.5  # beyond the time that a reading has itself
 QUARANTINE_LOOKS = 10  # after a fall that no restart explains
 log = logger("watcher")
 
-Reason = Literal["ok", "refused", "timeout", "status", "redirect", "not_metrics", "backwards"]
+Reason = Literal[
+    "ok", "refused", "timeout", "status", "redirect", "not_metrics", "backwards",
+    "unscraped", "late", "gone",
+]  # fmt: skip
 ADVICE: Mapping[Reason, str] = {
     "ok": "",
     "refused": "see that the service runs and that HOLDFAST_SERVICE_URL names its host and port",
@@ -33,6 +36,9 @@ ADVICE: Mapping[Reason, str] = {
     "redirect": "name the address itself in HOLDFAST_SERVICE_URL: redirects are not followed",
     "not_metrics": "another program answers there: correct HOLDFAST_SERVICE_URL",
     "backwards": "name each service by itself in HOLDFAST_SERVICE_URL: several seem to answer here",
+    "unscraped": "see the target in Prometheus: what it counts since then is not known",
+    "late": "see whether Prometheus is overloaded, and its scrape_interval (a minute at most)",
+    "gone": "nothing, where the replica was taken away",
 }
 
 
@@ -47,7 +53,9 @@ class ServiceState(msgspec.Struct, frozen=True):
 
 
 @dataclass
-class _Service:
+class WatchedService:
+    """A service, what was read of it last, and whether that is believed."""
+
     url: str
     name: str
     reading: threading.Thread | None = None
@@ -59,6 +67,7 @@ class _Service:
     logged_at: float = 0.0
 
     def read(self) -> None:
+        """Read its page, or note why not; a thread's target."""
         try:
             self.answer = counters.read_page(counters.fetch(self.url))
         except Exception as error:
@@ -69,7 +78,9 @@ class Services:
     """The watched services. One thread reads them; any thread may ask for their states."""
 
     def __init__(self, urls: Sequence[str], metrics: WatchMetrics) -> None:
-        self._services = [_Service(url, counters.hide_password(url)) for url in dict.fromkeys(urls)]
+        self._services = [
+            WatchedService(url, counters.hide_password(url)) for url in dict.fromkeys(urls)
+        ]
         self._metrics = metrics
         # At the last look: readable, and not weighed; and begun at zero since the one before.
         self.distrusted: frozenset[str] = frozenset()
@@ -83,28 +94,35 @@ class Services:
                 service.reading = threading.Thread(target=service.read, name="read", daemon=True)
                 service.reading.start()
         deadline = time.monotonic() + counters.TIMEOUT + GRACE_SECONDS
-        pages, distrusted, restarted = {}, set(), set()
+        pages = {}
+        self._begin()
         for service in self._services:
             assert service.reading is not None
             service.reading.join(max(0.0, deadline - time.monotonic()))
             answer = service.answer
             if isinstance(answer, Page):
                 pages[service.name] = answer
-                if _restarted(service, answer):
-                    restarted.add(service.name)
-                if not self._believe(service, answer, now):
-                    distrusted.add(service.name)
+                self._take(service, answer, now)
                 continue
             error = answer or TimeoutError("the last reading has not ended yet")
             self._note(service, reason_of(error), in_words(error), now)
-        self.distrusted, self.restarted = frozenset(distrusted), frozenset(restarted)
         return pages
+
+    def _begin(self) -> None:
+        self.distrusted, self.restarted = frozenset(), frozenset()
+
+    def _take(self, service: WatchedService, page: Page, now: float) -> None:
+        """Note a page that was read: whether it begins anew, and whether it can be weighed."""
+        if _restarted(service, page):
+            self.restarted |= {service.name}
+        if not self._believe(service, page, now):
+            self.distrusted |= {service.name}
 
     def states(self) -> list[ServiceState]:
         """Return the state of each service that was read."""
         return [s.state for s in self._services if s.state is not None]
 
-    def _believe(self, service: _Service, page: Page, now: float) -> bool:
+    def _believe(self, service: WatchedService, page: Page, now: float) -> bool:
         """Whether the counters of a service can be weighed; notes why not."""
         last_load, loaded = service.loaded_at, page.loaded_at
         if _fell(service.before, page) and not _restarted(service, page):
@@ -122,7 +140,7 @@ class Services:
         self._note(service, "ok", "", now)
         return True
 
-    def _note(self, service: _Service, reason: Reason, detail: str, now: float) -> None:
+    def _note(self, service: WatchedService, reason: Reason, detail: str, now: float) -> None:
         old = service.state
         same = old is not None and old.status == reason
         since = min(old.since, now) if same and old is not None else now
@@ -149,7 +167,7 @@ def _fell(before: Page | None, page: Page) -> bool:
     return any(count < before.cells.get(cell, 0.0) for cell, count in page.cells.items())
 
 
-def _restarted(service: _Service, page: Page) -> bool:
+def _restarted(service: WatchedService, page: Page) -> bool:
     """Whether counters fell because the service restarted.
 
     Then it has loaded its versions again. Where a page does not say when, the counters must have

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-import msgspec
 import sqlalchemy as sa
 
 from models.base.errors import RegistryError
@@ -30,13 +29,12 @@ from monitoring.evidence.channels import Alarm
 from monitoring.evidence.explanation import Explanation, explain
 from monitoring.evidence.labels.watch import Harm
 from monitoring.evidence.stream import Stream
-from monitoring.loop.deciding.waits import Needs, Wait, find_waits
+from monitoring.loop.deciding.waits import Wait, find_waits
 from monitoring.loop.dispatcher import Dispatcher
 from monitoring.loop.jobs import Job, JobStore
 from monitoring.loop.metrics import WatchMetrics
-from monitoring.loop.triggers import DAY, Event, Policy
-from monitoring.records.store import Kept, RecordStore, StoreError
-from monitoring.records.usable import Quota
+from monitoring.loop.triggers import DAY, Event
+from monitoring.records.store import RecordStore, StoreError
 from monitoring.watching.acceptance import Acceptances
 from monitoring.watching.harm import (
     HarmWatches,
@@ -46,10 +44,12 @@ from monitoring.watching.harm import (
     window_since,
 )
 from monitoring.watching.pictures import Pictures
+from monitoring.watching.plan import WatchPlan as WatchPlan
 from monitoring.watching.problems import ALL_MODELS, Problem, Problems, Result, in_words
 from monitoring.watching.pruning import prune_state
 from monitoring.watching.pulse import Pulse
 from monitoring.watching.services import Services
+from monitoring.watching.sources.scraped import services_of
 from monitoring.watching.standing import Standings
 from monitoring.watching.stillness import Stillness
 from monitoring.watching.watched import SCHEDULE_FILE, WatchedVersions
@@ -58,28 +58,6 @@ OBSERVED_ROWS = 500
 PRUNE_EVERY = 300.0
 FIRST_LOOK_SECONDS = 2.0  # at most: it is not ready before that
 log = logger("watcher")
-
-
-class WatchPlan(msgspec.Struct, frozen=True):
-    """What the watcher watches and how eagerly it acts."""
-
-    services: tuple[str, ...]
-    state: str
-    interval_seconds: float
-    c: float
-    policy: Policy
-    schedule: str = ""
-    timezone: str = ""
-    records_kept: Kept = Kept()
-    serves: Mapping[str, int | None] = msgspec.field(default_factory=dict)  # and pinned to what
-    min_labels: int = 300  # that a retraining needs
-    labeller_share: float = 0.5
-
-    @property
-    def needs(self) -> Needs:
-        """What bounds a retraining."""
-        least = int(self.labeller_share * self.min_labels)
-        return Needs(self.policy, self.min_labels, Quota(self.labeller_share, least))
 
 
 @dataclass
@@ -112,7 +90,7 @@ class Watcher:
         plan, folder = self.plan, Path(self.plan.state) / "watch"
         self.pulse = Pulse(plan.interval_seconds)
         self.problems = Problems(self.metrics.problem, self.metrics.problems)
-        self.services = Services(plan.services, self.metrics)
+        self.services = services_of(plan.services, plan.prometheus, self.metrics)
         self.watched = WatchedVersions(
             self.registry, plan.serves, folder, plan.c, self.problems, self._show_version
         )

@@ -27,7 +27,7 @@ from service.cli.checks.extras import missing_for_training, need_training
 from service.cli.checks.start_checks import check_start
 from service.configuration.addresses import family_of, join, listen_address, near, url_of
 from service.configuration.settings import Settings
-from service.configuration.state_locks import service_lock, watcher_lock
+from service.configuration.state_locks import service_lock, try_watcher_lock, watcher_lock
 
 RESTART_PAUSE = 1.0
 LOOK_SECONDS = 0.2
@@ -66,7 +66,7 @@ def watch(settings: Settings) -> None:
     from service.watch_conf import watch as run_watcher
 
     check_start(settings, "watcher")
-    check_alone(watcher_lock(settings), "watcher")
+    check_watcher_alone(settings)
     check_port(settings.watch_host, settings.watch_port, "HOLDFAST_WATCH_PORT")
     run_watcher(settings)
 
@@ -99,7 +99,7 @@ def start(settings: Settings, model: str, environment: Mapping[str, str] | None 
     """
     check_start(settings, "service", "watcher")
     check_alone(service_lock(settings), "service")
-    check_alone(watcher_lock(settings), "watcher")
+    check_watcher_alone(settings)
     check_service_ports(settings)
     check_port(settings.watch_host, settings.watch_port, "HOLDFAST_WATCH_PORT")
     registry = Registry(settings.registry_dir, settings.keys)
@@ -257,6 +257,15 @@ def check_alone(lock: Path, what: str) -> None:
     held = locks.try_exclusive(lock)
     if held is None:
         raise HoldfastError(f"another {what} runs on this state directory (it holds {lock})")
+    held.close()
+
+
+def check_watcher_alone(settings: Settings) -> None:
+    """Raise HoldfastError if another watcher holds the state directory and does not share it."""
+    held = try_watcher_lock(settings)
+    if held is None:
+        lock = watcher_lock(settings)
+        raise HoldfastError(f"another watcher runs on this state directory (it holds {lock})")
     held.close()
 
 

@@ -117,6 +117,10 @@ def _watcher(text: str) -> str:
     return _url("watch_url", text) if text.strip() else ""
 
 
+def _prometheus(text: str) -> str:
+    return _url("prometheus_url", text) if text.strip() else ""
+
+
 def _collector(text: str) -> str:
     return _url("trace_endpoint", text) if text.strip() else ""
 
@@ -187,6 +191,7 @@ CHECKS: Mapping[str, Callable[[str], str]] = MappingProxyType(
         "models": _make_check(parse_models),
         "trusted_labellers": _names("trusted_labellers"),
         "service_url": _services,
+        "prometheus_url": _prometheus,
         "watch_url": _watcher,
         "database_url": _database,
         "trusted_proxies": _make_check(Proxies),

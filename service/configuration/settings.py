@@ -17,6 +17,7 @@ from monitoring.records.keeping.limits import ALL, Kept
 from service.configuration.checks import check_limits, check_sample, check_schedule
 from service.configuration.filling import fill_settings
 from service.configuration.model_specs import ModelLimits, ModelSpec, parse_limits, parse_models
+from service.configuration.places import Places
 from service.configuration.platform_variables import without_platforms
 from service.configuration.values import Policy, collect, read_toml, read_value, unknown
 from service.web.errors import SettingsError, raise_faults
@@ -28,7 +29,7 @@ def _about(help: str, unit: str = "", **bounds: Any) -> Meta:
     return Meta(description=help, extra={"unit": unit}, **bounds)
 
 
-class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Settings(Places, msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All settings; `load` fills in empty `*_url` texts and counts of 0."""
 
     state: Annotated[str, _about("directory of registry, records and run files")] = "./state"
@@ -82,6 +83,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         _about(
             "where the watcher finds the service, several comma-separated; empty: on this machine, "
             "at host and port"
+        ),
+    ] = ""
+    prometheus_url: Annotated[
+        str,
+        _about(
+            "Prometheus from which the watcher takes the counters of all services of the job "
+            "holdfast-service; empty: from the services themselves"
         ),
     ] = ""
     watch_url: Annotated[
@@ -296,41 +304,6 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "empty: OTEL_EXPORTER_OTLP_ENDPOINT, else none"
         ),
     ] = ""
-
-    @property
-    def registry_dir(self) -> Path:
-        """Root of the model registry."""
-        return Path(self.state) / "registry"
-
-    @property
-    def draining_file(self) -> Path:
-        """A file that exists while the service stops and is not ready any more."""
-        return Path(self.state) / "run" / "draining"
-
-    @property
-    def progress_file(self) -> Path:
-        """How a training that a person began comes along, for the console."""
-        return Path(self.state) / "run" / "progress.json"
-
-    @property
-    def metrics_dir(self) -> Path:
-        """Counter files of the workers."""
-        return Path(self.state) / "run" / "metrics"
-
-    @property
-    def tokens_path(self) -> Path:
-        """Where the tokens of the service are kept."""
-        return Path(self.tokens_file or Path(self.state) / "tokens.json")
-
-    @property
-    def admin_token_path(self) -> Path:
-        """Where the token of the admin calls is made if `admin_token_file` names none."""
-        return Path(self.state) / "run" / "admin_token"
-
-    @property
-    def alert_token_path(self) -> Path:
-        """Where the token of the alerts is made if `alert_token_file` names none."""
-        return Path(self.state) / "run" / "alert_token"
 
     @property
     def keys(self) -> Keys:

@@ -170,10 +170,30 @@ def test_secrets_are_named_and_each_pod_gets_only_what_it_needs(overlay: str) ->
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_there_is_one_watcher_and_the_old_one_ends_before_the_new_one_starts(overlay: str) -> None:
-    spec = one(f"overlays/{overlay}", "Deployment", "holdfast-watch")["spec"]
-    assert spec["replicas"] == 1
-    assert spec["strategy"] == {"type": "Recreate"}
+def test_two_watchers_run_where_a_lease_says_which_one_leads(overlay: str) -> None:
+    folder = f"overlays/{overlay}"
+    spec = one(folder, "Deployment", "holdfast-watch")["spec"]
+    modes = one(folder, "PersistentVolumeClaim", "holdfast-state")["spec"]["accessModes"]
+    (container,) = spec["template"]["spec"]["containers"]
+    variables = {each["name"] for each in container.get("env", [])}
+    if "HOLDFAST_DATABASE_URL" not in variables:  # SQLite: the old one ends before the new starts
+        assert (overlay, spec["replicas"], spec["strategy"]) == (
+            "one-node",
+            1,
+            {"type": "Recreate"},
+        )
+        return
+    assert spec["replicas"] == 2
+    assert modes == ["ReadWriteMany"], "both go on with the same evidence and jobs"
+    # A standby is never ready: with less an update would wait for it for ever.
+    update = {"maxSurge": "100%", "maxUnavailable": "100%"}
+    assert spec["strategy"] == {"type": "RollingUpdate", "rollingUpdate": update}
+    assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
+    (term,) = spec["template"]["spec"]["affinity"]["podAntiAffinity"][
+        "preferredDuringSchedulingIgnoredDuringExecution"
+    ]
+    selector = term["podAffinityTerm"]["labelSelector"]["matchLabels"]
+    assert matches(selector, spec["template"]["metadata"]["labels"])
 
 
 def matches(selector: dict[str, str], labels: dict[str, str]) -> bool:

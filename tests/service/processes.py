@@ -28,9 +28,11 @@ SETTLED_SECONDS = 10 * INTERVAL_SECONDS  # the counts of each worker are added u
 class Running:
     """A service of two workers on a state directory."""
 
-    def __init__(self, state: Path, process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-        self.state, self.process, self.port, self._log = state, process, port, log
-        self.url = f"http://127.0.0.1:{port}"
+    def __init__(
+        self, state: Path, process: subprocess.Popen[bytes], address: str, log: Path
+    ) -> None:
+        self.state, self.process, self.address, self._log = state, process, address, log
+        self.port, self.url = int(address.rpartition(":")[2]), f"http://{address}"
 
     @property
     def workers(self) -> set[int]:
@@ -88,8 +90,11 @@ class Running:
 
 @contextmanager
 def running(state: Path, prefix: Sequence[str] = (), **settings: Any) -> Iterator[Running]:
-    """Start a service, wait until it is ready, and end it; `prefix` runs its command."""
-    port = free_port()
+    """Start a service, wait until it is ready, and end it; `prefix` runs its command.
+
+    It listens on a free port of 127.0.0.1 where `port` and `host` say nothing else.
+    """
+    port = settings.get("port") or free_port()
     log = state / f"service-{port}.log"
     env = {f"HOLDFAST_{name.upper()}": str(value) for name, value in settings.items()}
     given = {
@@ -103,7 +108,7 @@ def running(state: Path, prefix: Sequence[str] = (), **settings: Any) -> Iterato
             env={**os.environ, **env}, stdout=stream, stderr=stream,
             preexec_fn=ends_with_parent(signal.SIGTERM),  # also where pytest is killed
         )  # fmt: skip
-    found = Running(state, process, port, log)
+    found = Running(state, process, f"{settings.get('host', '127.0.0.1')}:{port}", log)
     try:
         wait_until(
             lambda: found.alive() and len(found.workers) == 2 and _ready(found.url),

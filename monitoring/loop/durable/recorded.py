@@ -27,6 +27,8 @@ log = logger("lifecycle")
 class Patient(Protocol):
     """What has steps."""
 
+    fence: Callable[[], None]
+
     def patiently(self, job_id: str, step: str, act: Callable[[], Any]) -> Any:
         """The result of `act`, tried again while its fault passes."""
 
@@ -52,6 +54,11 @@ def recorded(function: Step[Runner, Arguments, Result]) -> Step[Runner, Argument
 
     @DBOS.step(name=name)
     def keep(self: Runner, job_id: str, *args: Any, **kwargs: Any) -> Any:
+        record = work(self, job_id, *args, **kwargs)
+        self.patiently(job_id, name, self.fence)  # a failure here may be no failure of the job
+        return record
+
+    def work(self: Runner, job_id: str, *args: Any, **kwargs: Any) -> Any:
         try:
             value = self.patiently(job_id, name, lambda: function(self, job_id, *args, **kwargs))
         except JobOverError:

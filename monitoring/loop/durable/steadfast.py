@@ -8,11 +8,12 @@ from dbos import DBOSConfiguredInstance
 
 from models.base.logs import logger
 from monitoring.loop.durable.beats import Beats
-from monitoring.loop.durable.patience import rest, try_patiently
+from monitoring.loop.durable.patience import Interrupted, rest, try_patiently
 from monitoring.loop.durable.recorded import sentence
 from monitoring.loop.durable.waits import wait_for
 from monitoring.loop.jobs import Job, JobStore
 from monitoring.loop.metrics import WatchMetrics
+from monitoring.records.lease import LeaseLostError
 
 Result = TypeVar("Result")
 log = logger("lifecycle")
@@ -25,6 +26,7 @@ class Steadfast(DBOSConfiguredInstance):
         super().__init__(config_name=name)
         self.jobs = jobs
         self.metrics = metrics
+        self.fence: Callable[[], None] = lambda: None  # of the lease: what is recorded asks it
         self.beats = Beats()
         self.stop = threading.Event()
 
@@ -48,7 +50,10 @@ class Steadfast(DBOSConfiguredInstance):
         act: Callable[[], Result],
         patience_seconds: float | None = None,
     ) -> Result:
-        """The result of `act`, tried again while its fault passes; the job says what for."""
+        """The result of `act`, tried again while its fault passes; the job says what for.
+
+        Where another watcher has taken the lease, what runs here is interrupted: it goes on there.
+        """
         waited = False
 
         def tell(words: str, tries: int) -> None:
@@ -59,7 +64,10 @@ class Steadfast(DBOSConfiguredInstance):
             log.warning("step_waits", job=job_id, step=step, why=words, tries=tries)
             self._note(job_id, f"waiting: {words} (try {tries})")
 
-        result = try_patiently(act, tell, self.stop, patience_seconds)
+        try:
+            result = try_patiently(act, tell, self.stop, patience_seconds)
+        except LeaseLostError as error:
+            raise Interrupted(str(error)) from error
         if waited and step != "end":
             self._note(job_id, "")
         return result

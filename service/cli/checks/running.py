@@ -101,7 +101,7 @@ def holder_of(lock: Path) -> int | None:
         return None
     with lock.open("rb") as stream:
         try:
-            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)  # watchers may share it
         except BlockingIOError:
             return _holder(lock.stat().st_ino)
     return None

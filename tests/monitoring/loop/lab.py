@@ -25,7 +25,7 @@ from monitoring.loop import lifecycle, steps, supervisor
 from monitoring.loop.jobs import Job, JobStore
 from monitoring.loop.metrics import WatchMetrics
 from monitoring.loop.supervisor import launch
-from monitoring.loop.terms import Terms
+from monitoring.loop.terms import Terms, Workplace
 from monitoring.records.database import make_engine
 from monitoring.records.store import Key, Record, RecordStore
 from tests.monitoring.loop import child, kills, versions
@@ -150,7 +150,7 @@ class Lab:
         for hook in self.hooks:
             hook()
         jobs, metrics = JobStore(make_engine(self.database_url, 10.0)), WatchMetrics()
-        place = lifecycle.Workplace(str(self.folder), self.database_url)
+        place = Workplace(str(self.folder), self.database_url)
         records = RecordStore(self.database_url)
         loop = lifecycle.Lifecycle(
             place, self.registry, jobs, records, metrics, lambda job: None, self.trainings

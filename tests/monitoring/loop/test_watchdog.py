@@ -13,10 +13,10 @@ from dbos._sys_db import SystemDatabase
 from monitoring.loop import supervisor
 from monitoring.loop.durable.beats import Beats
 from monitoring.loop.jobs import Job
-from monitoring.loop.lifecycle import Lifecycle, Workplace
+from monitoring.loop.lifecycle import Lifecycle
 from monitoring.loop.metrics import WatchMetrics
 from monitoring.loop.supervisor import STALLED_SECONDS, Supervisor
-from monitoring.loop.terms import Terms, frozen
+from monitoring.loop.terms import Terms, Workplace, frozen
 from monitoring.records.store import RecordStore
 from tests.monitoring.loop import kills, versions
 from tests.monitoring.loop.lab import Lab, job_of

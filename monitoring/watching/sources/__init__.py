@@ -1,0 +1,1 @@
+"""Where counters come from when not from the services themselves."""

@@ -1,0 +1,1 @@
+"""Several services and watchers at once: leases, sources of counters, faults between them."""
