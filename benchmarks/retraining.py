@@ -105,7 +105,7 @@ class Lab:
                 lineage = self.referee(anchor, lineage, folder)
             dealt = usable_window(folder, self.digits, lineage)
         begun = Recipe(attack_steps=self.steps, seed=self.seed + self.jobs - 1)
-        recipe = fine_tuning_recipe(begun, len(self.digits.train), self.more, begins=True)
+        recipe = fine_tuning_recipe(begun, self.more, begins=True)
         spec = factories.spec_for(self.digits.schema, len(self.digits.classes))
         order = Order(
             "digits", recipe, spec, EventFacts("job"), "benchmark", window=dealt, lineage=lineage

@@ -140,7 +140,7 @@ def train(task: Task, folder: Path) -> Trained:
     earlier = earlier_rows(folder, dataset, window, lineage)
     order = Order(
         model=job.model,
-        recipe=_fine_tuning(champion.manifest, task, len(dataset.train)),
+        recipe=_fine_tuning(champion.manifest, task),
         net=msgspec.convert(training.net, factories.NetSpec),
         event=EventFacts(job.id, job.reason, job.kind, job.source),
         actor="lifecycle",
@@ -207,12 +207,12 @@ def _alpha(task: Task) -> float:
     return fallback_alpha(anchor.attempts + 1, anchor.alpha, anchor.passed)
 
 
-def _fine_tuning(champion: Manifest, task: Task, rows: int) -> Recipe:
+def _fine_tuning(champion: Manifest, task: Task) -> Recipe:
     """The recipe of a retraining, with what the job asks for."""
     assert champion.training is not None
     recipe = msgspec.convert(champion.training.recipe, Recipe)
     begins = champion.parent is None
-    made = fine_tuning_recipe(recipe, rows, task.retrain_epochs, begins=begins)
+    made = fine_tuning_recipe(recipe, task.retrain_epochs, begins=begins)
     asked = task.job.options.get("recipe", {})
     return msgspec.convert(msgspec.to_builtins(made) | asked, Recipe)
 
