@@ -5,9 +5,8 @@
     <root>/<model>/aliases.json   what readers look at: the state after the last audit record
 
 The audit record is written first (fsync), the alias file second (atomic rename). After a crash in
-between the next writer repairs the alias file: the last whole audit record counts. The state is the
-aliases, the holds by which a person stops the loop for a model, the challenger that answers a share
-of the requests, and the traffic that a person has accepted as normal.
+between the next writer repairs the alias file: the last whole audit record counts. The state is
+aliases, holds by which a person stops the loop, a canary, and traffic accepted as normal.
 """
 
 import re
@@ -60,14 +59,12 @@ Mends = Literal["no", "what is certain", "all"]
 class Registry:
     """A directory of models. Safe for several processes on one machine (advisory locks).
 
-    The `keys` say whether versions are signed and whether unsigned ones are refused. The `fence` is
-    of a watcher that another one may have replaced: what it raises, a change raises.
+    `keys`: whether versions are signed, and unsigned ones refused. `fence`: of a watcher that
+    another one may have replaced: what it raises, a change raises.
     """
 
     def __init__(self, root: Path, keys: Keys = NO_KEYS, fence: Fence = lambda: None) -> None:
-        self.root = root
-        self.keys = keys
-        self._fence = fence
+        self.root, self.keys, self._fence = root, keys, fence
 
     def models(self) -> tuple[str, ...]:
         """Names of models that have at least one version."""
@@ -108,9 +105,9 @@ class Registry:
     def path(self, model: str, version: int) -> Path:
         """Folder of a version. Raises UnknownModelError or UnknownVersionError."""
         versions = self.versions(model)
-        if not versions:
-            raise UnknownModelError(model, self.models())
         if version not in versions:
+            if not versions:
+                raise UnknownModelError(model, self.models())
             raise UnknownVersionError(model, str(version), versions)
         return self.root / model / str(version)
 
@@ -263,9 +260,8 @@ class Registry:
     ) -> Aliases:
         """Make `previous` the champion again; the bad champion becomes `previous`.
 
-        With `expected` given, it fails unless that version is the champion. No hold stops it. What
-        comes back is the anchor. A person's rollback also holds promotions until they are
-        released: the loop made the version that was rolled back, and would make it again.
+        With `expected`, it fails unless that is the champion. No hold stops it. What comes back is
+        the anchor. A person's also holds promotions: the loop would make that version again.
         """
         self._require(model)
         with self._changing(model, actor, mends="what is certain", by_person=by_person) as now:

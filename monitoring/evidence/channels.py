@@ -1,9 +1,8 @@
 """Drift of a stream: the urns of all channels of one model version, and their one alarm.
 
-The input is only sums of counters, so one process or forty workers give the same evidence. The
-statistics are in `monitoring.evidence.urn`, the ways to drift in `monitoring.evidence.bets`; here
-the channels run side by side, an alarm is raised, kept alive and cleared, and a period of traffic
-that a person has accepted becomes the reference.
+The input is only sums of counters, so one process or forty workers give the same evidence. Here the
+channels (`urn`, `bets`) run side by side, an alarm is raised, kept alive and cleared, and a period
+of traffic that a person has accepted becomes the reference.
 """
 
 from __future__ import annotations
@@ -94,10 +93,10 @@ class StreamEvidence:
     for all copies together: the mean of martingales is one. Bursts of one class alarm until phi has
     been learnt, a reference that the model was trained on always.
 
-    While nothing drifts, traffic is put into the urn. The piece that crosses and all
-    later ones are not: alpha is frozen, every R_j starts again from 0, each renewed crossing keeps
-    the alarm alive, and after `clear_after` requests without one it clears and absorbing resumes.
-    A drift too weak to cross again within `clear_after` requests therefore alarms repeatedly.
+    While nothing drifts, traffic is put into the urn. The piece that crosses and all later ones are
+    not: alpha is frozen, every R_j starts again from 0, a new crossing keeps the alarm alive, and
+    after `clear_after` requests without one it clears and absorbing resumes. So a drift too weak to
+    cross again within that alarms repeatedly.
 
     Args:
         references: one per channel, names distinct.
@@ -162,8 +161,7 @@ class StreamEvidence:
         n = min(round(float(c.reference.alpha.sum())) for c in self._channels.values()) - 1
         self._piece = max(1, min(MOST_PIECE, n // 20))
         self._alarm: Alarm | None = None
-        self._crossed_at = 0
-        self._peaks: dict[str, Peak] = {}
+        self._crossed_at, self._peaks = 0, dict[str, Peak]()
 
     def _channel(self, reference: ChannelReference, accepted: Accepted | None) -> ChannelEvidence:
         band = None
@@ -270,8 +268,7 @@ class StreamEvidence:
         entropy = [self.seed, zlib.crc32(name.encode()), self._channels[name].requests]
         cells = np.repeat(np.arange(counts.size), counts)
         np.random.default_rng([*entropy, *counts.tolist()]).shuffle(cells)
-        n_pieces = -(-m // self._piece)
-        row = np.arange(m) // self._piece
+        n_pieces, row = -(-m // self._piece), np.arange(m) // self._piece
         flat = np.bincount(row * counts.size + cells, minlength=n_pieces * counts.size)
         return flat.reshape(n_pieces, counts.size).astype(np.int64)
 
@@ -399,6 +396,5 @@ class StreamEvidence:
             channel.load(snapshot.channels[name])
         if snapshot.alarm is not None and set(snapshot.peaks) != ours:
             raise ValueError(f"peaks of {sorted(snapshot.peaks)}, expected {sorted(ours)}")
-        self._crossed_at = snapshot.crossed_at
-        self._peaks = dict(snapshot.peaks)
+        self._crossed_at, self._peaks = snapshot.crossed_at, dict(snapshot.peaks)
         self._alarm = snapshot.alarm

@@ -203,16 +203,10 @@ class AnsweredError(HoldfastError):
 
 
 class JobStore:
-    """Jobs in the database beside the records; any number of readers and writers.
+    """Jobs in the database; `fence` raises in a transaction of who may not write."""
 
-    `fence` is asked in each transaction whether it may write, and raises where not.
-    """
-
-    def __init__(
-        self, engine: sa.Engine, fence: TransactionFence = lambda connection: None
-    ) -> None:
-        self._engine = engine
-        self._fence = fence
+    def __init__(self, engine: sa.Engine, fence: TransactionFence = lambda _: None) -> None:
+        self._engine, self._fence = engine, fence
         self._made = False
         with suppress(SQLAlchemyError, OSError):  # a store that is away now may come back
             self._make()

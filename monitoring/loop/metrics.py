@@ -324,10 +324,8 @@ class WatchMetrics:
 
     def _show_shadow(self, model: str, shadow: Shadowed) -> None:
         agreement, pairs = shadow.agreement, shadow.comparison
-        for answers, requests in (
-            ("alike", agreement.requests - agreement.disagreed),
-            ("different", agreement.disagreed),
-        ):
+        alike = agreement.requests - agreement.disagreed
+        for answers, requests in (("alike", alike), ("different", agreement.disagreed)):
             self.shadow_requests.labels(model, answers).set(requests)
         for right, labels in (
             ("champion", pairs.champion_only),
@@ -346,7 +344,7 @@ class WatchMetrics:
         self.tick.set(now)
         if not self._ticks:
             self.registry.register(self.tick)
-            self._ticks = True
+        self._ticks = True
 
     def forget(self, model: str) -> None:
         """Nothing of a model that is gone stays."""

@@ -30,8 +30,16 @@ def _looks() -> list[Panel]:
             ),
         },
         unit="short",
-        width=8,
+        width=7,
         style="bars",
+    )
+    leader = stat(
+        "Which watcher leads?",
+        "1 where a watcher leads, 0 where it stands by for the leader (PostgreSQL alone).",
+        {"{{instance}}": "max by (instance) (holdfast_watcher_leader)"},
+        unit="none",
+        width=3,
+        mappings=[value_map({"0": ("stands by", GREY), "1": ("leads", GREEN)})],
     )
     services = stat(
         "Which services are read?",
@@ -39,7 +47,7 @@ def _looks() -> list[Panel]:
         " for a minute.",
         {"{{service}}": or_none("min by (service) (holdfast_watch_service_up)")},
         unit="none",
-        width=5,
+        width=4,
         mappings=[value_map({"0": ("not read", RED), "1": ("read", GREEN)})],
     )
     alerts = lines(
@@ -47,7 +55,7 @@ def _looks() -> list[Panel]:
         "Alerts received from Alertmanager, by action asked for and decision taken.",
         {"{{action}} {{decision}}": count("holdfast_alerts_received_total", by="action, decision")},
         unit="short",
-        width=7,
+        width=6,
         style="bars",
     )
     return [
@@ -55,6 +63,7 @@ def _looks() -> list[Panel]:
         leading(reads, "HoldfastServiceUnread"),
         services,
         alerts,
+        leader,
     ]
 
 

@@ -102,6 +102,7 @@ WRONG = {
     "watch_host": ["", "[::1]:9108", "300.1.1.1"],
     "state": ["", "a\0b"],
     "service_url": ["service:8080", "http://::1:8080", "http://a:8080, b", "http://a:99999"],
+    "prometheus_url": ["prometheus:9090", "http://::1:9090", "http://a:99999"],
     "watch_url": ["watcher:9108", "http://::1:9108", "http://a:99999"],
     "database_url": ["postgres://db/h", "mysql://db/h", "sqlite://", "records.sqlite", "postgresql://"],
     "trace_endpoint": ["collector:4318", "grpc://collector:4317"],
