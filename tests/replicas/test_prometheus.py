@@ -125,7 +125,7 @@ def sources(
 
 
 @given(steps=st.lists(STEPS, min_size=5, max_size=30))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_evidence_from_prometheus_equals_evidence_from_the_services(
     steps: list[tuple[str, int, int]], registry: Registry, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

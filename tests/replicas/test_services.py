@@ -29,6 +29,7 @@ from tests.waiting import PATIENCE_SECONDS, wait_until
 HAPROXY = shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin")
 HOSTS = ("127.0.0.2", "127.0.0.3")  # an address for each replica
 PROMOTION_SECONDS = 5.0
+CELLS = "holdfast_cell_observations_total"
 CONFIG = """
 defaults
   mode http
@@ -87,10 +88,7 @@ def answered(made: Load, more: int) -> None:
 
 def cells(replicas: list[Running]) -> float:
     """Rows that the replicas have counted in the channel of classes for the first version."""
-    return sum(
-        each.total("holdfast_cell_observations_total", channel="class", version="1")
-        for each in replicas
-    )
+    return sum(each.total(CELLS, channel="class", version="1") for each in replicas)
 
 
 @pytest.fixture
@@ -164,14 +162,16 @@ def test_two_replicas_are_killed_cut_off_and_promoted_and_no_request_fails(
 
         with load(url, clients=2) as first_load:
             answered(first_load, 100)
-        seen = cells([one, two])
-        wait_until(lambda: weighed(watchers[0]) == seen, what="all of both is weighed", every=0.3)
+
+        def all_is_weighed(by: int) -> bool:
+            return weighed(watchers[by]) == cells([one, two])  # the last ones are counted late
+
+        wait_until(lambda: all_is_weighed(0), what="all of both is weighed", every=0.3)
         os.killpg(leader.pid, signal.SIGKILL)
         with load(url, clients=2) as second_load:
             answered(second_load, 100)
             wait_until(lambda: leads(watchers[1]), what="the other watcher leads", every=0.3)
-        seen = cells([one, two])
-        wait_until(lambda: weighed(watchers[1]) == seen, what="as of one stream", every=0.3)
+        wait_until(lambda: all_is_weighed(1), what="as of one stream", every=0.3)
 
         with load(url, clients=2) as made:
             answered(made, 50)
@@ -181,7 +181,8 @@ def test_two_replicas_are_killed_cut_off_and_promoted_and_no_request_fails(
             one = stack.enter_context(
                 running(folder / "one", host=HOSTS[0], port=ports[0], **settings)
             )
-            answered(made, 50)
+            known = one.counted(CELLS)  # of before: the files of its counters have stayed
+            wait_until(lambda: one.counted(CELLS) > known, what="haproxy asks it again", every=0.1)
             send(two, signal.SIGSTOP)  # its address answers nothing, as behind a lost network
             answered(made, 100)
             send(two, signal.SIGCONT)

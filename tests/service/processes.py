@@ -67,6 +67,10 @@ class Running:
             last, now = now, self._sum(name, labels)
         return now
 
+    def counted(self, name: str, **labels: str) -> float:
+        """The sum of a metric's samples that carry the labels, as it is now."""
+        return self._sum(name, labels)
+
     def wait_until_total(self, expected: float, name: str, **labels: str) -> None:
         """Wait until the sum comes to what is expected; fail where it passes that."""
         wait_until(
