@@ -7,8 +7,10 @@ scored twice, because a worker died, is one part, and every row comes once.
 """
 
 import os
+import sys
 import time
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -116,17 +118,18 @@ def on_ray(address: str, registry: Path, keys: Keys, out: Path) -> Engine:
         rows = _rows(job, done, keys, registry)
         if not rows:
             return
-        _join(ray, address)
-        try:
-            yield from _outcomes(ray, rows, msgspec.msgpack.encode(order), progress)
-        except ray.exceptions.RayError as error:
-            why = str(error).strip().rpartition("\n")[2]
-            raise DataError(
-                f"Ray could not go on ({why}); what is scored so far stays: the same command goes "
-                "on"
-            ) from error
-        finally:
-            ray.shutdown()
+        with redirect_stdout(sys.stderr):  # Ray tells of its workers where the report is wanted
+            _join(ray, address)
+            try:
+                yield from _outcomes(ray, rows, msgspec.msgpack.encode(order), progress)
+            except ray.exceptions.RayError as error:
+                why = str(error).strip().rpartition("\n")[2]
+                raise DataError(
+                    f"Ray could not go on ({why}); what is scored so far stays: the same command "
+                    "goes on"
+                ) from error
+            finally:
+                ray.shutdown()
 
     return run
 

@@ -35,7 +35,8 @@ defaults
   mode http
   timeout connect 1s
   timeout client 120s
-  timeout server 3s
+  timeout server 4s
+  timeout check 1s
   option redispatch 1
   retries 1
   retry-on conn-failure empty-response response-timeout
@@ -45,7 +46,7 @@ frontend front
 backend replicas
   balance roundrobin
   option httpchk GET /readyz
-  default-server check inter 500ms fall 2 rise 1
+  default-server check inter 500ms fall 1 rise 1
   server one {one}
   server two {two}
 """

@@ -58,9 +58,15 @@ def address(tmp_path: Path) -> Iterator[str]:
                     )
                 )
             name = tmp_path / f"node{len(nodes) - 1}.log"
+            node = nodes[-1]
             wait_until(
-                lambda name=name: b"runtime started" in name.read_bytes(), SECONDS, every=0.5
+                lambda name=name, node=node: (
+                    b"runtime started" in name.read_bytes() or node.poll() is not None
+                ),
+                SECONDS,
+                every=0.5,
             )
+            assert node.poll() is None, name.read_text()
         yield place
     finally:
         children = [child for node in nodes for child in _below(node.pid)]
@@ -94,8 +100,7 @@ def workers(address: str) -> list[psutil.Process]:
                 each
                 for each in process.children()
                 if each.cmdline()
-                and each.cmdline()[0].startswith("ray::")
-                and "IDLE" not in each.cmdline()[0]
+                and each.cmdline()[0].startswith("ray::MapWorker")  # an agent ends its node
             ]
     return found
 
