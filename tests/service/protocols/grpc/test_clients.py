@@ -298,6 +298,7 @@ def test_all_workers_answer_on_the_one_port(server: Running, port: int, rows: An
     for _ in range(20):
         options = [("grpc.use_local_subchannel_pool", 1)]
         with triton.InferenceServerClient(f"127.0.0.1:{port}", channel_args=options) as each:
+            wait_until(lambda ask=each: ask.is_model_ready(MODEL), what="this worker has the model")
             each.infer(MODEL, input_of(rows[:1]))
 
 

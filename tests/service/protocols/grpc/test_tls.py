@@ -63,8 +63,8 @@ def test_files_that_went_bad_end_no_worker_and_http_goes_on(tmp_path: Path) -> N
         )
         assert requests.get(f"{server.url}/readyz", timeout=PATIENCE_SECONDS).status_code == 200
         told = [line for line in server.log.splitlines() if "grpc_off" in line]
-        assert len(told) >= 2  # one more where a first worker was still starting
-        assert all("HOLDFAST_GRPC_CERT_FILE" in line and str(cert) in line for line in told)
+        named = [x for x in told if "HOLDFAST_GRPC_CERT_FILE" in x and str(cert) in x]
+        assert len(named) >= 2, told  # a first worker that was still starting may tell otherwise
         cert.write_bytes(trusted)
         server.signal(signal.SIGHUP)
         wait_until(
