@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from models.base.bounded import Bounded
 from models.base.logs import logger
+from models.statistics.arrays import Bools
 from models.versions.bundle import Bundle
 from models.versions.schema import InputArray
 from monitoring.counting.prints import Uint64s, row_prints
@@ -30,7 +31,6 @@ KEYS = 1024  # clients whose key is not made anew
 AT_ONCE = 64  # rows of a batch that are compared together
 
 Float32s = npt.NDArray[np.float32]
-Bools = npt.NDArray[np.bool_]
 
 
 class ProbeCheck(NamedTuple):

@@ -10,11 +10,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from models.statistics.arrays import IntArray
-
-Bools = npt.NDArray[np.bool_]
+from models.statistics.arrays import Bools, IntArray
 
 
 class Quota(NamedTuple):

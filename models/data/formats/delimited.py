@@ -125,11 +125,7 @@ class _Reading:
 
     def read(self, size: int) -> bytes:
         """The next bytes of the file, for the parser."""
-        pieces, missing = list[bytes](), size
-        while missing and (piece := self._stream.read(missing)):
-            pieces.append(piece)
-            missing -= len(piece)
-        piece = b"".join(pieces)
+        piece = read_full(self._stream, size)
         self._tail = (self._tail + piece[-8:])[-8:]
         self._nul = self._nul or b"\0" in piece
         self.quoted = self.quoted or b'"' in piece
@@ -224,6 +220,15 @@ class _Reading:
             return pa.table({name: pa.array([], pa.large_string()) for name in names})
         columns = [pc.ascii_trim_whitespace(column) for column in table.columns]
         return pa.table(dict(zip(names, columns, strict=True)))
+
+
+def read_full(stream: Text, size: int) -> bytes:
+    """Return so many bytes; fewer only at the end."""
+    pieces, missing = list[bytes](), size
+    while missing and (piece := stream.read(missing)):
+        pieces.append(piece)
+        missing -= len(piece)
+    return b"".join(pieces)
 
 
 def skip_bytes(stream: Text, size: int) -> None:

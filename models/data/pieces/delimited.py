@@ -12,7 +12,7 @@ from pyarrow import csv as arrow_csv
 
 from models.base.errors import DataError
 from models.data.faults import MOST_FAULTS
-from models.data.formats.delimited import delimiter_of, is_comment, parsing, skip_bytes
+from models.data.formats.delimited import delimiter_of, is_comment, parsing, read_full, skip_bytes
 from models.data.formats.header import Header, read_header
 from models.data.formats.streams import Text, open_text
 from models.data.found import partition_of
@@ -37,11 +37,7 @@ class _Reader:
 
     def read(self, size: int) -> bytes:
         """The next bytes of the file, for the parser."""
-        pieces, missing = list[bytes](), size
-        while missing and (piece := self._stream.read(missing)):
-            pieces.append(piece)
-            missing -= len(piece)
-        piece = b"".join(pieces)
+        piece = read_full(self._stream, size)
         self._nul = self._nul or b"\0" in piece
         self._tail = (self._tail + piece[-8:])[-8:]
         return piece
